@@ -1,0 +1,67 @@
+"""What the evidence counts: co-occurrence, transitions, popularity and recency, from training interactions only."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import scipy.sparse as sp
+
+TRANSITION_STEPS = 3
+SMOOTHING = 5.0  # pseudo-counts: a pair seen once between two rare items is no strong evidence
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Item-item matrices are sparse [items, items]; vectors are [items]."""
+
+    cooccurrence: sp.csr_matrix  # cosine of the items' user sets
+    transition: sp.csr_matrix  # row: from, column: to
+    log_count: np.ndarray
+    recency: np.ndarray  # share of interactions in the last quarter, smoothed to the mean share
+    category: sp.csr_matrix  # [items, categories and brands], rows of unit length
+
+
+def count(interactions: pl.DataFrame, items: pl.DataFrame) -> Statistics:
+    """`interactions`: the rows to count (sorted by user, then position), never a held-out one."""
+    users, columns = interactions["user"].to_numpy(), interactions["item"].to_numpy()
+    n_users, n_items = int(users.max()) + 1, items.height
+    taken = sp.csr_matrix((np.ones(len(users), np.float32), (users, columns)), shape=(n_users, n_items))
+    taken.data[:] = 1.0  # repeats count once
+    popularity = np.asarray(taken.sum(axis=0)).ravel()
+
+    together = (taken.T @ taken).tolil()
+    together.setdiag(0)
+    transition = sp.csr_matrix((n_items, n_items), dtype=np.float32)
+    for step in range(1, TRANSITION_STEPS + 1):
+        same = users[:-step] == users[step:]
+        pairs = (columns[:-step][same], columns[step:][same])
+        transition = transition + sp.csr_matrix((np.full(same.sum(), 1.0 / step, np.float32), pairs), shape=(n_items, n_items))
+
+    time = interactions["timestamp"].to_numpy()
+    late = time >= np.quantile(time, 0.75)
+    late_counts = np.bincount(columns[late], minlength=n_items)
+    return Statistics(
+        cooccurrence=_cosine(sp.csr_matrix(together), popularity, 1.0),
+        transition=_cosine(transition, popularity, SMOOTHING),
+        log_count=np.log1p(popularity).astype(np.float32),
+        recency=((late_counts + 0.25 * SMOOTHING) / (popularity + SMOOTHING)).astype(np.float32),
+        category=_categories(items),
+    )
+
+
+def _cosine(counts: sp.csr_matrix, popularity: np.ndarray, smoothing: float) -> sp.csr_matrix:
+    scale = sp.diags((1.0 / np.sqrt(popularity + smoothing)).astype(np.float32))
+    return sp.csr_matrix(scale @ counts @ scale)
+
+
+def _categories(items: pl.DataFrame) -> sp.csr_matrix:
+    names = [
+        [*(f"c:{category}" for category in categories or []), *([f"b:{brand}"] if brand else [])]
+        for categories, brand in zip(items["categories"].to_list(), items["brand"].to_list(), strict=True)
+    ]
+    index = {name: column for column, name in enumerate(sorted({name for row in names for name in row}))}
+    rows = [row for row, own in enumerate(names) for _ in own]
+    columns = [index[name] for own in names for name in own]
+    matrix = sp.csr_matrix((np.ones(len(rows), np.float32), (rows, columns)), shape=(len(names), max(1, len(index))))
+    length = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
+    return sp.csr_matrix(sp.diags((1.0 / np.maximum(length, 1e-6)).astype(np.float32)) @ matrix)

@@ -1,0 +1,56 @@
+"""The one place that loads and saves language models: Hugging Face folders with safetensors, no code from outside."""
+
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from stages.shared.errors import StageError
+from stages.shared.prompts import END, PAD, SPECIAL_TOKENS
+from stages.shared.sids import sid_vocabulary
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    _check_folder(folder)
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+
+
+def load_model(folder: Path, dtype: str = "float32", device: str = "cpu") -> PreTrainedModel:
+    """The model at `folder`, in eval mode. dtype: a torch dtype's name."""
+    _check_folder(folder)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, trust_remote_code=False, local_files_only=True, use_safetensors=True, dtype=getattr(torch, dtype)
+    )
+    return model.to(device).eval()
+
+
+def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder, safe_serialization=True)
+    tokenizer.save_pretrained(folder)
+
+
+def extend_vocabulary(tokenizer: PreTrainedTokenizerBase, levels: int, codebook_size: int) -> list[str]:
+    """Adds the layout's and the SIDs' tokens that `tokenizer` lacks, one id each, and sets pad and end. Returns the tokens added."""
+    wanted = [*SPECIAL_TOKENS, *sid_vocabulary(levels, codebook_size)]
+    known = tokenizer.get_vocab()
+    new = [token for token in wanted if token not in known]
+    tokenizer.add_tokens(new, special_tokens=True)
+    tokenizer.pad_token, tokenizer.eos_token = PAD, END
+    return new
+
+
+def resize_embeddings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Grows the embeddings to the tokenizer; new rows are drawn around the mean of the old ones (transformers' default)."""
+    rows = -(-len(tokenizer) // 64) * 64  # a multiple of 64 suits matrix units and tensor parallelism
+    if model.get_input_embeddings().weight.shape[0] < rows:
+        model.resize_token_embeddings(rows)
+    model.config.pad_token_id = tokenizer.pad_token_id
+    model.config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+
+
+def _check_folder(folder: Path) -> None:
+    if not (folder / "tokenizer.json").exists() and not (folder / "tokenizer_config.json").exists():
+        raise StageError(f"{folder}: not a Hugging Face model folder (no tokenizer.json); run the stage that makes it: gr2 run {folder.parent.name}")

@@ -1,0 +1,121 @@
+"""The one place that knows how a slate is told to the language model, and how its answer is laid out.
+
+    <|user|>history:SID SID taste: Drama Comedy candidates: co7 tr3 ca5 po6 re2 sc9SID ...<|assistant|><think> 1 pattern: ...</think>SID SID ...<|end|>
+
+Evidence stands *before* the item it speaks of, in the prompt and in the trace: a small decoder then copies, step by step, what
+follows the words it attends to. Without reasoning the prompt closes the think block itself, as Qwen3 does.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+from pydantic import Field
+
+from stages.shared.evidence import FACTS, fact_words
+from stages.shared.params import Section
+
+USER, ASSISTANT, THINK, THINK_END, END, PAD = "<|user|>", "<|assistant|>", "<think>", "</think>", "<|end|>", "<|pad|>"
+SPECIAL_TOKENS = [PAD, END, USER, ASSISTANT, THINK, THINK_END]
+STRENGTHS = 16  # s0 (least) .. s15
+STEP_PATTERN, STEP_LINK, STEP_MATCH, STEP_BEST = " 1 pattern:", " 2 link:", " 3 match:", " best"
+
+
+class PromptParams(Section):
+    """Section `prompt`: how much of a slate is told. Shared by traces, sft, rl and evaluate."""
+
+    history: int = Field(5, ge=1, description="items of history told, most recent last")
+    taste: int = Field(2, ge=0, description="commonest categories of the history that are named")
+    titles: bool = Field(False, description="title and categories beside every SID (large models; a small one has no room for them)")
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """What a prompt can say about an item, by item id."""
+
+    sids: list[str]
+    titles: list[str]
+    categories: list[list[str]]
+
+    @classmethod
+    def from_tables(cls, sids: pl.DataFrame, items: pl.DataFrame) -> "Catalog":
+        return cls(sids.sort("item")["sid"].to_list(), items["title"].to_list(), [c or [] for c in items["categories"].to_list()])
+
+
+@dataclass(frozen=True)
+class Slate:
+    """One slate with its evidence. `levels`: [K][facts] in the order of FACTS; `target_rank` counts from 0, and is never told."""
+
+    slate: int
+    user: int
+    split: str
+    timestamp: int
+    history: list[int]
+    candidates: list[int]
+    levels: list[list[int]]
+    target_rank: int
+
+
+def load_slates(slates: pl.DataFrame, evidence: pl.DataFrame, split: str) -> list[Slate]:
+    """The slates of `split` that hold their target, ordered by time."""
+    chosen = slates.filter((pl.col("split") == split) & (pl.col("target_rank") >= 0)).sort("timestamp", "slate")
+    columns = [f"{fact}_level" for fact in FACTS]
+    grouped = evidence.sort("slate", "rank").group_by("slate", maintain_order=True).agg(pl.concat_list(columns).alias("levels"))
+    levels = dict(grouped.iter_rows())
+    rows = chosen.select("slate", "user", "split", "timestamp", "history", "candidates", "target_rank").iter_rows()
+    return [Slate(slate, user, part, time, past, found, levels[slate], rank) for slate, user, part, time, past, found, rank in rows]
+
+
+def taste_words(history: Sequence[int], catalog: Catalog, count: int) -> list[str]:
+    """The commonest categories of the history, ties by name."""
+    counts = Counter(category for item in history for category in catalog.categories[item])
+    return sorted(counts, key=lambda category: (-counts[category], category))[:count]
+
+
+def item_text(item: int, catalog: Catalog, titles: bool) -> str:
+    if not titles:
+        return catalog.sids[item]
+    return f"{catalog.sids[item]} {catalog.titles[item]} ({', '.join(catalog.categories[item])})\n"
+
+
+def slate_prompt(slate: Slate, catalog: Catalog, options: PromptParams, reasoning: bool = True) -> str:
+    """Everything before the model's first token. With `reasoning` the think block is left open."""
+    history = "".join(item_text(item, catalog, options.titles) for item in slate.history[-options.history :])
+    taste = "".join(f" {word}" for word in taste_words(slate.history, catalog, options.taste))
+    candidates = "".join(
+        " " + " ".join(fact_words(levels)) + item_text(item, catalog, options.titles)
+        for item, levels in zip(slate.candidates, slate.levels, strict=True)
+    )
+    opening = THINK if reasoning else THINK + THINK_END
+    return f"{USER}history:{history} taste:{taste} candidates:{candidates}{ASSISTANT}{opening}"
+
+
+def trace_text(slate: Slate, catalog: Catalog, options: PromptParams, strengths: Sequence[int], linked: int, best: Sequence[str]) -> str:
+    """A trace in the three steps of GR2: the pattern of the history, the candidate most linked to it, then the match of each candidate.
+
+    strengths: one of 0..15 a candidate, in incoming order. linked: the candidate (incoming rank) named in step 2, with its
+    co-occurrence. best: fact words of the strongest candidate that speak for it most. All words cited stand in the prompt.
+    """
+    taste = "".join(f" {word}" for word in taste_words(slate.history, catalog, options.taste))
+    link = f" co{slate.levels[linked][0]}{catalog.sids[slate.candidates[linked]]}"
+    match = "".join(f" s{s}{catalog.sids[item]}" for s, item in zip(strengths, slate.candidates, strict=True))
+    return f"{STEP_PATTERN}{taste}{STEP_LINK}{link}{STEP_MATCH}{match}{STEP_BEST}{''.join(f' {word}' for word in best)}"
+
+
+def answer_text(order: Sequence[int], slate: Slate, catalog: Catalog) -> str:
+    """order: incoming ranks, best first."""
+    return "".join(catalog.sids[slate.candidates[rank]] for rank in order) + END
+
+
+def order_of(strengths: Sequence[int]) -> list[int]:
+    """Incoming ranks by falling strength; equals keep the incoming order."""
+    return sorted(range(len(strengths)), key=lambda rank: (-strengths[rank], rank))
+
+
+def template_words() -> list[str]:
+    """Every word of the layout, for a vocabulary learnt from scratch: each shall be one token."""
+    facts = [f" {fact}{level}" for fact in FACTS for level in range(10)]
+    strengths = [f" s{strength}" for strength in range(STRENGTHS)]
+    layout = ["history:", " taste:", " candidates:", " 1", " pattern:", " 2", " link:", " 3", " match:", " best", "title:", "item:"]
+    return [*facts, *strengths, *layout]

@@ -1,0 +1,59 @@
+"""The entry point that every stage shares: checked parameters, seeds, threads, and errors a person can read."""
+
+import errno
+import os
+import random
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+import threadpoolctl
+
+from stages.shared.errors import StageError
+from stages.shared.outputs import Outputs, stage_outputs
+from stages.shared.params import ComputeSection, Section, load_params
+
+S = TypeVar("S", bound=Section)
+
+
+def run_stage(name: str, model: type[S], compute: Callable[[S, Outputs], None]) -> None:
+    """`python -m stages.<name>`: loads the section `name`, runs `compute`, publishes its outputs.
+
+    Exit code 1 with the message alone for a StageError or a full disk; a traceback means a bug of ours.
+    """
+    try:
+        params = load_params(name, model)
+        if isinstance(params, ComputeSection):
+            set_threads(params.threads)
+            set_seed(params.seed)
+        with stage_outputs(name) as outputs:
+            compute(params, outputs)
+    except StageError as error:
+        sys.exit(f"{name}: {error}")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        sys.exit(f"{name}: no space left on the disk of {os.getcwd()}; free some and run again. Earlier outputs are untouched.")
+
+
+def set_threads(count: int) -> None:
+    """Threads of BLAS, OpenMP and torch in this process; LightGBM and the engines take theirs as a parameter."""
+    threadpoolctl.threadpool_limits(count)
+    os.environ["OMP_NUM_THREADS"] = str(count)  # for processes this one starts
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(count)
+
+
+def set_seed(seed: int) -> None:
+    """Seeds Python, numpy and torch, and asks torch for deterministic kernels."""
+    random.seed(seed)
+    np.random.seed(seed)
+    if "torch" in sys.modules:
+        import torch
+
+        torch.manual_seed(seed)
+        torch.use_deterministic_algorithms(True, warn_only=True)

@@ -1,0 +1,26 @@
+"""What can go wrong around a stage, as messages that say what to do."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class ProjectError(Exception):
+    """The project or the request is wrong: a missing file, an unknown name, edits that would be lost. The message is the whole story."""
+
+
+class StageFailed(Exception):
+    """A stage ended badly. The message is the stage's own; `stage` names it."""
+
+    def __init__(self, stage: str, message: str):
+        super().__init__(message)
+        self.stage = stage
+
+
+class Interrupted(StageFailed):
+    """The run was stopped from outside (Ctrl-C, SIGTERM) while this stage was at work or waited."""
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """`; did you mean 'x'?`, or nothing when no valid name resembles `name`."""
+    found = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.4)
+    return f"; did you mean '{found[0]}'?" if found else ""

@@ -1,0 +1,80 @@
+"""What DVC knows: which stages are current, and the hashes it recorded in dvc.lock. The one place that opens DVC in this process."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
+from pathlib import Path
+from typing import Any
+
+from tasks.errors import ProjectError
+from tasks.yamlfile import parse
+
+
+@contextmanager
+def opened(root: Path) -> Iterator[Any]:
+    """DVC's Repo at `root`, locked (DVC wants that even for reading); waits while another process commits.
+
+    One thread at a time. DVC's own errors come out as ProjectError.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    logging.getLogger("dvc").setLevel(logging.CRITICAL)
+    try:
+        repo = Repo(str(root), _wait_for_lock=True)
+        try:
+            with repo.lock, chdir(root):  # DVC names things relative to the current directory
+                yield repo
+        finally:
+            repo.close()
+    except DvcException as error:
+        remedy = "; run: dvc init" if type(error).__name__ == "NotDvcRepoError" else ""
+        raise ProjectError(f"DVC: {_messages(error)}{remedy}") from None
+
+
+def read_lock(root: Path) -> dict[str, Any]:
+    """The stages of dvc.lock by name: cmd, deps, params, outs as DVC wrote them; empty when nothing ever ran."""
+    path = root / "dvc.lock"
+    if not path.exists():
+        return {}
+    document = parse(path.read_text(encoding="utf-8"), "dvc.lock")
+    stages = document.get("stages", {}) if isinstance(document, dict) else {}
+    return dict(stages or {})
+
+
+def locked_hashes(entries: list[dict[str, Any]] | None) -> dict[str, dict[str, Any]]:
+    """path -> {"hash", "size"} of the deps or outs of a dvc.lock stage."""
+    return {entry["path"]: {"hash": entry.get("md5") or "", "size": entry.get("size")} for entry in entries or []}
+
+
+def order_like_dvc(root: Path, before: list[str], targets: list[str] | None) -> None:
+    """Puts stages that are new in dvc.lock where plain `dvc repro [targets]` would have put them.
+
+    DVC appends a stage when it ends; stages side by side end in any order, so without this two runs would give
+    equal hashes in files that differ. `before`: the names in dvc.lock, in order, when the run began.
+    """
+    now = list(read_lock(root))
+    if set(now) - set(before) == set() or now == before:
+        return
+    with opened(root) as repo:
+        from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
+        from dvc.utils.serialize import modify_yaml
+
+        stages = collect_stages(repo, targets or ["dvc.yaml"])
+        plan = [stage.name for stage in plan_repro(get_active_graph(repo.index.graph), stages)]
+        known = set(before)
+        wanted = [*before, *(name for name in plan if name not in known)]
+        with modify_yaml(str(root / "dvc.lock")) as document:
+            entries = document["stages"]
+            rank = {name: place for place, name in enumerate(wanted)}
+            for name in sorted(entries, key=lambda name: rank.get(name, len(rank))):
+                entries[name] = entries.pop(name)
+
+
+def _messages(error: BaseException) -> str:
+    parts = [str(error)]
+    while error.__cause__:
+        error = error.__cause__
+        if str(error) not in parts:
+            parts.append(str(error))
+    return ": ".join(parts)

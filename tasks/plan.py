@@ -1,0 +1,162 @@
+"""What would run and why, running nothing: DVC says which stages changed, dvc.lock says from what to what."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.graph import Graph, Stage, is_code
+from tasks.identity import locked_hashes, opened, read_lock
+from tasks.yamlfile import parse, read_text
+
+MISSING = object()
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why a stage is not current. `kind`: param, code, data, output, command, new, upstream, or running (another process is at it)."""
+
+    kind: str
+    path: str
+    detail: str
+    key: str = ""
+
+    def __str__(self) -> str:
+        return {
+            "param": f"{self.key}: {self.detail}",
+            "code": f"code {self.path} {self.detail}",
+            "data": f"data {self.path} {self.detail}",
+            "output": f"output {self.path} {self.detail}",
+            "upstream": f"because {self.key} will run",
+        }.get(self.kind, self.detail)
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """`action` is run or cached. A cached stage may have output causes: they will be restored from the cache."""
+
+    name: str
+    action: str
+    causes: tuple[Cause, ...] = ()
+
+    @property
+    def current(self) -> bool:
+        return self.action == "cached" and not self.causes
+
+
+@dataclass(frozen=True)
+class Plan:
+    stages: tuple[StagePlan, ...]
+
+    def __getitem__(self, name: str) -> StagePlan:
+        return next(stage for stage in self.stages if stage.name == name)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"stages": [asdict(stage) for stage in self.stages]}
+
+
+def make_plan(root: Path, graph: Graph, names: Iterable[str] | None = None) -> Plan:
+    """The plan for `names` and what they need (None: all). A stage downstream of one that runs is planned to run, yet may end Cached."""
+    planner = _Planner(root, graph)
+    with opened(root) as repo:
+        by_name = {stage.name: stage for stage in repo.index.stages if getattr(stage, "name", None)}
+        for name in graph.closure(names):
+            planner.plans[name] = planner.plan(graph[name], by_name[name])
+    return Plan(tuple(planner.plans.values()))
+
+
+class _Planner:
+    """Plans stage after stage, upstream first; `plans` holds those done."""
+
+    def __init__(self, root: Path, graph: Graph):
+        self.root, self.graph, self.lock = root, graph, read_lock(root)
+        self.plans: dict[str, StagePlan] = {}
+
+    def plan(self, stage: Stage, dvc_stage: Any) -> StagePlan:
+        from dvc.lock import LockError
+
+        running = [name for name in self.graph.upstream(stage.name) if self.plans[name].action == "run"]
+        upstream = tuple(Cause("upstream", "", "will run", name) for name in running)
+        if stage.name not in self.lock:
+            return StagePlan(stage.name, "run", (Cause("new", "dvc.lock", "it has never run"), *upstream))
+        try:
+            status = dvc_stage.status().get(stage.name, [])
+        except LockError as error:
+            busy = Cause("running", "", f"another process is at it: {str(error).splitlines()[0]}")
+            return StagePlan(stage.name, "run", (busy, *upstream))
+        causes = tuple(self._causes(stage, status))
+        if causes and not upstream and all(cause.kind == "output" for cause in causes) and dvc_stage.outs_cached():
+            note = "its recorded version comes back from the cache"
+            return StagePlan(stage.name, "cached", tuple(Cause("output", cause.path, f"{cause.detail}; {note}") for cause in causes))
+        return StagePlan(stage.name, "run" if causes or upstream else "cached", (*causes, *upstream))
+
+    def _causes(self, stage: Stage, status: list[Any]) -> Iterator[Cause]:
+        """DVC's status of one stage in our words."""
+        recorded = self.lock[stage.name]
+        known = locked_hashes(recorded.get("deps"))
+        deps: dict[str, Any] = {}
+        for entry in status:
+            if entry == "changed command":
+                yield Cause("command", "dvc.yaml", f"command changed: {_join(recorded.get('cmd'))} -> {stage.cmd}")
+            elif entry == "always changed":
+                yield Cause("command", "dvc.yaml", "it has no deps, so DVC runs it every time")
+            elif "changed outs" in entry:
+                yield from (Cause("output", path, _word(change)) for path, change in entry["changed outs"].items())
+            else:
+                deps |= entry["changed deps"]
+        for path, change in deps.items():
+            if path in stage.params:
+                yield from _param_causes(self.root, path, stage.params[path], (recorded.get("params") or {}).get(path) or {})
+            elif is_code(path):
+                yield Cause("code", path, _word(change) if path in known else "is new among its deps")
+            elif not self._explained_upstream(path, stage.name):
+                yield Cause("data", path, _word(change) if path in known else "is new among its deps")
+
+    def _explained_upstream(self, path: str, name: str) -> bool:
+        """Whether a changed data dep is its producer's doing: that will run, or be restored to the very version recorded here."""
+        producer = self.graph.producer(path)
+        if producer is None or producer.name not in self.plans:
+            return False
+        plan = self.plans[producer.name]
+        if plan.action == "run":
+            return True
+        made, read = locked_hashes(self.lock[producer.name].get("outs")), locked_hashes(self.lock[name].get("deps"))
+        return bool(plan.causes) and path in made and made[path]["hash"] == read.get(path, {}).get("hash")
+
+
+def _param_causes(root: Path, file: str, keys: tuple[str, ...], recorded: dict[str, Any]) -> Iterator[Cause]:
+    """One cause a changed key, dotted down to the leaf."""
+    current = parse(read_text(root / file, ""), file) if (root / file).exists() else {}
+    for key in keys or sorted({*recorded, *(current or {})}):
+        for leaf, old, new in differences(recorded.get(key, MISSING), value_at(current, key), key):
+            yield Cause("param", file, f"{_show(old)} -> {_show(new)}", leaf)
+
+
+def value_at(document: Any, key: str) -> Any:
+    """The value at the dotted `key`, or MISSING."""
+    for part in key.split("."):
+        if not isinstance(document, dict) or part not in document:
+            return MISSING
+        document = document[part]
+    return document
+
+
+def differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(dotted key, old, new) of every leaf that differs; MISSING stands for a side without the key."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in [*old, *(name for name in new if name not in old)]:
+            yield from differences(old.get(name, MISSING), new.get(name, MISSING), f"{key}.{name}" if key else str(name))
+    elif old is MISSING or new is MISSING or old != new:
+        yield key, old, new
+
+
+def _show(value: Any) -> str:
+    return "(none)" if value is MISSING else "null" if value is None else str(value)
+
+
+def _word(change: str) -> str:
+    return {"deleted": "is missing", "new": "is new"}.get(change, change)
+
+
+def _join(cmd: Any) -> str:
+    return " && ".join(cmd) if isinstance(cmd, list) else str(cmd)

@@ -1,0 +1,147 @@
+"""Runs one stage through `dvc repro -s`, so that DVC alone decides, records and caches, and dvc.lock is what plain DVC writes."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tasks.errors import Interrupted, StageFailed
+from tasks.graph import Stage
+from tasks.identity import read_lock
+from tasks.output import DvcOutput
+
+DVC = [sys.executable, "-m", "dvc", "--wait-for-lock"]
+BUSY = "is busy, it is being blocked by"  # another DVC process works on the same files; DVC gives up at once
+UNLOCKED = "Unable to acquire lock"
+GRACE_S = 5.0
+
+
+@dataclass(frozen=True)
+class Finished:
+    """`ran` is false when DVC found the stage current or took its outputs from the run cache."""
+
+    stage: str
+    ran: bool
+    seconds: float
+
+
+@dataclass
+class Callbacks:
+    """What the caller hears while a stage is at work, in the threads that read it. `progress` gets the lines that end in \\r alone."""
+
+    line: Callable[[str, str], None] = lambda stage, text: None
+    progress: Callable[[str, str], None] = lambda stage, text: None
+    started: Callable[[str], None] = lambda stage: None
+
+
+@dataclass
+class Runner:
+    """Runs stages of the project at `root`; `stop` ends all that are at work. Safe to share between threads."""
+
+    root: Path
+    callbacks: Callbacks = field(default_factory=Callbacks)
+    env: dict[str, str] | None = None  # of the stages; None = that of this process
+
+    def __post_init__(self) -> None:
+        self._children: set[subprocess.Popen[bytes]] = set()
+        self._guard = threading.RLock()  # a signal handler may call stop() in a thread that holds it
+        self._stopped = threading.Event()
+
+    @property
+    def stopped(self) -> bool:
+        return self._stopped.is_set()
+
+    def run(self, stage: Stage) -> Finished:
+        """Runs `stage` unless DVC finds it current. StageFailed with the stage's own message, its earlier outputs back in place."""
+        began = time.monotonic()
+        wait_s = 1.0
+        while True:
+            if self.stopped:
+                raise Interrupted(stage.name, "stopped before it began")
+            code, output = self._repro(stage)
+            if code == 0:
+                return Finished(stage.name, output.ran, time.monotonic() - began)
+            if self.stopped or output.ran or not (BUSY in output.errors or UNLOCKED in output.errors):
+                break
+            self.callbacks.line(stage.name, f"waiting: another DVC process holds its files; trying again in {wait_s:.0f} s")
+            self._stopped.wait(wait_s)
+            wait_s = min(2 * wait_s, 15.0)
+        self._restore(stage)
+        if self.stopped:
+            raise Interrupted(stage.name, "stopped; its earlier outputs are back in place")
+        raise StageFailed(stage.name, output.message(code))
+
+    def stop(self) -> None:
+        """Ends every stage at work (SIGTERM to its process group, SIGKILL after a grace) and refuses new ones."""
+        self._stopped.set()
+        with self._guard:
+            children = list(self._children)
+        _signal_all(children, signal.SIGTERM)
+        deadline = time.monotonic() + GRACE_S
+        while any(_group_alive(child) for child in children) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        _signal_all(children, signal.SIGKILL)
+
+    def _repro(self, stage: Stage) -> tuple[int, DvcOutput]:
+        env = stage_environment(os.environ if self.env is None else self.env)
+        command = [*DVC, "repro", "--single-item", stage.name]
+        log = self.root / ".gr2" / "logs" / f"{stage.name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("w", encoding="utf-8") as file:
+            output = DvcOutput(stage.name, file, self.callbacks.line, self.callbacks.progress, self.callbacks.started)
+            # A session of its own: Ctrl-C reaches this process alone, which then ends the stage in good order.
+            with self._guard:
+                if self.stopped:
+                    raise Interrupted(stage.name, "stopped before it began")
+                child = subprocess.Popen(
+                    command,
+                    cwd=self.root,
+                    env=env,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    start_new_session=True,
+                )
+                self._children.add(child)
+            try:
+                output.follow(child)
+                return child.wait(), output
+            finally:
+                with self._guard:
+                    self._children.discard(child)
+
+    def _restore(self, stage: Stage) -> None:
+        """Brings back what dvc.lock records of the stage: DVC deletes outs before a run."""
+        if stage.name in read_lock(self.root):
+            command = [*DVC, "checkout", "--quiet", "--force", "--allow-missing", stage.name]
+            subprocess.run(command, cwd=self.root, stdin=subprocess.DEVNULL, capture_output=True, check=False, start_new_session=True)
+
+
+def stage_environment(env: Mapping[str, str]) -> dict[str, str]:
+    """`env` with this interpreter's folder first in PATH: the `python` of a stage's cmd is the one that runs us, venv activated or not."""
+    here, path = str(Path(sys.executable).parent), env.get("PATH", os.defpath)
+    first = path if path.split(os.pathsep)[0] == here else f"{here}{os.pathsep}{path}"
+    return {**env, "PATH": first, "PYTHONUNBUFFERED": "1"}
+
+
+def _group_alive(leader: subprocess.Popen[bytes]) -> bool:
+    """Whether any process of the group is left: DVC goes at the first SIGTERM, the stage below it may still be tidying up."""
+    leader.poll()
+    try:
+        os.killpg(leader.pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _signal_all(children: list[subprocess.Popen[bytes]], number: signal.Signals) -> None:
+    for child in children:
+        try:
+            os.killpg(child.pid, number)
+        except ProcessLookupError:
+            continue

@@ -1,0 +1,41 @@
+"""How the project stands: each stage's state now, and its last run as the lineage events tell it."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from tasks.events import read_events
+from tasks.graph import Graph
+from tasks.plan import Plan, make_plan
+
+ENDED = {"COMPLETE": "Completed", "FAIL": "Failed"}
+
+
+def project_status(root: Path, graph: Graph) -> list[dict[str, Any]]:
+    """One row a stage, upstream first: name, status (current, changed, never run), causes, last_run (state, time, seconds) or null."""
+    plan = make_plan(root, graph)
+    last = _last_runs(root)
+    return [
+        {"name": name, "status": _word(plan, name), "causes": [str(cause) for cause in plan[name].causes], "last_run": last.get(name)}
+        for name in graph.order
+    ]
+
+
+def _word(plan: Plan, name: str) -> str:
+    kinds = [cause.kind for cause in plan[name].causes]
+    return "never run" if "new" in kinds else "changed" if kinds else "current"
+
+
+def _last_runs(root: Path) -> dict[str, dict[str, Any]]:
+    """By stage: the newest run. One that began and never ended is Running, or was killed."""
+    began: dict[str, str] = {}
+    last: dict[str, dict[str, Any]] = {}
+    for event in read_events(root):
+        name, run, time = event["job"]["name"], event["run"]["runId"], event["eventTime"]
+        if event["eventType"] == "START":
+            began[run] = time
+            last[name] = {"state": "Running or killed", "time": time, "seconds": None}
+        elif event["eventType"] in ENDED:
+            seconds = (datetime.fromisoformat(time) - datetime.fromisoformat(began.get(run, time))).total_seconds()
+            last[name] = {"state": ENDED[event["eventType"]], "time": time, "seconds": round(seconds, 3)}
+    return last

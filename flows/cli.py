@@ -43,9 +43,10 @@ def run(options: argparse.Namespace, here: Path) -> int:
             print(f"  {change}")
     elif options.discard_edits:
         raise ProjectError("--discard-edits needs --profile NAME, the profile to put in place of the edits")
-    from flows.environment import prepare
+    from flows.environment import prepare, start_server
 
     before = prepare(root)
+    start_server()
     from flows import pipeline
 
     pipeline.stage_environment = before
@@ -135,7 +136,7 @@ def profiles(options: argparse.Namespace, here: Path) -> int:
 def _show(view: object) -> int:
     from rich.console import Console
 
-    Console(highlight=False, soft_wrap=not sys.stdout.isatty()).print(view)
+    Console(highlight=False, width=None if sys.stdout.isatty() else 240).print(view)  # a file or pipe has no width to wrap at
     return 0
 
 

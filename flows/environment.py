@@ -1,7 +1,10 @@
 """Prefect's settings for runs without a server of their own: quiet, no analytics, and everything it keeps in .gr2/prefect."""
 
 import os
+import signal
 from pathlib import Path
+
+from tasks.errors import ProjectError
 
 
 def prepare(root: Path) -> dict[str, str]:
@@ -14,9 +17,10 @@ def prepare(root: Path) -> dict[str, str]:
         "DO_NOT_TRACK": "1",
         "PREFECT_LOGGING_LEVEL": "CRITICAL",  # the console says what happens; Prefect would say it again, with tracebacks
         "PREFECT_LOGGING_SERVER_LEVEL": "CRITICAL",
+        "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
         "PREFECT_LOGGING_TO_API_ENABLED": "false",
         "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # the first start migrates a database, on two slow cores perhaps
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",  # the first start migrates a database, on two slow cores perhaps
     }
     if "PREFECT_API_URL" not in os.environ:
         settings["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "true"
@@ -25,3 +29,26 @@ def prepare(root: Path) -> dict[str, str]:
     for name, value in settings.items():
         os.environ.setdefault(name, value)
     return before
+
+
+def start_server() -> None:
+    """Starts Prefect's ephemeral server unless PREFECT_API_URL names another; ProjectError when it does not come up.
+
+    Ctrl-C reaches every process of a terminal's group, and the server must live to hear how the run ended: a signal
+    blocked here is blocked in the child too. Prefect ends the server when this process exits.
+    """
+    from prefect.settings import PREFECT_API_URL
+
+    if PREFECT_API_URL.value():
+        return
+    from prefect.server.api.server import SubprocessASGIServer
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        SubprocessASGIServer().start()
+    except RuntimeError as error:
+        raise ProjectError(
+            f"Prefect's own server did not start ({error}); remove .gr2/prefect and try again, or set PREFECT_API_URL"
+        ) from None
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

@@ -3,11 +3,13 @@
 DVC decides what is current; Prefect's own result cache is off. Prepare the environment (flows.environment) before importing this.
 """
 
+import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -100,10 +102,11 @@ class PipelineRun:
         except StageFailed as error:
             return self._failed(name, error, time.monotonic() - began)
         if not finished.ran:
-            if self.plan[name].causes:
+            if finished.restored:
                 self.acted.add(name)
-            self.console.finished(name, "Cached")
-            return Completed(name="Cached", message="current, or restored from DVC's cache")
+            note = "restored from DVC's cache" if finished.restored else ""
+            self.console.finished(name, "Cached", note=note)
+            return Completed(name="Cached", message=note or "DVC finds it current")
         self.acted.add(name)
         self.records[name].complete()
         self.console.finished(name, "Completed", finished.seconds)
@@ -126,14 +129,24 @@ class PipelineRun:
 
 @contextmanager
 def _stopping(stop: Callable[[], None]) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the stages at work; their tasks then end by themselves, so Prefect hears of it and no slot stays taken."""
+    """Ctrl-C and SIGTERM end the stages at work; their tasks then end by themselves, so Prefect hears of it and no slot stays taken.
+
+    A second one ends this process on the spot.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     numbers = (signal.SIGINT, signal.SIGTERM)
-    earlier = [signal.signal(number, lambda *_: stop()) for number in numbers]
+    calls = count()
+
+    def handler(number: int, frame: Any) -> None:
+        if next(calls):
+            os._exit(128 + number)
+        stop()
+
+    earlier = [signal.signal(number, handler) for number in numbers]
     try:
         yield
     finally:
-        for number, handler in zip(numbers, earlier, strict=True):
-            signal.signal(number, handler)
+        for number, old in zip(numbers, earlier, strict=True):
+            signal.signal(number, old)

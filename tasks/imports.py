@@ -28,17 +28,14 @@ def project_imports(root: Path, module: str) -> set[str]:
 
     Package __init__ files count. A string that spells a module of the project counts too: `-m stages.x` for a subprocess, importlib.
     """
-    start = _file_of(root, module) or _file_of(root, f"{module}.__main__")
+    start = next((name for name in (f"{module}.__main__", module) if _file_of(root, name)), None)
     if start is None:
         raise ProjectError(f"{module}: no such module under {root / PACKAGE}")
-    if start.name == "__init__.py" and (start.parent / "__main__.py").exists():
-        module, start = f"{module}.__main__", start.parent / "__main__.py"
     seen: set[Path] = set()
-    todo = [module]
+    todo = [start]
     while todo:
         name = todo.pop()
-        files = [_file_of(root, parent) for parent in _with_parents(name)]
-        for file in files:
+        for file in (_file_of(root, parent) for parent in _with_parents(name)):
             if file is not None and file not in seen:
                 seen.add(file)
                 todo += _imported_names(file, _module_of(root, file))

@@ -53,7 +53,7 @@ def chain(root: Path, graph: Graph, path: str) -> Chain:
     stage = graph.producer(path.rstrip("/"))
     if stage is None:
         outs = [out for other in graph.stages.values() for out in other.outs]
-        raise ProjectError(f"{path}: no stage makes it{nearest(path, outs)} (outputs: {', '.join(sorted(outs))})")
+        raise ProjectError(f"{path}: no stage makes it" + (nearest(path, outs) or f" (outputs: {', '.join(sorted(outs))})"))
     lock = read_lock(root)
     if stage.name not in lock:
         raise ProjectError(f"{path}: its stage '{stage.name}' has never run; run: gr2 run {stage.name}")

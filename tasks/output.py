@@ -21,7 +21,7 @@ PROGRESS_EVERY_S = 10.0
 
 
 class DvcOutput:
-    """Follows one `dvc repro -s` process. `ran` tells whether the stage's command was started."""
+    """Follows one `dvc repro -s` process. `ran`: the stage's command was started; `restored`: its outputs came from the cache instead."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class DvcOutput:
     ):
         self.stage, self.log = stage, log
         self.on_line, self.on_progress, self.on_start = on_line, on_progress, on_start
-        self.ran = False
+        self.ran = self.restored = False
         self.tail: dict[str, deque[str]] = {"stdout": deque(maxlen=TAIL_LINES), "stderr": deque(maxlen=TAIL_LINES)}
         self._guard = threading.Lock()
         self._logged_progress = 0.0
@@ -83,6 +83,7 @@ class DvcOutput:
             if text == f"Running stage '{self.stage}':":
                 self.ran = True
                 self.on_start(self.stage)
+            self.restored |= text.startswith(f"Stage '{self.stage}' is cached")
             return
         self.tail[stream].append(text)
         if not text.startswith(f"ERROR: failed to reproduce '{self.stage}'"):

@@ -25,7 +25,7 @@ def render(root: Path, profile: str) -> str:
     text = read_text(root / PROFILES / "default.yaml", "every profile is laid over it")
     if profile != "default":
         source = f"{PROFILES / profile}.yaml"
-        overlay = parse(read_text(root / source, ""), source) or {}
+        overlay = parse(read_text(root / source, ""), source, round_trip=True) or {}  # numbers keep the form they are written in
         if not isinstance(overlay, dict):
             raise ProjectError(f"{source}: a mapping of sections is expected")
         document = parse(text, "default.yaml", round_trip=True)

@@ -23,10 +23,11 @@ GRACE_S = 5.0
 
 @dataclass(frozen=True)
 class Finished:
-    """`ran` is false when DVC found the stage current or took its outputs from the run cache."""
+    """How DVC dealt with it: the stage ran, or its outputs were restored from the cache; neither means it was current."""
 
     stage: str
     ran: bool
+    restored: bool
     seconds: float
 
 
@@ -65,7 +66,7 @@ class Runner:
                 raise Interrupted(stage.name, "stopped before it began")
             code, output = self._repro(stage)
             if code == 0:
-                return Finished(stage.name, output.ran, time.monotonic() - began)
+                return Finished(stage.name, output.ran, output.restored, time.monotonic() - began)
             if self.stopped or output.ran or not (BUSY in output.errors or UNLOCKED in output.errors):
                 break
             self.callbacks.line(stage.name, f"waiting: another DVC process holds its files; trying again in {wait_s:.0f} s")

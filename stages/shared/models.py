@@ -53,4 +53,4 @@ def resize_embeddings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 
 def _check_folder(folder: Path) -> None:
     if not (folder / "tokenizer.json").exists() and not (folder / "tokenizer_config.json").exists():
-        raise StageError(f"{folder}: not a Hugging Face model folder (no tokenizer.json); run the stage that makes it: gr2 run {folder.parent.name}")
+        raise StageError(f"{folder}: not a Hugging Face model folder (no tokenizer.json); to make it: gr2 run {folder.parent.name}")

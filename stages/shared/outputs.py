@@ -42,14 +42,20 @@ class Outputs:
 
 
 @contextmanager
-def stage_outputs(stage: str, root: Path = DATA) -> Iterator[Outputs]:
-    """The outputs of one run of `stage`: published when the block ends well, thrown away when it does not."""
+def stage_outputs(stage: str, root: Path = DATA, main: bool = True) -> Iterator[Outputs]:
+    """The outputs of one run of `stage`: published when the block ends well, thrown away when it does not.
+
+    Of several processes only the `main` one publishes; what the others write is thrown away.
+    """
     outputs = Outputs(stage, root)
+    if not main:
+        outputs.staging = outputs.staging.with_name(f"{outputs.staging.name}.{os.getpid()}")
     shutil.rmtree(outputs.staging, ignore_errors=True)
     outputs.staging.mkdir(parents=True)
     try:
         yield outputs
-        outputs.publish()
+        if main:
+            outputs.publish()
     finally:
         shutil.rmtree(outputs.staging, ignore_errors=True)
 

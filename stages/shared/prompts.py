@@ -1,6 +1,7 @@
 """The one place that knows how a slate is told to the language model, and how its answer is laid out.
 
-    <|user|>history:SID SID taste: Drama Comedy candidates: co7 tr3 ca5 po6 re2 sc9SID ...<|assistant|><think> 1 pattern: ...</think>SID SID ...<|end|>
+    <|user|>history:SID SID taste: Drama Comedy candidates: co7 tr3 ca5 po6 re2 sc9SID ...<|assistant|>
+    <think> 1 pattern: ... 2 link: ... 3 match: s12SID s3SID ... best co7 tr3</think>SID SID ...<|end|>          (in one line)
 
 Evidence stands *before* the item it speaks of, in the prompt and in the trace: a small decoder then copies, step by step, what
 follows the words it attends to. Without reasoning the prompt closes the think block itself, as Qwen3 does.

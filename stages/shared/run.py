@@ -11,6 +11,7 @@ import numpy as np
 import threadpoolctl
 
 from stages.shared.errors import StageError
+from stages.shared.launch import is_main_process, needs_torchrun, torchrun
 from stages.shared.outputs import Outputs, stage_outputs
 from stages.shared.params import ComputeSection, Section, load_params
 
@@ -24,10 +25,12 @@ def run_stage(name: str, model: type[S], compute: Callable[[S, Outputs], None]) 
     """
     try:
         params = load_params(name, model)
+        if needs_torchrun(params):
+            sys.exit(torchrun(name, params))
         if isinstance(params, ComputeSection):
             set_threads(params.threads)
             set_seed(params.seed)
-        with stage_outputs(name) as outputs:
+        with stage_outputs(name, main=is_main_process()) as outputs:
             compute(params, outputs)
     except StageError as error:
         sys.exit(f"{name}: {error}")

@@ -24,7 +24,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_chain_after_plain_dvc(project: Path) -> None:
     found = chain(project, read_graph(project), "data/d/out.txt")
     assert found.matches_lock and found.stage == "d"
-    assert [link.name for link in found.stages][0] == "d" and found.stages[-1].name == "a"
+    assert (found.stages[0].name, found.stages[-1].name) == ("d", "a")
     locked = read_lock(project)["b"]
     b = next(link for link in found.stages if link.name == "b")
     assert b.outputs["data/b/out.txt"]["hash"] == next(out["md5"] for out in locked["outs"] if out["path"] == "data/b/out.txt")

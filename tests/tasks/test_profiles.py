@@ -26,7 +26,7 @@ def project(tmp_path: Path) -> Path:
     folder = tmp_path / "infra/profiles"
     folder.mkdir(parents=True)
     (folder / "default.yaml").write_text(DEFAULT)
-    (folder / "smoke.yaml").write_text("rl: {alpha: 0.3, stages: [9], extra: {any: 1}}\n")
+    (folder / "smoke.yaml").write_text("rl: {alpha: 0.3, stages: [9], rate: 2.0e-6, extra: {any: 1}}\n")
     (folder / "same.yaml").write_text("# nothing\n")
     (tmp_path / "params.yaml").write_text(DEFAULT)
     dvc_toy.call(tmp_path, "git", "init", "-q")
@@ -39,14 +39,14 @@ def test_render(project: Path) -> None:
     assert profiles.render(project, "default") == DEFAULT == profiles.render(project, "same")
     text = profiles.render(project, "smoke")
     assert text == profiles.render(project, "smoke")
-    assert "# GR2 section 6" in text and "rate: 5.0e-7" in text
-    rl = {"alpha": 0.3, "rate": 5e-7, "stages": [9], "extra": {"any": 1}}
+    assert "# GR2 section 6" in text and "rate: 2.0e-6" in text
+    rl = {"alpha": 0.3, "rate": 2e-6, "stages": [9], "extra": {"any": 1}}
     assert parse(text, "") == {"rl": rl, "sft": {"steps": 100}}
 
 
 def test_what_a_profile_may_not_say(project: Path) -> None:
     folder = project / "infra/profiles"
-    with pytest.raises(ProjectError, match="did you mean 'smoke'.*profiles: default, same, smoke"):
+    with pytest.raises(ProjectError, match=r"did you mean 'smoke'.*profiles: default, same, smoke"):
         profiles.render(project, "smok")
     for text, message in [
         ("rl: {alpa: 1}", r"rl\.alpa: default.yaml has no such key; did you mean 'alpha'"),

@@ -37,7 +37,7 @@ def test_run_skip_and_run_cache(project: Path) -> None:
     assert lines == ["hello from b"]  # DVC's own words are left out
     assert (project / ".gr2/logs/b.log").read_text() == "hello from b\n"
     dvc_toy.set_param(project, "b:\n  x: 5", "b:\n  x: 1")
-    assert not at_work.run(stage).ran  # from the run cache
+    assert at_work.run(stage).restored  # from the run cache
     assert (project / "data/b/out.txt").read_text() == "a1\nb1\n"
 
 

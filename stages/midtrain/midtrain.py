@@ -1,0 +1,129 @@
+"""Makes the language model and teaches it semantic IDs: the base of sft."""
+
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+
+from stages.midtrain import tasks
+from stages.midtrain.params import MidtrainParams
+from stages.midtrain.vocabulary import learn_tokenizer
+from stages.shared.encoding import Example, encode, pack
+from stages.shared.errors import StageError
+from stages.shared.leaks import check_no_heldout, training_interactions
+from stages.shared.models import extend_vocabulary, load_model, load_tokenizer, resize_embeddings, save_model
+from stages.shared.outputs import DATA, Outputs
+from stages.shared.params import load_params
+from stages.shared.prompts import Catalog, PromptParams
+from stages.shared.tables import INTERACTIONS, ITEMS, SIDS, read_table
+from stages.shared.training import collate, train_supervised, write_curve
+
+CANDIDATES = 10  # of a made-up slate
+PROBE_DOCUMENTS = 64
+
+
+def midtrain(params: MidtrainParams, outputs: Outputs) -> None:
+    options = load_params("prompt", PromptParams)
+    interactions = read_table(DATA / "ingest/interactions.parquet", INTERACTIONS)
+    items = read_table(DATA / "ingest/items.parquet", ITEMS)
+    sids = read_table(DATA / "tokenize/sids.parquet", SIDS)
+    catalog = Catalog.from_tables(sids, items)
+    base = training_interactions(interactions, ("base",))
+    leak_check = check_no_heldout(base, interactions, "midtrain")
+
+    model, tokenizer = make_model(params, items["text"].to_list(), sids)
+    rows = training_rows(params, options, catalog, base, tokenizer)
+    curve = train_supervised(model, rows, params, tokenizer.pad_token_id)
+
+    save_model(model, tokenizer, outputs.path("model"))
+    write_curve(curve, outputs.path("loss.csv"))
+    outputs.metrics(
+        {
+            "loss": {"first": curve[0]["loss"], "last": curve[-1]["loss"]},
+            "parameters": model.num_parameters(),
+            "vocabulary": len(tokenizer),
+            "rows": len(rows),
+            "skill_token_accuracy": skill_accuracy(model, tokenizer, catalog, options, params.seed + 1),
+            "leak_check": leak_check,
+        }
+    )
+
+
+def make_model(params: MidtrainParams, texts: list[str], sids: pl.DataFrame) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A new small Llama with a vocabulary of its own, or a pretrained folder with the SIDs added."""
+    levels = len(sids["codes"][0])
+    codebook_size = int(sids["codes"].explode().max()) + 1  # type: ignore[arg-type]
+    if params.model == "scratch":
+        tokenizer: PreTrainedTokenizerBase = learn_tokenizer(texts, params.text_vocabulary)
+        extend_vocabulary(tokenizer, levels, codebook_size)
+        return scratch_model(params, tokenizer), tokenizer
+    from stages.shared.packaged import packaged_model
+
+    kind, _, name = params.model.partition(":")
+    folder = packaged_model(name) if kind == "packaged" else Path(params.model)
+    model, tokenizer = load_model(folder), load_tokenizer(folder)
+    extend_vocabulary(tokenizer, levels, codebook_size)
+    resize_embeddings(model, tokenizer)
+    return model, tokenizer
+
+
+def scratch_model(params: MidtrainParams, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    config = LlamaConfig(
+        vocab_size=-(-len(tokenizer) // 64) * 64,
+        hidden_size=params.hidden,
+        intermediate_size=params.intermediate,
+        num_hidden_layers=params.layers,
+        num_attention_heads=params.heads,
+        num_key_value_heads=params.heads,
+        head_dim=params.head_dim,
+        max_position_embeddings=params.max_length,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    torch.manual_seed(params.seed)
+    return LlamaForCausalLM(config)
+
+
+def training_rows(
+    params: MidtrainParams, options: PromptParams, catalog: Catalog, base: pl.DataFrame, tokenizer: PreTrainedTokenizerBase
+) -> list[Example]:
+    """As many rows as the run will take, of each task its share, in random order."""
+    rng = np.random.default_rng(params.seed)
+    sequences = base.group_by("user", maintain_order=True).agg("item")["item"].to_list()
+    total = params.steps * params.batch_size * params.accumulate * params.processes
+    window = max(2, params.row_length // (len(tokenizer(catalog.sids[0])["input_ids"])) - 1)
+    sources = [
+        (params.sequence_share, tasks.sequence_documents(sequences, catalog, rng, window)),
+        (params.caption_share, tasks.caption_documents(catalog, rng)),
+        (params.skill_share, tasks.skill_documents(catalog, options, rng, CANDIDATES)),
+    ]
+    rows: list[Example] = []
+    for share, source in sources:
+        wanted, made = round(share * total), []
+        while len(made) < wanted:
+            made += pack(encode(list(islice(source, min(4096, 8 * (wanted - len(made))))), tokenizer), params.row_length)
+        rows += made[:wanted]
+    if not rows:
+        raise StageError("params.yaml: midtrain: all shares are 0; give at least one of sequence_share, caption_share, skill_share")
+    longest = max(len(row.ids) for row in rows)
+    if longest > params.max_length:
+        raise StageError(f"params.yaml: midtrain.max_length {params.max_length} is less than the longest row, {longest} tokens")
+    return [rows[i] for i in rng.permutation(len(rows))]
+
+
+@torch.no_grad()
+def skill_accuracy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, catalog: Catalog, options: PromptParams, seed: int) -> float:
+    """Share of the answer's tokens predicted right (teacher-forced) on made-up slates not trained on."""
+    documents = list(islice(tasks.skill_documents(catalog, options, np.random.default_rng(seed), CANDIDATES), PROBE_DOCUMENTS))
+    answers = [[(text, 0.0) for text, _ in document[:-1]] + [document[-1]] for document in documents]
+    batch = collate(encode(answers, tokenizer), tokenizer.pad_token_id)
+    device = next(model.parameters()).device
+    ids, mask = batch["input_ids"].to(device), batch["attention_mask"].to(device)
+    guesses = model(input_ids=ids, attention_mask=mask).logits[:, :-1].argmax(-1)
+    counted = batch["weights"][:, 1:].to(device) > 0
+    return float((guesses == ids[:, 1:])[counted].float().mean())

@@ -1,0 +1,20 @@
+"""Parameters of mid-training: the model, its vocabulary, and the mixture of tasks."""
+
+from pydantic import Field
+
+from stages.shared.training import OptimizerSection
+
+
+class MidtrainParams(OptimizerSection):
+    model: str = Field("scratch", description="scratch, packaged:smollm2-135m, or a Hugging Face folder")
+    text_vocabulary: int = Field(1024, ge=512, description="byte-pair tokens learnt from the item text (scratch only)")
+    hidden: int = Field(192, ge=32, description="scratch only, as the five below")
+    layers: int = Field(4, ge=1)
+    heads: int = Field(3, ge=1)
+    head_dim: int = Field(64, ge=8)
+    intermediate: int = Field(512, ge=32)
+    max_length: int = Field(1024, ge=128)
+    row_length: int = Field(384, ge=64, description="tokens a training row; short documents are packed")
+    sequence_share: float = Field(0.15, ge=0, le=1, description="share of rows: SID history -> next SID")
+    caption_share: float = Field(0.15, ge=0, le=1, description="share of rows: SID <-> title and categories")
+    skill_share: float = Field(0.70, ge=0, le=1, description="share of rows: copying and ordering a made-up slate")

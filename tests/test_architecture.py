@@ -1,0 +1,48 @@
+"""The doors between the rooms, and that DVC is told of every file a stage runs."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tasks.graph import read_graph
+from tasks.imports import gaps
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = sorted(path for room in ("stages", "flows", "tasks", "tests", "bench", "infra", "docs") for path in (ROOT / room).rglob("*.py"))
+
+
+@pytest.mark.skipif(not (ROOT / "dvc.yaml").exists(), reason="no dvc.yaml yet")
+def test_deps_list_what_stages_import() -> None:
+    graph = read_graph(ROOT)
+    assert gaps(ROOT, graph) == {}, "put it right with: gr2 deps --write"
+    for stage in graph.stages.values():
+        assert stage.cmd == f"python -m stages.{stage.name}"
+
+
+def test_a_planted_gap_is_found(tmp_path: Path) -> None:
+    package = tmp_path / "stages" / "x"
+    package.mkdir(parents=True)
+    (package / "__main__.py").write_text("def f():\n    import stages.x.late\n")
+    (package / "late.py").touch()
+    (tmp_path / "dvc.yaml").write_text("stages:\n  x: {cmd: python -m stages.x, deps: [stages/x/__main__.py, stages/x/gone.py]}\n")
+    found = gaps(tmp_path, read_graph(tmp_path))["x"]
+    assert (found.missing, found.stale) == (("stages/x/late.py",), ("stages/x/gone.py",))
+
+
+def test_import_contracts() -> None:
+    lint = Path(sys.executable).with_name("lint-imports")
+    result = subprocess.run([str(lint), "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_remote_code_and_no_pickle(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.keyword) and node.arg == "trust_remote_code":
+            assert isinstance(node.value, ast.Constant) and node.value.value is False, f"{path}:{node.value.lineno}"
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        assert not {"pickle", "cloudpickle", "dill"}.intersection(name.split(".")[0] for name in names), f"{path} imports pickle"

@@ -80,6 +80,7 @@ def scratch_model(params: MidtrainParams, tokenizer: PreTrainedTokenizerBase) ->
         num_key_value_heads=params.heads,
         head_dim=params.head_dim,
         max_position_embeddings=params.max_length,
+        initializer_range=params.init_std,
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
@@ -92,7 +93,7 @@ def scratch_model(params: MidtrainParams, tokenizer: PreTrainedTokenizerBase) ->
 def training_rows(
     params: MidtrainParams, options: PromptParams, catalog: Catalog, base: pl.DataFrame, tokenizer: PreTrainedTokenizerBase
 ) -> list[Example]:
-    """As many rows as the run will take, of each task its share, in random order."""
+    """As many rows as the run will take, of each task its share: the short tasks mixed, then the full layout."""
     rng = np.random.default_rng(params.seed)
     sequences = base.group_by("user", maintain_order=True).agg("item")["item"].to_list()
     total = params.steps * params.batch_size * params.accumulate * params.processes
@@ -100,20 +101,26 @@ def training_rows(
     sources = [
         (params.sequence_share, tasks.sequence_documents(sequences, catalog, rng, window)),
         (params.caption_share, tasks.caption_documents(catalog, rng)),
+        (params.ordering_share, tasks.ordering_documents(catalog, rng, CANDIDATES)),
         (params.skill_share, tasks.skill_documents(catalog, options, rng, CANDIDATES)),
     ]
-    rows: list[Example] = []
+    parts: list[list[Example]] = []
     for share, source in sources:
         wanted, made = round(share * total), []
         while len(made) < wanted:
             made += pack(encode(list(islice(source, min(4096, 8 * (wanted - len(made))))), tokenizer), params.row_length)
-        rows += made[:wanted]
+        parts.append(made[:wanted])
+    # The full layout comes after the short documents: copying is learnt on them in half the tokens.
+    short, long = [row for part in parts[:-1] for row in part], parts[-1]
+    rows = [short[i] for i in rng.permutation(len(short))] + [long[i] for i in rng.permutation(len(long))]
     if not rows:
-        raise StageError("params.yaml: midtrain: all shares are 0; give at least one of sequence_share, caption_share, skill_share")
+        raise StageError(
+            "params.yaml: midtrain: all shares are 0; give at least one of sequence_share, caption_share, ordering_share, skill_share"
+        )
     longest = max(len(row.ids) for row in rows)
     if longest > params.max_length:
         raise StageError(f"params.yaml: midtrain.max_length {params.max_length} is less than the longest row, {longest} tokens")
-    return [rows[i] for i in rng.permutation(len(rows))]
+    return rows
 
 
 @torch.no_grad()

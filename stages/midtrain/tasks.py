@@ -73,6 +73,17 @@ def skill_documents(catalog: Catalog, options: PromptParams, rng: np.random.Gene
         yield skill_document(slate, catalog, options, rng.integers(0, STRENGTHS, size=candidates).tolist())
 
 
+def ordering_documents(catalog: Catalog, rng: np.random.Generator, candidates: int) -> Iterator[Document]:
+    """Endless: 2 to `candidates` random items with random strengths, then the same by falling strength. The skill's short form."""
+    while True:
+        count = int(rng.integers(2, candidates + 1))
+        chosen = rng.choice(len(catalog.sids), size=count, replace=False).tolist()
+        strengths = rng.integers(0, STRENGTHS, size=count).tolist()
+        pairs = [f" s{strength}{catalog.sids[item]}" for strength, item in zip(strengths, chosen, strict=True)]
+        ordered = "".join(pairs[rank] for rank in order_of(strengths))
+        yield [(f"{STEP_MATCH}{''.join(pairs)}", 0.0), (f"{THINK_END}{ordered}{END}", 1.0)]
+
+
 def skill_document(slate: Slate, catalog: Catalog, options: PromptParams, strengths: list[int]) -> Document:
     """The slate's prompt, a trace with the given strengths, and the order they command. Made-up judgements weigh nothing."""
     linked = max(range(len(slate.candidates)), key=lambda rank: slate.levels[rank][0])
@@ -83,5 +94,5 @@ def skill_document(slate: Slate, catalog: Catalog, options: PromptParams, streng
     ]
     for strength, item in zip(strengths, slate.candidates, strict=True):
         document += [(f" s{strength}", 0.0), (catalog.sids[item], 1.0)]
-    document += [(STEP_BEST, 1.0), (" co0 tr0", 0.0), (THINK_END + answer_text(order_of(strengths), slate, catalog), 1.0)]
+    document += [(STEP_BEST, 1.0), (" co0 tr0", 0.0), (THINK_END + answer_text(order_of(strengths), slate, catalog, strengths), 1.0)]
     return document

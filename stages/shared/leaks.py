@@ -34,3 +34,21 @@ def check_no_heldout(seen: pl.DataFrame, interactions: pl.DataFrame, what: str) 
             f"(first: user {user}, item {item}, split {split}); build it from the splits base and slates only"
         )
     return {"pairs_seen": pairs.height, "pairs_held_out": held.height, "overlap": 0}
+
+
+def check_test_is_later(slates: pl.DataFrame, interactions: pl.DataFrame) -> dict[str, int]:
+    """Fails unless every test slate of a user stands after all that anything was trained on for that user: base, slates, valid.
+
+    Returns the counts for metrics.json.
+    """
+    trained = interactions.filter(pl.col("split") != "test").group_by("user").agg(pl.col("position").max().alias("last"))
+    test = slates.filter(pl.col("split") == "test").join(trained, on="user", how="left")
+    early = test.filter(pl.col("position") <= pl.col("last"))
+    known = test.filter(pl.col("history").list.contains(pl.col("target")))
+    if early.height:
+        row = early.row(0, named=True)
+        raise StageError(f"leak: test slate {row['slate']} of user {row['user']} stands at {row['position']}, trained up to {row['last']}")
+    if known.height:
+        row = known.row(0, named=True)
+        raise StageError(f"leak: the target of test slate {row['slate']} (item {row['target']}) stands in its own history")
+    return {"test_slates": test.height, "before_training_end": 0, "target_in_history": 0}

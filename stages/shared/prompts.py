@@ -1,12 +1,13 @@
 """The one place that knows how a slate is told to the language model, and how its answer is laid out.
 
     <|user|>history:SID SID taste: Drama Comedy candidates: co7 tr3 ca5 po6 re2 sc9SID ...<|assistant|>
-    <think> 1 pattern: ... 2 link: ... 3 match: s12SID s3SID ... best co7 tr3</think>SID SID ...<|end|>          (in one line)
+    <think> 1 pattern: ... 2 link: ... 3 match: s12SID s3SID ... best co7 tr3</think> s12SID s3SID ...<|end|>    (in one line)
 
 Evidence stands *before* the item it speaks of, in the prompt and in the trace: a small decoder then copies, step by step, what
 follows the words it attends to. Without reasoning the prompt closes the think block itself, as Qwen3 does.
 """
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pydantic import Field
 
 from stages.shared.evidence import FACTS, fact_words
 from stages.shared.params import Section
+from stages.shared.sids import SID_BEGIN
 
 USER, ASSISTANT, THINK, THINK_END, END, PAD = "<|user|>", "<|assistant|>", "<think>", "</think>", "<|end|>", "<|pad|>"
 SPECIAL_TOKENS = [PAD, END, USER, ASSISTANT, THINK, THINK_END]
@@ -104,9 +106,10 @@ def trace_text(slate: Slate, catalog: Catalog, options: PromptParams, strengths:
     return f"{STEP_PATTERN}{taste}{STEP_LINK}{link}{STEP_MATCH}{match}{STEP_BEST}{''.join(f' {word}' for word in best)}"
 
 
-def answer_text(order: Sequence[int], slate: Slate, catalog: Catalog) -> str:
-    """order: incoming ranks, best first."""
-    return "".join(catalog.sids[slate.candidates[rank]] for rank in order) + END
+def answer_text(order: Sequence[int], slate: Slate, catalog: Catalog, strengths: Sequence[int] | None = None) -> str:
+    """order: incoming ranks, best first. After reasoning every SID is led by its strength word: the next word to find, then what to copy."""
+    words = [f" s{strengths[rank]}" if strengths else "" for rank in order]
+    return "".join(word + catalog.sids[slate.candidates[rank]] for word, rank in zip(words, order, strict=True)) + END
 
 
 def order_of(strengths: Sequence[int]) -> list[int]:
@@ -120,3 +123,8 @@ def template_words() -> list[str]:
     strengths = [f" s{strength}" for strength in range(STRENGTHS)]
     layout = ["history:", " taste:", " candidates:", " 1", " pattern:", " 2", " link:", " 3", " match:", " best", "title:", "item:"]
     return [*facts, *strengths, *layout]
+
+
+def without_reasoning(prompt: str, answer: str) -> tuple[str, str]:
+    """The same example for a model that must answer at once: an empty think block, and an answer without strength words."""
+    return prompt + THINK_END, re.sub(rf" s\d+(?={re.escape(SID_BEGIN)})", "", answer)

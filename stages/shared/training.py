@@ -2,23 +2,27 @@
 
 import tempfile
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
-from transformers import PreTrainedModel, Trainer, TrainingArguments
+from torch.utils.data import SequentialSampler
+from transformers import PreTrainedModel, Trainer, TrainingArguments, get_cosine_schedule_with_warmup
 
 from stages.shared.encoding import Example
 from stages.shared.launch import TrainingSection, world_size
+from stages.shared.optimizers import MuonAdamW
 
 
 class OptimizerSection(TrainingSection):
     steps: int = Field(300, ge=1)
     batch_size: int = Field(32, ge=1, description="sequences a step and process")
     accumulate: int = Field(1, ge=1, description="gradient accumulation steps")
-    lr: float = Field(1e-3, gt=0)
+    optimizer: Literal["adamw", "muon"] = Field("adamw", description="muon: for models from scratch; DeepSpeed brings its own AdamW")
+    lr: float = Field(1e-3, gt=0, description="of AdamW")
+    muon_lr: float = Field(0.02, gt=0, description="of the hidden matrices under muon")
     warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps")
     weight_decay: float = Field(0.01, ge=0)
     log_every: int = Field(10, ge=1)
@@ -44,7 +48,10 @@ def collate(examples: Sequence[Example], pad_id: int) -> dict[str, Tensor]:
 
 
 class WeightedTrainer(Trainer):
-    """Trainer whose loss weighs each token."""
+    """Trainer whose loss weighs each token, and which takes the examples in the order given: a curriculum is the caller's business."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
+        return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
 
     def compute_loss(self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, **_: Any) -> Any:
         weights, ids = inputs["weights"], inputs["input_ids"]
@@ -57,7 +64,7 @@ class WeightedTrainer(Trainer):
 
 
 def train_supervised(model: PreTrainedModel, examples: Sequence[Example], params: OptimizerSection, pad_id: int) -> list[dict[str, float]]:
-    """Trains in place, AdamW under a cosine schedule. Returns rows {"step", "loss", "lr"}; raises nothing on a rising loss: look at the curve."""
+    """Trains in place, AdamW under a cosine schedule. Returns rows {"step", "loss", "lr"}; a rising loss is no error here."""
     with tempfile.TemporaryDirectory() as scratch:
         arguments = TrainingArguments(
             output_dir=scratch,
@@ -87,6 +94,10 @@ def train_supervised(model: PreTrainedModel, examples: Sequence[Example], params
         trainer = WeightedTrainer(
             model=model, args=arguments, train_dataset=list(examples), data_collator=lambda part: collate(part, pad_id)
         )
+        if params.optimizer == "muon" and not params.deepspeed:
+            optimizer = MuonAdamW(model, params.muon_lr, params.lr, params.weight_decay)
+            schedule = get_cosine_schedule_with_warmup(optimizer, round(params.warmup * params.steps), params.steps)
+            trainer.optimizer, trainer.lr_scheduler = optimizer, schedule
         trainer.train()
         history = [row for row in trainer.state.log_history if "loss" in row]
     model.eval()

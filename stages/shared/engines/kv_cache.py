@@ -7,7 +7,7 @@ from transformers.cache_utils import DynamicLayer
 ROOM = 64  # steps between two copies
 
 
-class RoomyLayer(DynamicLayer):
+class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     """Keys and values are views [B, heads, length, head_dim] of buffers that hold up to ROOM steps more."""
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object) -> tuple[Tensor, Tensor]:
@@ -17,8 +17,8 @@ class RoomyLayer(DynamicLayer):
         start = self.get_seq_length()
         stop = start + key_states.shape[-2]
         if stop > self.key_buffer.shape[-2]:
-            self.key_buffer = _grown(self.keys, key_states, start, stop)
-            self.value_buffer = _grown(self.values, value_states, start, stop)
+            self.key_buffer = _grown(self.key_buffer, key_states, start, stop)
+            self.value_buffer = _grown(self.value_buffer, value_states, start, stop)
         self.key_buffer[:, :, start:stop] = key_states
         self.value_buffer[:, :, start:stop] = value_states
         self.keys, self.values = self.key_buffer[:, :, :stop], self.value_buffer[:, :, :stop]
@@ -35,5 +35,5 @@ def _grown(old: Tensor, new: Tensor, start: int, stop: int) -> Tensor:
     batch, heads, _, width = new.shape
     buffer = torch.empty((batch, heads, stop + ROOM, width), dtype=new.dtype, device=new.device)
     if start:
-        buffer[:, :, :start] = old
+        buffer[:, :, :start] = old[:, :, :start]
     return buffer

@@ -11,6 +11,7 @@ from transformers.cache_utils import Cache
 
 from stages.shared.engines.base import Completion, Sampling
 from stages.shared.engines.kv_cache import RoomyLayer
+from stages.shared.errors import StageError
 
 COMPACT_BELOW = 0.75  # of a batch's rows still running: then the rest moves to a smaller batch, at the price of one copy of its cache
 
@@ -22,10 +23,14 @@ class TransformersEngine:
         self.model, self.pad_id, self.end_id, self.batch_size = model, pad_id, end_id, batch_size
 
     def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
-        """See Engine. What a row draws depends on (seed, prompt's place, sample), not on batch_size, rounding of sums apart."""
+        """See Engine. What a row draws depends on (seed, prompt's place, sample), not on batch_size, rounding of sums apart.
+
+        StageError where a prompt is empty or leaves no room in the model's positions.
+        """
+        self._check(prompts, sampling)
         results: dict[tuple[int, int], Completion] = {}
         training = self.model.training
-        self.model.eval()
+        self.model.train(False)
         with torch.no_grad(), tqdm(total=len(prompts) * sampling.samples, desc="generate", unit="row", delay=3) as progress:
             for rows in self._batches(prompts, sampling.samples):
                 results.update(zip(rows, self._decode(rows, prompts, sampling), strict=True))
@@ -36,12 +41,33 @@ class TransformersEngine:
     def close(self) -> None:
         del self.model
 
+    def _check(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> None:
+        for place, prompt in enumerate(prompts):
+            if len(prompt) == 0:
+                raise StageError(f"prompt {place} is empty; there is nothing to continue")
+        room = getattr(self.model.config, "max_position_embeddings", None)
+        longest = max(map(len, prompts), default=0)
+        if room is not None and longest + sampling.max_tokens > room:
+            raise StageError(
+                f"a prompt of {longest} tokens and max_tokens {sampling.max_tokens} exceed the model's {room} positions; "
+                "tell less history (prompt.history), lower max_tokens, or train a model with more positions"
+            )
+
     def _batches(self, prompts: Sequence[Sequence[int]], samples: int) -> Iterator[list[tuple[int, int]]]:
-        """(prompt, sample) pairs, longest prompts first: little padding, and memory peaks at once."""
+        """(prompt, sample) pairs, longest prompts first: little padding, and memory peaks at once.
+
+        A batch that is half full closes where the length changes: attention without a padding mask is worth more than a full batch.
+        """
         order = sorted(range(len(prompts)), key=lambda prompt: (-len(prompts[prompt]), prompt))
-        rows = [(prompt, sample) for prompt in order for sample in range(samples)]
-        for start in range(0, len(rows), self.batch_size):
-            yield rows[start : start + self.batch_size]
+        batch: list[tuple[int, int]] = []
+        for prompt, sample in ((prompt, sample) for prompt in order for sample in range(samples)):
+            other_length = batch and len(prompts[batch[-1][0]]) != len(prompts[prompt])
+            if len(batch) == self.batch_size or (other_length and 2 * len(batch) >= self.batch_size):
+                yield batch
+                batch = []
+            batch.append((prompt, sample))
+        if batch:
+            yield batch
 
     def _decode(self, rows: list[tuple[int, int]], prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Completion]:
         distinct = sorted({prompt for prompt, _ in rows}, key=lambda prompt: (-len(prompts[prompt]), prompt))

@@ -1,0 +1,41 @@
+# Two commands do everything on a fresh machine with python3 (3.11) and make: `make run` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export HF_HUB_OFFLINE := 1
+export PYTHONHASHSEED := 0
+
+.PHONY: run test quick-test lint setup lock clean help
+
+run: $(STAMP)  ## the main job on the embedded default: ten stages, real data, a report in data/evaluate/report.html
+	$(BIN)/gr2 run
+
+test: $(STAMP) lint  ## everything CI runs
+	$(BIN)/python -m pytest
+
+quick-test: $(STAMP)  ## tests that take seconds
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+setup: $(STAMP)  ## only the environment
+
+# requirements.lock pins everything; what its own metadata forbids beside the rest is in requirements.nodeps.lock (docs/environment.md).
+$(STAMP): requirements.lock requirements.nodeps.lock pyproject.toml
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info[:2] != (3, 11) and 'Python 3.11 is needed; name it: make PYTHON=python3.11 ' + 'setup')"
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	DS_BUILD_OPS=0 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -r requirements.nodeps.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+clean:  ## what stages made; the environment and the DVC cache stay
+	rm -rf data/*/ .gr2
+
+help:
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/  /'

@@ -1,0 +1,68 @@
+"""Orders that each model and comparator gives the same slates."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from stages.shared import lambdamart
+from stages.shared.answers import AnswerReader
+from stages.shared.engines.base import Sampling
+from stages.shared.engines.choose import EngineParams, open_engine
+from stages.shared.models import load_tokenizer
+from stages.shared.prompts import Catalog, PromptParams, Slate, slate_prompt
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One ranker on n slates. orders int [n, K]: incoming ranks, best first; an invalid answer's row is the incoming order (`faults` says why)."""
+
+    orders: np.ndarray
+    faults: list[str]
+    texts: list[str]
+
+    @property
+    def valid(self) -> np.ndarray:
+        return np.array([not fault for fault in self.faults])
+
+
+def incoming(slates: Sequence[Slate]) -> Judged:
+    orders = np.array([range(len(slate.candidates)) for slate in slates])
+    return Judged(orders, [""] * len(slates), [""] * len(slates))
+
+
+def by_scores(scores: np.ndarray) -> Judged:
+    """scores [n, K]: higher is better, ties keep the incoming order."""
+    return Judged(np.argsort(-scores, axis=1, kind="stable"), [""] * len(scores), [""] * len(scores))
+
+
+def by_lambdamart(train: np.ndarray, ranks: np.ndarray, test: np.ndarray, seed: int, threads: int) -> Judged:
+    """LightGBM's LambdaMART on the evidence itself (not its levels): [n, K, facts] of all training slates, then of the test slates."""
+    booster = lambdamart.fit(train, ranks, seed=seed, threads=threads)
+    return by_scores(lambdamart.scores(booster, test))
+
+
+def by_model(
+    folder: Path,
+    slates: Sequence[Slate],
+    catalog: Catalog,
+    options: PromptParams,
+    engine: EngineParams,
+    sampling: Sampling,
+    threads: int,
+    reasoning: bool,
+) -> Judged:
+    """Greedy answers of the language model at `folder`."""
+    tokenizer = load_tokenizer(folder)
+    reader = AnswerReader(tokenizer)
+    prompts = tokenizer([slate_prompt(slate, catalog, options, reasoning) for slate in slates], add_special_tokens=False)["input_ids"]
+    sids = tokenizer(catalog.sids, add_special_tokens=False)["input_ids"]
+    with open_engine(engine, folder, sampling.seed, threads) as opened:
+        completions = [own[0].token_ids for own in opened.generate(prompts, sampling)]
+    orders, faults = [], []
+    for slate, ids in zip(slates, completions, strict=True):
+        answer = reader.read(ids, [sids[item] for item in slate.candidates], reasoning)
+        orders.append(answer.order if answer.order is not None else tuple(range(len(slate.candidates))))
+        faults.append(answer.fault)
+    return Judged(np.array(orders), faults, tokenizer.batch_decode(completions, skip_special_tokens=False))

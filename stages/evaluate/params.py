@@ -1,0 +1,14 @@
+"""Parameters of the evaluation."""
+
+from pydantic import Field
+
+from stages.shared.engines.choose import EngineParams
+from stages.shared.params import ComputeSection
+
+
+class EvaluateParams(ComputeSection):
+    resamples: int = Field(2000, ge=100, description="bootstrap resamples of users")
+    max_tokens: int = Field(224, ge=16, description="longest completion")
+    max_slates: int = Field(0, ge=0, description="evaluate only the first this many test slates by user, then position; 0 = all")
+    examples: int = Field(6, ge=0, description="slates shown in the report")
+    engine: EngineParams = EngineParams()

@@ -1,0 +1,168 @@
+"""Reinforcement learning from the SFT model: DAPO with the conditional reward, on training slates only."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import numpy as np
+import polars as pl
+import torch
+from tqdm import tqdm
+
+from stages.rl.dapo import advantages, dapo_loss
+from stages.rl.optimizer import Policy, all_mean, all_sum, open_policy
+from stages.rl.params import RlParams
+from stages.rl.policy import response_logprobs
+from stages.rl.rewards import conditional_reward, rank_reward, ungated_reward
+from stages.rl.rollouts import Group, Reward, Rollouts, Task, sample_step
+from stages.shared.answers import Answer, AnswerReader
+from stages.shared.engines.base import Sampling
+from stages.shared.engines.transformers_engine import TransformersEngine
+from stages.shared.errors import StageError
+from stages.shared.evidence import EVIDENCE
+from stages.shared.launch import is_main_process, rank, world_size
+from stages.shared.leaks import check_no_heldout
+from stages.shared.models import load_model, load_tokenizer, save_model
+from stages.shared.outputs import DATA, Outputs
+from stages.shared.params import load_params
+from stages.shared.prompts import Catalog, PromptParams, Slate, load_slates, slate_prompt
+from stages.shared.tables import INTERACTIONS, ITEMS, SIDS, SLATES, read_table
+from stages.shared.training import write_curve
+
+BASE = DATA / "sft/model"
+
+
+def rl(params: RlParams, outputs: Outputs) -> None:
+    options = load_params("prompt", PromptParams)
+    slates_table = read_table(DATA / "prerank/slates.parquet", SLATES)
+    slates = load_slates(slates_table, read_table(DATA / "prerank/evidence.parquet", EVIDENCE), "train")
+    interactions = read_table(DATA / "ingest/interactions.parquet", INTERACTIONS)
+    catalog = Catalog.from_tables(read_table(DATA / "tokenize/sids.parquet", SIDS), read_table(DATA / "ingest/items.parquet", ITEMS))
+    leak_check = check_no_heldout(pairs_seen(slates), interactions, "rl")
+    slates = [slate for slate in slates if len(slate.candidates) > 1]
+    if not slates:
+        raise StageError("data/prerank/slates.parquet: no training slate with more than one candidate; nothing can be ranked")
+
+    tokenizer = load_tokenizer(BASE)
+    tasks = make_tasks(slates, catalog, options, tokenizer)
+    policy = open_policy(load_model(BASE), params)
+    engine = TransformersEngine(policy.module, tokenizer.pad_token_id, tokenizer.eos_token_id, params.batch_size)
+    reader, reward = AnswerReader(tokenizer), choose_reward(params)
+    stream = endless(tasks, params.seed)
+    curve: list[dict[str, float]] = []
+    for step in tqdm(range(params.steps), desc="rl", unit="step", disable=not is_main_process()):
+        seed = (params.seed * 100_003 + step) * world_size() + rank()
+        sampling = Sampling(params.max_tokens, params.temperature, samples=params.group, seed=seed)
+        rollouts = sample_step(stream, engine, reader, reward, sampling, params.prompts, params.max_refills, params.variance_tolerance)
+        learning = update(policy, rollouts, params, tokenizer.pad_token_id)
+        curve.append({"step": float(step + 1), **{name: all_mean(value) for name, value in (describe(rollouts) | learning).items()}})
+
+    if is_main_process():
+        save_model(policy.module, tokenizer, outputs.path("model"))
+        write_curve(curve, outputs.path("steps.csv"))
+        tail = curve[-max(1, len(curve) // 5) :]
+        outputs.metrics(
+            {
+                "slates": len(tasks),
+                "leak_check": leak_check,
+                "first_fifth": mean_row(curve[: len(tail)]),
+                "last_fifth": mean_row(tail),
+                "steps_at_refill_cap": sum(row["kept"] < params.prompts for row in curve),
+            }
+        )
+
+
+def update(policy: Policy, rollouts: Rollouts, params: RlParams, pad_id: int) -> dict[str, float]:
+    """`params.updates` optimizer steps on the kept groups. Ranks without any group still take part, with a loss of zero."""
+    groups = rollouts.kept
+    # The unit of the token-level mean is the whole step over all ranks; DeepSpeed and DDP average gradients, hence the world size.
+    tokens = all_sum(sum(len(c.token_ids) for group in groups for c in group.completions)) / world_size()
+    totals = {"loss": 0.0, "clipped": 0.0, "logprob_gap": 0.0}
+    if tokens == 0:
+        return totals
+    gains = advantages(torch.tensor([group.rewards for group in groups])) if groups else torch.zeros(0, params.group)
+    parts = max(1, -(-params.prompts // params.micro_prompts))
+    for _ in range(params.updates):
+        for part in np.array_split(np.arange(len(groups)), parts):
+            own = [groups[i] for i in part]
+            if own:
+                loss, clipped, gap = part_loss(policy, own, gains[part], params, tokens, pad_id)
+            else:
+                loss, clipped, gap = policy.zero_loss(), 0.0, 0.0
+            policy.backward(loss * parts)
+            totals["loss"] += loss.item() / params.updates
+            totals["clipped"] += clipped / parts / params.updates
+            totals["logprob_gap"] = max(totals["logprob_gap"], gap)
+        policy.step()
+    return totals
+
+
+def part_loss(
+    policy: Policy, groups: Sequence[Group], gains: torch.Tensor, params: RlParams, tokens: float, pad_id: int
+) -> tuple[torch.Tensor, float, float]:
+    """Loss of some groups, share of clipped tokens, and the mean gap between the sampler's and the trainer's log-probabilities."""
+    responses = [[completion.token_ids for completion in group.completions] for group in groups]
+    with policy.autocast():
+        logp, mask = response_logprobs(policy.forward, [group.task.prompt for group in groups], responses, pad_id)
+    old = torch.zeros_like(logp)
+    for row, completion in enumerate(c for group in groups for c in group.completions):
+        old[row, : len(completion.logprobs)] = torch.tensor(completion.logprobs, device=old.device)
+    loss = dapo_loss(logp, old, gains.flatten().to(logp.device), mask, params.clip_low, params.clip_high, tokens)
+    gap = float(((logp.detach() - old).abs() * mask).sum() / mask.sum())
+    return loss.value, float(loss.clipped), gap
+
+
+def choose_reward(params: RlParams) -> Reward:
+    if params.reward == "random":
+        rng = np.random.default_rng(params.seed)
+        return lambda answer, target_rank, candidates: float(rng.random())
+    function = conditional_reward if params.reward == "conditional" else ungated_reward
+    return partial(function, alpha=params.alpha, invalid=params.invalid_reward)
+
+
+def make_tasks(slates: Sequence[Slate], catalog: Catalog, options: PromptParams, tokenizer: object) -> list[Task]:
+    encode = partial(tokenizer, add_special_tokens=False)  # type: ignore[arg-type]
+    prompts = encode([slate_prompt(slate, catalog, options) for slate in slates])["input_ids"]
+    sids = encode(catalog.sids)["input_ids"]
+    return [
+        Task(prompt, [sids[item] for item in slate.candidates], slate.target_rank) for prompt, slate in zip(prompts, slates, strict=True)
+    ]
+
+
+def endless(tasks: Sequence[Task], seed: int) -> Iterator[Task]:
+    """Epoch after epoch in random order; each rank takes every world_size-th."""
+    rng = np.random.default_rng(seed)
+    while True:
+        for index in rng.permutation(len(tasks))[rank() :: world_size()]:
+            yield tasks[index]
+
+
+def describe(rollouts: Rollouts) -> dict[str, float]:
+    """What the curve shows of one step, over every group sampled (dropped ones too: the kept ones are a biased sample)."""
+    groups = rollouts.seen
+    answers = [(answer, group.task) for group in groups for answer in group.answers]
+    lengths = [len(completion.token_ids) for group in groups for completion in group.completions]
+    rank_rewards = [rank_reward(answer, task.target_rank, len(task.candidates)) for answer, task in answers if answer.valid]
+    return {
+        "reward": float(np.mean([reward for group in groups for reward in group.rewards])),
+        "rank_reward": float(np.mean(rank_rewards)) if rank_rewards else 0.0,
+        "valid": float(np.mean([answer.valid for answer, _ in answers])),
+        "identical": float(np.mean([is_identity(answer) for answer, _ in answers])),
+        "kept": float(len(rollouts.kept)),
+        "refills": float(rollouts.refills),
+        "length": float(np.mean(lengths)),
+        "entropy": -float(np.mean([p for group in groups for completion in group.completions for p in completion.logprobs])),
+    }
+
+
+def is_identity(answer: Answer) -> bool:
+    return answer.order is not None and list(answer.order) == sorted(answer.order)
+
+
+def mean_row(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0] if name != "step"}
+
+
+def pairs_seen(slates: Sequence[Slate]) -> pl.DataFrame:
+    """Every (user, item) that the training slates hold as history or target."""
+    pairs = {(slate.user, item) for slate in slates for item in (*slate.history, slate.candidates[slate.target_rank])}
+    return pl.DataFrame(sorted(pairs), schema={"user": pl.Int32, "item": pl.Int32}, orient="row")

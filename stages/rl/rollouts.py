@@ -1,0 +1,74 @@
+"""Rollouts of one step: sample, score, drop groups that teach nothing, refill up to a cap (DAPO's dynamic sampling)."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from stages.rl.dapo import teaches
+from stages.shared.answers import Answer, AnswerReader
+from stages.shared.engines.base import Completion, Engine, Sampling
+
+Reward = Callable[[Answer, int, int], float]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One training slate as token ids. candidates: the ids of each candidate's SID, in incoming order."""
+
+    prompt: list[int]
+    candidates: list[list[int]]
+    target_rank: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """G rollouts of one task."""
+
+    task: Task
+    completions: list[Completion]
+    answers: list[Answer]
+    rewards: list[float]
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """kept: groups with reward variance. seen: every group sampled. refills: extra rounds it took."""
+
+    kept: list[Group]
+    seen: list[Group]
+    refills: int
+
+
+def sample_step(
+    tasks: Iterator[Task],
+    engine: Engine,
+    reader: AnswerReader,
+    reward: Reward,
+    sampling: Sampling,
+    wanted: int,
+    refills: int,
+    tolerance: float,
+) -> Rollouts:
+    """At most `wanted` groups that teach, from at most 1 + refills rounds of `wanted` prompts."""
+    kept: list[Group] = []
+    seen: list[Group] = []
+    for round_number in range(refills + 1):
+        batch = [next(tasks) for _ in range(wanted)]
+        options = Sampling(**{**sampling.__dict__, "seed": sampling.seed * (refills + 1) + round_number})
+        groups = score(batch, engine.generate([task.prompt for task in batch], options), reader, reward)
+        seen += groups
+        useful = teaches(torch.tensor([group.rewards for group in groups]), tolerance)
+        kept += [group for group, good in zip(groups, useful.tolist(), strict=True) if good]
+        if len(kept) >= wanted:
+            break
+    return Rollouts(kept[:wanted], seen, round_number)
+
+
+def score(tasks: Sequence[Task], completions: Sequence[Sequence[Completion]], reader: AnswerReader, reward: Reward) -> list[Group]:
+    groups = []
+    for task, own in zip(tasks, completions, strict=True):
+        answers = [reader.read(completion.token_ids, task.candidates) for completion in own]
+        rewards = [reward(answer, task.target_rank, len(task.candidates)) for answer in answers]
+        groups.append(Group(task, list(own), answers, rewards))
+    return groups

@@ -1,0 +1,23 @@
+"""What a trace cites must stand in its prompt: SIDs, facts, and no word of the layout."""
+
+import re
+
+from stages.shared.evidence import FACTS
+from stages.shared.prompts import SPECIAL_TOKENS
+from stages.shared.sids import SID_BEGIN, SID_END
+
+_SID = re.compile(re.escape(SID_BEGIN) + r".*?" + re.escape(SID_END))
+_FACT = re.compile(r"\b(?:" + "|".join(FACTS) + r")\d+")
+
+
+def cited(text: str) -> list[str]:
+    """Every SID and fact word of `text`."""
+    return [*_SID.findall(text), *_FACT.findall(text)]
+
+
+def uncited(trace: str, prompt: str) -> list[str]:
+    """What `trace` says that `prompt` does not: facts and SIDs invented, marks of half a SID, special tokens of the layout."""
+    known = set(cited(prompt))
+    invented = [word for word in cited(trace) if word not in known]
+    rest = _SID.sub("", trace)
+    return [*invented, *(token for token in [*SPECIAL_TOKENS, SID_BEGIN, SID_END] if token in rest)]

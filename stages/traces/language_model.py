@@ -1,0 +1,105 @@
+"""A language model as the teacher: any engine, any tokenizer, the same loop as the statistical one."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from stages.shared.answers import AnswerReader
+from stages.shared.engines.base import Engine, Sampling
+from stages.shared.prompts import ASSISTANT, END, SPECIAL_TOKENS, STRENGTHS, THINK, THINK_END, USER, Catalog, PromptParams, slate_prompt
+from stages.shared.sids import SID_BEGIN, SID_END
+from stages.traces.teacher import Proposal
+from stages.traces.windows import Judged
+
+# A neutral analyst's voice, three steps, items cited by SID, evidence before the item it speaks of.
+INSTRUCTION = f"""You analyse a recommendation log. You are given the items a user took, oldest first, the commonest categories among them,
+and candidates in the order of a retriever. Every item is written as a semantic ID, from {SID_BEGIN} to {SID_END}. Before each candidate
+stand its facts, each a level from 0 to 9: co co-occurrence with the last items, tr transitions from them, ca shared categories,
+po popularity, re recency, sc score of the retriever. Order the candidates by how likely the user takes them next.
+Reason first, in three steps and in this layout, citing only facts and IDs that are given:
+ 1 pattern: the categories that matter 2 link: the candidate most linked to the history, its co fact before its ID
+ 3 match: every candidate in the given order, each as a strength from s0 (least) to s{STRENGTHS - 1} (most) followed by its ID
+ best the two facts that speak most for the strongest
+Then close the reasoning with {THINK_END}, write the IDs of all candidates, best first, with nothing between them, and end with {END}.
+"""
+SHOWN = "The user took {sid} next: explain why the evidence speaks for it, and put it first.\n"
+
+_STRENGTH = re.compile(rf"\bs(\d+)\s*({re.escape(SID_BEGIN)}.*?{re.escape(SID_END)})")
+
+
+class LanguageModelTeacher:
+    """Reads answers from the teacher's text, marks kept, through a tokenizer of the layout alone: the teacher's own vocabulary need not
+    hold a token for each SID, as the student's does."""
+
+    attempts: int | None = None
+
+    def __init__(
+        self,
+        engine: Engine,
+        tokenizer: PreTrainedTokenizerBase,
+        sampling: Sampling,
+        catalog: Catalog,
+        options: PromptParams,
+        targeted: bool,
+    ):
+        self.engine, self.tokenizer, self.sampling = engine, tokenizer, sampling
+        self.catalog, self.options, self.targeted = catalog, options, targeted
+        self.layout = layout_tokenizer(catalog.sids)
+        self.reader = AnswerReader(self.layout)
+
+    def propose(self, slates: Sequence[Judged], attempt: int) -> list[Proposal]:
+        prompts = [self.encode(judged) for judged in slates]
+        found = self.engine.generate(prompts, replace(self.sampling, seed=self.sampling.seed + attempt, samples=1))
+        return [self.read(one[0].token_ids, judged) for one, judged in zip(found, slates, strict=True)]
+
+    def encode(self, judged: Judged) -> list[int]:
+        """The instruction, then the slate as the student will see it; through the chat template where the tokenizer has one."""
+        preface = INSTRUCTION
+        if self.targeted:
+            preface += SHOWN.format(sid=self.catalog.sids[judged.slate.candidates[judged.slate.target_rank]])
+        told = slate_prompt(judged.slate, self.catalog, self.options)
+        if not self.tokenizer.chat_template:
+            return list(self.tokenizer.encode(preface + told, add_special_tokens=False))
+        content = told.removeprefix(USER).removesuffix(ASSISTANT + THINK)
+        messages = [{"role": "system", "content": preface}, {"role": "user", "content": content}]
+        text = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        return list(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def read(self, completion: Sequence[int], judged: Judged) -> Proposal:
+        """completion: generated ids of the teacher's tokenizer."""
+        ids = list(completion)
+        ended = bool(ids) and ids[-1] == self.tokenizer.eos_token_id  # its own end stands for ours
+        text = str(self.tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=False))
+        text = text.strip().removeprefix(THINK) + (END if ended else "")
+        trace, closed, _ = text.partition(THINK_END)
+        sids = [self.catalog.sids[item] for item in judged.slate.candidates]
+        answer = self.reader.read(self._ids(text), [self._ids(sid) for sid in sids])
+        if not closed or answer.order is None:
+            return Proposal(trace, None, answer.fault or "malformed")
+        return Proposal(trace, answer.order, strengths=written_strengths(trace, sids))
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self.layout.encode(text, add_special_tokens=False))
+
+
+def written_strengths(trace: str, sids: Sequence[str]) -> tuple[int, ...]:
+    """The strength word before each candidate, by incoming rank; empty unless each has exactly one."""
+    pairs = _STRENGTH.findall(trace)
+    found = {sid: int(strength) for strength, sid in pairs}
+    complete = len(pairs) == len(sids) and set(found) == set(sids) and max(found.values()) < STRENGTHS
+    return tuple(found[sid] for sid in sids) if complete else ()
+
+
+def layout_tokenizer(sids: Sequence[str]) -> PreTrainedTokenizerBase:
+    """One token for each mark of the layout and of `sids`; every other word is unknown, white space is nothing."""
+    inner = Tokenizer(WordLevel({"<unk>": 0}, unk_token="<unk>"))
+    inner.pre_tokenizer = WhitespaceSplit()
+    tokenizer: PreTrainedTokenizerBase = PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>")  # type: ignore[no-untyped-call]
+    codes = sorted({token for sid in sids for token in re.findall(r"<[^<>]+>", sid)})
+    tokenizer.add_tokens([*SPECIAL_TOKENS, *codes], special_tokens=True)
+    return tokenizer

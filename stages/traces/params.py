@@ -1,0 +1,31 @@
+"""Parameters of the teacher and of what it keeps."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from stages.shared.engines.choose import EngineParams
+from stages.shared.lambdamart import LambdaMartParams
+from stages.shared.params import ComputeSection, Section
+
+
+class LanguageModelParams(Section):
+    """A language model as the teacher; read only where teacher is language_model."""
+
+    model: str = Field("", description="Hugging Face folder of the teacher")
+    max_tokens: int = Field(768, ge=1)
+    temperature: float = Field(0.7, gt=0.0)
+    top_p: float = Field(0.95, gt=0.0, le=1.0)
+    engine: EngineParams = Field(default_factory=EngineParams)
+
+
+class TracesParams(ComputeSection):
+    mode: Literal["rejection", "targeted"] = Field("rejection", description="targeted shows the teacher the answer")
+    teacher: Literal["statistical", "language_model"] = "statistical"
+    blocks: int = Field(8, ge=2, description="pieces of time; each is labelled from the ones before it, the first not at all")
+    temperature: float = Field(0.2, ge=0.0, description="noise of the statistical teacher, in standard deviations of its score")
+    attempts: int = Field(8, ge=1, description="tries a slate")
+    keep: int = Field(2, ge=1, description="accepted traces kept a slate")
+    max_noise_rank: int = Field(3, ge=1, description="a target that the noise-free scorer ranks below this is refused as luck")
+    scorer: LambdaMartParams = Field(default_factory=LambdaMartParams)
+    language_model: LanguageModelParams = Field(default_factory=LanguageModelParams)

@@ -1,0 +1,76 @@
+"""The loop every teacher goes through: try, look at the first of the order, keep or try again."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tqdm import tqdm
+
+from stages.traces.citations import uncited
+from stages.traces.teacher import Proposal, Teacher
+from stages.traces.windows import Judged
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An accepted proposal; `attempt` counts from 1."""
+
+    judged: Judged
+    proposal: Proposal
+    attempt: int
+
+
+@dataclass
+class Ledger:
+    """What happened. Lists run by attempt: slates tried, and those whose order put the target first (whatever became of them).
+
+    tries [slates]: proposals asked for each slate. luck: slates that were right where the evidence says otherwise.
+    """
+
+    kept: list[Kept] = field(default_factory=list)
+    tried: list[int] = field(default_factory=list)
+    right: list[int] = field(default_factory=list)
+    tries: list[int] = field(default_factory=list)
+    faults: Counter[str] = field(default_factory=Counter)
+    luck: int = 0
+    repeated: int = 0
+
+
+def sample(
+    teacher: Teacher, slates: Sequence[Judged], prompts: Sequence[str], attempts: int, keep: int, max_noise_rank: int | None
+) -> Ledger:
+    """Up to `attempts` tries a slate until `keep` different traces put the target first.
+
+    A slate whose target the noise-free scorer ranks at max_noise_rank or below (from 0) leaves the loop when a try is right by
+    luck: nothing in the evidence supports it, and a student could only learn to invent. None = no such rule.
+    """
+    ledger = Ledger(tries=[0] * len(slates))
+    accepted: list[list[Kept]] = [[] for _ in slates]
+    open_slates = list(range(len(slates)))
+    limit = attempts if teacher.attempts is None else min(attempts, teacher.attempts)
+    for attempt in tqdm(range(limit), desc="traces", unit="try", mininterval=2.0):
+        if not open_slates:
+            break
+        proposals = teacher.propose([slates[i] for i in open_slates], attempt)
+        right, still_open = 0, []
+        for i, proposal in zip(open_slates, proposals, strict=True):
+            ledger.tries[i] += 1
+            fault = proposal.fault or ("uncited" if uncited(proposal.trace, prompts[i]) else "")
+            if fault or proposal.order is None:
+                ledger.faults[fault] += 1
+            elif proposal.order[0] == slates[i].slate.target_rank:
+                right += 1
+                if max_noise_rank is not None and slates[i].noise_free_rank >= max_noise_rank:
+                    ledger.luck += 1
+                    continue
+                if any(kept.proposal == proposal for kept in accepted[i]):
+                    ledger.repeated += 1
+                else:
+                    accepted[i].append(Kept(slates[i], proposal, attempt + 1))
+            if len(accepted[i]) < keep:
+                still_open.append(i)
+        ledger.tried.append(len(open_slates))
+        ledger.right.append(right)
+        open_slates = still_open
+    ledger.kept = [kept for own in accepted for kept in own]
+    return ledger

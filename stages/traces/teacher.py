@@ -1,0 +1,84 @@
+"""What a teacher is, and the statistical one: Plackett-Luce around LambdaMART's scores, in words that cite the evidence."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from stages.shared.evidence import FACTS, fact_words
+from stages.shared.prompts import STRENGTHS, Catalog, PromptParams, order_of, trace_text
+from stages.traces.windows import Judged
+
+BEST_FACTS = 2
+CO = list(FACTS).index("co")
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """One try at a slate. order: incoming ranks, best first; None with a `fault` where the teacher gave no permutation.
+
+    strengths: by incoming rank; empty where the teacher did not say one for each.
+    """
+
+    trace: str
+    order: tuple[int, ...] | None
+    fault: str = ""
+    strengths: tuple[int, ...] = ()
+
+
+class Teacher(Protocol):
+    attempts: int | None  # tries beyond this repeat the same; None = no limit
+
+    def propose(self, slates: Sequence[Judged], attempt: int) -> list[Proposal]:
+        """One proposal a slate, in order. attempt: from 0; another attempt draws anew, the same calls draw the same."""
+        ...
+
+
+class StatisticalTeacher:
+    def __init__(self, catalog: Catalog, options: PromptParams, temperature: float, seed: int, targeted: bool):
+        self.catalog, self.options, self.temperature, self.seed, self.targeted = catalog, options, temperature, seed, targeted
+        self.attempts = 1 if targeted or temperature == 0.0 else None
+
+    def propose(self, slates: Sequence[Judged], attempt: int) -> list[Proposal]:
+        return [self._propose(judged, attempt) for judged in slates]
+
+    def _propose(self, judged: Judged, attempt: int) -> Proposal:
+        if self.targeted:
+            strengths = shown_strengths(judged)
+        else:
+            # A stream for each (slate, attempt): a slate's traces do not depend on which others are labelled beside it.
+            rng = np.random.default_rng([self.seed, judged.slate.slate, attempt])
+            strengths = strengths_of(sample_utilities(judged.scores, self.temperature * judged.spread, rng), judged.edges)
+        order = order_of(strengths)
+        trace = trace_text(judged.slate, self.catalog, self.options, strengths, linked(judged), best_words(judged, order[0]))
+        return Proposal(trace, tuple(order), strengths=tuple(strengths))
+
+
+def sample_utilities(scores: np.ndarray, scale: float, rng: np.random.Generator) -> np.ndarray:
+    """scores [..., K] plus centred Gumbel noise of `scale`: sorting them draws from Plackett-Luce with logits scores / scale."""
+    return scores + scale * (rng.gumbel(size=scores.shape) - np.euler_gamma)
+
+
+def strengths_of(utilities: np.ndarray, edges: np.ndarray) -> list[int]:
+    """utilities [K] -> levels 0..len(edges)."""
+    return [int(level) for level in np.searchsorted(edges, utilities, side="right")]
+
+
+def shown_strengths(judged: Judged) -> list[int]:
+    """The noise-free strengths with the target alone at the maximum."""
+    strengths = [min(strength, STRENGTHS - 2) for strength in strengths_of(judged.scores, judged.edges)]
+    strengths[judged.slate.target_rank] = STRENGTHS - 1
+    return strengths
+
+
+def linked(judged: Judged) -> int:
+    """The candidate that co-occurs most with the history; the first of equals."""
+    return max(range(len(judged.slate.levels)), key=lambda rank: judged.slate.levels[rank][CO])
+
+
+def best_words(judged: Judged, rank: int) -> list[str]:
+    """The facts that speak most for the candidate at `rank`, strongest first; none that speaks against it."""
+    reasons, words = judged.contributions[rank], fact_words(judged.slate.levels[rank])
+    ranked = sorted(range(len(words)), key=lambda fact: (-reasons[fact], fact))[:BEST_FACTS]
+    return [words[fact] for fact in ranked if reasons[fact] > 0.0]

@@ -1,0 +1,104 @@
+"""Labels training slates with a teacher's traces, and keeps those that reach the target by more than luck."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import polars as pl
+
+from stages.shared.engines.base import Sampling
+from stages.shared.engines.choose import open_engine
+from stages.shared.errors import StageError
+from stages.shared.evidence import EVIDENCE
+from stages.shared.leaks import check_no_heldout
+from stages.shared.models import load_tokenizer
+from stages.shared.outputs import DATA, Outputs
+from stages.shared.params import load_params
+from stages.shared.prompts import Catalog, PromptParams, Slate, answer_text, load_slates, slate_prompt
+from stages.shared.tables import INTERACTIONS, ITEMS, SIDS, SLATES, read_table, write_table
+from stages.shared.traces import TRACES
+from stages.traces.audit import chance_audit, noise_audit, scorer_audit
+from stages.traces.language_model import LanguageModelTeacher
+from stages.traces.params import TracesParams
+from stages.traces.rejection import Kept, sample
+from stages.traces.teacher import StatisticalTeacher, Teacher
+from stages.traces.windows import judge
+
+
+def traces(params: TracesParams, outputs: Outputs) -> None:
+    options = load_params("prompt", PromptParams)
+    catalog = Catalog.from_tables(read_table(DATA / "tokenize/sids.parquet", SIDS), read_table(DATA / "ingest/items.parquet", ITEMS))
+    slates = load_slates(
+        read_table(DATA / "prerank/slates.parquet", SLATES), read_table(DATA / "prerank/evidence.parquet", EVIDENCE), "train"
+    )
+    if not slates:
+        raise StageError("data/prerank/slates.parquet: no training slate holds its target; train the pre-ranker longer (prerank.epochs)")
+    leak_check = check_no_heldout(pairs_seen(slates), read_table(DATA / "ingest/interactions.parquet", INTERACTIONS), "traces")
+
+    judged = judge(slates, params.blocks, params.seed, params.threads, params.scorer)
+    prompts = [slate_prompt(one.slate, catalog, options) for one in judged]
+    # The answer is shown in targeted mode: passing is no feat there, and luck is no question.
+    max_noise_rank = params.max_noise_rank if params.mode == "rejection" else None
+    with open_teacher(params, catalog, options) as teacher:
+        ledger = sample(teacher, judged, prompts, params.attempts, params.keep, max_noise_rank)
+        attempts = params.attempts if teacher.attempts is None else min(params.attempts, teacher.attempts)
+    if not ledger.kept:
+        raise StageError(
+            f"no trace of {len(judged)} slates was accepted (faults: {dict(ledger.faults)}); raise traces.attempts or traces.max_noise_rank"
+        )
+
+    write_table(traces_table(ledger.kept, catalog, options, params.mode), outputs.path("traces.parquet"), TRACES)
+    outputs.metrics(
+        {
+            "mode": params.mode,
+            "teacher": params.teacher,
+            "training_slates": len(slates),
+            "sampling": chance_audit(ledger, judged, attempts, max_noise_rank),
+            "noise": noise_audit(ledger.kept),
+            "out_of_time": scorer_audit(judged),
+            "leak_check": leak_check,
+        }
+    )
+
+
+def pairs_seen(slates: Sequence[Slate]) -> pl.DataFrame:
+    """Every (user, item) that fitting and labelling learn from: histories and targets."""
+    rows = [(slate.user, item) for slate in slates for item in [*slate.history, slate.candidates[slate.target_rank]]]
+    return pl.DataFrame(rows, schema={"user": pl.Int32, "item": pl.Int32}, orient="row")
+
+
+@contextmanager
+def open_teacher(params: TracesParams, catalog: Catalog, options: PromptParams) -> Iterator[Teacher]:
+    targeted, wanted = params.mode == "targeted", params.language_model
+    if params.teacher == "statistical":
+        yield StatisticalTeacher(catalog, options, params.temperature, params.seed, targeted)
+        return
+    if not wanted.model:
+        raise StageError("traces.language_model.model: the folder of the teacher is not given; or choose traces.teacher: statistical")
+    sampling = Sampling(wanted.max_tokens, wanted.temperature, wanted.top_p, seed=params.seed)
+    with open_engine(wanted.engine, Path(wanted.model), params.seed, params.threads) as engine:
+        yield LanguageModelTeacher(engine, load_tokenizer(Path(wanted.model)), sampling, catalog, options, targeted)
+
+
+def traces_table(kept: Sequence[Kept], catalog: Catalog, options: PromptParams, mode: str) -> pl.DataFrame:
+    """One row a kept trace; see TRACES."""
+    rows = []
+    for one in kept:
+        slate, order = one.judged.slate, one.proposal.order
+        assert order is not None
+        rows.append(
+            {
+                "slate": slate.slate,
+                "user": slate.user,
+                "timestamp": slate.timestamp,
+                "prompt": slate_prompt(slate, catalog, options, reasoning=True),
+                "trace": one.proposal.trace,
+                "answer": answer_text(order, slate, catalog),
+                "strengths": list(one.proposal.strengths),
+                "order": list(order),
+                "target_rank": slate.target_rank,
+                "attempt": one.attempt,
+                "mode": mode,
+            }
+        )
+    return pl.DataFrame(rows, schema=TRACES)

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.midtrain import tasks
 from stages.midtrain.params import MidtrainParams
+from stages.midtrain.scratch import scratch_model
 from stages.midtrain.vocabulary import learn_tokenizer
 from stages.shared.encoding import Example, encode, pack
 from stages.shared.errors import StageError
@@ -53,7 +54,7 @@ def midtrain(params: MidtrainParams, outputs: Outputs) -> None:
 
 
 def make_model(params: MidtrainParams, texts: list[str], sids: pl.DataFrame) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A new small Llama with a vocabulary of its own, or a pretrained folder with the SIDs added."""
+    """A new small decoder with a vocabulary of its own, or a pretrained folder with the SIDs added."""
     levels = len(sids["codes"][0])
     codebook_size = int(sids["codes"].explode().max()) + 1  # type: ignore[arg-type]
     if params.model == "scratch":
@@ -68,26 +69,6 @@ def make_model(params: MidtrainParams, texts: list[str], sids: pl.DataFrame) -> 
     extend_vocabulary(tokenizer, levels, codebook_size)
     resize_embeddings(model, tokenizer)
     return model, tokenizer
-
-
-def scratch_model(params: MidtrainParams, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    config = LlamaConfig(
-        vocab_size=-(-len(tokenizer) // 64) * 64,
-        hidden_size=params.hidden,
-        intermediate_size=params.intermediate,
-        num_hidden_layers=params.layers,
-        num_attention_heads=params.heads,
-        num_key_value_heads=params.heads,
-        head_dim=params.head_dim,
-        max_position_embeddings=params.max_length,
-        initializer_range=params.init_std,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    torch.manual_seed(params.seed)
-    return LlamaForCausalLM(config)
 
 
 def training_rows(

@@ -26,6 +26,7 @@ from stages.shared.prompts import (
     PromptParams,
     Slate,
     answer_text,
+    letters,
     order_of,
     slate_prompt,
     taste_words,
@@ -79,20 +80,27 @@ def ordering_documents(catalog: Catalog, rng: np.random.Generator, candidates: i
         count = int(rng.integers(2, candidates + 1))
         chosen = rng.choice(len(catalog.sids), size=count, replace=False).tolist()
         strengths = rng.integers(0, STRENGTHS, size=count).tolist()
-        pairs = [f" s{strength}{catalog.sids[item]}" for strength, item in zip(strengths, chosen, strict=True)]
-        ordered = "".join(pairs[rank] for rank in order_of(strengths))
-        yield [(f"{STEP_MATCH}{''.join(pairs)}", 0.0), (f"{THINK_END}{ordered}{END}", 1.0)]
+        names = letters(count)
+        listed = "".join(f"{name}{catalog.sids[item]}" for name, item in zip(names, chosen, strict=True))
+        judged = "".join(f"{name} s{strength}" for name, strength in zip(names, strengths, strict=True))
+        ordered = "".join(f" s{strengths[rank]}{names[rank]}{catalog.sids[chosen[rank]]}" for rank in order_of(strengths))
+        yield [(f" candidates:{listed}{STEP_MATCH}{judged}", 0.0), (f"{THINK_END}{ordered}{END}", 1.0)]
 
 
 def skill_document(slate: Slate, catalog: Catalog, options: PromptParams, strengths: list[int]) -> Document:
     """The slate's prompt, a trace with the given strengths, and the order they command. Made-up judgements weigh nothing."""
     linked = max(range(len(slate.candidates)), key=lambda rank: slate.levels[rank][0])
     taste = "".join(f" {word}" for word in taste_words(slate.history, catalog, options.taste))
+    names = letters(len(slate.candidates))
+    link = f" co{slate.levels[linked][0]}{names[linked]}{catalog.sids[slate.candidates[linked]]}"
     document: Document = [
         (slate_prompt(slate, catalog, options), 0.0),
-        (f"{STEP_PATTERN}{taste}{STEP_LINK} co{slate.levels[linked][0]}{catalog.sids[slate.candidates[linked]]}{STEP_MATCH}", 1.0),
+        (f"{STEP_PATTERN}{taste}{STEP_LINK}{link}{STEP_MATCH}", 1.0),
     ]
-    for strength, item in zip(strengths, slate.candidates, strict=True):
-        document += [(f" s{strength}", 0.0), (catalog.sids[item], 1.0)]
-    document += [(STEP_BEST, 1.0), (" co0 tr0", 0.0), (THINK_END + answer_text(order_of(strengths), slate, catalog, strengths), 1.0)]
+    for name, strength in zip(names, strengths, strict=True):
+        document += [(name, 1.0), (f" s{strength}", 0.0)]
+    order = order_of(strengths)
+    first = f"{catalog.sids[slate.candidates[order[0]]]}"
+    document += [(STEP_BEST + names[order[0]], 1.0), (" co0 tr0", 0.0), (first, 1.0)]
+    document.append((THINK_END + answer_text(order, slate, catalog, strengths), 1.0))
     return document

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from stages.shared.prompts import END, STRENGTHS, THINK_END
+from stages.shared.prompts import END, LETTERS, STRENGTHS, THINK_END
 from stages.shared.sids import SID_BEGIN, SID_END
 
 
@@ -29,8 +29,8 @@ class AnswerReader:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
         ids = {token: tokenizer.convert_tokens_to_ids(token) for token in (SID_BEGIN, SID_END, THINK_END, END)}
-        strengths = [tokenizer.encode(f" s{strength}", add_special_tokens=False) for strength in range(STRENGTHS)]
-        self.strengths = {tuple(word) for word in strengths}
+        leads = [f" s{strength}{letter}" for strength in range(STRENGTHS) for letter in LETTERS]
+        self.leads = {tuple(ids) for ids in tokenizer(leads, add_special_tokens=False)["input_ids"]}
         self.begin, self.close, self.think_end, self.end = (ids[token] for token in (SID_BEGIN, SID_END, THINK_END, END))
 
     def read(self, completion: Sequence[int], candidates: Sequence[Sequence[int]], reasoning: bool = True) -> Answer:
@@ -42,11 +42,11 @@ class AnswerReader:
         if reasoning:
             if self.think_end not in ids:
                 return Answer(None, "malformed")
-            ids = ids[ids.index(self.think_end) + 1 :]  # each SID may be led by its strength word
+            ids = ids[ids.index(self.think_end) + 1 :]  # each SID may be led by its strength and letter
         ranks = {tuple(candidate): rank for rank, candidate in enumerate(candidates)}
         order: list[int] = []
         while ids:
-            if reasoning and self.begin in ids and tuple(ids[: ids.index(self.begin)]) in self.strengths:
+            if reasoning and self.begin in ids and tuple(ids[: ids.index(self.begin)]) in self.leads:
                 ids = ids[ids.index(self.begin) :]
             if ids[0] != self.begin or self.close not in ids:
                 return Answer(None, "malformed")

@@ -1,11 +1,13 @@
 """The one place that loads and saves language models: Hugging Face folders with safetensors, no code from outside."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.shared.errors import StageError
+from stages.shared.outputs import read_json
 from stages.shared.prompts import END, PAD, SPECIAL_TOKENS
 from stages.shared.sids import sid_vocabulary
 
@@ -21,13 +23,28 @@ def load_model(folder: Path, dtype: str = "float32", device: str = "cpu") -> Pre
     model = AutoModelForCausalLM.from_pretrained(
         folder, trust_remote_code=False, local_files_only=True, use_safetensors=True, dtype=getattr(torch, dtype)
     )
-    return model.to(device).eval()
+    return model.to(device).eval()  # type: ignore[arg-type]
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder, safe_serialization=True)
     tokenizer.save_pretrained(folder)
+
+
+def is_quantized(folder: Path) -> bool:
+    return "quantization_config" in read_json(folder / "config.json")
+
+
+def save_unquantized(folder: Path, target: Path) -> None:
+    """Writes the quantized model at `folder` to `target` with its weights spelt out, for an engine that has no kernel for them."""
+    model: Any = load_model(folder)
+    model.hf_quantizer.compressor.decompress_model(model)
+    config = type(model.config).from_dict({key: value for key, value in model.config.to_dict().items() if key != "quantization_config"})
+    plain = AutoModelForCausalLM.from_config(config, dtype=model.dtype)  # type: ignore[no-untyped-call]
+    weights = plain.state_dict().keys()
+    plain.load_state_dict({name: tensor for name, tensor in model.state_dict().items() if name in weights})
+    save_model(plain, load_tokenizer(folder), target)
 
 
 def extend_vocabulary(tokenizer: PreTrainedTokenizerBase, levels: int, codebook_size: int) -> list[str]:
@@ -43,7 +60,7 @@ def extend_vocabulary(tokenizer: PreTrainedTokenizerBase, levels: int, codebook_
 def resize_embeddings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Grows the embeddings to the tokenizer; new rows are drawn around the mean of the old ones (transformers' default)."""
     rows = -(-len(tokenizer) // 64) * 64  # a multiple of 64 suits matrix units and tensor parallelism
-    if model.get_input_embeddings().weight.shape[0] < rows:
+    if model.get_input_embeddings().weight.shape[0] < rows:  # type: ignore[index]
         model.resize_token_embeddings(rows)
     model.config.pad_token_id = tokenizer.pad_token_id
     model.config.eos_token_id = tokenizer.eos_token_id

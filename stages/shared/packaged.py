@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from stages.shared.errors import StageError
 
@@ -44,7 +44,9 @@ def packaged_model(name: str, cache: Path | None = None) -> Path:
 
 
 def _convert(source: Path, file: str, target: Path) -> None:
-    model = AutoModelForCausalLM.from_pretrained(source, gguf_file=file, local_files_only=True, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(
+        source, gguf_file=file, local_files_only=True, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+    )
     tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=file, local_files_only=True)
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)

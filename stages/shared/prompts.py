@@ -1,20 +1,23 @@
 """The one place that knows how a slate is told to the language model, and how its answer is laid out.
 
-    <|user|>history:SID SID taste: Drama Comedy candidates: co7 tr3 ca5 po6 re2 sc9SID ...<|assistant|>
-    <think> 1 pattern: ... 2 link: ... 3 match: s12SID s3SID ... best co7 tr3</think> s12SID s3SID ...<|end|>    (in one line)
+    <|user|>history:SID SID taste: Drama Comedy candidates: A co7 tr3 ca5 po6 re2 sc9SID B ...SID<|assistant|>
+    <think> 1 pattern: ... 2 link: ... 3 match: A s12 B s3 ... best A co7 tr3SID</think> s12 ASID s3 BSID ...<|end|>    (in one line)
 
-Evidence stands *before* the item it speaks of, in the prompt and in the trace: a small decoder then copies, step by step, what
-follows the words it attends to. Without reasoning the prompt closes the think block itself, as Qwen3 does.
+Every candidate has a letter, and its evidence stands before its SID: a small decoder binds facts, strength and SID by the letter
+last seen, and answers by finding the next strength, then its letter, then the SID to copy (docs/training.md has the measurement).
+Without reasoning the prompt closes the think block itself, as Qwen3 does, and the answer is the bare SIDs.
 """
 
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from string import ascii_uppercase
 
 import polars as pl
 from pydantic import Field
 
+from stages.shared.errors import StageError
 from stages.shared.evidence import FACTS, fact_words
 from stages.shared.params import Section
 from stages.shared.sids import SID_BEGIN
@@ -22,6 +25,7 @@ from stages.shared.sids import SID_BEGIN
 USER, ASSISTANT, THINK, THINK_END, END, PAD = "<|user|>", "<|assistant|>", "<think>", "</think>", "<|end|>", "<|pad|>"
 SPECIAL_TOKENS = [PAD, END, USER, ASSISTANT, THINK, THINK_END]
 STRENGTHS = 16  # s0 (least) .. s15
+LETTERS = [f" {letter}" for letter in ascii_uppercase]
 STEP_PATTERN, STEP_LINK, STEP_MATCH, STEP_BEST = " 1 pattern:", " 2 link:", " 3 match:", " best"
 
 
@@ -82,13 +86,20 @@ def item_text(item: int, catalog: Catalog, titles: bool) -> str:
     return f"{catalog.sids[item]} {catalog.titles[item]} ({', '.join(catalog.categories[item])})\n"
 
 
+def letters(count: int) -> list[str]:
+    """The words that name `count` candidates, in incoming order."""
+    if count > len(LETTERS):
+        raise StageError(f"a slate of {count} candidates: the prompt has letters for {len(LETTERS)} at most; lower prerank.candidates")
+    return LETTERS[:count]
+
+
 def slate_prompt(slate: Slate, catalog: Catalog, options: PromptParams, reasoning: bool = True) -> str:
     """Everything before the model's first token. With `reasoning` the think block is left open."""
     history = "".join(item_text(item, catalog, options.titles) for item in slate.history[-options.history :])
     taste = "".join(f" {word}" for word in taste_words(slate.history, catalog, options.taste))
     candidates = "".join(
-        " " + " ".join(fact_words(levels)) + item_text(item, catalog, options.titles)
-        for item, levels in zip(slate.candidates, slate.levels, strict=True)
+        f"{letter} {' '.join(fact_words(levels))}{item_text(item, catalog, options.titles)}"
+        for letter, item, levels in zip(letters(len(slate.candidates)), slate.candidates, slate.levels, strict=True)
     )
     opening = THINK if reasoning else THINK + THINK_END
     return f"{USER}history:{history} taste:{taste} candidates:{candidates}{ASSISTANT}{opening}"
@@ -101,14 +112,18 @@ def trace_text(slate: Slate, catalog: Catalog, options: PromptParams, strengths:
     co-occurrence. best: fact words of the strongest candidate that speak for it most. All words cited stand in the prompt.
     """
     taste = "".join(f" {word}" for word in taste_words(slate.history, catalog, options.taste))
-    link = f" co{slate.levels[linked][0]}{catalog.sids[slate.candidates[linked]]}"
-    match = "".join(f" s{s}{catalog.sids[item]}" for s, item in zip(strengths, slate.candidates, strict=True))
-    return f"{STEP_PATTERN}{taste}{STEP_LINK}{link}{STEP_MATCH}{match}{STEP_BEST}{''.join(f' {word}' for word in best)}"
+    names = letters(len(slate.candidates))
+    link = f" co{slate.levels[linked][0]}{names[linked]}{catalog.sids[slate.candidates[linked]]}"
+    match = "".join(f"{name} s{strength}" for name, strength in zip(names, strengths, strict=True))
+    first = order_of(strengths)[0]
+    reason = f"{names[first]}{''.join(f' {word}' for word in best)}{catalog.sids[slate.candidates[first]]}"
+    return f"{STEP_PATTERN}{taste}{STEP_LINK}{link}{STEP_MATCH}{match}{STEP_BEST}{reason}"
 
 
 def answer_text(order: Sequence[int], slate: Slate, catalog: Catalog, strengths: Sequence[int] | None = None) -> str:
-    """order: incoming ranks, best first. After reasoning every SID is led by its strength word: the next word to find, then what to copy."""
-    words = [f" s{strengths[rank]}" if strengths else "" for rank in order]
+    """order: incoming ranks, best first. After reasoning each SID is led by its strength and letter, the words that find it."""
+    names = letters(len(slate.candidates))
+    words = [f" s{strengths[rank]}{names[rank]}" if strengths else "" for rank in order]
     return "".join(word + catalog.sids[slate.candidates[rank]] for word, rank in zip(words, order, strict=True)) + END
 
 
@@ -122,9 +137,9 @@ def template_words() -> list[str]:
     facts = [f" {fact}{level}" for fact in FACTS for level in range(10)]
     strengths = [f" s{strength}" for strength in range(STRENGTHS)]
     layout = ["history:", " taste:", " candidates:", " 1", " pattern:", " 2", " link:", " 3", " match:", " best", "title:", "item:"]
-    return [*facts, *strengths, *layout]
+    return [*facts, *strengths, *LETTERS, *layout]
 
 
 def without_reasoning(prompt: str, answer: str) -> tuple[str, str]:
-    """The same example for a model that must answer at once: an empty think block, and an answer without strength words."""
-    return prompt + THINK_END, re.sub(rf" s\d+(?={re.escape(SID_BEGIN)})", "", answer)
+    """The same example for a model that must answer at once: an empty think block, and an answer of bare SIDs."""
+    return prompt + THINK_END, re.sub(rf" s\d+ [A-Z](?={re.escape(SID_BEGIN)})", "", answer)

@@ -8,7 +8,8 @@ from stages.shared.outputs import DATA
 from stages.shared.tables import Schema, read_table
 
 # One row a kept trace, by time, then slate, then attempt. `trace` stands between <think> and </think>, `answer` ends with the end token.
-# `strengths` by incoming rank (empty where a language model did not write one for each candidate); `order`: incoming ranks, best first.
+# `strengths` by incoming rank; empty where a language model did not write one for each candidate, and then `answer` is bare SIDs.
+# `order`: incoming ranks, best first.
 TRACES: Schema = {
     "slate": pl.Int32,
     "user": pl.Int32,

@@ -1,4 +1,4 @@
-"""What a trace cites must stand in its prompt: SIDs, facts, and no word of the layout."""
+"""What a trace cites must stand in its prompt: SIDs, facts, candidates' letters, and no mark of the layout."""
 
 import re
 
@@ -8,15 +8,16 @@ from stages.shared.sids import SID_BEGIN, SID_END
 
 _SID = re.compile(re.escape(SID_BEGIN) + r".*?" + re.escape(SID_END))
 _FACT = re.compile(r"\b(?:" + "|".join(FACTS) + r")\d+")
+_LETTER = re.compile(r"\b[A-Z](?= (?:s|" + "|".join(FACTS) + r")\d|" + re.escape(SID_BEGIN) + ")")  # as a candidate's name
 
 
 def cited(text: str) -> list[str]:
-    """Every SID and fact word of `text`."""
-    return [*_SID.findall(text), *_FACT.findall(text)]
+    """Every SID, fact word and letter of a candidate in `text`."""
+    return [*_SID.findall(text), *_FACT.findall(text), *_LETTER.findall(text)]
 
 
 def uncited(trace: str, prompt: str) -> list[str]:
-    """What `trace` says that `prompt` does not: facts and SIDs invented, marks of half a SID, special tokens of the layout."""
+    """What `trace` says that `prompt` does not: facts, letters and SIDs invented, marks of half a SID, special tokens of the layout."""
     known = set(cited(prompt))
     invented = [word for word in cited(trace) if word not in known]
     rest = _SID.sub("", trace)

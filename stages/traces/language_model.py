@@ -11,7 +11,20 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from stages.shared.answers import AnswerReader
 from stages.shared.engines.base import Engine, Sampling
-from stages.shared.prompts import ASSISTANT, END, SPECIAL_TOKENS, STRENGTHS, THINK, THINK_END, USER, Catalog, PromptParams, slate_prompt
+from stages.shared.prompts import (
+    ASSISTANT,
+    END,
+    SPECIAL_TOKENS,
+    STRENGTHS,
+    THINK,
+    THINK_END,
+    USER,
+    Catalog,
+    PromptParams,
+    letters,
+    slate_prompt,
+    template_words,
+)
 from stages.shared.sids import SID_BEGIN, SID_END
 from stages.traces.teacher import Proposal
 from stages.traces.windows import Judged
@@ -19,17 +32,17 @@ from stages.traces.windows import Judged
 # A neutral analyst's voice, three steps, items cited by SID, evidence before the item it speaks of.
 INSTRUCTION = f"""You analyse a recommendation log. You are given the items a user took, oldest first, the commonest categories among them,
 and candidates in the order of a retriever. Every item is written as a semantic ID, from {SID_BEGIN} to {SID_END}. Before each candidate
-stand its facts, each a level from 0 to 9: co co-occurrence with the last items, tr transitions from them, ca shared categories,
-po popularity, re recency, sc score of the retriever. Order the candidates by how likely the user takes them next.
-Reason first, in three steps and in this layout, citing only facts and IDs that are given:
- 1 pattern: the categories that matter 2 link: the candidate most linked to the history, its co fact before its ID
- 3 match: every candidate in the given order, each as a strength from s0 (least) to s{STRENGTHS - 1} (most) followed by its ID
- best the two facts that speak most for the strongest
+stand its letter and its facts, each a level from 0 to 9: co co-occurrence with the last items, tr transitions from them,
+ca shared categories, po popularity, re recency, sc score of the retriever. Order the candidates by how likely the user takes them next.
+Reason first, in three steps and in this layout, citing only letters, facts and IDs that are given:
+ 1 pattern: the categories that matter 2 link: the candidate most linked to the history, as its co fact, letter and ID
+ 3 match: every candidate in the given order, each as its letter and a strength from s0 (least) to s{STRENGTHS - 1} (most), as in A s12 B s3
+ best the strongest candidate, as its letter, the two facts that speak most for it, and its ID
 Then close the reasoning with {THINK_END}, write the IDs of all candidates, best first, with nothing between them, and end with {END}.
 """
 SHOWN = "The user took {sid} next: explain why the evidence speaks for it, and put it first.\n"
 
-_STRENGTH = re.compile(rf"\bs(\d+)\s*({re.escape(SID_BEGIN)}.*?{re.escape(SID_END)})")
+_STRENGTH = re.compile(r"\b([A-Z])\s+s(\d+)\b")
 
 
 class LanguageModelTeacher:
@@ -77,27 +90,29 @@ class LanguageModelTeacher:
         text = str(self.tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=False))
         text = text.strip().removeprefix(THINK) + (END if ended else "")
         trace, closed, _ = text.partition(THINK_END)
+        trace = " " + trace.strip()  # as the layout begins
         sids = [self.catalog.sids[item] for item in judged.slate.candidates]
         answer = self.reader.read(self._ids(text), [self._ids(sid) for sid in sids])
         if not closed or answer.order is None:
             return Proposal(trace, None, answer.fault or "malformed")
-        return Proposal(trace, answer.order, strengths=written_strengths(trace, sids))
+        return Proposal(trace, answer.order, strengths=written_strengths(trace, len(sids)))
 
     def _ids(self, text: str) -> list[int]:
         return list(self.layout.encode(text, add_special_tokens=False))
 
 
-def written_strengths(trace: str, sids: Sequence[str]) -> tuple[int, ...]:
-    """The strength word before each candidate, by incoming rank; empty unless each has exactly one."""
+def written_strengths(trace: str, count: int) -> tuple[int, ...]:
+    """The strength word after the letter of each of `count` candidates, by incoming rank; empty unless each has exactly one."""
     pairs = _STRENGTH.findall(trace)
-    found = {sid: int(strength) for strength, sid in pairs}
-    complete = len(pairs) == len(sids) and set(found) == set(sids) and max(found.values()) < STRENGTHS
-    return tuple(found[sid] for sid in sids) if complete else ()
+    found = {f" {letter}": int(strength) for letter, strength in pairs}
+    complete = len(pairs) == count and set(found) == set(letters(count)) and max(found.values()) < STRENGTHS
+    return tuple(found[letter] for letter in letters(count)) if complete else ()
 
 
 def layout_tokenizer(sids: Sequence[str]) -> PreTrainedTokenizerBase:
-    """One token for each mark of the layout and of `sids`; every other word is unknown, white space is nothing."""
-    inner = Tokenizer(WordLevel({"<unk>": 0}, unk_token="<unk>"))
+    """One token for each word of the layout and of `sids`; every other word is unknown, white space is nothing."""
+    words = dict.fromkeys(["<unk>", *(word.strip() for word in template_words())])
+    inner = Tokenizer(WordLevel({word: place for place, word in enumerate(words)}, unk_token="<unk>"))
     inner.pre_tokenizer = WhitespaceSplit()
     tokenizer: PreTrainedTokenizerBase = PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>")  # type: ignore[no-untyped-call]
     codes = sorted({token for sid in sids for token in re.findall(r"<[^<>]+>", sid)})

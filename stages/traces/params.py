@@ -16,7 +16,7 @@ class LanguageModelParams(Section):
     max_tokens: int = Field(768, ge=1)
     temperature: float = Field(0.7, gt=0.0)
     top_p: float = Field(0.95, gt=0.0, le=1.0)
-    engine: EngineParams = Field(default_factory=EngineParams)
+    engine: EngineParams = EngineParams.model_validate({})
 
 
 class TracesParams(ComputeSection):
@@ -27,5 +27,5 @@ class TracesParams(ComputeSection):
     attempts: int = Field(8, ge=1, description="tries a slate")
     keep: int = Field(2, ge=1, description="accepted traces kept a slate")
     max_noise_rank: int = Field(3, ge=1, description="a target that the noise-free scorer ranks below this is refused as luck")
-    scorer: LambdaMartParams = Field(default_factory=LambdaMartParams)
-    language_model: LanguageModelParams = Field(default_factory=LanguageModelParams)
+    scorer: LambdaMartParams = LambdaMartParams.model_validate({})
+    language_model: LanguageModelParams = LanguageModelParams.model_validate({})

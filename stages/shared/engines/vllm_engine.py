@@ -2,7 +2,9 @@
 
 import gc
 import os
+import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from tqdm import tqdm
 
 from stages.shared.engines.base import Completion, Sampling
 from stages.shared.errors import StageError
+from stages.shared.models import is_quantized, save_unquantized
 
 # Read by vLLM when it is imported. A variable set by the caller wins.
 ENVIRONMENT = {
@@ -49,21 +52,25 @@ class VllmEngine:
         self.set_num_threads = torch.set_num_threads  # vLLM on a CPU puts a function that does nothing in its place
         on_cpu = current_platform.is_cpu()
         self.end_id, self.max_model_len = end_id, max_model_len
-        self.llm: Any = LLM(
-            model=str(folder),
-            skip_tokenizer_init=True,  # token ids in, token ids out
-            trust_remote_code=False,
-            max_model_len=max_model_len,
-            max_num_seqs=batch_size,
-            max_logprobs=1,
-            logprobs_mode="raw_logprobs",  # before temperature and top_p, as Completion promises
-            dtype=dtype,  # type: ignore[arg-type]
-            seed=seed,
-            tensor_parallel_size=tensor_parallel,
-            kv_cache_memory_bytes=int(kv_cache_gb * 2**30) if on_cpu else None,  # a GPU's free memory is taken whole
-            enforce_eager=on_cpu,  # compiling takes longer than it saves on small models
-            disable_log_stats=True,
-        )
+        # vLLM has no 8-bit weight kernel for CPUs: there the same numbers are served spelt out, from a copy that is gone once loaded.
+        with tempfile.TemporaryDirectory() if on_cpu and is_quantized(folder) else nullcontext() as copy:
+            if copy:
+                save_unquantized(folder, Path(copy))
+            self.llm: Any = LLM(
+                model=copy or str(folder),
+                skip_tokenizer_init=True,  # token ids in, token ids out
+                trust_remote_code=False,
+                max_model_len=max_model_len,
+                max_num_seqs=batch_size,
+                max_logprobs=1,
+                logprobs_mode="raw_logprobs",  # before temperature and top_p, as Completion promises
+                dtype=dtype,  # type: ignore[arg-type]
+                seed=seed,
+                tensor_parallel_size=tensor_parallel,
+                kv_cache_memory_bytes=int(kv_cache_gb * 2**30) if on_cpu else None,  # a GPU's free memory is taken whole
+                enforce_eager=on_cpu,  # compiling takes longer than it saves on small models
+                disable_log_stats=True,
+            )
 
     def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
         """See Engine. StageError for a prompt that leaves no room for max_tokens."""

@@ -1,0 +1,1 @@
+"""WHEN: the Prefect flow and the command line."""

@@ -1,0 +1,1 @@
+"""HOW one stage is run: identity, cores, logs, failure, lineage."""

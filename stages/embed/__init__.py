@@ -1,0 +1,1 @@
+"""The stage `embed`: see docs/stages.md."""

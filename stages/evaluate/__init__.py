@@ -1,0 +1,1 @@
+"""The stage `evaluate`: see docs/stages.md."""

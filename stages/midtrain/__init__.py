@@ -1,0 +1,1 @@
+"""The stage `midtrain`: see docs/stages.md."""

@@ -11,7 +11,7 @@ class MidtrainParams(OptimizerSection):
     hidden: int = Field(192, ge=32, description="scratch only, as the six below")
     layers: int = Field(4, ge=1)
     heads: int = Field(6, ge=1)
-    look_back: int = Field(3, ge=0, description="heads of the first layer that start by looking 1, 2, ... tokens back")
+    copy_circuit: bool = Field(True, description="start with the attention pattern that copying needs (stages/midtrain/scratch.py)")
     init_std: float = Field(0.06, gt=0, description="of all matrices; 0.02 leaves a narrow model on its first plateau for long")
     intermediate: int = Field(512, ge=32)
     max_length: int = Field(1024, ge=128)

@@ -10,6 +10,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Qwen2Config, 
 
 from stages.midtrain.params import MidtrainParams
 
+ROPE_THETA = 1e4
+LOOK_BACK = 3
+WRITE, MATCH = 0.15, 4.0  # strong enough to be seen beside the token itself, and to pick one place among hundreds
 SHARPNESS = 8.0  # length of the constant query and key in each rotary pair: the wanted offset then takes nearly all attention
 
 
@@ -22,6 +25,7 @@ def scratch_model(params: MidtrainParams, tokenizer: PreTrainedTokenizerBase) ->
         num_attention_heads=params.heads,
         num_key_value_heads=params.heads,
         max_position_embeddings=params.max_length,
+        rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
         initializer_range=params.init_std,
         tie_word_embeddings=True,
         bos_token_id=None,
@@ -30,9 +34,31 @@ def scratch_model(params: MidtrainParams, tokenizer: PreTrainedTokenizerBase) ->
     )
     torch.manual_seed(params.seed)
     model = Qwen2ForCausalLM(config)
-    for head, offset in enumerate(range(1, min(params.look_back, params.heads) + 1)):
-        look_back(model, head, offset)
+    if params.copy_circuit:
+        install_copy_circuit(model)
     return model
+
+
+@torch.no_grad()
+def install_copy_circuit(model: PreTrainedModel) -> None:
+    """Layer 1: head h looks h + 1 tokens back and writes what stands there into a subspace of its own. Layer 2 matches by it.
+
+    The subspaces are blocks of one random orthogonal matrix, head_dim rows each; block 0 reads the token itself. In layer 2
+    head 0 finds what followed the present token before, head 1 what followed the two tokens before, head 2 the same token again.
+    """
+    hidden = model.config.hidden_size
+    dim = model.model.layers[0].self_attn.head_dim
+    blocks = torch.linalg.qr(torch.randn(hidden, hidden)).Q.split(dim)
+    first, second = model.model.layers[0].self_attn, model.model.layers[1].self_attn
+    for head in range(LOOK_BACK):
+        rows = slice(head * dim, (head + 1) * dim)
+        look_back(model, head, head + 1)
+        first.v_proj.weight[rows] = blocks[0]
+        first.o_proj.weight[:, rows] = WRITE * blocks[head + 1].T
+    for head, (query, key) in enumerate(((0, 1), (1, 2), (0, 0))):
+        rows = slice(head * dim, (head + 1) * dim)
+        second.q_proj.weight[rows] = MATCH * blocks[query]
+        second.k_proj.weight[rows] = blocks[key]
 
 
 @torch.no_grad()

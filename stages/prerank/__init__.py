@@ -1,0 +1,1 @@
+"""The stage `prerank`: see docs/stages.md."""

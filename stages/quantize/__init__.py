@@ -1,0 +1,1 @@
+"""The stage `quantize`: see docs/stages.md."""

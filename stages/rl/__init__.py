@@ -1,0 +1,1 @@
+"""The stage `rl`: see docs/stages.md."""

@@ -1,0 +1,1 @@
+"""What stages share: contracts, prompts, engines, training."""

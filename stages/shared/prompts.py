@@ -1,6 +1,6 @@
 """The one place that knows how a slate is told to the language model, and how its answer is laid out.
 
-    <|user|>history:SID SID taste: Drama Comedy candidates: A co7 tr3 ca5 po6 re2 sc9SID B ...SID<|assistant|>
+    <|user|>history:SID SID taste: Drama Comedy candidates: co7 tr3 ca5 po6 re2 sc9 ASID ... BSID<|assistant|>
     <think> 1 pattern: ... 2 link: ... 3 match: A s12 B s3 ... best A co7 tr3SID</think> s12 ASID s3 BSID ...<|end|>    (in one line)
 
 Every candidate has a letter, and its evidence stands before its SID: a small decoder binds facts, strength and SID by the letter
@@ -98,7 +98,7 @@ def slate_prompt(slate: Slate, catalog: Catalog, options: PromptParams, reasonin
     history = "".join(item_text(item, catalog, options.titles) for item in slate.history[-options.history :])
     taste = "".join(f" {word}" for word in taste_words(slate.history, catalog, options.taste))
     candidates = "".join(
-        f"{letter} {' '.join(fact_words(levels))}{item_text(item, catalog, options.titles)}"
+        f" {' '.join(fact_words(levels))}{letter}{item_text(item, catalog, options.titles)}"
         for letter, item, levels in zip(letters(len(slate.candidates)), slate.candidates, slate.levels, strict=True)
     )
     opening = THINK if reasoning else THINK + THINK_END

@@ -1,0 +1,1 @@
+"""The stage `tokenize`: see docs/stages.md."""

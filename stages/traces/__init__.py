@@ -1,0 +1,1 @@
+"""The stage `traces`: see docs/stages.md."""

@@ -8,12 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stages.quantize.params import QuantizeParams
+from stages.quantize.quantize import quantize
 from stages.shared.engines.base import Sampling
 from stages.shared.engines.choose import EngineParams, open_engine
 from stages.shared.errors import StageError
 from stages.shared.models import load_tokenizer
+from stages.shared.outputs import stage_outputs
 from tests.stages.shared.tiny_models import random_prompts, tiny_folder
 
+ROOT = Path(__file__).parents[3]
 SCRIPT = """
 import json, sys
 from pathlib import Path
@@ -31,7 +35,7 @@ print("ANSWER" + json.dumps(answers))
 
 def vllm_generate(folder: Path, prompts: list[list[int]], *samplings: dict[str, float]):
     request = json.dumps({"folder": str(folder), "prompts": prompts, "samplings": samplings})
-    done = subprocess.run([sys.executable, "-c", SCRIPT], input=request, capture_output=True, text=True, timeout=500)
+    done = subprocess.run([sys.executable, "-c", SCRIPT], input=request, capture_output=True, text=True, timeout=500, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.rpartition("ANSWER")[2])
 
@@ -44,7 +48,8 @@ def test_vllm_agrees_with_transformers(tmp_path):
     with open_engine(EngineParams(device="cpu"), folder) as engine:
         ours = [one for (one,) in engine.generate(prompts, Sampling(24))]
     sampled = {"max_tokens": 24, "temperature": 1.0, "samples": 3, "seed": 5}
-    greedy, drawn, again = vllm_generate(folder, prompts, {"max_tokens": 24}, sampled, sampled)
+    hot = {"max_tokens": 60, "temperature": 2.0, "samples": 8, "seed": 1}
+    greedy, drawn, again, long = vllm_generate(folder, prompts, {"max_tokens": 24}, sampled, sampled, hot)
     theirs = [group[0] for group in greedy]
     same = [a == b for one, (tokens, _) in zip(ours, theirs, strict=True) for a, b in zip(one.token_ids, tokens, strict=False)]
     assert np.mean(same) >= 0.95
@@ -54,15 +59,25 @@ def test_vllm_agrees_with_transformers(tmp_path):
     assert drawn == again
     assert len({tuple(tokens) for group in drawn for tokens, _ in group}) == 48, "samples repeat each other"
 
+    rows = [tokens for group in long for tokens, _ in group]
+    ended = [tokens for tokens in rows if tokens[-1] == tokenizer.eos_token_id]
+    assert ended and all(tokenizer.eos_token_id not in tokens[:-1] for tokens in rows)
+    assert all(len(tokens) == 60 for tokens in rows if tokens not in ended)
+
 
 @pytest.mark.slow
-def test_vllm_ends_with_the_end_token(tmp_path):
-    folder = tiny_folder(tmp_path / "model")
-    tokenizer = load_tokenizer(folder)
-    (group,) = vllm_generate(folder, [random_prompts(1, len(tokenizer))[0]], {"max_tokens": 60, "temperature": 2.0, "samples": 100})[0]
-    ended = [tokens for tokens, _ in group if tokens[-1] == tokenizer.eos_token_id]
-    assert ended and all(tokenizer.eos_token_id not in tokens[:-1] for tokens, _ in group)
-    assert all(len(tokens) == 60 for tokens, _ in group if tokens not in ended)
+def test_vllm_serves_a_quantized_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny_folder(Path("data/rl/model"))
+    with stage_outputs("quantize") as outputs:
+        quantize(QuantizeParams(calibration_prompts=1), outputs)
+    folder = tmp_path / "data/quantize/model"
+    prompts = random_prompts(8, len(load_tokenizer(folder)))
+    with open_engine(EngineParams(device="cpu"), folder) as engine:
+        ours = [one for (one,) in engine.generate(prompts, Sampling(12))]
+    (theirs,) = vllm_generate(folder, prompts, {"max_tokens": 12})
+    same = [a == b for one, [(tokens, _)] in zip(ours, theirs, strict=True) for a, b in zip(one.token_ids, tokens, strict=False)]
+    assert np.mean(same) >= 0.95
 
 
 def test_vllm_absent_names_the_remedy(tmp_path, monkeypatch):

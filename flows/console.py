@@ -46,7 +46,7 @@ class RunConsole:
     def __exit__(self, *error: Any) -> None:
         if self._live:
             self._live.stop()
-        self.console.print(self.table())
+        self.console.print(self.table(), soft_wrap=False)  # soft wrapping loses the newline behind a table
 
     def started(self, name: str) -> None:
         row = self.rows[name]

@@ -16,7 +16,10 @@ from stages.shared.prompts import Catalog, PromptParams, Slate, slate_prompt
 
 @dataclass(frozen=True)
 class Judged:
-    """One ranker on n slates. orders int [n, K]: incoming ranks, best first; an invalid answer's row is the incoming order (`faults` says why)."""
+    """One ranker on n slates. orders int [n, K]: incoming ranks, best first.
+
+    The row of an invalid answer is the incoming order, and `faults` says why.
+    """
 
     orders: np.ndarray
     faults: list[str]
@@ -39,7 +42,7 @@ def by_scores(scores: np.ndarray) -> Judged:
 
 def by_lambdamart(train: np.ndarray, ranks: np.ndarray, test: np.ndarray, seed: int, threads: int) -> Judged:
     """LightGBM's LambdaMART on the evidence itself (not its levels): [n, K, facts] of all training slates, then of the test slates."""
-    booster = lambdamart.fit(train, ranks, seed=seed, threads=threads)
+    booster = lambdamart.fit(train, ranks, seed, threads, lambdamart.LambdaMartParams())
     return by_scores(lambdamart.scores(booster, test))
 
 

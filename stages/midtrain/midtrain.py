@@ -87,7 +87,7 @@ def training_rows(
     ]
     parts: list[list[Example]] = []
     for share, source in sources:
-        wanted, made = round(share * total), []
+        wanted, made = round(share * total), list[Example]()
         while len(made) < wanted:
             made += pack(encode(list(islice(source, min(4096, 8 * (wanted - len(made))))), tokenizer), params.row_length)
         parts.append(made[:wanted])

@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM
 
 from stages.midtrain.params import MidtrainParams
+from stages.shared.errors import StageError
 
 ROPE_THETA = 1e4
 LOOK_BACK = 3
@@ -17,6 +18,12 @@ SHARPNESS = 8.0  # length of the constant query and key in each rotary pair: the
 
 
 def scratch_model(params: MidtrainParams, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """StageError where the copy circuit is wanted and does not fit."""
+    if params.copy_circuit and (params.heads <= LOOK_BACK or params.layers < 2):
+        raise StageError(
+            f"params.yaml: midtrain.copy_circuit takes {LOOK_BACK + 1} heads and 2 layers at least "
+            f"(heads: {params.heads}, layers: {params.layers}); raise them or set midtrain.copy_circuit to false"
+        )
     config = Qwen2Config(
         vocab_size=-(-len(tokenizer) // 64) * 64,
         hidden_size=params.hidden,

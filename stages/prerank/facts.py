@@ -27,7 +27,8 @@ def facts_of(history: list[int], candidates: list[int], scores: list[float], sta
 def collect(slates: pl.DataFrame, statistics: Statistics, last: int) -> np.ndarray:
     """Facts of every slate, float32 [slates, K, facts]."""
     rows = slates.select("history", "candidates", "scores").iter_rows()
-    return np.stack([facts_of(*row, statistics, last) for row in tqdm(rows, total=slates.height, desc="evidence", mininterval=2.0)])
+    progress = tqdm(rows, total=slates.height, desc="evidence", mininterval=2.0)
+    return np.stack([facts_of(history, candidates, scores, statistics, last) for history, candidates, scores in progress])
 
 
 def level_edges(facts: np.ndarray, levels: int) -> np.ndarray:

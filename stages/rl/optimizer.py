@@ -18,7 +18,10 @@ MAX_GRAD_NORM = 1.0
 
 
 class Policy:
-    """AdamW without weight decay, constant learning rate. `forward` takes part in learning; `module` is the model that samples and is saved."""
+    """AdamW without weight decay, constant learning rate.
+
+    `forward` takes part in learning; `module` is the model that samples and is saved.
+    """
 
     def __init__(self, module: PreTrainedModel, params: RlParams):
         self.module: PreTrainedModel = module
@@ -67,7 +70,8 @@ class DeepSpeedPolicy(Policy):
             "gradient_accumulation_steps": parts,
             "gradient_clipping": MAX_GRAD_NORM,
             "optimizer": {"type": "AdamW", "params": {"lr": params.lr, "weight_decay": 0.0, "torch_adam": True}},
-            "bf16": {"enabled": False},
+            "bf16": {"enabled": False},  # it would drop the float32 weights; the engine also switches off an autocast it does not know of
+            "torch_autocast": {"enabled": params.precision == "bfloat16", "dtype": "bfloat16"},
         }
         config.pop("train_batch_size", None)
         config.pop("scheduler", None)
@@ -94,7 +98,8 @@ def all_sum(value: float) -> float:
     """Sum over ranks."""
     if world_size() == 1:
         return value
-    total = torch.tensor([value], dtype=torch.float64)
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"  # nccl reduces nothing that lies on the CPU
+    total = torch.tensor([value], dtype=torch.float64, device=device)
     dist.all_reduce(total)
     return float(total)
 

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import torch
 from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase
 
 from stages.rl.dapo import advantages, dapo_loss
 from stages.rl.optimizer import Policy, all_mean, all_sum, open_policy
@@ -119,10 +120,9 @@ def choose_reward(params: RlParams) -> Reward:
     return partial(function, alpha=params.alpha, invalid=params.invalid_reward)
 
 
-def make_tasks(slates: Sequence[Slate], catalog: Catalog, options: PromptParams, tokenizer: object) -> list[Task]:
-    encode = partial(tokenizer, add_special_tokens=False)  # type: ignore[arg-type]
-    prompts = encode([slate_prompt(slate, catalog, options) for slate in slates])["input_ids"]
-    sids = encode(catalog.sids)["input_ids"]
+def make_tasks(slates: Sequence[Slate], catalog: Catalog, options: PromptParams, tokenizer: PreTrainedTokenizerBase) -> list[Task]:
+    prompts = tokenizer([slate_prompt(slate, catalog, options) for slate in slates], add_special_tokens=False)["input_ids"]
+    sids = tokenizer(catalog.sids, add_special_tokens=False)["input_ids"]
     return [
         Task(prompt, [sids[item] for item in slate.candidates], slate.target_rank) for prompt, slate in zip(prompts, slates, strict=True)
     ]

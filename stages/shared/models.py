@@ -41,7 +41,7 @@ def save_unquantized(folder: Path, target: Path) -> None:
     model: Any = load_model(folder)
     model.hf_quantizer.compressor.decompress_model(model)
     config = type(model.config).from_dict({key: value for key, value in model.config.to_dict().items() if key != "quantization_config"})
-    plain = AutoModelForCausalLM.from_config(config, dtype=model.dtype)  # type: ignore[no-untyped-call]
+    plain = AutoModelForCausalLM.from_config(config, dtype=model.dtype)
     weights = plain.state_dict().keys()
     plain.load_state_dict({name: tensor for name, tensor in model.state_dict().items() if name in weights})
     save_model(plain, load_tokenizer(folder), target)

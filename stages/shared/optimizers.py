@@ -24,11 +24,12 @@ class MuonAdamW(torch.optim.Optimizer):
             torch.optim.AdamW(others, lr=adam_lr, weight_decay=weight_decay, betas=(0.9, 0.95)),
         ]
         super().__init__([{"params": matrices, "lr": lr}, {"params": others, "lr": adam_lr}], {})
-        self.param_groups = [group for part in self.parts for group in part.param_groups]  # shared: a scheduler moves the parts' own rates
 
     def step(self, closure: Callable[[], float] | None = None) -> Any:
         loss = closure() if closure else None
-        for part in self.parts:
+        # A Trainer may replace our groups by copies when it prepares us: the rates a scheduler moves are read from them at each step.
+        for group, part in zip(self.param_groups, self.parts, strict=True):
+            part.param_groups[0]["lr"] = group["lr"]
             part.step()
         return loss
 

@@ -1,8 +1,8 @@
 """Supervised training with the Hugging Face Trainer: weighted token loss, DeepSpeed when asked, loss history as rows."""
 
 import tempfile
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Sequence, Sized
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -38,7 +38,7 @@ def weighted_loss(logits: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
 def collate(examples: Sequence[Example], pad_id: int) -> dict[str, Tensor]:
     """Right-padded batch: input_ids, attention_mask [B, L], weights [B, L] (0 on padding)."""
     length = max(len(example.ids) for example in examples)
-    batch: dict[str, list[list[float]]] = {"input_ids": [], "attention_mask": [], "weights": []}
+    batch: dict[str, list[Sequence[float]]] = {"input_ids": [], "attention_mask": [], "weights": []}
     for example in examples:
         gap = length - len(example.ids)
         batch["input_ids"].append(example.ids + [pad_id] * gap)
@@ -51,9 +51,11 @@ class WeightedTrainer(Trainer):
     """Trainer whose loss weighs each token, and which takes the examples in the order given: a curriculum is the caller's business."""
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
-        return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
+        return SequentialSampler(cast(Sized, self.train_dataset if train_dataset is None else train_dataset))
 
-    def compute_loss(self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, **_: Any) -> Any:
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Tensor | int | None = None
+    ) -> Any:
         weights, ids = inputs["weights"], inputs["input_ids"]
         # Logits are the widest tensor of a small model: make them only from the first token that counts.
         first = max(0, int((weights > 0).any(dim=0).nonzero()[0]) - 1)

@@ -7,7 +7,7 @@ from transformers.cache_utils import DynamicLayer
 ROOM = 64  # steps between two copies
 
 
-class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
+class RoomyLayer(DynamicLayer):
     """Keys and values are views [B, heads, length, head_dim] of buffers that hold up to ROOM steps more."""
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object) -> tuple[Tensor, Tensor]:

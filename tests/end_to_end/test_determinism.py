@@ -1,0 +1,34 @@
+"""Two clones, the same bytes; and plain DVC does what the flow does."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import SmokeRun
+from project_clone import STAGES, call, clone, contents, gr2, output_hashes, states
+
+from tasks.profiles import render
+
+pytestmark = pytest.mark.slow
+
+
+def test_dvc_repro_in_another_clone_gives_the_same_hashes(smoke: SmokeRun, tmp_path: Path) -> None:
+    root = clone(tmp_path / "another")
+    (root / "params.yaml").write_text(render(root, "smoke"), encoding="utf-8")
+    call(root, sys.executable, "-m", "dvc", "repro")
+    assert not (root / ".gr2").exists(), "plain DVC needs nothing of the flow"
+    assert len(output_hashes(root)) > 2 * len(STAGES)
+    assert output_hashes(root) == output_hashes(smoke.root)
+    assert (root / "dvc.lock").read_bytes() == (smoke.root / "dvc.lock").read_bytes()
+    assert contents(root / "data") == contents(smoke.root / "data")
+    assert states(gr2(root, "run")) == dict.fromkeys(STAGES, "Cached"), "the flow finds current what plain DVC made"
+
+
+def test_a_clone_with_the_lock_and_an_empty_cache(smoke: SmokeRun, tmp_path: Path) -> None:
+    """What a colleague has after git clone: dvc.lock says what should be there, and nothing is."""
+    root = clone(tmp_path / "colleague")
+    for name in ("params.yaml", "dvc.lock"):
+        (root / name).write_bytes((smoke.root / name).read_bytes())
+    assert states(gr2(root, "run", "ingest")) == {"ingest": "Completed"}
+    assert (root / "dvc.lock").read_bytes() == (smoke.root / "dvc.lock").read_bytes()
+    assert contents(root / "data/ingest") == contents(smoke.root / "data/ingest")

@@ -13,7 +13,7 @@ class IngestParams(Section):
     min_interactions: int = Field(20, ge=1, description="users with fewer are left out")
     base_share: float = Field(0.45, gt=0, lt=1, description="first share of each user's sequence: the pre-ranker and all statistics")
     valid_positions: int = Field(2, ge=1, description="positions per user before the test ones")
-    test_positions: int = Field(10, ge=1, description="last positions per user")
+    test_positions: int = Field(8, ge=1, description="last positions per user")
 
     @model_validator(mode="after")
     def folder_goes_with_source(self) -> Self:

@@ -2,23 +2,23 @@
 
 - sequence: a stretch of a user's base history, every next SID counts;
 - caption: SID -> title and categories, and back;
-- skill: a made-up slate with made-up evidence and strengths. Copying the candidates in order and sorting them by their strength
-  words is a skill without any fact about users, so it can be practised without limit and without leaks. Made-up words carry no loss.
+- ordering: made-up strengths for random items, then the items by falling strength; the short form of the next;
+- skill: a made-up slate in the full layout. Each strength is the mean level of the candidate's made-up facts, put on the scale of
+  strengths. To read facts by letter, weigh them up, sort and copy is a skill without any fact about users, so it can be practised
+  without limit and without leaks; which facts matter how much is left to sft.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from stages.shared.encoding import Segment
-from stages.shared.evidence import FACTS
+from stages.shared.evidence import FACTS, fact_words
 from stages.shared.prompts import (
     ASSISTANT,
     END,
-    STEP_BEST,
-    STEP_LINK,
     STEP_MATCH,
-    STEP_PATTERN,
     STRENGTHS,
     THINK_END,
     USER,
@@ -29,7 +29,7 @@ from stages.shared.prompts import (
     letters,
     order_of,
     slate_prompt,
-    taste_words,
+    trace_text,
 )
 
 Document = list[Segment]
@@ -71,7 +71,7 @@ def skill_documents(catalog: Catalog, options: PromptParams, rng: np.random.Gene
             levels=rng.integers(0, 10, size=(candidates, len(FACTS))).tolist(),
             target_rank=0,
         )
-        yield skill_document(slate, catalog, options, rng.integers(0, STRENGTHS, size=candidates).tolist())
+        yield skill_document(slate, catalog, options)
 
 
 def ordering_documents(catalog: Catalog, rng: np.random.Generator, candidates: int) -> Iterator[Document]:
@@ -87,20 +87,23 @@ def ordering_documents(catalog: Catalog, rng: np.random.Generator, candidates: i
         yield [(f" candidates:{listed}{STEP_MATCH}{judged}", 0.0), (f"{THINK_END}{ordered}{END}", 1.0)]
 
 
-def skill_document(slate: Slate, catalog: Catalog, options: PromptParams, strengths: list[int]) -> Document:
-    """The slate's prompt, a trace with the given strengths, and the order they command. Made-up judgements weigh nothing."""
-    linked = max(range(len(slate.candidates)), key=lambda rank: slate.levels[rank][0])
-    taste = "".join(f" {word}" for word in taste_words(slate.history, catalog, options.taste))
-    names = letters(len(slate.candidates))
-    link = f" co{slate.levels[linked][0]}{names[linked]}{catalog.sids[slate.candidates[linked]]}"
-    document: Document = [
-        (slate_prompt(slate, catalog, options), 0.0),
-        (f"{STEP_PATTERN}{taste}{STEP_LINK}{link}{STEP_MATCH}", 1.0),
-    ]
-    for name, strength in zip(names, strengths, strict=True):
-        document += [(name, 1.0), (f" s{strength}", 0.0)]
+def mean_strength(levels: Sequence[int], top: int = 9) -> int:
+    """The strength of a candidate with these fact levels: their mean among means of uniform levels 0..top, as one of 16 equal shares."""
+    spread = math.sqrt(((top + 1) ** 2 - 1) / 12 / len(levels))
+    share = 0.5 * (1 + math.erf((sum(levels) / len(levels) - top / 2) / spread / math.sqrt(2)))
+    return min(STRENGTHS - 1, int(share * STRENGTHS))
+
+
+def skill_document(slate: Slate, catalog: Catalog, options: PromptParams) -> Document:
+    """The slate's prompt, the trace that its levels command, and the order: a trace as the teacher writes them."""
+    strengths = [mean_strength(levels) for levels in slate.levels]
     order = order_of(strengths)
-    first = f"{catalog.sids[slate.candidates[order[0]]]}"
-    document += [(STEP_BEST + names[order[0]], 1.0), (" co0 tr0", 0.0), (first, 1.0)]
-    document.append((THINK_END + answer_text(order, slate, catalog, strengths), 1.0))
-    return document
+    linked = max(range(len(slate.candidates)), key=lambda rank: slate.levels[rank][0])
+    words = fact_words(slate.levels[order[0]])
+    best = sorted(range(len(words)), key=lambda fact: (-slate.levels[order[0]][fact], fact))[:2]
+    trace = trace_text(slate, catalog, options, strengths, linked, [words[fact] for fact in best])
+    return [
+        (slate_prompt(slate, catalog, options), 0.0),
+        (trace, 1.0),
+        (THINK_END + answer_text(order, slate, catalog, strengths), 1.0),
+    ]

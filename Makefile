@@ -10,6 +10,7 @@ export PYTHONHASHSEED := 0
 
 run: $(STAMP)  ## the main job on the embedded default: ten stages, real data, a report in data/evaluate/report.html
 	$(BIN)/gr2 run
+	@echo "The report: data/evaluate/report.html"
 
 test: $(STAMP) lint  ## everything CI runs
 	$(BIN)/python -m pytest

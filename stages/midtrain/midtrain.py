@@ -40,6 +40,7 @@ def midtrain(params: MidtrainParams, outputs: Outputs) -> None:
     curve = train_supervised(model, rows, params, tokenizer.pad_token_id)
 
     save_model(model, tokenizer, outputs.path("model"))
+    check_reload(tokenizer, load_tokenizer(outputs.path("model")), rows[-1].ids)
     write_curve(curve, outputs.path("loss.csv"))
     outputs.metrics(
         {
@@ -102,6 +103,13 @@ def training_rows(
     if longest > params.max_length:
         raise StageError(f"params.yaml: midtrain.max_length {params.max_length} is less than the longest row, {longest} tokens")
     return rows
+
+
+def check_reload(saved: PreTrainedTokenizerBase, loaded: PreTrainedTokenizerBase, ids: list[int]) -> None:
+    """Fails if the tokenizer on disk splits text otherwise than the one trained with: every later stage would read another language."""
+    text = saved.decode(ids, skip_special_tokens=False)
+    if saved(text)["input_ids"] != loaded(text)["input_ids"] or saved.get_vocab() != loaded.get_vocab():
+        raise StageError("data/midtrain/model: the saved tokenizer does not read as the one trained with; check the transformers version")
 
 
 @torch.no_grad()

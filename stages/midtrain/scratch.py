@@ -5,14 +5,19 @@ predecessor stood before (Olsson et al. 2022, arXiv 2209.11895). The second is l
 short run. Under rotary positions a fixed look-back is a constant query and a constant key, so Qwen2's biases can hold it from the start.
 """
 
+import math
+
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM
 
 from stages.midtrain.params import MidtrainParams
 from stages.shared.errors import StageError
+from stages.shared.evidence import FACTS
+from stages.shared.prompts import STRENGTHS
+from stages.shared.errors import StageError
 
 ROPE_THETA = 1e4
-LOOK_BACK = 3
+LOOK_BACK = 5
 WRITE, MATCH = 0.15, 4.0  # strong enough to be seen beside the token itself, and to pick one place among hundreds
 SHARPNESS = 8.0  # length of the constant query and key in each rotary pair: the wanted offset then takes nearly all attention
 
@@ -41,9 +46,29 @@ def scratch_model(params: MidtrainParams, tokenizer: PreTrainedTokenizerBase) ->
     )
     torch.manual_seed(params.seed)
     model = Qwen2ForCausalLM(config)
+    order_levels(model, tokenizer)
     if params.copy_circuit:
         install_copy_circuit(model)
     return model
+
+
+@torch.no_grad()
+def order_levels(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Draws the embeddings of a fact's levels, and of the strengths, along half a circle each: near levels start near.
+
+    Left to chance, sixty fact words and sixteen strengths are a table to learn by heart; in order they are seven numbers.
+    """
+    scales = [[f" {fact}{level}" for level in range(10)] for fact in FACTS] + [[f" s{strength}" for strength in range(STRENGTHS)]]
+    weight = model.get_input_embeddings().weight
+    std = model.config.initializer_range
+    for words in scales:
+        rows = [tokenizer(word, add_special_tokens=False)["input_ids"] for word in words]
+        if any(len(row) != 1 for row in rows):
+            raise StageError(f"midtrain.text_vocabulary is too small: '{words[0].strip()}' is not one token; raise it")
+        centre, across, along = torch.randn(3, weight.shape[1]) * std
+        for step, (row,) in enumerate(rows):
+            angle = math.pi * step / (len(words) - 1)
+            weight[row] = 0.5 * weight[row] + 0.5 * centre + math.cos(angle) * across + math.sin(angle) * along
 
 
 @torch.no_grad()

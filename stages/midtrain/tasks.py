@@ -87,6 +87,19 @@ def ordering_documents(catalog: Catalog, rng: np.random.Generator, candidates: i
         yield [(f" candidates:{listed}{STEP_MATCH}{judged}", 0.0), (f"{THINK_END}{ordered}{END}", 1.0)]
 
 
+def reading_documents(rng: np.random.Generator, candidates: int) -> Iterator[Document]:
+    """Endless: the facts of 1 to `candidates` letters, then the strength of each letter. The other half of the skill's short form."""
+    while True:
+        count = int(rng.integers(1, candidates + 1))
+        levels = rng.integers(0, 10, size=(count, len(FACTS))).tolist()
+        names = letters(count)
+        told = "".join(f" {' '.join(fact_words(own))}{name}" for name, own in zip(names, levels, strict=True))
+        document: Document = [(f" candidates:{told}{STEP_MATCH}", 0.0)]
+        for name, own in zip(names, levels, strict=True):
+            document += [(name, 0.0), (f" s{mean_strength(own)}", 1.0)]
+        yield [*document, (END, 0.0)]
+
+
 def mean_strength(levels: Sequence[int], top: int = 9) -> int:
     """The strength of a candidate with these fact levels: their mean among means of uniform levels 0..top, as one of 16 equal shares."""
     spread = math.sqrt(((top + 1) ** 2 - 1) / 12 / len(levels))

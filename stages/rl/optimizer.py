@@ -87,6 +87,10 @@ class DeepSpeedPolicy(Policy):
 
 
 def open_policy(model: PreTrainedModel, params: RlParams) -> Policy:
+    if params.gradient_checkpointing:
+        raise StageError(
+            "params.yaml: rl.gradient_checkpointing: a group shares its prompt's cache, which cannot be recomputed; set it to false"
+        )
     if params.deepspeed:
         return DeepSpeedPolicy(model, params)
     if world_size() > 1:

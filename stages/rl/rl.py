@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import count, islice
 
 import numpy as np
 import polars as pl
@@ -129,11 +130,11 @@ def make_tasks(slates: Sequence[Slate], catalog: Catalog, options: PromptParams,
 
 
 def endless(tasks: Sequence[Task], seed: int) -> Iterator[Task]:
-    """Epoch after epoch in random order; each rank takes every world_size-th."""
+    """Epoch after epoch in random order; of the one stream each rank takes every world_size-th."""
     rng = np.random.default_rng(seed)
-    while True:
-        for index in rng.permutation(len(tasks))[rank() :: world_size()]:
-            yield tasks[index]
+    stream = (index for _ in count() for index in rng.permutation(len(tasks)))
+    for index in islice(stream, rank(), None, world_size()):
+        yield tasks[index]
 
 
 def describe(rollouts: Rollouts) -> dict[str, float]:

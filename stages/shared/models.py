@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from stages.shared.errors import StageError
 from stages.shared.outputs import read_json
@@ -14,7 +14,9 @@ from stages.shared.sids import sid_vocabulary
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     _check_folder(folder)
-    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    # What tokenizer.json says, as it says it: AutoTokenizer goes by the model's type and would put Qwen2's word splitting in place of ours.
+    loader = PreTrainedTokenizerFast if (folder / "tokenizer.json").exists() else AutoTokenizer
+    return loader.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
 
 
 def load_model(folder: Path, dtype: str = "float32", device: str = "cpu") -> PreTrainedModel:

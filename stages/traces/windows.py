@@ -68,11 +68,19 @@ def judge(slates: Sequence[Slate], blocks: int, seed: int, threads: int, params:
         past, now = np.flatnonzero(block < b), np.flatnonzero(block == b)
         check_earlier(times[past], times[now], b)
         booster = lambdamart.fit(features[past], targets[past], seed, threads, params)
-        known = lambdamart.scores(booster, features[past])
+        known = centred(lambdamart.scores(booster, features[past]))
         edges = np.quantile(known, np.arange(1, STRENGTHS) / STRENGTHS)
-        scores, reasons = lambdamart.scores(booster, features[now]), lambdamart.contributions(booster, features[now])
+        scores, reasons = centred(lambdamart.scores(booster, features[now])), lambdamart.contributions(booster, features[now])
         judged += [Judged(slates[i], b, scores[j], reasons[j], edges, float(known.std())) for j, i in enumerate(now)]
     return judged
+
+
+def centred(scores: np.ndarray) -> np.ndarray:
+    """scores [n, K] less each slate's mean: strength compares the candidates of one slate.
+
+    Most of the raw scores' variance lies between slates, where it orders nothing; a student then learns to repeat the first strength.
+    """
+    return scores - scores.mean(axis=1, keepdims=True)
 
 
 def check_earlier(fitted: np.ndarray, labelled: np.ndarray, block: int) -> None:

@@ -130,7 +130,7 @@ def test_loss_and_gradient_equal_those_of_trl(trl_trainer):
     }
     reference = trl_trainer._compute_loss(model, inputs)
     theirs = torch.autograd.grad(reference, list(model.parameters()))
-    assert float(value) == pytest.approx(float(reference), rel=1e-4)
+    assert value.item() == pytest.approx(reference.item(), rel=1e-4)
     assert max(float(gradient.abs().max()) for gradient in theirs) > 1e-2
     for left, right in zip(own, theirs, strict=True):
         assert torch.allclose(left, right, atol=1e-4)

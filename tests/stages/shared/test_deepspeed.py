@@ -18,7 +18,7 @@ from tests.stages.midtrain.small_project import write_project
 
 ROOT = Path(__file__).parents[3]
 SMALL = {
-    "midtrain": {"steps": 4, "batch_size": 2, "accumulate": 2, "log_every": 1, "heads": 4},
+    "midtrain": {"steps": 4, "batch_size": 2, "accumulate": 2, "log_every": 1},
     "sft": {"steps": 4, "batch_size": 2, "log_every": 1},
     "rl": {"steps": 2, "prompts": 3, "micro_prompts": 2, "group": 4, "max_tokens": 32, "precision": "bfloat16"},
 }

@@ -84,6 +84,7 @@ def training_rows(
         (params.sequence_share, tasks.sequence_documents(sequences, catalog, rng, window)),
         (params.caption_share, tasks.caption_documents(catalog, rng)),
         (params.ordering_share, tasks.ordering_documents(catalog, rng, CANDIDATES)),
+        (params.reading_share, tasks.reading_documents(rng, CANDIDATES)),
         (params.skill_share, tasks.skill_documents(catalog, options, rng, CANDIDATES)),
     ]
     parts: list[list[Example]] = []

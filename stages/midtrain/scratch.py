@@ -14,7 +14,6 @@ from stages.midtrain.params import MidtrainParams
 from stages.shared.errors import StageError
 from stages.shared.evidence import FACTS
 from stages.shared.prompts import STRENGTHS
-from stages.shared.errors import StageError
 
 ROPE_THETA = 1e4
 LOOK_BACK = 5

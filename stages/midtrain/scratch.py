@@ -6,6 +6,7 @@ short run. Under rotary positions a fixed look-back is a constant query and a co
 """
 
 import math
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM
@@ -58,7 +59,7 @@ def order_levels(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
     Left to chance, sixty fact words and sixteen strengths are a table to learn by heart; in order they are seven numbers.
     """
     scales = [[f" {fact}{level}" for level in range(10)] for fact in FACTS] + [[f" s{strength}" for strength in range(STRENGTHS)]]
-    weight = model.get_input_embeddings().weight
+    weight: Any = model.get_input_embeddings().weight
     std = model.config.initializer_range
     for words in scales:
         rows = [tokenizer(word, add_special_tokens=False)["input_ids"] for word in words]

@@ -4,8 +4,10 @@
 - caption: SID -> title and categories, and back;
 - ordering: made-up strengths for random items, then the items by falling strength; the short form of the next;
 - reading: made-up facts of each letter, then its strength: their mean level, put on the scale of strengths;
-- skill: a made-up slate in the full layout, judged like that. To read facts by letter, weigh them up, sort and copy is a skill without any fact about users, so it can be practised
-  without limit and without leaks; which facts matter how much is left to sft.
+- skill: a made-up slate in the full layout, judged like that.
+
+To read facts by letter, weigh them up, sort and copy is a skill without any fact about users, so it can be practised without limit
+and without leaks; which facts matter how much is left to sft.
 """
 
 import math

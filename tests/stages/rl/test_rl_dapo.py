@@ -42,7 +42,7 @@ def test_loss_equals_a_loop_over_tokens():
     total, binds = looped(logp.tolist(), old.tolist(), gains.tolist(), mask.tolist(), LOW, HIGH)
     loss = dapo_loss(logp, old, gains, mask, LOW, HIGH, 100.0)
     assert float(loss.value) == pytest.approx(-total / 100, rel=1e-5)
-    assert 0 < binds and float(loss.clipped) == pytest.approx(binds / float(mask.sum()))
+    assert binds > 0 and float(loss.clipped) == pytest.approx(binds / float(mask.sum()))
 
 
 def test_parts_of_a_step_add_up_to_the_whole():

@@ -87,7 +87,9 @@ def test_equal_values_give_equal_bytes(tmp_path):
     assert read_json(tmp_path / "a.json") == {"a": [0.5], "b": 1}
 
 
-@pytest.mark.parametrize(("content", "message"), [(b"{", "not valid UTF-8 JSON"), (b"\xff", "not valid UTF-8 JSON"), (None, "no such file; .*gr2 run")])
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"{", "not valid UTF-8 JSON"), (b"\xff", "not valid UTF-8 JSON"), (None, "no such file; .*gr2 run")]
+)
 def test_unreadable_json(tmp_path, content, message):
     if content is not None:
         (tmp_path / "x.json").write_bytes(content)

@@ -115,7 +115,12 @@ def test_as_a_process_it_prints_the_message_and_exits_with_1(tmp_path):
         "run_stage('toy', ComputeSection, compute)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 1 and "toy: no space left on the disk" in done.stderr and "Traceback" not in done.stderr
     assert list((tmp_path / "data").iterdir()) == []

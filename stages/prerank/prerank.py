@@ -61,6 +61,11 @@ def make_slates(model: sasrec.SASRec, interactions: pl.DataFrame, params: Preran
         raise StageError("data/ingest/interactions.parquet: no position after the base split; users are too short for ingest.base_share")
     histories = [row[4] for row in rows]
     found, scores = sasrec.top_k(model, histories, histories, params.candidates)
+    if not np.isfinite(scores).all():
+        user = rows[int(np.isinf(scores).any(axis=1).argmax())][0]
+        raise StageError(
+            f"data/ingest/interactions.parquet: user {user} has taken all but fewer than {params.candidates} items; lower prerank.candidates"
+        )
     targets = np.array([row[5] for row in rows], dtype=np.int32)
     hits = found == targets[:, None]
     ranks = np.where(hits.any(axis=1), hits.argmax(axis=1), -1).astype(np.int32)

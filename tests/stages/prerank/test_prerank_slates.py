@@ -127,6 +127,15 @@ def test_too_few_items_for_a_slate(project):
         run(project)
 
 
+def test_a_user_who_has_taken_nearly_everything(project):
+    """Thirteen items taken of 25 leave twelve, and a slate takes thirteen."""
+    log = interactions().filter(pl.col("user") < 3)
+    write_table(log, project / "data/ingest/interactions.parquet", INTERACTIONS)
+    params = PARAMS.model_copy(update={"candidates": 13})
+    with pytest.raises(StageError, match=r"user 0 has taken all but fewer than 13 items; lower prerank\.candidates"):
+        run(project, params)
+
+
 def test_no_position_after_base(project):
     write_table(interactions().filter(pl.col("split") == "base"), project / "data/ingest/interactions.parquet", INTERACTIONS)
     with pytest.raises(StageError, match="no position after the base split"):

@@ -46,7 +46,11 @@ def run(project, params: PrerankParams = PARAMS) -> tuple[pl.DataFrame, pl.DataF
     with stage_outputs("prerank") as outputs:
         prerank(params, outputs)
     folder = project / "data/prerank"
-    return read_table(folder / "slates.parquet", SLATES), read_table(folder / "evidence.parquet", EVIDENCE), read_json(folder / "metrics.json")
+    return (
+        read_table(folder / "slates.parquet", SLATES),
+        read_table(folder / "evidence.parquet", EVIDENCE),
+        read_json(folder / "metrics.json"),
+    )
 
 
 def test_slates_stand_after_base_and_know_where_the_target_is(project):
@@ -110,7 +114,16 @@ def test_same_seed_same_bytes(project):
     assert contents() == contents()
 
 
-CHANGES = [{"candidates": 4}, {"history": 3}, {"max_length": 4}, {"hidden": 8}, {"layers": 2}, {"heads": 2}, {"dropout": 0.0}, {"epochs": 2}]
+CHANGES = [
+    {"candidates": 4},
+    {"history": 3},
+    {"max_length": 4},
+    {"hidden": 8},
+    {"layers": 2},
+    {"heads": 2},
+    {"dropout": 0.0},
+    {"epochs": 2},
+]
 CHANGES += [{"batch_size": 8}, {"lr": 0.01}, {"evidence_last": 2}, {"evidence_levels": 3}, {"seed": 1}]
 
 

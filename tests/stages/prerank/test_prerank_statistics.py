@@ -48,7 +48,10 @@ def test_popularity_counts_users_and_recency_the_last_quarter():
     assert np.allclose(STATISTICS.log_count, np.log1p(POPULARITY))
     times = sorted(10 * place + user for user, own in enumerate(SEQUENCES) for place in range(len(own)))
     border = np.quantile(times, 0.75)
-    late = [sum(10 * place + user >= border for user, own in enumerate(SEQUENCES) for place, i in enumerate(own) if i == item) for item in range(N)]
+    late = [
+        sum(10 * place + user >= border for user, own in enumerate(SEQUENCES) for place, i in enumerate(own) if i == item)
+        for item in range(N)
+    ]
     assert np.allclose(STATISTICS.recency, (np.array(late) + 0.25 * SMOOTHING) / (POPULARITY + SMOOTHING))
     assert STATISTICS.recency[5] == pytest.approx(0.25), "never taken: the mean share"
 

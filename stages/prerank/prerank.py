@@ -64,7 +64,8 @@ def make_slates(model: sasrec.SASRec, interactions: pl.DataFrame, params: Preran
     if not np.isfinite(scores).all():
         user = rows[int(np.isinf(scores).any(axis=1).argmax())][0]
         raise StageError(
-            f"data/ingest/interactions.parquet: user {user} has taken all but fewer than {params.candidates} items; lower prerank.candidates"
+            f"data/ingest/interactions.parquet: user {user} has taken all but fewer than {params.candidates} items; "
+            "lower prerank.candidates"
         )
     targets = np.array([row[5] for row in rows], dtype=np.int32)
     hits = found == targets[:, None]

@@ -101,9 +101,24 @@ def train_supervised(model: PreTrainedModel, examples: Sequence[Example], params
             schedule = get_cosine_schedule_with_warmup(optimizer, round(params.warmup * params.steps), params.steps)
             trainer.optimizer, trainer.lr_scheduler = optimizer, schedule
         trainer.train()
+        if any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
+            _make_whole(model, trainer.model_wrapped)
         history = [row for row in trainer.state.log_history if "loss" in row]
     model.eval()
     return [{"step": float(row["step"]), "loss": float(row["loss"]), "lr": float(row["learning_rate"])} for row in history]
+
+
+def _make_whole(model: PreTrainedModel, engine: Any) -> None:
+    """ZeRO-3 leaves every process a share of each weight, which would be saved as empty tensors: a plain model again, in all processes."""
+    import deepspeed
+
+    whole = []
+    for parameter in model.parameters():
+        with deepspeed.zero.GatheredParameters([parameter]):
+            whole.append(parameter.data.clone())
+    engine.destroy()
+    for parameter, data in zip(model.parameters(), whole, strict=True):
+        parameter.data = data
 
 
 def write_curve(rows: Sequence[dict[str, float]], path: Any) -> None:

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -46,8 +48,8 @@ def test_every_step_is_a_target_once(lengths, longest):
     sequences = [[1000 * place + step for step in range(length)] for place, length in enumerate(lengths)]
     pieces = sasrec.windows(sequences, longest)
     assert all(2 <= len(piece) <= longest + 1 for piece in pieces)
-    steps = [step for piece in pieces for step in zip(piece[:-1], piece[1:], strict=True)]
-    assert sorted(steps) == sorted(step for own in sequences for step in zip(own[:-1], own[1:], strict=True))
+    steps = [step for piece in pieces for step in pairwise(piece)]
+    assert sorted(steps) == sorted(step for own in sequences for step in pairwise(own))
 
 
 def test_top_k_equals_brute_force_and_leaves_out_what_was_seen():

@@ -34,10 +34,23 @@ def run_stage(name: str, model: type[S], compute: Callable[[S, Outputs], None]) 
             compute(params, outputs)
     except StageError as error:
         sys.exit(f"{name}: {error}")
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        if not disk_is_full(error):
             raise
         sys.exit(f"{name}: no space left on the disk of {os.getcwd()}; free some and run again. Earlier outputs are untouched.")
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether `error`, or what caused it, is a full disk: Polars, numpy and safetensors each say it in words of their own."""
+    while True:
+        said = str(error).lower()
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if "no space left" in said or "os error 28" in said or ("requested and" in said and "written" in said):
+            return True
+        if (cause := error.__cause__ or error.__context__) is None:
+            return False
+        error = cause
 
 
 def set_threads(count: int) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,14 @@ from tasks.identity import locked_hashes, read_lock
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("ingest", "embed", "tokenize", "prerank", "midtrain", "traces", "sft", "rl", "quantize", "evaluate")
 TIMEOUT_S = 540
+
+
+@dataclass(frozen=True)
+class SmokeRun:
+    """The run that the tests share. `root`: its clone; `states`: by stage, after the first run."""
+
+    root: Path
+    states: dict[str, str]
 
 
 def clone(folder: Path) -> Path:

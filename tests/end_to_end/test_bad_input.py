@@ -5,8 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import SmokeRun
-from project_clone import call, clone, contents, gr2, restored, set_params, stage
+from project_clone import SmokeRun, call, clone, contents, gr2, restored, set_params, stage
 
 pytestmark = pytest.mark.slow
 

@@ -4,8 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import SmokeRun
-from project_clone import STAGES, call, clone, contents, gr2, output_hashes, states
+from project_clone import STAGES, SmokeRun, call, clone, contents, gr2, output_hashes, states
 
 from tasks.profiles import render
 

@@ -6,8 +6,7 @@ import re
 import polars as pl
 import project_clone
 import pytest
-from conftest import SmokeRun
-from project_clone import STAGES, contents, gr2, metrics, planned, restored, set_params, states
+from project_clone import STAGES, SmokeRun, contents, gr2, metrics, planned, restored, set_params, states
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 import project_clone
 import pytest
-from conftest import SmokeRun
+from project_clone import SmokeRun
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from stages.rl.params import RlParams
 from stages.shared.errors import StageError
-from stages.shared.launch import world_size
+from stages.shared.launch import without_compiled_collectives, world_size
 
 MAX_GRAD_NORM = 1.0
 
@@ -75,6 +75,7 @@ class DeepSpeedPolicy(Policy):
         }
         config.pop("train_batch_size", None)
         config.pop("scheduler", None)
+        without_compiled_collectives()
         engine, *_ = deepspeed.initialize(model=module, model_parameters=list(module.parameters()), config=config)
         self.module, self.forward, self.params = engine.module, engine, params
 

@@ -56,3 +56,15 @@ def _has_gpu() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+def without_compiled_collectives() -> None:
+    """Call before DeepSpeed starts on CPU. Gloo alone then does the collectives.
+
+    DeepSpeed would compile a shared-memory operator into a folder that all projects of the user share. That takes a compiler and
+    half a minute, and the lock of one compilation that was killed stops every later process for ever.
+    """
+    if not _has_gpu():
+        import deepspeed
+
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False

@@ -12,7 +12,7 @@ from torch.utils.data import SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainingArguments, get_cosine_schedule_with_warmup
 
 from stages.shared.encoding import Example
-from stages.shared.launch import TrainingSection, world_size
+from stages.shared.launch import TrainingSection, without_compiled_collectives, world_size
 from stages.shared.optimizers import MuonAdamW
 
 
@@ -67,6 +67,8 @@ class WeightedTrainer(Trainer):
 
 def train_supervised(model: PreTrainedModel, examples: Sequence[Example], params: OptimizerSection, pad_id: int) -> list[dict[str, float]]:
     """Trains in place, AdamW under a cosine schedule. Returns rows {"step", "loss", "lr"}; a rising loss is no error here."""
+    if params.deepspeed:
+        without_compiled_collectives()
     with tempfile.TemporaryDirectory() as scratch:
         arguments = TrainingArguments(
             output_dir=scratch,

@@ -8,9 +8,9 @@ from stages.shared.training import OptimizerSection
 class MidtrainParams(OptimizerSection):
     model: str = Field("scratch", description="scratch, packaged:smollm2-135m, or a Hugging Face folder")
     text_vocabulary: int = Field(1024, ge=512, description="byte-pair tokens learnt from the item text (scratch only)")
-    hidden: int = Field(192, ge=32, description="scratch only, as the six below")
-    layers: int = Field(4, ge=1)
-    heads: int = Field(6, ge=1)
+    hidden: int = Field(224, ge=32, description="scratch only, as the six below")
+    layers: int = Field(3, ge=1)
+    heads: int = Field(7, ge=1)
     copy_circuit: bool = Field(True, description="start with the attention pattern that copying needs (stages/midtrain/scratch.py)")
     init_std: float = Field(0.06, gt=0, description="of all matrices; 0.02 leaves a narrow model on its first plateau for long")
     intermediate: int = Field(512, ge=32)

@@ -28,6 +28,7 @@ from stages.shared.prompts import (
     PromptParams,
     Slate,
     answer_text,
+    distinct,
     letters,
     order_of,
     slate_prompt,
@@ -81,7 +82,7 @@ def ordering_documents(catalog: Catalog, rng: np.random.Generator, candidates: i
     while True:
         count = int(rng.integers(2, candidates + 1))
         chosen = rng.choice(len(catalog.sids), size=count, replace=False).tolist()
-        strengths = rng.integers(0, STRENGTHS, size=count).tolist()
+        strengths = rng.choice(STRENGTHS, size=count, replace=False).tolist()
         names = letters(count)
         listed = "".join(f"{name}{catalog.sids[item]}" for name, item in zip(names, chosen, strict=True))
         judged = "".join(f"{name} s{strength}" for name, strength in zip(names, strengths, strict=True))
@@ -97,13 +98,18 @@ def reading_documents(rng: np.random.Generator, candidates: int) -> Iterator[Doc
         names = letters(count)
         told = "".join(f" {' '.join(fact_words(own))}{name}" for name, own in zip(names, levels, strict=True))
         document: Document = [(f" candidates:{told}{STEP_MATCH}", 0.0)]
-        for name, own in zip(names, levels, strict=True):
-            document += [(name, 0.0), (f" s{mean_strength(own)}", 1.0)]
+        for name, strength in zip(names, mean_strengths(levels), strict=True):
+            document += [(name, 0.0), (f" s{strength}", 1.0)]
         yield [*document, (END, 0.0)]
 
 
+def mean_strengths(slate: Sequence[Sequence[int]]) -> list[int]:
+    """One for each candidate's levels [K][facts], no two alike."""
+    return distinct([mean_strength(levels) for levels in slate], [sum(levels) for levels in slate])
+
+
 def mean_strength(levels: Sequence[int], top: int = 9) -> int:
-    """The strength of a candidate with these fact levels: their mean among means of uniform levels 0..top, as one of 16 equal shares."""
+    """The strength of a candidate with these fact levels: their mean among means of uniform levels 0..top, as one of 32 equal shares."""
     spread = math.sqrt(((top + 1) ** 2 - 1) / 12 / len(levels))
     share = 0.5 * (1 + math.erf((sum(levels) / len(levels) - top / 2) / spread / math.sqrt(2)))
     return min(STRENGTHS - 1, int(share * STRENGTHS))
@@ -111,7 +117,7 @@ def mean_strength(levels: Sequence[int], top: int = 9) -> int:
 
 def skill_document(slate: Slate, catalog: Catalog, options: PromptParams) -> Document:
     """The slate's prompt, the trace that its levels command, and the order: a trace as the teacher writes them."""
-    strengths = [mean_strength(levels) for levels in slate.levels]
+    strengths = mean_strengths(slate.levels)
     order = order_of(strengths)
     linked = max(range(len(slate.candidates)), key=lambda rank: slate.levels[rank][0])
     words = fact_words(slate.levels[order[0]])

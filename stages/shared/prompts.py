@@ -24,7 +24,7 @@ from stages.shared.sids import SID_BEGIN
 
 USER, ASSISTANT, THINK, THINK_END, END, PAD = "<|user|>", "<|assistant|>", "<think>", "</think>", "<|end|>", "<|pad|>"
 SPECIAL_TOKENS = [PAD, END, USER, ASSISTANT, THINK, THINK_END]
-STRENGTHS = 16  # s0 (least) .. s15
+STRENGTHS = 32  # s0 (least) .. s31
 LETTERS = [f" {letter}" for letter in ascii_uppercase]
 STEP_PATTERN, STEP_LINK, STEP_MATCH, STEP_BEST = " 1 pattern:", " 2 link:", " 3 match:", " best"
 
@@ -108,7 +108,7 @@ def slate_prompt(slate: Slate, catalog: Catalog, options: PromptParams, reasonin
 def trace_text(slate: Slate, catalog: Catalog, options: PromptParams, strengths: Sequence[int], linked: int, best: Sequence[str]) -> str:
     """A trace in the three steps of GR2: the pattern of the history, the candidate most linked to it, then the match of each candidate.
 
-    strengths: one of 0..15 a candidate, in incoming order. linked: the candidate (incoming rank) named in step 2, with its
+    strengths: one of 0..31 a candidate, in incoming order. linked: the candidate (incoming rank) named in step 2, with its
     co-occurrence. best: fact words of the strongest candidate that speak for it most. All words cited stand in the prompt.
     """
     taste = "".join(f" {word}" for word in taste_words(slate.history, catalog, options.taste))
@@ -130,6 +130,23 @@ def answer_text(order: Sequence[int], slate: Slate, catalog: Catalog, strengths:
 def order_of(strengths: Sequence[int]) -> list[int]:
     """Incoming ranks by falling strength; equals keep the incoming order."""
     return sorted(range(len(strengths)), key=lambda rank: (-strengths[rank], rank))
+
+
+def distinct(levels: Sequence[int], utilities: Sequence[float]) -> list[int]:
+    """Strengths in the order of `utilities` (ties: incoming order), no two alike, as near to `levels` (0..31, same order) as one sweep
+    from the best down leaves them.
+
+    Two candidates of one strength would make the answer depend on which of them has been named, a far harder thing to learn than
+    "the next strength below" (docs/training.md).
+    """
+    order = sorted(range(len(levels)), key=lambda rank: (-utilities[rank], rank))
+    strengths = [0] * len(levels)
+    above = STRENGTHS
+    for place, rank in enumerate(order):
+        below = len(order) - 1 - place  # so many must find room under this one
+        above = max(min(levels[rank], above - 1), below)
+        strengths[rank] = above
+    return strengths
 
 
 def template_words() -> list[str]:

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from stages.shared.evidence import FACTS, fact_words
-from stages.shared.prompts import STRENGTHS, Catalog, PromptParams, order_of, trace_text
+from stages.shared.prompts import STRENGTHS, Catalog, PromptParams, distinct, order_of, trace_text
 from stages.traces.windows import Judged
 
 BEST_FACTS = 2
@@ -61,15 +61,20 @@ def sample_utilities(scores: np.ndarray, scale: float, rng: np.random.Generator)
 
 
 def strengths_of(utilities: np.ndarray, edges: np.ndarray) -> list[int]:
+    """utilities [K] -> strengths in their order, no two alike."""
+    return distinct(levels_of(utilities, edges), utilities.tolist())
+
+
+def levels_of(utilities: np.ndarray, edges: np.ndarray) -> list[int]:
     """utilities [K] -> levels 0..len(edges)."""
     return [int(level) for level in np.searchsorted(edges, utilities, side="right")]
 
 
 def shown_strengths(judged: Judged) -> list[int]:
-    """The noise-free strengths with the target alone at the maximum."""
-    strengths = [min(strength, STRENGTHS - 2) for strength in strengths_of(judged.scores, judged.edges)]
-    strengths[judged.slate.target_rank] = STRENGTHS - 1
-    return strengths
+    """The noise-free strengths with the target at the maximum."""
+    levels, utilities = levels_of(judged.scores, judged.edges), judged.scores.tolist()
+    levels[judged.slate.target_rank], utilities[judged.slate.target_rank] = STRENGTHS - 1, float("inf")
+    return distinct(levels, utilities)
 
 
 def linked(judged: Judged) -> int:

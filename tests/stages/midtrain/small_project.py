@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from stages.shared.evidence import EVIDENCE, FACTS
-from stages.shared.prompts import Catalog, PromptParams, Slate, answer_text, order_of, slate_prompt, trace_text
+from stages.shared.prompts import Catalog, PromptParams, Slate, answer_text, distinct, order_of, slate_prompt, trace_text
 from stages.shared.sids import sid_text
 from stages.shared.tables import INTERACTIONS, ITEMS, SIDS, SLATES, write_table
 from stages.shared.traces import TRACES
@@ -62,7 +62,7 @@ def make_tables(slates: list[Slate], options: PromptParams) -> dict[str, pl.Data
     ]
     traces = []
     for s in slates:
-        strengths = [levels[0] for levels in s.levels]
+        strengths = distinct([levels[0] for levels in s.levels], [levels[0] for levels in s.levels])
         texts = (
             slate_prompt(s, CATALOG, options),
             trace_text(s, CATALOG, options, strengths, 0, ["ca8"]),

@@ -6,7 +6,7 @@ import torch
 
 from stages.midtrain.midtrain import make_model, midtrain, skill_accuracy, training_rows
 from stages.midtrain.params import MidtrainParams
-from stages.midtrain.scratch import LOOK_BACK, look_back
+from stages.midtrain.scratch import COPYING, LOOK_BACK, NAMING, POINTERS, look_back
 from stages.shared.errors import StageError
 from stages.shared.leaks import training_interactions
 from stages.shared.models import load_model, load_tokenizer
@@ -16,7 +16,7 @@ from tests.stages.midtrain.small_project import CATALOG, ITEM_COUNT, make_slates
 from tests.stages.shared.tiny_models import random_prompts, tiny_folder
 
 OPTIONS = PromptParams()
-HEADS = LOOK_BACK + 1
+HEADS = LOOK_BACK
 SMALL = MidtrainParams(
     threads=1, text_vocabulary=700, hidden=32 * HEADS, heads=HEADS, layers=2, intermediate=64, steps=3, batch_size=4, log_every=1, lr=1e-3
 )
@@ -46,11 +46,11 @@ def test_a_model_from_scratch_fits_its_tokenizer(made):
     assert not any(torch.equal(mine, else_) for name, mine, _, else_ in pairs if name.endswith("embed_tokens.weight"))
 
 
-def attention(model, ids: list[int]) -> torch.Tensor:
-    """Of the first layer: [heads, L, L]."""
+def attention(model, ids: list[int], layer: int = 0) -> torch.Tensor:
+    """[heads, L, L]."""
     model.set_attn_implementation("eager")
     with torch.no_grad():
-        return model(input_ids=torch.tensor([ids]), output_attentions=True).attentions[0][0]
+        return model(input_ids=torch.tensor([ids]), output_attentions=True).attentions[layer][0]
 
 
 def test_each_look_back_head_attends_at_its_own_distance(made):
@@ -60,7 +60,29 @@ def test_each_look_back_head_attends_at_its_own_distance(made):
     for head in range(LOOK_BACK):
         at_offset = weights[head].diagonal(-(head + 1))
         assert float(at_offset[LOOK_BACK:].min()) > 0.9, f"head {head} does not look {head + 1} tokens back"
-    assert float(weights[LOOK_BACK].diagonal(-1).max()) < 0.9, "the last head is free"
+
+
+def test_each_pointer_head_finds_the_token_that_followed_the_same_letter(made):
+    """ids: noise, then `letter begin c1 c2 c3`, more noise, and the same again: at begin, c1, c2 of the copy, the next of the original."""
+    model, tokenizer = made
+    (ids,) = random_prompts(1, len(tokenizer), 200, 200)
+    original, copy = 30, 170
+    ids[copy : copy + 5] = ids[original : original + 5]
+    weights = attention(model, ids, layer=1)
+    for head, (query, _) in enumerate(POINTERS, start=1):
+        at, wanted = copy + query, original + query + 1
+        assert weights[head, at].argmax() == wanted and float(weights[head, at, wanted]) > 0.3
+    assert weights[NAMING, copy].topk(2).indices.sort().values.tolist() == [original, copy], "the same token, and itself"
+
+
+def test_copying_heads_make_what_they_find_likelier(made):
+    model, tokenizer = made
+    (ids,) = random_prompts(1, len(tokenizer), 200, 200)
+    original, copy = 30, 170
+    ids[copy : copy + 5] = ids[original : original + 5]
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([ids])).logits[0, copy + max(COPYING) - 1]
+    assert int((logits > logits[ids[copy + max(COPYING)]]).sum()) < len(tokenizer) // 20
 
 
 @pytest.mark.parametrize("offset", [1, 4, 9])
@@ -77,7 +99,7 @@ def test_without_the_circuit_no_head_looks_back():
     assert float(attention(model, ids)[0].diagonal(-1)[5:].max()) < 0.9
 
 
-@pytest.mark.parametrize("change", [{"heads": LOOK_BACK}, {"layers": 1}])
+@pytest.mark.parametrize("change", [{"heads": LOOK_BACK - 1}, {"layers": 1}])
 def test_a_model_too_small_for_the_circuit(change):
     with pytest.raises(StageError, match=r"midtrain\.copy_circuit takes \d heads and 2 layers at least"):
         make_model(small(**change), TEXTS, WORLD["data/tokenize/sids.parquet"])

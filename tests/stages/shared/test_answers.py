@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.shared.answers import AnswerReader
-from stages.shared.prompts import END, LETTERS, STRENGTHS, THINK_END, order_of
+from stages.shared.prompts import END, LETTERS, STRENGTHS, THINK_END, distinct, order_of
 from stages.shared.sids import SID_BEGIN, SID_END, sid_text
 from tests.stages.shared.tiny_models import tiny_tokenizer
 
@@ -85,3 +85,16 @@ def test_order_of_strengths(strengths):
 def test_no_token_ids_break_the_reader(ids, reasoning):
     answer = READER.read(ids, CANDIDATES, reasoning)
     assert (answer.order is None) == (answer.fault != "")
+
+
+@given(st.lists(st.tuples(st.floats(-3, 3), st.integers(0, STRENGTHS - 1)), min_size=1, max_size=len(LETTERS)))
+def test_distinct_strengths_keep_the_order_and_move_little(pairs):
+    utilities = [utility for utility, _ in pairs]
+    levels = sorted(level for _, level in pairs)
+    ranks = sorted(range(len(pairs)), key=lambda rank: (utilities[rank], -rank))
+    wanted = [levels[ranks.index(rank)] for rank in range(len(pairs))]
+    strengths = distinct(wanted, utilities)
+    assert len(set(strengths)) == len(strengths) and all(0 <= strength < STRENGTHS for strength in strengths)
+    assert order_of(strengths) == ranks[::-1]
+    if len(set(wanted)) == len(wanted):
+        assert strengths == wanted

@@ -10,7 +10,7 @@ from traces_data import CATALOG, OPTIONS, judged_slates
 
 from stages.shared.prompts import STRENGTHS, order_of, slate_prompt
 from stages.traces.citations import cited, uncited
-from stages.traces.teacher import StatisticalTeacher, best_words, linked, sample_utilities, strengths_of
+from stages.traces.teacher import StatisticalTeacher, best_words, levels_of, linked, sample_utilities, strengths_of
 
 JUDGED = judged_slates()
 
@@ -43,9 +43,9 @@ def test_noise_is_centred_and_vanishes_at_temperature_zero():
         assert list(proposal.strengths) == strengths_of(one.scores, one.edges)
 
 
-def test_strengths_are_sixteen_about_equal_levels_of_what_was_fitted_on():
+def test_levels_are_about_equal_shares_of_what_was_fitted_on():
     edges = np.quantile(np.arange(1600.0), np.arange(1, STRENGTHS) / STRENGTHS)
-    assert np.bincount(strengths_of(np.arange(1600.0), edges)).tolist() == [100] * STRENGTHS
+    assert np.bincount(levels_of(np.arange(1600.0), edges)).tolist() == [1600 // STRENGTHS] * STRENGTHS
     assert all(one.edges.shape == (STRENGTHS - 1,) and (np.diff(one.edges) >= 0).all() for one in JUDGED)
 
 
@@ -68,7 +68,7 @@ def test_a_trace_agrees_with_its_order_and_cites_only_its_prompt(place, attempt,
 def test_targeted_leaves_the_order_of_the_others_as_the_scorer_has_it():
     teacher = StatisticalTeacher(CATALOG, OPTIONS, 0.3, 7, targeted=True)
     for one, proposal in zip(JUDGED, teacher.propose(JUDGED, 0), strict=True):
-        free = [min(strength, STRENGTHS - 2) for strength in strengths_of(one.scores, one.edges)]
+        free = strengths_of(one.scores, one.edges)
         assert [r for r in proposal.order if r != one.slate.target_rank] == [r for r in order_of(free) if r != one.slate.target_rank]
 
 

@@ -10,6 +10,7 @@ from stages.shared import lambdamart
 from stages.shared.answers import AnswerReader
 from stages.shared.engines.base import Sampling
 from stages.shared.engines.choose import EngineParams, open_engine
+from stages.shared.guide import Guide, Words
 from stages.shared.models import load_tokenizer
 from stages.shared.prompts import Catalog, PromptParams, Slate, slate_prompt
 
@@ -55,14 +56,17 @@ def by_model(
     sampling: Sampling,
     threads: int,
     reasoning: bool,
+    guided: bool = True,
 ) -> Judged:
-    """Greedy answers of the language model at `folder`."""
+    """Greedy answers of the language model at `folder`; `guided`: under constrained decoding (stages/shared/guide.py)."""
     tokenizer = load_tokenizer(folder)
     reader = AnswerReader(tokenizer)
     prompts = tokenizer([slate_prompt(slate, catalog, options, reasoning) for slate in slates], add_special_tokens=False)["input_ids"]
     sids = tokenizer(catalog.sids, add_special_tokens=False)["input_ids"]
+    words = Words.of(tokenizer)
+    guides = [Guide(words, [sids[item] for item in slate.candidates], reasoning) for slate in slates] if guided else None
     with open_engine(engine, folder, sampling.seed, threads) as opened:
-        completions = [own[0].token_ids for own in opened.generate(prompts, sampling)]
+        completions = [own[0].token_ids for own in opened.generate(prompts, sampling, guides)]
     orders, faults = [], []
     for slate, ids in zip(slates, completions, strict=True):
         answer = reader.read(ids, [sids[item] for item in slate.candidates], reasoning)

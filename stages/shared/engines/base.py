@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from stages.shared.guide import Guide
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -18,13 +20,15 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Completion:
-    """token_ids: what was generated, the end token included. logprobs: log-probability of each under the sampling temperature 1."""
+    """token_ids: what was generated, the end token included. logprobs: of each, at temperature 1 and unguided."""
 
     token_ids: list[int]
     logprobs: list[float]
 
 
 class Engine(Protocol):
-    def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
-        """prompts: token ids. Returns `sampling.samples` completions for each prompt, in the order given."""
+    def generate(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, guides: Sequence[Guide] | None = None
+    ) -> list[list[Completion]]:
+        """prompts: token ids; guides: one a prompt, or none. Returns `sampling.samples` completions for each prompt, in the order given."""
         ...

@@ -12,6 +12,7 @@ from transformers.cache_utils import Cache
 from stages.shared.engines.base import Completion, Sampling
 from stages.shared.engines.kv_cache import RoomyLayer
 from stages.shared.errors import StageError
+from stages.shared.guide import Guide, GuideState
 
 COMPACT_BELOW = 0.75  # of a batch's rows still running: then the rest moves to a smaller batch, at the price of one copy of its cache
 
@@ -22,7 +23,9 @@ class TransformersEngine:
     def __init__(self, model: PreTrainedModel, pad_id: int, end_id: int, batch_size: int = 128):
         self.model, self.pad_id, self.end_id, self.batch_size = model, pad_id, end_id, batch_size
 
-    def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
+    def generate(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, guides: Sequence[Guide] | None = None
+    ) -> list[list[Completion]]:
         """See Engine. What a row draws depends on (seed, prompt's place, sample), not on batch_size, rounding of sums apart.
 
         StageError where a prompt is empty or leaves no room in the model's positions.
@@ -33,7 +36,7 @@ class TransformersEngine:
         self.model.train(False)
         with torch.no_grad(), tqdm(total=len(prompts) * sampling.samples, desc="generate", unit="row", delay=3) as progress:
             for rows in self._batches(prompts, sampling.samples):
-                results.update(zip(rows, self._decode(rows, prompts, sampling), strict=True))
+                results.update(zip(rows, self._decode(rows, prompts, sampling, guides), strict=True))
                 progress.update(len(rows))
         self.model.train(training)
         return [[results[prompt, sample] for sample in range(sampling.samples)] for prompt in range(len(prompts))]
@@ -69,7 +72,9 @@ class TransformersEngine:
         if batch:
             yield batch
 
-    def _decode(self, rows: list[tuple[int, int]], prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Completion]:
+    def _decode(
+        self, rows: list[tuple[int, int]], prompts: Sequence[Sequence[int]], sampling: Sampling, guides: Sequence[Guide] | None
+    ) -> list[Completion]:
         distinct = sorted({prompt for prompt, _ in rows}, key=lambda prompt: (-len(prompts[prompt]), prompt))
         logits_BV, cache, mask_BL = self._prefill([prompts[prompt] for prompt in distinct])
         device = logits_BV.device
@@ -84,10 +89,14 @@ class TransformersEngine:
         tokens_BT = torch.full((len(rows), sampling.max_tokens), self.pad_id, device=device)
         logprobs_BT = torch.zeros((len(rows), sampling.max_tokens), device=device)
         lengths_B = torch.full((len(rows),), sampling.max_tokens, device=device)
+        states = [guides[prompt].start() for prompt, _ in rows] if guides else []
         live = torch.arange(len(rows), device=device)  # which row each line of the running batch is
         for step in range(sampling.max_tokens):
             logprobs_BV = torch.log_softmax(logits_BV.float(), dim=-1)
-            token_B = choose(logprobs_BV, draws_BT[live, step], sampling)
+            open_BV = guided(logprobs_BV, [states[row] for row in live.tolist()]) if states else logprobs_BV
+            token_B = choose(open_BV, draws_BT[live, step], sampling)
+            for row, token in zip(live.tolist(), token_B.tolist(), strict=True) if states else ():
+                states[row].advance(token)
             tokens_BT[live, step] = token_B
             logprobs_BT[live, step] = logprobs_BV.gather(1, token_B[:, None])[:, 0]
             ended_B = token_B == self.end_id
@@ -140,6 +149,17 @@ def choose(logprobs_BV: Tensor, draws_B: Tensor, sampling: Sampling) -> Tensor:
     sums_BV = probs_BV.double().cumsum(-1)
     chosen_B1 = torch.searchsorted(sums_BV, draws_B[:, None] * sums_BV[:, -1:], right=True).clamp(max=probs_BV.shape[1] - 1)
     return (chosen_B1 if order_BV is None else order_BV.gather(1, chosen_B1))[:, 0]
+
+
+def guided(logprobs_BV: Tensor, states: Sequence[GuideState]) -> Tensor:
+    """The same with -inf wherever the rule of a row's state says no."""
+    closed_BV = torch.zeros(logprobs_BV.shape, dtype=torch.bool)
+    for row, state in zip(closed_BV, states, strict=True):
+        rule = state.rule()
+        if rule.only:
+            row.fill_(True)
+        row[rule.ids] = not rule.only
+    return logprobs_BV.masked_fill(closed_BV.to(logprobs_BV.device), -torch.inf)
 
 
 def _draws(rows: list[tuple[int, int]], sampling: Sampling) -> Tensor:

@@ -5,6 +5,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tqdm import tqdm
 
 from stages.shared.engines.base import Completion, Sampling
 from stages.shared.errors import StageError
+from stages.shared.guide import Guide
 from stages.shared.models import is_quantized, save_unquantized
 
 # Read by vLLM when it is imported. A variable set by the caller wins.
@@ -68,11 +70,14 @@ class VllmEngine:
                 seed=seed,
                 tensor_parallel_size=tensor_parallel,
                 kv_cache_memory_bytes=int(kv_cache_gb * 2**30) if on_cpu else None,  # a GPU's free memory is taken whole
+                logits_processors=["stages.shared.engines.vllm_guide:GuideProcessor"],
                 enforce_eager=on_cpu,  # compiling takes longer than it saves on small models
                 disable_log_stats=True,
             )
 
-    def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
+    def generate(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, guides: Sequence[Guide] | None = None
+    ) -> list[list[Completion]]:
         """See Engine. StageError for a prompt that leaves no room for max_tokens."""
         from vllm import SamplingParams, TokensPrompt
 
@@ -94,6 +99,7 @@ class VllmEngine:
                 ignore_eos=True,  # the model's config may name others
                 detokenize=False,
                 skip_special_tokens=False,
+                extra_args={"guide": asdict(guides[prompt])} if guides else None,
             )
             for prompt in range(len(prompts))
         ]

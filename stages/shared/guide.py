@@ -1,0 +1,104 @@
+"""Constrained decoding: what a completion may say next so that its answer is a permutation of the slate.
+
+The model still chooses: in the match step any strength not yet given, in the answer any candidate not yet named. What it would have
+answered unguided is measured beside it (stages/evaluate).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from transformers import PreTrainedTokenizerBase
+
+from stages.shared.prompts import END, LETTERS, STEP_MATCH, STRENGTHS, THINK_END
+from stages.shared.sids import SID_BEGIN, SID_END
+
+
+@dataclass(frozen=True)
+class Words:
+    """Token ids of the layout. match, strengths and letters are empty where the tokenizer splits those words (pretrained ones may)."""
+
+    begin: int
+    close: int
+    think_end: int
+    end: int
+    match: list[int]
+    strengths: list[int]
+    letters: list[int]
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase) -> "Words":
+        begin, close, think_end, end = tokenizer.convert_tokens_to_ids([SID_BEGIN, SID_END, THINK_END, END])
+
+        def whole(words: Sequence[str]) -> list[int]:
+            rows = tokenizer(list(words), add_special_tokens=False)["input_ids"]
+            return [row[0] for row in rows] if all(len(row) == 1 for row in rows) else []
+
+        match, strengths, letters = whole([STEP_MATCH.removeprefix(" 3")]), whole([f" s{strength}" for strength in range(STRENGTHS)]), whole(LETTERS)
+        if not (match and strengths and letters):
+            match, strengths, letters = [], [], []
+        return cls(begin, close, think_end, end, match, strengths, letters)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`only`: nothing but `ids` may come next; else anything but `ids`."""
+
+    only: bool
+    ids: list[int]
+
+
+@dataclass(frozen=True)
+class Guide:
+    """Plain numbers, so that it can travel to another process. candidates: token ids of each SID (begin and end included), incoming order."""
+
+    words: Words
+    candidates: list[list[int]]
+    reasoning: bool
+
+    def start(self) -> "GuideState":
+        return GuideState(self, thinking=self.reasoning)
+
+
+@dataclass
+class GuideState:
+    """Where one completion stands. given: strengths of the match step; named: candidates in the answer; partial: the SID begun."""
+
+    guide: Guide
+    thinking: bool
+    matching: bool = False
+    given: list[int] = field(default_factory=list)
+    named: set[int] = field(default_factory=set)
+    partial: list[int] = field(default_factory=list)
+    last: int = -1
+
+    def advance(self, token: int) -> None:
+        words, self.last = self.guide.words, token
+        if self.thinking:
+            self.thinking = token != words.think_end
+            self.matching |= token in words.match
+            if self.matching and token in words.strengths:
+                self.given.append(token)
+        elif self.partial or token == words.begin:
+            self.partial.append(token)
+            if self.partial in self.guide.candidates:
+                self.named.add(self.guide.candidates.index(self.partial))
+                self.partial = []
+
+    def rule(self) -> Rule:
+        """What may come next."""
+        words, candidates = self.guide.words, self.guide.candidates
+        if self.thinking:
+            return Rule(False, [words.end, *self.given])
+        left = [rank for rank in range(len(candidates)) if rank not in self.named]
+        if self.partial:
+            place = len(self.partial)
+            return Rule(True, sorted({candidates[rank][place] for rank in left if candidates[rank][:place] == self.partial}))
+        if not left:
+            return Rule(True, [words.end])
+        if not self.guide.reasoning or self.last in words.letters:
+            return Rule(True, [words.begin])
+        if not words.letters:
+            return Rule(False, [words.end])
+        if self.last in words.strengths:
+            return Rule(True, [words.letters[rank] for rank in left])
+        return Rule(True, words.strengths)

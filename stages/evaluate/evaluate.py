@@ -1,14 +1,16 @@
 """Held-out test slates: every model and comparator on the same ones, paired with the incoming order; then the report."""
 
 import csv
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import yaml
 
 from stages.evaluate import judge
-from stages.evaluate.audit import audit, identical_to_incoming
+from stages.evaluate.audit import audit, identical_to_incoming, invalid_by_kind
 from stages.evaluate.bootstrap import summarise
 from stages.evaluate.examples import choose_examples
 from stages.evaluate.figures import pipeline_figures
@@ -60,8 +62,13 @@ def evaluate(params: EvaluateParams, outputs: Outputs) -> None:
         ),
     }
     sampling = Sampling(params.max_tokens, seed=params.seed)
+    free = {}
     for name, (folder, reasoning) in MODELS.items():
-        judged[name] = judge.by_model(folder, test, catalog, options, params.engine, sampling, params.threads, reasoning)
+        ask = partial(judge.by_model, folder, reasoning=reasoning, catalog=catalog, options=options)
+        judged[name] = ask(test, engine=params.engine, sampling=sampling, threads=params.threads, guided=params.guided)
+        if params.guided and params.free_slates:
+            alone = ask(test[: params.free_slates], engine=params.engine, sampling=sampling, threads=params.threads, guided=False)
+            free[name] = {"n": len(alone.faults), "valid_share": float(alone.valid.mean()), "invalid": invalid_by_kind(alone.faults)}
 
     targets = np.array([slate.target_rank for slate in test])
     ranks = {name: ranks_of_targets(own.orders, targets) for name, own in judged.items()}
@@ -72,7 +79,7 @@ def evaluate(params: EvaluateParams, outputs: Outputs) -> None:
     }
     summary = summarise(results, users, params.resamples, params.seed, CONTRASTS)
     audits = {name: audit(own.orders, targets, ranks[name], own.faults) for name, own in judged.items()}
-    summary |= {"leak_check": leak_check, "audit": audits}
+    summary |= {"leak_check": leak_check, "audit": audits, "unguided": free}
 
     outputs.metrics(summary)
     outputs_table(test, judged, ranks).write_parquet(outputs.path("outputs.parquet"))
@@ -87,9 +94,18 @@ def evaluate(params: EvaluateParams, outputs: Outputs) -> None:
         rank_flow=audits["rl"]["rank_flow"],
         seed=params.seed,
         audits=audits,
-        notes=["An output that is no permutation of its slate counts as the incoming order, and as invalid."],
+        notes=["An output that is no permutation of its slate counts as the incoming order, and as invalid.", *guide_notes(free)],
     )
     outputs.path("report.html").write_text(render(report), encoding="utf-8")
+
+
+def guide_notes(free: dict[str, dict[str, Any]]) -> list[str]:
+    """What constrained decoding hides: how often each model gives a permutation without it."""
+    if not free:
+        return []
+    shares = ", ".join(f"{name} {own['valid_share']:.1%}" for name, own in free.items())
+    count = next(iter(free.values()))["n"]
+    return [f"Answers are decoded under constraints that leave only permutations. Freely, on {count} of the slates, valid were: {shares}."]
 
 
 def fact_values(evidence: pl.DataFrame, slates: list[Slate]) -> np.ndarray:

@@ -10,5 +10,7 @@ class EvaluateParams(ComputeSection):
     resamples: int = Field(2000, ge=100, description="bootstrap resamples of users")
     max_tokens: int = Field(224, ge=16, description="longest completion")
     max_slates: int = Field(0, ge=0, description="evaluate only the first this many test slates by user, then position; 0 = all")
+    guided: bool = Field(True, description="constrained decoding: every answer a permutation (stages/shared/guide.py)")
+    free_slates: int = Field(300, ge=0, description="test slates that each model also answers freely, to tell how often it needs the guide")
     examples: int = Field(6, ge=0, description="slates shown in the report")
     engine: EngineParams = EngineParams()

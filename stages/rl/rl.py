@@ -21,6 +21,7 @@ from stages.shared.engines.base import Sampling
 from stages.shared.engines.transformers_engine import TransformersEngine
 from stages.shared.errors import StageError
 from stages.shared.evidence import EVIDENCE
+from stages.shared.guide import Guide, Words
 from stages.shared.launch import is_main_process, rank, world_size
 from stages.shared.leaks import check_no_heldout
 from stages.shared.models import load_model, load_tokenizer, save_model
@@ -45,7 +46,7 @@ def rl(params: RlParams, outputs: Outputs) -> None:
         raise StageError("data/prerank/slates.parquet: no training slate with more than one candidate; nothing can be ranked")
 
     tokenizer = load_tokenizer(BASE)
-    tasks = make_tasks(slates, catalog, options, tokenizer)
+    tasks = make_tasks(slates, catalog, options, tokenizer, params.guided)
     policy = open_policy(load_model(BASE), params)
     engine = TransformersEngine(policy.module, tokenizer.pad_token_id, tokenizer.eos_token_id, params.batch_size)
     reader, reward = AnswerReader(tokenizer), choose_reward(params)
@@ -121,12 +122,16 @@ def choose_reward(params: RlParams) -> Reward:
     return partial(function, alpha=params.alpha, invalid=params.invalid_reward)
 
 
-def make_tasks(slates: Sequence[Slate], catalog: Catalog, options: PromptParams, tokenizer: PreTrainedTokenizerBase) -> list[Task]:
+def make_tasks(
+    slates: Sequence[Slate], catalog: Catalog, options: PromptParams, tokenizer: PreTrainedTokenizerBase, guided: bool
+) -> list[Task]:
     prompts = tokenizer([slate_prompt(slate, catalog, options) for slate in slates], add_special_tokens=False)["input_ids"]
     sids = tokenizer(catalog.sids, add_special_tokens=False)["input_ids"]
-    return [
-        Task(prompt, [sids[item] for item in slate.candidates], slate.target_rank) for prompt, slate in zip(prompts, slates, strict=True)
-    ]
+    words, tasks = Words.of(tokenizer), list[Task]()
+    for prompt, slate in zip(prompts, slates, strict=True):
+        candidates = [sids[item] for item in slate.candidates]
+        tasks.append(Task(prompt, candidates, slate.target_rank, Guide(words, candidates, reasoning=True) if guided else None))
+    return tasks
 
 
 def endless(tasks: Sequence[Task], seed: int) -> Iterator[Task]:

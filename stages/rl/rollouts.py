@@ -8,17 +8,19 @@ import torch
 from stages.rl.dapo import teaches
 from stages.shared.answers import Answer, AnswerReader
 from stages.shared.engines.base import Completion, Engine, Sampling
+from stages.shared.guide import Guide
 
 Reward = Callable[[Answer, int, int], float]
 
 
 @dataclass(frozen=True)
 class Task:
-    """One training slate as token ids. candidates: the ids of each candidate's SID, in incoming order."""
+    """One training slate as token ids. candidates: the ids of each candidate's SID, in incoming order. guide: None = decoded freely."""
 
     prompt: list[int]
     candidates: list[list[int]]
     target_rank: int
+    guide: Guide | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ def sample_step(
     for round_number in range(refills + 1):
         batch = [next(tasks) for _ in range(wanted)]
         options = Sampling(**{**sampling.__dict__, "seed": sampling.seed * (refills + 1) + round_number})
-        groups = score(batch, engine.generate([task.prompt for task in batch], options), reader, reward)
+        guides = [task.guide for task in batch if task.guide]
+        groups = score(batch, engine.generate([task.prompt for task in batch], options, guides or None), reader, reward)
         seen += groups
         useful = teaches(torch.tensor([group.rewards for group in groups]), tolerance)
         kept += [group for group, good in zip(groups, useful.tolist(), strict=True) if good]

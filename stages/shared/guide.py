@@ -27,13 +27,17 @@ class Words:
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase) -> "Words":
-        begin, close, think_end, end = tokenizer.convert_tokens_to_ids([SID_BEGIN, SID_END, THINK_END, END])
+        begin, close, think_end, end = (tokenizer.get_vocab()[token] for token in (SID_BEGIN, SID_END, THINK_END, END))
 
         def whole(words: Sequence[str]) -> list[int]:
             rows = tokenizer(list(words), add_special_tokens=False)["input_ids"]
             return [row[0] for row in rows] if all(len(row) == 1 for row in rows) else []
 
-        match, strengths, letters = whole([STEP_MATCH.removeprefix(" 3")]), whole([f" s{strength}" for strength in range(STRENGTHS)]), whole(LETTERS)
+        match, strengths, letters = (
+            whole([STEP_MATCH.removeprefix(" 3")]),
+            whole([f" s{strength}" for strength in range(STRENGTHS)]),
+            whole(LETTERS),
+        )
         if not (match and strengths and letters):
             match, strengths, letters = [], [], []
         return cls(begin, close, think_end, end, match, strengths, letters)
@@ -49,7 +53,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Guide:
-    """Plain numbers, so that it can travel to another process. candidates: token ids of each SID (begin and end included), incoming order."""
+    """Plain numbers, so that it can travel to another process. candidates: token ids of each SID, in incoming order."""
 
     words: Words
     candidates: list[list[int]]

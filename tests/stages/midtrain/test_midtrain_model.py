@@ -6,7 +6,7 @@ import torch
 
 from stages.midtrain.midtrain import make_model, midtrain, skill_accuracy, training_rows
 from stages.midtrain.params import MidtrainParams
-from stages.midtrain.scratch import COPYING, LOOK_BACK, NAMING, POINTERS, look_back
+from stages.midtrain.scratch import LOOK_BACK, NAMING, POINTERS, look_back
 from stages.shared.errors import StageError
 from stages.shared.leaks import training_interactions
 from stages.shared.models import load_model, load_tokenizer
@@ -62,27 +62,29 @@ def test_each_look_back_head_attends_at_its_own_distance(made):
         assert float(at_offset[LOOK_BACK:].min()) > 0.9, f"head {head} does not look {head + 1} tokens back"
 
 
-def test_each_pointer_head_finds_the_token_that_followed_the_same_letter(made):
-    """ids: noise, then `letter begin c1 c2 c3`, more noise, and the same again: at begin, c1, c2 of the copy, the next of the original."""
+def copied(seed: int, vocabulary: int) -> list[int]:
+    """200 different tokens, but for the last 100, which are the first again."""
+    order = torch.randperm(vocabulary - 2, generator=torch.Generator().manual_seed(seed))[:100].add(2).tolist()
+    return order + order
+
+
+def test_the_matching_heads_find_what_stood_in_the_same_place_before(made):
+    """A head start, no proof: eighteen dimensions tell hundreds of tokens apart in most cases, not in all."""
     model, tokenizer = made
-    (ids,) = random_prompts(1, len(tokenizer), 200, 200)
-    original, copy = 30, 170
-    ids[copy : copy + 5] = ids[original : original + 5]
-    weights = attention(model, ids, layer=1)
-    for head, (query, _) in enumerate(POINTERS, start=1):
-        at, wanted = copy + query, original + query + 1
-        assert weights[head, at].argmax() == wanted and float(weights[head, at, wanted]) > 0.3
-    assert weights[NAMING, copy].topk(2).indices.sort().values.tolist() == [original, copy], "the same token, and itself"
+    weights = torch.stack([attention(model, copied(seed, len(tokenizer)), layer=1) for seed in range(4)])
+    for head in range(1 + len(POINTERS)):
+        assert float(weights[:, head].diagonal(-99, -2, -1)[:, 5:].mean()) > 0.15, f"head {head} does not find the follower"
+    same = weights[:, NAMING].diagonal(-100, -2, -1)
+    assert float(same.mean()) > 0.05 > 5 * float(weights[:, NAMING].diagonal(-99, -2, -1).mean())
 
 
 def test_copying_heads_make_what_they_find_likelier(made):
     model, tokenizer = made
-    (ids,) = random_prompts(1, len(tokenizer), 200, 200)
-    original, copy = 30, 170
-    ids[copy : copy + 5] = ids[original : original + 5]
+    ids = copied(0, len(tokenizer))
     with torch.no_grad():
-        logits = model(input_ids=torch.tensor([ids])).logits[0, copy + max(COPYING) - 1]
-    assert int((logits > logits[ids[copy + max(COPYING)]]).sum()) < len(tokenizer) // 20
+        logits = model(input_ids=torch.tensor([ids])).logits[0, 105:-1]
+    ranks = (logits > logits.gather(1, torch.tensor(ids[106:])[:, None])).sum(1)
+    assert float(ranks.float().median()) < len(tokenizer) / 20
 
 
 @pytest.mark.parametrize("offset", [1, 4, 9])

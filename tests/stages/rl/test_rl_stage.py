@@ -56,7 +56,7 @@ def test_a_step_that_cannot_fill_is_counted_and_changes_nothing(project):
 
 
 CHANGES = [{"seed": 1}, {"steps": 1}, {"prompts": 3}, {"group": 2}, {"updates": 2}, {"lr": 1e-3}, {"temperature": 0.5}, {"max_tokens": 17}]
-CHANGES += [{"updates": 3, "lr": 1e-2, "clip_low": 0.01}, {"updates": 3, "lr": 1e-2, "clip_high": 0.01}, {"precision": "bfloat16"}]
+CHANGES += [{"updates": 4, "lr": 2e-3, "clip_low": 0.01}, {"updates": 4, "lr": 2e-3, "clip_high": 0.01}, {"precision": "bfloat16"}]
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: list(change)[-1])

@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from stages.quantize.quantize import quantize
 from stages.shared.engines.base import Sampling
 from stages.shared.engines.choose import EngineParams, open_engine
 from stages.shared.errors import StageError
+from stages.shared.guide import Guide
 from stages.shared.models import load_tokenizer
 from stages.shared.outputs import stage_outputs
 from tests.stages.shared.tiny_models import random_prompts, tiny_folder
@@ -23,18 +26,21 @@ import json, sys
 from pathlib import Path
 from stages.shared.engines.base import Sampling
 from stages.shared.engines.choose import EngineParams, open_engine
+from stages.shared.guide import Guide, Words
 request = json.loads(sys.stdin.read())
 answers = []
 with open_engine(EngineParams(kind="vllm", max_model_len=128, kv_cache_gb=0.25), Path(request["folder"]), seed=3) as engine:
     for sampling in request["samplings"]:
-        groups = engine.generate(request["prompts"], Sampling(**sampling))
+        guides = [Guide(Words(**told["words"]), told["candidates"], told["reasoning"]) for told in request["guides"]]
+        groups = engine.generate(request["prompts"], Sampling(**sampling), guides or None)
         answers.append([[[one.token_ids, one.logprobs] for one in group] for group in groups])
 print("ANSWER" + json.dumps(answers))
 """
 
 
-def vllm_generate(folder: Path, prompts: list[list[int]], *samplings: dict[str, float]):
-    request = json.dumps({"folder": str(folder), "prompts": prompts, "samplings": samplings})
+def vllm_generate(folder: Path, prompts: list[list[int]], *samplings: dict[str, float], guides: Sequence[Guide] = ()):
+    told = [asdict(guide) for guide in guides]
+    request = json.dumps({"folder": str(folder), "prompts": prompts, "samplings": samplings, "guides": told})
     done = subprocess.run([sys.executable, "-c", SCRIPT], input=request, capture_output=True, text=True, timeout=500, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.rpartition("ANSWER")[2])

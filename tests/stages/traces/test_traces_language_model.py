@@ -37,7 +37,7 @@ class FakeEngine:
     def __init__(self, tokenizer, texts, ended=True):
         self.tokenizer, self.texts, self.ended, self.prompts, self.seeds = tokenizer, list(texts), ended, [], []
 
-    def generate(self, prompts, sampling):
+    def generate(self, prompts, sampling, guides=None):
         self.prompts += [self.tokenizer.decode(ids, skip_special_tokens=False) for ids in prompts]
         self.seeds.append(sampling.seed)
         found = []
@@ -124,7 +124,7 @@ def test_the_prompt_hides_the_answer_unless_targeted():
 
 def test_strengths_are_read_only_when_each_candidate_has_one():
     assert written_strengths(" 3 match: B s3 A s15 best A co4", 2) == (15, 3)
-    for trace in (" A s3", " A s3 A s4 B s5", " A s3 B s16", " A s3 B s4 C s5", " A s3 C s4", ""):
+    for trace in (" A s3", " A s3 A s4 B s5", " A s3 B s32", " A s3 B s4 C s5", " A s3 C s4", ""):
         assert written_strengths(trace, 2) == ()
 
 

@@ -6,17 +6,55 @@ from pydantic import Field, model_validator
 
 from stages.shared.params import Section
 
+SOURCES = ("movielens-100k", "movielens-1m", "movielens-25m", "amazon-2014", "amazon-2018", "amazon-2023", "folder", "table")
+
+
+class TableParams(Section):
+    """A log of one's own: two files and the names of their columns. The ending says the format: .parquet, .csv, .tsv, .jsonl (also .gz)."""
+
+    interactions: str = Field("", description="file, within ingest.folder")
+    items: str = Field("", description="file, within ingest.folder")
+    user: str = Field("user", description="column of interactions")
+    item: str = Field("item", description="column of interactions")
+    timestamp: str = Field("timestamp", description="column of interactions; empty = the order of the file")
+    time_unit: Literal["s", "ms", "us", "ns"] = "s"
+    rating: str = Field("", description="column of interactions; empty = none")
+    item_id: str = Field("item", description="column of items")
+    title: str = Field("title", description="column of items")
+    brand: str = Field("", description="column of items; empty = none")
+    categories: str = Field("", description="column of items: a list, or text cut at category_separator; empty = none")
+    category_separator: str = Field("|", min_length=1)
+    year: str = Field("", description="column of items; empty = none")
+    licence: str = Field("not stated", description="a sentence for the data card")
+
 
 class IngestParams(Section):
-    source: Literal["movielens-100k", "folder"] = Field("movielens-100k", description="movielens-100k is fetched; folder is read from disk")
-    folder: str = Field("", description="holds *.inter and *.item (RecBole), or u.data and u.item (GroupLens)")
+    source: Literal[SOURCES] = Field("movielens-100k", description="folder: the form of what lies in it is recognised; table: see table")  # type: ignore[valid-type]
+    folder: str = Field("", description="where the raw files lie; empty = the cache, into which they are fetched")
+    category: str = Field("", description="of Amazon: as in the names of the official files, e.g. Beauty (2014), All_Beauty (2018, 2023)")
+    table: TableParams = Field(default_factory=TableParams)
+    max_bad_share: float = Field(0.01, ge=0, lt=1, description="the stage fails when a larger share of the rows of a file cannot be used")
+    min_rating: float = Field(0.0, ge=0, description="interactions rated lower are left out; those without a rating stay")
     min_interactions: int = Field(20, ge=1, description="users with fewer are left out")
-    base_share: float = Field(0.45, gt=0, lt=1, description="first share of each user's sequence: the pre-ranker and all statistics")
-    valid_positions: int = Field(2, ge=1, description="positions per user before the test ones")
-    test_positions: int = Field(8, ge=1, description="last positions per user")
+    min_item_interactions: int = Field(0, ge=0, description="items with fewer are left out; with min_interactions to the fixpoint (k-core)")
+    max_history: int = Field(0, ge=0, description="interactions kept per user, the latest; 0 = all")
+    keep_items: Literal["all", "interacted"] = Field("all", description="interacted: only items that some kept user took")
+    split: Literal["positions", "leave_one_out", "global_time"] = "positions"
+    base_share: float = Field(0.45, gt=0, lt=1, description="first share of each user's sequence (global_time: of all interactions)")
+    min_base: int = Field(5, ge=1, description="base interactions without which a user has nothing to rank")
+    valid_positions: int = Field(2, ge=1, description="split positions: per user before the test ones")
+    test_positions: int = Field(8, ge=1, description="split positions: last per user")
+    valid_share: float = Field(0.1, gt=0, lt=1, description="split global_time: share of all interactions before the test ones")
+    test_share: float = Field(0.1, gt=0, lt=1, description="split global_time: last share of all interactions")
 
     @model_validator(mode="after")
-    def folder_goes_with_source(self) -> Self:
-        if (self.source == "folder") != bool(self.folder):
-            raise ValueError("set folder together with source: folder, and leave it empty otherwise")
+    def keys_go_together(self) -> Self:
+        if self.source in ("folder", "table") and not self.folder:
+            raise ValueError(f"source: {self.source} needs folder, the folder that holds the raw files")
+        if self.source.startswith("amazon") and not self.category:
+            raise ValueError(f"source: {self.source} needs category, as in the names of the official files (e.g. Beauty, All_Beauty)")
+        if self.source == "table" and not (self.table.interactions and self.table.items):
+            raise ValueError("source: table needs table.interactions and table.items, two files in folder")
+        if self.base_share + self.valid_share + self.test_share >= 1 and self.split == "global_time":
+            raise ValueError("base_share + valid_share + test_share leave no share for the slates; lower one")
         return self

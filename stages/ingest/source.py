@@ -1,108 +1,176 @@
-"""Finds the raw files: in the pinned recbole wheel, fetched once into a cache, or in a folder on disk."""
+"""Finds the raw files of a source, in a folder or in the cache into which they are fetched, and reads them."""
 
 import hashlib
 import os
-import subprocess
-import sys
-import tempfile
-import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
-from stages.ingest.movielens import (
-    RawFile,
-    RawInteraction,
-    RawItem,
-    grouplens_interactions,
-    grouplens_items,
-    recbole_interactions,
-    recbole_items,
-)
+from stages.ingest import amazon, movielens, pair, recbole, table, wheel
+from stages.ingest.blocks import Input
+from stages.ingest.fetch import Remote, fault, fetch_all
+from stages.ingest.params import IngestParams
+from stages.ingest.raw import RawFile, RawLog
+from stages.ingest.rows import Scratch
 from stages.shared.errors import StageError
 
-WHEEL = "recbole-1.2.1-py3-none-any.whl"
-WHEEL_SHA256 = "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"
-MEMBERS = {  # path in the wheel -> sha256
-    "recbole/dataset_example/ml-100k/ml-100k.inter": "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff",
-    "recbole/dataset_example/ml-100k/ml-100k.item": "51d7cdf777ce5c0f5b32c1d947a4a81fe07d75e78abbe761e0cd4d0756064532",
+_GROUPLENS = "GroupLens: free for research with acknowledgement; not to be redistributed or used commercially without permission."
+_AMAZON = (
+    "Collected by the McAuley Lab, UCSD, for research, who state no licence; cite their paper. The texts belong to Amazon and its users."
+)
+_NOT_STATED = "Not stated in the files."
+_ARCHIVES = {
+    "1m": Remote("https://files.grouplens.org/datasets/movielens/ml-1m.zip", 5_917_549, "c4d9eecfca2ab87c1945afe126590906"),
+    "25m": Remote("https://files.grouplens.org/datasets/movielens/ml-25m.zip", 261_978_986, "6b51fb2759a8657d3bfcbfc42b592ada"),
+}
+Reader = Callable[[Input, Scratch], RawFile]
+_MOVIELENS: dict[str, tuple[str, str, Reader, Reader]] = {  # files of the log and of the items, and who reads them
+    "100k": ("u.data", "u.item", movielens.read_u_data, movielens.read_u_item),
+    "1m": ("ratings.dat", "movies.dat", movielens.read_ratings_dat, movielens.read_movies_dat),
+    "25m": ("ratings.csv", "movies.csv", movielens.read_ratings_csv, movielens.read_movies_csv),
 }
 
 
+def cache_folder() -> Path:
+    return Path(os.environ.get("GR2_CACHE") or Path.home() / ".cache" / "gr2")
+
+
+def read_source(params: IngestParams, scratch: Path) -> RawLog:
+    """Reads the source of `params`; writes the three tables of the RawLog into the folder `scratch`, which the caller removes."""
+    into = Scratch(scratch)
+    folder = Path(params.folder) if params.folder else None
+    if folder and not folder.is_dir():
+        raise StageError(f"{folder}: no such folder; ingest.folder must name the one that holds the raw files")
+    family, _, which = params.source.partition("-")
+    if params.source == "table" and folder:
+        return _read_table(folder, params, into)
+    if params.source == "folder" and folder:
+        return _recognised(folder, _forms(params.category)).read(folder, into)
+    if params.source == "movielens-100k":
+        return _recognised(folder, _forms("")[:2]).read(folder, into) if folder else _read_wheel(into)
+    if family == "movielens":
+        if folder is None or ((folder / _ARCHIVES[which].name).is_file() and not _has_any(folder, _MOVIELENS[which][:2])):
+            return _read_archive(folder, which, into)
+        return _read_movielens(folder, into, which)
+    folder = folder or fetch_all(amazon.remotes(which, params.category), cache_folder() / params.source)[0].parent
+    return _read_amazon(folder, into, which, params.category)
+
+
 @dataclass(frozen=True)
-class RawData:
-    """What ingest starts from. `name`, `sha256` and `size` (bytes) say which file it came from, for the lineage."""
+class _Form:
+    """A form in which the raw files may lie in a folder."""
 
-    name: str
-    sha256: str
-    size: int
-    files: list[RawFile]
-    interactions: list[RawInteraction]
-    items: list[RawItem]
+    what: str
+    there: Callable[[Path], bool]
+    read: Callable[[Path, Scratch], RawLog]
 
 
-def from_wheel(cache: Path | None = None) -> RawData:
-    """MovieLens-100K out of the recbole wheel, which is read as a zip file and never installed."""
-    cache = cache or Path(os.environ.get("GR2_CACHE") or Path.home() / ".cache" / "gr2")
-    wheel = cache / WHEEL
-    if not (wheel.exists() and sha256(wheel.read_bytes()) == WHEEL_SHA256):
-        _download(wheel)
-    files = []
-    with zipfile.ZipFile(wheel) as archive:
-        for member, pinned in MEMBERS.items():
-            content = archive.read(member)
-            if sha256(content) != pinned:
-                raise StageError(f"{wheel}: {member} has sha256 {sha256(content)}, pinned is {pinned}; delete the wheel and run again")
-            files.append(RawFile(Path(member).name, content))
-    interactions, items = files
-    return RawData(WHEEL, WHEEL_SHA256, wheel.stat().st_size, files, recbole_interactions(interactions), recbole_items(items))
-
-
-def from_folder(folder: Path) -> RawData:
-    """A folder with `*.inter` and `*.item` (RecBole, UTF-8) or `u.data` and `u.item` (GroupLens, Latin-1)."""
-    if not folder.is_dir():
-        raise StageError(f"{folder}: no such folder; ingest.folder must name one that holds *.inter and *.item, or u.data and u.item")
-    if (folder / "u.data").exists() or (folder / "u.item").exists():
-        files = [_read(folder / "u.data"), _read(folder / "u.item")]
-        interactions, items = grouplens_interactions(files[0]), grouplens_items(files[1])
-    else:
-        files = [_read(_only(folder, "*.inter")), _read(_only(folder, "*.item"))]
-        interactions, items = recbole_interactions(files[0]), recbole_items(files[1])
-    return RawData(files[0].name, sha256(files[0].content), len(files[0].content), files, interactions, items)
-
-
-def sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _download(wheel: Path) -> None:
-    """Fetches the wheel with pip beside `wheel` and moves it in place once its hash is right."""
-    wheel.parent.mkdir(parents=True, exist_ok=True)
-    print(f"fetching {WHEEL} (MovieLens-100K) with pip into {wheel.parent}", flush=True)
-    with tempfile.TemporaryDirectory(dir=wheel.parent, prefix=".fetch-") as scratch:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--disable-pip-version-check"]
-        pip = subprocess.run([*command, "--dest", scratch, "recbole==1.2.1"], capture_output=True, text=True)
-        fetched = Path(scratch) / WHEEL
-        if pip.returncode != 0 or not fetched.exists():
-            reason = (pip.stderr.strip().splitlines() or ["no message"])[-1]
-            raise StageError(
-                f"pip could not fetch {WHEEL} ({reason}). Without a network, put that file (sha256 {WHEEL_SHA256}) into {wheel.parent}, "
-                f"or set ingest.source to folder and ingest.folder to a folder with MovieLens-100K"
+def _forms(category: str) -> list[_Form]:
+    """All that can be told by the names of the files; MovieLens-100K's two come first."""
+    return [
+        _Form("*.inter and *.item (RecBole)", recbole.is_there, _read_recbole),
+        *[
+            _Form(
+                f"{log} and {items} (MovieLens-{which.upper()})",
+                partial(_has_any, names=(log, items)),
+                partial(_read_movielens, which=which),
             )
-        if (found := sha256(fetched.read_bytes())) != WHEEL_SHA256:
-            raise StageError(f"{WHEEL} as fetched has sha256 {found}, pinned is {WHEEL_SHA256}; the package index serves another file")
-        os.replace(fetched, wheel)
+            for which, (log, items, _, _) in _MOVIELENS.items()
+        ],
+        *[
+            _Form(
+                f"{' or '.join(logs)}, with {amazon.METAS[generation]} (Amazon Reviews {generation}, {{C}} the category; also .gz)",
+                partial(_has_amazon, generation=generation, category=category),
+                partial(_read_any_amazon, generation=generation, category=category),
+            )
+            for generation, logs in amazon.LOGS.items()
+        ],
+        _Form("sequences.txt and items.jsonl (plain pair)", partial(_has_any, names=("sequences.txt", "items.jsonl")), _read_pair),
+    ]
 
 
-def _only(folder: Path, pattern: str) -> Path:
-    found = sorted(folder.glob(pattern))
-    if len(found) != 1:
-        names = ", ".join(path.name for path in found) or "none"
-        raise StageError(f"{folder}: exactly one {pattern} file is needed, found {names}; add it or leave only the one to use")
-    return found[0]
+def _recognised(folder: Path, forms: list[_Form]) -> _Form:
+    found = [form for form in forms if form.there(folder)]
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(sorted(path.name for path in folder.iterdir())[:20]) or "nothing"
+    known = "".join(f"\n  {form.what}" for form in forms)
+    if found:
+        raise StageError(f"{folder}: holds several forms at once (it has: {names}); leave the files of one of these:{known}")
+    raise StageError(f"{folder}: no known form of raw files (it has: {names}); put there one of these:{known}\nor use ingest.source: table")
 
 
-def _read(path: Path) -> RawFile:
-    try:
-        return RawFile(path.name, path.read_bytes())
-    except FileNotFoundError:
-        raise StageError(f"{path}: no such file; u.data and u.item must stand side by side in ingest.folder") from None
+def _has_any(folder: Path, names: tuple[str, ...]) -> bool:
+    return any((folder / name).is_file() for name in names)
+
+
+def _read_wheel(scratch: Scratch) -> RawLog:
+    path = wheel.fetch_wheel(cache_folder())
+    files = []
+    for member, read in ((wheel.INTER, recbole.read_inter), (wheel.ITEM, recbole.read_item)):
+        source = Input(path, member)
+        files.append(read(source, scratch))
+        wheel.check_member(source, files[-1])
+    whole = RawFile(wheel.WHEEL, wheel.WHEEL_SHA256, path.stat().st_size)
+    return scratch.finish(f"MovieLens-100K ({wheel.WHEEL})", _GROUPLENS, [whole, *files], "Genres")
+
+
+def _read_archive(folder: Path | None, which: str, scratch: Scratch) -> RawLog:
+    """The members of the zip archive, in `folder` or fetched, are read as they stand in it; nothing is unpacked."""
+    remote = _ARCHIVES[which]
+    if folder and (wrong := fault(folder / remote.name, remote)):
+        raise StageError(f"{folder / remote.name}: {wrong}; fetch it again from {remote.url}")
+    archive = folder / remote.name if folder else fetch_all([remote], cache_folder())[0]
+    log, items, read_log, read_items = _MOVIELENS[which]
+    top = archive.stem  # ml-1m.zip holds ml-1m/ratings.dat
+    files = [read_log(Input(archive, f"{top}/{log}"), scratch), read_items(Input(archive, f"{top}/{items}"), scratch)]
+    with archive.open("rb") as file:
+        whole = RawFile(archive.name, hashlib.file_digest(file, "sha256").hexdigest(), archive.stat().st_size)
+    return scratch.finish(f"MovieLens-{which.upper()} ({archive.name})", _GROUPLENS, [whole, *files], "Genres")
+
+
+def _read_movielens(folder: Path, scratch: Scratch, which: str) -> RawLog:
+    log, items, read_log, read_items = _MOVIELENS[which]
+    for name in (log, items):
+        if not (folder / name).is_file():
+            raise StageError(f"{folder / name}: no such file; {log} and {items} must stand side by side in ingest.folder")
+    files = [read_log(Input(folder / log), scratch), read_items(Input(folder / items), scratch)]
+    return scratch.finish(f"MovieLens-{which.upper()} ({log})", _GROUPLENS, files, "Genres")
+
+
+def _read_recbole(folder: Path, scratch: Scratch) -> RawLog:
+    log, items = recbole.find(folder)
+    files = [recbole.read_inter(log, scratch), recbole.read_item(items, scratch)]
+    return scratch.finish(f"RecBole files ({log.name})", _NOT_STATED, files, "Genres")
+
+
+def _has_amazon(folder: Path, generation: str, category: str) -> bool:
+    return bool(set(amazon.categories_in(folder, generation)) & {category} if category else amazon.categories_in(folder, generation))
+
+
+def _read_any_amazon(folder: Path, scratch: Scratch, generation: str, category: str) -> RawLog:
+    found = [category] if category else amazon.categories_in(folder, generation)
+    if len(found) > 1:
+        raise StageError(f"{folder}: holds several categories ({', '.join(found)}); name one in ingest.category")
+    return _read_amazon(folder, scratch, generation, found[0])
+
+
+def _read_amazon(folder: Path, scratch: Scratch, generation: str, category: str) -> RawLog:
+    log, items = amazon.find(folder, generation, category)
+    files = [amazon.read_log(log, generation, scratch), amazon.read_meta(items, generation, scratch)]
+    # The official metadata list many products twice, word for word; that is no fault of a row.
+    return scratch.finish(f"Amazon Reviews {generation}, {category} ({log.name})", _AMAZON, files, "Categories", same_again=True)
+
+
+def _read_pair(folder: Path, scratch: Scratch) -> RawLog:
+    files = [pair.read_sequences(Input(folder / "sequences.txt"), scratch), pair.read_items(Input(folder / "items.jsonl"), scratch)]
+    return scratch.finish("Sequences (sequences.txt)", _NOT_STATED, files, "Categories", time="order")
+
+
+def _read_table(folder: Path, params: IngestParams, scratch: Scratch) -> RawLog:
+    log, items = folder / params.table.interactions, folder / params.table.items
+    files = [table.read_interactions(log, params.table, scratch), table.read_items(items, params.table, scratch)]
+    time: Literal["seconds", "order"] = "seconds" if params.table.timestamp else "order"
+    return scratch.finish(f"Table ({log.name})", params.table.licence, files, "Categories", time)

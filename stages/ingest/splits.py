@@ -1,31 +1,83 @@
-"""Cuts each user's sequence by position: base, slates, valid, test."""
+"""Gives each interaction its split: base, slates, valid or test; in that order along each user's time."""
 
-import polars as pl
+import numpy as np
+from numpy.typing import NDArray
 
 from stages.ingest.params import IngestParams
+from stages.shared.errors import StageError
 
-MIN_BASE = 5  # fewer leave the pre-ranker nothing to learn a user's taste from
+SPLITS = ("base", "slates", "valid", "test")  # a split's code is its place here
+
+Ints = NDArray[np.integer]
+Codes = NDArray[np.int8]
 
 
-def order_and_split(pairs: pl.DataFrame, params: IngestParams) -> pl.DataFrame:
-    """Columns user, item, timestamp, row -> user, item, position, timestamp, split; sorted by user, then time.
+def places(user_N: Ints) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Rows sorted by user -> the place of each within its user from 0, and the length of each user's sequence [users]."""
+    lengths_U = np.bincount(user_N)
+    starts_U = np.cumsum(lengths_U) - lengths_U
+    place_N = np.arange(len(user_N), dtype=np.int32) - starts_U.astype(np.int32)[user_N]
+    return place_N, lengths_U
 
-    Interactions at the same second keep the order of the source file (`row`). Within a user of n interactions:
-    the last `test_positions` are test, the `valid_positions` before them valid, the first floor(base_share * n) base,
-    the rest slates. A user too short for five of base and one of slates is base throughout: a history, but nothing to rank.
+
+def split_codes(user_N: Ints, timestamp_N: Ints, params: IngestParams) -> Codes:
+    """The split of each row; rows sorted by user, then time."""
+    if params.split == "global_time":
+        return by_time(timestamp_N, params)
+    place_N, lengths_U = places(user_N)
+    cuts = by_positions(lengths_U, params) if params.split == "positions" else leave_one_out(lengths_U, params)
+    return _after(place_N, [cut_U.astype(np.int32)[user_N] for cut_U in cuts])
+
+
+def by_positions(lengths_U: Ints, params: IngestParams) -> list[Ints]:
+    """Where slates, valid and test begin for each user: the last `test_positions` are test, the `valid_positions` before them valid, the
+    first floor(base_share * n) base, the rest slates. A user too short for `min_base` of base and one of slates is base throughout:
+    a history, but nothing to rank.
     """
-    length = pl.len().over("user")
-    base = (length * params.base_share).floor().cast(pl.Int64)
-    test_from = length.cast(pl.Int64) - params.test_positions
-    valid_from = test_from - params.valid_positions
-    split = (
-        pl.when((base < MIN_BASE) | (base >= valid_from) | (pl.col("position") < base))
-        .then(pl.lit("base"))
-        .when(pl.col("position") < valid_from)
-        .then(pl.lit("slates"))
-        .when(pl.col("position") < test_from)
-        .then(pl.lit("valid"))
-        .otherwise(pl.lit("test"))
-    )
-    ordered = pairs.sort("user", "timestamp", "row").with_columns(position=pl.int_range(pl.len(), dtype=pl.Int32).over("user"))
-    return ordered.with_columns(split=split).select("user", "item", "position", "timestamp", "split")
+    base = np.floor(lengths_U * params.base_share).astype(np.int64)
+    test = lengths_U - params.test_positions
+    valid = test - params.valid_positions
+    short = (base < params.min_base) | (base >= valid)
+    return [np.where(short, lengths_U, cut) for cut in (base, valid, test)]
+
+
+def leave_one_out(lengths_U: Ints, params: IngestParams) -> list[Ints]:
+    """Where slates, valid and test begin for each user: the last is test, the last but one valid; of those before, the first
+    floor(base_share * n), but at least `min_base`, are base and the rest, if any, slates. With fewer than min_base + 2 a user is base
+    throughout.
+    """
+    valid, test = lengths_U - 2, lengths_U - 1
+    base = np.clip(np.floor(lengths_U * params.base_share).astype(np.int64), params.min_base, None)
+    short = valid < params.min_base
+    return [np.where(short, lengths_U, cut) for cut in (np.minimum(base, valid), valid, test)]
+
+
+def by_time(timestamp_N: Ints, params: IngestParams) -> Codes:
+    """One cut for all users at a moment: before it at most the wanted share of all interactions, since equal times never straddle a cut."""
+    total = len(timestamp_N)
+    shares = (params.base_share, 1 - params.valid_share - params.test_share, 1 - params.test_share)
+    ranks = [min(round(share * total), total - 1) for share in shares]
+    moments = np.partition(timestamp_N, sorted(set(ranks)))[ranks]
+    codes = _after(timestamp_N, list(moments))
+    require_all(codes, "too many interactions at one time, or too few in all; change the shares, or set ingest.split to leave_one_out")
+    return codes
+
+
+def warm_users(user_N: Ints, codes_N: Codes, min_base: int) -> NDArray[np.bool_]:
+    """Which users [users] have `min_base` interactions in base."""
+    return np.bincount(user_N[codes_N == 0], minlength=int(user_N.max()) + 1) >= min_base
+
+
+def require_all(codes_N: Codes, why: str) -> None:
+    """Fails where one of the splits is empty."""
+    counts = np.bincount(codes_N, minlength=len(SPLITS))
+    if empty := [name for name, count in zip(SPLITS, counts, strict=True) if count == 0]:
+        raise StageError(f"ingest.split global_time leaves nothing for {', '.join(empty)} ({why})")
+
+
+def _after(value_N: Ints, cuts: list[Ints]) -> Codes:
+    """How many of the three ascending cuts a value has reached: its split's code."""
+    codes = np.zeros(len(value_N), dtype=np.int8)
+    for cut in cuts:
+        codes += value_N >= cut
+    return codes

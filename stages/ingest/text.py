@@ -4,10 +4,20 @@ import html
 import re
 import unicodedata
 
-# Special tokens, this project's and those that tokenizers ship (<|im_end|>, <s_a_1>, <think>, </s>), open with `<`.
-# The full-width and small forms count too: some tokenizers fold them to ASCII. The other family is BERT's [SEP], [MASK].
-_BRACKETS = str.maketrans({"<": "‹", "＜": "‹", "﹤": "‹", ">": "›", "＞": "›", "﹥": "›"})
-_SQUARE = re.compile(r"\[(/?\w+)\]")
+# Special tokens, this project's and those that tokenizers ship (<|im_end|>, <s_a_1>, <think>, </s>, <unk>, <0x0A>), open with `<`. The
+# other family is BERT's [SEP], [MASK]. Every character that a tokenizer may fold to one of the four brackets counts too (NFKD, accents
+# stripped); a test walks all of Unicode for them. U+2581 is how SentencePiece writes a space; the last five look like nothing at all.
+_HARMLESS = str.maketrans(
+    {
+        **dict.fromkeys("<＜﹤≮", "‹"),
+        **dict.fromkeys(">＞﹥≯", "›"),
+        **dict.fromkeys("［﹇", "["),
+        **dict.fromkeys("］﹈", "]"),
+        **dict.fromkeys("▁\u115f\u1160\u3164\uffa0\u2800", " "),
+    }
+)
+_SQUARE = re.compile(r"\[([^\s\[\]()]+)\]")
+_PLAIN = re.compile(r"[ !-%'-;=?-Z^-~]*")  # ASCII without & < > [ \ ]: nothing to clean but spaces
 _ARTICLES = "The|A|An|Les|La|Le|L'|Il|Lo|El|Los|Las|Das|Der|Die|Den|Det"
 _INVERTED = re.compile(rf"^(?P<title>[^()]*[^()\s]), (?P<article>{_ARTICLES})(?P<rest>\s*\(.*\))?$")
 _PARENTHESISED = re.compile(r"\(([^()]*)\)")
@@ -16,6 +26,8 @@ _YEAR_SUFFIX = re.compile(r"\s*\((\d{4})\)(?:\s*\(V\))?$")  # (V): direct to vid
 
 def clean_text(text: str) -> str:
     """One line of text: entities decoded, control and invisible characters gone, brackets made harmless. Idempotent."""
+    if _PLAIN.fullmatch(text):
+        return " ".join(text.split())
     while (cleaned := _clean_once(text)) != text:  # once more: `&amp;lt;` holds an entity within an entity
         text = cleaned
     return text
@@ -25,7 +37,7 @@ def _clean_once(text: str) -> str:
     text = unicodedata.normalize("NFC", html.unescape(text))
     text = "".join(" " if character.isspace() else character for character in text)
     text = "".join(character for character in text if not unicodedata.category(character).startswith("C"))
-    text = _SQUARE.sub(r"(\1)", text.translate(_BRACKETS))
+    text = _SQUARE.sub(r"(\1)", text.translate(_HARMLESS))
     return " ".join(text.split())
 
 
@@ -52,11 +64,11 @@ def title_and_year(title: str, year: str) -> tuple[str, int | None]:
     return title, int(year) if re.fullmatch(r"\d{4}", year) and year.isascii() else None
 
 
-def embedding_text(title: str, year: int | None, brand: str, categories: list[str]) -> str:
+def embedding_text(title: str, year: int | None, brand: str, categories: list[str], category_word: str) -> str:
     """What the embedding model reads: `Title (year). Brand: B. Genres: A, B.`, each part only where known."""
     parts = [f"{title} ({year})." if year is not None else f"{title}."]
     if brand:
         parts.append(f"Brand: {brand}.")
     if categories:
-        parts.append(f"Genres: {', '.join(categories)}.")
+        parts.append(f"{category_word}: {', '.join(categories)}.")
     return " ".join(parts)

@@ -9,8 +9,9 @@ import polars as pl
 import torch
 from safetensors.torch import save_file
 
-from stages.prerank import facts, sasrec, statistics
+from stages.prerank import facts, statistics
 from stages.prerank.params import PrerankParams
+from stages.shared import sasrec
 from stages.shared.errors import StageError
 from stages.shared.evidence import EVIDENCE, FACTS
 from stages.shared.leaks import check_no_heldout, training_interactions

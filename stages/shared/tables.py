@@ -24,6 +24,8 @@ ITEMS: Schema = {
 USERS: Schema = {"user": pl.Int32, "source_id": pl.String}
 # One code per level, and the SID as the language model writes it.
 SIDS: Schema = {"item": pl.Int32, "codes": pl.List(pl.Int32), "sid": pl.String}
+# From SIDs back to items, sorted by codes: every SID ever given. `item` is null where the source item left the catalogue.
+SID_MAP: Schema = {"sid": pl.String, "codes": pl.List(pl.Int32), "item": pl.Int32, "source_id": pl.String}
 # One row a (user, position): K candidates in incoming order. `target_rank` counts from 0, -1 = the retriever missed it.
 # `history`: the items before the position, oldest first, at most the cap of prerank.
 SLATES: Schema = {

@@ -1,12 +1,11 @@
-"""Residual quantisation (GR2, arXiv 2602.07774) and codebooks that follow their codes' means by EMA."""
+"""Residual quantisation (GR2, arXiv 2602.07774): from latents to codes and back."""
 
-import numpy as np
+from functools import partial
+
 import torch
-from sklearn.cluster import KMeans
 
-from stages.shared.errors import StageError
-
-EPSILON = 1e-5
+CHUNK = 65_536  # rows encoded or decoded at once: bounds the memory of a large catalogue
+BEAM_CHUNK = 2_048  # the beam keeps rows x beam x codes scores
 
 
 def quantise(latents_BD: torch.Tensor, codebooks_LCD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -29,58 +28,44 @@ def nearest(vectors_BD: torch.Tensor, codebook_CD: torch.Tensor) -> torch.Tensor
 
 
 def decode_codes(codes_BL: torch.Tensor, codebooks_LCD: torch.Tensor) -> torch.Tensor:
-    """Sum over levels of the codes' vectors, [B, D]."""
-    levels = torch.arange(codebooks_LCD.shape[0])
+    """Sum over the levels of `codes_BL` (all, or the first few) of the codes' vectors, [B, D]."""
+    levels = torch.arange(codes_BL.shape[1])
     return codebooks_LCD[levels, codes_BL].sum(dim=1)
 
 
-def kmeans_codebooks(latents_ND: torch.Tensor, levels: int, size: int, seed: int) -> torch.Tensor:
-    """Codebooks [L, C, D]: k-means++ and Lloyd's iterations on what each level leaves over."""
-    residual_ND = latents_ND
-    different = len(np.unique(latents_ND.numpy(), axis=0))
-    if different < size:
-        raise StageError(f"{different} items with different embeddings cannot fill {size} codes; lower tokenize.codebook_size")
-    codebooks = []
+@torch.no_grad()
+def find_codes(latents_ND: torch.Tensor, codebooks_LCD: torch.Tensor, beam: int = 1) -> torch.Tensor:
+    """Codes of all items, [N, L]: level by level, or by a beam over the levels, which never ends further from the latent than its
+    best start."""
+    search = _level_by_level if beam == 1 else partial(_beam_search, width=beam)
+    return torch.cat([search(part, codebooks_LCD) for part in torch.split(latents_ND, CHUNK if beam == 1 else BEAM_CHUNK)])
+
+
+def _level_by_level(latents_BD: torch.Tensor, codebooks_LCD: torch.Tensor) -> torch.Tensor:
+    """As quantise, without keeping the residuals."""
+    codes = []
+    for codebook_CD in codebooks_LCD:
+        codes.append(nearest(latents_BD, codebook_CD))
+        latents_BD = latents_BD - codebook_CD[codes[-1]]
+    return torch.stack(codes, dim=1)
+
+
+def _beam_search(latents_BD: torch.Tensor, codebooks_LCD: torch.Tensor, width: int) -> torch.Tensor:
+    """||x - sum e||^2 needs only x.e and e.e', both computed once; a level then adds gathers (Babenko & Lempitsky, CVPR 2014,
+    section 3.2)."""
+    levels, size, dim = codebooks_LCD.shape
+    flat_KD = codebooks_LCD.reshape(-1, dim)
+    gram_KK = flat_KD @ flat_KD.T
+    scores_BK = gram_KK.diagonal() - 2 * latents_BD @ flat_KD.T
+    codes_BWl = torch.zeros(len(latents_BD), 1, 0, dtype=torch.long)
+    costs_BW = torch.zeros(len(latents_BD), 1)
     for level in range(levels):
-        kmeans = KMeans(size, init="k-means++", n_init=1, random_state=seed + level).fit(residual_ND.numpy())
-        codebook_CD = torch.from_numpy(kmeans.cluster_centers_).to(latents_ND.dtype)
-        residual_ND = residual_ND - codebook_CD[nearest(residual_ND, codebook_CD)]
-        codebooks.append(codebook_CD)
-    return torch.stack(codebooks)
-
-
-class EmaCodebooks:
-    """Codebooks as running means (van den Oord et al., arXiv 1711.00937, appendix A.1), no gradient.
-
-    count <- decay * count + (1 - decay) * n;  total <- decay * total + (1 - decay) * sum;  code = total / count.
-    A code nobody uses loses count and total alike, so it stays where it is.
-    """
-
-    def __init__(self, codebooks_LCD: torch.Tensor, decay: float, revive_after: int = 0):
-        self.vectors = codebooks_LCD.clone()
-        self.count_LC = torch.ones(codebooks_LCD.shape[:2])
-        self.total_LCD = codebooks_LCD.clone()
-        self.unused_LC = torch.zeros(codebooks_LCD.shape[:2], dtype=torch.long)
-        self.decay, self.revive_after = decay, revive_after
-
-    def update(self, codes_BL: torch.Tensor, residuals_BLD: torch.Tensor) -> None:
-        """One step towards the residuals that each code won in this batch."""
-        one_hot_BLC = torch.nn.functional.one_hot(codes_BL, self.vectors.shape[1]).to(residuals_BLD.dtype)
-        won_LC = one_hot_BLC.sum(dim=0)
-        self.count_LC = self.decay * self.count_LC + (1 - self.decay) * won_LC
-        self.total_LCD = self.decay * self.total_LCD + (1 - self.decay) * torch.einsum("blc,bld->lcd", one_hot_BLC, residuals_BLD)
-        alive_LC1 = (self.count_LC > EPSILON).unsqueeze(-1)
-        self.vectors = torch.where(alive_LC1, self.total_LCD / self.count_LC.clamp(min=EPSILON).unsqueeze(-1), self.vectors)
-        self.unused_LC = torch.where(won_LC > 0, 0, self.unused_LC + 1)
-        if self.revive_after:
-            self._revive(codes_BL, residuals_BLD)
-
-    def _revive(self, codes_BL: torch.Tensor, residuals_BLD: torch.Tensor) -> None:
-        """Codes unused for `revive_after` batches move, level by level, onto the items that level quantises worst."""
-        for level in range(self.vectors.shape[0]):
-            dead = torch.nonzero(self.unused_LC[level] >= self.revive_after).flatten()[: len(codes_BL)]
-            error_B = (residuals_BLD[:, level] - self.vectors[level, codes_BL[:, level]]).square().sum(dim=1)
-            worst = error_B.argsort(descending=True, stable=True)[: len(dead)]
-            self.vectors[level, dead] = self.total_LCD[level, dead] = residuals_BLD[worst, level]
-            self.count_LC[level, dead] = 1.0
-            self.unused_LC[level, dead] = 0
+        here = slice(level * size, (level + 1) * size)
+        costs_BWC = costs_BW[:, :, None] + scores_BK[:, None, here]
+        for earlier in range(level):
+            costs_BWC = costs_BWC + 2 * gram_KK[:, here][earlier * size + codes_BWl[:, :, earlier]]
+        keep = min(width, costs_BWC[0].numel()) if level < levels - 1 else 1
+        costs_BW, best_BW = costs_BWC.flatten(1).topk(keep, largest=False)
+        parents_BW = best_BW // size
+        codes_BWl = torch.cat([codes_BWl.gather(1, parents_BW[:, :, None].expand(-1, -1, level)), (best_BW % size)[:, :, None]], dim=2)
+    return codes_BWl[:, 0]

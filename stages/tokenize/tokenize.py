@@ -1,87 +1,151 @@
 """Item embeddings -> semantic IDs."""
 
+from typing import Any
+
 import numpy as np
 import polars as pl
-import torch
-from safetensors.torch import save_file
 
 from stages.shared.errors import StageError
 from stages.shared.outputs import DATA, Outputs, write_json
-from stages.shared.sids import sid_text
-from stages.shared.tables import SIDS, write_table
-from stages.tokenize.assign import collisions, perplexity, random_last, uniqueness, usage_counts
-from stages.tokenize.codebook import decode_codes, quantise
-from stages.tokenize.model import Autoencoder, train
+from stages.shared.tables import INTERACTIONS, ITEMS, SID_MAP, SIDS, read_table, write_table
+from stages.shared.trie import SidTrie
+from stages.tokenize import gates, measure
+from stages.tokenize.append import Catalogue, drift
+from stages.tokenize.assign import Taken, optimal_last, random_last
+from stages.tokenize.engaged import CoEngaged, popularity
+from stages.tokenize.groups import group_numbers
 from stages.tokenize.params import TokenizeParams
+from stages.tokenize.quantiser import Quantiser
+from stages.tokenize.spill import spill
+from stages.tokenize.tables import sid_map, sid_table
 
 
 def tokenize(params: TokenizeParams, outputs: Outputs) -> None:
-    embeddings_NE = read_embeddings()
-    model, codebooks_LCD = train(embeddings_NE, params)
-    model.eval()
-    with torch.no_grad():
-        nearest_NL = quantise(model.encoder(embeddings_NE), codebooks_LCD)[0].numpy()
-    if params.assignment == "random_last":
-        codes_NL = random_last(nearest_NL, params.codebook_size, params.seed)
+    items = read_table(DATA / "ingest/items.parquet", ITEMS).sort("item")
+    interactions = read_table(DATA / "ingest/interactions.parquet", INTERACTIONS)
+    embeddings_NE = read_embeddings(items.height)
+    earlier = Catalogue.load(params) if params.append_to else None
+    if earlier:
+        quantiser = fitting(earlier.quantiser, embeddings_NE)
     else:
-        codes_NL = nearest_NL
-    check_uniqueness(codes_NL, params.uniqueness_gate)
+        engaged = CoEngaged.count(interactions, items.height) if params.contrastive_weight else None
+        quantiser = Quantiser.learn(embeddings_NE, params, engaged)
+    latents_ND = quantiser.latents(embeddings_NE)
+    nearest_NL = quantiser.codes(latents_ND, params.beam)
 
-    counts_LC = usage_counts(codes_NL, params.codebook_size)
-    write_table(sid_table(codes_NL), outputs.path("sids.parquet"), SIDS)
-    save_file({"codebooks": codebooks_LCD.contiguous(), **model.state_dict()}, outputs.path("codebooks.safetensors"))
+    known_N = earlier.known(items["source_id"].to_list()) if earlier else np.full(items.height, -1)
+    new_N = known_N < 0
+    assigned_NL = nearest_NL.copy()
+    taken: Taken | None = None
+    retired_RL, retired_ids = np.zeros((0, params.levels), dtype=np.int64), []
+    if earlier:
+        taken = earlier.taken()
+        assigned_NL[~new_N] = earlier.codes[known_N[~new_N]]
+        gone = np.setdiff1d(np.arange(len(earlier.codes)), known_N)
+        retired_RL, retired_ids = earlier.codes[gone], [earlier.source_ids[row] for row in gone]
+    assigned_NL[new_N], spilled = assign(latents_ND[new_N] if earlier else latents_ND, nearest_NL[new_N], quantiser, params, taken)
+    gates.check(nearest_NL, assigned_NL, params)
+
+    counts_LC = measure.usage_counts(assigned_NL, params.codebook_size)
+    write_table(sid_table(assigned_NL), outputs.path("sids.parquet"), SIDS)
+    write_table(sid_map(assigned_NL, items["source_id"].to_list(), retired_RL, retired_ids), outputs.path("sid_map.parquet"), SID_MAP)
+    quantiser.save(outputs.path("codebooks.safetensors"))
     write_json(outputs.path("usage.json"), counts_LC.tolist())
+    write_trie(assigned_NL, params, outputs)
     outputs.metrics(
         {
-            "items": len(codes_NL),
-            "uniqueness": {"before": uniqueness(nearest_NL), "after": uniqueness(codes_NL)},
-            "usage": [round(float((counts > 0).mean()), 6) for counts in counts_LC],
-            "perplexity": [round(perplexity(counts), 4) for counts in counts_LC],
-            "usage_nearest": [round(float((counts > 0).mean()), 6) for counts in usage_counts(nearest_NL, params.codebook_size)],
-            "prefix_group_max": int(np.unique(codes_NL[:, :-1], axis=0, return_counts=True)[1].max()),
-            "reconstruction_error": reconstruction_error(model, embeddings_NE, codes_NL, codebooks_LCD),
-            "reconstruction_error_nearest": reconstruction_error(model, embeddings_NE, nearest_NL, codebooks_LCD),
-            "embedding_variance": round(float((embeddings_NE - embeddings_NE.mean(dim=0)).square().mean()), 9),
+            **metrics(quantiser, embeddings_NE, nearest_NL, assigned_NL, items, interactions, params),
+            "spilled": spilled,
+            "append": drift(quantiser, embeddings_NE, nearest_NL, assigned_NL, new_N, params.codebook_size)
+            | {"retired_sids": len(retired_ids)}
+            if earlier
+            else None,
         }
     )
 
 
-def read_embeddings() -> torch.Tensor:
-    """float32 [items, dim]; StageError for a missing or damaged file and for a vector that is not finite."""
+def assign(
+    latents_ND: Any, nearest_NL: np.ndarray, quantiser: Quantiser, params: TokenizeParams, taken: Taken | None
+) -> tuple[np.ndarray, int]:
+    """The codes by the mode of `params.assignment`, and how many items had to move to another prefix."""
+    if params.assignment == "nearest" or not len(nearest_NL):
+        return nearest_NL, 0
+    books_LCD = quantiser.codebooks_LCD
+    codes_NL, moved = spill(latents_ND.numpy(), nearest_NL, books_LCD.numpy(), taken)
+    if len(moved):
+        print(f"tokenize: {len(moved)} items moved to their next-best prefix, because theirs had no free last code", flush=True)
+    if params.assignment == "random_last":
+        return random_last(codes_NL, params.codebook_size, params.seed, taken), len(moved)
+    return optimal_last(codes_NL, latents_ND.numpy(), books_LCD.numpy(), taken), len(moved)
+
+
+def read_embeddings(items: int) -> np.ndarray:
+    """float32 [items, dim], mapped from disk; StageError for a missing or damaged file and for vectors that are not finite or all
+    the same."""
     path = DATA / "embed" / "embeddings.npy"
     try:
-        embeddings_NE = np.load(path, allow_pickle=False)
+        embeddings_NE = np.load(path, allow_pickle=False, mmap_mode="c")
     except FileNotFoundError:
         raise StageError(f"{path}: no such file; run the stage that makes it: gr2 run embed") from None
     except (ValueError, EOFError) as error:
         raise StageError(f"{path}: not a readable array ({error}); rerun: gr2 run embed") from None
     if embeddings_NE.ndim != 2 or embeddings_NE.dtype != np.float32 or not len(embeddings_NE):
         raise StageError(f"{path}: {embeddings_NE.dtype} {embeddings_NE.shape}, expected float32 [items, dim]; rerun: gr2 run embed")
-    bad = np.flatnonzero(~np.isfinite(embeddings_NE).all(axis=1))
+    if len(embeddings_NE) != items:
+        raise StageError(f"{path}: {len(embeddings_NE)} vectors for the {items} items of data/ingest/items.parquet; rerun: gr2 run embed")
+    lowest, highest = embeddings_NE.min(axis=1), embeddings_NE.max(axis=1)
+    bad = np.flatnonzero(~(np.isfinite(lowest) & np.isfinite(highest)))
     if bad.size:
         raise StageError(f"{path}: the embedding of item {bad[0]} is not finite ({bad.size} items in all); rerun: gr2 run embed")
-    return torch.from_numpy(embeddings_NE)
-
-
-def check_uniqueness(codes_NL: np.ndarray, gate: float) -> None:
-    """The gate: an SID that stands for two items cannot be ranked."""
-    share = uniqueness(codes_NL)
-    if share < gate:
-        shared = collisions(codes_NL)
+    if len(embeddings_NE) > 1 and (embeddings_NE.max(axis=0) == embeddings_NE.min(axis=0)).all():
         raise StageError(
-            f"uniqueness {share:.4f} is below tokenize.uniqueness_gate {gate}: {sum(map(len, shared))} of {len(codes_NL)} items share "
-            f"{len(shared)} SIDs (first: items {shared[0][:5]}); use assignment: random_last, or raise codebook_size or levels"
+            f"{path}: all {len(embeddings_NE)} embeddings are the same; look at the items' text and at embed.model, then: gr2 run embed"
         )
+    return embeddings_NE
 
 
-def sid_table(codes_NL: np.ndarray) -> pl.DataFrame:
-    """One row per item, in item order."""
-    codes = codes_NL.tolist()
-    return pl.DataFrame({"item": range(len(codes)), "codes": codes, "sid": [sid_text(row) for row in codes]}, schema=SIDS)
+def fitting(quantiser: Quantiser, embeddings_NE: np.ndarray) -> Quantiser:
+    """The earlier quantiser, if it takes vectors of this size."""
+    decoded = quantiser.decode(np.zeros((1, len(quantiser.codebooks_LCD)), dtype=np.int64)).shape[1]
+    if decoded != embeddings_NE.shape[1]:
+        raise StageError(
+            f"data/embed/embeddings.npy: vectors of {embeddings_NE.shape[1]} dimensions, the catalogue of append_to has {decoded}; "
+            f"embed with the model it was made with"
+        )
+    return quantiser
 
 
-@torch.no_grad()
-def reconstruction_error(model: Autoencoder, embeddings_NE: torch.Tensor, codes_NL: np.ndarray, codebooks_LCD: torch.Tensor) -> float:
-    """Mean over items and dimensions of the squared difference between embedding and decoded SID."""
-    decoded_NE = model.decoder(decode_codes(torch.from_numpy(codes_NL), codebooks_LCD))
-    return round(float((decoded_NE - embeddings_NE).square().mean()), 9)
+def write_trie(codes_NL: np.ndarray, params: TokenizeParams, outputs: Outputs) -> None:
+    """Only where every item has an SID of its own (assignment nearest with a gate below 1 may leave some that share)."""
+    _, first = np.unique(group_numbers(codes_NL), return_index=True)
+    SidTrie.from_codes(codes_NL, params.codebook_size, rows=np.sort(first)).save(outputs.path("trie.safetensors"))
+
+
+def metrics(
+    quantiser: Quantiser,
+    embeddings_NE: np.ndarray,
+    nearest_NL: np.ndarray,
+    assigned_NL: np.ndarray,
+    items: pl.DataFrame,
+    interactions: pl.DataFrame,
+    params: TokenizeParams,
+) -> dict[str, Any]:
+    labels_N = measure.category_labels(items["categories"])
+    sizes = np.bincount(group_numbers(assigned_NL[:, :-1]))
+    use, use_nearest = (measure.codebook_use(codes, params.codebook_size) for codes in (assigned_NL, nearest_NL))
+    by_level = measure.error_by_level(quantiser, embeddings_NE, assigned_NL)
+    return {
+        "items": len(assigned_NL),
+        "uniqueness": {"before": round(measure.uniqueness(nearest_NL), 6), "after": round(measure.uniqueness(assigned_NL), 6)},
+        "sids_shared": len(measure.collisions(assigned_NL)),
+        **use,
+        "nearest": use_nearest,
+        "prefix_group_max": int(sizes.max()),
+        "reconstruction_error": by_level[-1],
+        "reconstruction_error_by_level": by_level,
+        "reconstruction_error_nearest": round(float(quantiser.errors(embeddings_NE, nearest_NL).mean()), 9),
+        "embedding_variance": round(measure.variance(embeddings_NE), 9),
+        "category_purity": measure.prefix_purity(assigned_NL, labels_N, params.seed),
+        "neighbour_overlap": measure.neighbour_overlap(embeddings_NE, assigned_NL, params.seed),
+        "collision_popularity": measure.collision_popularity(nearest_NL, popularity(interactions, items.height)),
+    }

@@ -58,7 +58,7 @@ def latin1(folder: Path) -> None:
         (no_timestamps, [INTERACTIONS, "column 'timestamp' is missing"]),
         (zero_bytes, [INTERACTIONS]),
         (header_alone, [INTERACTIONS, "no rows"]),
-        (latin1, [ITEMS, "row 5", "0xe9", "not UTF-8"]),
+        (latin1, [ITEMS, "row 5", "not UTF-8"]),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

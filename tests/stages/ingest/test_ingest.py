@@ -5,18 +5,19 @@ from pathlib import Path
 import polars as pl
 import pytest
 import yaml
+from raw_log import raw_log, run
 
-from stages.ingest.ingest import ingest, interaction_tables, item_table, sorted_ids
-from stages.ingest.movielens import RawInteraction, RawItem
+from stages.ingest.ingest import ingest
 from stages.ingest.params import IngestParams
 from stages.shared.errors import StageError
 from stages.shared.outputs import read_json, stage_outputs
-from stages.shared.params import validate_section
+from stages.shared.params import load_params, validate_section
 from stages.shared.tables import INTERACTIONS, ITEMS, USERS, read_table
 
 ROOT = Path(__file__).parents[3]
 ITEM_HEADER = "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n"
 INTER_HEADER = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
+OUTPUTS = ["card.md", "interactions.parquet", "items.parquet", "metrics.json", "quarantine.parquet", "users.parquet"]
 
 
 def recbole_folder(folder: Path, users: int = 3, each: int = 30) -> Path:
@@ -56,6 +57,7 @@ def test_a_folder_becomes_three_tables(tmp_path, monkeypatch):
     assert metrics["items_without_interactions"] == 2
     assert metrics["by_split"] == {"base": 39, "slates": 9, "valid": 6, "test": 36}
     assert metrics["raw"]["rows"] == 90 and metrics["raw"]["name"] == "x.inter"
+    assert sorted(path.name for path in out.iterdir()) == OUTPUTS  # and no scratch
 
 
 def test_both_forms_of_movielens_give_the_same_tables(tmp_path, monkeypatch):
@@ -74,45 +76,62 @@ def test_both_forms_of_movielens_give_the_same_tables(tmp_path, monkeypatch):
         assert (first / name).read_bytes() == (second / name).read_bytes()
 
 
-def test_duplicates_keep_the_earliest_and_short_users_go():
-    items = item_table([RawItem(name, f"Film {name}", "", "", [], 1) for name in "abc"])
-    raw = [
-        RawInteraction("u", "a", 9, 1),
-        RawInteraction("u", "b", 5, 2),
-        RawInteraction("u", "a", 3, 3),
-        RawInteraction("u", "b", 5, 4),
-        RawInteraction("short", "c", 1, 5),
-    ]
-    interactions, users, dropped = interaction_tables(raw, items, IngestParams(min_interactions=2))
-    assert interactions.select("item", "timestamp").rows() == [(0, 3), (1, 5)]
-    assert users.rows() == [(0, "u")]
-    assert dropped == {"duplicates": 2, "users": 1, "interactions_of_dropped_users": 1}
-
-
-def test_equal_times_keep_the_order_of_the_file():
-    items = item_table([RawItem(name, f"Film {name}", "", "", [], 1) for name in "abcd"])
-    raw = [RawInteraction("u", item, 7, row) for row, item in enumerate("cadb")]
-    interactions, _, _ = interaction_tables(raw, items, IngestParams(min_interactions=1))
-    assert interactions["item"].to_list() == [2, 0, 3, 1]
-
-
-def test_ids_sort_by_number_only_if_all_are_numbers():
-    assert sorted_ids(["10", "9", "1"]) == ["1", "9", "10"]
-    assert sorted_ids(["10", "9", "B1"]) == ["10", "9", "B1"]
+# Two users with everything, one who comes late, one with low ratings and repeats; a row without an item.
+LOG = [(user, f"i{step}", 10 * step + place, 5.0) for place, user in enumerate("ab") for step in range(12)]
+LOG += [("late", f"i{step}", 10 * step + 5, 4.0) for step in range(3, 12)]
+LOG += [("low", f"i{step}", 10 * step + 6, 1.0) for step in range(9)] + [("low", "i0", 3, 5.0), ("a", "lost", 7, 5.0)]
+BASE = {"min_interactions": 3, "min_base": 2, "valid_positions": 1, "test_positions": 2, "max_bad_share": 0.05}
+READING = {"source", "folder", "category", "table"}  # tested with the sources
+ITEMS_OF_LOG = [*(f"i{step}" for step in range(12)), "never"]
 
 
 @pytest.mark.parametrize(
-    ("items", "interactions", "said"),
+    ("key", "value", "others"),
     [
-        ([RawItem("a", "A", "", "", [], 2), RawItem("a", "B", "", "", [], 5)], [], "'a' stands twice, in rows 2 and 5"),
-        ([RawItem("a", " \u200b", "", "", [], 2)], [], "'a', row 2: no title is left"),
-        ([RawItem("a", "A", "", "", [], 2)], [RawInteraction("u", "zz", 1, 4)], "row 4: item 'zz' is not in the item file"),
-        ([RawItem("a", "A", "", "", [], 2)], [RawInteraction("u", "a", 1, 4)], "no user has 20 interactions"),
+        ("min_rating", 2.0, {}),
+        ("min_interactions", 10, {}),
+        ("min_item_interactions", 4, {}),
+        ("max_history", 6, {}),
+        ("keep_items", "interacted", {}),
+        ("split", "leave_one_out", {}),
+        ("split", "global_time", {}),
+        ("base_share", 0.7, {}),
+        ("base_share", 0.7, {"split": "leave_one_out"}),
+        ("base_share", 0.6, {"split": "global_time"}),
+        ("min_base", 5, {}),
+        ("min_base", 7, {"split": "leave_one_out"}),
+        ("min_base", 4, {"split": "global_time"}),
+        ("valid_positions", 2, {}),
+        ("test_positions", 3, {}),
+        ("valid_share", 0.2, {"split": "global_time"}),
+        ("test_share", 0.2, {"split": "global_time"}),
     ],
 )
-def test_bad_rows_are_named(items, interactions, said):
-    with pytest.raises(StageError, match=said):
-        interaction_tables(interactions, item_table(items), IngestParams())
+def test_every_key_does_something(tmp_path, key, value, others):
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.mkdir(), other.mkdir()
+    raw = raw_log(tmp_path / "raw", LOG, ITEMS_OF_LOG)
+    before, after = run(one, raw, **{**BASE, **others}), run(other, raw, **{**BASE, **others, key: value})
+    assert any((before / name).read_bytes() != (after / name).read_bytes() for name in ("interactions.parquet", "items.parquet"))
+
+
+def test_no_key_is_forgotten_above():
+    marks = test_every_key_does_something.pytestmark[0].args[1]
+    assert {key for key, *_ in marks} | READING | {"max_bad_share"} == set(IngestParams.model_fields)
+
+
+def test_the_share_of_bad_rows_does_something(tmp_path):
+    raw = raw_log(tmp_path / "raw", LOG, ITEMS_OF_LOG)
+    run(tmp_path, raw, **BASE)
+    with pytest.raises(StageError, match="1 of 44 rows"):
+        run(tmp_path, raw, **{**BASE, "max_bad_share": 0.02})
+
+
+def test_the_profile_names_every_key_with_its_default():
+    for path in (ROOT / "params.yaml", ROOT / "infra/profiles/default.yaml"):
+        section = yaml.safe_load(path.read_text())["ingest"]
+        assert load_params("ingest", IngestParams, path) == IngestParams()
+        assert section == IngestParams().model_dump()
 
 
 @pytest.mark.parametrize(
@@ -121,9 +140,12 @@ def test_bad_rows_are_named(items, interactions, said):
         ({"min_interaction": 5}, "unknown key; did you mean 'min_interactions'?"),
         ({"min_interactions": "20"}, "ingest.min_interactions"),
         ({"source": "movielens"}, "ingest.source"),
-        ({"folder": "raw"}, "set folder together with source: folder"),
-        ({"source": "folder"}, "set folder together with source: folder"),
+        ({"source": "folder"}, "source: folder needs folder"),
+        ({"source": "amazon-2014"}, "source: amazon-2014 needs category"),
+        ({"source": "table", "folder": "raw"}, "needs table.interactions and table.items"),
         ({"base_share": 1.0}, "ingest.base_share"),
+        ({"split": "global_time", "base_share": 0.8}, "leave no share for the slates"),
+        ({"table": {"usr": "x"}}, "ingest.table.usr: unknown key"),
     ],
 )
 def test_bad_parameters_are_named(section, said):
@@ -140,14 +162,17 @@ def test_a_failed_run_leaves_earlier_outputs_alone(tmp_path):
     environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
     assert subprocess.run(command, cwd=tmp_path, env=environment).returncode == 0
     before = {path.name: path.read_bytes() for path in (tmp_path / "data" / "ingest").iterdir()}
-    assert sorted(before) == ["interactions.parquet", "items.parquet", "metrics.json", "users.parquet"]
+    assert sorted(before) == OUTPUTS
 
     assert subprocess.run(command, cwd=tmp_path, env=environment).returncode == 0
     assert {path.name: path.read_bytes() for path in (tmp_path / "data" / "ingest").iterdir()} == before
 
-    (raw / "x.item").write_bytes(ITEM_HEADER.encode() + b"10\tCaf\xe9\t1995\tDrama\n")
+    with (raw / "x.item").open("ab") as items:
+        items.write(b"50\tCaf\xe9\t1995\tDrama\n")
     failed = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert failed.returncode == 1
-    assert failed.stderr.startswith("ingest: x.item, row 2: byte 0xe9") and "Traceback" not in failed.stderr
+    assert failed.stderr.splitlines()[-3].startswith("ingest: x.item: 1 of 33 rows") and "Traceback" not in failed.stderr
+    assert "row 34" in failed.stderr and "not UTF-8" in failed.stderr and "ingest.max_bad_share" in failed.stderr
     assert {path.name: path.read_bytes() for path in (tmp_path / "data" / "ingest").iterdir()} == before
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["ingest"]
+    assert (tmp_path / ".gr2/quarantine/ingest.parquet").exists()

@@ -1,51 +1,132 @@
 import math
 
-import polars as pl
+import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.ingest.params import IngestParams
-from stages.ingest.splits import order_and_split
+from stages.ingest.splits import SPLITS, places, split_codes, warm_users
+from stages.shared.errors import StageError
 
-ORDER = ["base", "slates", "valid", "test"]
-
-
-def interactions(lengths: list[int], times: st.DataObject | None = None) -> pl.DataFrame:
-    rows = []
-    for user, length in enumerate(lengths):
-        for item in range(length):
-            timestamp = times.draw(st.integers(0, 5)) if times else item
-            rows.append((user, item, timestamp, len(rows)))
-    return pl.DataFrame(rows, schema={"user": pl.Int32, "item": pl.Int32, "timestamp": pl.Int64, "row": pl.Int64}, orient="row")
+lengths_of_users = st.lists(st.integers(1, 40), min_size=1, max_size=4)
 
 
-@settings(max_examples=60, deadline=None)
+def splits_of(lengths: list[int], **params) -> list[list[str]]:
+    """The splits of users with these numbers of interactions, user by user."""
+    user = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+    codes = split_codes(user, np.zeros(len(user), dtype=np.int64), IngestParams(**params))
+    return [[SPLITS[code] for code in codes[user == number]] for number in range(len(lengths))]
+
+
+def sizes(splits: list[str]) -> list[int]:
+    """How many of each split; fails unless they stand in order."""
+    counts = [splits.count(name) for name in SPLITS]
+    assert splits == [name for name, count in zip(SPLITS, counts, strict=True) for _ in range(count)]
+    return counts
+
+
+def test_places():
+    place, lengths = places(np.array([0, 0, 0, 2, 2], dtype=np.int32))
+    assert place.tolist() == [0, 1, 2, 0, 1] and lengths.tolist() == [3, 0, 2]
+
+
+@settings(max_examples=100, deadline=None)
 @given(
-    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=4),
+    lengths=lengths_of_users,
     base_share=st.floats(0.1, 0.9),
+    min_base=st.integers(1, 7),
     valid=st.integers(1, 4),
     test=st.integers(1, 12),
-    times=st.data(),
 )
-def test_splits_partition_each_sequence_in_order(lengths, base_share, valid, test, times):
-    raw = interactions(lengths, times)
-    params = IngestParams(base_share=base_share, valid_positions=valid, test_positions=test)
-    table = order_and_split(raw.sample(fraction=1.0, shuffle=True, seed=1), params)
-
-    for user, length in enumerate(lengths):
-        mine = table.filter(pl.col("user") == user)
-        by_hand = sorted(raw.filter(pl.col("user") == user).iter_rows(), key=lambda row: (row[2], row[3]))
-        assert mine["item"].to_list() == [row[1] for row in by_hand]
-        assert mine["position"].to_list() == list(range(length))
-
+def test_positions_partition_each_sequence_in_order(lengths, base_share, min_base, valid, test):
+    found = splits_of(lengths, base_share=base_share, min_base=min_base, valid_positions=valid, test_positions=test)
+    for length, own in zip(lengths, found, strict=True):
         base = math.floor(base_share * length)
         slates = length - base - valid - test
-        sizes = [base, slates, valid, test] if base >= 5 and slates >= 1 else [length, 0, 0, 0]
-        assert mine["split"].to_list() == [name for name, size in zip(ORDER, sizes, strict=True) for _ in range(size)]
+        assert sizes(own) == ([base, slates, valid, test] if base >= min_base and slates >= 1 else [length, 0, 0, 0])
 
 
-def test_splits_at_the_edge():
+def test_positions_at_the_edge():
     # 27 interactions: floor(.45 * 27) = 12 base, 1 slates, 2 valid, 12 test. One fewer leaves nothing for slates.
-    table = order_and_split(interactions([27, 25]), IngestParams(base_share=0.45, valid_positions=2, test_positions=12))
-    counts = table.group_by("user", "split").len().sort("user", "split").rows()
-    assert counts == [(0, "base", 12), (0, "slates", 1), (0, "test", 12), (0, "valid", 2), (1, "base", 25)]
+    found = splits_of([27, 25], base_share=0.45, valid_positions=2, test_positions=12)
+    assert [sizes(own) for own in found] == [[12, 1, 2, 12], [25, 0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("length", "expected"),
+    [
+        (1, [1, 0, 0, 0]),
+        (6, [6, 0, 0, 0]),  # five of base, one of valid and none of test: nothing to rank
+        (7, [5, 0, 1, 1]),
+        (8, [5, 1, 1, 1]),
+        (20, [9, 9, 1, 1]),
+    ],
+)
+def test_leave_one_out_by_hand(length, expected):
+    assert sizes(splits_of([length], split="leave_one_out", base_share=0.45, min_base=5)[0]) == expected
+
+
+@settings(max_examples=100, deadline=None)
+@given(lengths=lengths_of_users, base_share=st.floats(0.05, 0.95), min_base=st.integers(1, 7))
+def test_leave_one_out_holds_out_the_last_two_of_whoever_has_enough(lengths, base_share, min_base):
+    for length, own in zip(lengths, splits_of(lengths, split="leave_one_out", base_share=base_share, min_base=min_base), strict=True):
+        base, slates, valid, test = sizes(own)
+        assert base + slates + valid + test == length
+        if length < min_base + 2:
+            assert base == length
+        else:
+            assert (valid, test) == (1, 1)
+            assert base == min(max(min_base, math.floor(base_share * length)), length - 2)
+
+
+def by_time(times: list[int], **shares) -> list[str]:
+    params = IngestParams(split="global_time", **{"base_share": 0.5, "valid_share": 0.1, "test_share": 0.1, **shares})
+    return [SPLITS[code] for code in split_codes(np.zeros(len(times), dtype=np.int32), np.array(times, dtype=np.int64), params)]
+
+
+def test_global_time_by_hand():
+    assert by_time([9, 1, 2, 3, 4, 5, 6, 7, 8, 0]) == ["test", *["base"] * 4, *["slates"] * 3, "valid", "base"]
+    # Of ten the cuts fall before the 6th, 9th and 10th; equal times go to the later side of a cut.
+    assert sizes(by_time([0, 1, 2, 3, 5, 5, 6, 7, 8, 9])) == [4, 4, 1, 1]
+    assert sizes(by_time([0, 1, 2, 3, 4, 5, 6, 8, 8, 9])) == [5, 2, 2, 1]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    times=st.lists(st.integers(-5, 40), min_size=1, max_size=120),
+    base=st.floats(0.2, 0.6),
+    valid=st.floats(0.05, 0.15),
+    test=st.floats(0.05, 0.15),
+)
+def test_global_time_cuts_once_for_all(times, base, valid, test):
+    try:
+        found = by_time(times, base_share=base, valid_share=valid, test_share=test)
+    except StageError as error:
+        assert "leaves nothing for" in str(error)
+        return
+    codes = np.array([SPLITS.index(name) for name in found])
+    for code in range(3):
+        before, after = np.array(times)[codes <= code], np.array(times)[codes > code]
+        assert before.max() < after.min()  # no straddling, no overlap
+    shares = np.cumsum([base, 1 - base - valid - test, valid])
+    for share, reached in zip(shares, np.cumsum(np.bincount(codes, minlength=4))[:3], strict=True):
+        assert reached <= round(share * len(times) + 1e-9) + 1e-9
+    one_later = [round(share * len(times)) for share in shares]
+    ordered = sorted(times)
+    for rank, code in zip(one_later, range(3), strict=True):  # and no earlier than equal times make it
+        cut = ordered[min(rank, len(times) - 1)]
+        assert all((time < cut) == (found_code <= code) for time, found_code in zip(times, codes, strict=True))
+
+
+@pytest.mark.parametrize("times", [[7] * 50, [1, 2, 3], [0] * 49 + [1]])
+def test_global_time_without_moments_to_cut_at(times):
+    with pytest.raises(StageError, match=r"leaves nothing for.*ingest\.split"):
+        by_time(times)
+
+
+def test_warm_users_have_enough_in_base():
+    user = np.array([0, 0, 0, 1, 1, 1, 2], dtype=np.int32)
+    codes = np.array([0, 0, 1, 0, 1, 2, 3], dtype=np.int8)
+    assert warm_users(user, codes, 1).tolist() == [True, True, False]
+    assert warm_users(user, codes, 2).tolist() == [True, False, False]

@@ -1,11 +1,13 @@
 import re
+import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.ingest.text import clean_text, embedding_text, restore_article, title_and_year
-from stages.shared.sids import sid_text
+from stages.shared.prompts import SPECIAL_TOKENS
+from stages.shared.sids import sid_text, sid_vocabulary
 
 SPECIAL = re.compile(r"<[^<>]*>|\[/?\w+\]")  # the shape of every special token: ours, and those tokenizers ship
 
@@ -23,6 +25,15 @@ SPECIAL = re.compile(r"<[^<>]*>|\[/?\w+\]")  # the shape of every special token:
         ("＜think＞", "‹think›"),
         ("[REC]", "(REC)"),
         ("[[SEP]]", "[(SEP)]"),
+        ("［ＭＡＳＫ］ ﹇CLS﹈", "(ＭＡＳＫ) (CLS)"),
+        ("[S\u0335EP] [unused-1]", "(S\u0335EP) (unused-1)"),
+        ("[two words]", "[two words]"),
+        ("<\u0338think>\u0338", "‹think›"),
+        ("≮unk≯", "‹unk›"),
+        ("<0x0A>▁x▁▁y", "‹0x0A› x y"),
+        ("Caf\u00e9 & Bar [x\\y]", "Caf\u00e9 & Bar (x\\y)"),
+        ("  plain   words ", "plain words"),
+        ("\u3164\u2800", ""),
     ],
 )
 def test_cleaning(raw, clean):
@@ -41,6 +52,56 @@ def test_no_text_spells_a_special_token(text):
     assert "<" not in clean and ">" not in clean
     assert clean.isprintable()
     assert clean_text(clean) == clean
+
+
+# Of this project, and of the tokenizers of its models: BERT's, GPT's, Llama's, Qwen's, SentencePiece's.
+FOREIGN = "<|endoftext|> <|im_start|> <|im_end|> <s> </s> <unk> <pad> <mask> <0x0A> <tool_call> [MASK] [CLS] [SEP] [PAD] [UNK] [/INST] ▁"
+TOKENS = [*SPECIAL_TOKENS, *sid_vocabulary(2, 3), *FOREIGN.split()]
+
+
+def folded(text: str) -> list[str]:
+    """The text as tokenizers may see it: as it is, by NFKC, by NFKD without accents."""
+    bare = "".join(character for character in unicodedata.normalize("NFKD", text) if unicodedata.category(character) != "Mn")
+    return [text, unicodedata.normalize("NFKC", text), bare]
+
+
+DISGUISES = [
+    lambda token: token,
+    lambda token: "".join(f"&#{ord(character)};" for character in token),
+    lambda token: token.replace("<", "&lt;").replace(">", "&gt").replace("[", "&lbrack;").replace("|", "&vert;"),
+    lambda token: token.replace("<", "&amp;amp;lt;"),
+    lambda token: "\u200b".join(token),
+    lambda token: "\x00".join(token),
+    lambda token: "\u0338".join(token),
+    lambda token: "".join(chr(ord(character) + 0xFEE0) if "!" <= character <= "~" else character for character in token),
+    lambda token: token.translate(str.maketrans("<>[]", "﹤﹥﹇﹈")),
+]
+spelt = st.builds(lambda disguise, token: disguise(token), st.sampled_from(DISGUISES), st.sampled_from(TOKENS))
+hostile = st.lists(spelt | fragments | st.text(max_size=4), max_size=6).map("".join)
+
+
+@given(hostile)
+def test_no_disguise_spells_a_token_of_any_tokenizer(text):
+    clean = clean_text(text)
+    for seen in folded(clean):
+        assert [token for token in TOKENS if token in seen] == []
+
+
+@given(hostile, hostile, st.lists(hostile, max_size=3))
+def test_parts_do_not_make_a_token_together(title, brand, categories):
+    title, year = title_and_year(clean_text(title), "")
+    names = [clean_text(name) for name in categories]
+    text = embedding_text(restore_article(title), year, clean_text(brand), names, "Categories")
+    for seen in folded(text):
+        assert [token for token in TOKENS if token in seen] == []
+
+
+def test_no_character_folds_to_a_bracket():
+    """All of Unicode, where tokenizers fold by NFKC or NFKD."""
+    for character in map(chr, range(0x110000)):
+        if not character.isascii() and any(set("<>[]▁") & set(seen) for seen in folded(character)):
+            clean = clean_text(f"{character}SEP{character} [SEP{character} {character}SEP]")
+            assert not any(SPECIAL.search(seen) or "▁" in seen for seen in folded(clean)), f"U+{ord(character):04X}"
 
 
 @pytest.mark.parametrize(
@@ -78,5 +139,6 @@ def test_year_comes_from_its_field_or_the_title(title, year, expected):
 
 
 def test_embedding_text_leaves_out_what_is_unknown():
-    assert embedding_text("Toy Story", 1995, "", ["Animation", "Comedy"]) == "Toy Story (1995). Genres: Animation, Comedy."
-    assert embedding_text("Lip Balm", None, "Acme", []) == "Lip Balm. Brand: Acme."
+    assert embedding_text("Toy Story", 1995, "", ["Animation", "Comedy"], "Genres") == "Toy Story (1995). Genres: Animation, Comedy."
+    assert embedding_text("Lip Balm", None, "Acme", ["Beauty"], "Categories") == "Lip Balm. Brand: Acme. Categories: Beauty."
+    assert embedding_text("Lip Balm", None, "Acme", [], "Categories") == "Lip Balm. Brand: Acme."

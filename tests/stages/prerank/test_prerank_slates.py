@@ -5,10 +5,11 @@ import polars as pl
 import pytest
 import torch
 
-from stages.prerank import facts, sasrec
+from stages.prerank import facts
 from stages.prerank.params import PrerankParams
 from stages.prerank.prerank import make_slates, prerank
 from stages.prerank.statistics import count
+from stages.shared import sasrec
 from stages.shared.errors import StageError
 from stages.shared.evidence import EVIDENCE, FACTS
 from stages.shared.outputs import read_json, stage_outputs

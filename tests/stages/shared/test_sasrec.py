@@ -6,7 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.prerank import sasrec
+from stages.shared import sasrec
+from stages.shared.errors import StageError
 
 ITEMS, LENGTH = 12, 6
 
@@ -80,3 +81,8 @@ def test_training_learns_a_cycle_and_repeats_by_seed():
     found, _ = sasrec.top_k(made, [[item] for item in range(ITEMS)], [[item] for item in range(ITEMS)], 1)
     assert found[:, 0].tolist() == [(item + 1) % ITEMS for item in range(ITEMS)]
     assert all(torch.equal(a, b) for a, b in zip(trained[0].parameters(), trained[1].parameters(), strict=True))
+
+
+def test_sequences_of_one_item_teach_nothing_and_that_is_said():
+    with pytest.raises(StageError, match=r"no user has two base interactions; raise ingest.base_share or ingest.min_base"):
+        sasrec.train(model(), [[1], [2]], epochs=1, batch_size=2, lr=0.01, seed=0)

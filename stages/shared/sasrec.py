@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from stages.shared.errors import StageError
+
 PAD = 0  # items are shifted by one inside the model
 
 
@@ -79,6 +81,8 @@ def windows(sequences: Sequence[Sequence[int]], length: int) -> list[list[int]]:
 def train(model: SASRec, sequences: Sequence[Sequence[int]], epochs: int, batch_size: int, lr: float, seed: int) -> list[float]:
     """Next-item cross-entropy over the whole catalogue. Returns the mean loss of each epoch."""
     pieces = windows(sequences, model.max_length)
+    if not pieces:
+        raise StageError("data/ingest/interactions.parquet: no user has two base interactions; raise ingest.base_share or ingest.min_base")
     inputs = pad([piece[:-1] for piece in pieces], model.max_length)
     targets = pad([piece[1:] for piece in pieces], model.max_length)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01)

@@ -1,0 +1,79 @@
+"""Item vectors from who took what after what: the item table of a SASRec trained on the base sequences alone."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import torch
+
+from stages.embed.params import CollaborativeParams
+from stages.embed.vectors import normalise
+from stages.shared import sasrec
+from stages.shared.errors import StageError
+
+HELD_OUT_SHARE = 0.1  # of the items with a vector of their own, for the R2 of predicting it
+LEAST_ITEMS = 20  # fewer leave nothing to fit and to judge the prediction on
+RIDGE_PENALTIES = np.logspace(-2, 4, 13)
+
+
+@dataclass(frozen=True)
+class ItemVectors:
+    """`vectors`: float32 [items, hidden], length 1, zero where `known` (bool [items]) is false. `losses`: one an epoch."""
+
+    vectors: np.ndarray
+    known: np.ndarray
+    losses: list[float]
+
+
+def sequences_of(interactions: pl.DataFrame) -> list[list[int]]:
+    """Items of each user in the order of time."""
+    return interactions.group_by("user", maintain_order=True).agg("item")["item"].to_list()
+
+
+def train_item_vectors(sequences: list[list[int]], items: int, params: CollaborativeParams, seed: int) -> ItemVectors:
+    """Known are the items that stand in a sequence of at least two: from the others nothing was learnt.
+
+    The mean of the known vectors is taken off. It says what all items share, which makes everything look like everything.
+    """
+    sequences = [sequence for sequence in sequences if len(sequence) >= 2]
+    known = np.zeros(items, dtype=bool)
+    known[[item for sequence in sequences for item in sequence]] = True
+    if known.sum() < LEAST_ITEMS:
+        raise StageError(
+            f"data/ingest/interactions.parquet: {known.sum()} items stand in base sequences of two or more; collaborative vectors "
+            f"need {LEAST_ITEMS}; raise ingest.base_share or set embed.collaborative.mode: none"
+        )
+    torch.manual_seed(seed)
+    model = sasrec.SASRec(items, params.hidden, params.layers, params.heads, params.max_length, params.dropout)
+    losses = sasrec.train(model, sequences, params.epochs, params.batch_size, params.lr, seed)
+    table = model.item.weight.detach().numpy()[1:]
+    if not np.isfinite(losses).all() or not np.isfinite(table).all():
+        raise StageError(f"embed.collaborative: the training diverged (last loss {losses[-1]}); lower embed.collaborative.lr")
+    vectors = np.zeros_like(table)
+    vectors[known] = normalise(table[known] - table[known].mean(axis=0), "collaborative vector", "raise embed.collaborative.epochs")
+    return ItemVectors(vectors, known, losses)
+
+
+def predict_unknown(text: np.ndarray, own: ItemVectors, seed: int) -> tuple[np.ndarray, float]:
+    """Every item's collaborative vector, and the R2 of predicting one from the text.
+
+    Items without one of their own get what ridge regression makes of their text vector, at length 1. R2 (all dimensions
+    together) is that of a regression on nine tenths of the known items, on the tenth it has not seen.
+    """
+    shuffled = np.random.default_rng(seed).permutation(np.flatnonzero(own.known))
+    held, fit = np.split(shuffled, [max(1, round(HELD_OUT_SHARE * len(shuffled)))])
+    wanted = own.vectors[held]
+    missed = np.square(wanted - _ridge(text[fit], own.vectors[fit], text[held])).sum(dtype=np.float64)
+    spread = np.square(wanted - own.vectors[fit].mean(axis=0)).sum(dtype=np.float64)
+    vectors = own.vectors.copy()
+    if not own.known.all():
+        guessed = _ridge(text[own.known], own.vectors[own.known], text[~own.known])
+        vectors[~own.known] = normalise(guessed, "predicted collaborative vector", "set embed.collaborative.mode: none")
+    return vectors, float(1 - missed / spread)
+
+
+def _ridge(x: np.ndarray, y: np.ndarray, x_new: np.ndarray) -> np.ndarray:
+    """Prediction for `x_new` of a ridge regression of y on x, its penalty chosen by leave-one-out."""
+    from sklearn.linear_model import RidgeCV  # a slow import that only this part needs
+
+    return RidgeCV(RIDGE_PENALTIES).fit(x.astype(np.float64), y.astype(np.float64)).predict(x_new.astype(np.float64))

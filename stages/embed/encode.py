@@ -1,0 +1,83 @@
+"""Texts -> vectors in batches of like length; finished batches outlive a killed run."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from stages.embed.model import device_of, dtype_of, load, settings_sha256
+from stages.embed.params import EmbedParams
+from stages.embed.vectors import normalise
+from stages.shared.resume import ResumePoints
+
+BATCHING = 1  # raise it when batches are ordered or cut in another way: kept vectors of the old way are then not used
+
+
+def encode(texts: list[str], folder: Path, params: EmbedParams, points: ResumePoints) -> np.ndarray:
+    """float32 [len(texts), dim], rows in the order of `texts`, each of length 1."""
+    model = load(folder, params)
+    # Our own batches, longest first: little padding, memory peaks at once, and equal texts fall side by side.
+    order = sorted(range(len(texts)), key=lambda row: (-len(texts[row]), texts[row], row))
+
+    def encode_rows(rows: list[int]) -> np.ndarray:
+        batch = [texts[row] for row in rows]
+        part = model.encode(batch, prompt=params.instruction or None, batch_size=params.batch_size, show_progress_bar=False)
+        return np.asarray(part, dtype=np.float32)
+
+    in_order_ND = in_batches(encode_rows, order, params.batch_size, points, params.save_seconds)
+    vectors = np.empty_like(in_order_ND)
+    vectors[order] = in_order_ND
+    return normalise(vectors)
+
+
+def in_batches(
+    encode_rows: Callable[[list[int]], np.ndarray], rows: list[int], batch_size: int, points: ResumePoints, save_seconds: float
+) -> np.ndarray:
+    """`encode_rows` of each batch of `rows`, one below the other.
+
+    A part on disk holds the batches since the one before it and is named by its first row: what is missing or damaged
+    between two parts is computed again, the rest is loaded.
+    """
+    parts: list[np.ndarray] = []
+    unsaved: list[np.ndarray] = []
+    done, saved, last_save = 0, 0, time.monotonic()
+    with tqdm(total=len(rows), desc="embed", unit="item") as progress:
+        while done < len(rows):
+            part = points.load(str(done))
+            if part is None:
+                part = encode_rows(rows[done : done + batch_size])
+                unsaved.append(part)
+            elif unsaved:
+                points.save(str(saved), np.concatenate(unsaved))
+                unsaved = []
+            parts.append(part)
+            done += len(part)
+            progress.update(len(part))
+            if not unsaved:
+                saved = done
+            elif time.monotonic() - last_save >= save_seconds and done < len(rows):
+                points.save(str(saved), np.concatenate(unsaved))
+                unsaved, saved, last_save = [], done, time.monotonic()
+    return np.concatenate(parts)
+
+
+def resume_key(texts: list[str], folder: Path, weights: str, params: EmbedParams) -> str:
+    """Of all that decides the bits of the text vectors. `weights`: hash of the model's weights."""
+    device = device_of(params)
+    decides = {
+        "batching": BATCHING,
+        "weights": weights,
+        "settings": settings_sha256(folder),
+        "params": params.model_dump(include={"threads", "pooling", "instruction", "max_tokens", "batch_size"}),
+        "dtype": dtype_of(params),
+        "processor": torch.cuda.get_device_name() if device == "cuda" else torch.backends.cpu.get_cpu_capability(),
+        "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers", "sentence-transformers")},
+        "texts": texts,
+    }
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:32]

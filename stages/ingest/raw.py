@@ -1,0 +1,49 @@
+"""What reading a source leaves behind: three scratch tables and the facts about the files, the same for every source."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+
+from stages.shared.tables import Schema
+
+# Rows in the order of the file. `row` counts lines (or records) from 1, names a row in errors and breaks ties between equal times.
+# `timestamp`: seconds since 1970, or the place in the user's sequence where the source has no times. `rating`: null where unknown.
+RAW_INTERACTIONS: Schema = {"user": pl.String, "item": pl.String, "timestamp": pl.Int64, "rating": pl.Float32, "row": pl.Int64}
+# As the source writes it, no cleaning yet; `year` is the text of its field, "" where it has none.
+RAW_ITEMS: Schema = {
+    "source_id": pl.String,
+    "title": pl.String,
+    "year": pl.String,
+    "brand": pl.String,
+    "categories": pl.List(pl.String),
+    "row": pl.Int64,
+}
+# A row that could not be used: `reason` is a short phrase from a fixed list, `text` the beginning of the row (at most 200 characters).
+REJECTED: Schema = {"file": pl.String, "row": pl.Int64, "reason": pl.String, "text": pl.String}
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """A file that was read. `name` has no folder, so that a metric does not depend on where it lies."""
+
+    name: str
+    sha256: str
+    size: int  # bytes
+
+
+@dataclass(frozen=True)
+class RawLog:
+    """A source after parsing. The three paths are Parquet files in a scratch folder that the caller removes."""
+
+    name: str  # for people: "MovieLens-100K (recbole-1.2.1-py3-none-any.whl)"
+    licence: str  # one sentence for the data card
+    files: list[RawFile]
+    interactions: Path  # RAW_INTERACTIONS
+    items: Path  # RAW_ITEMS
+    rejected: Path  # REJECTED
+    interaction_rows: int  # rows of the log, good and bad
+    item_rows: int
+    time: Literal["seconds", "order"]  # "order": no times in the source, `timestamp` is the place in the user's sequence
+    category_word: str  # how the embedding text calls categories: "Genres" or "Categories"

@@ -1,0 +1,44 @@
+"""Reads a folder of raw files as the stage does, and gives back plain rows."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from stages.ingest.params import IngestParams
+from stages.ingest.raw import RAW_INTERACTIONS, RAW_ITEMS, REJECTED, RawLog
+from stages.ingest.source import read_source
+
+
+@dataclass
+class Read:
+    log: RawLog
+    interactions: list[tuple[Any, ...]]  # user, item, timestamp, rating, row
+    items: list[tuple[Any, ...]]  # source_id, title, year, brand, categories, row
+    rejected: list[tuple[Any, ...]]  # file, row, reason, text
+
+    @property
+    def tables(self) -> tuple[list[tuple[Any, ...]], ...]:
+        return self.interactions, self.items, sorted(self.rejected)
+
+
+def read(folder: Path | None = None, source: str = "folder", **section: Any) -> Read:
+    with tempfile.TemporaryDirectory() as scratch:
+        log = read_source(IngestParams(source=source, folder=str(folder or ""), **section), Path(scratch))
+        tables = []
+        for path, schema in ((log.interactions, RAW_INTERACTIONS), (log.items, RAW_ITEMS), (log.rejected, REJECTED)):
+            table = pl.scan_parquet(path).collect()
+            assert dict(table.schema) == schema
+            tables.append(table.rows())
+        assert {path.name for path in Path(scratch).iterdir()} == {"interactions.parquet", "items.parquet", "rejected.parquet"}
+    return Read(log, *tables)
+
+
+def write(folder: Path, **files: str | bytes) -> Path:
+    """Files by name, with `__` for the dot."""
+    folder.mkdir(exist_ok=True)
+    for name, content in files.items():
+        (folder / name.replace("__", ".")).write_bytes(content.encode() if isinstance(content, str) else content)
+    return folder

@@ -49,6 +49,8 @@ ARMS: dict[str, tuple[dict[str, Any], str]] = {  # name -> (parameters, the pape
     "default + diversity loss (0.01)": ({"diversity_weight": 0.01}, "+0.6 points"),
     "default + dead-code reset (20 batches)": ({"revive_after": 20}, "-4.0 points"),
     "default + contrastive loss (0.02)": ({"contrastive_weight": 0.02}, "-13.2 points"),
+    "default + stronger contrastive loss (0.2)": ({"contrastive_weight": 0.2}, ""),
+    "plain + EMA + dead-code reset (20 batches)": ({**PLAIN, "ema": True, "revive_after": 20}, ""),
     "default, 32 latent dimensions": ({"latent_dim": 32}, ""),
     "default, 64 latent dimensions": ({"latent_dim": 64}, ""),
     "RQ-k-means": (KMEANS, ""),
@@ -62,7 +64,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--scratch", type=Path, default=Path(".bench"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[7, 8, 9])
-    parser.add_argument("--arms", default="", help="only arms whose name holds this")
+    parser.add_argument("--arms", default="", help="only arms whose name holds one of these, cut at |")
     parser.add_argument("--out", type=Path, default=ROOT / "bench/results/tokenizer_ablation.md")
     options = parser.parse_args()
     set_threads(2)
@@ -71,7 +73,7 @@ def main() -> None:
     labels_N = measure.category_labels(items["categories"])
     rows: dict[str, list[dict[str, Any]]] = {}
     for name, (change, _) in ARMS.items():
-        if options.arms in name:
+        if any(part in name for part in options.arms.split("|")):
             rows[name] = [one_run(embeddings_NE, engaged, labels_N, {**SETTING, **change}, seed) for seed in options.seeds]
             print(name, json.dumps(rows[name][-1]), flush=True)
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from project_clone import SmokeRun, call, clone, contents, gr2, restored, set_params, stage
 
@@ -98,6 +99,44 @@ def test_spoilt_parameters(shop: Path, name: str, values: dict[str, object], wor
         result = stage(shop, name, ok=False)
     assert result.returncode == 1 and "Traceback" not in result.stderr
     assert result.stderr.startswith(f"{name}: params.yaml: ") and all(word in result.stderr for word in words), result.stderr
+    assert contents(shop / "data") == before
+
+
+def spoilt_vectors(kind: str) -> np.ndarray:
+    vectors = np.random.default_rng(0).normal(size=(30, 16)).astype(np.float32)
+    if kind == "not a number":
+        vectors[17, 3] = np.nan
+    elif kind == "constant":
+        vectors[:] = vectors[0]
+    return vectors
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("not a number", ["data/embed/embeddings.npy", "item 17 is not finite", "gr2 run embed"]),
+        ("constant", ["all 30 embeddings are the same", "embed.model"]),
+        ("fewer items than codes", ["30 items with different embeddings cannot fill 32 codes", "lower tokenize.codebook_size"]),
+    ],
+)
+def test_spoilt_embeddings(shop: Path, kind: str, words: list[str]) -> None:
+    (shop / "data/embed").mkdir(exist_ok=True)
+    np.save(shop / "data/embed/embeddings.npy", spoilt_vectors(kind))
+    before = contents(shop / "data")
+    result = stage(shop, "tokenize", ok=False)
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert "tokenize: " in result.stderr and all(word in result.stderr for word in words), result.stderr
+    assert contents(shop / "data") == before
+
+
+def test_items_without_text(shop: Path) -> None:
+    before = contents(shop / "data")
+    path = shop / "raw" / ITEMS
+    with restored(path):
+        path.write_text(path.read_text().replace("Thing 7\t", "&nbsp;\t"))
+        result = stage(shop, "ingest", ok=False)
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert INTERACTIONS in result.stderr and "item is not in the item file, or has no title there" in result.stderr, result.stderr
     assert contents(shop / "data") == before
 
 

@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean, median, stdev
 from typing import Any
 
 import numpy as np
@@ -190,17 +190,19 @@ def report(rows: dict[str, list[dict[str, Any]]], seeds: list[int]) -> str:
     lines = [
         "# Tokenizers side by side on Amazon Beauty",
         "",
-        f"`python bench/tokenizers.py --data FOLDER`: 12,101 items, 4 x 256 codes, seeds {seeds}, two threads, one process an",
-        "arm; mean ± standard deviation.",
-        "Unique within four codes: before and after the method's own way of making codes unique (- : it has none but a fifth",
-        "code). Error: mean squared",
-        "reconstruction error / variance of the embeddings. Purity: share of items of the commonest category path under their",
-        "prefix (in brackets: categories",
-        "shuffled). Neighbours: share of the ten nearest items that share the first code, the first two codes.",
+        f"`python bench/tokenizers.py --data FOLDER`: 12,101 items, 4 x 256 codes, seeds {seeds}, two threads, one process an arm;",
+        "mean ± standard deviation over seeds, seconds: median (least to most). Unique within four codes: before and after the",
+        "method's own way of",
+        "making codes unique (-: it has none but a fifth code). Error: mean squared reconstruction error / variance of the",
+        "embeddings. Purity: share",
+        "of items of the commonest category path under their prefix (in brackets: categories shuffled; adjusted: (purity -",
+        "chance) / (1 - chance), since small",
+        "groups are pure by chance). Neighbours: share of the ten nearest items that share the first code, the first two codes.",
         "",
-        "| tokenizer | unique, nearest | unique, after | error, nearest | error, after | least used level | purity 1 | purity 2 (chance) "
+        "| tokenizer | unique, nearest | unique, after | error, nearest | error, after | least used level | purity 1 | purity 2 "
+        "(chance) | adjusted "
         "| neighbours 1 | neighbours 2 | s | peak MiB |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, runs in rows.items():
         cells = [
@@ -211,13 +213,22 @@ def report(rows: dict[str, list[dict[str, Any]]], seeds: list[int]) -> str:
             spread(runs, "usage", 100, 1, " %"),
             spread(runs, "purity1", 1, 3),
             f"{spread(runs, 'purity2', 1, 3)} ({mean(run['purity2_chance'] for run in runs):.3f})",
+            spread([{"adjusted": adjusted(run)} for run in runs], "adjusted", 1, 3),
             spread(runs, "near1", 1, 3),
             spread(runs, "near2", 1, 3),
-            spread(runs, "seconds", 1, 1),
+            middle([run["seconds"] for run in runs]),
             f"{max(run['peak_mib'] for run in runs):.0f}",
         ]
         lines.append(f"| {ARMS[name][1]} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def adjusted(run: dict[str, Any]) -> float:
+    return (run["purity2"] - run["purity2_chance"]) / (1 - run["purity2_chance"])
+
+
+def middle(seconds: list[float]) -> str:
+    return f"{median(seconds):.0f} ({min(seconds):.0f} to {max(seconds):.0f})"
 
 
 def spread(runs: list[dict[str, Any]], key: str, scale: float, digits: int, unit: str = "") -> str:

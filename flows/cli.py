@@ -1,8 +1,9 @@
-"""The command line: gr2 run, plan, status, lineage, deps, profiles. Exit codes: 1 a stage failed, 2 the request or project is wrong."""
+"""The command line: gr2 run, plan, status, lineage, deps, profiles, power. Exit codes: 1 a stage failed, 2 a wrong request or project."""
 
 import argparse
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +11,15 @@ from tasks.errors import ProjectError
 from tasks.graph import read_graph
 
 STAGE_FAILED, WRONG, INTERRUPTED = 1, 2, 130
+# Passed on as they stand: stages/evaluate/power.py knows their types and defaults.
+POWER_OPTIONS = {
+    "gain": "the true gain that should be seen, as 0.01",
+    "metric": "the metric of the gain (default: ndcg@5)",
+    "model": "the model whose gain it is (default: rl)",
+    "against": "the model or comparator it is paired with (default: incoming)",
+    "power": "chance to see it (default: 0.8)",
+    "alpha": "level of the two-sided test (default: 0.05)",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -133,6 +143,12 @@ def profiles(options: argparse.Namespace, here: Path) -> int:
     return 0
 
 
+def power(options: argparse.Namespace, here: Path) -> int:
+    given = {name: getattr(options, name) for name in POWER_OPTIONS}
+    words = [f"--{name}={value}" for name, value in given.items() if value is not None]
+    return subprocess.run([sys.executable, "-m", "stages.evaluate.power", *words], check=False).returncode
+
+
 def _show(view: object) -> int:
     from rich.console import Console
 
@@ -170,6 +186,9 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("deps", deps, "compare the code deps in dvc.yaml with what the stages import")
     sub.add_argument("--write", action="store_true", help="put dvc.yaml right")
     command("profiles", profiles, "the parameter profiles")
+    sub = command("power", power, "how many slates it takes to see a gain, from the outputs of the last evaluation")
+    for name, text in POWER_OPTIONS.items():
+        sub.add_argument(f"--{name}", required=name == "gain", help=text)
     return parser
 
 

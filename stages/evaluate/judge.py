@@ -1,7 +1,7 @@
 """Orders that each model and comparator gives the same slates."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +12,22 @@ from stages.shared.engines.base import Sampling
 from stages.shared.engines.choose import EngineParams, open_engine
 from stages.shared.guide import Guide, Words
 from stages.shared.models import load_tokenizer
-from stages.shared.prompts import Catalog, PromptParams, Slate, slate_prompt
+from stages.shared.prompts import THINK_END, Catalog, PromptParams, Slate, slate_prompt
 
 
 @dataclass(frozen=True)
 class Judged:
     """One ranker on n slates. orders int [n, K]: incoming ranks, best first.
 
-    The row of an invalid answer is the incoming order, and `faults` says why.
+    The row of an invalid answer is the incoming order, and `faults` says why. reasoning_tokens, answer_tokens: how many were written
+    up to the end of the think block, and after it; empty for a ranker that writes nothing.
     """
 
     orders: np.ndarray
     faults: list[str]
     texts: list[str]
+    reasoning_tokens: list[int] = field(default_factory=list)
+    answer_tokens: list[int] = field(default_factory=list)
 
     @property
     def valid(self) -> np.ndarray:
@@ -72,4 +75,15 @@ def by_model(
         answer = reader.read(ids, [sids[item] for item in slate.candidates], reasoning)
         orders.append(answer.order if answer.order is not None else tuple(range(len(slate.candidates))))
         faults.append(answer.fault)
-    return Judged(np.array(orders), faults, tokenizer.batch_decode(completions, skip_special_tokens=False))
+    think_end = int(tokenizer.get_vocab()[THINK_END])
+    thoughts = [thought_length(ids, think_end, reasoning) for ids in completions]
+    answers = [len(ids) - thought for ids, thought in zip(completions, thoughts, strict=True)]
+    return Judged(np.array(orders), faults, tokenizer.batch_decode(completions, skip_special_tokens=False), thoughts, answers)
+
+
+def thought_length(completion: Sequence[int], think_end: int, reasoning: bool) -> int:
+    """Tokens of the think block, its end included; all of them where it was never closed."""
+    if not reasoning:
+        return 0
+    ids = list(completion)
+    return ids.index(think_end) + 1 if think_end in ids else len(ids)

@@ -1,4 +1,4 @@
-"""Ranking metrics of slates with one relevant item each: the target, which every slate holds."""
+"""Ranking metrics of slates with one relevant item each, the target; and what a ranker did to the target's incoming rank."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,23 +8,53 @@ from stages.shared.errors import StageError
 Ints = NDArray[np.int_]
 Floats = NDArray[np.float64]
 
-RECALL_AT = (1, 3, 5)
-NDCG_AT = 5
-NAMES = (*(f"recall@{k}" for k in RECALL_AT), f"ndcg@{NDCG_AT}", "mrr")
+RECALL_AT = (1, 3, 5, 10)
+NDCG_AT = (3, 5, 10)
+QUALITY = (*(f"recall@{k}" for k in RECALL_AT), *(f"ndcg@{k}" for k in NDCG_AT), "mrr")
+MOVEMENT = ("rank_gain", "promoted", "demoted")
+METRICS = (*QUALITY, *MOVEMENT)
+NAMES = ("recall@1", "recall@3", "recall@5", "ndcg@5", "mrr")  # those that the tables of the report show
 
 
 def slate_metrics(rank: Ints) -> dict[str, Floats]:
-    """rank [n]: 0-based rank of the target in the new order -> per metric its value [n] on every slate.
+    """rank [n]: 0-based rank of the target in the new order -> for each name of QUALITY its value [n] on every slate.
 
     With one relevant item the ideal DCG is 1, so NDCG is the discount of the target's own rank (Järvelin and Kekäläinen 2002).
     """
     rank = np.asarray(rank)
-    if rank.size and rank.min() < 0:
-        raise StageError(f"slate {int(rank.argmin())}: the target is not among its candidates; leave such slates out before measuring")
+    _check_ranks(rank)
     values = {f"recall@{k}": (rank < k).astype(np.float64) for k in RECALL_AT}
-    values[f"ndcg@{NDCG_AT}"] = np.where(rank < NDCG_AT, 1 / np.log2(rank + 2.0), 0.0)
+    values |= {f"ndcg@{k}": np.where(rank < k, 1 / np.log2(rank + 2.0), 0.0) for k in NDCG_AT}
     values["mrr"] = 1 / (rank + 1.0)
     return values
+
+
+def movement(rank: Ints, target_rank: Ints) -> dict[str, Floats]:
+    """rank, target_rank [n]: 0-based, in the new and in the incoming order -> for each name of MOVEMENT its value [n].
+
+    rank_gain: places the target went up (below zero: down). promoted, demoted: 1 where it went up, or down.
+    """
+    rank, target_rank = np.asarray(rank), np.asarray(target_rank)
+    _check_ranks(rank)
+    _check_ranks(target_rank)
+    gain = (target_rank - rank).astype(np.float64)
+    return {"rank_gain": gain, "promoted": (gain > 0).astype(np.float64), "demoted": (gain < 0).astype(np.float64)}
+
+
+def all_metrics(rank: Ints, target_rank: Ints) -> dict[str, Floats]:
+    """For each name of METRICS, in that order, its value [n]; arguments as for `movement`."""
+    return slate_metrics(rank) | movement(rank, target_rank)
+
+
+def moves_by_incoming_rank(target_rank: Ints, rank: Ints, slate_size: int) -> list[dict[str, int]]:
+    """How many targets of each incoming rank (from 0, all `slate_size` of them) were promoted, kept their rank, or were demoted."""
+    target_rank, gain = np.asarray(target_rank), np.asarray(target_rank) - np.asarray(rank)
+    counts = {
+        name: np.bincount(target_rank[mask], minlength=slate_size).tolist()
+        for name, mask in (("promoted", gain > 0), ("kept", gain == 0), ("demoted", gain < 0))
+    }
+    rows = zip(*counts.values(), strict=True)
+    return [{"incoming_rank": place, "n": sum(row)} | dict(zip(counts, row, strict=True)) for place, row in enumerate(rows)]
 
 
 def ranks_of_targets(orders: Ints, target_rank: Ints) -> Ints:
@@ -44,3 +74,8 @@ def ranks_of_targets(orders: Ints, target_rank: Ints) -> Ints:
         raise StageError(f"slate {int(outside[0])}: the target is not among its candidates; leave such slates out before measuring")
     rank: Ints = np.argmax(orders == target_rank[:, None], axis=1)
     return rank
+
+
+def _check_ranks(rank: Ints) -> None:
+    if rank.size and rank.min() < 0:
+        raise StageError(f"slate {int(rank.argmin())}: the target is not among its candidates; leave such slates out before measuring")

@@ -12,5 +12,6 @@ class EvaluateParams(ComputeSection):
     max_slates: int = Field(0, ge=0, description="evaluate only the first this many test slates by user, then position; 0 = all")
     guided: bool = Field(True, description="constrained decoding: every answer a permutation (stages/shared/guide.py)")
     free_slates: int = Field(300, ge=0, description="test slates that each model also answers freely, to tell how often it needs the guide")
+    shuffled_slates: int = Field(100, ge=0, description="test slates also shown to the RL model in a shuffled order: position bias")
     examples: int = Field(6, ge=0, description="slates shown in the report")
     engine: EngineParams = EngineParams()

@@ -19,7 +19,11 @@ from stages.shared.errors import StageError
 WIDTH = 5.0  # inches = 360 points, about the width of a phone in CSS pixels: text is shown there at the size given here
 LABELS = {
     "incoming": "Incoming order",
+    "popularity": "Popularity",
+    "last_item": "Nearest to the last item",
     "lambdamart": "LambdaMART",
+    "fusion": "Rank fusion",
+    "oracle": "Oracle",
     "sft": "SFT",
     "sft_no_reasoning": "SFT without reasoning",
     "rl": "RL",
@@ -63,7 +67,7 @@ def verdict_colour(low: float, high: float) -> str:
 
 def forest(models: Mapping[str, Any], metric: str = "ndcg@5") -> str:
     """Gain over the incoming order with its interval, one row a model."""
-    names = [name for name in models if name != INCOMING]
+    names = [name for name in models if name not in (INCOMING, "oracle")]  # the oracle's gain would press the others together
     with mpl.rc_context(_STYLE):
         figure, axes = _canvas(height=0.75 + 0.44 * len(names))
         axes.axvline(0, color=INK, linewidth=1)

@@ -93,6 +93,9 @@ def render(data: ReportData) -> str:
         models=data.summary["models"],
         contrasts=[(*name.split("-"), entry) for name, entry in data.summary["contrasts"].items()],
         columns=COLUMNS,
+        suspicions={name: lines for name, lines in data.summary.get("suspicions", {}).items() if lines},
+        slices=data.summary.get("slices", {}),
+        headline=HEADLINE,
         verdict=verdict(data.summary, data.subject, data.shipped),
         plots=_plots(data),
     )

@@ -11,6 +11,7 @@ from stages.ingest.params import IngestParams
 from stages.ingest.quarantine import quarantine
 from stages.ingest.raw import RawLog
 from stages.ingest.source import read_source
+from stages.ingest.world import write_world
 from stages.shared.outputs import Outputs
 from stages.shared.tables import INTERACTIONS, ITEMS, USERS, write_table
 
@@ -31,5 +32,6 @@ def build(raw: RawLog, params: IngestParams, outputs: Outputs) -> None:
     write_table(items, outputs.path("items.parquet"), ITEMS)
     write_table(log.users, outputs.path("users.parquet"), USERS)
     write_table(with_text(log.table), outputs.path("interactions.parquet"), INTERACTIONS)
+    write_world(params, log.users, outputs.path("world.safetensors"))
     outputs.path("card.md").write_text(data_card(metrics), encoding="utf-8")
     outputs.metrics(metrics)

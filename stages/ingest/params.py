@@ -6,7 +6,8 @@ from pydantic import Field, model_validator
 
 from stages.shared.params import Section
 
-SOURCES = ("movielens-100k", "movielens-1m", "movielens-25m", "amazon-2014", "amazon-2018", "amazon-2023", "folder", "table")
+SOURCES = ("movielens-100k", "movielens-1m", "movielens-25m", "amazon-2014", "amazon-2018", "amazon-2023", "folder", "table", "synthetic")
+LARGEST_WORLD = 20_000_000_000  # weights computed in making it: some minutes
 
 
 class TableParams(Section):
@@ -28,11 +29,48 @@ class TableParams(Section):
     licence: str = Field("not stated", description="a sentence for the data card")
 
 
+class WorldParams(Section):
+    """The synthetic store (docs/synthetic-world.md). Strengths are natural logarithms: 0 = none, 1 = e times as likely."""
+
+    seed: int = Field(7, ge=0)
+    users: int = Field(900, ge=1, le=200_000)
+    shortest: int = Field(30, ge=2, description="interactions per user, at least")
+    longest: int = Field(60, ge=2, le=500, description="and at most; every number between is as likely")
+    items: int = Field(500, ge=4, le=20_000)
+    departments: int = Field(6, ge=1, le=12, description="upper level of the categories")
+    categories: int = Field(6, ge=1, le=8, description="lower level: per department")
+    brands: int = Field(5, ge=1, le=20, description="per department")
+    types: int = Field(32, ge=1, le=64, description="kinds of users, each with tastes of its own")
+    popularity: float = Field(0.8, ge=0, le=3, description="exponent of Zipf's law")
+    taste: float = Field(0.5, ge=0, le=5, description="strength: standard deviation over categories, and over brands")
+    follow: float = Field(2.5, ge=0, le=8, description="strength: the category that goes with the one taken before")
+    loyalty: float = Field(1.5, ge=0, le=8, description="strength: added where it is also of the same brand")
+    memory: int = Field(2, ge=1, le=10, description="last items that are followed up")
+    memory_decay: float = Field(0.5, gt=0, le=1, description="weight of the last item but one against the last, and so on")
+
+    @model_validator(mode="after")
+    def fits(self) -> Self:
+        if self.shortest > self.longest:
+            raise ValueError(f"world.shortest ({self.shortest}) is above world.longest ({self.longest})")
+        if 2 * self.longest > self.items:
+            raise ValueError(
+                f"a user who takes {self.longest} of {self.items} items has too little choice; set items to 2 * longest or more"
+            )
+        if self.items < self.departments * self.categories:
+            raise ValueError(
+                f"{self.items} items cannot fill {self.departments} * {self.categories} categories; raise items, or lower these"
+            )
+        if (weights := self.users * self.longest * self.items) > LARGEST_WORLD:
+            raise ValueError(f"users * longest * items is {weights:.1e}, at most {LARGEST_WORLD:.1e} is made; lower one of them")
+        return self
+
+
 class IngestParams(Section):
     source: Literal[SOURCES] = Field("movielens-100k", description="folder: the form of what lies in it is recognised; table: see table")  # type: ignore[valid-type]
     folder: str = Field("", description="where the raw files lie; empty = the cache, into which they are fetched")
     category: str = Field("", description="of Amazon: as in the names of the official files, e.g. Beauty (2014), All_Beauty (2018, 2023)")
     table: TableParams = Field(default_factory=TableParams)
+    world: WorldParams = Field(default_factory=WorldParams, description="of source synthetic")
     max_bad_share: float = Field(0.01, ge=0, lt=1, description="the stage fails when a larger share of the rows of a file cannot be used")
     min_rating: float = Field(0.0, ge=0, description="interactions rated lower are left out; those without a rating stay")
     min_interactions: int = Field(20, ge=1, description="users with fewer are left out")
@@ -55,6 +93,10 @@ class IngestParams(Section):
             raise ValueError(f"source: {self.source} needs category, as in the names of the official files (e.g. Beauty, All_Beauty)")
         if self.source == "table" and not (self.table.interactions and self.table.items):
             raise ValueError("source: table needs table.interactions and table.items, two files in folder")
+        if self.source == "synthetic" and (self.min_item_interactions or self.max_history or self.keep_items != "all"):
+            raise ValueError(
+                "source: synthetic takes min_item_interactions: 0, max_history: 0, keep_items: all; the Bayes order needs whole histories"
+            )
         if self.base_share + self.valid_share + self.test_share >= 1 and self.split == "global_time":
             raise ValueError("base_share + valid_share + test_share leave no share for the slates; lower one")
         return self

@@ -14,6 +14,7 @@ from stages.ingest.fetch import Remote, fault, fetch_all
 from stages.ingest.params import IngestParams
 from stages.ingest.raw import RawFile, RawLog
 from stages.ingest.rows import Scratch
+from stages.ingest.world import read_world
 from stages.shared.errors import StageError
 
 _GROUPLENS = "GroupLens: free for research with acknowledgement; not to be redistributed or used commercially without permission."
@@ -40,6 +41,8 @@ def cache_folder() -> Path:
 def read_source(params: IngestParams, scratch: Path) -> RawLog:
     """Reads the source of `params`; writes the three tables of the RawLog into the folder `scratch`, which the caller removes."""
     into = Scratch(scratch)
+    if params.source == "synthetic":
+        return read_world(params.world, into)
     folder = Path(params.folder) if params.folder else None
     if folder and not folder.is_dir():
         raise StageError(f"{folder}: no such folder; ingest.folder must name the one that holds the raw files")

@@ -3,8 +3,8 @@ import pytest
 import scipy.stats
 
 from stages.evaluate import bootstrap
-from stages.evaluate.bootstrap import paired_interval, paired_intervals, summarise
-from stages.evaluate.metrics import NAMES
+from stages.evaluate.bootstrap import expanded_tail, paired_interval, paired_intervals, summarise
+from stages.evaluate.metrics import METRICS, NAMES
 from stages.shared.errors import StageError
 
 
@@ -36,16 +36,57 @@ def test_unequal_clusters_agree_with_a_loop_over_users():
     np.testing.assert_allclose(paired_interval(diff, cluster, 8000, seed=5), np.quantile(means, [0.025, 0.975]), atol=0.025)
 
 
-def test_coverage_over_users_whose_slates_agree():
-    """Slates of one user share an effect, so an interval over slates is too short; over users it covers the truth 95 times in 100."""
+SIZES, SIZE_SHARES = np.array([1, 2, 3, 8]), np.array([0.4, 0.3, 0.2, 0.1])
+
+
+def simulated(rng, users, columns, kind):
+    """`columns` experiments on users of unequal size -> diffs [n, columns], clusters [n] and the mean they were drawn from."""
+    size = rng.choice(SIZES, p=SIZE_SHARES, size=users)
+    cluster = np.repeat(np.arange(users), size)
+    if kind == "sizes matter":  # users of many slates gain more
+        effect = 0.02 * size[:, None] + rng.normal(0, 0.3, (users, columns))
+        truth = 0.02 * (SIZE_SHARES @ SIZES**2) / (SIZE_SHARES @ SIZES)
+        return effect[cluster] + rng.normal(0, 0.3, (len(cluster), columns)), cluster, truth
+    won, lost = rng.beta(0.5, 4, (users, columns)), rng.beta(0.5, 8, (users, columns))  # as differences of R@1: -1, 0 and 1
+    draw = rng.random((len(cluster), columns))
+    return 1.0 * (draw < 0.8 * won[cluster]) - (draw > 1 - 0.2 * lost[cluster]), cluster, 0.8 * 0.5 / 4.5 - 0.2 * 0.5 / 8.5
+
+
+def coverage(users, kind, batches=150, columns=40, resamples=600):
     rng = np.random.default_rng(6)
-    runs, users, per_user = 400, 120, 5
+    covered = []
+    for batch in range(batches):
+        diffs, cluster, truth = simulated(rng, users, columns, kind)
+        low, high = paired_intervals(diffs, cluster, resamples, seed=batch).T
+        covered.append((low <= truth) & (truth <= high))
+    return np.mean(covered)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["sizes matter", "hit or miss"])
+@pytest.mark.parametrize("users", [200, 647])
+def test_intervals_hold_the_truth_95_times_in_100(kind, users):
+    assert 0.93 <= coverage(users, kind) <= 0.97
+
+
+def test_an_interval_over_slates_would_be_too_short():
+    """Slates of one user share an effect: only an interval over users covers the truth as often as it says."""
+    rng = np.random.default_rng(6)
+    users, per_user, runs = 120, 5, 200
     cluster = np.repeat(np.arange(users), per_user)
-    diffs = 0.2 + rng.normal(size=(runs, users)).repeat(per_user, axis=1) + rng.normal(size=(runs, users * per_user))
-    covered = np.array([low <= 0.2 <= high for low, high in (paired_interval(diff, cluster, 500, seed=7) for diff in diffs)])
-    naive = [paired_interval(diff, np.arange(users * per_user), 500, seed=7) for diff in diffs[:100]]
-    assert 0.92 <= covered.mean() <= 0.98
-    assert np.mean([low <= 0.2 <= high for low, high in naive]) < 0.85
+    diffs = 0.2 + rng.normal(size=(users, runs)).repeat(per_user, axis=0) + rng.normal(size=(users * per_user, runs))
+    over_users, over_slates = (paired_intervals(diffs, own, 500, seed=7).T for own in (cluster, np.arange(len(cluster))))
+    assert np.mean((over_users[0] <= 0.2) & (over_users[1] >= 0.2)) > 0.92
+    assert np.mean((over_slates[0] <= 0.2) & (over_slates[1] >= 0.2)) < 0.85
+
+
+def test_intervals_of_few_users_are_those_of_student():
+    """Normal differences of 8 users: the exact interval is Student's, and plain percentiles are a quarter too short."""
+    diffs = np.random.default_rng(11).normal(size=(8, 300))
+    low, high = paired_intervals(diffs, np.arange(8), 4000, seed=12).T
+    student = 2 * scipy.stats.t.ppf(0.975, 7) * diffs.std(axis=0, ddof=1) / np.sqrt(8)
+    assert np.mean(high - low) == pytest.approx(student.mean(), rel=0.06)
+    assert expanded_tail(647) == pytest.approx(0.025, rel=0.02)
 
 
 def test_chunks_do_not_change_the_interval(monkeypatch):
@@ -67,7 +108,9 @@ def test_a_model_that_copies_scores_exactly_nothing():
     for name in ("incoming", "copy"):
         entry = summary["models"][name]
         assert entry["identity_share"] == 1.0
-        for metric in NAMES:
+        for metric in ("rank_gain", "promoted", "demoted"):
+            assert entry[metric]["mean"] == 0.0
+        for metric in METRICS:
             assert entry[metric]["diff"] == 0.0
             assert entry[metric]["diff_ci"] == [0.0, 0.0]
 
@@ -79,6 +122,8 @@ def test_a_planted_gain_is_found_and_its_figures_are_plain_means():
     rank, before = models["rl"]["rank"], models["incoming"]["rank"]
     assert entry["recall@3"]["mean"] == pytest.approx(np.mean(rank < 3))
     assert entry["recall@3"]["diff"] == pytest.approx(np.mean(rank < 3) - np.mean(before < 3))
+    assert entry["rank_gain"]["mean"] == entry["rank_gain"]["diff"] == pytest.approx(np.mean(before - rank))
+    assert entry["promoted"]["mean"] == pytest.approx(np.mean(rank < before))
     low, high = entry["ndcg@5"]["diff_ci"]
     assert 0 < low < entry["ndcg@5"]["diff"] < high
     assert entry["valid_share"] == pytest.approx(models["rl"]["valid"].mean())
@@ -91,8 +136,38 @@ def test_a_planted_gain_is_found_and_its_figures_are_plain_means():
 def test_the_shape_others_build_on():
     models, users = planted()
     entry = summarise(models, users, resamples=10, seed=0)["models"]["rl"]
-    assert set(entry) == {"n", "valid_share", "identity_share", *NAMES}
-    assert all(set(entry[metric]) == {"mean", "diff", "diff_ci"} and len(entry[metric]["diff_ci"]) == 2 for metric in NAMES)
+    assert set(entry) == {"n", "valid_share", "identity_share", *METRICS} and set(NAMES) <= set(METRICS)
+    assert all(set(entry[metric]) == {"mean", "diff", "diff_ci"} and len(entry[metric]["diff_ci"]) == 2 for metric in METRICS)
+
+
+def test_missed_slates_count_nothing_but_count():
+    """Against slates written out: the same users with a slate of zeros for every miss, users without any hit included."""
+    models, users = planted()
+    missed = {0: 2, 7: 1, 5000: 3, 5001: 0}
+    summary = summarise(models, users, resamples=400, seed=3, contrasts=[("copy", "rl")], missed=missed)
+    assert summary["all_slates"] == {"slates": 306, "users": 101, "hit_rate": 300 / 306}
+    rank, before = (models[name]["rank"] for name in ("rl", "incoming"))
+    for metric, of in (
+        ("recall@3", lambda rank: 1.0 * (rank < 3)),
+        ("mrr", lambda rank: 1 / (rank + 1)),
+        ("rank_gain", lambda rank: before - rank),
+    ):
+        whole = summary["models"]["rl"]["all_slates"]
+        diff = np.concatenate([of(rank) - of(before), np.zeros(6)])
+        assert whole["n"] == 306
+        assert whole[metric]["mean"] == pytest.approx(of(rank).sum() / 306)
+        assert whole[metric]["diff"] == pytest.approx(diff.mean())
+        np.testing.assert_allclose(whole[metric]["diff_ci"], paired_interval(diff, [*users, 0, 0, 7, 5000, 5000, 5000], 400, seed=3))
+    assert summary["contrasts"]["copy-rl"]["all_slates"]["mrr"]["diff"] == pytest.approx(
+        -summary["models"]["rl"]["all_slates"]["mrr"]["diff"]
+    )
+    assert summary["models"]["rl"]["mrr"] == summarise(models, users, 400, 3, [("copy", "rl")])["models"]["rl"]["mrr"]
+
+
+def test_no_misses_are_all_slates():
+    models, users = planted()
+    entry = summarise(models, users, resamples=50, seed=3, missed={})["models"]["rl"]
+    assert entry["all_slates"] == {key: entry[key] for key in ("n", *METRICS)}
 
 
 def test_errors_name_what_is_missing():
@@ -105,3 +180,7 @@ def test_errors_name_what_is_missing():
         summarise(models, users[:-1], 10, 0)
     with pytest.raises(StageError, match="no slates"):
         paired_interval(np.array([]), np.array([]), 10, 0)
+    with pytest.raises(StageError, match="all 3 slates are of one user, 8"):
+        paired_interval(np.ones(3), np.full(3, 8), 10, 0)
+    with pytest.raises(StageError, match="user 4: -1 missed slates"):
+        summarise(models, users, 10, 0, missed={4: -1})

@@ -1,41 +1,81 @@
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
 
-from stages.evaluate.metrics import NAMES, ranks_of_targets, slate_metrics
+from stages.evaluate.metrics import (
+    METRICS,
+    NAMES,
+    QUALITY,
+    all_metrics,
+    movement,
+    moves_by_incoming_rank,
+    ranks_of_targets,
+    slate_metrics,
+)
 from stages.shared.errors import StageError
 
 
-def test_ndcg_is_that_of_scikit_learn():
-    rank = np.arange(10)
-    relevance = np.eye(10)  # slate i: its target is candidate i
-    scores = np.tile(-np.arange(10.0), (10, 1))  # candidates stand in order, so the target's rank is i
-    expected = [ndcg_score(relevance[i : i + 1], scores[i : i + 1], k=5) for i in range(10)]
-    np.testing.assert_allclose(slate_metrics(rank)["ndcg@5"], expected, atol=1e-12)
+@pytest.mark.parametrize("k", [3, 5, 10])
+def test_ndcg_is_that_of_scikit_learn(k):
+    rng = np.random.default_rng(k)
+    orders = rng.permuted(np.tile(np.arange(12), (60, 1)), axis=1)
+    targets = rng.integers(0, 12, 60)
+    scores = -np.argsort(orders, axis=1).astype(float)  # a candidate's score falls with its new rank
+    expected = [ndcg_score(np.eye(12)[[target]], scores[[i]], k=k) for i, target in enumerate(targets)]
+    np.testing.assert_allclose(slate_metrics(ranks_of_targets(orders, targets))[f"ndcg@{k}"], expected, atol=1e-12)
 
 
-@given(st.permutations(range(10)), st.integers(0, 9))
+@given(st.permutations(range(12)), st.integers(0, 11))
 def test_every_metric_equals_brute_force(order, target):
     rank = ranks_of_targets(np.array([order]), np.array([target]))
     assert rank[0] == order.index(target)
-    got = {name: values[0] for name, values in slate_metrics(rank).items()}
-    for k in (1, 3, 5):
+    got = {name: values[0] for name, values in all_metrics(rank, np.array([target])).items()}
+    for k in (1, 3, 5, 10):
         assert got[f"recall@{k}"] == float(target in order[:k])
-    assert got["ndcg@5"] == pytest.approx(sum(1 / np.log2(place + 1) for place, item in enumerate(order[:5], 1) if item == target))
+    for k in (3, 5, 10):
+        assert got[f"ndcg@{k}"] == pytest.approx(sum(1 / math.log2(place + 1) for place, item in enumerate(order[:k], 1) if item == target))
     assert got["mrr"] == pytest.approx(1 / (order.index(target) + 1))
-    assert tuple(got) == NAMES
+    passed = sum(order.index(other) > order.index(target) for other in range(target))  # stood before the target, stand behind it now
+    fell_behind = sum(order.index(other) < order.index(target) for other in range(target + 1, 12))
+    assert got["rank_gain"] == passed - fell_behind
+    assert (got["promoted"], got["demoted"]) == (float(passed > fell_behind), float(passed < fell_behind))
+    assert tuple(got) == METRICS and set(NAMES) <= set(QUALITY)
 
 
 def test_the_incoming_order_leaves_ranks_alone():
     target_rank = np.array([3, 0, 9])
-    assert ranks_of_targets(np.tile(np.arange(10), (3, 1)), target_rank).tolist() == [3, 0, 9]
+    rank = ranks_of_targets(np.tile(np.arange(10), (3, 1)), target_rank)
+    assert rank.tolist() == [3, 0, 9]
+    assert all(not values.any() for values in movement(rank, target_rank).values())
+
+
+def test_moves_are_counted_by_incoming_rank():
+    assert moves_by_incoming_rank(np.array([0, 0, 2, 2, 2]), np.array([0, 1, 0, 1, 2]), 4) == [
+        {"incoming_rank": 0, "n": 2, "promoted": 0, "kept": 1, "demoted": 1},
+        {"incoming_rank": 1, "n": 0, "promoted": 0, "kept": 0, "demoted": 0},
+        {"incoming_rank": 2, "n": 3, "promoted": 2, "kept": 1, "demoted": 0},
+        {"incoming_rank": 3, "n": 0, "promoted": 0, "kept": 0, "demoted": 0},
+    ]
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=30))
+def test_the_histogram_adds_up_to_the_shares(pairs):
+    target_rank, rank = np.array(pairs).T
+    rows, moves = moves_by_incoming_rank(target_rank, rank, 6), movement(rank, target_rank)
+    assert sum(row["n"] for row in rows) == len(pairs)
+    for name in ("promoted", "demoted"):
+        assert sum(row[name] for row in rows) == moves[name].sum()
 
 
 def test_a_slate_without_its_target_is_an_error():
     with pytest.raises(StageError, match="slate 1: the target is not among"):
         slate_metrics(np.array([0, -1]))
+    with pytest.raises(StageError, match="slate 1: the target is not among"):
+        movement(np.array([0, 0]), np.array([0, -1]))
     with pytest.raises(StageError, match="slate 0: the target is not among"):
         ranks_of_targets(np.array([[0, 1]]), np.array([2]))
 
@@ -46,6 +86,5 @@ def test_an_order_that_repeats_a_candidate_is_an_error():
 
 
 def test_slates_of_one_candidate():
-    assert {name: values.tolist() for name, values in slate_metrics(ranks_of_targets(np.array([[0]]), np.array([0]))).items()} == {
-        name: [1.0] for name in NAMES
-    }
+    rank = ranks_of_targets(np.array([[0]]), np.array([0]))
+    assert {name: values.tolist() for name, values in slate_metrics(rank).items()} == {name: [1.0] for name in QUALITY}

@@ -17,7 +17,7 @@ from stages.shared.tables import INTERACTIONS, ITEMS, USERS, read_table
 ROOT = Path(__file__).parents[3]
 ITEM_HEADER = "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n"
 INTER_HEADER = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
-OUTPUTS = ["card.md", "interactions.parquet", "items.parquet", "metrics.json", "quarantine.parquet", "users.parquet"]
+OUTPUTS = ["card.md", "interactions.parquet", "items.parquet", "metrics.json", "quarantine.parquet", "users.parquet", "world.safetensors"]
 
 
 def recbole_folder(folder: Path, users: int = 3, each: int = 30) -> Path:
@@ -81,7 +81,7 @@ LOG = [(user, f"i{step}", 10 * step + place, 5.0) for place, user in enumerate("
 LOG += [("late", f"i{step}", 10 * step + 5, 4.0) for step in range(3, 12)]
 LOG += [("low", f"i{step}", 10 * step + 6, 1.0) for step in range(9)] + [("low", "i0", 3, 5.0), ("a", "lost", 7, 5.0)]
 BASE = {"min_interactions": 3, "min_base": 2, "valid_positions": 1, "test_positions": 2, "max_bad_share": 0.05}
-READING = {"source", "folder", "category", "table"}  # tested with the sources
+READING = {"source", "folder", "category", "table", "world"}  # tested with the sources
 ITEMS_OF_LOG = [*(f"i{step}" for step in range(12)), "never"]
 
 

@@ -1,10 +1,20 @@
 """Planted leaks are found, honest data passes."""
 
+import numpy as np
 import polars as pl
 import pytest
 
 from stages.shared.errors import StageError
-from stages.shared.leaks import check_no_heldout, check_test_is_later, training_interactions
+from stages.shared.leaks import (
+    check_counts,
+    check_evidence,
+    check_histories,
+    check_no_heldout,
+    check_out_of_sample,
+    check_targets,
+    check_test_is_later,
+    training_interactions,
+)
 from stages.shared.tables import INTERACTIONS, SLATES
 
 SPLITS = ["base", "base", "slates", "valid", "test"]
@@ -87,3 +97,96 @@ def test_a_test_slate_at_or_before_the_last_trained_position_fails(position):
 def test_a_target_in_its_own_history_fails():
     with pytest.raises(StageError, match=r"the target of test slate 9 \(item 4\) stands in its own history"):
         check_test_is_later(slates(slate(4, history=(0, 4, 1))), LOG)
+
+
+def test_honest_histories_pass():
+    honest = slates(slate(2, "train", (0, 1), 2), slate(4, history=(1, 2, 3)))
+    assert check_histories(honest, LOG) == {"slates": 2, "target_in_history": 0, "later_in_history": 0}
+    assert check_histories(slates(slate(4, history=())), LOG)["slates"] == 1
+
+
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
+def test_a_target_planted_in_a_history_fails_in_every_split(split):
+    with pytest.raises(StageError, match=r"the target of 1 slates stands in their own history \(first: slate 9, user 0, item 4\)"):
+        check_histories(slates(slate(4, split, (0, 4))), LOG)
+
+
+def test_a_later_item_planted_in_a_history_fails():
+    with pytest.raises(StageError, match="at position 2 holds item 3, which user 0 took only at 3"):
+        check_histories(slates(slate(2, "train", (0, 3), 2)), LOG)
+    with pytest.raises(StageError, match="holds item 77, which user 0 never took"):
+        check_histories(slates(slate(4, history=(0, 77))), LOG)
+
+
+def test_slates_out_of_sample_pass_and_in_sample_ones_fail():
+    base = training_interactions(LOG)
+    honest = slates(slate(2, "train", (0, 1), 2), slate(4))
+    assert check_out_of_sample(honest, base, "the pre-ranker") == {"slates": 2, "in_sample": 0}
+    planted = slates(slate(1, "train", (0,), 1), slate(4))
+    with pytest.raises(
+        StageError, match=r"the pre-ranker learnt from the targets of 1 of 2 slates \(first: slate 9, split train, user 0, item 1\)"
+    ):
+        check_out_of_sample(planted, base, "the pre-ranker")
+    assert check_out_of_sample(planted, base.filter(pl.col("user") != 0), "fold 0")["in_sample"] == 0  # cross-fitted: it saw others only
+
+
+def test_targets_where_their_split_says_pass():
+    honest = slates(slate(1, "train", (0,), 1), slate(2, "train", (0, 1), 2), slate(3, "valid", (0, 1), 3), slate(4))
+    assert check_targets(honest, LOG) == {"slates": 4, "misplaced": 0}
+
+
+@pytest.mark.parametrize(
+    ("planted", "words"),
+    [
+        (slate(4, "train"), "split train, target 4, but user 0 has at 4 item 4, split test"),  # trains on a test target
+        (slate(3, "train", target=3), "item 3, split valid"),
+        (slate(2, "test", target=2), "split test, target 2, but user 0 has at 2 item 2, split slates"),  # tests where it was trained
+        (slate(4, "test", target=5), "target 5, but user 0 has at 4 item 4"),
+        (slate(9), "has at 9 nothing"),
+    ],
+)
+def test_a_target_of_another_split_or_none_fails(planted, words):
+    with pytest.raises(StageError, match=rf"leak: 1 slates do not fit the interactions .*{words}"):
+        check_targets(slates(slate(3, "valid", (0, 1), 3), planted), LOG)
+
+
+def test_statistics_of_base_pass_and_test_items_in_them_fail():
+    base = np.bincount(training_interactions(LOG)["item"], minlength=5)
+    assert check_counts(base, LOG, "popularity") == {"items": 5, "overcounted": 0}
+    everything = np.bincount(LOG["item"], minlength=5)
+    with pytest.raises(StageError, match=r"leak in popularity: 5 items .* base hold them \(first: item 0, counted 2, held 1\)"):
+        check_counts(everything, LOG, "popularity")
+    one_more = base + np.eye(5, dtype=int)[2]
+    with pytest.raises(StageError, match="1 items"):
+        check_counts(one_more, LOG, "popularity")
+    assert (
+        check_counts(np.bincount(training_interactions(LOG, ("base", "slates"))["item"], minlength=5), LOG, "x", ("base", "slates"))[
+            "items"
+        ]
+        == 5
+    )
+    with pytest.raises(StageError, match="is a leak; use base or slates"):
+        check_counts(everything, LOG, "popularity", ("base", "test"))
+    with pytest.raises(StageError, match="counts of 3 items, but the interactions go up to item 4"):
+        check_counts(base[:3], LOG, "popularity")
+
+
+def facts(counts: list[int]) -> pl.DataFrame:
+    return pl.DataFrame({"item": list(range(len(counts))), "po": np.log1p(counts).astype(np.float32)})
+
+
+def test_evidence_counted_from_the_test_split_fails():
+    base = np.bincount(training_interactions(LOG)["item"], minlength=5).tolist()
+    assert check_evidence(facts(base), LOG) == {"items": 5, "overcounted": 0}
+    with pytest.raises(StageError, match=r"leak in data/prerank/evidence.parquet: 5 items .* \(first: item 0, counted 2, held 1\)"):
+        check_evidence(facts(np.bincount(LOG["item"], minlength=5).tolist()), LOG)
+    with pytest.raises(StageError, match=r"first: item 5, counted 1, held 0"):
+        check_evidence(facts([*base, 1]), LOG)
+
+
+@pytest.mark.parametrize("users", [1, 3, 1000, 20_000])
+def test_evidence_in_single_precision_is_told_from_one_user_more(users):
+    many = pl.DataFrame({"user": range(users), "item": [0] * users, "split": ["base"] * users})
+    assert check_evidence(facts([users]), many)["overcounted"] == 0
+    with pytest.raises(StageError, match=f"counted {users + 1}, held {users}"):
+        check_evidence(facts([users + 1]), many)

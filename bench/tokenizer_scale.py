@@ -3,7 +3,7 @@ process.
 
     python bench/tokenizer_scale.py        (about half an hour on two cores)
 
-Items come from a tree of clusters (64 of 64, then noise), unit length, so that codes have something to find. Every run is `python
+Items come from a tree of clusters (256 of 16, then noise), unit length, so that codes have something to find. Every run is `python
 -m stages.tokenize` in a scratch project: reading, training, codes, optimal last level, all measurements, all outputs. Writes
 bench/results/tokenizer_scale.md.
 """
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DIM = 384
 COMMON = {"codebook_size": 256, "assignment": "optimal_last", "train_items": 100_000, "threads": 2}
 METHODS: dict[str, dict[str, Any]] = {
-    "RQ-VAE": {"latent_dim": 32, "hidden_dims": [256], "warmup_epochs": 5, "epochs": 20, "batch_size": 1024},
+    "RQ-VAE": {"latent_dim": 32, "hidden_dims": [256], "warmup_epochs": 5, "epochs": 20, "batch_size": 512},
     "RQ-k-means": {"method": "rqkmeans", "beam": 1, "refine_rounds": 1},
 }
 
@@ -40,12 +40,12 @@ def make_items(project: Path, count: int) -> None:
     for room in ("embed", "ingest"):
         (project / "data" / room).mkdir(parents=True)
     generator = np.random.default_rng(count)
-    coarse, fine = generator.normal(size=(64, DIM)), 0.7 * generator.normal(size=(64, 64, DIM))
+    coarse, fine = generator.normal(size=(256, DIM)), 0.7 * generator.normal(size=(256, 16, DIM))
     vectors = np.lib.format.open_memmap(project / "data/embed/embeddings.npy", mode="w+", dtype=np.float32, shape=(count, DIM))
     places = []
     for start in range(0, count, 50_000):
         rows = min(50_000, count - start)
-        one, two = generator.integers(0, 64, size=rows), generator.integers(0, 64, size=rows)
+        one, two = generator.integers(0, 256, size=rows), generator.integers(0, 16, size=rows)
         part = coarse[one] + fine[one, two] + 0.5 * generator.normal(size=(rows, DIM))
         vectors[start : start + rows] = part / np.linalg.norm(part, axis=1, keepdims=True)
         places.append(np.stack([one, two], axis=1))

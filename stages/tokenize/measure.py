@@ -120,7 +120,7 @@ def neighbour_overlap(embeddings_NE: np.ndarray, codes_NL: np.ndarray, seed: int
         distance = embeddings_NE[part] @ embeddings_NE.T
         distance /= -lengths_N
         distance[np.arange(len(part)), part] = np.inf
-        near.append(np.argpartition(distance, neighbours - 1, axis=1)[:, :neighbours])
+        near.append(np.argpartition(distance, neighbours - 1, axis=1)[:, :neighbours].copy())  # a view would keep all of it
     found = np.concatenate(near)
     random = generator.integers(0, count, size=found.shape)
     shares = {}

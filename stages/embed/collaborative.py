@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-import polars as pl
 import torch
 
 from stages.embed.params import CollaborativeParams
@@ -23,11 +22,6 @@ class ItemVectors:
     vectors: np.ndarray
     known: np.ndarray
     losses: list[float]
-
-
-def sequences_of(interactions: pl.DataFrame) -> list[list[int]]:
-    """Items of each user in the order of time."""
-    return interactions.group_by("user", maintain_order=True).agg("item")["item"].to_list()
 
 
 def train_item_vectors(sequences: list[list[int]], items: int, params: CollaborativeParams, seed: int) -> ItemVectors:

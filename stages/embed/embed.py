@@ -10,6 +10,7 @@ from stages.embed.encode import encode, resume_key
 from stages.embed.model import dtype_of, model_folder, weights_sha256
 from stages.embed.params import PACKAGED, EmbedParams
 from stages.embed.vectors import check_not_constant, mean_cosine
+from stages.shared import sasrec
 from stages.shared.errors import StageError
 from stages.shared.leaks import check_no_heldout, training_interactions
 from stages.shared.outputs import DATA, Outputs
@@ -57,14 +58,14 @@ def join_collaborative(text: np.ndarray, params: EmbedParams) -> tuple[np.ndarra
         raise StageError(
             f"data/ingest/interactions.parquet: item {beyond['item'][0]} is not in items.parquet ({items} items); rerun: gr2 run ingest"
         )
-    sequences = collaborative.sequences_of(base)
+    sequences = sasrec.sequences_of(base)
     own = collaborative.train_item_vectors(sequences, items, wanted, params.seed)
     full, r2 = collaborative.predict_unknown(text, own, params.seed)
     if wanted.mode == "concat":
         vectors = fuse.concat(text, full, wanted.weight)
     else:
         vectors = fuse.align(text, full, wanted.weight, own.known)
-    later = collaborative.sequences_of(training_interactions(interactions, ("slates",)))
+    later = sasrec.sequences_of(training_interactions(interactions, ("slates",)))
     return vectors, {
         "mode": wanted.mode,
         "loss": {"first": own.losses[0], "last": own.losses[-1]},

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 
 from stages.embed.params import PACKAGED, EmbedParams
 from stages.shared.errors import StageError
+from stages.shared.hashes import files_sha256
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -111,11 +112,7 @@ def _set_lengths(model: "SentenceTransformer", max_tokens: int, folder: Path) ->
 
 def weights_sha256(folder: Path) -> str:
     """One hash over the folder's safetensors files, in the order of their names."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("**/*.safetensors")):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+    return files_sha256(sorted(folder.glob("**/*.safetensors")))
 
 
 def settings_sha256(folder: Path) -> str:

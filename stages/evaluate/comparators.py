@@ -6,7 +6,6 @@ Facts and candidates are read by position, so shuffled slates need facts shuffle
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
@@ -14,7 +13,6 @@ from stages.evaluate import judge
 from stages.evaluate.judge import Judged
 from stages.shared.errors import StageError
 from stages.shared.evidence import FACTS
-from stages.shared.leaks import training_interactions
 from stages.shared.prompts import Slate
 
 Floats = NDArray[np.floating]
@@ -37,7 +35,7 @@ def comparators(
 ) -> dict[str, Judged]:
     """All of NAMES on `slates`, each with at least two candidates and as many as the others.
 
-    facts: of these slates, and of the training slates that LambdaMART learns from, in the order of FACTS. counts: popularity_counts.
+    facts: of these slates, and of the training slates that LambdaMART learns from, in the order of FACTS. counts: leaks.training_counts.
     embeddings: one row an item. log_probabilities: of each candidate being taken, where a synthetic world knows them.
     """
     candidates_NK = np.array([slate.candidates for slate in slates])
@@ -62,12 +60,6 @@ def comparators(
         "fusion": judge.by_scores(reciprocal_rank_fusion(facts | scores)),
         "oracle": oracle(slates, log_probabilities_NK),
     }
-
-
-def popularity_counts(interactions: pl.DataFrame, items: int) -> NDArray[np.int_]:
-    """[items]: interactions of each item in the base split."""
-    counts: NDArray[np.int_] = np.bincount(training_interactions(interactions, ("base",))["item"].to_numpy(), minlength=items)
-    return counts
 
 
 def similarity_to_last(slates: Sequence[Slate], embeddings_ID: Floats) -> NDArray[np.float64]:

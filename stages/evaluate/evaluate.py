@@ -12,7 +12,7 @@ import yaml
 from stages.evaluate import contradiction, judge
 from stages.evaluate.audit import audit, identical_to_incoming, invalid_by_kind, lengths, suspicions
 from stages.evaluate.bootstrap import summarise
-from stages.evaluate.comparators import comparators, popularity_counts
+from stages.evaluate.comparators import comparators
 from stages.evaluate.examples import choose_examples
 from stages.evaluate.figures import pipeline_figures
 from stages.evaluate.lineage import model_lineage
@@ -22,10 +22,19 @@ from stages.evaluate.position_bias import position_bias
 from stages.evaluate.report import ReportData, render
 from stages.evaluate.slices import by_slice, in_bins, in_quantiles
 from stages.evaluate.statistics import significance
+from stages.shared.embeddings import read_embeddings
 from stages.shared.engines.base import Sampling
 from stages.shared.errors import StageError
 from stages.shared.evidence import EVIDENCE, FACTS
-from stages.shared.leaks import check_evidence, check_histories, check_out_of_sample, check_targets, check_test_is_later
+from stages.shared.leaks import (
+    check_evidence,
+    check_histories,
+    check_out_of_sample,
+    check_targets,
+    check_test_is_later,
+    training_counts,
+    training_interactions,
+)
 from stages.shared.outputs import DATA, Outputs, read_json
 from stages.shared.params import load_params
 from stages.shared.prompts import Catalog, PromptParams, Slate, load_slates
@@ -77,25 +86,37 @@ def evaluate(params: EvaluateParams, outputs: Outputs) -> None:
     candidates = np.array([slate.candidates for slate in test])
     world = World.load(DATA / "ingest/world.safetensors")
     told = whole_histories(interactions, users, positions) if world else []
-    counts = popularity_counts(interactions, items.height)
+    counts = training_counts(interactions, items.height)
     judged = comparators(
         test,
         fact_values(evidence, test),
         fact_values(evidence, train),
         np.array([slate.target_rank for slate in train]),
         counts,
-        np.load(DATA / "embed/embeddings.npy", allow_pickle=False),
+        read_embeddings(items.height),
         params.seed,
         params.threads,
         world.log_probabilities(told, candidates) if world else None,
     )
     sampling = Sampling(params.max_tokens, seed=params.seed)
+    ask = {
+        name: partial(
+            judge.by_model,
+            folder,
+            catalog=catalog,
+            options=options,
+            engine=params.engine,
+            sampling=sampling,
+            threads=params.threads,
+            reasoning=reasoning,
+        )
+        for name, (folder, reasoning) in MODELS.items()
+    }
     free = {}
-    for name, (folder, reasoning) in MODELS.items():
-        ask = partial(judge.by_model, folder, reasoning=reasoning, catalog=catalog, options=options)
-        judged[name] = ask(test, engine=params.engine, sampling=sampling, threads=params.threads, guided=params.guided)
+    for name in MODELS:
+        judged[name] = ask[name](test, guided=params.guided)
         if params.guided and params.free_slates:
-            alone = ask(test[: params.free_slates], engine=params.engine, sampling=sampling, threads=params.threads, guided=False)
+            alone = ask[name](test[: params.free_slates], guided=False)
             free[name] = {"n": len(alone.faults), "valid_share": float(alone.valid.mean()), "invalid": invalid_by_kind(alone.faults)}
 
     targets = np.array([slate.target_rank for slate in test])
@@ -108,19 +129,11 @@ def evaluate(params: EvaluateParams, outputs: Outputs) -> None:
     pairs = [(name, "incoming") for name in judged if name not in ("incoming", "oracle")] + list(CONTRASTS)
     audits = {name: audit_of(name, own, judged, test, targets, ranks, catalog, options) for name, own in judged.items()}
     if params.shuffled_slates:
-        folder, reasoning = MODELS[SUBJECT]
-        answer = partial(
-            judge.by_model,
-            folder,
-            reasoning=reasoning,
-            catalog=catalog,
-            options=options,
-            engine=params.engine,
-            sampling=sampling,
-            threads=params.threads,
-            guided=params.guided,
+        shuffled = test[: params.shuffled_slates]
+        found = position_bias(
+            partial(ask[SUBJECT], guided=params.guided), shuffled, params.seed, incoming=judged[SUBJECT].first(len(shuffled))
         )
-        audits[SUBJECT]["position_bias"] = position_bias(answer, test[: params.shuffled_slates], params.seed).summary()
+        audits[SUBJECT]["position_bias"] = found.summary()
     summary |= {
         "leak_check": leak_check,
         "audit": audits,
@@ -158,12 +171,11 @@ def evaluate(params: EvaluateParams, outputs: Outputs) -> None:
 
 def check_leaks(slates: pl.DataFrame, evidence: pl.DataFrame, interactions: pl.DataFrame) -> dict[str, dict[str, int]]:
     """Every check fails the stage; the counts are for metrics.json."""
-    base = interactions.filter(pl.col("split") == "base").select("user", "item")
     return {
         "test_is_later": check_test_is_later(slates, interactions),
         "histories": check_histories(slates, interactions),
         "targets": check_targets(slates, interactions),
-        "out_of_sample": check_out_of_sample(slates, base, "the pre-ranker"),
+        "out_of_sample": check_out_of_sample(slates, training_interactions(interactions), "the pre-ranker"),
         "evidence": check_evidence(evidence, interactions),
     }
 

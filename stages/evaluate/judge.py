@@ -29,6 +29,12 @@ class Judged:
     reasoning_tokens: list[int] = field(default_factory=list)
     answer_tokens: list[int] = field(default_factory=list)
 
+    def first(self, count: int) -> "Judged":
+        """On the first `count` slates."""
+        return Judged(
+            self.orders[:count], self.faults[:count], self.texts[:count], self.reasoning_tokens[:count], self.answer_tokens[:count]
+        )
+
     @property
     def valid(self) -> np.ndarray:
         return np.array([not fault for fault in self.faults])

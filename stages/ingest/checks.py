@@ -19,9 +19,8 @@ def check_leaks(table: pl.DataFrame, split: str) -> dict[str, int]:
 
 def cold_items(table: pl.DataFrame) -> dict[str, int | float]:
     """Reported only: items that stand in valid or test alone, and how many test targets the pre-ranker never met in base."""
-    items = int(table["item"].max()) + 1  # type: ignore[arg-type]
     item_N, code_N = table["item"].to_numpy(), table["split"].to_physical().to_numpy()
-    count_SI = np.stack([np.bincount(item_N[code_N == code], minlength=items) for code in range(len(SPLITS))])
+    count_SI = np.stack([np.bincount(item_N[code_N == code], minlength=item_N.max() + 1) for code in range(len(SPLITS))])
     base, slates, valid, test = count_SI
     unseen = int(test[base == 0].sum())
     return {
@@ -33,8 +32,9 @@ def cold_items(table: pl.DataFrame) -> dict[str, int | float]:
 
 def _pairs_twice(table: pl.DataFrame) -> int:
     """A pair once in all is in one split only; the filter for repeats has seen to it."""
-    items = int(table["item"].max()) + 1  # type: ignore[arg-type]
-    key_N = np.sort(table["user"].to_numpy().astype(np.int64) * items + table["item"].to_numpy())
+    item_N = table["item"].to_numpy()
+    items = int(item_N.max()) + 1
+    key_N = np.sort(table["user"].to_numpy().astype(np.int64) * items + item_N)
     if (twice := key_N[1:][key_N[1:] == key_N[:-1]]).size:
         user, item = divmod(int(twice[0]), items)
         rows = table.filter((pl.col("user") == user) & (pl.col("item") == item))

@@ -80,7 +80,7 @@ def _by_split(table: pl.DataFrame, time: str) -> dict[str, dict[str, Any]]:
 
 
 def _span(timestamps: pl.Series, time: str) -> dict[str, int | str]:
-    first, last = int(timestamps.min()), int(timestamps.max())  # type: ignore[arg-type]
+    first, last = int(timestamps.to_numpy().min()), int(timestamps.to_numpy().max())
     if time == "order":
         return {"first": first, "last": last, "unit": "order only: places in each user's sequence"}
     dates = {"first_date": _date(first), "last_date": _date(last)}

@@ -3,12 +3,11 @@
 import polars as pl
 
 from stages.ingest.ids import sorted_ids
-from stages.ingest.raw import RAW_ITEMS, RawLog
+from stages.ingest.raw import RAW_ITEMS, TEXT_SHOWN, RawLog
 from stages.ingest.text import clean_text, embedding_text, restore_article, title_and_year
 from stages.shared.tables import ITEMS
 
-NO_TITLE = "no title is left after cleaning"
-TEXT_SHOWN = 200  # characters of a rejected row
+NOTHING_LEFT = "no title is left after cleaning"
 
 
 def usable_items(raw: RawLog) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -9,7 +9,7 @@ import orjson
 import polars as pl
 
 from stages.ingest.blocks import Input, Lines
-from stages.ingest.raw import RawFile
+from stages.ingest.raw import TEXT_SHOWN, RawFile
 from stages.ingest.rows import nothing_read
 from stages.shared.tables import Schema
 
@@ -17,7 +17,6 @@ INTERACTION_FIELDS: Schema = {"user": pl.String, "item": pl.String, "timestamp":
 ITEM_FIELDS: Schema = {"source_id": pl.String, "title": pl.String, "year": pl.String, "brand": pl.String, "categories": pl.List(pl.String)}
 _REST: Schema = {"row": pl.Int64, "reason": pl.String, "text": pl.String}
 _LONGEST_LITERAL = 2**20  # bytes: Python's parser takes about a thousand times as much memory
-_TEXT = 200
 
 Record = dict[str, Any]
 
@@ -50,7 +49,7 @@ def read_json_lines(
                 kept = values(_record(line, literals))
             except Unusable as error:
                 reason = str(error)
-            rows.append((*kept, row, reason, line[: 4 * _TEXT].decode(errors="replace")[:_TEXT].rstrip("\r")))
+            rows.append((*kept, row, reason, line[: 4 * TEXT_SHOWN].decode(errors="replace")[:TEXT_SHOWN].rstrip("\r")))
         if rows:
             empty = False
             columns = zip([*fields, *_REST], [*fields.values(), *_REST.values()], zip(*rows, strict=True), strict=True)

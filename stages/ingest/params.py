@@ -6,7 +6,9 @@ from pydantic import Field, model_validator
 
 from stages.shared.params import Section
 
-SOURCES = ("movielens-100k", "movielens-1m", "movielens-25m", "amazon-2014", "amazon-2018", "amazon-2023", "folder", "table", "synthetic")
+Source = Literal[
+    "movielens-100k", "movielens-1m", "movielens-25m", "amazon-2014", "amazon-2018", "amazon-2023", "folder", "table", "synthetic"
+]
 LARGEST_WORLD = 20_000_000_000  # weights computed in making it: some minutes
 
 
@@ -66,7 +68,7 @@ class WorldParams(Section):
 
 
 class IngestParams(Section):
-    source: Literal[SOURCES] = Field("movielens-100k", description="folder: the form of what lies in it is recognised; table: see table")  # type: ignore[valid-type]
+    source: Source = Field("movielens-100k", description="folder: the form of what lies in it is recognised; table: see table")
     folder: str = Field("", description="where the raw files lie; empty = the cache, into which they are fetched")
     category: str = Field("", description="of Amazon: as in the names of the official files, e.g. Beauty (2014), All_Beauty (2018, 2023)")
     table: TableParams = Field(default_factory=TableParams)

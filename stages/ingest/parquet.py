@@ -1,6 +1,5 @@
 """Columns of a Parquet file of one's own, in batches; ids and texts may have any type that can be written as text."""
 
-import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -35,8 +34,7 @@ def read_parquet(path: Path, names: dict[str, str], take: Callable[[pl.DataFrame
         row += len(rows)
     if row == 1:
         raise nothing_read(path.name)
-    with path.open("rb") as file:
-        return RawFile(path.name, hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size)
+    return RawFile.of(path)
 
 
 def missing_column(file: str, column: str, found: list[str]) -> StageError:

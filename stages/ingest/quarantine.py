@@ -6,13 +6,13 @@ from pathlib import Path
 import polars as pl
 
 from stages.ingest.ids import code, distinct
-from stages.ingest.items import NO_TITLE, TEXT_SHOWN
-from stages.ingest.raw import REJECTED, RawLog
+from stages.ingest.items import NOTHING_LEFT
+from stages.ingest.raw import NO_TITLE, REJECTED, TEXT_SHOWN, RawLog
 from stages.shared.errors import StageError
 
 UNKNOWN_ITEM = "item is not in the item file, or has no title there"
 # Official metadata list many products without a title that nobody took; one that somebody took counts in the log, by UNKNOWN_ITEM.
-HARMLESS = ("no title", NO_TITLE)
+HARMLESS = (NO_TITLE, NOTHING_LEFT)
 FULL_LIST = Path(".gr2/quarantine/ingest.parquet")  # of a stage that failed: such a stage publishes nothing
 ROWS_SHOWN = 5
 
@@ -28,7 +28,7 @@ def quarantine(raw: RawLog, items: pl.DataFrame, untitled: pl.DataFrame, max_bad
     rejected = pl.concat(
         [
             pl.scan_parquet(raw.rejected).select(list(REJECTED)),
-            _rejected(untitled.lazy(), files(raw)[1], NO_TITLE),
+            _rejected(untitled.lazy(), files(raw)[1], NOTHING_LEFT),
             _rejected(_unknown_items(raw, items["source_id"]), files(raw)[0], UNKNOWN_ITEM),
         ]
     )

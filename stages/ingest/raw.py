@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import polars as pl
 
+from stages.shared.hashes import file_sha256
 from stages.shared.tables import Schema
 
 # Rows in the order of the file. `row` counts lines (or records) from 1, names a row in errors and breaks ties between equal times.
@@ -20,7 +21,9 @@ RAW_ITEMS: Schema = {
     "categories": pl.List(pl.String),
     "row": pl.Int64,
 }
-# A row that could not be used: `reason` is a short phrase from a fixed list, `text` the beginning of the row (at most 200 characters).
+# A row that could not be used: `reason` is a short phrase from a fixed list, `text` the beginning of the row, up to TEXT_SHOWN characters.
+TEXT_SHOWN = 200
+NO_TITLE = "no title"
 REJECTED: Schema = {"file": pl.String, "row": pl.Int64, "reason": pl.String, "text": pl.String}
 
 
@@ -31,6 +34,11 @@ class RawFile:
     name: str
     sha256: str
     size: int  # bytes
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """Of a file that is not read as a stream, which would hash it on the way."""
+        return cls(path.name, file_sha256(path), path.stat().st_size)
 
 
 @dataclass(frozen=True)

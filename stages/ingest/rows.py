@@ -10,7 +10,7 @@ from typing import Literal
 import polars as pl
 import pyarrow.parquet as pq
 
-from stages.ingest.raw import RAW_INTERACTIONS, RAW_ITEMS, REJECTED, RawFile, RawLog
+from stages.ingest.raw import NO_TITLE, RAW_INTERACTIONS, RAW_ITEMS, REJECTED, TEXT_SHOWN, RawFile, RawLog
 from stages.shared.errors import StageError
 from stages.shared.tables import Schema
 
@@ -18,7 +18,6 @@ TimeUnit = Literal["s", "ms", "us", "ns"]
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _UNIT_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 _LIMIT = 2**35  # seconds: beyond it stand milliseconds taken for seconds
-_TEXT = 200  # characters of a rejected row
 _ITEM_SCRATCH: Schema = {**RAW_ITEMS, "text": pl.String}
 
 
@@ -77,7 +76,7 @@ class Scratch:
         bad = checked.filter(pl.col("reason").is_not_null())
         if bad.is_empty():
             return checked
-        self._rejected.write(bad.with_columns(pl.col("text").str.head(_TEXT), file=pl.lit(file)))
+        self._rejected.write(bad.with_columns(pl.col("text").str.head(TEXT_SHOWN), file=pl.lit(file)))
         return checked.filter(pl.col("reason").is_null())
 
     def _keep_first_items(self, same_again: bool) -> None:
@@ -143,7 +142,7 @@ def check_items(parsed: pl.DataFrame) -> pl.DataFrame:
     parsed = parsed.with_columns(pl.col("source_id").str.strip_chars())
     faults = {
         "empty item id": pl.col("source_id").fill_null("") == "",
-        "no title": pl.col("title").fill_null("").str.strip_chars() == "",
+        NO_TITLE: pl.col("title").fill_null("").str.strip_chars() == "",
     }
     return parsed.with_columns(_reason(faults))
 

@@ -1,6 +1,5 @@
 """Finds the raw files of a source, in a folder or in the cache into which they are fetched, and reads them."""
 
-import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -129,9 +128,7 @@ def _read_archive(folder: Path | None, which: str, scratch: Scratch) -> RawLog:
     log, items, read_log, read_items = _MOVIELENS[which]
     top = archive.stem  # ml-1m.zip holds ml-1m/ratings.dat
     files = [read_log(Input(archive, f"{top}/{log}"), scratch), read_items(Input(archive, f"{top}/{items}"), scratch)]
-    with archive.open("rb") as file:
-        whole = RawFile(archive.name, hashlib.file_digest(file, "sha256").hexdigest(), archive.stat().st_size)
-    return scratch.finish(f"MovieLens-{which.upper()} ({archive.name})", _GROUPLENS, [whole, *files], "Genres")
+    return scratch.finish(f"MovieLens-{which.upper()} ({archive.name})", _GROUPLENS, [RawFile.of(archive), *files], "Genres")
 
 
 def _read_movielens(folder: Path, scratch: Scratch, which: str) -> RawLog:

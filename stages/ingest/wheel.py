@@ -1,6 +1,5 @@
 """MovieLens-100K out of the pinned recbole wheel: fetched with pip once into a cache, read as a zip file, never installed."""
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 from stages.ingest.blocks import Input
 from stages.ingest.raw import RawFile
 from stages.shared.errors import StageError
+from stages.shared.hashes import file_sha256
 
 WHEEL = "recbole-1.2.1-py3-none-any.whl"
 WHEEL_SHA256 = "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"
@@ -24,7 +24,7 @@ MEMBERS = {  # path in the wheel -> sha256
 def fetch_wheel(cache: Path) -> Path:
     """The wheel in `cache`, fetched where it is missing or not the pinned one."""
     wheel = cache / WHEEL
-    if not (wheel.exists() and _sha256(wheel) == WHEEL_SHA256):
+    if not (wheel.exists() and file_sha256(wheel) == WHEEL_SHA256):
         _download(wheel)
     return wheel
 
@@ -51,11 +51,6 @@ def _download(wheel: Path) -> None:
                 f"pip could not fetch {WHEEL} ({reason}). Without a network, put that file (sha256 {WHEEL_SHA256}) into {wheel.parent}, "
                 f"or set ingest.folder to a folder with MovieLens-100K (u.data and u.item, or RecBole's files)"
             )
-        if (found := _sha256(fetched)) != WHEEL_SHA256:
+        if (found := file_sha256(fetched)) != WHEEL_SHA256:
             raise StageError(f"{WHEEL} as fetched has sha256 {found}, pinned is {WHEEL_SHA256}; the package index serves another file")
         os.replace(fetched, wheel)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -33,8 +33,7 @@ def prerank(params: PrerankParams, outputs: Outputs) -> None:
 
     torch.manual_seed(params.seed)
     model = sasrec.SASRec(items.height, params.hidden, params.layers, params.heads, params.max_length, params.dropout)
-    sequences = base.group_by("user", maintain_order=True).agg("item")["item"].to_list()
-    losses = sasrec.train(model, sequences, params.epochs, params.batch_size, params.lr, params.seed)
+    losses = sasrec.train(model, sasrec.sequences_of(base), params.epochs, params.batch_size, params.lr, params.seed)
 
     slates = make_slates(model, interactions, params)
     with_target = slates.filter(pl.col("target_rank") >= 0)

@@ -17,6 +17,12 @@ def training_interactions(interactions: pl.DataFrame, splits: tuple[str, ...] = 
     return interactions.filter(pl.col("split").is_in(list(splits)))
 
 
+def training_counts(interactions: pl.DataFrame, items: int, splits: tuple[str, ...] = ("base",)) -> NDArray[np.int_]:
+    """[items]: how often the rows of `splits` hold each item."""
+    counts: NDArray[np.int_] = np.bincount(training_interactions(interactions, splits)["item"].to_numpy(), minlength=items)
+    return counts
+
+
 def check_no_heldout(seen: pl.DataFrame, interactions: pl.DataFrame, what: str) -> dict[str, int]:
     """Fails if any (user, item) pair of `seen` is a validation or test interaction.
 
@@ -119,7 +125,7 @@ def check_targets(slates: pl.DataFrame, interactions: pl.DataFrame) -> dict[str,
 
 def check_counts(counts: NDArray[np.int_], interactions: pl.DataFrame, what: str, splits: tuple[str, ...] = ("base",)) -> dict[str, int]:
     """Fails if any item is counted in `counts` [items] more often than the rows of `splits` hold it."""
-    allowed = np.bincount(training_interactions(interactions, splits)["item"].to_numpy(), minlength=len(counts))
+    allowed = training_counts(interactions, len(counts), splits)
     if len(allowed) > len(counts):
         raise StageError(f"{what}: counts of {len(counts)} items, but the interactions go up to item {len(allowed) - 1}")
     over = np.flatnonzero(counts > allowed)

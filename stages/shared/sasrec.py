@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import polars as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -76,6 +77,11 @@ def windows(sequences: Sequence[Sequence[int]], length: int) -> list[list[int]]:
             pieces.append(list(sequence[start:end]))
             end = start + 1
     return pieces
+
+
+def sequences_of(interactions: pl.DataFrame) -> list[list[int]]:
+    """Items of each user in the order of time. `interactions`: INTERACTIONS, sorted as it stands on disk."""
+    return interactions.group_by("user", maintain_order=True).agg("item")["item"].to_list()
 
 
 def train(model: SASRec, sequences: Sequence[Sequence[int]], epochs: int, batch_size: int, lr: float, seed: int) -> list[float]:

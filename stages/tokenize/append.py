@@ -8,11 +8,12 @@ import numpy as np
 import polars as pl
 
 from stages.shared.errors import StageError
+from stages.shared.hashes import files_sha256
 from stages.shared.tables import SID_MAP, read_table
 from stages.tokenize.assign import Taken
 from stages.tokenize.measure import usage_counts
 from stages.tokenize.params import TokenizeParams
-from stages.tokenize.quantiser import Quantiser, files_sha256
+from stages.tokenize.quantiser import Quantiser
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """Residual quantisation (GR2, arXiv 2602.07774): from latents to codes and back."""
 
-from functools import partial
-
 import torch
 
 CHUNK = 65_536  # rows encoded or decoded at once: bounds the memory of a large catalogue
@@ -37,8 +35,9 @@ def decode_codes(codes_BL: torch.Tensor, codebooks_LCD: torch.Tensor) -> torch.T
 def find_codes(latents_ND: torch.Tensor, codebooks_LCD: torch.Tensor, beam: int = 1) -> torch.Tensor:
     """Codes of all items, [N, L]: level by level, or by a beam over the levels, which never ends further from the latent than its
     best start."""
-    search = _level_by_level if beam == 1 else partial(_beam_search, width=beam)
-    return torch.cat([search(part, codebooks_LCD) for part in torch.split(latents_ND, CHUNK if beam == 1 else BEAM_CHUNK)])
+    if beam == 1:
+        return torch.cat([_level_by_level(part, codebooks_LCD) for part in torch.split(latents_ND, CHUNK)])
+    return torch.cat([beam_search(part, codebooks_LCD, beam)[0][:, 0] for part in torch.split(latents_ND, BEAM_CHUNK)])
 
 
 def _level_by_level(latents_BD: torch.Tensor, codebooks_LCD: torch.Tensor) -> torch.Tensor:
@@ -50,22 +49,23 @@ def _level_by_level(latents_BD: torch.Tensor, codebooks_LCD: torch.Tensor) -> to
     return torch.stack(codes, dim=1)
 
 
-def _beam_search(latents_BD: torch.Tensor, codebooks_LCD: torch.Tensor, width: int) -> torch.Tensor:
-    """||x - sum e||^2 needs only x.e and e.e', both computed once; a level then adds gathers (Babenko & Lempitsky, CVPR 2014,
-    section 3.2)."""
+def beam_search(latents_BD: torch.Tensor, codebooks_LCD: torch.Tensor, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The best codes that a beam of `width` finds, [B, W, L], and their ||x - sum of codes||^2, [B, W], ascending.
+
+    The distance needs only x.e and e.e', both computed once; a level then adds gathers (Babenko & Lempitsky, CVPR 2014, section 3.2).
+    """
     levels, size, dim = codebooks_LCD.shape
     flat_KD = codebooks_LCD.reshape(-1, dim)
     gram_KK = flat_KD @ flat_KD.T
     scores_BK = gram_KK.diagonal() - 2 * latents_BD @ flat_KD.T
     codes_BWl = torch.zeros(len(latents_BD), 1, 0, dtype=torch.long)
-    costs_BW = torch.zeros(len(latents_BD), 1)
+    costs_BW = torch.zeros(len(latents_BD), 1, dtype=latents_BD.dtype)
     for level in range(levels):
         here = slice(level * size, (level + 1) * size)
         costs_BWC = costs_BW[:, :, None] + scores_BK[:, None, here]
         for earlier in range(level):
             costs_BWC = costs_BWC + 2 * gram_KK[:, here][earlier * size + codes_BWl[:, :, earlier]]
-        keep = min(width, costs_BWC[0].numel()) if level < levels - 1 else 1
-        costs_BW, best_BW = costs_BWC.flatten(1).topk(keep, largest=False)
+        costs_BW, best_BW = costs_BWC.flatten(1).topk(min(width, costs_BWC[0].numel()), largest=False)
         parents_BW = best_BW // size
         codes_BWl = torch.cat([codes_BWl.gather(1, parents_BW[:, :, None].expand(-1, -1, level)), (best_BW % size)[:, :, None]], dim=2)
-    return codes_BWl[:, 0]
+    return codes_BWl, costs_BW + latents_BD.square().sum(dim=1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Which items are taken one after the other: the pairs of the contrastive loss, and how often an item was taken at all."""
+"""Which items are taken one after the other: the pairs of the contrastive loss."""
 
 from typing import Self
 
@@ -33,8 +33,3 @@ class CoEngaged:
         pick_B = first_B + (torch.rand(len(items_B), generator=generator) * count_B).long()
         having = torch.nonzero(count_B > 0).flatten()
         return having, self.partners[pick_B[having]]
-
-
-def popularity(interactions: pl.DataFrame, items: int) -> np.ndarray:
-    """How often each item was taken in the base split, [items]."""
-    return np.bincount(training_interactions(interactions, ("base",))["item"].to_numpy(), minlength=items)

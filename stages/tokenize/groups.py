@@ -7,13 +7,10 @@ from tqdm import tqdm
 
 
 def group_numbers(codes_NL: np.ndarray) -> np.ndarray:
-    """Equal rows get equal numbers, [N], from 0."""
-    if codes_NL.shape[1] == 0:
-        return np.zeros(len(codes_NL), dtype=np.int64)
-    order = np.lexsort(codes_NL.T[::-1])
-    ordered = codes_NL[order]
+    """Equal rows get equal numbers, [N], from 0, ascending with the rows."""
+    order, opens = _in_order(codes_NL)
     numbers = np.empty(len(codes_NL), dtype=np.int64)
-    numbers[order] = np.cumsum(np.r_[False, (ordered[1:] != ordered[:-1]).any(axis=1)])
+    numbers[order] = np.cumsum(opens) - 1
     return numbers
 
 
@@ -21,10 +18,18 @@ def prefix_groups(codes_NL: np.ndarray, only: np.ndarray | None = None) -> Itera
     """(all codes but the last, the items that have them); prefixes ascending, items ascending. `only`: of these items."""
     items = np.arange(len(codes_NL)) if only is None else only
     prefixes = codes_NL[items, :-1]
-    order = np.lexsort(prefixes.T[::-1])
-    ordered = prefixes[order]
-    starts = np.flatnonzero(np.r_[True, (ordered[1:] != ordered[:-1]).any(axis=1)]) if len(items) else np.zeros(0, dtype=np.int64)
+    order, opens = _in_order(prefixes)
+    starts = np.flatnonzero(opens)
     ends = np.r_[starts, len(items)][1:]
-    items = items[order]
+    items, ordered = items[order], prefixes[order]
     for start, end in tqdm(zip(starts.tolist(), ends.tolist(), strict=True), total=len(starts), desc="assign", mininterval=2.0, delay=3.0):
         yield tuple(ordered[start].tolist()), items[start:end]
+
+
+def _in_order(codes_NL: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What sorts the rows, and which of the sorted ones differ from the row above, [N] both."""
+    order = np.lexsort(codes_NL.T[::-1])
+    ordered = codes_NL[order]
+    opens = np.ones(len(codes_NL), dtype=bool)
+    opens[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    return order, opens

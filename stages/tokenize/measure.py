@@ -18,9 +18,7 @@ CELLS = 2**24  # cosines held at once
 
 def colliding(codes_NL: np.ndarray) -> np.ndarray:
     """Which items share their SID with another, bool [N]."""
-    groups = group_numbers(codes_NL)
-    shared: np.ndarray = np.bincount(groups)[groups] > 1
-    return shared
+    return _shared(group_numbers(codes_NL))
 
 
 def uniqueness(codes_NL: np.ndarray) -> float:
@@ -32,9 +30,14 @@ def collisions(codes_NL: np.ndarray) -> list[list[int]]:
     """Items behind one SID, for every SID that stands for more than one, ordered by first item."""
     groups = group_numbers(codes_NL)
     found: dict[int, list[int]] = {}
-    for item in np.flatnonzero(colliding(codes_NL)).tolist():
+    for item in np.flatnonzero(_shared(groups)).tolist():
         found.setdefault(int(groups[item]), []).append(item)
     return list(found.values())
+
+
+def _shared(groups_N: np.ndarray) -> np.ndarray:
+    shared: np.ndarray = np.bincount(groups_N)[groups_N] > 1
+    return shared
 
 
 def usage_counts(codes_NL: np.ndarray, codebook_size: int) -> np.ndarray:

@@ -1,6 +1,5 @@
 """A trained tokenizer: codebooks, and the autoencoder around them where there is one. Learn, save, load, encode, decode."""
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,12 +91,3 @@ class Quantiser:
 def _chunks(embeddings_NE: np.ndarray) -> Iterator[np.ndarray]:
     for start in range(0, len(embeddings_NE), CHUNK):
         yield embeddings_NE[start : start + CHUNK]
-
-
-def files_sha256(paths: list[Path]) -> str:
-    """One hash over several files, in the order given."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()

@@ -3,9 +3,11 @@
 from collections import Counter
 
 import numpy as np
+import torch
 
 from stages.shared.errors import StageError
 from stages.tokenize.assign import Taken, squared_distances
+from stages.tokenize.codebook import beam_search
 from stages.tokenize.groups import group_numbers, prefix_groups
 
 BEAM = 32  # prefixes looked at for each item that has to move, before the search that always ends well
@@ -51,18 +53,8 @@ def spill(
 
 def beam_prefixes(latents_BD: np.ndarray, codebooks_LCD: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
     """The best prefixes a beam search of `width` finds, [B, W, L - 1], and their ||latent - sum of codes||^2, [B, W], ascending."""
-    count, dim = latents_BD.shape
-    prefixes = np.zeros((count, 1, 0), dtype=np.int64)
-    rests = latents_BD[:, None, :].astype(np.float64)
-    costs = np.zeros((count, 1))
-    for codebook_CD in codebooks_LCD[:-1]:
-        distances = squared_distances(rests.reshape(-1, dim), codebook_CD).reshape(count, -1)
-        best = np.argsort(distances, axis=1, kind="stable")[:, :width]
-        parent, code = best // len(codebook_CD), best % len(codebook_CD)
-        prefixes = np.concatenate([np.take_along_axis(prefixes, parent[:, :, None], axis=1), code[:, :, None]], axis=2)
-        rests = np.take_along_axis(rests, parent[:, :, None], axis=1) - codebook_CD[code]
-        costs = np.take_along_axis(distances, best, axis=1)
-    return prefixes, costs
+    prefixes, costs = beam_search(torch.from_numpy(latents_BD.astype(np.float64)), torch.from_numpy(codebooks_LCD[:-1]), width)
+    return prefixes.numpy(), costs.numpy()
 
 
 def _overfull(codes_NL: np.ndarray, size: int, used: dict[tuple[int, ...], int]) -> list[tuple[tuple[int, ...], np.ndarray, int]]:

@@ -9,7 +9,7 @@ from stages.shared.tables import SID_MAP, SIDS
 
 def sid_table(codes_NL: np.ndarray) -> pl.DataFrame:
     """One row per item, in item order."""
-    return pl.DataFrame({"item": np.arange(len(codes_NL)), "codes": codes_NL, "sid": sid_texts(codes_NL)}, schema_overrides=SIDS).cast(SIDS)  # type: ignore[arg-type]
+    return pl.DataFrame({"item": np.arange(len(codes_NL)), "codes": codes_NL, "sid": sid_texts(codes_NL)}).cast(SIDS)  # type: ignore[arg-type]
 
 
 def sid_map(codes_NL: np.ndarray, source_ids: list[str], retired_RL: np.ndarray, retired_ids: list[str]) -> pl.DataFrame:

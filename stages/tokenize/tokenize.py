@@ -4,15 +4,18 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import torch
 
+from stages.shared.embeddings import read_embeddings
 from stages.shared.errors import StageError
+from stages.shared.leaks import training_counts
 from stages.shared.outputs import DATA, Outputs, write_json
 from stages.shared.tables import INTERACTIONS, ITEMS, SID_MAP, SIDS, read_table, write_table
 from stages.shared.trie import SidTrie
 from stages.tokenize import gates, measure
 from stages.tokenize.append import Catalogue, drift
 from stages.tokenize.assign import Taken, optimal_last, random_last
-from stages.tokenize.engaged import CoEngaged, popularity
+from stages.tokenize.engaged import CoEngaged
 from stages.tokenize.groups import group_numbers
 from stages.tokenize.params import TokenizeParams
 from stages.tokenize.quantiser import Quantiser
@@ -65,7 +68,7 @@ def tokenize(params: TokenizeParams, outputs: Outputs) -> None:
 
 
 def assign(
-    latents_ND: Any, nearest_NL: np.ndarray, quantiser: Quantiser, params: TokenizeParams, taken: Taken | None
+    latents_ND: torch.Tensor, nearest_NL: np.ndarray, quantiser: Quantiser, params: TokenizeParams, taken: Taken | None
 ) -> tuple[np.ndarray, int]:
     """The codes by the mode of `params.assignment`, and how many items had to move to another prefix."""
     if params.assignment == "nearest" or not len(nearest_NL):
@@ -77,31 +80,6 @@ def assign(
     if params.assignment == "random_last":
         return random_last(codes_NL, params.codebook_size, params.seed, taken), len(moved)
     return optimal_last(codes_NL, latents_ND.numpy(), books_LCD.numpy(), taken), len(moved)
-
-
-def read_embeddings(items: int) -> np.ndarray:
-    """float32 [items, dim], mapped from disk; StageError for a missing or damaged file and for vectors that are not finite or all
-    the same."""
-    path = DATA / "embed" / "embeddings.npy"
-    try:
-        embeddings_NE = np.load(path, allow_pickle=False, mmap_mode="c")
-    except FileNotFoundError:
-        raise StageError(f"{path}: no such file; run the stage that makes it: gr2 run embed") from None
-    except (ValueError, EOFError) as error:
-        raise StageError(f"{path}: not a readable array ({error}); rerun: gr2 run embed") from None
-    if embeddings_NE.ndim != 2 or embeddings_NE.dtype != np.float32 or not len(embeddings_NE):
-        raise StageError(f"{path}: {embeddings_NE.dtype} {embeddings_NE.shape}, expected float32 [items, dim]; rerun: gr2 run embed")
-    if len(embeddings_NE) != items:
-        raise StageError(f"{path}: {len(embeddings_NE)} vectors for the {items} items of data/ingest/items.parquet; rerun: gr2 run embed")
-    lowest, highest = embeddings_NE.min(axis=1), embeddings_NE.max(axis=1)
-    bad = np.flatnonzero(~(np.isfinite(lowest) & np.isfinite(highest)))
-    if bad.size:
-        raise StageError(f"{path}: the embedding of item {bad[0]} is not finite ({bad.size} items in all); rerun: gr2 run embed")
-    if len(embeddings_NE) > 1 and (embeddings_NE.max(axis=0) == embeddings_NE.min(axis=0)).all():
-        raise StageError(
-            f"{path}: all {len(embeddings_NE)} embeddings are the same; look at the items' text and at embed.model, then: gr2 run embed"
-        )
-    return embeddings_NE
 
 
 def fitting(quantiser: Quantiser, embeddings_NE: np.ndarray) -> Quantiser:
@@ -147,5 +125,5 @@ def metrics(
         "embedding_variance": round(measure.variance(embeddings_NE), 9),
         "category_purity": measure.prefix_purity(assigned_NL, labels_N, params.seed),
         "neighbour_overlap": measure.neighbour_overlap(embeddings_NE, assigned_NL, params.seed),
-        "collision_popularity": measure.collision_popularity(nearest_NL, popularity(interactions, items.height)),
+        "collision_popularity": measure.collision_popularity(nearest_NL, training_counts(interactions, items.height)),
     }

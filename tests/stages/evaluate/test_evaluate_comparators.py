@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from stages.evaluate.comparators import FUSED_FACTS, NAMES, comparators, oracle, popularity_counts, reciprocal_rank_fusion
+from stages.evaluate.comparators import FUSED_FACTS, NAMES, comparators, oracle, reciprocal_rank_fusion
 from stages.evaluate.metrics import ranks_of_targets
 from stages.evaluate.position_bias import permuted, shuffles
 from stages.shared.errors import StageError
 from stages.shared.evidence import FACTS
+from stages.shared.leaks import training_counts
 from stages.shared.prompts import Slate
 from stages.shared.tables import INTERACTIONS
 
@@ -151,7 +152,7 @@ def test_shuffled_slates_with_their_facts_get_the_same_items_order():
 
 def test_counts_are_of_the_base_split_alone():
     rows = [(0, 1, 0, 0, "base"), (0, 2, 1, 1, "slates"), (0, 3, 2, 2, "test"), (1, 1, 0, 0, "base"), (1, 0, 1, 1, "valid")]
-    assert popularity_counts(pl.DataFrame(rows, schema=INTERACTIONS, orient="row"), 5).tolist() == [0, 2, 0, 0, 0]
+    assert training_counts(pl.DataFrame(rows, schema=INTERACTIONS, orient="row"), 5).tolist() == [0, 2, 0, 0, 0]
 
 
 def test_errors_name_the_slate_or_the_row_and_the_remedy():

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from tokenize_project import make_project, run
 
 from stages.shared.errors import StageError
+from stages.shared.hashes import files_sha256
 from stages.shared.outputs import read_json
 from stages.shared.tables import SID_MAP, SIDS, read_table
-from stages.tokenize.quantiser import files_sha256
 
 POOL = np.random.default_rng(0).normal(size=(120, 12)).astype(np.float32)
 POOL[100:] = POOL[99]  # twenty alike: their prefix overflows

@@ -50,9 +50,9 @@ def serve(served: Served) -> Iterator[str]:
                 self.send_header("Last-Modified", served.modified)
             self.end_headers()
             part = body[start : start + served.cuts.pop(0)] if served.cuts else body[start:]
+            served.requests.append((self.path, asked, len(part)))  # before the last byte: a test may look as soon as it has that
             self.wfile.write(part)
             self.wfile.flush()
-            served.requests.append((self.path, asked, len(part)))
             while served.stall:
                 time.sleep(0.01)
 

@@ -15,6 +15,7 @@ from stages.evaluate.bootstrap import summarise
 from stages.evaluate.comparators import comparators
 from stages.evaluate.examples import choose_examples
 from stages.evaluate.figures import pipeline_figures
+from stages.evaluate.leak_checks import check_leaks
 from stages.evaluate.lineage import model_lineage
 from stages.evaluate.metrics import METRICS, all_metrics, ranks_of_targets, slate_metrics
 from stages.evaluate.params import EvaluateParams
@@ -26,15 +27,7 @@ from stages.shared.embeddings import read_embeddings
 from stages.shared.engines.base import Sampling
 from stages.shared.errors import StageError
 from stages.shared.evidence import EVIDENCE, FACTS
-from stages.shared.leaks import (
-    check_evidence,
-    check_histories,
-    check_out_of_sample,
-    check_targets,
-    check_test_is_later,
-    training_counts,
-    training_interactions,
-)
+from stages.shared.leaks import training_counts
 from stages.shared.outputs import DATA, Outputs, read_json
 from stages.shared.params import load_params
 from stages.shared.prompts import Catalog, PromptParams, Slate, load_slates
@@ -167,17 +160,6 @@ def evaluate(params: EvaluateParams, outputs: Outputs) -> None:
         ],
     )
     outputs.path("report.html").write_text(render(report), encoding="utf-8")
-
-
-def check_leaks(slates: pl.DataFrame, evidence: pl.DataFrame, interactions: pl.DataFrame) -> dict[str, dict[str, int]]:
-    """Every check fails the stage; the counts are for metrics.json."""
-    return {
-        "test_is_later": check_test_is_later(slates, interactions),
-        "histories": check_histories(slates, interactions),
-        "targets": check_targets(slates, interactions),
-        "out_of_sample": check_out_of_sample(slates, training_interactions(interactions), "the pre-ranker"),
-        "evidence": check_evidence(evidence, interactions),
-    }
 
 
 def missed_slates(slates: pl.DataFrame, measured: set[int], params: EvaluateParams) -> dict[int, int]:

@@ -1,25 +1,19 @@
-"""The command line: gr2 run, plan, status, lineage, deps, profiles, power. Exit codes: 1 a stage failed, 2 a wrong request or project."""
+"""The command line: gr2 run, plan, status, lineage, deps, profiles, power, seeds.
+
+Exit codes: 1 a stage failed or a control showed a gain, 2 a wrong request or project.
+"""
 
 import argparse
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
+from flows.passed_on import POWER_OPTIONS, SEEDS_OPTIONS, power, seeds
 from tasks.errors import ProjectError
 from tasks.graph import read_graph
 
 STAGE_FAILED, WRONG, INTERRUPTED = 1, 2, 130
-# Passed on as they stand: stages/evaluate/power.py knows their types and defaults.
-POWER_OPTIONS = {
-    "gain": "the true gain that should be seen, as 0.01",
-    "metric": "the metric of the gain (default: ndcg@5)",
-    "model": "the model whose gain it is (default: rl)",
-    "against": "the model or comparator it is paired with (default: incoming)",
-    "power": "chance to see it (default: 0.8)",
-    "alpha": "level of the two-sided test (default: 0.05)",
-}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,9 +35,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(options: argparse.Namespace, here: Path) -> int:
     root = Path.cwd()
-    graph = read_graph(root)
-    for name in options.stages:
-        graph[name]  # an unknown name is said before anything is touched
+    if options.control:
+        if options.stages or options.profile or options.discard_edits:
+            raise ProjectError("--control runs every stage, on params.yaml as it stands; give it neither stages nor a profile")
+        from flows.control import run_control
+
+        return run_control(root, options.control)
+    if options.stages:
+        read_graph(root).closure(options.stages)  # an unknown name is said before anything is touched
     if options.profile:
         from tasks import profiles
 
@@ -143,12 +142,6 @@ def profiles(options: argparse.Namespace, here: Path) -> int:
     return 0
 
 
-def power(options: argparse.Namespace, here: Path) -> int:
-    given = {name: getattr(options, name) for name in POWER_OPTIONS}
-    words = [f"--{name}={value}" for name, value in given.items() if value is not None]
-    return subprocess.run([sys.executable, "-m", "stages.evaluate.power", *words], check=False).returncode
-
-
 def _show(view: object) -> int:
     from rich.console import Console
 
@@ -178,6 +171,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("stages", nargs="*", metavar="STAGE", help="only these and what they need (default: all)")
     sub.add_argument("--profile", help="first render this profile into params.yaml (gr2 profiles lists them)")
     sub.add_argument("--discard-edits", action="store_true", help="let the profile overwrite edits in params.yaml")
+    sub.add_argument(
+        "--control", metavar="NAME", help="run this control of infra/controls, in a workspace of its own: it must show no gain"
+    )
     sub = command("plan", plan, "what would run and why, running nothing", json=True)
     sub.add_argument("stages", nargs="*", metavar="STAGE", help="only these and what they need (default: all)")
     command("status", status, "each stage: current, changed or never run; its last run", json=True)
@@ -189,6 +185,10 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("power", power, "how many slates it takes to see a gain, from the outputs of the last evaluation")
     for name, text in POWER_OPTIONS.items():
         sub.add_argument(f"--{name}", required=name == "gain", help=text)
+    sub = command("seeds", seeds, "the gains over finished runs of several training seeds", json=True)
+    sub.add_argument("folders", nargs="+", metavar="FOLDER", help="a project whose evaluation is done, one for each seed")
+    for name, text in SEEDS_OPTIONS.items():
+        sub.add_argument(f"--{name}", help=text)
     return parser
 
 

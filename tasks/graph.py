@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.errors import ProjectError, nearest
+from tasks.templates import Templates
 from tasks.yamlfile import parse, read_text
 
 CODE_ROOMS = ("stages", "flows", "tasks", "infra")
@@ -84,30 +85,31 @@ def is_code(path: str) -> bool:
 
 
 def read_graph(root: Path) -> Graph:
-    """The graph in `root`/dvc.yaml. ProjectError for a missing or malformed file, or a cycle."""
+    """The graph in `root`/dvc.yaml. ProjectError for a missing or malformed file, a cycle, or a `${section.key}` that params.yaml lacks."""
     text = read_text(root / "dvc.yaml", "run at the root of the project, where dvc.yaml stands")
     document = parse(text, "dvc.yaml")
     stages = document.get("stages") if isinstance(document, dict) else None
     if not isinstance(stages, dict) or not stages:
         raise ProjectError("dvc.yaml: it describes no stages; it needs a mapping 'stages' of name to cmd, deps and outs")
-    return Graph(_stage(name, entry) for name, entry in stages.items())
+    templates = Templates(root)
+    return Graph(_stage(name, entry, templates) for name, entry in stages.items())
 
 
-def _stage(name: str, entry: Any) -> Stage:
+def _stage(name: str, entry: Any, templates: Templates) -> Stage:
     if not isinstance(entry, dict) or "cmd" not in entry:
         kind = "foreach and matrix stages are not supported; write each out" if isinstance(entry, dict) else "it is no mapping"
         raise ProjectError(f"dvc.yaml: stages.{name}: no 'cmd' ({kind})")
     cmd = entry["cmd"]
     resources = (entry.get("meta") or {}).get("resources") or {}
-    outs = [path for key in ("outs", "metrics", "plots") for path in _paths(name, key, entry.get(key))]
+    outs = [path for key in ("outs", "metrics", "plots") for path in _paths(name, key, entry.get(key), templates)]
     try:
         cpus, gpus, memory = int(resources.get("cpus", 1)), int(resources.get("gpus", 0)), float(resources.get("memory_gb", 0))
     except (TypeError, ValueError):
         raise ProjectError(f"dvc.yaml: stages.{name}.meta.resources: cpus, gpus and memory_gb must be numbers (got {resources})") from None
     return Stage(
         name=name,
-        cmd=" && ".join(cmd) if isinstance(cmd, list) else str(cmd),
-        deps=tuple(_paths(name, "deps", entry.get("deps"))),
+        cmd=templates.filled(" && ".join(map(str, cmd)) if isinstance(cmd, list) else str(cmd), f"stages.{name}.cmd"),
+        deps=tuple(dict.fromkeys(_paths(name, "deps", entry.get("deps"), templates))),  # a template may name one that stands there
         outs=tuple(dict.fromkeys(outs)),
         params=_params(name, entry.get("params")),
         desc=str(entry.get("desc") or ""),
@@ -117,11 +119,12 @@ def _stage(name: str, entry: Any) -> Stage:
     )
 
 
-def _paths(stage: str, key: str, entries: Any) -> list[str]:
+def _paths(stage: str, key: str, entries: Any, templates: Templates) -> list[str]:
     """Paths of a list whose entries are `path` or `path: {options}`."""
     if not isinstance(entries or [], list):
         raise ProjectError(f"dvc.yaml: stages.{stage}.{key}: a list of paths is expected (got {type(entries).__name__})")
-    return [str(next(iter(entry)) if isinstance(entry, dict) else entry) for entry in entries or []]
+    paths = [str(next(iter(entry)) if isinstance(entry, dict) else entry) for entry in entries or []]
+    return [templates.filled(path, f"stages.{stage}.{key}") for path in paths]
 
 
 def _params(stage: str, entries: Any) -> dict[str, tuple[str, ...]]:

@@ -32,6 +32,18 @@ def opened(root: Path) -> Iterator[Any]:
         raise ProjectError(f"DVC: {_messages(error)}{remedy}") from None
 
 
+def share_cache(root: Path, copy: Path) -> None:
+    """Has DVC in the workspace `copy` keep its cache where the project at `root` keeps it, in its own local configuration."""
+    from dvc.config import Config
+
+    with opened(root) as repo:
+        given = repo.config.get("cache", {})
+        settings = {"dir": str(repo.cache.local_cache_dir)} | {key: given[key] for key in ("type", "shared") if given.get(key)}
+    (copy / ".dvc").mkdir(exist_ok=True)
+    with Config(str(copy / ".dvc")).edit("local") as config:
+        config["cache"] = settings
+
+
 def read_lock(root: Path) -> dict[str, Any]:
     """The stages of dvc.lock by name: cmd, deps, params, outs as DVC wrote them; empty when nothing ever ran."""
     path = root / "dvc.lock"

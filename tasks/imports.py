@@ -77,6 +77,8 @@ def write_deps(root: Path, graph: Graph) -> dict[str, Gap]:
             entry = document["stages"][name]
             deps = entry.setdefault("deps", [])
             for path in gap.stale:
+                if path not in deps:
+                    raise ProjectError(f"dvc.yaml: stages.{name}.deps: {path} comes of a ${{...}} in it; change the value in params.yaml")
                 deps.remove(path)
             for path in gap.missing:
                 code = [(place, dep) for place, dep in enumerate(deps) if isinstance(dep, str) and holds(PACKAGE, dep)]

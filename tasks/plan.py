@@ -129,7 +129,7 @@ def _param_causes(root: Path, file: str, keys: tuple[str, ...], recorded: dict[s
     current = parse(read_text(root / file, ""), file) if (root / file).exists() else {}
     for key in keys or sorted({*recorded, *(current or {})}):
         for leaf, old, new in differences(recorded.get(key, MISSING), value_at(current, key), key):
-            yield Cause("param", file, f"{_show(old)} -> {_show(new)}", leaf)
+            yield Cause("param", file, f"{shown(old)} -> {shown(new)}", leaf)
 
 
 def value_at(document: Any, key: str) -> Any:
@@ -150,7 +150,7 @@ def differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, A
         yield key, old, new
 
 
-def _show(value: Any) -> str:
+def shown(value: Any) -> str:
     return "(none)" if value is MISSING else "null" if value is None else str(value)
 
 

@@ -75,8 +75,9 @@ def rank_flow(target_rank: Ints, new_rank: Ints, slate_size: int) -> Ints:
     return flow
 
 
-def gain_by_incoming_rank(flow: Ints) -> list[dict[str, float]]:
-    """Mean new rank of the targets that came in at each rank (from 0); ranks at which none came in are left out.
+def moves_by_incoming_rank(flow: Ints) -> list[dict[str, float]]:
+    """flow as of rank_flow -> for the targets that came in at each rank (from 0): their mean new rank, and how many were promoted, kept
+    their rank or were demoted. Ranks at which none came in are left out.
 
     A model that earns its mean by lifting the last and sinking the first shows it here.
     """
@@ -85,7 +86,8 @@ def gain_by_incoming_rank(flow: Ints) -> list[dict[str, float]]:
     for rank, counts in enumerate(flow):
         if n := int(counts.sum()):
             mean = float(counts @ ranks / n)
-            rows.append({"incoming_rank": rank, "n": n, "mean_new_rank": mean, "gain": rank - mean})
+            moved = {"promoted": int(counts[:rank].sum()), "kept": int(counts[rank]), "demoted": int(counts[rank + 1 :].sum())}
+            rows.append({"incoming_rank": rank, "n": n, "mean_new_rank": mean, "gain": rank - mean} | moved)
     return rows
 
 
@@ -119,7 +121,7 @@ def audit(orders: Ints, target_rank: Ints, new_rank: Ints, kinds: Sequence[str])
         "reversed_share": float((reversed_incoming(orders) & valid).mean()),
         "commonest_order_share": commonest_order_share(own) if len(own) else 0.0,
         "invalid": invalid_by_kind(kinds),
-        "by_incoming_rank": gain_by_incoming_rank(flow),
+        "by_incoming_rank": moves_by_incoming_rank(flow),
         "positions": position_histogram(orders).tolist(),
         "rank_flow": flow.tolist(),
     }

@@ -11,23 +11,23 @@ from stages.shared.prompts import ASSISTANT, END, THINK_END, Catalog, Slate
 
 
 def choose_examples(slates: Sequence[Slate], judged: Judged, ranks: np.ndarray, catalog: Catalog, count: int, seed: int) -> list[Example]:
-    """A seeded choice by kind, never by hand: improved, worse and unchanged in turn."""
+    """A seeded choice by kind, never by hand: improved, worse, unchanged and invalid in turn. Kinds: keys of page_parts.GROUPS."""
     gain = np.array([slate.target_rank for slate in slates]) - ranks
     rng = np.random.default_rng(seed)
     kinds = [
         ("improved", gain > 0),
         ("got worse", gain < 0),
-        ("target kept its rank", (gain == 0) & judged.valid),
+        ("kept", (gain == 0) & judged.valid),
         ("invalid", ~judged.valid),
     ]
-    pools = [(note, rng.permutation(np.flatnonzero(mask)).tolist()) for note, mask in kinds]
+    pools = [(kind, rng.permutation(np.flatnonzero(mask)).tolist()) for kind, mask in kinds]
     chosen: list[tuple[int, str]] = []
     while len(chosen) < count and any(pool for _, pool in pools):
-        chosen += [(pool.pop(), note) for note, pool in pools if pool][: count - len(chosen)]
-    return [example(slates[i], judged, i, catalog, note) for i, note in chosen]
+        chosen += [(pool.pop(), kind) for kind, pool in pools if pool][: count - len(chosen)]
+    return [example(slates[i], judged, i, catalog, kind) for i, kind in chosen]
 
 
-def example(slate: Slate, judged: Judged, index: int, catalog: Catalog, note: str) -> Example:
+def example(slate: Slate, judged: Judged, index: int, catalog: Catalog, kind: str) -> Example:
     new_rank = {old: new for new, old in enumerate(judged.orders[index].tolist())}
     rows = [
         Row(
@@ -44,4 +44,4 @@ def example(slate: Slate, judged: Judged, index: int, catalog: Catalog, note: st
     reasoning = judged.texts[index].split(THINK_END)[0].replace(END, "").replace(ASSISTANT, "")
     for item in slate.candidates:
         reasoning = reasoning.replace(catalog.sids[item], f" [{catalog.titles[item]}]")
-    return Example(history, rows, reasoning.strip(), bool(judged.valid[index]), note)
+    return Example(history, rows, reasoning.strip(), bool(judged.valid[index]), group=kind)

@@ -1,18 +1,12 @@
-"""Orders that each model and comparator gives the same slates."""
+"""Orders that a ranker gives to slates; and the rankers that need no language model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
 from stages.shared import lambdamart
-from stages.shared.answers import AnswerReader
-from stages.shared.engines.base import Sampling
-from stages.shared.engines.choose import EngineParams, open_engine
-from stages.shared.guide import Guide, Words
-from stages.shared.models import load_tokenizer
-from stages.shared.prompts import THINK_END, Catalog, PromptParams, Slate, slate_prompt
+from stages.shared.prompts import Slate
 
 
 @dataclass(frozen=True)
@@ -29,11 +23,11 @@ class Judged:
     reasoning_tokens: list[int] = field(default_factory=list)
     answer_tokens: list[int] = field(default_factory=list)
 
-    def first(self, count: int) -> "Judged":
-        """On the first `count` slates."""
-        return Judged(
-            self.orders[:count], self.faults[:count], self.texts[:count], self.reasoning_tokens[:count], self.answer_tokens[:count]
-        )
+    def at(self, rows: Sequence[int]) -> "Judged":
+        """On the slates of these rows."""
+        thoughts, answers = ([own[row] for row in rows] if own else [] for own in (self.reasoning_tokens, self.answer_tokens))
+        faults, texts = ([own[row] for row in rows] for own in (self.faults, self.texts))
+        return Judged(self.orders[list(rows)], faults, texts, thoughts, answers)
 
     @property
     def valid(self) -> np.ndarray:
@@ -54,42 +48,3 @@ def by_lambdamart(train: np.ndarray, ranks: np.ndarray, test: np.ndarray, seed: 
     """LightGBM's LambdaMART on the evidence itself (not its levels): [n, K, facts] of all training slates, then of the test slates."""
     booster = lambdamart.fit(train, ranks, seed, threads, lambdamart.LambdaMartParams())
     return by_scores(lambdamart.scores(booster, test))
-
-
-def by_model(
-    folder: Path,
-    slates: Sequence[Slate],
-    catalog: Catalog,
-    options: PromptParams,
-    engine: EngineParams,
-    sampling: Sampling,
-    threads: int,
-    reasoning: bool,
-    guided: bool = True,
-) -> Judged:
-    """Greedy answers of the language model at `folder`; `guided`: under constrained decoding (stages/shared/guide.py)."""
-    tokenizer = load_tokenizer(folder)
-    reader = AnswerReader(tokenizer)
-    prompts = tokenizer([slate_prompt(slate, catalog, options, reasoning) for slate in slates], add_special_tokens=False)["input_ids"]
-    sids = tokenizer(catalog.sids, add_special_tokens=False)["input_ids"]
-    words = Words.of(tokenizer)
-    guides = [Guide(words, [sids[item] for item in slate.candidates], reasoning) for slate in slates] if guided else None
-    with open_engine(engine, folder, sampling.seed, threads) as opened:
-        completions = [own[0].token_ids for own in opened.generate(prompts, sampling, guides)]
-    orders, faults = [], []
-    for slate, ids in zip(slates, completions, strict=True):
-        answer = reader.read(ids, [sids[item] for item in slate.candidates], reasoning)
-        orders.append(answer.order if answer.order is not None else tuple(range(len(slate.candidates))))
-        faults.append(answer.fault)
-    think_end = int(tokenizer.get_vocab()[THINK_END])
-    thoughts = [thought_length(ids, think_end, reasoning) for ids in completions]
-    answers = [len(ids) - thought for ids, thought in zip(completions, thoughts, strict=True)]
-    return Judged(np.array(orders), faults, tokenizer.batch_decode(completions, skip_special_tokens=False), thoughts, answers)
-
-
-def thought_length(completion: Sequence[int], think_end: int, reasoning: bool) -> int:
-    """Tokens of the think block, its end included; all of them where it was never closed."""
-    if not reasoning:
-        return 0
-    ids = list(completion)
-    return ids.index(think_end) + 1 if think_end in ids else len(ids)

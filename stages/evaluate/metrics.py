@@ -46,17 +46,6 @@ def all_metrics(rank: Ints, target_rank: Ints) -> dict[str, Floats]:
     return slate_metrics(rank) | movement(rank, target_rank)
 
 
-def moves_by_incoming_rank(target_rank: Ints, rank: Ints, slate_size: int) -> list[dict[str, int]]:
-    """How many targets of each incoming rank (from 0, all `slate_size` of them) were promoted, kept their rank, or were demoted."""
-    target_rank, gain = np.asarray(target_rank), np.asarray(target_rank) - np.asarray(rank)
-    counts = {
-        name: np.bincount(target_rank[mask], minlength=slate_size).tolist()
-        for name, mask in (("promoted", gain > 0), ("kept", gain == 0), ("demoted", gain < 0))
-    }
-    rows = zip(*counts.values(), strict=True)
-    return [{"incoming_rank": place, "n": sum(row)} | dict(zip(counts, row, strict=True)) for place, row in enumerate(rows)]
-
-
 def ranks_of_targets(orders: Ints, target_rank: Ints) -> Ints:
     """Where each target stands in the new order, from 0: [n].
 

@@ -13,5 +13,8 @@ class EvaluateParams(ComputeSection):
     guided: bool = Field(True, description="constrained decoding: every answer a permutation (stages/shared/guide.py)")
     free_slates: int = Field(300, ge=0, description="test slates that each model also answers freely, to tell how often it needs the guide")
     shuffled_slates: int = Field(100, ge=0, description="test slates also shown to the RL model in a shuffled order: position bias")
+    repeats: int = Field(4, ge=0, description="answers of the SFT and RL models to the same slate at repeat_temperature; 0 = none")
+    repeat_slates: int = Field(100, ge=2, description="test slates, evenly spaced by user, that are answered so often")
+    repeat_temperature: float = Field(0.7, gt=0, description="temperature of the repeats")
     examples: int = Field(6, ge=0, description="slates shown in the report")
     engine: EngineParams = EngineParams()

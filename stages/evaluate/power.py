@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import scipy.optimize
 from numpy.typing import NDArray
 from scipy.stats import norm
 
 from stages.evaluate.bootstrap import INCOMING
 from stages.evaluate.metrics import QUALITY, all_metrics
+from stages.evaluate.recorded import answers_of, read_outputs
 from stages.shared.errors import StageError
 from stages.shared.outputs import DATA
 
@@ -111,23 +111,8 @@ def smallest_gain(own: Spread, power: float, alpha: float, slates: int | None = 
 
 def read_differences(path: Path, model: str, against: str, metric: str) -> tuple[Floats, NDArray[Any]]:
     """Of the slates in outputs.parquet: the metric of `model` less that of `against` [n], and the users [n]."""
-    if not path.exists():
-        raise StageError(f"{path}: no such file; run the stage that makes it: gr2 run evaluate")
-    try:
-        missing = [name for name in COLUMNS if name not in pl.read_parquet_schema(path)]
-        table = pl.read_parquet(path, columns=[name for name in COLUMNS if name not in missing])
-    except Exception as error:  # polars raises many kinds on a damaged file; all mean the same to the reader
-        raise StageError(f"{path}: not a readable Parquet file ({error}); rerun: gr2 run evaluate") from None
-    if missing:
-        raise StageError(f"{path}: without the column '{missing[0]}'; rerun: gr2 run evaluate")
-    names = table["model"].unique(maintain_order=True).to_list()
-    for name in (model, against):
-        if name not in names:
-            raise StageError(f"{path}: no answers of the model '{name}' (it has: {', '.join(names)})")
-    first, second = (table.filter(pl.col("model") == name).sort("slate") for name in (model, against))
-    for name, own in ((model, first), (against, second)):
-        if own["slate"].n_unique() != own.height:
-            raise StageError(f"{path}: the model '{name}' answers the slate {own['slate'].mode().sort().item(0)} more than once")
+    table = read_outputs(path, COLUMNS)
+    first, second = (answers_of(table, path, name) for name in (model, against))
     if first["slate"].to_list() != second["slate"].to_list():
         raise StageError(f"{path}: the models '{model}' and '{against}' answered different slates; rerun: gr2 run evaluate")
     one, other = (all_metrics(own["new_rank"].to_numpy(), own["target_rank"].to_numpy())[metric] for own in (first, second))

@@ -9,11 +9,11 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
-from stages.evaluate import plots
+from stages.evaluate import audit_table, page_parts, plots
 from stages.evaluate.bootstrap import INCOMING
+from stages.evaluate.drawing import fixed, label, metric_label, share, signed
 from stages.evaluate.lineage import Link
 from stages.evaluate.metrics import NAMES
-from stages.evaluate.plots import fixed, signed
 
 HEADLINE = "ndcg@5"
 COLUMNS = (HEADLINE, *(name for name in NAMES if name != HEADLINE))
@@ -47,6 +47,7 @@ class Example:
     reasoning: str
     valid: bool
     note: str = ""
+    group: str = ""  # key of page_parts.GROUPS
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class ReportData:
     audits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # model -> audit.audit
     notes: list[str] = field(default_factory=list)  # what a reader of the tables must know, such as how invalid outputs are scored
     command: str = "gr2 run"
+    calibration: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)  # model -> calibration.gains_by_incoming_rank
 
 
 def render(data: ReportData) -> str:
@@ -84,16 +86,31 @@ def render(data: ReportData) -> str:
         "value": value,
         "share": share,
         "yaml": _yaml,
-        "model": plots.label,
+        "model": label,
         "zip": zip,
+        "standing": standing,
     }
-    environment.globals |= {"metric_label": plots.metric_label, "standing": standing}
+    environment.globals |= {"metric_label": metric_label, "standing": standing}
     return environment.get_template("template.html.j2").render(
         data=data,
         models=data.summary["models"],
         contrasts=[(*name.split("-"), entry) for name, entry in data.summary["contrasts"].items()],
         columns=COLUMNS,
-        suspicions={name: lines for name, lines in data.summary.get("suspicions", {}).items() if lines},
+        controls=page_parts.control_notices(data.params, data.summary, data.subject, HEADLINE),
+        calibration=Markup(plots.calibration(data.calibration, len(data.rank_flow))) if data.calibration else "",
+        calibrated=page_parts.METRIC,
+        prices=page_parts.price_sentences(data.calibration),
+        repeats=data.summary.get("repeats", {}),
+        audit_columns=audit_table.COLUMNS,
+        audit_rows=audit_table.audit_rows(data.audits, data.summary.get("unguided", {})),
+        audit_details={
+            name: (
+                data.summary.get("suspicions", {}).get(name, []),
+                audit_table.audit_details(found, data.summary.get("unguided", {}).get(name)),
+            )
+            for name, found in data.audits.items()
+        },
+        examples=page_parts.grouped(data.examples),
         slices=data.summary.get("slices", {}),
         headline=HEADLINE,
         verdict=verdict(data.summary, data.subject, data.shipped),
@@ -105,30 +122,28 @@ def verdict(summary: Mapping[str, Any], subject: str = "rl", shipped: str = "qua
     """What the numbers allow one to say, in sentences; the first is the headline."""
     models = summary["models"]
     entry, incoming = models[subject], models[INCOMING]
-    metric = plots.metric_label(HEADLINE)
+    metric = metric_label(HEADLINE)
     sentence = {"above": "beats the incoming order", "below": "is worse than the incoming order"}.get(
         standing(entry[HEADLINE]), "does not beat the incoming order"
     )
     copied = entry["identity_share"]
     lines = [
-        f"The {plots.label(subject)} model {sentence} at 95 % confidence: {metric} {fixed(entry[HEADLINE]['mean'])} against "
+        f"The {label(subject)} model {sentence} at 95 % confidence: {metric} {fixed(entry[HEADLINE]['mean'])} against "
         f"{fixed(incoming[HEADLINE]['mean'])}, a difference of {_gap(entry[HEADLINE])}, on {entry['n']:,} held-out slates of "
         f"{summary['users']:,} users."
     ]
     for name, contrast in summary["contrasts"].items():
-        first, second = (plots.label(part) for part in name.split("-"))
+        first, second = (label(part) for part in name.split("-"))
         how = {"above": "is better than", "below": "is worse than"}.get(standing(contrast[HEADLINE]), "cannot be told apart from")
         lines.append(f"{first} {how} {second}: {_gap(contrast[HEADLINE])}.")
     if shipped in models and shipped != subject:
         gains = {"above": "is above", "below": "is below"}.get(standing(models[shipped][HEADLINE]), "cannot be told apart from")
-        lines.append(
-            f"The model that would be deployed ({plots.label(shipped)}) {gains} the incoming order: {_gap(models[shipped][HEADLINE])}."
-        )
+        lines.append(f"The model that would be deployed ({label(shipped)}) {gains} the incoming order: {_gap(models[shipped][HEADLINE])}.")
     for name, what in (("lambdamart", "LambdaMART"), ("sft_no_reasoning", "An arm without reasoning")):
         if name not in models:
             lines.append(f"{what} was not measured here, so nothing is said about it.")
     if copied > 0.5 and subject != INCOMING:
-        lines.append(f"Mind that {plots.label(subject)} repeats the incoming order on {share(copied)} of the slates.")
+        lines.append(f"Mind that {label(subject)} repeats the incoming order on {share(copied)} of the slates.")
     if entry["valid_share"] < 0.99:
         lines.append(f"Only {share(entry['valid_share'])} of its outputs are valid permutations.")
     return lines
@@ -138,14 +153,6 @@ def standing(metric: Mapping[str, Any]) -> str:
     """Of a difference with its interval: above, below, or unclear (the interval holds zero)."""
     low, high = metric["diff_ci"]
     return "above" if low > 0 else "below" if high < 0 else "unclear"
-
-
-def share(number: float) -> str:
-    """A share as a percentage; 100 % and 0 % only where that is exact."""
-    text = f"{number * 100:.1f}"
-    if text in ("100.0", "0.0"):
-        text = text.removesuffix(".0") if number in (0, 1) else {"100.0": "> 99.9", "0.0": "< 0.1"}[text]
-    return f"{text} %"
 
 
 def value(item: float | str) -> str:
@@ -166,7 +173,7 @@ def _yaml(values: Mapping[str, Any]) -> str:
 
 def _plots(data: ReportData) -> dict[str, Markup]:
     """Caption -> SVG. Ours, with every label escaped by the SVG writer, hence Markup."""
-    models, subject = data.summary["models"], plots.label(data.subject)
+    models, subject = data.summary["models"], label(data.subject)
     gain = "Gain over the incoming order with its 95 % interval. Green lies clear above zero, red clear below, grey is undecided."
     recall = "How often the target is among the first 1, 3 and 5. Dashed: a blind order."
     flow = f"Where {subject} moves the target. Outlined: left where it was; left of the outline: lifted."

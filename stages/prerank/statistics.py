@@ -7,7 +7,10 @@ import polars as pl
 import scipy.sparse as sp
 
 TRANSITION_STEPS = 3
+LATE_SHARE = 0.25
 SMOOTHING = 5.0  # pseudo-counts: a pair seen once between two rare items is no strong evidence
+# Sources without times number each user's sequence from 0 (stages/ingest): no moment is so early, no sequence so long.
+FIRST_MOMENT = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -16,8 +19,9 @@ class Statistics:
 
     cooccurrence: sp.csr_matrix  # cosine of the items' user sets
     transition: sp.csr_matrix  # row: from, column: to
+    popularity: np.ndarray  # users, int64
     log_count: np.ndarray
-    recency: np.ndarray  # share of interactions in the last quarter, smoothed to the mean share
+    recency: np.ndarray  # share of interactions in the last quarter, smoothed to the mean share; that share for all where times say nothing
     category: sp.csr_matrix  # [items, categories and brands], rows of unit length
 
 
@@ -29,29 +33,38 @@ def count(interactions: pl.DataFrame, items: pl.DataFrame) -> Statistics:
     taken.data[:] = 1.0  # repeats count once
     popularity = np.asarray(taken.sum(axis=0)).ravel()
 
-    together = (taken.T @ taken).tolil()
-    together.setdiag(0)
+    together = taken.T @ taken
+    together = together - sp.diags(together.diagonal())  # leaves no explicit zeros
     transition = sp.csr_matrix((n_items, n_items), dtype=np.float32)
     for step in range(1, TRANSITION_STEPS + 1):
         same = users[:-step] == users[step:]
         pairs = (columns[:-step][same], columns[step:][same])
         transition = transition + sp.csr_matrix((np.full(same.sum(), 1.0 / step, np.float32), pairs), shape=(n_items, n_items))
 
-    time = interactions["timestamp"].to_numpy()
-    late = time >= np.quantile(time, 0.75)
-    late_counts = np.bincount(columns[late], minlength=n_items)
     return Statistics(
-        cooccurrence=_cosine(sp.csr_matrix(together), popularity, 1.0),
+        cooccurrence=_cosine(together, popularity, 1.0),
         transition=_cosine(transition, popularity, SMOOTHING),
+        popularity=popularity.astype(np.int64),
         log_count=np.log1p(popularity).astype(np.float32),
-        recency=((late_counts + 0.25 * SMOOTHING) / (popularity + SMOOTHING)).astype(np.float32),
+        recency=_recency(interactions["timestamp"].to_numpy(), columns, popularity),
         category=_categories(items),
     )
 
 
+def _recency(time: np.ndarray, columns: np.ndarray, popularity: np.ndarray) -> np.ndarray:
+    """Places in a sequence and times all alike tell no late interaction from an early one: then every item has the mean share."""
+    if time.max() < FIRST_MOMENT or time.min() == time.max():
+        return np.full(len(popularity), LATE_SHARE, dtype=np.float32)
+    late = time >= np.quantile(time, 1 - LATE_SHARE)
+    late_counts = np.bincount(columns[late], minlength=len(popularity))
+    return ((late_counts + LATE_SHARE * SMOOTHING) / (popularity + SMOOTHING)).astype(np.float32)
+
+
 def _cosine(counts: sp.csr_matrix, popularity: np.ndarray, smoothing: float) -> sp.csr_matrix:
     scale = sp.diags((1.0 / np.sqrt(popularity + smoothing)).astype(np.float32))
-    return sp.csr_matrix(scale @ counts @ scale)
+    scaled = sp.csr_matrix(scale @ counts @ scale)
+    scaled.sort_indices()  # so that single elements are found by bisection
+    return scaled
 
 
 def _categories(items: pl.DataFrame) -> sp.csr_matrix:

@@ -84,19 +84,30 @@ def check_histories(slates: pl.DataFrame, interactions: pl.DataFrame) -> dict[st
     return {"slates": slates.height, "target_in_history": 0, "later_in_history": 0}
 
 
-def check_out_of_sample(slates: pl.DataFrame, seen: pl.DataFrame, what: str) -> dict[str, int]:
-    """Fails if `what`, which ranked these slates, learnt from the target of any of them.
+def check_out_of_sample(slates: pl.DataFrame, seen: pl.DataFrame, what: str, dealt: pl.DataFrame | None = None) -> dict[str, int]:
+    """Fails if the model that ranked a slate learnt from its target. An in-sample target stands higher than one out of sample would, so a
+    reranker trained on it learns a false incoming order.
 
-    `seen`: columns user and item, all that it learnt from; by default that is the split base, with folds the other folds.
-    An in-sample target stands higher than one out of sample would, so a reranker trained on it learns a false incoming order.
+    `seen`: columns user and item, all that `what` learnt from. `dealt`: columns user and fold, each user once; the model of fold f
+    learnt from `seen` less the users of f, and ranks training slates only. Without it, one model ranked all.
     """
     pairs = seen.select("user", pl.col("item").alias("target")).unique()
     inside = slates.join(pairs, on=["user", "target"], how="semi").sort("slate")
+    if dealt is not None:
+        own = dealt.select("user", pl.col("fold").alias("dealt"))
+        inside = inside.join(own, on="user", how="left", maintain_order="left").filter(pl.col("fold").ne_missing(pl.col("dealt")))
     if inside.height:
         row = inside.row(0, named=True)
         raise StageError(
             f"leak: {what} learnt from the targets of {inside.height} of {slates.height} slates (first: slate {row['slate']}, split "
-            f"{row['split']}, user {row['user']}, item {row['target']}); make slates only where it has not looked"
+            f"{row['split']}, fold {row['fold']}, user {row['user']}, item {row['target']}); make slates only where it has not looked"
+        )
+    partial = slates.filter(pl.col("split").is_in(HELD_OUT) & (pl.col("fold") >= 0)).sort("slate")
+    if partial.height:
+        row = partial.row(0, named=True)
+        raise StageError(
+            f"{partial.height} held-out slates come from the model of a fold (first: slate {row['slate']}, split {row['split']}, fold "
+            f"{row['fold']}), not from that of all users, fold -1; rerun: gr2 run prerank"
         )
     return {"slates": slates.height, "in_sample": 0}
 
@@ -104,13 +115,21 @@ def check_out_of_sample(slates: pl.DataFrame, seen: pl.DataFrame, what: str) -> 
 def check_targets(slates: pl.DataFrame, interactions: pl.DataFrame) -> dict[str, int]:
     """Fails unless each slate's target is what its user took at its position, and held out as the slate's split says.
 
-    A training slate's is held out nowhere.
+    A training slate's is held out nowhere. Marked slates are for training only; of those the target may be another item.
     """
+    marked = slates.filter((pl.col("mark") != "") & pl.col("split").is_in(HELD_OUT)).sort("slate")
+    if marked.height:
+        row = marked.row(0, named=True)
+        raise StageError(
+            f"leak: {marked.height} held-out slates were changed for training (first: slate {row['slate']}, split {row['split']}, marked "
+            f"'{row['mark']}'); only training slates may be; rerun: gr2 run prerank"
+        )
     taken = interactions.select("user", "position", "item", pl.col("split").alias("taken_in"))
     found = slates.join(taken, on=["user", "position"], how="left")
     expected = pl.col("split")
     wrong = found.filter(
-        (pl.col("item") != pl.col("target")).fill_null(True)
+        ((pl.col("item") != pl.col("target")) & (pl.col("mark") == "")).fill_null(True)
+        | pl.col("item").is_null()
         | pl.when(expected.is_in(HELD_OUT)).then(pl.col("taken_in") != expected).otherwise(pl.col("taken_in").is_in(HELD_OUT))
     ).sort("slate")
     if wrong.height:

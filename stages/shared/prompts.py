@@ -65,7 +65,7 @@ class Slate:
 
 
 def load_slates(slates: pl.DataFrame, evidence: pl.DataFrame, split: str) -> list[Slate]:
-    """The slates of `split` that hold their target, ordered by time."""
+    """The slates of `split` that hold their target, ordered by time; those marked injected or permuted like others."""
     chosen = slates.filter((pl.col("split") == split) & (pl.col("target_rank") >= 0)).sort("timestamp", "slate")
     columns = [f"{fact}_level" for fact in FACTS]
     grouped = evidence.sort("slate", "rank").group_by("slate", maintain_order=True).agg(pl.concat_list(columns).alias("levels"))

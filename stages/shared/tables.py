@@ -28,6 +28,9 @@ SIDS: Schema = {"item": pl.Int32, "codes": pl.List(pl.Int32), "sid": pl.String}
 SID_MAP: Schema = {"sid": pl.String, "codes": pl.List(pl.Int32), "item": pl.Int32, "source_id": pl.String}
 # One row a (user, position): K candidates in incoming order. `target_rank` counts from 0, -1 = the retriever missed it.
 # `history`: the items before the position, oldest first, at most the cap of prerank.
+# `fold`: the model of that fold, which never saw the user, ranked the slate; -1 = the model of all users' training part.
+# `mark`: "", or for training slates only "injected" (the target was put in) or "permuted" (the target is noise, a control).
+# `hard`: incoming ranks of the hard negatives that were put in.
 SLATES: Schema = {
     "slate": pl.Int32,
     "user": pl.Int32,
@@ -39,6 +42,9 @@ SLATES: Schema = {
     "scores": pl.List(pl.Float32),
     "target": pl.Int32,
     "target_rank": pl.Int32,
+    "fold": pl.Int32,
+    "mark": pl.String,
+    "hard": pl.List(pl.Int32),
 }
 
 

@@ -3,10 +3,12 @@
 import re
 from pathlib import Path
 
+import dvc_toy
 import pytest
 
 from tasks.errors import ProjectError
 from tasks.graph import read_graph
+from tasks.plan import make_plan
 
 DIAMOND = """
 stages:
@@ -56,3 +58,58 @@ def test_missing_file_and_unknown_stage(tmp_path: Path) -> None:
     graph = read_graph(write(tmp_path, "stages: {midtrain: {cmd: x}, evaluate: {cmd: x}}"))
     with pytest.raises(ProjectError, match="did you mean 'midtrain'"):
         graph.closure(["midtran"])
+
+
+TEMPLATED = """
+stages:
+  first: {cmd: run first, outs: [data/items, data/model]}
+  second: {cmd: "run --n ${second.deep.n} --on ${second.on}", deps: [code.py, data/items, "${second.reads}"], outs: [data/two]}
+"""
+VALUES = "second: {reads: data/items, deep: {n: 3}, on: true, none: null, empty: ''}\n"
+
+
+def test_templates_are_filled_in_from_params(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(VALUES)
+    second = read_graph(write(tmp_path, TEMPLATED))["second"]
+    assert second.deps == ("code.py", "data/items"), "listed once, though named twice"
+    assert second.cmd == "run --n 3 --on true"
+    (tmp_path / "params.yaml").write_text(VALUES.replace("data/items", "data/model"))
+    graph = read_graph(tmp_path)
+    assert graph["second"].deps == ("code.py", "data/items", "data/model") and graph.upstream("second") == ["first"]
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("second.raeds", "${second.raeds}: params.yaml has no 'raeds' in second; did you mean 'reads'?"),
+        ("secnd.reads", "params.yaml has no 'secnd' at its top; did you mean 'second'?"),
+        ("second.reads.x", "params.yaml has no 'x' in second.reads"),
+        ("second.deep", "a text or a number is expected"),
+        ("second.none", "a text or a number is expected"),
+        ("second.empty", "a text or a number is expected"),
+    ],
+)
+def test_templates_that_name_nothing(tmp_path: Path, key: str, message: str) -> None:
+    (tmp_path / "params.yaml").write_text(VALUES)
+    with pytest.raises(ProjectError, match=re.escape("dvc.yaml: stages.second.deps: ") + ".*" + re.escape(message)):
+        read_graph(write(tmp_path, TEMPLATED.replace("second.reads", key)))
+
+
+def test_templates_without_params(tmp_path: Path) -> None:
+    with pytest.raises(ProjectError, match=r"params\.yaml: no such file .* gr2 run --profile default"):
+        read_graph(write(tmp_path, TEMPLATED))
+
+
+def test_a_templated_dep_in_dvc_itself(tmp_path: Path) -> None:
+    """DVC resolves it to the same graph, takes a dep that is named twice, and asks the stage again when the value changes."""
+    root = dvc_toy.make(tmp_path / "toy", dvc_toy.PARAMS + "  reads: data/b/out.txt\n")
+    text = (root / "dvc.yaml").read_text().replace("data/c/out.txt]", 'data/c/out.txt, "${d.reads}"]')
+    (root / "dvc.yaml").write_text(text)
+    dvc_toy.dvc(root, "repro", "-q")
+    assert make_plan(root, read_graph(root))["d"].current
+    dvc_toy.set_param(root, "reads: data/b/out.txt", "reads: data/a/out.txt")
+    assert "a" in read_graph(root).upstream("d")
+    causes = [str(cause) for cause in make_plan(root, read_graph(root))["d"].causes]
+    assert causes == ["data data/a/out.txt is new among its deps", "d.reads: data/b/out.txt -> data/a/out.txt"]
+    dvc_toy.dvc(root, "repro", "-q", "-s", "d")
+    assert make_plan(root, read_graph(root))["d"].current

@@ -80,3 +80,15 @@ def test_gaps_and_write(project: Path) -> None:
 def test_a_listed_folder_covers_its_files(project: Path) -> None:
     (project / "dvc.yaml").write_text("stages:\n  one: {cmd: python -m stages.one, deps: [stages]}\n")
     assert gaps(project, read_graph(project)) == {}
+
+
+def test_write_leaves_templates_as_they_are(project: Path) -> None:
+    (project / "params.yaml").write_text("one: {reads: data/items}\n")
+    templated = '      - "${one.reads}" # of params.yaml\n'
+    (project / "dvc.yaml").write_text(YAML.replace("    outs:", templated + "    outs:"))
+    write_deps(project, read_graph(project))
+    assert templated in (project / "dvc.yaml").read_text()
+    assert list(read_graph(project)["one"].deps) == [*NEEDED, "data/raw.csv", "data/items"]
+    (project / "params.yaml").write_text("one: {reads: stages/shared/unused.py}\n")
+    with pytest.raises(ProjectError, match=r"unused\.py comes of a \$"):
+        write_deps(project, read_graph(project))

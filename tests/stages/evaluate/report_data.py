@@ -7,6 +7,7 @@ import numpy as np
 
 from stages.evaluate.audit import audit, identical_to_incoming
 from stages.evaluate.bootstrap import summarise
+from stages.evaluate.calibration import gains_by_incoming_rank
 from stages.evaluate.lineage import Link
 from stages.evaluate.metrics import ranks_of_targets
 from stages.evaluate.report import Example, ReportData, Row, render
@@ -53,7 +54,7 @@ def made_up(slates: int = 400, seed: int = 0, **changes: object) -> ReportData:
             "rl": [{"step": s, "reward": 0.3 - 0.25 * np.exp(-s / 50) + rng.normal(0, 0.04)} for s in steps],
         },
         "codebook_usage": [rng.poisson(26 * np.exp(-np.arange(64) / (12 + 20 * level))).tolist() for level in range(4)],
-        "examples": [example(rng) for _ in range(2)],
+        "examples": [example(rng, group) for group in ("got worse", "improved", "improved")],
         "figures": {
             "Tokenizer": {"unique before assignment": 0.8133, "unique after": 1.0, "reconstruction error": 0.003172, "items": 1682},
             "Retriever": {"hit rate at 10, test": 0.2136, "blind": 0.0059, "test slates": 11316},
@@ -70,12 +71,15 @@ def made_up(slates: int = 400, seed: int = 0, **changes: object) -> ReportData:
         "rank_flow": flow,
         "seed": 7,
         "audits": audits,
+        "calibration": gains_by_incoming_rank(
+            {name: models[name]["rank"] for name in ("lambdamart", "sft", "rl")}, target_rank, users, 10, 300, seed
+        ),
         "notes": ["An output that is not a permutation counts as the incoming order."],
     }
     return ReportData(**(fields | changes))
 
 
-def example(rng: np.random.Generator) -> Example:
+def example(rng: np.random.Generator, group: str) -> Example:
     new = rng.permutation(10)
     rows = [
         Row(
@@ -89,7 +93,7 @@ def example(rng: np.random.Generator) -> Example:
         for rank, title in enumerate(TITLES)
     ]
     reasoning = "<|sid_begin|><s_a_3><s_b_41><s_c_7><s_d_0><|sid_end|> co 6 genre 2: strong\n" * 4 + "order: 5 2 1 3 4 6 7 8 9 10"
-    return Example([*TITLES[5:], "Fargo", "Contact"], rows, reasoning, valid=True, note="User 12, position 87.")
+    return Example([*TITLES[5:], "Fargo", "Contact"], rows, reasoning, valid=True, note="User 12, position 87.", group=group)
 
 
 if __name__ == "__main__":

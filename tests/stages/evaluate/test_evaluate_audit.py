@@ -9,18 +9,18 @@ from stages.evaluate.audit import (
     audit,
     commonest_order_share,
     first_from,
-    gain_by_incoming_rank,
     identical_to_incoming,
     invalid_by_kind,
     kendall_tau,
     lengths,
+    moves_by_incoming_rank,
     position_histogram,
     rank_flow,
     reversed_incoming,
     suspicions,
 )
-from stages.evaluate.judge import thought_length
-from stages.evaluate.metrics import ranks_of_targets
+from stages.evaluate.language_model import thought_length
+from stages.evaluate.metrics import movement, ranks_of_targets
 
 COPY = np.tile(np.arange(4), (6, 1))
 TARGETS = np.array([0, 1, 2, 3, 3, 3])
@@ -51,12 +51,23 @@ def test_a_model_that_always_answers_the_same_is_found_out():
     assert position_histogram(shuffled).sum(axis=0).tolist() == [500] * 10
 
 
-def test_gain_by_incoming_rank_leaves_out_ranks_nobody_came_in_at():
-    flow = rank_flow(np.array([3, 3, 1]), np.array([0, 1, 1]), 4)
-    assert gain_by_incoming_rank(flow) == [
-        {"incoming_rank": 1, "n": 1, "mean_new_rank": 1.0, "gain": 0.0},
-        {"incoming_rank": 3, "n": 2, "mean_new_rank": 0.5, "gain": 2.5},
+def test_moves_by_incoming_rank_leave_out_ranks_nobody_came_in_at():
+    flow = rank_flow(np.array([3, 3, 1, 1]), np.array([0, 1, 1, 2]), 4)
+    assert moves_by_incoming_rank(flow) == [
+        {"incoming_rank": 1, "n": 2, "mean_new_rank": 1.5, "gain": -0.5, "promoted": 0, "kept": 1, "demoted": 1},
+        {"incoming_rank": 3, "n": 2, "mean_new_rank": 0.5, "gain": 2.5, "promoted": 2, "kept": 0, "demoted": 0},
     ]
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=30))
+def test_the_moves_add_up_to_the_shares(pairs):
+    target_rank, rank = np.array(pairs).T
+    rows, moves = moves_by_incoming_rank(rank_flow(target_rank, rank, 6)), movement(rank, target_rank)
+    assert sum(row["n"] for row in rows) == len(pairs)
+    assert [row["incoming_rank"] for row in rows] == sorted(set(target_rank.tolist()))
+    assert sum(row["gain"] * row["n"] for row in rows) == pytest.approx(moves["rank_gain"].sum())
+    for name in ("promoted", "demoted"):
+        assert sum(row[name] for row in rows) == moves[name].sum()
 
 
 def test_invalid_outputs_are_counted_by_kind():
@@ -66,14 +77,15 @@ def test_invalid_outputs_are_counted_by_kind():
 
 def test_planted_cheats_are_named_and_an_honest_model_is_not():
     incoming = np.tile(np.arange(K), (N, 1))
-    promotes = np.stack([np.concatenate([[2], RNG.permutation([0, 1, *range(3, K)])]) for _ in range(N)])
     swaps = incoming.copy()
     places = np.arange(N) % (K - 1)
     swaps[np.arange(N), places], swaps[np.arange(N), places + 1] = places + 1, places
     assert suspicions(audited(HONEST)) == []
     assert "repeats the incoming order on 100.0% of the slates" in suspicions(audited(incoming))
     assert "reverses the incoming order on 100.0% of the slates" in suspicions(audited(incoming[:, ::-1]))
-    assert suspicions(audited(promotes)) == ["puts position 3 first in 100.0% of its answers"]
+    for place in (1, 2, 9):
+        promotes = np.stack([[place, *RNG.permutation([rank for rank in range(K) if rank != place])] for _ in range(N)])
+        assert suspicions(audited(promotes)) == [f"puts position {place + 1} first in 100.0% of its answers"]
     assert suspicions(audited(swaps)) == ["repeats the incoming order or swaps two neighbours in it on 100.0% of the slates"]
     assert "gives one and the same order in 100.0% of its answers" in suspicions(audited(np.tile(HONEST[0], (N, 1))))
 

@@ -12,7 +12,6 @@ from stages.evaluate.metrics import (
     QUALITY,
     all_metrics,
     movement,
-    moves_by_incoming_rank,
     ranks_of_targets,
     slate_metrics,
 )
@@ -51,24 +50,6 @@ def test_the_incoming_order_leaves_ranks_alone():
     rank = ranks_of_targets(np.tile(np.arange(10), (3, 1)), target_rank)
     assert rank.tolist() == [3, 0, 9]
     assert all(not values.any() for values in movement(rank, target_rank).values())
-
-
-def test_moves_are_counted_by_incoming_rank():
-    assert moves_by_incoming_rank(np.array([0, 0, 2, 2, 2]), np.array([0, 1, 0, 1, 2]), 4) == [
-        {"incoming_rank": 0, "n": 2, "promoted": 0, "kept": 1, "demoted": 1},
-        {"incoming_rank": 1, "n": 0, "promoted": 0, "kept": 0, "demoted": 0},
-        {"incoming_rank": 2, "n": 3, "promoted": 2, "kept": 1, "demoted": 0},
-        {"incoming_rank": 3, "n": 0, "promoted": 0, "kept": 0, "demoted": 0},
-    ]
-
-
-@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=30))
-def test_the_histogram_adds_up_to_the_shares(pairs):
-    target_rank, rank = np.array(pairs).T
-    rows, moves = moves_by_incoming_rank(target_rank, rank, 6), movement(rank, target_rank)
-    assert sum(row["n"] for row in rows) == len(pairs)
-    for name in ("promoted", "demoted"):
-        assert sum(row[name] for row in rows) == moves[name].sum()
 
 
 def test_a_slate_without_its_target_is_an_error():

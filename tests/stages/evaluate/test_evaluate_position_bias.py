@@ -5,14 +5,11 @@ import numpy as np
 import pytest
 
 from stages.evaluate.audit import audit, suspicions
-from stages.evaluate.judge import Judged, by_model, by_scores, incoming
+from stages.evaluate.judge import Judged, by_scores, incoming
 from stages.evaluate.position_bias import permuted, position_bias, shuffles
-from stages.shared.engines.base import Sampling
-from stages.shared.engines.choose import EngineParams
 from stages.shared.errors import StageError
-from stages.shared.prompts import PromptParams, Slate
-from tests.stages.shared.test_prompts import CATALOG, SLATE
-from tests.stages.shared.tiny_models import tiny_folder
+from stages.shared.prompts import Slate
+from tests.stages.shared.test_prompts import SLATE
 
 RNG = np.random.default_rng(5)
 N, K, ITEMS = 60, 6, 50
@@ -133,15 +130,3 @@ def test_the_incoming_answer_is_not_asked_again_where_it_is_given():
 def test_answers_of_other_slates_are_refused():
     with pytest.raises(StageError, match=r"answers of shape \(60, 6\) and \(59, 6\) for 60 slates of 6"):
         position_bias(lambda slates: incoming(slates[1:]), SLATES, seed=3, incoming=blind(SLATES))
-
-
-def test_a_language_model_is_asked_through_judge(tmp_path):
-    """Guided, so that a random model answers too; its tokens are counted."""
-    slates = [replace(SLATE, slate=i, candidates=[i, i + 1, i + 2], history=[7]) for i in range(3)]
-    options, engine = PromptParams(history=1), EngineParams(batch_size=8)
-    ask = partial(by_model, tiny_folder(tmp_path), catalog=CATALOG, options=options, engine=engine, sampling=Sampling(40), threads=1)
-    found = position_bias(partial(ask, reasoning=False), slates, seed=3)
-    assert found.valid.all() and found.answered.shape == (2, 3, 3)
-    thinking, at_once = ask(slates, reasoning=True), ask(slates, reasoning=False)
-    assert at_once.reasoning_tokens == [0] * 3 and at_once.answer_tokens == [3 * 6 + 1] * 3
-    assert all(a > 0 and a + b <= 40 for a, b in zip(thinking.reasoning_tokens, thinking.answer_tokens, strict=True))

@@ -56,7 +56,7 @@ def make_tables(slates: list[Slate], options: PromptParams) -> dict[str, pl.Data
     interactions = [(u, item, i, 900 + i, SPLITS[i]) for u in range(USERS) for i, item in enumerate(own_items(u))]
     items = [(i, str(i), CATALOG.titles[i], "", CATALOG.categories[i], None, CATALOG.titles[i]) for i in range(ITEM_COUNT)]
     shown = [(s.slate, s.user, len(s.history), s.timestamp, s.split, s.history, s.candidates) for s in slates]
-    targets = [([0.0] * len(s.candidates), s.candidates[s.target_rank], s.target_rank) for s in slates]
+    targets = [([0.0] * len(s.candidates), s.candidates[s.target_rank], s.target_rank, -1, "", []) for s in slates]
     facts = [
         (s.slate, rank, s.candidates[rank], *map(float, s.levels[rank]), *s.levels[rank]) for s in slates for rank in range(len(s.levels))
     ]

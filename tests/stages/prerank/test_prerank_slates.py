@@ -1,57 +1,17 @@
-"""The stage on a log of 40 users whose next item follows from the last one."""
+"""The stage on a log of 40 users whose next item follows from the last one, cut after base."""
 
-import numpy as np
 import polars as pl
 import pytest
 import torch
+from prerank_project import PARAMS, SPLITS, START, USERS, K, N, interactions, items, others, own_items, run
 
-from stages.prerank import facts
-from stages.prerank.params import PrerankParams
-from stages.prerank.prerank import make_slates, prerank
+from stages.prerank import slates as slates_module
+from stages.prerank.sequence_ranker import SequenceRanker
 from stages.prerank.statistics import count
 from stages.shared import sasrec
 from stages.shared.errors import StageError
-from stages.shared.evidence import EVIDENCE, FACTS
-from stages.shared.outputs import read_json, stage_outputs
-from stages.shared.tables import INTERACTIONS, ITEMS, SLATES, read_table, write_table
-
-N, USERS, K = 25, 40, 5
-SPLITS = ["base"] * 8 + ["slates"] * 3 + ["valid"] + ["test"] * 2
-PARAMS = PrerankParams(candidates=K, history=4, max_length=6, hidden=16, layers=1, heads=1, epochs=8, threads=1, evidence_levels=4)
-
-
-def own_items(user: int) -> list[int]:
-    return [(user + step * (1 + user % 2)) % N for step in range(len(SPLITS))]
-
-
-def interactions() -> pl.DataFrame:
-    rows = [(u, item, i, 100 * i + u, SPLITS[i]) for u in range(USERS) for i, item in enumerate(own_items(u))]
-    return pl.DataFrame(rows, schema=INTERACTIONS, orient="row")
-
-
-def items(number: int = N) -> pl.DataFrame:
-    rows = [(i, str(i), f"Title {i}", "", [f"c{i % 3}"], None, "") for i in range(number)]
-    return pl.DataFrame(rows, schema=ITEMS, orient="row")
-
-
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "data/ingest").mkdir(parents=True)
-    write_table(interactions(), tmp_path / "data/ingest/interactions.parquet", INTERACTIONS)
-    write_table(items(), tmp_path / "data/ingest/items.parquet", ITEMS)
-    return tmp_path
-
-
-def run(project, params: PrerankParams = PARAMS) -> tuple[pl.DataFrame, pl.DataFrame, dict]:
-    with stage_outputs("prerank") as outputs:
-        prerank(params, outputs)
-    folder = project / "data/prerank"
-    return (
-        read_table(folder / "slates.parquet", SLATES),
-        read_table(folder / "evidence.parquet", EVIDENCE),
-        read_json(folder / "metrics.json"),
-    )
+from stages.shared.evidence import FACTS
+from stages.shared.tables import INTERACTIONS, ITEMS, write_table
 
 
 def test_slates_stand_after_base_and_know_where_the_target_is(project):
@@ -61,12 +21,14 @@ def test_slates_stand_after_base_and_know_where_the_target_is(project):
     names = dict(zip(range(8, 14), ["train"] * 3 + ["valid"] + ["test"] * 2, strict=True))
     for row in slates.iter_rows(named=True):
         own, place = own_items(row["user"]), row["position"]
-        assert row["split"] == names[place] and row["timestamp"] == 100 * place + row["user"]
+        assert row["split"] == names[place] and row["timestamp"] == START + 100 * place + row["user"]
         assert row["target"] == own[place] and row["history"] == own[place - 4 : place]
         assert len(set(row["candidates"])) == K and not set(row["candidates"]) & set(own[:place])
         assert row["scores"] == sorted(row["scores"], reverse=True)
         assert row["target_rank"] == (row["candidates"].index(row["target"]) if row["target"] in row["candidates"] else -1)
+        assert (row["fold"], row["mark"], row["hard"]) == (-1, "", [])
     assert metrics["slates"]["train"]["slates"] == 120 and metrics["slates"]["test"]["slates"] == 80
+    assert metrics["cross_fit"] == "cut" and metrics["fitted_on"] == ["base"] and "folds" not in metrics
     assert metrics["leak_check"]["overlap"] == 0 and metrics["loss"]["last"] < metrics["loss"]["first"]
 
 
@@ -97,11 +59,7 @@ def test_neither_model_nor_counts_see_what_comes_after_base(project):
     """Other items after base: the same weights, and the same facts of the same candidates."""
     run(project)
     weights = (project / "data/prerank/model/sasrec.safetensors").read_bytes()
-    changed = interactions().with_columns(
-        item=pl.when(pl.col("split") == "base").then("item").otherwise((pl.col("item") * 7 + 3) % N).cast(pl.Int32)
-    )
-    repeated = changed.join(changed.filter(pl.col("split") == "base").select("user", "item"), on=["user", "item"], how="semi")
-    assert repeated.height > 0
+    changed = others(pl.col("split") != "base")
     write_table(changed, project / "data/ingest/interactions.parquet", INTERACTIONS)
     run(project)
     assert (project / "data/prerank/model/sasrec.safetensors").read_bytes() == weights
@@ -126,11 +84,14 @@ CHANGES = [
     {"epochs": 2},
 ]
 CHANGES += [{"batch_size": 8}, {"lr": 0.01}, {"evidence_last": 2}, {"evidence_levels": 3}, {"seed": 1}]
+CHANGES += [{"positions": 1}, {"cross_fit": "folds"}, {"hard_negatives": 2}, {"inject_targets": True}, {"order": "shuffled"}]
+CHANGES += [{"labels": "permuted"}, {"folds": 2, "cross_fit": "folds"}, {"hard_pool": 2, "hard_negatives": 2}]
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: next(iter(change)))
 def test_every_parameter_changes_the_slates_or_their_evidence(project, change):
-    before = run(project)
+    needed = {key: value for key, value in list(change.items())[1:]}  # what has to be on for the first to matter
+    before = run(project, PARAMS.model_copy(update=needed))
     after = run(project, PARAMS.model_copy(update=change))
     assert not (before[0].equals(after[0]) and before[1].equals(after[1]))
 
@@ -150,47 +111,55 @@ def test_a_user_who_has_taken_nearly_everything(project):
         run(project, params)
 
 
+def test_nothing_to_learn_from(project):
+    write_table(interactions().filter(pl.col("split") != "base"), project / "data/ingest/interactions.parquet", INTERACTIONS)
+    with pytest.raises(StageError, match=r"nothing in base to learn from; raise ingest\.base_share"):
+        run(project)
+
+
 def test_no_position_after_base(project):
     write_table(interactions().filter(pl.col("split") == "base"), project / "data/ingest/interactions.parquet", INTERACTIONS)
     with pytest.raises(StageError, match="no position after the base split"):
         run(project)
 
 
-def test_no_training_slate_that_holds_its_target():
-    with pytest.raises(StageError, match="no training slate holds its target"):
-        facts.level_edges(np.zeros((0, K, len(FACTS))), 4)
-
-
 def test_slates_are_what_the_model_finds():
     torch.manual_seed(0)
     model = sasrec.SASRec(N, 16, 1, 1, 6, 0.0).eval()
     log = interactions()
-    slates = make_slates(model, log, PARAMS)
+    counts = count(log.filter(pl.col("split") == "base"), items())
+    slates = slates_module.make(SequenceRanker(model), slates_module.places(log, 0), log, counts, PARAMS, -1)
     row = slates.filter((pl.col("user") == 5) & (pl.col("position") == 13)).row(0, named=True)
     found, scores = sasrec.top_k(model, [own_items(5)[:13]], [own_items(5)[:13]], K)
     assert row["candidates"] == found[0].tolist() and row["scores"] == pytest.approx(scores[0].tolist(), abs=1e-5)
 
 
-def test_facts_equal_sums_over_the_history():
-    statistics = count(interactions().filter(pl.col("split") == "base"), items())
-    history, candidates, scores = [1, 2, 3, 4, 5], [6, 7, 20], [3.0, 2.5, 1.0]
-    values = facts.facts_of(history, candidates, scores, statistics, last=3)
-    together, follows, category = (part.toarray() for part in (statistics.cooccurrence, statistics.transition, statistics.category))
-    for row, item in enumerate(candidates):
-        expected = [
-            np.mean([together[past, item] for past in history[-3:]]),
-            sum(follows[past, item] for past in history),
-            category[item] @ np.mean([category[past] for past in history[-3:]], axis=0),
-            statistics.log_count[item],
-            statistics.recency[item],
-            scores[row] - scores[0],
-        ]
-        assert values[row] == pytest.approx(expected, abs=1e-6)
+def test_slates_do_not_depend_on_how_they_are_batched(project, monkeypatch):
+    whole = run(project)
+    monkeypatch.setattr(slates_module, "BATCH", 7)
+    parts = run(project)
+    assert whole[0].drop("scores").equals(parts[0].drop("scores")) and whole[1].drop("sc").equals(parts[1].drop("sc"))
 
 
-def test_levels_split_the_training_slates_evenly():
-    values = np.random.default_rng(0).normal(size=(200, K, len(FACTS)))
-    levels = facts.to_levels(values, facts.level_edges(values, 4))
-    assert levels.dtype == np.int32 and np.bincount(levels[..., 0].ravel()).tolist() == [250] * 4
-    beyond = facts.to_levels(np.array([-1e9, 1e9])[:, None].repeat(len(FACTS), 1), facts.level_edges(values, 4))
-    assert beyond[0].tolist() == [0] * len(FACTS) and beyond[1].tolist() == [3] * len(FACTS)
+@pytest.mark.parametrize("positions", [1, 2, 5])
+def test_only_the_last_positions_of_each_split(positions):
+    found = slates_module.places(interactions(), positions)
+    kept = sorted((user, place) for user, place in found.select("user", "position").iter_rows())
+    wanted = [*[8, 9, 10][-positions:], 11, *[12, 13][-positions:]]
+    assert kept == [(user, place) for user in range(USERS) for place in wanted]
+    assert found["slate"].to_list() == list(range(found.height))
+    assert all(own_items(user)[place] == target for user, place, target in found.select("user", "position", "target").iter_rows())
+    assert slates_module.places(interactions(), 0).height == USERS * (len(SPLITS) - 8)
+
+
+def test_a_ranker_that_finds_too_few():
+    class Short:
+        def top_k(self, histories, seen, k):
+            found, scores = sasrec.top_k(model, histories, seen, k)
+            scores[-1, -1] = -float("inf")
+            return found, scores
+
+    model, log = sasrec.SASRec(N, 16, 1, 1, 6, 0.0).eval(), interactions()
+    counts = count(log.filter(pl.col("split") == "base"), items())
+    with pytest.raises(StageError, match=r"found fewer than 5 items for user 39 at position 13; lower prerank\.candidates or widen"):
+        slates_module.make(Short(), slates_module.places(log, 0), log, counts, PARAMS, -1)

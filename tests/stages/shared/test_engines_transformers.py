@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import chisquare
-from transformers import DynamicCache, Qwen3Config, Qwen3ForCausalLM
+from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from stages.shared.engines.base import Sampling
-from stages.shared.engines.kv_cache import ROOM, RoomyLayer
+from stages.shared.engines.slot_cache import ROOM
 from stages.shared.engines.transformers_engine import TransformersEngine, choose
 from stages.shared.errors import StageError
 from tests.stages.shared.tiny_models import random_prompts, tiny_model
@@ -89,17 +89,6 @@ def test_top_p_keeps_the_smallest_set_that_reaches_it():
     assert counts[1] / 400 == pytest.approx(0.5 / 0.8, abs=0.01)
     greedy = choose(probs.log().expand(400, -1), draws, Sampling(1, temperature=1.0, top_p=1e-6))
     assert set(greedy.tolist()) == {1}
-
-
-def test_roomy_cache_holds_what_transformers_own_holds():
-    roomy, own = RoomyLayer(), DynamicCache()
-    for steps in (7, *[1] * (ROOM + 5)):
-        keys, values = torch.randn(3, 2, steps, 4), torch.randn(3, 2, steps, 4)
-        got, expected = roomy.update(keys, values), own.update(keys, values, 0)
-    assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
-    roomy.batch_select_indices(torch.tensor([2, 0]))
-    assert torch.equal(roomy.keys, expected[0][[2, 0]]) and torch.equal(roomy.values, expected[1][[2, 0]])
-    assert roomy.get_seq_length() == ROOM + 12
 
 
 def test_model_is_left_in_the_mode_it_was_in():

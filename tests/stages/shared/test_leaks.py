@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 
 from stages.shared.errors import StageError
+from stages.shared.folds import deal
 from stages.shared.leaks import (
     check_counts,
     check_evidence,
@@ -75,8 +76,8 @@ def test_an_item_repeated_within_the_held_out_part_is_one_pair():
         check_no_heldout(pairs((0, 3)), repeated, "x")
 
 
-def slate(position: int, split: str = "test", history: tuple[int, ...] = (0, 1), target: int = 4) -> tuple:
-    return (9, 0, position, position, split, list(history), [target, 5], [0.0, 0.0], target, 0)
+def slate(position: int, split: str = "test", history: tuple[int, ...] = (0, 1), target: int = 4, fold: int = -1, mark: str = "") -> tuple:
+    return (9, 0, position, position, split, list(history), [target, 5], [0.0, 0.0], target, 0, fold, mark, [])
 
 
 def slates(*rows: tuple) -> pl.DataFrame:
@@ -124,10 +125,63 @@ def test_slates_out_of_sample_pass_and_in_sample_ones_fail():
     assert check_out_of_sample(honest, base, "the pre-ranker") == {"slates": 2, "in_sample": 0}
     planted = slates(slate(1, "train", (0,), 1), slate(4))
     with pytest.raises(
-        StageError, match=r"the pre-ranker learnt from the targets of 1 of 2 slates \(first: slate 9, split train, user 0, item 1\)"
+        StageError,
+        match=r"pre-ranker learnt from the targets of 1 of 2 slates \(first: slate 9, split train, fold -1, user 0, item 1\)",
     ):
         check_out_of_sample(planted, base, "the pre-ranker")
     assert check_out_of_sample(planted, base.filter(pl.col("user") != 0), "fold 0")["in_sample"] == 0  # cross-fitted: it saw others only
+
+
+DEALT = pl.DataFrame({"user": [0, 1], "fold": [1, 0]}, schema={"user": pl.Int32, "fold": pl.Int32})
+FOLDED = [slate(2, "train", (0, 1), 2, fold=1), slate(3, "valid", (0, 1), 3), slate(4)]
+
+
+def test_slates_of_a_fold_are_ranked_without_its_users():
+    seen = training_interactions(LOG, ("base", "slates"))
+    assert check_out_of_sample(slates(*FOLDED), seen, "the pre-ranker", DEALT) == {"slates": 3, "in_sample": 0}
+    assert check_out_of_sample(slates(*FOLDED), seen.filter(pl.col("user") != 0), "the pre-ranker of fold 1")["in_sample"] == 0
+
+
+@pytest.mark.parametrize("fold", [-1, 0, 2])
+def test_a_training_slate_of_another_fold_than_its_users_is_in_sample(fold):
+    seen = training_interactions(LOG, ("base", "slates"))
+    planted = slates(slate(2, "train", (0, 1), 2, fold=fold), *FOLDED[1:])
+    with pytest.raises(StageError, match=rf"the targets of 1 of 3 slates \(first: slate 9, split train, fold {fold}, user 0, item 2"):
+        check_out_of_sample(planted, seen, "the pre-ranker", DEALT)
+    with pytest.raises(StageError, match="learnt from the targets of 1 of 3"):
+        check_out_of_sample(slates(*FOLDED), seen, "the pre-ranker", DEALT.filter(pl.col("user") == 1))  # dealt to no fold
+    with pytest.raises(StageError, match="learnt from the targets of 1 of 3"):
+        check_out_of_sample(slates(*FOLDED), seen, "the pre-ranker")  # one model for all
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_a_held_out_slate_of_a_folds_model_fails(split):
+    planted = slates(slate(3 if split == "valid" else 4, split, fold=1, target=3 if split == "valid" else 4))
+    with pytest.raises(StageError, match=rf"1 held-out slates come from the model of a fold \(first: slate 9, split {split}, fold 1\)"):
+        check_out_of_sample(planted, training_interactions(LOG, ("base", "slates")), "the pre-ranker", DEALT)
+
+
+def test_users_are_dealt_to_folds_of_a_size_and_alike_in_any_order():
+    users = pl.Series([7, 3, 3, 11, 20, 21, 22, 23, 5, 5, 40], dtype=pl.Int32)
+    dealt = deal(users, 3, 1)
+    assert dealt["user"].to_list() == sorted(set(users)) and sorted(dealt["fold"].value_counts()["count"]) == [3, 3, 3]
+    assert deal(users.reverse(), 3, 1).equals(dealt) and not deal(users, 3, 2).equals(dealt)
+
+
+def test_a_permuted_training_target_need_not_be_what_was_taken():
+    noise = slate(2, "train", (0, 1), 5, mark="permuted")
+    assert check_targets(slates(noise, slate(2, "train", (0, 1), 2, mark="injected")), LOG)["misplaced"] == 0
+    for planted in (slate(4, "train", target=5, mark="permuted"), slate(9, "train", target=5, mark="permuted")):
+        with pytest.raises(StageError, match="do not fit the interactions"):
+            check_targets(slates(planted), LOG)
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+@pytest.mark.parametrize("mark", ["injected", "permuted"])
+def test_a_held_out_slate_that_was_changed_for_training_fails(split, mark):
+    planted = slate(3, "valid", (0, 1), 3, mark=mark) if split == "valid" else slate(4, mark=mark)
+    with pytest.raises(StageError, match=rf"leak: 1 held-out slates were changed .* slate 9, split {split}, marked '{mark}'"):
+        check_targets(slates(planted), LOG)
 
 
 def test_targets_where_their_split_says_pass():

@@ -123,12 +123,14 @@ def test_more_candidates_than_letters():
 def test_slates_come_by_time_with_their_own_evidence():
     rows = [(7, 1, 0, 50, "train", [1], [2, 3], [0.5, 0.1], 3, 1), (8, 2, 0, 40, "train", [0], [4, 5], [0.5, 0.1], 4, 0)]
     rows += [(9, 2, 1, 60, "train", [0], [4, 5], [0.5, 0.1], 6, -1), (10, 2, 2, 70, "test", [0], [4, 5], [0.5, 0.1], 4, 0)]
-    slates = pl.DataFrame(rows, schema=SLATES, orient="row")
+    slates = pl.DataFrame([(*row, -1, "", []) for row in rows], schema=SLATES, orient="row")
     evidence = [(slate, rank, 0, *[0.0] * len(FACTS), *[slate * 10 + rank] * len(FACTS)) for slate in (8, 7, 9, 10) for rank in (1, 0)]
     loaded = load_slates(slates, pl.DataFrame(evidence, schema=EVIDENCE, orient="row"), "train")
     assert [slate.slate for slate in loaded] == [8, 7]
     assert loaded[0].levels == [[80] * len(FACTS), [81] * len(FACTS)]
     assert (loaded[1].candidates, loaded[1].target_rank, loaded[1].history) == ([2, 3], 1, [1])
+    changed = slates.with_columns(mark=pl.Series(["injected", "permuted", "", ""]))
+    assert load_slates(changed, pl.DataFrame(evidence, schema=EVIDENCE, orient="row"), "train") == loaded, "marked slates are for training"
 
 
 def test_sids_of_the_test_catalog_fit_its_tokenizer():

@@ -59,10 +59,9 @@ def write_project(root, slates: list[Slate]) -> None:
     write_table(pl.DataFrame(items, schema=ITEMS, orient="row"), root / "data/ingest/items.parquet", ITEMS)
     sids = [(i, [i // 7, i % 7], CATALOG.sids[i]) for i in range(ITEM_COUNT)]
     write_table(pl.DataFrame(sids, schema=SIDS, orient="row"), root / "data/tokenize/sids.parquet", SIDS)
-    table = [
-        (s.slate, s.user, 0, s.timestamp, s.split, s.history, s.candidates, [0.0] * K, s.candidates[s.target_rank], s.target_rank)
-        for s in slates
-    ]
+    shown = [(s.slate, s.user, 0, s.timestamp, s.split, s.history, s.candidates) for s in slates]
+    targets = [([0.0] * K, s.candidates[s.target_rank], s.target_rank, -1, "", []) for s in slates]
+    table = [(*left, *right) for left, right in zip(shown, targets, strict=True)]
     write_table(pl.DataFrame(table, schema=SLATES, orient="row"), root / "data/prerank/slates.parquet", SLATES)
     facts = [
         (s.slate, rank, item, *map(float, levels), *levels)

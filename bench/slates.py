@@ -1,0 +1,130 @@
+"""How much a reranker has to gain on Amazon Beauty: what needs no language model, on the same test slates.
+
+    python bench/slates.py --data FOLDER
+
+The stage `prerank` makes the slates, cross-fitted by folds of users: no training slate comes from a model that saw its target.
+With item-kNN a minute, with SASRec about 25 on two cores. Writes bench/results/slates.md.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import yaml
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bench.beauty import ROOT, prepare
+from bench.retrieval import SASREC
+from stages.evaluate.bootstrap import paired_intervals
+from stages.evaluate.comparators import NAMES, comparators
+from stages.evaluate.held_out import fact_values
+from stages.evaluate.metrics import ranks_of_targets, slate_metrics
+from stages.shared.leaks import training_counts
+from stages.shared.prompts import load_slates
+
+METRICS = ("recall@1", "recall@5", "ndcg@5")
+RANKERS: dict[str, dict[str, Any]] = {
+    "item_knn": {"model": "item_knn", "folds": 5},
+    "sasrec": {"model": "sasrec", "folds": 3, **SASREC},  # three folds: each is a fit of its own
+}
+SEEDS = (7, 8, 9)  # of LightGBM: the slates are the same
+REPORT = ROOT / "bench/results/slates.md"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--scratch", type=Path, default=ROOT / ".bench")
+    options = parser.parse_args()
+    beauty = prepare(options.data, options.scratch)
+    parts = [part for name, values in RANKERS.items() for part in section(name, made(name, values, beauty, options))]
+    head = [
+        "# Slates of Amazon Beauty: what there is to gain",
+        "",
+        "`python bench/slates.py --data FOLDER`",
+        "",
+        "Leave-one-out, ten candidates a slate, cross-fitted by folds of users. Only slates that hold their target count. Beneath each",
+        "metric the difference from the incoming order with its 95 % interval (paired bootstrap; every user has one slate). LambdaMART",
+        f"(LightGBM, default settings, mean over seeds {', '.join(map(str, SEEDS))}) learns from the training slates alone.",
+        "",
+    ]
+    REPORT.write_text("\n".join([*head, *parts]), encoding="utf-8")
+    print(REPORT.read_text(encoding="utf-8"))
+
+
+def made(name: str, values: dict[str, Any], beauty: Path, options: argparse.Namespace) -> Path:
+    """A project with data/prerank of this pre-ranker; made once."""
+    project = options.scratch / f"slates-{name}"
+    if not (project / "data/prerank/metrics.json").exists():
+        (project / "data").mkdir(parents=True, exist_ok=True)
+        embed = project / "data/embed"
+        if not embed.is_symlink():
+            embed.symlink_to((beauty / "data/embed").resolve())
+        params = yaml.safe_load((beauty / "params.yaml").read_text(encoding="utf-8"))
+        params["ingest"] |= {"base_share": 0.6, "min_base": 2}  # as in the profile beauty: what follows has slates
+        params["prerank"] |= {"cross_fit": "folds", "threads": 2, **values}
+        (project / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+        for stage in ("ingest", "prerank"):
+            subprocess.run([sys.executable, "-m", f"stages.{stage}"], cwd=project, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        items = [pl.read_parquet(folder / "data/ingest/items.parquet") for folder in (beauty, project)]
+        if not items[0].equals(items[1]):
+            sys.exit(f"{beauty}: made with other parameters of ingest; remove it and run again")
+    return project
+
+
+def section(name: str, project: Path) -> list[str]:
+    slates, evidence = (pl.read_parquet(project / f"data/prerank/{table}.parquet") for table in ("slates", "evidence"))
+    interactions = pl.read_parquet(project / "data/ingest/interactions.parquet")
+    figures = json.loads((project / "data/prerank/metrics.json").read_text(encoding="utf-8"))
+    train, test = (load_slates(slates, evidence, split) for split in ("train", "test"))
+    targets = np.array([slate.target_rank for slate in test])
+    embeddings = np.load(project / "data/embed/embeddings.npy")
+    facts, train_facts = fact_values(evidence, test), fact_values(evidence, train)
+    train_ranks = np.array([slate.target_rank for slate in train])
+    counts = training_counts(interactions, len(embeddings), tuple(figures["fitted_on"]))
+    values: dict[str, list[dict[str, np.ndarray]]] = {}
+    for seed in SEEDS:
+        judged = comparators(test, facts, train_facts, train_ranks, counts, embeddings, seed, 2)
+        for ranker in NAMES:
+            values.setdefault(ranker, []).append(slate_metrics(ranks_of_targets(judged[ranker].orders, targets)))
+    users = np.array([slate.user for slate in test])
+    proposed = figures["slates"]["test"]
+    lines = [
+        f"## Proposed by {name}",
+        "",
+        f"{len(test):,} of {proposed['slates']:,} test slates hold their target (hit@10 {proposed['hit_rate']:.4f}); "
+        f"{len(train):,} training slates.",
+        "",
+        distance_line(figures["rank_distance"]["train_test"]),
+        "",
+        "| order | " + " | ".join(METRICS) + " |",
+        "|---|" + "---|" * len(METRICS),
+    ]
+    for ranker, own in values.items():
+        cells = []
+        for metric in METRICS:
+            mean = np.mean([seed[metric] for seed in own], axis=0)
+            diff = mean - values["incoming"][0][metric]
+            [(low, high)] = paired_intervals(diff[:, None], users, 2000, 7)
+            cells.append(f"{mean.mean():.4f}" + ("" if ranker == "incoming" else f"<br>{diff.mean():+.4f} [{low:+.4f}, {high:+.4f}]"))
+        lines.append(f"| {ranker} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def distance_line(found: dict[str, Any]) -> str:
+    rank = found["total_variation"]
+    return (
+        f"Ranks of targets in training and in test slates: total variation {rank['value']:.3f}; chance alone gives "
+        f"{rank['chance_mean']:.3f}, in 95 of 100 draws under {rank['chance_p95']:.3f} (p = {rank['p']:.3f})."
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""What only the synthetic world lets one say: its probabilities, and the share of the achievable gain that an order takes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.evaluate.held_out import HeldOut
+from stages.evaluate.judge import Judged
+from stages.evaluate.metrics import slate_metrics
+from stages.shared.outputs import DATA
+from stages.shared.world import World, expected, share_of_achievable, whole_histories
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Of each candidate [n, K], from the user's whole history: log-probability to be taken next, and the chance to be the target."""
+
+    log_probabilities_NK: NDArray[np.float64]
+    chances_NK: NDArray[np.float64]
+
+
+def load_truth(held: HeldOut) -> Truth | None:
+    """None where the data is not of the synthetic world."""
+    world = World.load(DATA / "ingest/world.safetensors")
+    if not world:
+        return None
+    told = whole_histories(held.interactions, held.users, held.positions)
+    return Truth(world.log_probabilities(told, held.candidates_NK), world.chances(told, held.candidates_NK))
+
+
+def achievable(judged: Mapping[str, Judged], chances_NK: NDArray[np.float64]) -> dict[str, dict[str, float | None]]:
+    """Expected NDCG@5 of every order, free of the luck of the draw, and the share it takes of the gain from the incoming order to the
+    Bayes-optimal one."""
+    gains = slate_metrics(np.arange(chances_NK.shape[1]))["ndcg@5"]
+    values = {name: expected(gains, own.orders, chances_NK) for name, own in judged.items()}
+    return {
+        name: {"ndcg@5": float(own.mean()), "share": share_of_achievable(own, values["incoming"], values["oracle"])}
+        for name, own in values.items()
+    }
+
+
+def world_notes(summary: Mapping[str, Any]) -> list[str]:
+    shares = {name: own["share"] for name, own in summary.get("achievable", {}).items() if own["share"] is not None}
+    if not shares:
+        return []
+    said = ", ".join(f"{name} {share:.0%}" for name, share in shares.items() if name not in ("incoming", "oracle"))
+    return [f"The world is synthetic, so the best order is known. Share of the achievable gain in expected NDCG@5: {said}."]

@@ -1,0 +1,65 @@
+"""One language model, opened once, and asked for the orders of slates in whatever way is measured."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from stages.evaluate.judge import Judged
+from stages.shared.answers import AnswerReader
+from stages.shared.engines.base import Engine, Sampling
+from stages.shared.engines.choose import EngineParams, open_engine
+from stages.shared.guide import Guide, Words
+from stages.shared.models import load_tokenizer
+from stages.shared.prompts import THINK_END, Catalog, PromptParams, Slate, slate_prompt
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """`reasoning`: whether it thinks before it answers."""
+
+    engine: Engine
+    tokenizer: PreTrainedTokenizerBase
+    catalog: Catalog
+    options: PromptParams
+    reasoning: bool
+
+    def answers(self, slates: Sequence[Slate], sampling: Sampling, guided: bool = True) -> list[Judged]:
+        """`sampling.samples` answers to each slate, one Judged a sample; `guided`: under constrained decoding (stages/shared/guide.py)."""
+        texts = [slate_prompt(slate, self.catalog, self.options, self.reasoning) for slate in slates]
+        prompts = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        sids = self.tokenizer(self.catalog.sids, add_special_tokens=False)["input_ids"]
+        candidates = [[sids[item] for item in slate.candidates] for slate in slates]
+        words = Words.of(self.tokenizer)
+        guides = [Guide(words, own, self.reasoning) for own in candidates] if guided else None
+        completions = self.engine.generate(prompts, sampling, guides)
+        return [self._read([own[sample].token_ids for own in completions], candidates) for sample in range(sampling.samples)]
+
+    def _read(self, completions: list[list[int]], candidates: list[list[list[int]]]) -> Judged:
+        reader = AnswerReader(self.tokenizer)
+        read = [reader.read(ids, own, self.reasoning) for ids, own in zip(completions, candidates, strict=True)]
+        orders = [answer.order or tuple(range(len(own))) for answer, own in zip(read, candidates, strict=True)]
+        think_end = int(self.tokenizer.get_vocab()[THINK_END])
+        thoughts = [thought_length(ids, think_end, self.reasoning) for ids in completions]
+        rest = [len(ids) - thought for ids, thought in zip(completions, thoughts, strict=True)]
+        texts = self.tokenizer.batch_decode(completions, skip_special_tokens=False)
+        return Judged(np.array(orders), [answer.fault for answer in read], texts, thoughts, rest)
+
+
+@contextmanager
+def open_language_model(
+    folder: Path, catalog: Catalog, options: PromptParams, engine: EngineParams, reasoning: bool, seed: int, threads: int
+) -> Iterator[LanguageModel]:
+    with open_engine(engine, folder, seed, threads) as opened:
+        yield LanguageModel(opened, load_tokenizer(folder), catalog, options, reasoning)
+
+
+def thought_length(completion: Sequence[int], think_end: int, reasoning: bool) -> int:
+    """Tokens of the think block, its end included; all of them where it was never closed."""
+    if not reasoning:
+        return 0
+    ids = list(completion)
+    return ids.index(think_end) + 1 if think_end in ids else len(ids)

@@ -1,0 +1,67 @@
+"""Who is asked, and how: every model greedily on all slates, and what else is measured of some, while each is open."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from stages.evaluate.judge import Judged
+from stages.evaluate.language_model import open_language_model
+from stages.evaluate.params import EvaluateParams
+from stages.evaluate.position_bias import PositionBias, position_bias
+from stages.shared.engines.base import Sampling
+from stages.shared.outputs import DATA
+from stages.shared.prompts import Catalog, PromptParams, Slate
+
+MODELS = {  # name -> its folder, and whether it reasons
+    "sft_no_reasoning": (DATA / "sft/no_reasoning", False),
+    "sft": (DATA / "sft/model", True),
+    "rl": (DATA / "rl/model", True),
+    "quantized": (DATA / "quantize/model", True),
+}
+CONTRASTS = (
+    ("rl", "sft"),
+    ("rl", "sft_no_reasoning"),
+    ("sft", "sft_no_reasoning"),
+    ("rl", "lambdamart"),
+    ("rl", "fusion"),
+    ("fusion", "lambdamart"),
+    ("quantized", "rl"),
+)
+SUBJECT, REFERENCE = "rl", "sft"  # the model the report is about, and the one its lengths are compared with
+REPEATED = (REFERENCE, SUBJECT)
+
+
+@dataclass
+class Answers:
+    """By model. greedy: on all slates; free: on the first free_slates, without the guide; repeated: one Judged a repeat, on
+    `repeat_rows`; bias: SUBJECT's, where slates were shuffled."""
+
+    repeat_rows: list[int]
+    greedy: dict[str, Judged] = field(default_factory=dict)
+    free: dict[str, Judged] = field(default_factory=dict)
+    repeated: dict[str, list[Judged]] = field(default_factory=dict)
+    bias: PositionBias | None = None
+
+
+def ask_models(slates: list[Slate], catalog: Catalog, options: PromptParams, params: EvaluateParams) -> Answers:
+    greedily = Sampling(params.max_tokens, seed=params.seed)
+    warmly = Sampling(params.max_tokens, params.repeat_temperature, samples=params.repeats, seed=params.seed)
+    found = Answers(evenly_spaced(len(slates), params.repeat_slates) if params.repeats else [])
+    again = [slates[row] for row in found.repeat_rows]
+    shuffled = slates[: params.shuffled_slates]
+    for name, (folder, reasoning) in MODELS.items():
+        with open_language_model(folder, catalog, options, params.engine, reasoning, params.seed, params.threads) as model:
+            [found.greedy[name]] = model.answers(slates, greedily, params.guided)
+            if params.guided and params.free_slates:
+                [found.free[name]] = model.answers(slates[: params.free_slates], greedily, guided=False)
+            if again and name in REPEATED:
+                found.repeated[name] = model.answers(again, warmly, params.guided)
+            if shuffled and name == SUBJECT:
+                as_is = found.greedy[name].at(range(len(shuffled)))
+                found.bias = position_bias(lambda asked: model.answers(asked, greedily, params.guided)[0], shuffled, params.seed, 1, as_is)
+    return found
+
+
+def evenly_spaced(length: int, count: int) -> list[int]:
+    """At most `count` places of `length`, the first and the last among them: slates stand by user, so the first ones are of few users."""
+    return sorted(set(np.linspace(0, length - 1, min(count, length)).round().astype(int).tolist()))

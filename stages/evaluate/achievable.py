@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.evaluate.bootstrap import LEVEL
 from stages.evaluate.held_out import HeldOut
 from stages.evaluate.judge import Judged
 from stages.evaluate.metrics import slate_metrics
@@ -31,20 +32,33 @@ def load_truth(held: HeldOut) -> Truth | None:
     return Truth(world.log_probabilities(told, held.candidates_NK), world.chances(told, held.candidates_NK))
 
 
-def achievable(judged: Mapping[str, Judged], chances_NK: NDArray[np.float64]) -> dict[str, dict[str, float | None]]:
+def achievable(
+    judged: Mapping[str, Judged], chances_NK: NDArray[np.float64], users: NDArray[Any], resamples: int, seed: int
+) -> dict[str, dict[str, Any]]:
     """Expected NDCG@5 of every order, free of the luck of the draw, and the share it takes of the gain from the incoming order to the
-    Bayes-optimal one."""
+    Bayes-optimal one, with its 95 % interval (the ratio anew in every resample of users). None where nothing can be gained."""
     gains = slate_metrics(np.arange(chances_NK.shape[1]))["ndcg@5"]
     values = {name: expected(gains, own.orders, chances_NK) for name, own in judged.items()}
-    return {
-        name: {"ndcg@5": float(own.mean()), "share": share_of_achievable(own, values["incoming"], values["oracle"])}
-        for name, own in values.items()
-    }
+    labels, index = np.unique(users, return_inverse=True)
+    times_BU = np.random.default_rng(seed).multinomial(len(labels), np.full(len(labels), 1 / len(labels)), size=resamples)
+    sums = {name: times_BU @ np.bincount(index, weights=own - values["incoming"]) for name, own in values.items()}
+    found: dict[str, dict[str, Any]] = {}
+    for name, own in values.items():
+        share = share_of_achievable(own, values["incoming"], values["oracle"])
+        found[name] = {"ndcg@5": float(own.mean()), "share": share}
+        if share is not None and (sums["oracle"] > 0).all():
+            found[name]["share_ci"] = np.quantile(sums[name] / sums["oracle"], [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
+    return found
 
 
 def world_notes(summary: Mapping[str, Any]) -> list[str]:
-    shares = {name: own["share"] for name, own in summary.get("achievable", {}).items() if own["share"] is not None}
+    shares = {name: own for name, own in summary.get("achievable", {}).items() if own["share"] is not None}
     if not shares:
         return []
-    said = ", ".join(f"{name} {share:.0%}" for name, share in shares.items() if name not in ("incoming", "oracle"))
+    said = ", ".join(share_text(name, own) for name, own in shares.items() if name not in ("incoming", "oracle"))
     return [f"The world is synthetic, so the best order is known. Share of the achievable gain in expected NDCG@5: {said}."]
+
+
+def share_text(name: str, own: Mapping[str, Any]) -> str:
+    low, high = own.get("share_ci", (None, None))
+    return f"{name} {own['share']:.0%}" + (f" [{low:.0%}, {high:.0%}]" if low is not None else "")

@@ -76,7 +76,7 @@ def evaluate(params: EvaluateParams, outputs: Outputs) -> None:
     if answers.repeated:
         summary["repeats"] = repeats(answers, held, params)
     if truth:
-        summary["achievable"] = achievable(judged, truth.chances_NK)
+        summary["achievable"] = achievable(judged, truth.chances_NK, held.users, params.resamples, params.seed)
 
     shown = {name: ranks[name] for name in CALIBRATED}
     calibration = gains_by_incoming_rank(shown, held.targets, held.users, held.candidates_NK.shape[1], params.resamples, params.seed)

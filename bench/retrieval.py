@@ -102,6 +102,7 @@ def page(rows: list[dict[str, Any]], interactions: pl.DataFrame, items: int) -> 
     lines += [
         "",
         "Published for the same protocol: SASRec hit@10 .0688 to .0821, item-kNN recall@10 .0646 and NDCG@10 .0387.",
+        "The fits ran beside other work on two cores: the seconds say what that took, not what a quiet machine takes.",
         "The number of epochs was chosen on the last item but one with seed 7; the test items of that one run were on the screen too.",
         "",
     ]

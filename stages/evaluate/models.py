@@ -1,14 +1,20 @@
 """Who is asked, and how: every model greedily on all slates, and what else is measured of some, while each is open."""
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
+from threading import Lock
 
 import numpy as np
+import torch
 
 from stages.evaluate.judge import Judged
 from stages.evaluate.language_model import open_language_model
 from stages.evaluate.params import EvaluateParams
 from stages.evaluate.position_bias import PositionBias, position_bias
 from stages.shared.engines.base import Sampling
+from stages.shared.engines.choose import on_cpu
 from stages.shared.outputs import DATA
 from stages.shared.prompts import Catalog, PromptParams, Slate
 
@@ -29,6 +35,7 @@ CONTRASTS = (
 )
 SUBJECT, REFERENCE = "rl", "sft"  # the model the report is about, and the one its lengths are compared with
 REPEATED = (REFERENCE, SUBJECT)
+LOADING = Lock()  # transformers switches global state while it loads a model
 
 
 @dataclass
@@ -44,22 +51,43 @@ class Answers:
 
 
 def ask_models(slates: list[Slate], catalog: Catalog, options: PromptParams, params: EvaluateParams) -> Answers:
+    """Models are asked side by side, with a thread each, where they run on this CPU: small ones gain nothing from a second thread."""
+    workers = min(params.threads, len(MODELS)) if on_cpu(params.engine) else 1
+    found = Answers(evenly_spaced(len(slates), params.repeat_slates) if params.repeats else [])
+    ask = partial(_ask, found, slates, catalog, options, params, max(1, params.threads // workers))
+    if workers == 1:
+        for name in MODELS:
+            ask(name)
+    else:
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(ask, sorted(MODELS, key=lambda name: name not in REPEATED)))  # those with most to answer first
+    found.greedy = {name: found.greedy[name] for name in MODELS}
+    found.free = {name: found.free[name] for name in MODELS if name in found.free}
+    found.repeated = {name: found.repeated[name] for name in REPEATED if name in found.repeated}
+    return found
+
+
+def _ask(
+    found: Answers, slates: list[Slate], catalog: Catalog, options: PromptParams, params: EvaluateParams, threads: int, name: str
+) -> None:
+    """Puts all that is asked of one model into `found`."""
+    torch.set_num_threads(threads)  # of this Python thread
     greedily = Sampling(params.max_tokens, seed=params.seed)
     warmly = Sampling(params.max_tokens, params.repeat_temperature, samples=params.repeats, seed=params.seed)
-    found = Answers(evenly_spaced(len(slates), params.repeat_slates) if params.repeats else [])
     again = [slates[row] for row in found.repeat_rows]
     shuffled = slates[: params.shuffled_slates]
-    for name, (folder, reasoning) in MODELS.items():
-        with open_language_model(folder, catalog, options, params.engine, reasoning, params.seed, params.threads) as model:
-            [found.greedy[name]] = model.answers(slates, greedily, params.guided)
-            if params.guided and params.free_slates:
-                [found.free[name]] = model.answers(slates[: params.free_slates], greedily, guided=False)
-            if again and name in REPEATED:
-                found.repeated[name] = model.answers(again, warmly, params.guided)
-            if shuffled and name == SUBJECT:
-                as_is = found.greedy[name].at(range(len(shuffled)))
-                found.bias = position_bias(lambda asked: model.answers(asked, greedily, params.guided)[0], shuffled, params.seed, 1, as_is)
-    return found
+    folder, reasoning = MODELS[name]
+    with ExitStack() as stack:
+        with LOADING:
+            model = stack.enter_context(open_language_model(folder, catalog, options, params.engine, reasoning, params.seed, threads))
+        [found.greedy[name]] = model.answers(slates, greedily, params.guided)
+        if params.guided and params.free_slates:
+            [found.free[name]] = model.answers(slates[: params.free_slates], greedily, guided=False)
+        if again and name in REPEATED:
+            found.repeated[name] = model.answers(again, warmly, params.guided)
+        if shuffled and name == SUBJECT:
+            as_is = found.greedy[name].at(range(len(shuffled)))
+            found.bias = position_bias(lambda asked: model.answers(asked, greedily, params.guided)[0], shuffled, params.seed, 1, as_is)
 
 
 def evenly_spaced(length: int, count: int) -> list[int]:

@@ -44,11 +44,19 @@ def open_engine(params: EngineParams, folder: Path, seed: int = 0, threads: int 
             threads=threads,
         )
     else:
-        device = ("cuda" if torch.cuda.is_available() else "cpu") if params.device == "auto" else params.device
-        model = load_model(folder, params.dtype, device)
+        model = load_model(folder, params.dtype, _device(params))
         engine = TransformersEngine(model, tokenizer.pad_token_id, tokenizer.eos_token_id, params.batch_size)
         del model
     try:
         yield engine
     finally:
         engine.close()
+
+
+def on_cpu(params: EngineParams) -> bool:
+    """Whether this process generates on its own CPU, where several models may do so side by side."""
+    return params.kind == "transformers" and _device(params) == "cpu"
+
+
+def _device(params: EngineParams) -> str:
+    return ("cuda" if torch.cuda.is_available() else "cpu") if params.device == "auto" else params.device

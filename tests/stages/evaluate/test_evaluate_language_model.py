@@ -58,6 +58,18 @@ def test_what_every_model_is_asked(folder, monkeypatch):
     assert none.greedy["rl"].texts == found.greedy["rl"].texts
 
 
+def test_models_asked_side_by_side_answer_as_one_after_another(folder, monkeypatch):
+    monkeypatch.setattr(models, "MODELS", {name: (folder, False) for name in MODELS})
+    params = EvaluateParams(max_tokens=40, free_slates=3, shuffled_slates=2, repeats=2, repeat_slates=2, engine=ENGINE)
+    alone, together = (ask_models(SLATES, CATALOG, OPTIONS, params.model_copy(update={"threads": threads})) for threads in (1, 3))
+    for kind in ("greedy", "free"):
+        one, other = getattr(alone, kind), getattr(together, kind)
+        assert list(one) == list(other) and all(one[name].texts == other[name].texts for name in one)
+    assert list(alone.repeated) == list(together.repeated)
+    assert all(a.texts == b.texts for name in alone.repeated for a, b in zip(alone.repeated[name], together.repeated[name], strict=True))
+    assert alone.bias is not None and together.bias is not None and (alone.bias.answered == together.bias.answered).all()
+
+
 @pytest.mark.parametrize(("length", "count", "places"), [(5, 2, [0, 4]), (5, 9, [0, 1, 2, 3, 4]), (9, 3, [0, 4, 8]), (1, 4, [0])])
 def test_places_are_spread_from_end_to_end(length, count, places):
     assert evenly_spaced(length, count) == places

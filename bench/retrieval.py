@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.beauty import ROOT, prepare
 from stages.evaluate.bootstrap import paired_intervals
+from stages.evaluate.metrics import slate_metrics
 from stages.prerank import ranker
 from stages.prerank.params import PrerankParams
 from stages.shared.leaks import training_interactions
@@ -88,7 +89,8 @@ def page(rows: list[dict[str, Any]], interactions: pl.DataFrame, items: int) -> 
     means: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         ranks = np.array(row["ranks"])
-        values = np.stack([ranks < K, np.where(ranks < K, 1 / np.log2(ranks + 2.0), 0.0)], axis=1).astype(np.float64)
+        metrics = slate_metrics(ranks)  # of a miss, at rank K, they are 0
+        values = np.stack([metrics[f"recall@{K}"], metrics[f"ndcg@{K}"]], axis=1)
         intervals = paired_intervals(values, np.arange(len(ranks)), 1000, 7)
         told = [f"{value:.4f} [{low:.4f}, {high:.4f}]" for value, (low, high) in zip(values.mean(axis=0), intervals, strict=True)]
         means.setdefault(row["model"], []).append(tuple(values.mean(axis=0).tolist()))

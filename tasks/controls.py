@@ -8,6 +8,7 @@ from typing import Any
 
 from tasks.errors import ProjectError, nearest
 from tasks.plan import differences, shown
+from tasks.profiles import lay_over
 from tasks.yamlfile import dump, parse, read_text
 
 CONTROLS = Path("infra") / "controls"
@@ -81,7 +82,7 @@ def overlaid(root: Path, control: Control) -> tuple[str, list[str]]:
     """params.yaml under `control`: its text with the control's values in place, and what changed, a line a key."""
     text = read_text(root / PARAMS, "gr2 run --profile default writes it anew")
     document = parse(text, PARAMS, round_trip=True)
-    _lay_over(document, control.params, "", f"{CONTROLS / control.name}.yaml")
+    lay_over(document, control.params, f"{CONTROLS / control.name}.yaml", PARAMS)
     changed = dump(document)
     changes = [f"{key}: {shown(old)} -> {shown(new)}" for key, old, new in differences(parse(text, PARAMS), parse(changed, PARAMS))]
     return (changed if changes else text), changes
@@ -113,14 +114,3 @@ def _comparison(metrics: dict[str, Any], model: str, against: str, control: str)
 
 def _finite(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
-
-
-def _lay_over(base: Any, overlay: dict[str, Any], above: str, source: str) -> None:
-    for key, value in overlay.items():
-        name = f"{above}.{key}" if above else str(key)
-        if key not in base:
-            raise ProjectError(f"{source}: {name}: {PARAMS} has no such key{nearest(str(key), map(str, base))}")
-        if isinstance(value, dict) and isinstance(base[key], dict):
-            _lay_over(base[key], value, name, source)
-        else:
-            base[key] = value

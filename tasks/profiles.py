@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.errors import ProjectError, nearest
-from tasks.plan import MISSING, differences
+from tasks.plan import MISSING, differences, shown
 from tasks.yamlfile import dump, parse, read_text, write_text
 
 PROFILES = Path("infra") / "profiles"
@@ -30,7 +30,7 @@ def render(root: Path, profile: str) -> str:
             raise ProjectError(f"{source}: a mapping of sections is expected")
         document = parse(text, "default.yaml", round_trip=True)
         if overlay:
-            _lay_over(document, overlay, "", source)
+            lay_over(document, overlay, source, "default.yaml", empty_takes_any=True)
             text = dump(document)
     _same_in_both_dialects(text, profile)
     return text
@@ -53,7 +53,7 @@ def apply(root: Path, profile: str, discard_edits: bool = False) -> list[str]:
     if not discard_edits:
         _refuse_if_edited(root, profile, current)
     write_text(path, text)
-    return [f"{key or PARAMS}: {_show(old)} -> {_show(new)}" for key, old, new in changes]
+    return [f"{key or PARAMS}: {shown(old)} -> {shown(new)}" for key, old, new in changes]
 
 
 def matching(root: Path) -> str | None:
@@ -76,16 +76,17 @@ def _refuse_if_edited(root: Path, profile: str, current: Any) -> None:
         )
 
 
-def _lay_over(base: Any, overlay: dict[str, Any], above: str, source: str) -> None:
-    """Deep merge in place: mappings by key, anything else replaced. An empty mapping in the default takes any key."""
+def lay_over(base: Any, overlay: dict[str, Any], source: str, of: str, *, empty_takes_any: bool = False, above: str = "") -> None:
+    """Deep merge in place: mappings by key, anything else replaced. ProjectError for a key of `overlay`, from the file `source`, that
+    `base`, from the file `of`, lacks; but an empty mapping in it may take any key."""
     for key, value in overlay.items():
         name = f"{above}.{key}" if above else str(key)
-        if key not in base and len(base):
+        if key not in base and (len(base) or not empty_takes_any):
             raise ProjectError(
-                f"{source}: {name}: default.yaml has no such key{nearest(str(key), map(str, base))} (valid: {', '.join(map(str, base))})"
+                f"{source}: {name}: {of} has no such key{nearest(str(key), map(str, base))} (valid: {', '.join(map(str, base))})"
             )
         if isinstance(value, dict) and isinstance(base.get(key), dict):
-            _lay_over(base[key], value, name, source)
+            lay_over(base[key], value, source, of, empty_takes_any=empty_takes_any, above=name)
         else:
             base[key] = value
 
@@ -99,7 +100,3 @@ def _same_in_both_dialects(text: str, profile: str) -> None:
             raise ProjectError(
                 f"profile {profile}: {key}: YAML 1.1 reads {theirs!r}, YAML 1.2 reads {ours!r}; write it unambiguously (5.0e-7, 'on', true)"
             )
-
-
-def _show(value: Any) -> str:
-    return "(none)" if value is MISSING else "null" if value is None else str(value)

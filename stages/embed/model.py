@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 
 from stages.embed.params import PACKAGED, EmbedParams
+from stages.shared import device as devices
 from stages.shared.errors import StageError
 from stages.shared.hashes import files_sha256
 
@@ -41,9 +42,7 @@ def model_folder(model: str) -> Path:
 
 
 def device_of(params: EmbedParams) -> str:
-    if params.device == "cuda" and not torch.cuda.is_available():
-        raise StageError("params.yaml: embed.device: cuda, but torch finds no GPU here; set it to auto or cpu")
-    return ("cuda" if torch.cuda.is_available() else "cpu") if params.device == "auto" else params.device
+    return devices.device_of(params.device, "embed.device")
 
 
 def dtype_of(params: EmbedParams) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -27,20 +28,31 @@ class LanguageModel:
     options: PromptParams
     reasoning: bool
 
+    @cached_property
+    def sid_ids(self) -> list[list[int]]:
+        """Token ids of every item's SID: once a model, however large the catalogue and however often it is asked."""
+        ids: list[list[int]] = self.tokenizer(self.catalog.sids, add_special_tokens=False)["input_ids"]
+        return ids
+
+    @cached_property
+    def words(self) -> Words:
+        return Words.of(self.tokenizer)
+
+    @cached_property
+    def reader(self) -> AnswerReader:
+        return AnswerReader(self.tokenizer)
+
     def answers(self, slates: Sequence[Slate], sampling: Sampling, guided: bool = True) -> list[Judged]:
         """`sampling.samples` answers to each slate, one Judged a sample; `guided`: under constrained decoding (stages/shared/guide.py)."""
         texts = [slate_prompt(slate, self.catalog, self.options, self.reasoning) for slate in slates]
         prompts = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
-        sids = self.tokenizer(self.catalog.sids, add_special_tokens=False)["input_ids"]
-        candidates = [[sids[item] for item in slate.candidates] for slate in slates]
-        words = Words.of(self.tokenizer)
-        guides = [Guide(words, own, self.reasoning) for own in candidates] if guided else None
+        candidates = [[self.sid_ids[item] for item in slate.candidates] for slate in slates]
+        guides = [Guide(self.words, own, self.reasoning) for own in candidates] if guided else None
         completions = self.engine.generate(prompts, sampling, guides)
         return [self._read([own[sample].token_ids for own in completions], candidates) for sample in range(sampling.samples)]
 
     def _read(self, completions: list[list[int]], candidates: list[list[list[int]]]) -> Judged:
-        reader = AnswerReader(self.tokenizer)
-        read = [reader.read(ids, own, self.reasoning) for ids, own in zip(completions, candidates, strict=True)]
+        read = [self.reader.read(ids, own, self.reasoning) for ids, own in zip(completions, candidates, strict=True)]
         orders = [answer.order or tuple(range(len(own))) for answer, own in zip(read, candidates, strict=True)]
         think_end = int(self.tokenizer.get_vocab()[THINK_END])
         thoughts = [thought_length(ids, think_end, self.reasoning) for ids in completions]

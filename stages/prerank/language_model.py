@@ -14,8 +14,8 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from stages.prerank.device import device_of
 from stages.prerank.params import PrerankParams
+from stages.shared.device import device_of
 from stages.shared.errors import StageError
 from stages.shared.models import load_model, load_tokenizer
 from stages.shared.outputs import DATA
@@ -150,7 +150,7 @@ def fit(params: PrerankParams, items: int) -> tuple[LanguageModelRanker, dict[st
     codes_NL = np.array(sids["codes"].to_list(), dtype=np.int64)
     if (strangers := np.flatnonzero(trie.item(codes_NL) != np.arange(items))).size:
         raise StageError(f"data/tokenize/sids.parquet: the SID of item {strangers[0]} is not in trie.safetensors; rerun: gr2 run tokenize")
-    model = load_model(folder, device=device_of(params.device))
+    model = load_model(folder, device=device_of(params.device, "prerank.device"))
     ranker = LanguageModelRanker(model, load_tokenizer(folder), codes_NL, trie, own.beam, own.history, own.batch_size)
     return ranker, {"beam": own.beam, "history": own.history}
 

@@ -9,9 +9,9 @@ import polars as pl
 import torch
 from safetensors.torch import save_file
 
-from stages.prerank.device import device_of
 from stages.prerank.params import PrerankParams
 from stages.shared import sasrec
+from stages.shared.device import device_of
 
 
 class SequenceRanker:
@@ -29,7 +29,7 @@ class SequenceRanker:
 def fit(params: PrerankParams, training: pl.DataFrame, items: int, seed: int) -> tuple[SequenceRanker, dict[str, Any]]:
     torch.manual_seed(seed)
     model = sasrec.SASRec(items, params.hidden, params.layers, params.heads, params.max_length, params.dropout)
-    model.to(device_of(params.device))  # after the weights are drawn: a GPU would draw others
+    model.to(device_of(params.device, "prerank.device"))  # after the weights are drawn: a GPU would draw others
     negatives = params.negatives if params.loss == "sampled" else None
     sequences = sasrec.sequences_of(training)
     losses = sasrec.train(model, sequences, params.epochs, params.batch_size, params.lr, seed, params.weight_decay, negatives)

@@ -6,6 +6,8 @@ import polars as pl
 from stages.shared.sids import SID_BEGIN, SID_END, code_token
 from stages.shared.tables import SID_MAP, SIDS
 
+# The ignored types: `cast` takes classes of types as well as types, as our schemas hold them, but its stub says types alone.
+
 
 def sid_table(codes_NL: np.ndarray) -> pl.DataFrame:
     """One row per item, in item order."""

@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-import torch
 from pydantic import Field
 
+from stages.shared.device import device_of
 from stages.shared.engines.base import Engine
 from stages.shared.engines.transformers_engine import TransformersEngine
 from stages.shared.engines.vllm_engine import VllmEngine
@@ -44,7 +44,7 @@ def open_engine(params: EngineParams, folder: Path, seed: int = 0, threads: int 
             threads=threads,
         )
     else:
-        model = load_model(folder, params.dtype, _device(params))
+        model = load_model(folder, params.dtype, device_of(params.device, "engine.device"))
         engine = TransformersEngine(model, tokenizer.pad_token_id, tokenizer.eos_token_id, params.batch_size)
         del model
     try:
@@ -55,8 +55,4 @@ def open_engine(params: EngineParams, folder: Path, seed: int = 0, threads: int 
 
 def on_cpu(params: EngineParams) -> bool:
     """Whether this process generates on its own CPU, where several models may do so side by side."""
-    return params.kind == "transformers" and _device(params) == "cpu"
-
-
-def _device(params: EngineParams) -> str:
-    return ("cuda" if torch.cuda.is_available() else "cpu") if params.device == "auto" else params.device
+    return params.kind == "transformers" and device_of(params.device, "engine.device") == "cpu"

@@ -49,6 +49,7 @@ class SlotLayer(DynamicLayer):
 
 
 def slot_cache(slots: Slots) -> Cache:
+    # Declared as a class, used as whatever makes a layer: here one that knows the slots.
     return Cache(layer_class_to_replicate=partial(SlotLayer, slots))  # type: ignore[arg-type]
 
 

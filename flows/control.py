@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tasks.context import git_revision
 from tasks.controls import judge, overlaid, read_control
-from tasks.events import git_revision
 from tasks.workspace import refresh, without_git
 from tasks.yamlfile import write_text
 

@@ -16,16 +16,19 @@ from typing import Any
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.console import RunConsole
+from tasks.context import run_context
 from tasks.cores import Cores
 from tasks.errors import Interrupted, StageFailed
-from tasks.events import StageRun, git_revision
+from tasks.events import StageRun
 from tasks.graph import Graph, read_graph
 from tasks.identity import order_like_dvc, read_lock
 from tasks.plan import Plan, make_plan
+from tasks.selection import select
 from tasks.stage import Callbacks, Runner
 
 # The environment of the stages; None = that of this process. The command line sets it to what it was before Prefect's settings went in.
@@ -36,18 +39,19 @@ SIDE_BY_SIDE: Any = ThreadPoolTaskRunner(max_workers=64)  # the cores say how ma
 
 
 @flow(name="pipeline", task_runner=SIDE_BY_SIDE, persist_result=False, validate_parameters=False)
-def pipeline(stages: list[str] | None = None) -> State[Any]:
-    """Runs `stages` and what they need (None: all) in the project at the current directory.
+def pipeline(stages: list[str] | None = None, start: str | None = None, force: list[str] | None = None) -> State[Any]:
+    """Runs `stages` and what they need (None: all), from the stage `start` on, in the project at the current directory.
 
-    Each stage ends Completed, Cached or Failed; those behind a failed one, NotReady. The flow fails with the failed stages' messages.
+    Stages of `force` run even when they are current. Each stage ends Completed, Cached or Failed; those behind a failed one,
+    NotReady. The flow fails with the failed stages' messages.
     """
     root = Path.cwd()
     graph = read_graph(root)
-    names = graph.closure(stages)
+    names = select(root, graph, stages, start)
     before = list(read_lock(root))
-    plan = make_plan(root, graph, names)
+    plan = make_plan(root, graph, names, force)
     with RunConsole(names) as console:
-        run = PipelineRun(root, graph, plan, console)
+        run = PipelineRun(root, graph, plan, console, frozenset(force or ()))
         with _stopping(run.runner.stop):
             failures = _submit(run, names)
     order_like_dvc(root, before, stages)
@@ -63,7 +67,7 @@ def _submit(run: "PipelineRun", names: list[str]) -> dict[str, str]:
     futures: dict[str, Any] = {}
     for name in names:
         work: Any = task(name=name, task_run_name=name, cache_policy=NO_CACHE, persist_result=False)(run.stage)
-        futures[name] = work.submit(name, wait_for=[futures[upstream] for upstream in run.graph.upstream(name)])
+        futures[name] = work.submit(name, wait_for=[futures[other] for other in run.graph.upstream(name) if other in futures])
     for future in futures.values():
         future.wait()
     failures = {}
@@ -80,11 +84,12 @@ def _submit(run: "PipelineRun", names: list[str]) -> dict[str, str]:
 class PipelineRun:
     """One run: what its tasks share."""
 
-    def __init__(self, root: Path, graph: Graph, plan: Plan, console: RunConsole):
+    def __init__(self, root: Path, graph: Graph, plan: Plan, console: RunConsole, forced: frozenset[str] = frozenset()):
         self.root, self.graph, self.plan, self.console = root, graph, plan, console
+        self.forced = forced
         self.acted: set[str] = set()  # stages that DVC ran or restored: those behind them are asked again
         self.cores = Cores()
-        self.git = git_revision(root)
+        self.context = run_context(root, str(flow_run.id or ""))
         self.records: dict[str, StageRun] = {}
         self.runner = Runner(root, Callbacks(console.line, console.progress, self._started), stage_environment)
 
@@ -98,7 +103,7 @@ class PipelineRun:
         try:
             with self.cores.taken(stage.cpus, lambda: self.runner.stopped):
                 began = time.monotonic()
-                finished = self.runner.run(stage)
+                finished = self.runner.run(stage, force=name in self.forced)
         except StageFailed as error:
             return self._failed(name, error, time.monotonic() - began)
         if not finished.ran:
@@ -113,7 +118,7 @@ class PipelineRun:
         return Completed(message=f"ran for {finished.seconds:.1f} s")
 
     def _started(self, name: str) -> None:
-        self.records[name] = StageRun(self.root, self.graph[name], self.git)
+        self.records[name] = StageRun(self.root, self.graph[name], self.context)
         self.records[name].start()
         self.console.started(name)
 

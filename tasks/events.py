@@ -6,14 +6,13 @@ stands here and nowhere else. No environment variable is ever recorded.
 
 import json
 import os
-import platform
 import re
-import subprocess
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tasks.context import RunContext
 from tasks.graph import Stage, is_code
 from tasks.identity import locked_hashes, read_lock
 
@@ -27,30 +26,18 @@ Hashes = dict[str, dict[str, Any]]  # path -> {"hash", "size"}
 _guard = threading.Lock()
 
 
-def git_revision(root: Path) -> dict[str, Any]:
-    """{"revision", "dirty"}: the commit, and whether anything but dvc.lock (which every run writes) differs from it. None outside git."""
-
-    def git(*words: str) -> str | None:
-        result = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=False)
-        return result.stdout.strip() if result.returncode == 0 else None
-
-    revision = git("rev-parse", "--verify", "HEAD")
-    changed = git("status", "--porcelain", "--", ".", ":(exclude)dvc.lock")
-    return {"revision": revision, "dirty": None if changed is None else bool(changed)}
-
-
 class StageRun:
     """The events of one run of a stage: `start`, then `complete` or `fail`."""
 
-    def __init__(self, root: Path, stage: Stage, git: dict[str, Any]):
+    def __init__(self, root: Path, stage: Stage, context: RunContext):
         from openlineage.client.uuid import generate_new_uuid
 
-        self.root, self.stage, self.git = root, stage, git
+        self.root, self.stage, self.context = root, stage, context
         self.run_id = str(generate_new_uuid())
         self.began = datetime.now(UTC)
 
     def start(self) -> None:
-        self._append("START", {"gr2_run": {**self.git, "host": platform.node(), "command": self.stage.cmd}})
+        self._append("START", {"gr2_run": {**self.context.git, "host": self.context.host, "command": self.stage.cmd}})
 
     def complete(self) -> None:
         """Records what dvc.lock now says of the stage, and its metrics."""
@@ -73,7 +60,7 @@ class StageRun:
 
     def _facts(self) -> dict[str, Any]:
         seconds = (datetime.now(UTC) - self.began).total_seconds()
-        return {**self.git, "host": platform.node(), "command": self.stage.cmd, "seconds": round(seconds, 3)}
+        return {**self.context.git, "host": self.context.host, "command": self.stage.cmd, "seconds": round(seconds, 3)}
 
     def _metrics(self) -> Any:
         file = self.root / (self.stage.metrics_file or "metrics.json")

@@ -14,7 +14,7 @@ MISSING = object()
 
 @dataclass(frozen=True)
 class Cause:
-    """Why a stage is not current. `kind`: param, code, data, output, command, new, upstream, or running (another process is at it)."""
+    """Why a stage is not current. `kind`: param, code, data, output, command, new, upstream, forced, or running (elsewhere)."""
 
     kind: str
     path: str
@@ -55,12 +55,15 @@ class Plan:
         return {"stages": [asdict(stage) for stage in self.stages]}
 
 
-def make_plan(root: Path, graph: Graph, names: Iterable[str] | None = None) -> Plan:
-    """The plan for `names` and what they need (None: all). A stage downstream of one that runs is planned to run, yet may end Cached."""
-    planner = _Planner(root, graph)
+def make_plan(root: Path, graph: Graph, names: Iterable[str] | None = None, force: Iterable[str] | None = None) -> Plan:
+    """The plan for `names`, upstream first (tasks.selection; None: all). A stage behind one that runs may yet end Cached.
+
+    `force`: stages that run in any case.
+    """
+    planner = _Planner(root, graph, frozenset(graph[name].name for name in force or ()))
     with opened(root) as repo:
         by_name = {stage.name: stage for stage in repo.index.stages if getattr(stage, "name", None)}
-        for name in graph.closure(names):
+        for name in graph.order if names is None else names:
             planner.plans[name] = planner.plan(graph[name], by_name[name])
     return Plan(tuple(planner.plans.values()))
 
@@ -68,14 +71,14 @@ def make_plan(root: Path, graph: Graph, names: Iterable[str] | None = None) -> P
 class _Planner:
     """Plans stage after stage, upstream first; `plans` holds those done."""
 
-    def __init__(self, root: Path, graph: Graph):
-        self.root, self.graph, self.lock = root, graph, read_lock(root)
+    def __init__(self, root: Path, graph: Graph, forced: frozenset[str]):
+        self.root, self.graph, self.lock, self.forced = root, graph, read_lock(root), forced
         self.plans: dict[str, StagePlan] = {}
 
     def plan(self, stage: Stage, dvc_stage: Any) -> StagePlan:
         from dvc.lock import LockError
 
-        running = [name for name in self.graph.upstream(stage.name) if self.plans[name].action == "run"]
+        running = [name for name in self.graph.upstream(stage.name) if name in self.plans and self.plans[name].action == "run"]
         upstream = tuple(Cause("upstream", "", "will run", name) for name in running)
         if stage.name not in self.lock:
             return StagePlan(stage.name, "run", (Cause("new", "dvc.lock", "it has never run"), *upstream))
@@ -84,7 +87,8 @@ class _Planner:
         except LockError as error:
             busy = Cause("running", "", f"another process is at it: {str(error).splitlines()[0]}")
             return StagePlan(stage.name, "run", (busy, *upstream))
-        causes = tuple(self._causes(stage, status))
+        forced = (Cause("forced", "", "it is forced"),) if stage.name in self.forced else ()
+        causes = (*forced, *self._causes(stage, status))
         if causes and not upstream and all(cause.kind == "output" for cause in causes) and dvc_stage.outs_cached():
             note = "its recorded version comes back from the cache"
             return StagePlan(stage.name, "cached", tuple(Cause("output", cause.path, f"{cause.detail}; {note}") for cause in causes))

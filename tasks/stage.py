@@ -57,14 +57,14 @@ class Runner:
     def stopped(self) -> bool:
         return self._stopped.is_set()
 
-    def run(self, stage: Stage) -> Finished:
-        """Runs `stage` unless DVC finds it current. StageFailed with the stage's own message, its earlier outputs back in place."""
+    def run(self, stage: Stage, force: bool = False) -> Finished:
+        """Runs `stage` unless DVC finds it current, or `force`. StageFailed with the stage's own message, earlier outputs back in place."""
         began = time.monotonic()
         wait_s = 1.0
         while True:
             if self.stopped:
                 raise Interrupted(stage.name, "stopped before it began")
-            code, output = self._repro(stage)
+            code, output = self._repro(stage, force)
             if code == 0:
                 return Finished(stage.name, output.ran, output.restored, time.monotonic() - began)
             if self.stopped or output.ran or not (BUSY in output.errors or UNLOCKED in output.errors):
@@ -88,9 +88,9 @@ class Runner:
             time.sleep(0.05)
         _signal_all(children, signal.SIGKILL)
 
-    def _repro(self, stage: Stage) -> tuple[int, DvcOutput]:
+    def _repro(self, stage: Stage, force: bool) -> tuple[int, DvcOutput]:
         env = stage_environment(os.environ if self.env is None else self.env)
-        command = [*DVC, "repro", "--single-item", stage.name]
+        command = [*DVC, "repro", "--single-item", *(["--force"] if force else []), stage.name]
         log = self.root / ".gr2" / "logs" / f"{stage.name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("w", encoding="utf-8") as file:

@@ -6,8 +6,9 @@ from pathlib import Path
 import dvc_toy
 import pytest
 
+from tasks.context import git_revision
 from tasks.errors import ProjectError
-from tasks.events import EVENTS, StageRun, git_revision, read_events
+from tasks.events import EVENTS, StageRun, read_events
 from tasks.graph import read_graph
 from tasks.identity import read_lock
 from tasks.lineage import chain
@@ -60,10 +61,10 @@ def test_events_enrich_the_chain_and_hold_no_environment(project: Path, monkeypa
     (project / "stages/b/words.py").write_text('WORDS = "b"\n')  # as it was: nothing dirty but dvc.lock
     git = git_revision(project)
     assert git["revision"] and git["dirty"] is False
-    run = StageRun(project, stage, git)
+    run = StageRun(project, stage, RunContext(git))
     run.start()
     run.complete()
-    failed = StageRun(project, stage, git)
+    failed = StageRun(project, stage, RunContext(git))
     failed.start()
     failed.fail("cannot log in with sesame-sesame")
     start, complete, _, fail = read_events(project)

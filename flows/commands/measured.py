@@ -1,10 +1,12 @@
-"""Commands that a module of a stage carries out: gr2 power and gr2 seeds."""
+"""gr2 power and gr2 seeds, which modules of the stage evaluate carry out."""
 
 import argparse
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+from flows.commands import Commands
 
 # Passed on as they stand: stages/evaluate/power.py knows their types and defaults.
 POWER_OPTIONS = {
@@ -20,6 +22,16 @@ SEEDS_OPTIONS = {
     "metric": "the metric compared (default: ndcg@5)",
     "against": "the model or comparator each is paired with (default: incoming)",
 }
+
+
+def add(commands: Commands) -> None:
+    sub = commands.add("power", power, "how many slates it takes to see a gain, from the outputs of the last evaluation")
+    for name, text in POWER_OPTIONS.items():
+        sub.add_argument(f"--{name}", required=name == "gain", help=text)
+    sub = commands.add("seeds", seeds, "the gains over finished runs of several training seeds", json=True)
+    sub.add_argument("folders", nargs="+", metavar="FOLDER", help="a project whose evaluation is done, one for each seed")
+    for name, text in SEEDS_OPTIONS.items():
+        sub.add_argument(f"--{name}", help=text)
 
 
 def power(options: argparse.Namespace, here: Path) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 import dvc_toy
 import pytest
 
-from tasks.context import git_revision
+from tasks.context import RunContext, git_revision
 from tasks.errors import ProjectError
 from tasks.events import EVENTS, StageRun, read_events
 from tasks.graph import read_graph

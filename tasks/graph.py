@@ -24,6 +24,7 @@ class Stage:
     cpus: int = 1
     gpus: int = 0
     memory_gb: float = 0.0
+    nodes: int = 1
 
     @property
     def metrics_file(self) -> str | None:
@@ -102,10 +103,14 @@ def _stage(name: str, entry: Any, templates: Templates) -> Stage:
     cmd = entry["cmd"]
     resources = (entry.get("meta") or {}).get("resources") or {}
     outs = [path for key in ("outs", "metrics", "plots") for path in _paths(name, key, entry.get(key), templates)]
-    try:
-        cpus, gpus, memory = int(resources.get("cpus", 1)), int(resources.get("gpus", 0)), float(resources.get("memory_gb", 0))
-    except (TypeError, ValueError):
-        raise ProjectError(f"dvc.yaml: stages.{name}.meta.resources: cpus, gpus and memory_gb must be numbers (got {resources})") from None
+    needs = {"cpus": 1.0, "gpus": 0.0, "memory_gb": 0.0, "nodes": 1.0}
+    for key, value in resources.items():
+        if key not in needs:
+            raise ProjectError(f"dvc.yaml: stages.{name}.meta.resources: unknown key '{key}'{nearest(key, needs)} (valid: {', '.join(needs)})")
+        try:
+            needs[key] = float(templates.filled(str(value), f"stages.{name}.meta.resources.{key}"))
+        except ValueError:
+            raise ProjectError(f"dvc.yaml: stages.{name}.meta.resources.{key}: a number is expected (got {value!r})") from None
     return Stage(
         name=name,
         cmd=templates.filled(" && ".join(map(str, cmd)) if isinstance(cmd, list) else str(cmd), f"stages.{name}.cmd"),
@@ -113,9 +118,10 @@ def _stage(name: str, entry: Any, templates: Templates) -> Stage:
         outs=tuple(dict.fromkeys(outs)),
         params=_params(name, entry.get("params")),
         desc=str(entry.get("desc") or ""),
-        cpus=max(1, cpus),
-        gpus=gpus,
-        memory_gb=memory,
+        cpus=max(1, int(needs["cpus"])),
+        gpus=int(needs["gpus"]),
+        memory_gb=needs["memory_gb"],
+        nodes=max(1, int(needs["nodes"])),
     )
 
 

@@ -1,6 +1,7 @@
 """What DVC knows: which stages are current, and the hashes it recorded in dvc.lock. The one place that opens DVC in this process."""
 
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from pathlib import Path
@@ -9,24 +10,27 @@ from typing import Any
 from tasks.errors import ProjectError
 from tasks.yamlfile import parse
 
+_turn = threading.RLock()
+
 
 @contextmanager
 def opened(root: Path) -> Iterator[Any]:
     """DVC's Repo at `root`, locked (DVC wants that even for reading); waits while another process commits.
 
-    One thread at a time. DVC's own errors come out as ProjectError.
+    Threads take turns. DVC's own errors come out as ProjectError.
     """
     from dvc.exceptions import DvcException
-    from dvc.repo import Repo
+    from dvc.repo import Repo, lock_repo
 
     logging.getLogger("dvc").setLevel(logging.CRITICAL)
     try:
-        repo = Repo(str(root), _wait_for_lock=True)
-        try:
-            with repo.lock, chdir(root):  # DVC names things relative to the current directory
-                yield repo
-        finally:
-            repo.close()
+        with _turn:
+            repo = Repo(str(root), _wait_for_lock=True)
+            try:
+                with lock_repo(repo), chdir(root):  # DVC names things relative to the current directory, which is the whole process's
+                    yield repo
+            finally:
+                repo.close()
     except DvcException as error:
         remedy = "; run: dvc init" if type(error).__name__ == "NotDvcRepoError" else ""
         raise ProjectError(f"DVC: {_messages(error)}{remedy}") from None

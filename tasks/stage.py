@@ -57,14 +57,17 @@ class Runner:
     def stopped(self) -> bool:
         return self._stopped.is_set()
 
-    def run(self, stage: Stage, force: bool = False) -> Finished:
-        """Runs `stage` unless DVC finds it current, or `force`. StageFailed with the stage's own message, earlier outputs back in place."""
+    def run(self, stage: Stage, force: bool = False, shown: Mapping[str, str] | None = None) -> Finished:
+        """Runs `stage` unless DVC finds it current, or `force`. StageFailed with the stage's own message, earlier outputs back in place.
+
+        `shown`: further environment of the stage, as the GPUs it may see.
+        """
         began = time.monotonic()
         wait_s = 1.0
         while True:
             if self.stopped:
                 raise Interrupted(stage.name, "stopped before it began")
-            code, output = self._repro(stage, force)
+            code, output = self._repro(stage, force, shown or {})
             if code == 0:
                 return Finished(stage.name, output.ran, output.restored, time.monotonic() - began)
             if self.stopped or output.ran or not (BUSY in output.errors or UNLOCKED in output.errors):
@@ -88,8 +91,8 @@ class Runner:
             time.sleep(0.05)
         _signal_all(children, signal.SIGKILL)
 
-    def _repro(self, stage: Stage, force: bool) -> tuple[int, DvcOutput]:
-        env = stage_environment(os.environ if self.env is None else self.env)
+    def _repro(self, stage: Stage, force: bool, shown: Mapping[str, str]) -> tuple[int, DvcOutput]:
+        env = stage_environment({**(os.environ if self.env is None else self.env), **shown})
         command = [*DVC, "repro", "--single-item", *(["--force"] if force else []), stage.name]
         log = self.root / ".gr2" / "logs" / f"{stage.name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)

@@ -70,7 +70,7 @@ def commit(folder: Path, message: str) -> None:
 def call(folder: Path, *command: str, ok: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
     """Runs `command` in `folder`."""
     full = {**environment(), **env}
-    result = subprocess.run(command, cwd=folder, env=full, capture_output=True, text=True, timeout=120, check=False)
+    result = subprocess.run(command, cwd=folder, env=full, capture_output=True, text=True, timeout=300, check=False)
     assert not ok or result.returncode == 0, f"{command}: {result.returncode}\n{result.stdout}\n{result.stderr}"
     return result
 

@@ -1,0 +1,44 @@
+"""A PostgreSQL of a test's own, from the machine's installation: its programs refuse to run as root, so they run as `nobody` then."""
+
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+FOLDERS = [str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]
+PROGRAMS = os.pathsep.join([*FOLDERS, os.environ.get("PATH", os.defpath)])
+
+
+def installed() -> bool:
+    return shutil.which("initdb", path=PROGRAMS) is not None
+
+
+@contextmanager
+def postgres() -> Iterator[str]:
+    """Yields its address as Prefect wants it."""
+    root = os.geteuid() == 0
+    with tempfile.TemporaryDirectory(prefix="gr2-postgres-") as folder, socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        if root:
+            shutil.chown(folder, "nobody")
+        user = "nobody" if root else getpass.getuser()
+
+        def call(program: str, *words: str) -> None:
+            command = [str(shutil.which(program, path=PROGRAMS)), "-D", f"{folder}/data", *words]
+            done = subprocess.run(command, cwd=folder, user="nobody" if root else None, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
+
+        call("initdb", "--auth=trust", "--no-sync", f"--username={user}")
+        log = f"{folder}/log"
+        call("pg_ctl", "-w", "-l", log, "-o", f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -F", "start")
+        try:
+            yield f"postgresql+asyncpg://{user}@127.0.0.1:{port}/postgres"
+        finally:
+            call("pg_ctl", "-m", "immediate", "stop")

@@ -8,10 +8,10 @@ import os
 import sys
 from pathlib import Path
 
-from flows.commands import INTERRUPTED, WRONG, Commands, lineage, look, measured, run
+from flows.commands import INTERRUPTED, WRONG, Commands, experiments, forget, lineage, look, measured, pools, run, schedule, worker
 from tasks.errors import ProjectError
 
-GROUPS = (run, look, lineage, measured)
+GROUPS = (run, look, lineage, measured, pools, forget, schedule, worker, experiments)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -31,6 +31,19 @@ def prepare(root: Path) -> dict[str, str]:
     return before
 
 
+def prepare_worker(root: Path) -> None:
+    """As `prepare`, for a worker and the flow runs it starts: nobody watches those, so Prefect logs them, to its server too."""
+    levels = ("PREFECT_LOGGING_LEVEL", "PREFECT_LOGGING_INTERNAL_LEVEL")
+    for name, value in {**dict.fromkeys(levels, "INFO"), "PREFECT_LOGGING_TO_API_ENABLED": "true"}.items():
+        os.environ.setdefault(name, value)
+    prepare(root)
+
+
+def without_prefect() -> dict[str, str]:
+    """The environment of the stages in a process that a worker started: Prefect's settings and keys are not theirs."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+
+
 def start_server() -> None:
     """Starts Prefect's ephemeral server unless PREFECT_API_URL names another; ProjectError when it does not come up.
 

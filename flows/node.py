@@ -27,9 +27,11 @@ from tasks.errors import Interrupted, ProjectError, StageFailed
 from tasks.graph import Graph, Stage, read_graph
 from tasks.remote import RemoteTrouble
 from tasks.retries import Passing, can_pass
+from tasks.secrets import without_secrets
 from tasks.stage import Callbacks, Runner, stage_environment
 
 HOME, CACHE = "GR2_NODE_HOME", "GR2_NODE_CACHE"
+SHORTEST_LEASE_S = 60.0  # that Prefect's server grants
 PASSING, STAGE_FAILED = "Passing", "StageFailed"  # names of the two ways to fail: the orchestrator tries again after the first
 
 
@@ -77,7 +79,8 @@ class _Work:
             gpus = int(order["gpus"])
             if gpus:
                 # Strict: when the lease cannot be renewed, others may get the slots, so this stage has to end.
-                held.enter_context(concurrency(order["limit"], occupy=gpus, lease_duration=order["lease_s"], strict=True))
+                lease_s = max(SHORTEST_LEASE_S, order["lease_s"])
+                held.enter_context(concurrency(order["limit"], occupy=gpus, lease_duration=lease_s, strict=True))
             slot = held.enter_context(slots.taken(home))
             shown = held.enter_context(slots.gpus_taken(gpus, self.halted.is_set))
             snapshot.check_out(slot.root, snapshot.origin_of(home), order["ref"], order["commit"])
@@ -120,7 +123,7 @@ class _Work:
         assert self.child.stdout
         tail = ""
         for line in self.child.stdout:
-            tail = line.decode(errors="replace").strip() or tail
+            tail = without_secrets(line.decode(errors="replace").strip()) or tail
             self._line(stage.name, tail)
         if code := self.child.wait():
             if self.halted.is_set():

@@ -126,7 +126,7 @@ class Nodes:
             "rank": rank,
             "address": address,
         }
-        needs = {"gpus": stage.gpus, "cpus": stage.cpus, "memory": f"{max(1, round(stage.memory_gb))}Gi"}
+        needs = {"cpus": stage.cpus, "memory": f"{max(1, round(stage.memory_gb))}Gi", **({"gpus": stage.gpus} if stage.gpus else {})}
         where = f" (node {rank} of {stage.nodes})" if stage.nodes > 1 else ""
         made: Any = run_deployment(
             f"{FLOW}/{pool.name}",
@@ -154,13 +154,13 @@ class Nodes:
                 if beat.line and (order.beat is None or beat.line != order.beat.line):
                     self.callbacks.progress(stage.name, f"{beat.facts.get('host', '')}: {beat.line}")
                 order.beat, order.heard = beat, now
-            if now - order.heard > self.placement.lease_s:
+            if order.beat and now - order.heard > self.placement.lease_s:
                 _crash(client, order, f"not heard of for {self.placement.lease_s:.0f} s")
                 raise Passing(f"its node{_host(order)} is lost: not heard of for {self.placement.lease_s:.0f} s")
-        elif order.state.is_pending() and now - order.heard > self.placement.pending_s:
+        if order.beat is None and not order.state.is_scheduled() and now - order.heard > self.placement.pending_s:
             _crash(client, order, "taken by a worker, never begun")
             raise Passing(f"a worker of pool '{pool.name}' took it and did not begin for {self.placement.pending_s:.0f} s")
-        elif order.state.is_scheduled():
+        if order.state.is_scheduled():
             order.heard = now
             if now - order.made > WAITING_SAID_S:
                 order.made = now

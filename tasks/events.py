@@ -1,66 +1,93 @@
-"""The lineage record: one OpenLineage event a line in .gr2/lineage/events.jsonl, for every run of a stage.
+"""The OpenLineage events of a run: a START and an end for every stage that ran, an end for one restored, one for the whole run.
 
 Datasets carry the content hash that dvc.lock records. What changes from run to run (time, host, duration, code revision)
-stands here and nowhere else. No environment variable is ever recorded.
+stands here and nowhere else. No environment variable is ever recorded. Stages found current leave no event.
 """
 
+import hashlib
 import json
-import os
-import re
-import threading
-from datetime import UTC, datetime
+import time
 from pathlib import Path
 from typing import Any
 
 from tasks.context import RunContext
+from tasks.facets import NAMESPACE
 from tasks.graph import Stage, is_code
 from tasks.identity import locked_hashes, read_lock
+from tasks.ledger import anchor, append
+from tasks.ledger_lines import EVENTS, canonical, read_events
+from tasks.lineage_members import members
+from tasks.secrets import without_secrets
 
-EVENTS = Path(".gr2") / "lineage" / "events.jsonl"
-NAMESPACE = "gr2-pipeline"
-PRODUCER = "https://openlineage.io/integration/gr2-pipeline"
-SECRET_NAME = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL)", re.IGNORECASE)
+__all__ = ["EVENTS", "StageRun", "close_run", "entry_hash", "output_hashes", "read_events"]
 
-Hashes = dict[str, dict[str, Any]]  # path -> {"hash", "size"}
-
-_guard = threading.Lock()
+KINDS = {"Completed": "COMPLETE", "Failed": "FAIL", "Crashed": "FAIL", "Cancelled": "ABORT"}  # Prefect's states
 
 
 class StageRun:
-    """The events of one run of a stage: `start`, then `complete` or `fail`."""
+    """The events of one run of a stage: `start`, then `complete`, `fail` or `abort`; `restored` alone where nothing ran."""
 
     def __init__(self, root: Path, stage: Stage, context: RunContext):
-        from openlineage.client.uuid import generate_new_uuid
+        from tasks.facets import new_id
 
         self.root, self.stage, self.context = root, stage, context
-        self.run_id = str(generate_new_uuid())
-        self.began = datetime.now(UTC)
+        self.run_id = new_id()
+        self.began = time.monotonic()  # the clock may be set while it runs
 
     def start(self) -> None:
-        self._append("START", {"gr2_run": {**self.context.git, "host": self.context.host, "command": self.stage.cmd}})
+        self._record("START", {"gr2_run": self._facts(None)})
 
-    def complete(self) -> None:
-        """Records what dvc.lock now says of the stage, and its metrics."""
-        locked = read_lock(self.root).get(self.stage.name, {})
-        deps, outs = locked_hashes(locked.get("deps")), locked_hashes(locked.get("outs"))
-        data = {path: entry for path, entry in deps.items() if not is_code(path)}
-        facets = {
-            "gr2_run": self._facts(),
-            "gr2_params": {"values": locked.get("params") or {}},
-            "gr2_code": {"files": {path: entry["hash"] for path, entry in deps.items() if is_code(path)}},
-            "gr2_metrics": {"values": self._metrics()},
-        }
-        self._append("COMPLETE", facets, data, outs)
+    def complete(self, node: dict[str, Any] | None = None) -> None:
+        """Records what dvc.lock says of the stage, and its metrics. `node`: host, pool, hardware, flow_run of where it ran (None: here)."""
+        self._made(self._facts(self._seconds()), node or {})
+
+    def restored(self, source: str) -> None:
+        """Its outputs came back from DVC's "cache" or "remote"."""
+        self._made({**self._facts(None), "restored": source}, {})
 
     def fail(self, message: str) -> None:
-        from openlineage.client.generated.error_message_run import ErrorMessageRunFacet
+        self._ended("FAIL", message)
 
-        error = ErrorMessageRunFacet(message=_without_secrets(message), programmingLanguage="python", producer=PRODUCER)
-        self._append("FAIL", {"gr2_run": self._facts(), "errorMessage": error})
+    def abort(self, message: str) -> None:
+        """Stopped from outside."""
+        self._ended("ABORT", message)
 
-    def _facts(self) -> dict[str, Any]:
-        seconds = (datetime.now(UTC) - self.began).total_seconds()
-        return {**self.context.git, "host": self.context.host, "command": self.stage.cmd, "seconds": round(seconds, 3)}
+    def _ended(self, kind: str, message: str) -> None:
+        from tasks.facets import error
+
+        self._record(kind, {"gr2_run": self._facts(self._seconds()), "errorMessage": error(without_secrets(message))})
+
+    def _made(self, facts: dict[str, Any], node: dict[str, Any]) -> None:
+        from tasks import facets
+        from tasks.hardware import hardware
+
+        locked = read_lock(self.root).get(self.stage.name, {})
+        deps, sizes = locked_hashes(locked.get("deps")), {entry["path"]: entry for entry in locked.get("outs") or []}
+        metrics = self._metrics()
+        own = {
+            "gr2_run": {**facts, **{key: node[key] for key in ("host", "pool") if node.get(key)}},
+            "gr2_prefect": {"flow_run": self.context.flow_run, "node_flow_run": node.get("flow_run", "")},
+            "gr2_params": {"values": locked.get("params") or {}},
+            "gr2_code": {"files": {path: entry["hash"] for path, entry in deps.items() if is_code(path)}},
+            "gr2_metrics": {"values": metrics},
+            "gr2_environment": facets.environment(self.root),
+            "gr2_hardware": node.get("hardware") or hardware(),
+            "gr2_lock": {"entry": entry_hash(locked)},
+            "processing_engine": facets.engine(),
+        }
+        inputs = [facets.read(path, entry) for path, entry in deps.items() if not is_code(path)]
+        outputs = [
+            facets.written(path, {**sizes[path], "hash": entry["hash"]}, members(self.root, path, entry["hash"]))
+            for path, entry in locked_hashes(locked.get("outs")).items()
+        ]
+        self._record("COMPLETE", own, [*inputs, *_raw_inputs(metrics)], outputs)
+
+    def _facts(self, seconds: float | None) -> dict[str, Any]:
+        facts = {**self.context.git, "host": self.context.host, "command": self.stage.cmd}
+        return facts if seconds is None else {**facts, "seconds": seconds}
+
+    def _seconds(self) -> float:
+        return round(time.monotonic() - self.began, 3)
 
     def _metrics(self) -> Any:
         file = self.root / (self.stage.metrics_file or "metrics.json")
@@ -69,60 +96,72 @@ class StageRun:
         except (OSError, ValueError):
             return {}
 
-    def _append(self, kind: str, facets: dict[str, Any], inputs: Hashes | None = None, outputs: Hashes | None = None) -> None:
-        from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, Run, RunEvent, RunState
-        from openlineage.client.serde import Serde
+    def _record(self, kind: str, own: dict[str, Any], inputs: Any = (), outputs: Any = ()) -> None:
+        from tasks import facets
 
-        event = RunEvent(
-            eventType=RunState(kind),
-            eventTime=datetime.now(UTC).isoformat(),
-            run=Run(runId=self.run_id, facets={name: _facet(value) for name, value in facets.items()}),
-            job=Job(namespace=NAMESPACE, name=self.stage.name),
-            inputs=[InputDataset(NAMESPACE, path, facets=_version(entry)) for path, entry in (inputs or {}).items()],
-            outputs=[OutputDataset(NAMESPACE, path, facets=_version(entry)) for path, entry in (outputs or {}).items()],
-            producer=PRODUCER,
-        )
-        file = self.root / EVENTS
-        with _guard:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with file.open("a", encoding="utf-8") as lines:  # one write of one line: whole even beside another process
-                lines.write(Serde.to_json(event) + "\n")
+        job = facets.job_facets(self.root, "STAGE", self.context.git.get("revision"))
+        parent = facets.parent(self.context.flow_run)
+        _send(self.root, *facets.run_event(kind, self.run_id, self.stage.name, {**own, **parent}, inputs, outputs, job))
 
 
-def read_events(root: Path) -> list[dict[str, Any]]:
-    """Every event, oldest first. A line cut off by a crash is passed over."""
-    events = []
-    if (root / EVENTS).exists():
-        for line in (root / EVENTS).read_text(encoding="utf-8").splitlines():
-            try:
-                events.append(json.loads(line))
-            except ValueError:
-                continue
-    return events
+def close_run(root: Path, context: RunContext, state: str, names: list[str]) -> None:
+    """The end of a whole run: the state, and dvc.lock as it now stands, in an event of the job "pipeline" and in git's anchor.
+
+    `state`: the name of the Prefect state; `names`: the stages it dealt with.
+    """
+    from tasks import facets
+    from tasks.hardware import hardware
+    from tasks.lineage_http import flush
+
+    lock = root / "dvc.lock"
+    own = {
+        "gr2_run": {**context.git, "host": context.host, "state": state, "stages": names},
+        "gr2_prefect": {"flow_run": context.flow_run},
+        "gr2_environment": facets.environment(root),
+        "gr2_hardware": hardware(),
+        "gr2_lock": {
+            "text": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.exists() else "",
+            "entries": {name: entry_hash(entry) for name, entry in read_lock(root).items()},
+        },
+        "processing_engine": facets.engine(),
+    }
+    run_id = facets.pipeline_run_id(context.flow_run) or facets.new_id()
+    job = facets.job_facets(root, "PIPELINE", context.git.get("revision"))
+    _send(root, *facets.run_event(KINDS.get(state, "OTHER"), run_id, "pipeline", own, job_facets=job))
+    anchor(root)
+    flush()
+
+
+def entry_hash(entry: dict[str, Any]) -> str:
+    """sha256 of the canonical JSON of a stage's entry in dvc.lock."""
+    return hashlib.sha256(canonical(entry).encode()).hexdigest()
 
 
 def output_hashes(event: dict[str, Any]) -> dict[str, str]:
-    return {entry["name"]: entry["facets"]["version"]["datasetVersion"] for entry in event.get("outputs", [])}
+    return {entry["name"]: entry["facets"]["version"]["datasetVersion"] for entry in event.get("outputs", []) if _ours(entry)}
 
 
-def _version(entry: dict[str, Any]) -> dict[str, Any]:
-    from openlineage.client.generated.dataset_version_dataset import DatasetVersionDatasetFacet
-
-    return {"version": DatasetVersionDatasetFacet(datasetVersion=f"md5:{entry['hash']}", producer=PRODUCER)}
+def _ours(entry: dict[str, Any]) -> bool:
+    return bool(entry.get("namespace", NAMESPACE) == NAMESPACE)
 
 
-def _facet(value: Any) -> Any:
-    """A dict as a custom facet; a ready-made facet as it is."""
-    if not isinstance(value, dict):
-        return value
-    from openlineage.client.generated.base import RunFacet
+def _raw_inputs(metrics: Any) -> list[Any]:
+    """The raw files that a stage's metrics name: {"name", "sha256", "bytes", "rows", "files": {name: {"sha256", "bytes"}}}."""
+    from tasks import facets
 
-    return RunFacet(producer=PRODUCER).with_additional_properties(**value)
+    raw = metrics.get("raw") if isinstance(metrics, dict) else None
+    if not isinstance(raw, dict) or not raw.get("sha256"):
+        return []
+    first = str(raw.get("name"))
+    others = {name: file for name, file in (raw.get("files") or {}).items() if name != first}
+    return [
+        facets.read_raw(first, raw["sha256"], raw.get("bytes"), raw.get("rows")),
+        *(facets.read_raw(name, file["sha256"], file.get("bytes"), None) for name, file in others.items()),
+    ]
 
 
-def _without_secrets(text: str) -> str:
-    """`text` with the value of any secret-looking environment variable blanked out."""
-    for name, value in os.environ.items():
-        if SECRET_NAME.search(name) and len(value) >= 6:
-            text = text.replace(value, f"<{name}>")
-    return text
+def _send(root: Path, event: Any, record: dict[str, Any]) -> None:
+    from tasks.lineage_http import emit
+
+    append(root, record)
+    emit(event)

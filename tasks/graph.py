@@ -106,7 +106,9 @@ def _stage(name: str, entry: Any, templates: Templates) -> Stage:
     needs = {"cpus": 1.0, "gpus": 0.0, "memory_gb": 0.0, "nodes": 1.0}
     for key, value in resources.items():
         if key not in needs:
-            raise ProjectError(f"dvc.yaml: stages.{name}.meta.resources: unknown key '{key}'{nearest(key, needs)} (valid: {', '.join(needs)})")
+            raise ProjectError(
+                f"dvc.yaml: stages.{name}.meta.resources: unknown key '{key}'{nearest(key, needs)} (valid: {', '.join(needs)})"
+            )
         try:
             needs[key] = float(templates.filled(str(value), f"stages.{name}.meta.resources.{key}"))
         except ValueError:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.errors import ProjectError
+from tasks.secrets import without_secrets
 from tasks.yamlfile import parse
 
 _turn = threading.RLock()
@@ -33,7 +34,7 @@ def opened(root: Path) -> Iterator[Any]:
                 repo.close()
     except DvcException as error:
         remedy = "; run: dvc init" if type(error).__name__ == "NotDvcRepoError" else ""
-        raise ProjectError(f"DVC: {_messages(error)}{remedy}") from None
+        raise ProjectError(f"DVC: {without_secrets(_messages(error))}{remedy}") from None
 
 
 def share_cache(root: Path, copy: Path) -> None:

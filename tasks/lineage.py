@@ -1,23 +1,24 @@
-"""Where an output comes from: the chain of stages from it back to the raw file, read from dvc.lock and enriched from the events.
+"""Where a thing comes from and what was made from it: upstream to the raw file, downstream to every model; and who used a data set.
 
 dvc.lock alone is enough, so the chain also holds after plain `dvc repro`; revision, time and host are known only for runs of `gr2 run`.
 """
 
-import hashlib
-import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.errors import ProjectError, nearest
-from tasks.events import output_hashes, read_events
-from tasks.graph import Graph, Stage, holds, is_code
-from tasks.identity import locked_hashes, opened, read_lock
+from tasks.graph import Graph
+from tasks.identity import opened
+from tasks.lineage_find import Found, find
+from tasks.lineage_index import Data, Index
+from tasks.lineage_members import file_md5
+from tasks.lineage_versions import Version
 
 
 @dataclass(frozen=True)
 class Link:
-    """One stage of the chain as dvc.lock records it. `run` holds revision, dirty, host, seconds, time; empty when no event matches."""
+    """One stage of the chain. `run`: revision, dirty, host, seconds, time and more of its newest run; empty where none is recorded."""
 
     name: str
     command: str
@@ -28,6 +29,21 @@ class Link:
     metrics: dict[str, Any]
     run: dict[str, Any]
     upstream: tuple[str, ...]
+    refs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Use:
+    """An output made from the data set, directly or through others. `refs`: where it is current; `commits`: the newest that record it."""
+
+    stage: str
+    path: str
+    hash: str
+    model: bool
+    refs: tuple[str, ...]
+    commits: tuple[str, ...]
+    revision: str
+    time: str
 
 
 @dataclass(frozen=True)
@@ -43,84 +59,96 @@ class Chain:
     note: str
     stages: tuple[Link, ...]
     raw: dict[str, Any] | None
+    kind: str = "output"
+    downstream: tuple[Use, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def chain(root: Path, graph: Graph, path: str) -> Chain:
-    """The chain behind `path` (relative to `root`): an output, or a file in an output folder."""
-    stage = graph.producer(path.rstrip("/"))
-    if stage is None:
-        outs = [out for other in graph.stages.values() for out in other.outs]
-        raise ProjectError(f"{path}: no stage makes it" + (nearest(path, outs) or f" (outputs: {', '.join(sorted(outs))})"))
-    lock = read_lock(root)
-    if stage.name not in lock:
-        raise ProjectError(f"{path}: its stage '{stage.name}' has never run; run: gr2 run {stage.name}")
-    output = next(out for out in stage.outs if holds(out, path.rstrip("/")))
-    recorded = locked_hashes(lock[stage.name].get("outs")).get(output, {"hash": "", "size": None})
-    events = read_events(root)
-    with opened(root) as repo:
-        note = _compare(repo, stage, output, recorded["hash"])
-        names = [name for name in reversed(graph.closure([stage.name])) if name in lock]
-        links = tuple(_link(repo, graph, graph[name], lock[name], events) for name in names)
-    inside = _file_hash(root / path) if path.rstrip("/") != output else recorded["hash"]
-    size = recorded["size"] if path.rstrip("/") == output else (root / path).stat().st_size if (root / path).is_file() else None
+def chain(root: Path, graph: Graph, asked: str, here: Path | None = None, index: Index | None = None) -> Chain:
+    """The chain of what `asked` means (tasks.lineage_find); relative paths from `here`, by default the root."""
+    index = index or Index(root)
+    found = find(index, graph, asked, here or root)
+    links = tuple(_link(index, version) for version in index.behind(found.made))
     raw = next((link.metrics["raw"] for link in reversed(links) if isinstance(link.metrics.get("raw"), dict)), None)
-    return Chain(path, output, stage.name, inside, size, not note, note or "the file is the one dvc.lock records", links, raw)
-
-
-def _link(repo: Any, graph: Graph, stage: Stage, locked: dict[str, Any], events: list[dict[str, Any]]) -> Link:
-    deps, outs = locked_hashes(locked.get("deps")), locked_hashes(locked.get("outs"))
-    cmd = locked.get("cmd") or stage.cmd
-    return Link(
-        name=stage.name,
-        command=" && ".join(cmd) if isinstance(cmd, list) else cmd,
-        code={path: entry["hash"] for path, entry in deps.items() if is_code(path)},
-        params=_merged(locked.get("params") or {}),
-        inputs={path: entry for path, entry in deps.items() if not is_code(path)},
-        outputs=outs,
-        metrics=_metrics(repo, outs.get(stage.metrics_file or "", {}).get("hash", "")),
-        run=_run_facts(stage.name, outs, events),
-        upstream=tuple(graph.upstream(stage.name)),
+    path = f"{found.path}/{found.member}" if found.member else found.path
+    note, own, size = found.note, found.hash, _size(found)
+    differs = ""
+    if found.kind == "output":
+        differs = _compare(root, found)
+        note = differs or "the file is the one dvc.lock records"
+        if found.member and (root / path).is_file():
+            own, size = file_md5(root / path), (root / path).stat().st_size
+    return Chain(
+        path=path or asked,
+        output=found.path,
+        stage=found.made[0].stage if found.path and found.made else "",
+        hash=own,
+        size=size,
+        matches_lock=found.kind == "output" and not differs,
+        note=note,
+        stages=links,
+        raw=raw,
+        kind=found.kind,
+        downstream=tuple(users(index, found)),
     )
 
 
-def _merged(params: dict[str, Any]) -> dict[str, Any]:
-    """The parameters of every file; keys of another file than params.yaml carry its name."""
-    merged: dict[str, Any] = {}
-    for file, values in params.items():
-        merged.update(values if file == "params.yaml" else {f"{file}:{key}": value for key, value in values.items()})
-    return merged
+def users(index: Index, found: Found) -> list[Use]:
+    """Every output, of any version that is known, made from it; nearest first."""
+    direct = {version.key: version for version in found.readers}
+    outputs: list[Data] = [(path, out["hash"]) for version in direct.values() for path, out in version.outputs.items()]
+    behind = {version.key: version for version in index.ahead([*found.data, *outputs])}
+    return [_use(index, version, path, out["hash"]) for version in {**direct, **behind}.values() for path, out in version.outputs.items()]
 
 
-def _metrics(repo: Any, md5: str) -> dict[str, Any]:
-    """The metrics with this very hash, from DVC's cache; empty when the cache no longer holds them."""
-    try:
-        values = json.loads(Path(repo.cache.local.oid_to_path(md5)).read_text(encoding="utf-8")) if md5 else {}
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {"value": values}
+def retrain(uses: Iterable[Use]) -> list[Use]:
+    """The models among them; those that stand in the workspace or a ref first."""
+    return sorted((use for use in uses if use.model), key=lambda use: ("workspace" not in use.refs, not use.refs))
 
 
-def _run_facts(name: str, outs: dict[str, dict[str, Any]], events: list[dict[str, Any]]) -> dict[str, Any]:
-    """Facts of the newest completed run that made exactly these outputs."""
-    wanted = {path: f"md5:{entry['hash']}" for path, entry in outs.items()}
-    for event in reversed(events):
-        if event["job"]["name"] == name and event["eventType"] == "COMPLETE" and output_hashes(event) == wanted:
-            facts = event["run"]["facets"].get("gr2_run", {})
-            return {"time": event["eventTime"], **{key: facts.get(key) for key in ("revision", "dirty", "host", "seconds")}}
-    return {}
+def _link(index: Index, version: Version) -> Link:
+    return Link(
+        name=version.stage,
+        command=version.command,
+        code=version.code,
+        params=version.flat_params,
+        inputs=version.inputs,
+        outputs=version.outputs,
+        metrics=index.metrics(version),
+        run=version.runs[-1] if version.runs else {},
+        upstream=tuple(dict.fromkeys(maker.stage for _, maker in index.producers(version))),
+        refs=tuple(sorted(version.refs)),
+    )
 
 
-def _compare(repo: Any, stage: Stage, output: str, recorded: str) -> str:
-    """What is to be said against the workspace's version of `output`; empty when it is the recorded one."""
-    found = next((out for out in repo.index.outs if out.def_path == output and getattr(out.stage, "name", "") == stage.name), None)
-    status = list(found.workspace_status().values()) if found is not None else ["new"]
+def _use(index: Index, version: Version, path: str, md5: str) -> Use:
+    run = version.runs[-1] if version.runs else {}
+    return Use(
+        stage=version.stage,
+        path=path,
+        hash=md5,
+        model=index.is_model(path, md5),
+        refs=tuple(sorted(version.refs)),
+        commits=tuple(version.commits[:3]),
+        revision=str(run.get("revision") or ""),
+        time=str(run.get("time") or ""),
+    )
+
+
+def _size(found: Found) -> int | None:
+    if found.member or not found.made or not found.path:
+        return None
+    return found.made[0].outputs[found.path]["size"]
+
+
+def _compare(root: Path, found: Found) -> str:
+    """What is to be said against the workspace's version of an output; empty when it is the recorded one."""
+    version, recorded = found.made[0], found.data[0][1]
+    with opened(root) as repo:
+        outs = [out for out in repo.index.outs if out.def_path == found.path and getattr(out.stage, "name", "") == version.stage]
+        status = list(outs[0].workspace_status().values()) if outs else ["new"]
     if "deleted" in status:
-        return f"not in the workspace; dvc.lock records {recorded}; bring it back with: gr2 run {stage.name}"
+        return f"not in the workspace; dvc.lock records {recorded}; bring it back with: gr2 run {version.stage}"
     return f"differs from dvc.lock ({recorded}); the chain below is that of the recorded version" if status else ""
-
-
-def _file_hash(path: Path) -> str:
-    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() if path.is_file() else ""

@@ -1,4 +1,7 @@
-"""Tells a stage's own words from DVC's around them: what to show, what to keep, and what the stage said when it failed."""
+"""Tells a stage's own words from DVC's around them: what to show, what to keep, and what the stage said when it failed.
+
+Secrets of the environment are blanked out in all that leaves this module.
+"""
 
 import re
 import subprocess
@@ -7,6 +10,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import IO, TextIO
+
+from tasks.secrets import secrets, without_secrets
 
 # What `dvc repro -s` says besides the stage itself.
 CHATTER = re.compile(
@@ -36,6 +41,7 @@ class DvcOutput:
         self.ran = self.restored = False
         self.tail: dict[str, deque[str]] = {"stdout": deque(maxlen=TAIL_LINES), "stderr": deque(maxlen=TAIL_LINES)}
         self._guard = threading.Lock()
+        self._secrets = secrets()
         self._logged_progress = 0.0
 
     @property
@@ -52,6 +58,9 @@ class DvcOutput:
 
     def message(self, code: int) -> str:
         """What the stage said when it failed, without DVC's wrapper around it."""
+        return without_secrets(self._message(code), self._secrets)
+
+    def _message(self, code: int) -> str:
         said = list(self.tail["stderr"])
         ours = f"ERROR: failed to reproduce '{self.stage}'" if self.ran else "ERROR: "
         place = max((place for place, line in enumerate(said) if line.startswith(ours)), default=len(said))
@@ -73,11 +82,12 @@ class DvcOutput:
     def _take(self, stream: str, text: str, transient: bool) -> None:
         if not text.strip():
             return
+        shown = without_secrets(text, self._secrets)
         if transient:
             if time.monotonic() - self._logged_progress > PROGRESS_EVERY_S:
                 self._logged_progress = time.monotonic()
-                print(text, file=self.log, flush=True)
-            self.on_progress(self.stage, text)
+                print(shown, file=self.log, flush=True)
+            self.on_progress(self.stage, shown)
             return
         if CHATTER.fullmatch(text):
             if text == f"Running stage '{self.stage}':":
@@ -87,8 +97,8 @@ class DvcOutput:
             return
         self.tail[stream].append(text)
         if not text.startswith(f"ERROR: failed to reproduce '{self.stage}'"):
-            print(text, file=self.log, flush=True)
-            self.on_line(self.stage, text)
+            print(shown, file=self.log, flush=True)
+            self.on_line(self.stage, shown)
 
 
 def own_words(stage: str, lines: list[str]) -> str:

@@ -10,6 +10,7 @@ from tasks.identity import locked_hashes, opened, read_lock
 from tasks.yamlfile import parse, read_text
 
 MISSING = object()
+PARAMS = "params.yaml"
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Cause:
 
     def __str__(self) -> str:
         return {
-            "param": f"{self.key}: {self.detail}",
+            "param": f"{self.key}: {self.detail}" if self.path == PARAMS else f"{self.path}: {self.key}: {self.detail}",
             "code": f"code {self.path} {self.detail}",
             "data": f"data {self.path} {self.detail}",
             "output": f"output {self.path} {self.detail}",
@@ -55,12 +56,14 @@ class Plan:
         return {"stages": [asdict(stage) for stage in self.stages]}
 
 
-def make_plan(root: Path, graph: Graph, names: Iterable[str] | None = None, force: Iterable[str] | None = None) -> Plan:
+def make_plan(
+    root: Path, graph: Graph, names: Iterable[str] | None = None, force: Iterable[str] | None = None, params: dict[str, Any] | None = None
+) -> Plan:
     """The plan for `names`, upstream first (tasks.selection; None: all). A stage behind one that runs may yet end Cached.
 
-    `force`: stages that run in any case.
+    `force`: stages that run in any case. `params`: what params.yaml would hold, for a plan of a run that would first change it.
     """
-    planner = _Planner(root, graph, frozenset(graph[name].name for name in force or ()))
+    planner = _Planner(root, graph, frozenset(graph[name].name for name in force or ()), params)
     with opened(root) as repo:
         by_name = {stage.name: stage for stage in repo.index.stages if getattr(stage, "name", None)}
         for name in graph.order if names is None else names:
@@ -71,8 +74,8 @@ def make_plan(root: Path, graph: Graph, names: Iterable[str] | None = None, forc
 class _Planner:
     """Plans stage after stage, upstream first; `plans` holds those done."""
 
-    def __init__(self, root: Path, graph: Graph, forced: frozenset[str]):
-        self.root, self.graph, self.lock, self.forced = root, graph, read_lock(root), forced
+    def __init__(self, root: Path, graph: Graph, forced: frozenset[str], params: dict[str, Any] | None):
+        self.root, self.graph, self.lock, self.forced, self.params = root, graph, read_lock(root), forced, params
         self.plans: dict[str, StagePlan] = {}
 
     def plan(self, stage: Stage, dvc_stage: Any) -> StagePlan:
@@ -108,9 +111,12 @@ class _Planner:
                 yield from (Cause("output", path, _word(change)) for path, change in entry["changed outs"].items())
             else:
                 deps |= entry["changed deps"]
+        if self.params is not None and PARAMS in stage.params:
+            deps.setdefault(PARAMS, "modified")  # DVC has looked at the file as it is now
         for path, change in deps.items():
             if path in stage.params:
-                yield from _param_causes(self.root, path, stage.params[path], (recorded.get("params") or {}).get(path) or {})
+                current = self.params if path == PARAMS and self.params is not None else _values(self.root, path)
+                yield from _param_causes(path, stage.params[path], (recorded.get("params") or {}).get(path) or {}, current)
             elif is_code(path):
                 yield Cause("code", path, _word(change) if path in known else "is new among its deps")
             elif not self._explained_upstream(path, stage.name):
@@ -128,12 +134,15 @@ class _Planner:
         return bool(plan.causes) and path in made and made[path]["hash"] == read.get(path, {}).get("hash")
 
 
-def _param_causes(root: Path, file: str, keys: tuple[str, ...], recorded: dict[str, Any]) -> Iterator[Cause]:
+def _param_causes(file: str, keys: tuple[str, ...], recorded: dict[str, Any], current: Any) -> Iterator[Cause]:
     """One cause a changed key, dotted down to the leaf."""
-    current = parse(read_text(root / file, ""), file) if (root / file).exists() else {}
     for key in keys or sorted({*recorded, *(current or {})}):
         for leaf, old, new in differences(recorded.get(key, MISSING), value_at(current, key), key):
             yield Cause("param", file, f"{shown(old)} -> {shown(new)}", leaf)
+
+
+def _values(root: Path, file: str) -> Any:
+    return parse(read_text(root / file, ""), file) if (root / file).exists() else {}
 
 
 def value_at(document: Any, key: str) -> Any:

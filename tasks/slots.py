@@ -53,7 +53,9 @@ def gpus_taken(wanted: int, stopped: Callable[[], bool] = lambda: False, folder:
         return
     everyone = machine_gpus()
     if wanted > len(everyone):
-        raise ProjectError(f"{wanted} GPUs are wanted, this machine has {len(everyone)}; see meta.resources in dvc.yaml and the placement's rules")
+        raise ProjectError(
+            f"{wanted} GPUs are wanted, this machine has {len(everyone)}; see meta.resources in dvc.yaml and the placement's rules"
+        )
     while True:
         held: list[tuple[str, Any]] = []
         for gpu in everyone:

@@ -1,6 +1,5 @@
 """How the project stands: each stage's state now, and its last run as the lineage events tell it."""
 
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ from tasks.events import read_events
 from tasks.graph import Graph
 from tasks.plan import Plan, make_plan
 
-ENDED = {"COMPLETE": "Completed", "FAIL": "Failed"}
+ENDED = {"COMPLETE": "Completed", "FAIL": "Failed", "ABORT": "Stopped"}
 
 
 def project_status(root: Path, graph: Graph) -> list[dict[str, Any]]:
@@ -28,14 +27,13 @@ def _word(plan: Plan, name: str) -> str:
 
 def _last_runs(root: Path) -> dict[str, dict[str, Any]]:
     """By stage: the newest run. One that began and never ended is Running, or was killed."""
-    began: dict[str, str] = {}
     last: dict[str, dict[str, Any]] = {}
     for event in read_events(root):
-        name, run, time = event["job"]["name"], event["run"]["runId"], event["eventTime"]
-        if event["eventType"] == "START":
-            began[run] = time
+        name, kind, time = event["job"]["name"], event.get("eventType"), str(event.get("eventTime"))
+        if kind == "START":
             last[name] = {"state": "Running or killed", "time": time, "seconds": None}
-        elif event["eventType"] in ENDED:
-            seconds = (datetime.fromisoformat(time) - datetime.fromisoformat(began.get(run, time))).total_seconds()
-            last[name] = {"state": ENDED[event["eventType"]], "time": time, "seconds": round(seconds, 3)}
+        elif kind in ENDED:
+            facts = event["run"]["facets"].get("gr2_run") or {}
+            state = f"Restored from the {facts['restored']}" if facts.get("restored") else ENDED[kind]
+            last[name] = {"state": state, "time": time, "seconds": facts.get("seconds")}
     return last

@@ -1,31 +1,99 @@
-"""gr2 lineage: where an output comes from."""
+"""gr2 lineage: where a thing comes from and what was made from it; what differs, who used it, and whether all of it is as recorded."""
 
 import argparse
 import json
-import os
+import sys
 from pathlib import Path
+from typing import Any
 
-from flows.commands import Commands, show
+from flows.commands import STAGE_FAILED, Commands, show
+from tasks.errors import ProjectError
 from tasks.graph import read_graph
 
 
 def add(commands: Commands) -> None:
-    sub = commands.add("lineage", lineage, "the chain from an output back to the raw file", json=True)
-    sub.add_argument("path", metavar="PATH", help="an output, or a file in an output folder")
+    sub = commands.add("lineage", lineage, "from an output back to the raw file, and on to every model made from it", json=True)
+    help_x = "a path; a hash or its first digits; a git revision, or REVISION:PATH; a raw file's name; a copied model folder"
+    sub.add_argument("what", metavar="X", nargs="?", help=help_x)
+    sub.add_argument("--picture", metavar="FILE", help="draw it: a .svg or .png")
+    sub.add_argument("--diff", metavar=("A", "B"), nargs=2, help="what differs between two of them, and only that")
+    sub.add_argument("--verify", action="store_true", help="recompute every hash; exit code 1 when something was changed, lost or forged")
+    sub.add_argument("--who-used", metavar="RAW", help="the models to train again: made from this raw file or data set")
 
 
 def lineage(options: argparse.Namespace, here: Path) -> int:
+    wanted = {"X": options.what, "--diff": options.diff, "--verify": options.verify, "--who-used": options.who_used}
+    given = [name for name, value in wanted.items() if value]
+    if len(given) != 1:
+        raise ProjectError(f"one of X, --diff A B, --verify and --who-used RAW is expected (got {' and '.join(given) or 'none'})")
+    if options.picture and given != ["X"]:
+        raise ProjectError(f"--picture draws the lineage of one X; it does not go with {given[0]}")
+    return {"X": _chain, "--diff": _diff, "--verify": _verify, "--who-used": _who_used}[given[0]](options, here)
+
+
+def _chain(options: argparse.Namespace, here: Path) -> int:
     from tasks.lineage import chain
 
     root = Path.cwd()
-    graph = read_graph(root)
-    given = options.path
-    inside = os.path.relpath(here / given, root)
-    path = given if graph.producer(given.rstrip("/")) and not graph.producer(inside) else inside
-    found = chain(root, graph, path)
+    found = chain(root, read_graph(root), options.what, here)
+    if options.picture:
+        from flows.lineage_picture import draw
+
+        draw(found, here / options.picture)
+        print(f"{options.picture} drawn", file=sys.stderr)
     if options.json:
-        print(json.dumps(found.to_dict(), indent=2))
+        return _print(found.to_dict())
+    if options.picture:
         return 0
-    from flows.views import lineage_view
+    from flows.lineage_views import lineage_view
 
     return show(lineage_view(found))
+
+
+def _diff(options: argparse.Namespace, here: Path) -> int:
+    from tasks.lineage_diff import compare
+    from tasks.lineage_index import Index
+
+    root = Path.cwd()
+    a, b = options.diff
+    rows = compare(Index(root), read_graph(root), a, b, here)
+    if options.json:
+        return _print({"a": a, "b": b, "differences": [row.to_dict() for row in rows]})
+    from flows.lineage_views import diff_view
+
+    return show(diff_view(a, b, rows))
+
+
+def _who_used(options: argparse.Namespace, here: Path) -> int:
+    from dataclasses import asdict
+
+    from tasks.lineage import retrain, users
+    from tasks.lineage_find import find
+    from tasks.lineage_index import Index
+
+    root = Path.cwd()
+    index = Index(root)
+    models = retrain(users(index, find(index, read_graph(root), options.who_used, here)))
+    if options.json:
+        return _print({"data": options.who_used, "models": [asdict(model) for model in models]})
+    from flows.lineage_views import users_view
+
+    return show(users_view(options.who_used, models))
+
+
+def _verify(options: argparse.Namespace, here: Path) -> int:
+    from tasks.lineage_verify import verify
+
+    verdict = verify(Path.cwd())
+    if options.json:
+        _print(verdict.to_dict())
+    else:
+        from flows.lineage_views import verdict_view
+
+        show(verdict_view(verdict))
+    return STAGE_FAILED if verdict.problems else 0
+
+
+def _print(document: dict[str, Any]) -> int:
+    print(json.dumps(document, indent=2))
+    return 0

@@ -3,33 +3,83 @@
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from flows.commands import Commands, show
 from tasks.errors import ProjectError
-from tasks.graph import read_graph
+from tasks.graph import Graph, holds, read_graph
+from tasks.secrets import refuse_secret_params
 
 
 def add(commands: Commands) -> None:
-    sub = commands.add("plan", plan, "what would run and why, running nothing", json=True)
-    sub.add_argument("stages", nargs="*", metavar="STAGE", help="only these and what they need (default: all)")
+    add_selection(commands.add("plan", plan, "what would run and why, running nothing", json=True))
     commands.add("status", status, "each stage: current, changed or never run; its last run", json=True)
     sub = commands.add("deps", deps, "compare the code deps in dvc.yaml with what the stages import")
     sub.add_argument("--write", action="store_true", help="put dvc.yaml right")
     commands.add("profiles", profiles, "the parameter profiles")
 
 
+def add_selection(sub: argparse.ArgumentParser) -> None:
+    """Which stages a run is about, and with which parameters: the same for `gr2 run` and `gr2 plan`."""
+    sub.add_argument("stages", nargs="*", metavar="STAGE", help="only these and what they need (default: all)")
+    sub.add_argument("--from", dest="start", metavar="STAGE", help="take what lies before this stage as it stands")
+    sub.add_argument("--until", action="append", default=[], metavar="STAGE", help="the same as naming STAGE")
+    sub.add_argument("--force", action="append", default=[], metavar="STAGE", help="run this stage in any case; repeatable")
+    sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="put a value into params.yaml first; repeatable")
+
+
+def wanted(options: argparse.Namespace) -> list[str] | None:
+    return [*options.stages, *options.until] or None
+
+
+def check_selection(root: Path, options: argparse.Namespace) -> tuple[Graph, list[str]]:
+    """The graph, and the stages that `options` are about. ProjectError for an unknown name, or a forced stage that is not among them."""
+    from tasks.selection import select
+
+    graph = read_graph(root)
+    names = select(root, graph, wanted(options), options.start)
+    for name in options.force:
+        if graph[name].name not in names:
+            raise ProjectError(f"--force {name}: this run does not come to it (stages: {', '.join(names)})")
+    return graph, names
+
+
 def plan(options: argparse.Namespace, here: Path) -> int:
+    root = Path.cwd()
+    if not options.set:
+        return show_plan(root, options, None, options.json)
+    from tasks.settings import overlaid, read_settings, single
+
+    return show_plan(root, options, overlaid(root, single(read_settings(root, options.set)))[0], options.json)
+
+
+def show_plan(root: Path, options: argparse.Namespace, params: str | None, as_json: bool) -> int:
+    """The plan of the run that `options` ask for. `params`: the text that params.yaml would then have, None for the one it has."""
     from tasks.plan import make_plan
 
-    root = Path.cwd()
-    graph = read_graph(root)
-    made = make_plan(root, graph, graph.closure(options.stages))
-    if options.json:
+    refuse_secret_params(root, params)
+    graph, names = check_selection(root, options)
+    made = make_plan(root, graph, names, options.force, None if params is None else foreseen(root, params))
+    if as_json:
         print(json.dumps(made.to_dict(), indent=2))
         return 0
     from flows.views import plan_view
 
     return show(plan_view(made))
+
+
+def foreseen(root: Path, params: str) -> dict[str, Any]:
+    """`params` parsed; ProjectError where they change a value that dvc.yaml itself is written with, which would be another graph."""
+    from tasks.plan import differences
+    from tasks.templates import PARAMS, TEMPLATE
+    from tasks.yamlfile import parse, read_text
+
+    values: dict[str, Any] = parse(params, PARAMS)
+    keys = {match[1].strip() for match in TEMPLATE.finditer(read_text(root / "dvc.yaml", ""))}
+    for key, _, _ in differences(parse(read_text(root / PARAMS, ""), PARAMS) if (root / PARAMS).exists() else {}, values):
+        if any(holds(key.replace(".", "/"), own.replace(".", "/")) for own in keys):
+            raise ProjectError(f"dvc.yaml names {key}, so another value makes another graph; put it into params.yaml first, then: gr2 plan")
+    return values
 
 
 def status(options: argparse.Namespace, here: Path) -> int:

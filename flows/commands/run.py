@@ -5,15 +5,21 @@ import sys
 from pathlib import Path
 
 from flows.commands import INTERRUPTED, STAGE_FAILED, Commands
+from flows.commands.look import add_selection, check_selection, show_plan, wanted
 from tasks.errors import ProjectError
-from tasks.graph import read_graph
+from tasks.secrets import refuse_secret_params
 
 
 def add(commands: Commands) -> None:
     sub = commands.add("run", run, "run the stages that are not current, with what they need")
-    sub.add_argument("stages", nargs="*", metavar="STAGE", help="only these and what they need (default: all)")
+    add_selection(sub)
+    sub.add_argument("--dry", action="store_true", help="the plan of exactly this run, running and changing nothing")
     sub.add_argument("--profile", help="first render this profile into params.yaml (gr2 profiles lists them)")
     sub.add_argument("--discard-edits", action="store_true", help="let the profile overwrite edits in params.yaml")
+    sub.add_argument("--placement", metavar="NAME", help="run stages on nodes, as this file of infra/placements says (default: all here)")
+    sub.add_argument("--queue", action="store_true", help="run as DVC experiments: one for each combination of the values given with --set")
+    sub.add_argument("--jobs", type=int, metavar="N", help="with --queue: experiments at a time (default: 1)")
+    sub.add_argument("--no-start", action="store_true", help="with --queue: leave them queued (gr2 run --queue starts what is queued)")
     sub.add_argument(
         "--control", metavar="NAME", help="run this control of infra/controls, in a workspace of its own: it must show no gain"
     )
@@ -21,23 +27,73 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace, here: Path) -> int:
     root = Path.cwd()
+    _check(options)
     if options.control:
-        if options.stages or options.profile or options.discard_edits:
-            raise ProjectError("--control runs every stage, on params.yaml as it stands; give it neither stages nor a profile")
         from flows.control import run_control
 
         return run_control(root, options.control)
-    if options.stages:
-        read_graph(root).closure(options.stages)  # an unknown name is said before anything is touched
-    if options.profile:
-        from tasks import profiles
+    if options.queue:
+        from flows.commands.experiments import run_queue
 
+        return run_queue(root, options)
+    if wanted(options) or options.start or options.force:
+        check_selection(root, options)  # an unknown name is said before anything is touched
+    params = _params(root, options)
+    refuse_secret_params(root, params)
+    if options.dry:
+        return show_plan(root, options, params, as_json=False)
+    from tasks.atwork import working
+    from tasks.run_lock import run_lock
+
+    with run_lock(root, wait=True), working(root):
+        _put_params(root, options)
+        return _run_pipeline(root, options)
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Options that contradict each other."""
+    selected = options.stages or options.until or options.start or options.force
+    if options.control and (selected or options.profile or options.discard_edits or options.set or options.queue or options.dry):
+        raise ProjectError("--control runs every stage, on params.yaml as it stands; give it neither stages nor a profile")
+    if options.discard_edits and not options.profile:
+        raise ProjectError("--discard-edits needs --profile NAME, the profile to put in place of the edits")
+    if options.profile and options.set:
+        raise ProjectError("--profile and --set both write params.yaml; render the profile first: gr2 run --profile NAME --dry shows it")
+    if options.placement and (options.control or options.queue):
+        raise ProjectError("--placement is for a run of this workspace; controls and experiments run here")
+    if options.queue and (options.profile or options.start or options.force or options.dry):
+        raise ProjectError("--queue takes stages, --until and --set; an experiment runs whatever its parameters change")
+    if not options.queue and (options.jobs is not None or options.no_start):
+        raise ProjectError("--jobs and --no-start go with --queue")
+    if options.jobs is not None and options.jobs < 1:
+        raise ProjectError(f"--jobs {options.jobs}: one or more")
+
+
+def _params(root: Path, options: argparse.Namespace) -> str | None:
+    """The text that params.yaml would have; None where it stays as it is."""
+    from tasks import profiles, settings
+
+    if options.profile:
+        return profiles.render(root, options.profile)
+    return settings.overlaid(root, settings.single(settings.read_settings(root, options.set)))[0] if options.set else None
+
+
+def _put_params(root: Path, options: argparse.Namespace) -> None:
+    from tasks import profiles, settings
+
+    if options.profile:
         changes = profiles.apply(root, options.profile, options.discard_edits)
         print(f"profile {options.profile}: " + (f"{len(changes)} changed in params.yaml" if changes else "params.yaml already holds it"))
-        for change in changes:
-            print(f"  {change}")
-    elif options.discard_edits:
-        raise ProjectError("--discard-edits needs --profile NAME, the profile to put in place of the edits")
+    elif options.set:
+        changes = settings.put(root, settings.single(settings.read_settings(root, options.set)))
+        print("set: " + (f"{len(changes)} changed in params.yaml" if changes else "params.yaml already holds it"))
+    else:
+        return
+    for change in changes:
+        print(f"  {change}")
+
+
+def _run_pipeline(root: Path, options: argparse.Namespace) -> int:
     from flows.environment import prepare, start_server
 
     before = prepare(root)
@@ -45,7 +101,7 @@ def run(options: argparse.Namespace, here: Path) -> int:
     from flows import pipeline
 
     pipeline.stage_environment = before
-    state = pipeline.pipeline(options.stages or None, return_state=True)
+    state = pipeline.pipeline(wanted(options), options.start, options.force or None, options.placement, return_state=True)
     if state.is_completed():
         return 0
     error = state.result(raise_on_failure=False)

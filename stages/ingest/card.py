@@ -64,6 +64,7 @@ def data_card(metrics: dict[str, Any]) -> str:
         f"outside the k-core, {_number(dropped['cold_users'])} cold users. "
         f"Items of the item file not kept: {_number(dropped['items_not_kept'])}.",
         "",
+        *_forgotten(metrics),
         "## Rejected rows",
         "",
         *_rejected(metrics["rejected"]),
@@ -104,6 +105,17 @@ def _rejected(rejected: dict[str, dict[str, int]]) -> list[str]:
     if not rows:
         return ["None.", ""]
     return ["One by one in `quarantine.parquet`.", "", *_table(("file", "reason", "rows"), rows)]
+
+
+def _forgotten(metrics: dict[str, Any]) -> list[str]:
+    if "forgotten_rows" not in metrics:
+        return []
+    rows, users, nobody = (metrics[f"forgotten_{name}"] for name in ("rows", "users", "digests_without_user"))
+    return [
+        f"Not among these rows: {_number(rows)} of {_number(users)} users who are forgotten (`ingest.forget`); "
+        f"digests there that match no user: {_number(nobody)}.",
+        "",
+    ]
 
 
 def _dates(span: dict[str, Any]) -> tuple[str, str]:

@@ -46,6 +46,7 @@ def describe(raw: RawLog, items: pl.DataFrame, log: Interactions, rejected: Coun
         "splits": splits,
         "time": _span(table["timestamp"], raw.time),
         "rejected": rejected,
+        **raw.forgotten,
         "dropped": log.dropped,
         "sequence_length": _distribution(lengths_U),
         "item_popularity": {**_distribution(popularity_I), "gini": gini(popularity_I)},

@@ -1,6 +1,6 @@
 """Section `ingest` of params.yaml."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -74,6 +74,10 @@ class IngestParams(Section):
     table: TableParams = Field(default_factory=TableParams)
     world: WorldParams = Field(default_factory=WorldParams, description="of source synthetic")
     max_bad_share: float = Field(0.01, ge=0, lt=1, description="the stage fails when a larger share of the rows of a file cannot be used")
+    forget: list[Annotated[str, Field(pattern="^[0-9a-f]{64}$")]] = Field(
+        default_factory=list, description="digests of users who are left out before anything else; gr2 forget USER --apply adds one"
+    )
+    forget_salt: str = Field("", description="stands before the id in each digest of forget; with another one none of them matches")
     min_rating: float = Field(0.0, ge=0, description="interactions rated lower are left out; those without a rating stay")
     min_interactions: int = Field(20, ge=1, description="users with fewer are left out")
     min_item_interactions: int = Field(0, ge=0, description="items with fewer are left out; with min_interactions to the fixpoint (k-core)")

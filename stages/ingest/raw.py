@@ -1,6 +1,6 @@
 """What reading a source leaves behind: three scratch tables and the facts about the files, the same for every source."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Self
 
@@ -55,3 +55,4 @@ class RawLog:
     item_rows: int
     time: Literal["seconds", "order"]  # "order": no times in the source, `timestamp` is the place in the user's sequence
     category_word: str  # how the embedding text calls categories: "Genres" or "Categories"
+    forgotten: dict[str, int] = field(default_factory=dict)  # forget.py; no rows of theirs are in any of the above

@@ -10,6 +10,7 @@ from typing import Literal
 import polars as pl
 import pyarrow.parquet as pq
 
+from stages.ingest.forget import Forgotten
 from stages.ingest.raw import NO_TITLE, RAW_INTERACTIONS, RAW_ITEMS, REJECTED, TEXT_SHOWN, RawFile, RawLog
 from stages.shared.errors import StageError
 from stages.shared.tables import Schema
@@ -22,11 +23,12 @@ _ITEM_SCRATCH: Schema = {**RAW_ITEMS, "text": pl.String}
 
 
 class Scratch:
-    """The three tables of a RawLog in the making."""
+    """The three tables of a RawLog in the making, without the rows of the `forgotten`."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, forgotten: Forgotten | None = None):
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
+        self.forgotten = forgotten or Forgotten()
         self.interaction_rows = 0
         self.item_rows = 0
         self._interactions = _Writer(folder / "interactions.parquet", RAW_INTERACTIONS)
@@ -35,7 +37,7 @@ class Scratch:
         self._item_file = ""
 
     def add_interactions(self, file: str, parsed: pl.DataFrame, unit: TimeUnit = "s") -> None:
-        checked = check_interactions(parsed, unit)
+        checked = check_interactions(self.forgotten.without(file, parsed), unit)
         self.interaction_rows += checked.height
         self._interactions.write(self._without_rejected(file, checked))
 
@@ -70,6 +72,7 @@ class Scratch:
             self.item_rows,
             time,
             category_word,
+            self.forgotten.counts(),
         )
 
     def _without_rejected(self, file: str, checked: pl.DataFrame) -> pl.DataFrame:

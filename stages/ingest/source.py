@@ -10,6 +10,7 @@ from typing import Literal
 from stages.ingest import amazon, movielens, pair, recbole, table, wheel
 from stages.ingest.blocks import Input
 from stages.ingest.fetch import Remote, fault, fetch_all
+from stages.ingest.forget import Forgotten
 from stages.ingest.params import IngestParams
 from stages.ingest.raw import RawFile, RawLog
 from stages.ingest.rows import Scratch
@@ -39,7 +40,7 @@ def cache_folder() -> Path:
 
 def read_source(params: IngestParams, scratch: Path) -> RawLog:
     """Reads the source of `params`; writes the three tables of the RawLog into the folder `scratch`, which the caller removes."""
-    into = Scratch(scratch)
+    into = Scratch(scratch, Forgotten(params.forget, params.forget_salt))
     if params.source == "synthetic":
         return read_world(params.world, into)
     folder = Path(params.folder) if params.folder else None

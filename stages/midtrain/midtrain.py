@@ -78,7 +78,7 @@ def training_rows(
     """As many rows as the run will take, of each task its share: the short tasks mixed, then the full layout."""
     rng = np.random.default_rng(params.seed)
     sequences = base.group_by("user", maintain_order=True).agg("item")["item"].to_list()
-    total = params.steps * params.batch_size * params.accumulate * params.processes
+    total = params.steps * params.batch_size * params.accumulate * params.all_processes
     window = max(2, params.row_length // (len(tokenizer(catalog.sids[0])["input_ids"])) - 1)
     sources = [
         (params.sequence_share, tasks.sequence_documents(sequences, catalog, rng, window)),

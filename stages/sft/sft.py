@@ -42,7 +42,7 @@ def sft(params: SftParams, outputs: Outputs) -> None:
         )
         save_model(model, tokenizer, outputs.path(name))
         write_curve(curve, outputs.path("loss.csv" if name == "model" else "no_reasoning_loss.csv"))
-        tokens = steps * params.batch_size * params.accumulate * params.processes * mean_tokens(examples)
+        tokens = steps * params.batch_size * params.accumulate * params.all_processes * mean_tokens(examples)
         metrics[name] = {"steps": steps, "tokens": round(tokens), "loss_first": curve[0]["loss"], "loss_last": curve[-1]["loss"]}
     outputs.metrics(metrics)
 
@@ -62,7 +62,7 @@ def direct_examples(traces: pl.DataFrame, tokenizer: PreTrainedTokenizerBase, pa
 def order_of_epochs(examples: Sequence[Example], params: SftParams, steps: int) -> list[Example]:
     """As many examples as the run takes, epoch after epoch, each in an order of its own."""
     rng = np.random.default_rng(params.seed)
-    wanted = steps * params.batch_size * params.accumulate * params.processes
+    wanted = steps * params.batch_size * params.accumulate * params.all_processes
     order = np.concatenate([rng.permutation(len(examples)) for _ in range(-(-wanted // len(examples)))])
     return [examples[i] for i in order[:wanted]]
 

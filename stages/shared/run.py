@@ -11,7 +11,7 @@ import numpy as np
 import threadpoolctl
 
 from stages.shared.errors import StageError
-from stages.shared.launch import is_main_process, needs_torchrun, torchrun
+from stages.shared.launch import is_main_process, mark_begun, needs_torchrun, this_node, torchrun
 from stages.shared.outputs import Outputs, stage_outputs
 from stages.shared.params import ComputeSection, Section, load_params
 
@@ -25,8 +25,10 @@ def run_stage(name: str, model: type[S], compute: Callable[[S, Outputs], None]) 
     """
     try:
         params = load_params(name, model)
+        node = this_node(params)
         if needs_torchrun(params):
-            sys.exit(torchrun(name, params))
+            sys.exit(torchrun(name, params, node))
+        mark_begun()
         if isinstance(params, ComputeSection):
             set_threads(params.threads)
             set_seed(params.seed)

@@ -32,7 +32,7 @@ def test_params_yaml_is_the_default_profile() -> None:
 def test_every_section_is_valid(profile: str) -> None:
     assert profile in names(ROOT)
     document = yaml.safe_load(render(ROOT, profile))
-    assert set(document) == {*STAGES, "prompt"}
+    assert set(document) == {*STAGES, "prompt", "resources"}
     for section, model in models().items():
         validate_section(section, model, document[section], f"profile {profile}")
 

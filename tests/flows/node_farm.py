@@ -43,7 +43,7 @@ class Farm:
         return dvc_toy.gr2(root or self.home, *words, ok=ok, **self.env)
 
     @contextmanager
-    def worker(self, root: Path, pool: str = "nodes", **env: str) -> Iterator["subprocess.Popen[bytes]"]:
+    def worker(self, root: Path, pool: str = "nodes", limit: int = 0, **env: str) -> Iterator["subprocess.Popen[bytes]"]:
         """A worker of `pool` in the checkout `root`, in a session of its own."""
         full = {
             **prefect_server.without_prefect(),
@@ -53,7 +53,7 @@ class Farm:
             "GR2_GPU_LOCKS": str(self.folder / "gpus"),
             **env,
         }
-        command = [sys.executable, "-m", "flows.cli", "worker", pool, "--placement", "farm"]
+        command = [sys.executable, "-m", "flows.cli", "worker", pool, "--placement", "farm", *(["--limit", str(limit)] if limit else [])]
         with (root.parent / f"{root.name}.log").open("ab") as log:
             process = subprocess.Popen(
                 command, cwd=root, env=full, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True

@@ -75,7 +75,7 @@ def test_events_enrich_the_chain_and_hold_no_environment(project: Path, monkeypa
     assert {out["name"]: out["facets"]["version"]["datasetVersion"] for out in complete["outputs"]} == locked
     assert [entry["name"] for entry in complete["inputs"]] == ["data/a/out.txt"]
     assert complete["run"]["facets"]["gr2_metrics"]["values"] == {"length": 6}
-    assert "sesame" not in (project / EVENTS).read_text() and "environment" not in (project / EVENTS).read_text()
+    assert "sesame" not in (project / EVENTS).read_text() and "environmentVariables" not in (project / EVENTS).read_text()
     b = next(link for link in chain(project, read_graph(project), "data/b/out.txt").stages if link.name == "b")
     assert b.run["revision"] == git["revision"] and b.run["dirty"] is False
     row = next(row for row in project_status(project, read_graph(project)) if row["name"] == "b")
@@ -84,5 +84,6 @@ def test_events_enrich_the_chain_and_hold_no_environment(project: Path, monkeypa
 
 def test_a_cut_off_line_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / EVENTS).parent.mkdir(parents=True)
-    (tmp_path / EVENTS).write_text('{"eventType": "START"}\n{"eventTy')
-    assert read_events(tmp_path) == [{"eventType": "START"}]
+    event = {"eventType": "START", "job": {"name": "a"}, "run": {"runId": "1", "facets": {}}}
+    (tmp_path / EVENTS).write_text(f'{json.dumps(event)}\n{{"eventTy')
+    assert read_events(tmp_path) == [event]

@@ -82,6 +82,7 @@ LOG += [("late", f"i{step}", 10 * step + 5, 4.0) for step in range(3, 12)]
 LOG += [("low", f"i{step}", 10 * step + 6, 1.0) for step in range(9)] + [("low", "i0", 3, 5.0), ("a", "lost", 7, 5.0)]
 BASE = {"min_interactions": 3, "min_base": 2, "valid_positions": 1, "test_positions": 2, "max_bad_share": 0.05}
 READING = {"source", "folder", "category", "table", "world"}  # tested with the sources
+FORGETTING = {"forget", "forget_salt"}  # tested in test_forget.py
 ITEMS_OF_LOG = [*(f"i{step}" for step in range(12)), "never"]
 
 
@@ -117,7 +118,7 @@ def test_every_key_does_something(tmp_path, key, value, others):
 
 def test_no_key_is_forgotten_above():
     marks = test_every_key_does_something.pytestmark[0].args[1]
-    assert {key for key, *_ in marks} | READING | {"max_bad_share"} == set(IngestParams.model_fields)
+    assert {key for key, *_ in marks} | READING | FORGETTING | {"max_bad_share"} == set(IngestParams.model_fields)
 
 
 def test_the_share_of_bad_rows_does_something(tmp_path):

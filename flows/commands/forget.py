@@ -1,0 +1,108 @@
+"""gr2 forget: what a deletion request touches, the entry that leaves the user out, and whether they are gone."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from flows.commands import STAGE_FAILED, Commands
+from tasks.graph import read_graph
+
+NAMES_SHOWN = 10
+
+
+def add(commands: Commands) -> None:
+    sub = commands.add("forget", forget, "what a user's deletion request touches, and the rerun that removes it", json=True)
+    sub.add_argument("user", metavar="USER", help="the id as it stands in the raw file")
+    what = sub.add_mutually_exclusive_group()
+    what.add_argument("--apply", action="store_true", help="list the user's digest in params.yaml; the next gr2 run leaves them out")
+    what.add_argument("--check", action="store_true", help="exit code 0 only when nothing current, cached or copied here holds them")
+
+
+def forget(options: argparse.Namespace, here: Path) -> int:
+    from tasks.forget import apply, clean, look
+
+    root = Path.cwd()
+    found = look(root, read_graph(root), options.user)
+    if options.check:
+        against = clean(found)
+        print(json.dumps({"clean": not against, "against": against, **found}, indent=2) if options.json else _verdict(against, found))
+        return STAGE_FAILED if against else 0
+    if options.apply:
+        found["changed"] = apply(root, found["digest"])
+    if options.json:
+        print(json.dumps(found, indent=2))
+        return 0
+    print("\n".join(_report(found) if not options.apply else _applied(found)))
+    return 0
+
+
+def _report(found: dict[str, Any]) -> list[str]:
+    raw, dense = found["raw"], found["dense"]
+    theirs = f"cannot be read: {raw['error']}" if "error" in raw else f"{raw['rows']} rows of theirs in {raw['source']}"
+    made = f"user {dense}, interactions {_counts(found['interactions'])}; slates {_counts(found['slates'])}"
+    lines = [
+        f"raw log       {theirs}",
+        f"data/ingest   {made if dense is not None else 'not in its table of users' if found['ingested'] else 'not made yet'}",
+        f"digest        {found['digest']}, {'listed' if found['listed'] else 'not listed'} in ingest.forget",
+    ]
+    if found["quarantine"]:
+        lines.append(f"quarantine    {found['quarantine']} rejected rows name this id (perhaps that of an item)")
+    if unknown := dense is None and raw.get("rows", 0) == 0:
+        lines.append("              nobody by that id is known here: look at its spelling, or the raw file was cleaned before")
+    if not unknown or found["versions"]:
+        lines += ["", "made from data with everyone in it (gr2 run makes anew what really changes):"]
+        lines += [f"  {name}: {', '.join(outs)}" for name, outs in found["stages"].items()]
+    lines += _older(found)
+    return [*lines, "", *_steps(found)]
+
+
+def _older(found: dict[str, Any]) -> list[str]:
+    """Versions, copies, messages and remotes, where there are any."""
+    lines = ["", "versions with the user's data:"] if found["versions"] else []
+    for version in found["versions"][:NAMES_SHOWN]:
+        name = ", ".join(name.removeprefix("refs/") for name in version["names"]) or "an older commit"
+        word = "holds them" if version["holds"] else "may hold them (its table of users is not in the cache)"
+        lines.append(f"  {name}: {word}; {len(version['cached'])} of its outputs in DVC's cache")
+    if len(found["versions"]) > NAMES_SHOWN:
+        lines.append(f"  and {len(found['versions']) - NAMES_SHOWN} more (--json lists them)")
+    lines += [f"  copy: {path}" for path in found["copies"]]
+    lines += [f"  {path} may quote a row of theirs, of an ingest that failed" for path in found["messages"]]
+    lines += [f"  the DVC remote {name} may hold what was pushed" for name in found["remotes"]]
+    return lines
+
+
+def _steps(found: dict[str, Any]) -> list[str]:
+    steps = [] if found["listed"] else ["gr2 forget USER --apply      lists the digest in params.yaml"]
+    steps += [
+        "gr2 run                      makes everything behind data/ingest anew, without them",
+        "git commit params.yaml infra/profiles/default.yaml dvc.lock",
+    ]
+    steps += ["remove tags, branches and experiments above (git tag -d, git branch -D, dvc exp remove), there and where they were pushed"]
+    steps += [f"rm -r {path.split('/data/')[0]}" for path in found["copies"]]
+    if found["messages"]:
+        steps.append(f"rm -r .gr2/prefect; remove the failed ingest from {', '.join(found['messages'])}")
+    steps.append("gr2 gc                       empties DVC's cache of what nothing refers to")
+    steps += ["gr2 gc --remote              and the remote"] if found["remotes"] else []
+    steps += ["gr2 forget USER --check      proves it", "the raw file itself, and models given to others, are yours to clean"]
+    return ["what to do:", *(f"  {place}. {step}" for place, step in enumerate(steps, start=1))]
+
+
+def _applied(found: dict[str, Any]) -> list[str]:
+    changed = found["changed"]
+    lines = [f"{path}: ingest.forget lists {found['digest']}" for path in changed] or ["already listed; nothing changed"]
+    if found["dense"] is None and found["raw"].get("rows", 0) == 0:
+        lines.append("nobody by that id is known here: look at its spelling, unless the raw file was cleaned before")
+    return [*lines, "next: gr2 run, then gr2 forget USER --check"]
+
+
+def _verdict(against: dict[str, str], found: dict[str, Any]) -> str:
+    if not against:
+        note = [f"  the DVC remote {name} was not asked; gr2 gc --remote empties it" for name in found["remotes"]]
+        note += [f"  {path} may quote a row of theirs" for path in found["messages"]]
+        return "\n".join(["gone: no current output, no version in DVC's cache and no copy here holds the user", *note])
+    return "\n".join(["not gone:", *(f"  {words}" for words in against.values()), *_older(found)])
+
+
+def _counts(by_split: dict[str, int]) -> str:
+    return f"{sum(by_split.values())} ({', '.join(f'{name} {count}' for name, count in by_split.items())})" if by_split else "0"

@@ -1,0 +1,43 @@
+"""What this machine computes with: for the lineage record, read once a process."""
+
+import os
+import platform
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+
+@cache
+def hardware() -> dict[str, Any]:
+    """{"cpu", "cores", "memory_gb", "gpus", "platform"}; `cores`: those this process may use; `gpus`: [{"name", "memory_mb", "driver"}]."""
+    return {
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        "gpus": _gpus(),
+        "platform": platform.platform(),
+    }
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _gpus() -> list[dict[str, Any]]:
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return []
+    query = [tool, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits"]
+    try:
+        result = subprocess.run(query, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    rows = [[part.strip() for part in line.split(",")] for line in result.stdout.splitlines() if result.returncode == 0]
+    return [{"name": row[0], "memory_mb": int(row[1]), "driver": row[2]} for row in rows if len(row) == 3 and row[1].isdigit()]

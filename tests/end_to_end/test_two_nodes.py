@@ -1,0 +1,47 @@
+"""All ten stages on two nodes with checkouts of their own, against the run of one machine."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+
+import node_farm
+import project_clone
+import pytest
+from node_farm import Farm
+from project_clone import STAGES, SmokeRun, contents, output_hashes, states
+
+from tasks.identity import read_lock
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
+    folder = tmp_path_factory.mktemp("nodes")
+    home = project_clone.clone(folder / "home")
+    with node_farm.farm(folder, home) as made, made.worker(made.clone("one"), limit=1), made.worker(made.clone("two"), limit=1):
+        yield made
+
+
+def test_two_nodes_give_the_hashes_of_one_machine(smoke: SmokeRun, farm: Farm) -> None:
+    result = farm.run("run", "--profile", "smoke", "--placement", "farm")
+    assert states(result) == dict.fromkeys(STAGES, "Completed"), result.stdout
+    assert output_hashes(farm.home) == output_hashes(smoke.root)
+    assert read_lock(farm.home) == read_lock(smoke.root)
+    assert contents(farm.home / "data") == contents(smoke.root / "data")
+    events = [json.loads(line) for line in (farm.home / ".gr2/lineage/events.jsonl").read_text().splitlines()]
+    ran = [event["job"]["name"] for event in events if event["eventType"] == "COMPLETE" and event["job"]["name"] in STAGES]
+    assert sorted(ran) == sorted(STAGES)
+
+
+def test_a_third_checkout_gets_all_of_it_and_runs_nothing(smoke: SmokeRun, farm: Farm) -> None:
+    """It has neither dvc.lock nor a cache: only the code, the parameters and the remote."""
+    third = farm.clone("third")
+    assert not (third / "dvc.lock").exists()
+    result = farm.run("run", "--profile", "smoke", root=third)
+    assert states(result) == dict.fromkeys(STAGES, "Cached"), result.stdout
+    assert result.stdout.count("restored from DVC's remote") == len(STAGES)
+    assert read_lock(third) == read_lock(smoke.root)
+    assert contents(third / "data") == contents(smoke.root / "data")
+    verified = subprocess.run(["git", "status", "--porcelain"], cwd=third, capture_output=True, text=True, check=True).stdout
+    assert {line.split()[-1] for line in verified.splitlines()} <= {"params.yaml", "dvc.lock"}

@@ -12,13 +12,14 @@ run: $(STAMP)  ## the main job on the embedded default: ten stages, real data, a
 	$(BIN)/gr2 run
 	@echo "The report: data/evaluate/report.html"
 
+# One thread a process: two torch processes with two threads each slow each other tenfold.
 test: $(STAMP) lint  ## everything CI runs
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 
 quick-test: $(STAMP)  ## tests that take seconds
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses=auto --dist=loadfile
 
-lint: $(STAMP)
+lint: $(STAMP)  ## style, types, doors
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -1,10 +1,12 @@
 """Prefect's settings for runs without a server of their own: quiet, no analytics, and everything it keeps in .gr2/prefect."""
 
+import json
 import os
 import signal
 from pathlib import Path
 
 from tasks.errors import ProjectError
+from tasks.yamlfile import write_text
 
 
 def prepare(root: Path) -> dict[str, str]:
@@ -54,14 +56,35 @@ def start_server() -> None:
 
     if PREFECT_API_URL.value():
         return
+    import psutil
     from prefect.server.api.server import SubprocessASGIServer
 
+    note = Path(os.environ["PREFECT_HOME"]) / "server.json"
+    _end_orphan(note)
+    server = SubprocessASGIServer()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        SubprocessASGIServer().start()
+        server.start()
     except RuntimeError as error:
         raise ProjectError(
             f"Prefect's own server did not start ({error}); remove .gr2/prefect and try again, or set PREFECT_API_URL"
         ) from None
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    if server.server_process:
+        pid = server.server_process.pid
+        write_text(note, json.dumps({"pid": pid, "began": psutil.Process(pid).create_time()}))
+
+
+def _end_orphan(note: Path) -> None:
+    """Ends the server of a run that was killed (kill -9): it would go on for ever. The caller holds the checkout's lock."""
+    import psutil
+
+    try:
+        found = json.loads(note.read_text(encoding="utf-8"))
+        process = psutil.Process(found["pid"])
+        if process.create_time() == found["began"]:  # else the number went to another process
+            process.kill()
+            process.wait(10)
+    except (OSError, ValueError, KeyError, psutil.Error):
+        return

@@ -12,6 +12,7 @@ import threading
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from prefect import flow
 from prefect.client.schemas.objects import State
@@ -21,6 +22,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
 from flows.beats import Beat, beating
+from flows.environment import without_prefect
 from flows.stopping import stopping
 from tasks import remote, slots, snapshot
 from tasks.errors import Interrupted, ProjectError, StageFailed
@@ -44,7 +46,12 @@ def node(stage: str, order: dict[str, Any]) -> State[Any]:
         try:
             message = work.do()
         except Interrupted as error:
-            return Cancelled(message=str(error))
+            # Cancelled by the orchestrator or a person, or only its worker stopped: then another node may take it over.
+            return (
+                Cancelled(message=str(error))
+                if _cancelling()
+                else Failed(name=PASSING, message=f"{platform.node()}: its worker was stopped")
+            )
         except StageFailed as error:
             return Failed(name=PASSING if can_pass(str(error)) else STAGE_FAILED, message=str(error))
         except (RemoteTrouble, Passing) as error:
@@ -88,7 +95,7 @@ class _Work:
             graph = read_graph(slot.root)
             stage = graph[self.name]
             self._pull_inputs(slot.root, graph, stage)
-            env = stage_environment({**_without_prefect(), **slot.env, **shown, **self._meeting()})
+            env = stage_environment({**without_prefect(), **slot.env, **shown, **self._meeting()})
             if order["rank"]:
                 return self._follow(slot.root, stage, env)
             return self._lead(slot.root, stage, env)
@@ -154,6 +161,14 @@ class _Work:
         self.wake.set()
 
 
+def _cancelling() -> bool:
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        state = client.read_flow_run(UUID(str(flow_run.id))).state
+    return state is not None and (state.is_cancelling() or state.is_cancelled())
+
+
 def own_address() -> str:
     """The address at which other nodes reach this one: GR2_NODE_ADDRESS, or that of the interface that leads to Prefect's server."""
     from urllib.parse import urlsplit
@@ -184,7 +199,3 @@ def _configure_dvc(home: Path, root: Path) -> None:
     cache = os.environ.get(CACHE) or str(home.resolve() / ".dvc" / "cache")
     with Config(str(root / ".dvc")).edit("local") as config:
         config.setdefault("cache", {}).setdefault("dir", cache)
-
-
-def _without_prefect() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "GR2_NODE_HOME"))}

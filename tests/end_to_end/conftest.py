@@ -1,11 +1,28 @@
-"""One smoke run of all ten stages that the tests of this folder share. Whoever changes its project puts it back."""
+"""One smoke run of all ten stages for the tests of this folder. Whoever changes its project puts it back."""
 
+import json
+import shutil
+from pathlib import Path
+
+import filelock
 import project_clone
 import pytest
 
 
 @pytest.fixture(scope="session")
-def smoke(tmp_path_factory: pytest.TempPathFactory) -> project_clone.SmokeRun:
-    root = project_clone.clone(tmp_path_factory.mktemp("smoke") / "project")
-    result = project_clone.gr2(root, "run", "--profile", "smoke")
+def smoke(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> project_clone.SmokeRun:
+    """Run once, by whoever comes first; each test process works on a copy of its own."""
+    if worker_id == "master":
+        return _run(tmp_path_factory.mktemp("smoke") / "project")
+    shared = tmp_path_factory.getbasetemp().parent / "smoke"
+    with filelock.FileLock(f"{shared}.lock"):
+        if not (shared / "states.json").exists():
+            states = _run(shared / "project").states
+            (shared / "states.json").write_text(json.dumps(states))
+    root = Path(shutil.copytree(shared / "project", tmp_path_factory.mktemp("smoke") / "project", symlinks=True))
+    return project_clone.SmokeRun(root, json.loads((shared / "states.json").read_text()))
+
+
+def _run(root: Path) -> project_clone.SmokeRun:
+    result = project_clone.gr2(project_clone.clone(root), "run", "--profile", "smoke")
     return project_clone.SmokeRun(root, project_clone.states(result))

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ class Farm:
     url: str
     s3: str
     env: dict[str, str]
+    database: str = ""
+    workers: dict[Path, "subprocess.Popen[bytes]"] = field(default_factory=dict)
 
     def store(self) -> Any:
         """A client of the S3 service."""
@@ -58,6 +60,7 @@ class Farm:
             process = subprocess.Popen(
                 command, cwd=root, env=full, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
+        self.workers[root] = process
         try:
             yield process
         finally:
@@ -78,7 +81,7 @@ def farm(folder: Path, project: Path, database: dict[str, str] | None = None, **
         held.callback(s3.stop)
         endpoint = f"http://127.0.0.1:{s3.get_host_and_port()[1]}"
         url = held.enter_context(prefect_server.serve(folder / "prefect", **(database or {})))
-        farm = Farm(folder, project, url, endpoint, {**CREDENTIALS, "PREFECT_API_URL": url})
+        farm = Farm(folder, project, url, endpoint, {**CREDENTIALS, "PREFECT_API_URL": url}, *(database or {}).values())
         farm.store().create_bucket(Bucket="store")
         for words in (("add", "-d", "store", "s3://store/dvc"), ("modify", "store", "endpointurl", endpoint)):
             dvc_toy.call(project, sys.executable, "-m", "dvc", "remote", *words)

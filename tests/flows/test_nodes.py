@@ -1,15 +1,18 @@
-"""Stages on two nodes with checkouts of their own: a real Prefect server on Postgres, two real workers, an S3 service as DVC remote."""
+"""Stages on nodes with checkouts of their own: a real Prefect server on Postgres, real workers, an S3 service as DVC remote."""
 
+import asyncio
 import hashlib
+import json
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import dvc_toy
 import node_farm
+import postgres
 import prefect_server
 import psutil
 import pytest
@@ -24,11 +27,11 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     folder = tmp_path_factory.mktemp("farm")
-    with (
-        node_farm.farm(folder, dvc_toy.make(folder / "home")) as made,
-        made.worker(made.clone("one"), GR2_NODE_GPUS="0"),
-        made.worker(made.clone("two"), GR2_NODE_GPUS="0"),
-    ):
+    with ExitStack() as held:
+        database = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": held.enter_context(postgres.postgres())} if postgres.installed() else {}
+        made = held.enter_context(node_farm.farm(folder, dvc_toy.make(folder / "home"), database))
+        for name in ("one", "two", "three"):  # two of them are lost on the way
+            held.enter_context(made.worker(made.clone(name), GR2_NODE_GPUS="0"))
         yield made
 
 
@@ -47,6 +50,20 @@ def test_a_run_on_two_nodes_gives_the_lock_of_a_local_one(farm: Farm, tmp_path: 
     assert read_lock(third) == read_lock(alone)
 
 
+@pytest.mark.skipif(not postgres.installed(), reason="no PostgreSQL on this machine (Debian: apt-get install postgresql)")
+def test_the_server_kept_it_all_in_postgres(farm: Farm) -> None:
+    import asyncpg
+
+    async def names() -> set[str]:
+        connection = await asyncpg.connect(farm.database.replace("+asyncpg", ""))
+        try:
+            return {row["name"] for row in await connection.fetch("select name from flow_run")}
+        finally:
+            await connection.close()
+
+    assert {"a", "b", "c", "d"} <= asyncio.run(names())
+
+
 def test_a_lost_node_costs_a_try_and_nothing_else(farm: Farm) -> None:
     """kill -9 of everything on the node that has the stage; the other one takes it over."""
     set_a(farm, "{x: 11, sleep: 6}")
@@ -54,13 +71,21 @@ def test_a_lost_node_costs_a_try_and_nothing_else(farm: Farm) -> None:
         prefect_server.wait_for(lambda: at_work(farm))
         lost = at_work(farm)[0]
         slots.end_orphans("GR2_NODE_HOME", str(lost))
-        output = process.communicate(timeout=120)[0].decode()
+        output = process.communicate(timeout=200)[0].decode()
     assert process.returncode == 0, output
     assert "trying again" in output
     assert set(states(output).values()) == {"Completed"}
-    with farm.worker(lost):  # its host is back
-        set_a(farm, "{x: 12}")
-        assert set(dvc_toy.states(farm.run("run", "--placement", "farm")).values()) == {"Completed"}
+
+
+def test_a_worker_that_is_stopped_hands_its_stage_over(farm: Farm) -> None:
+    """SIGTERM, as before the end of an allocation: the stage ends at once, without a lease running out, and goes to another node."""
+    set_a(farm, "{x: 12, sleep: 6}")
+    with running(farm) as process:
+        prefect_server.wait_for(lambda: at_work(farm))
+        farm.workers[at_work(farm)[0]].terminate()
+        output = process.communicate(timeout=200)[0].decode()
+    assert process.returncode == 0, output
+    assert "its worker was stopped" in output and "trying again" in output and "lost" not in output
 
 
 def test_an_orchestrator_that_was_killed_finds_its_stage_again(farm: Farm) -> None:
@@ -83,6 +108,23 @@ def test_gpus_are_never_shared(farm: Farm) -> None:
     assert set(dvc_toy.states(result).values()) == {"Completed"}
     spans = sorted(tuple(map(float, path.read_text().split()))[:2] for path in farm.folder.glob("*/.gr2/node/*/spans/[bc]"))[-2:]
     assert spans[0][1] <= spans[1][0]
+
+
+def test_a_stage_of_two_nodes_runs_once_on_each(farm: Farm) -> None:
+    """Both know the place to meet, which node 0 chose; node 0's outputs count."""
+    text = (farm.home / "dvc.yaml").read_text()
+    with edited(farm.home / "dvc.yaml", text.replace("gpus: 0, memory_gb: 1}", "gpus: 0, memory_gb: 1, nodes: 2}", 1)):
+        words = farm.home / "stages/a/words.py"
+        with edited(words, words.read_text() + TELLS_ITS_PLACE):
+            result = farm.run("run", "a", "--placement", "farm")
+            alone = farm.run("run", "a", ok=False)
+    assert dvc_toy.states(result) == {"a": "Completed"}
+    assert "placed on pool 'nodes' (node 1 of 2)" in result.stdout
+    told = [json.loads(path.read_text()) for path in farm.folder.glob("*/.gr2/node/*/spans/place-*")]
+    assert sorted(one["NODE_RANK"] for one in told) == ["0", "1"]
+    assert {one["NODES"] for one in told} == {"2"} and len({(one["MASTER_ADDR"], one["MASTER_PORT"]) for one in told}) == 1
+    assert (farm.home / "data/a/out.txt").read_text().startswith("a")
+    assert dvc_toy.states(alone) == {"a": "Cached"}  # what is made needs no nodes
 
 
 def test_what_cannot_pass_is_not_tried_again(farm: Farm) -> None:
@@ -118,6 +160,24 @@ def test_what_a_placement_cannot_do_is_said_before_anything_runs(farm: Farm) -> 
 
 def set_a(farm: Farm, values: str) -> None:
     (farm.home / "params.yaml").write_text(f"a: {values}\nb: {{x: 1}}\nc: {{x: 1}}\nd: {{x: 1}}\n")
+
+
+TELLS_ITS_PLACE = """
+import json, os, pathlib
+pathlib.Path("spans").mkdir(exist_ok=True)
+own = {name[4:]: value for name, value in os.environ.items() if name.startswith(("GR2_NODES", "GR2_NODE_RANK", "GR2_MASTER"))}
+pathlib.Path("spans/place-" + own.get("NODE_RANK", "none")).write_text(json.dumps(own))
+"""
+
+
+@contextmanager
+def edited(path: Path, text: str) -> Iterator[None]:
+    before = path.read_text()
+    path.write_text(text)
+    try:
+        yield
+    finally:
+        path.write_text(before)
 
 
 @contextmanager

@@ -1,12 +1,10 @@
 """Prefect's settings for runs without a server of their own: quiet, no analytics, and everything it keeps in .gr2/prefect."""
 
-import json
 import os
 import signal
 from pathlib import Path
 
 from tasks.errors import ProjectError
-from tasks.yamlfile import write_text
 
 
 def prepare(root: Path) -> dict[str, str]:
@@ -50,41 +48,20 @@ def start_server() -> None:
     """Starts Prefect's ephemeral server unless PREFECT_API_URL names another; ProjectError when it does not come up.
 
     Ctrl-C reaches every process of a terminal's group, and the server must live to hear how the run ended: a signal
-    blocked here is blocked in the child too. Prefect ends the server when this process exits.
+    blocked here is blocked in the child too. The server ends with this process.
     """
     from prefect.settings import PREFECT_API_URL
 
     if PREFECT_API_URL.value():
         return
-    import psutil
-    from prefect.server.api.server import SubprocessASGIServer
+    from flows.own_server import OwnServer
 
-    note = Path(os.environ["PREFECT_HOME"]) / "server.json"
-    _end_orphan(note)
-    server = SubprocessASGIServer()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        server.start()
+        OwnServer().start()
     except RuntimeError as error:
         raise ProjectError(
             f"Prefect's own server did not start ({error}); remove .gr2/prefect and try again, or set PREFECT_API_URL"
         ) from None
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    if server.server_process:
-        pid = server.server_process.pid
-        write_text(note, json.dumps({"pid": pid, "began": psutil.Process(pid).create_time()}))
-
-
-def _end_orphan(note: Path) -> None:
-    """Ends the server of a run that was killed (kill -9): it would go on for ever. The caller holds the checkout's lock."""
-    import psutil
-
-    try:
-        found = json.loads(note.read_text(encoding="utf-8"))
-        process = psutil.Process(found["pid"])
-        if process.create_time() == found["began"]:  # else the number went to another process
-            process.kill()
-            process.wait(10)
-    except (OSError, ValueError, KeyError, psutil.Error):
-        return

@@ -16,6 +16,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.console import RunConsole
 from flows.pipeline_run import PipelineRun
 from flows.stopping import stopping
+from tasks import unfinished
 from tasks.context import run_context
 from tasks.events import close_run
 from tasks.graph import read_graph
@@ -46,12 +47,14 @@ def pipeline(
     before = list(read_lock(root))
     plan = make_plan(root, graph, names, force)
     context = run_context(root, str(flow_run.id or ""))
+    unfinished.begin(root, names)
     with RunConsole(names) as console:
         run = PipelineRun(root, graph, plan, console, context, placed, frozenset(force or ()), stage_environment)
         with stopping(run.stop):
             failures = _submit(run, names)
         run.close()
     order_like_dvc(root, before, stages)
+    unfinished.settle(root, graph, context)
     state = "Cancelled" if run.stopped else "Failed" if failures else "Completed"
     close_run(root, context, state, names)
     if run.stopped:

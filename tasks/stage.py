@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tasks.cache_check import drop_damaged
 from tasks.errors import Interrupted, StageFailed
 from tasks.graph import Stage
 from tasks.identity import read_lock
@@ -67,6 +68,8 @@ class Runner:
         while True:
             if self.stopped:
                 raise Interrupted(stage.name, "stopped before it began")
+            for path in drop_damaged(self.root, stage):
+                self.callbacks.line(stage.name, f"{path}: damaged in DVC's cache, so removed")
             code, output = self._repro(stage, force, shown or {})
             if code == 0:
                 return Finished(stage.name, output.ran, output.restored, time.monotonic() - began)
@@ -122,6 +125,7 @@ class Runner:
     def _restore(self, stage: Stage) -> None:
         """Brings back what dvc.lock records of the stage: DVC deletes outs before a run."""
         if stage.name in read_lock(self.root):
+            drop_damaged(self.root, stage)
             command = [*DVC, "checkout", "--quiet", "--force", "--allow-missing", stage.name]
             subprocess.run(command, cwd=self.root, stdin=subprocess.DEVNULL, capture_output=True, check=False, start_new_session=True)
 

@@ -1,0 +1,284 @@
+"""The projects that the fault campaign strikes: a diamond of quick stages, the same on nodes, and this project's own ten stages."""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), *(str(ROOT / "tests" / room) for room in ("tasks", "flows", "end_to_end"))]
+
+import dvc_toy  # noqa: E402
+import node_farm  # noqa: E402
+import prefect_server  # noqa: E402
+import project_clone  # noqa: E402
+import psutil  # noqa: E402
+from fault_watch import ABSENT, MARK, Content, content, processes  # noqa: E402
+
+from tasks.graph import Graph, read_graph  # noqa: E402
+from tasks.identity import locked_hashes, read_lock  # noqa: E402
+
+Good = dict[str, list[Content]]  # by output: old content, new content last
+REPEATS = 2000
+STAGE = """\
+import pathlib, time, yaml
+from stages.{name}.words import WORDS
+from stages.shared.outputs import stage_outputs
+x = yaml.safe_load(open("params.yaml"))["{name}"]["x"]
+text = "".join(pathlib.Path(path).read_text() for path in {inputs!r}) + f"{{WORDS}}{{x}}\\n"
+with stage_outputs("{name}") as outputs:
+    for name, count in (("out.txt", 1), ("model/weights.bin", {repeats}), ("model/words.txt", 3)):
+        with outputs.path(name).open("w") as file:
+            for part in range(4):
+                file.write(text * (count // 4 + (part < count % 4)))
+                file.flush()
+                time.sleep(0.05)
+    outputs.metrics({{"length": len(text)}})
+"""
+
+
+class Toy:
+    """a -> b, c -> d, each about half a second; they publish as the real stages do. The contents are known without a run."""
+
+    name = "toy"
+    stages = tuple(dvc_toy.UPSTREAM)
+
+    def __init__(self, folder: Path):
+        self.base = folder / "base"
+        if not (self.base / ".gr2" / "finished").exists():
+            shutil.rmtree(self.base, ignore_errors=True)
+            _make_toy(self.base)
+            dvc_toy.gr2(self.base, "run")  # with a server of its own, whose database is then there
+            (self.base / ".gr2" / "finished").touch()
+
+    def fresh(self, root: Path, stage: str, number: int, changed: bool = True) -> Good:
+        """The finished project at `root`, with `stage` about to run if `changed`, else with its outputs to be restored."""
+        shutil.copytree(self.base, root, symlinks=True)
+        if not changed:
+            shutil.rmtree(root / "data" / stage)
+            return _toy_contents({})
+        text = (root / "params.yaml").read_text()
+        (root / "params.yaml").write_text(text.replace(f"{stage}:\n  x: 1", f"{stage}:\n  x: {1000 + number}", 1))
+        old, new = _toy_contents({}), _toy_contents({stage: 1000 + number})
+        return {out: [*old[out], *new[out]] for out in new}
+
+    def run_words(self) -> list[str]:
+        return ["run"]
+
+    def env(self, root: Path, mark: str) -> dict[str, str]:
+        return {**prefect_server.without_prefect(), "PYTHONPATH": str(ROOT), **_own(root, mark)}
+
+    def marks(self, mark: str) -> tuple[str, ...]:
+        """Of the processes that work for a trial."""
+        return (mark,)
+
+    def close(self) -> None:
+        return
+
+
+class Nodes(Toy):
+    """The diamond on two nodes, with a Prefect server, an S3 service and a git origin; all but the project live on from trial to trial."""
+
+    name = "nodes"
+    mark = "farm"
+
+    def __init__(self, folder: Path):
+        from moto import server
+
+        self._held: Any = None
+        shutil.rmtree(folder, ignore_errors=True)  # the S3 service keeps all in memory, so nothing outlives this process
+        folder.mkdir(parents=True)
+        os.environ[MARK] = self.mark
+        self.base = _make_toy(folder / "base")
+        server.ThreadedMotoServer, plain = Store, server.ThreadedMotoServer
+        try:
+            self._held = self._start(folder)
+            self.farm: node_farm.Farm = self._held.__enter__()
+        finally:
+            server.ThreadedMotoServer = plain
+        self.store = Store.last
+        self.services = [own for own in processes(self.mark) if own.role in ("server", "worker")]
+        self.again = {own.pid: (psutil.Process(own.pid).environ(), psutil.Process(own.pid).cwd()) for own in self.services}
+        self.farm.run(*self.run_words())
+        del os.environ[MARK]
+
+    @contextmanager
+    def _start(self, folder: Path) -> Iterator[node_farm.Farm]:
+        with (
+            node_farm.farm(folder, self.base) as farm,
+            farm.worker(farm.clone("one")),
+            farm.worker(farm.clone("two")),
+        ):
+            prefect_server.wait_for(lambda: sum(own.role == "worker" for own in processes(self.mark)) == 2)
+            yield farm
+
+    def run_words(self) -> list[str]:
+        return ["run", "--placement", "farm"]
+
+    def env(self, root: Path, mark: str) -> dict[str, str]:
+        return {**super().env(root, mark), **self.farm.env}
+
+    def marks(self, mark: str) -> tuple[str, ...]:
+        return (mark, self.mark)
+
+    def revive(self) -> None:
+        """Starts those of the server and the workers again that are gone, as they were."""
+        for own in [own for own in self.services if not _lives(own.pid)]:
+            env, cwd = self.again[own.pid]
+            with (self.base.parent / "revived.log").open("ab") as log:
+                started = subprocess.Popen(
+                    own.words, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                )
+            self.services.remove(own)
+            self.services.append(type(own)(started.pid, own.words))
+            self.again[started.pid] = (env, cwd)
+
+    def close(self) -> None:
+        for own in processes(self.mark):
+            if own.pid != os.getpid():
+                psutil.Process(own.pid).kill()
+        self._held.__exit__(None, None, None)
+
+
+class Smoke:
+    """The ten stages under the smoke profile, in a clone. A stage is made to run by dropping all that is known of its last run."""
+
+    name = "smoke"
+    stages = project_clone.STAGES
+
+    def __init__(self, folder: Path):
+        self.base = folder / "base"
+        if not (self.base / ".gr2" / "finished").exists():
+            shutil.rmtree(self.base, ignore_errors=True)
+            project_clone.clone(self.base)
+            project_clone.gr2(self.base, "run", "--profile", "smoke")
+            (self.base / ".gr2" / "finished").touch()
+        self.outs = {out: [_stable(self.base / out)] for out in outputs(read_graph(self.base))}
+
+    def fresh(self, root: Path, stage: str, number: int, changed: bool = True) -> Good:
+        shutil.copytree(self.base, root, symlinks=True)
+        shutil.rmtree(root / "data" / stage)
+        if changed:
+            from dvc.utils.serialize import dumps_yaml
+
+            lock = read_lock(root)
+            own = locked_hashes(lock.pop(stage)["outs"])
+            (root / "dvc.lock").write_text(dumps_yaml({"schema": "2.0", "stages": lock}))
+            shutil.rmtree(root / ".dvc" / "cache" / "runs")
+            kept = {entry["hash"] for other in lock.values() for entry in locked_hashes(other["outs"]).values()}
+            for md5 in {entry["hash"] for entry in own.values()} - kept:
+                (root / ".dvc/cache/files/md5" / md5[:2] / md5[2:]).unlink(missing_ok=True)
+        return self.outs
+
+    def run_words(self) -> list[str]:
+        return ["run"]
+
+    def env(self, root: Path, mark: str) -> dict[str, str]:
+        return {**project_clone.environment(root), "OMP_NUM_THREADS": "1", **_own(root, mark)}
+
+    marks = Toy.marks
+    close = Toy.close
+
+
+PROJECTS: dict[str, Any] = {"toy": Toy, "nodes": Nodes, "smoke": Smoke}
+
+
+def outputs(graph: Graph) -> list[str]:
+    return [out for stage in graph.stages.values() for out in stage.outs]
+
+
+def _lives(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def _own(root: Path, mark: str) -> dict[str, str]:
+    """What DVC keeps outside of a project, it keeps on the project's own disk here."""
+    return {MARK: mark, "DVC_SITE_CACHE_DIR": str(root / ".gr2" / "site"), "DVC_GLOBAL_CONFIG_DIR": str(root / ".gr2" / "site")}
+
+
+def _stable(path: Path) -> Content:
+    found = content(path)
+    assert found, path
+    return found
+
+
+def _make_toy(folder: Path) -> Path:
+    """tests/tasks/dvc_toy.py's diamond with stages that take a moment and use the real stages' way to publish."""
+    dvc_toy.make(folder)
+    (folder / "stages/shared").mkdir()
+    for name in ("__init__.py", "errors.py", "outputs.py"):
+        shutil.copy2(ROOT / "stages/shared" / name, folder / "stages/shared")
+    for name, upstream in dvc_toy.UPSTREAM.items():
+        inputs = [f"data/{other}/out.txt" for other in upstream]
+        (folder / f"stages/{name}/__main__.py").write_text(STAGE.format(name=name, inputs=inputs, repeats=REPEATS))
+    dvc_toy.commit(folder, "stages that publish as the real ones")
+    return folder
+
+
+def _toy_contents(x: dict[str, int]) -> Good:
+    """What every output holds when the parameters `x` have these values and all others 1, worked out without the project."""
+    texts: dict[str, str] = {}
+    found: Good = {}
+    for name, upstream in dvc_toy.UPSTREAM.items():
+        text = texts[name] = "".join(texts[other] for other in upstream) + f"{name}{x.get(name, 1)}\n"
+        metrics = json.dumps({"length": len(text)}, indent=2) + "\n"
+        found[f"data/{name}/out.txt"] = [{ABSENT: _md5(text)}]
+        found[f"data/{name}/model"] = [{"weights.bin": _md5(text * REPEATS), "words.txt": _md5(text * 3)}]
+        found[f"data/{name}/metrics.json"] = [{ABSENT: _md5(metrics)}]
+    return found
+
+
+def _md5(text: str) -> str:
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def _store_class() -> Any:
+    from moto.server import DomainDispatcherApplication, MotoRequestHandler, ThreadedMotoServer, create_backend_app
+    from werkzeug.serving import make_server
+
+    class CuttingStore(ThreadedMotoServer):
+        """An S3 service that can lose the second half of an upload and say that all went well."""
+
+        last: "CuttingStore"
+
+        def __init__(self, *words: Any, **named: Any):
+            super().__init__(*words, **named)
+            logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line a request otherwise
+            self.cut_in, self.cut = 0, ""  # the how-manieth upload from now on; its key once it is done
+            type(self).last = self
+
+        def _server_entry(self) -> None:
+            plain = DomainDispatcherApplication(create_backend_app)
+
+            def app(environ: dict[str, Any], start_response: Any) -> Any:
+                answer = list(plain(environ, start_response))
+                if environ["REQUEST_METHOD"] == "PUT" and "/dvc/files/" in environ["PATH_INFO"]:
+                    self.cut_in -= 1
+                    if self.cut_in == 0:
+                        self.cut = self._halve(environ["PATH_INFO"])
+                return answer
+
+            self._server = make_server(self._ip_address, self._port, app, True, request_handler=MotoRequestHandler)
+            self._server_ready_event.set()
+            self._server.serve_forever()
+
+        def _halve(self, path: str) -> str:
+            from moto.s3.models import s3_backends
+
+            bucket, key = path.strip("/").split("/", 1)
+            backend = s3_backends["123456789012"]["aws"]
+            body = backend.get_object(bucket, key).value  # type: ignore[union-attr]
+            backend.put_object(bucket, key, body[: len(body) // 2])
+            return key
+
+    return CuttingStore
+
+
+Store: Any = _store_class()

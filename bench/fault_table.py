@@ -1,0 +1,56 @@
+"""The table of the campaign, from its lines."""
+
+from collections import Counter
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from fault_kinds import CONTROL
+
+WHAT = {"toy": "a diamond of four quick stages", "nodes": "the diamond on two nodes", "smoke": "the ten stages, smoke profile"}
+
+
+def table(lines: list[dict[str, Any]], files: list[Path]) -> str:
+    """Markdown."""
+    newest = {(line["project"], line["seed"], line["trial"]): line for line in lines}.values()
+    controls = [line for line in newest if line["kind"] == CONTROL.name]
+    skipped = [line for line in newest if line["outcome"] == "skipped"]
+    late = [line for line in newest if line["outcome"] == "ended first"]
+    struck = [line for line in newest if line not in controls and line not in skipped and line not in late]
+    violated = [line for line in newest if line["violations"]]
+    text = [
+        "# Fault campaign\n",
+        f"{len(struck)} faults, {len(violated)} with a violation; {len(controls)} undisturbed runs between them as a control."
+        + (f" {len(late)} more runs ended before their fault." if late else ""),
+        "`went through`: the struck run itself came to a good end. `recovered`: it did not, and one more run was enough.",
+        "Seconds: of that one more run, at whatever load the machine had.\n",
+        "| project | fault | faults | went through | recovered | violations | recovery, median s | longest s |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for project, kind in dict.fromkeys((line["project"], line["kind"]) for line in struck):
+        own = [line for line in struck if (line["project"], line["kind"]) == (project, kind)]
+        count = Counter(line["outcome"].split(",")[0] for line in own)
+        seconds = [line["recovery_s"] for line in own]
+        text.append(
+            f"| {project} | {kind} | {len(own)} | {count['went through']} | {count['recovered']} | {count['violated']} "
+            f"| {median(seconds):.0f} | {max(seconds):.0f} |"
+        )
+    text += ["", *(f"{name}: {what}." for name, what in WHAT.items() if any(line["project"] == name for line in struck))]
+    looks = sum(line.get("looks", 0) for line in struck)
+    text.append(f"The outputs were looked at {looks} times while the runs were at work.")
+    for project, kind in dict.fromkeys((line["project"], line["kind"]) for line in skipped):
+        reason = next(line["hit"] for line in skipped if line["kind"] == kind)
+        text.append(f"Left out: {kind} ({project}): {reason}.")
+    if violated:
+        text.append("\n## Violations\n")
+        text += [
+            f"- {line['project']}, seed {line['seed']}, trial {line['trial']}: {line['kind']} at {line['stage']} ({line['hit']}): "
+            + "; ".join(line["violations"])
+            for line in violated
+        ]
+    seeds = sorted({(line["project"], line["seed"]) for line in newest})
+    text.append("\nCommands:\n")
+    for project, seed in seeds:
+        count = sum(line["project"] == project and line["seed"] == seed and line["trial"] >= 0 for line in newest)
+        text.append(f"    python bench/faults.py --project {project} --faults {count} --seed {seed} --out {project}.jsonl")
+    return "\n".join([*text, f"    python bench/faults.py --report {' '.join(file.name for file in files)} > bench/results/faults.md"])

@@ -1,0 +1,181 @@
+"""One trial of the campaign: a run that is struck, what was visible meanwhile, the run after it, and what that left."""
+
+import random
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from fault_kinds import CONTROL, Kind, Live
+from fault_watch import Watch, content, dvc_hash, processes, wait_until
+
+from tasks.graph import read_graph
+from tasks.identity import locked_hashes, read_lock
+from tasks.lineage_verify import verify
+from tasks.plan import make_plan
+
+LONGEST_S = 420
+SPARE_MB = 48  # of a small disk, beyond what the project takes
+
+
+class Trial:
+    """`typical`: seconds that an undisturbed "run" and its processes take; `url`: of a Prefect server, for runs without one."""
+
+    def __init__(
+        self, project: Any, kind: Kind, stage: str, number: int, rng: random.Random, typical: dict[str, float], folder: Path, url: str
+    ):
+        self.project, self.kind, self.stage, self.number, self.rng = project, kind, stage, number, rng
+        self.typical, self.folder, self.url = typical, folder, url
+        self.root = folder / "project"
+        self.mark = f"trial-{number}-{rng.getrandbits(32):x}"
+        self.wrong: list[str] = []
+
+    def run(self) -> dict[str, Any]:
+        self._clean()
+        self.folder.mkdir(parents=True)
+        if self.kind.disk:
+            size_kb = int(
+                subprocess.run(["du", "-sk", str(self.project.base)], capture_output=True, text=True, check=True).stdout.split()[0]
+            )
+            words = ["-t", "tmpfs", "-o", f"size={size_kb + 1024 * SPARE_MB}k", "tmpfs", str(self.folder)]
+            subprocess.run(["mount", *words], check=True)
+        self.good = self.project.fresh(self.root, self.stage, self.number, self.kind.changed)
+        harmed = self.kind.before(self.root, self.stage, self.rng) if self.kind.before else ""
+        self.env = {**self.project.env(self.root, self.mark), **self.kind.env(self.root)}
+        if self.url and not self.kind.own_server:
+            self.env["PREFECT_API_URL"] = self.url
+        with Watch(self.root, self.good) as watch:
+            began = time.monotonic()
+            live = Live(self.root, self.project, self.stage, self.mark, self.rng, self.typical, self._start, self._start())
+            hit = self.kind.strike(live)
+            struck_s = time.monotonic() - began
+            codes = self._ended(live)
+            run_s = time.monotonic() - began
+            for heal in live.heal:
+                heal()
+            if not hit:
+                self._end_all()
+                return {"hit": "", "outcome": "ended first", "run_s": round(run_s, 1), "violations": []}
+            recovery_s, recovered = self._again(live)
+            if recovered:
+                self._third()
+        self._nobody_left()
+        self.wrong += [f"seen: {what}" for what in watch.bad.values()]
+        healed = self._results() if recovered else 0
+        return {
+            "hit": ": ".join(filter(None, [harmed, hit])),
+            "at_s": round(struck_s, 2),
+            "hot": live.hot,
+            "codes": codes,
+            "run_s": round(run_s, 1),
+            **({"lives_s": {role: round(life, 1) for role, life in live.typical.items()}} if self.kind is CONTROL else {}),
+            "recovery_s": round(recovery_s, 1),
+            "looks": watch.looks,
+            "incomplete_folders_seen": watch.incomplete,
+            "outcome": ("violated" if self.wrong else "went through" if codes[0] == 0 else "recovered")
+            + (", cache mended" if healed else ""),
+            "violations": self.wrong,
+        }
+
+    def keep(self, place: Path) -> Path:
+        """Copies all of the trial to `place`."""
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(self.folder, place, symlinks=True)
+        return place
+
+    def _start(self, log: str = "run.log", words: tuple[str, ...] = ()) -> "subprocess.Popen[bytes]":
+        command = [sys.executable, "-m", "flows.cli", *(words or self.project.run_words())]
+        with (self.folder / log).open("ab") as file:
+            return subprocess.Popen(
+                command, cwd=self.root, env=self.env, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+            )
+
+    def _ended(self, live: Live) -> list[int]:
+        """The exit codes of the runs; a run that nothing ended is a violation. A killed one is not waited for."""
+        codes = []
+        for run in (live.run, *live.also):
+            try:
+                codes.append(run.wait(LONGEST_S))
+            except subprocess.TimeoutExpired:
+                self.wrong.append(f"the run did not end within {LONGEST_S} s of the fault")
+                self._end_all()
+                codes.append(run.wait())
+            if run.pid not in live.killed and codes[-1] < 0:
+                self.wrong.append(f"gr2 run died of signal {-codes[-1]}, which nobody sent")
+        if self.kind is CONTROL and codes != [0]:
+            self.wrong.append(f"an undisturbed run ended with {codes}: {self._tail('run.log')}")
+        return codes
+
+    def _again(self, live: Live) -> tuple[float, bool]:
+        """The run after the fault: one has to be enough."""
+        began = time.monotonic()
+        again = self._start("again.log")
+        try:
+            code = again.wait(LONGEST_S)
+        except subprocess.TimeoutExpired:
+            self.wrong.append(f"the run after it did not end within {LONGEST_S} s: something waits for ever")
+            self._end_all()
+            return time.monotonic() - began, False
+        if code:
+            self.wrong.append(f"the run after it ended with {code}: {self._tail('again.log')}")
+        return time.monotonic() - began, code == 0
+
+    def _third(self) -> None:
+        """A run that has nothing to do, in one trial of four; DVC's own opinion in all."""
+        if self.rng.random() < 0.25:
+            code = self._start("third.log").wait(LONGEST_S)
+            rows = (self.folder / "third.log").read_text().partition("seconds\n")[2].splitlines()
+            states = {row.split()[1] for row in rows if len(row.split()) > 1}
+            if code or states != {"Cached"}:
+                self.wrong.append(f"a third run ended with {code}, {states or 'no table'}, not all Cached: {self._tail('third.log')}")
+        plan = make_plan(self.root, read_graph(self.root))
+        if late := [f"{own.name}: {'; '.join(map(str, own.causes))}" for own in plan.stages if not own.current]:
+            self.wrong.append(f"not current after it: {late}")
+
+    def _nobody_left(self) -> None:
+        """No process of the trial, and on nodes no stage, outlives the runs; nothing half written stands beside the outputs."""
+
+        def left() -> list[str]:
+            own = processes(self.mark)
+            own += [
+                other for mark in self.project.marks(self.mark)[1:] for other in processes(mark) if other.role in ("stage", "dvc", "node")
+            ]
+            return [f"{other.pid} {' '.join(other.words)[:150]}" for other in own]
+
+        if not wait_until(lambda: not left(), 20, 0.5):
+            self.wrong.append(f"still alive: {left()}")
+        self._end_all()
+        self.wrong += [f"left over: {path.relative_to(self.root)}" for path in (self.root / "data").glob(".*") if path.name != ".gitignore"]
+
+    def _results(self) -> int:
+        """Contents, dvc.lock, the lineage record and the cache. Returns how many harmed cache objects were mended as --verify says."""
+        locked = {path: entry["hash"] for own in read_lock(self.root).values() for path, entry in locked_hashes(own["outs"]).items()}
+        for out, versions in self.good.items():
+            if content(self.root / out) != versions[-1]:
+                self.wrong.append(f"{out} is not what an undisturbed run makes")
+            if locked.get(out) != dvc_hash(versions[-1]):
+                self.wrong.append(f"dvc.lock has {locked.get(out)} for {out}; an undisturbed run has {dvc_hash(versions[-1])}")
+        problems = verify(self.root).problems
+        mended = [own.file for own in problems if own.kind == "cache"] if "damaged" in self.kind.name else []
+        if mended:
+            for file in mended:
+                (self.root / file).unlink(missing_ok=True)
+            subprocess.run(
+                [sys.executable, "-m", "dvc", "commit", "--force"], cwd=self.root, env=self.env, capture_output=True, check=False
+            )
+            problems = verify(self.root).problems
+        self.wrong += [f"gr2 lineage --verify: {own.file}: {own.what}" for own in problems]
+        return len(mended)
+
+    def _end_all(self) -> None:
+        for own in processes(self.mark):
+            subprocess.run(["kill", "-9", str(own.pid)], check=False, capture_output=True)
+
+    def _tail(self, log: str) -> str:
+        return " / ".join((self.folder / log).read_text(errors="replace").strip().splitlines()[-4:])[-500:]
+
+    def _clean(self) -> None:
+        subprocess.run(["umount", "--lazy", str(self.folder)], check=False, capture_output=True)
+        shutil.rmtree(self.folder, ignore_errors=True)

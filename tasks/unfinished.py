@@ -1,0 +1,50 @@
+"""Runs that were killed: DVC goes on with its stage after a kill -9 of `gr2 run`, and what it then writes into dvc.lock nobody records.
+
+So a run notes what it is about to hand to DVC; the next run that comes to its end records what a killed one could not.
+"""
+
+import json
+from pathlib import Path
+
+from tasks.atwork import dvc_process
+from tasks.context import RunContext
+from tasks.events import StageRun, entry_hash, read_events
+from tasks.graph import Graph
+from tasks.identity import read_lock
+from tasks.ledger_lines import Event
+from tasks.yamlfile import write_text
+
+FILE = Path(".gr2") / "unfinished.json"
+
+
+def begin(root: Path, names: list[str]) -> None:
+    """To be called before any of the stages `names` runs, with the run lock held. What a killed run noted stays noted."""
+    if wanted := sorted({*names, *_noted(root)}):
+        (root / FILE).parent.mkdir(exist_ok=True)
+        write_text(root / FILE, json.dumps(wanted) + "\n")
+
+
+def settle(root: Path, graph: Graph, context: RunContext) -> list[str]:
+    """To be called when no stage of this run is at work any more. Records the noted stages whose entry in dvc.lock no event knows;
+    returns them. The note goes, unless a DVC process of a killed run still works here."""
+    noted, lock = _noted(root), read_lock(root)
+    known = {_entry(event) for event in read_events(root)} if noted else set()
+    late = [name for name in noted if name in graph.stages and name in lock and entry_hash(lock[name]) not in known]
+    for name in late:
+        StageRun(root, graph[name], context).restored("a killed run")
+    if dvc_process(root) is None:
+        (root / FILE).unlink(missing_ok=True)
+    return late
+
+
+def _noted(root: Path) -> list[str]:
+    try:
+        found = json.loads((root / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return [str(name) for name in found] if isinstance(found, list) else []
+
+
+def _entry(event: Event) -> str:
+    facet = event["run"]["facets"].get("gr2_lock")
+    return str(facet.get("entry", "")) if isinstance(facet, dict) else ""

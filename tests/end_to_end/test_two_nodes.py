@@ -12,7 +12,7 @@ from project_clone import STAGES, SmokeRun, contents, output_hashes, states
 
 from tasks.identity import read_lock
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")

@@ -42,6 +42,7 @@ class Farm:
         return root
 
     def run(self, *words: str, root: Path | None = None, ok: bool = True) -> "subprocess.CompletedProcess[str]":
+        """gr2 with `words`, by default in the orchestrator's checkout. A run on nodes takes its time: mind pytest's own limit."""
         return dvc_toy.gr2(root or self.home, *words, ok=ok, **self.env)
 
     @contextmanager

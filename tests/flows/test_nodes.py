@@ -21,7 +21,7 @@ from node_farm import Farm
 from tasks import slots
 from tasks.identity import locked_hashes, read_lock
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+TIMEOUT_S = 900
 ROOT = Path(__file__).resolve().parents[2]
 PARAMS = "a:\n  x: 1\nb:\n  x: 1\n  deep:\n    y: 2\nc:\n  x: 1\nd:\n  x: 1\n"
 UPSTREAM: dict[str, list[str]] = {"a": [], "b": ["a"], "c": ["a"], "d": ["b", "c"]}
@@ -70,7 +71,7 @@ def commit(folder: Path, message: str) -> None:
 def call(folder: Path, *command: str, ok: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
     """Runs `command` in `folder`."""
     full = {**environment(), **env}
-    result = subprocess.run(command, cwd=folder, env=full, capture_output=True, text=True, timeout=300, check=False)
+    result = subprocess.run(command, cwd=folder, env=full, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     assert not ok or result.returncode == 0, f"{command}: {result.returncode}\n{result.stdout}\n{result.stderr}"
     return result
 

@@ -5,9 +5,11 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 from fault_kinds import CONTROL, Kind, Live
 from fault_watch import Watch, content, dvc_hash, processes, wait_until
 
@@ -17,6 +19,7 @@ from tasks.lineage_verify import verify
 from tasks.plan import make_plan
 
 LONGEST_S = 420
+GRACE_S = 90  # a node's flow run still talks to the server when its stage is done, on a busy machine for a while
 SPARE_MB = 48  # of a small disk, beyond what the project takes
 
 
@@ -142,9 +145,9 @@ class Trial:
             own += [
                 other for mark in self.project.marks(self.mark)[1:] for other in processes(mark) if other.role in ("stage", "dvc", "node")
             ]
-            return [f"{other.pid} {' '.join(other.words)[:150]}" for other in own]
+            return [f"{' '.join(other.words)[:120]} ({_origin(other.pid)})" for other in own]
 
-        if not wait_until(lambda: not left(), 20, 0.5):
+        if not wait_until(lambda: not left(), GRACE_S, 0.5):
             self.wrong.append(f"still alive: {left()}")
         self._end_all()
         self.wrong += [f"left over: {path.relative_to(self.root)}" for path in (self.root / "data").glob(".*") if path.name != ".gitignore"]
@@ -179,3 +182,11 @@ class Trial:
     def _clean(self) -> None:
         subprocess.run(["umount", "--lazy", str(self.folder)], check=False, capture_output=True)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _origin(pid: int) -> str:
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        age_s = time.time() - process.create_time()
+        return f"process {pid}, child of {process.ppid()}, {age_s:.0f} s old, {process.status()}, in {process.cwd()}"
+    return f"process {pid}, gone by now"

@@ -25,6 +25,7 @@ def prepare(root: Path) -> dict[str, str]:
     if "PREFECT_API_URL" not in os.environ:
         settings["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "true"
         unused = ("SCHEDULER", "LATE_RUNS", "PAUSE_EXPIRATIONS", "CANCELLATION_CLEANUP", "FOREMAN", "TRIGGERS", "EVENT_PERSISTER")
+        settings["PREFECT_CLIENT_MAX_RETRIES"] = "1"  # a server of its own that is gone does not come back
         settings |= {f"PREFECT_SERVER_SERVICES_{service}_ENABLED": "false" for service in unused}
     for name, value in settings.items():
         os.environ.setdefault(name, value)

@@ -11,6 +11,7 @@ from prefect.states import Cancelled, Completed, Failed
 
 from flows.console import RunConsole
 from tasks import remote
+from tasks.cache_check import drop_damaged
 from tasks.context import RunContext
 from tasks.cores import Cores
 from tasks.errors import Interrupted, ProjectError, StageFailed
@@ -124,6 +125,7 @@ class PipelineRun:
             if not self._remote:
                 return ""
             try:
+                drop_damaged(self.root, stage)  # else DVC would take it for there, and then run the stage here
                 return remote.fetch(self.root, stage)
             except RemoteTrouble as error:
                 if self.nodes:

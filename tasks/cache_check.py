@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,14 @@ def drop_damaged(root: Path, stage: Stage) -> list[str]:
 
     DVC then fetches or makes them anew.
     """
-    dropped = []
     with opened(root) as repo:
-        for holder in _holders(repo, stage):
-            for out in holder.outs:
-                if out.use_cache and out.hash_info and out.hash_info.name == "md5":
-                    dropped += [_drop(path, root) for path in _damaged(out.cache, out.hash_info.value)]
-    return dropped
+        return [path for holder in _holders(repo, stage) for path in drop_damaged_of(holder.outs, root)]
+
+
+def drop_damaged_of(outs: Iterable[Any], root: Path) -> list[str]:
+    """The same for `outs` of a Repo at `root` that is open."""
+    cached = [out for out in outs if out.use_cache and out.hash_info and out.hash_info.name == "md5"]
+    return [_drop(path, root) for out in cached for path in _damaged(out.cache, out.hash_info.value)]
 
 
 def _holders(repo: Any, stage: Stage) -> Iterator[Any]:

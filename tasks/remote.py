@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tasks.cache_check import drop_damaged_of
 from tasks.errors import ProjectError
 from tasks.graph import Stage
 from tasks.identity import opened
@@ -54,6 +55,7 @@ def pull(root: Path, paths: Iterable[str]) -> None:
 
         if not outs:
             return  # DVC takes no targets for all
+        drop_damaged_of(outs, root)
         for out in outs:
             if not out.hash_info or out.changed_cache():
                 _fetch_objects(repo, out)

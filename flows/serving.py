@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,11 @@ def serve(root: Path, pool: str, kind: str, words: list[str] | None = None, env:
     except KeyboardInterrupt:
         print("gr2 worker: stopping", flush=True)
         _end_runs(child.pid)
-        child.terminate()
-        child.wait()
         return 0
     finally:
         if child.poll() is None:
             os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
 
 
 def _stopped(number: int, frame: Any) -> None:
@@ -41,13 +41,30 @@ def _stopped(number: int, frame: Any) -> None:
 
 
 def _end_runs(worker: int) -> None:
-    """SIGTERM to the runs that the process `worker` has started, and waits for their end: their last word goes to Prefect's server."""
+    """SIGTERM to the runs that the process `worker` has started, and waits for their end: their last word goes to Prefect's server.
+
+    The worker itself is held meanwhile, for it would take the next run, and is killed by the caller.
+    """
     import psutil
 
     try:
-        runs = psutil.Process(worker).children()
+        own = psutil.Process(worker)
+        own.suspend()
+        runs = own.children()
     except psutil.NoSuchProcess:
         return
     for run in runs:
         run.terminate()
-    psutil.wait_procs(runs, timeout=END_S)
+    deadline = time.monotonic() + END_S
+    while any(_alive(run) for run in runs) and time.monotonic() < deadline:
+        time.sleep(0.2)
+
+
+def _alive(process: Any) -> bool:
+    """A zombie, whose parent is held, is not."""
+    import psutil
+
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

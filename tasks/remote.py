@@ -172,17 +172,18 @@ def _fetch_entry(repo: Any, found: Any) -> Any:
 def _fetch_objects(repo: Any, holder: Any) -> None:
     """Fetches what the stage or out `holder` uses; what arrives damaged is removed from the remote, for a later push to mend."""
     for odb, objects in holder.get_used_objs().items():
-        result = repo.cloud.pull(objects, odb=odb)
-        for info in result.failed:
-            _remove_if_damaged(repo, odb or repo.cloud.get_remote_odb(None, "pull", hash_name=info.name), info)
+        repo.cloud.pull(objects, odb=odb)
+        for info in objects:
+            if not repo.cache.local.exists(info.value):  # DVC drops what arrives damaged, without a word
+                _remove_if_damaged(odb or repo.cloud.get_remote_odb(None, "pull", hash_name=info.name), info.value)
 
 
-def _remove_if_damaged(repo: Any, odb: Any, info: Any) -> None:
+def _remove_if_damaged(odb: Any, md5: str) -> None:
     from dvc_data.hashfile.db import get_index
-    from dvc_data.hashfile.hash import hash_file
+    from dvc_data.hashfile.hash import file_md5
 
-    path = odb.oid_to_path(info.value)
-    if odb.fs.exists(path) and hash_file(path, odb.fs, "md5")[1].value != info.value.split(".")[0]:
+    path = odb.oid_to_path(md5)
+    if odb.fs.exists(path) and file_md5(path, odb.fs) != md5.removesuffix(".dir"):
         odb.fs.remove(path)
         get_index(odb).clear()  # what DVC remembers of the remote
 

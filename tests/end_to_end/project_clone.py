@@ -15,7 +15,7 @@ from tasks.identity import locked_hashes, read_lock
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("ingest", "embed", "tokenize", "prerank", "midtrain", "traces", "sft", "rl", "quantize", "evaluate")
-TIMEOUT_S = 540
+TIMEOUT_S = 900
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,25 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import filelock
+import prefect_server
 import project_clone
 import pytest
 
 
 @pytest.fixture(scope="session")
-def smoke(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> project_clone.SmokeRun:
-    """Run once, by whoever comes first; each test process works on a copy of its own."""
+def smoke(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[project_clone.SmokeRun]:
+    """Run once, by whoever comes first, with a Prefect server of its own; each test process works on a copy of its own."""
+    made = _shared(tmp_path_factory, worker_id)
+    with prefect_server.serve(tmp_path_factory.mktemp("prefect")) as project_clone.server:
+        yield made
+    project_clone.server = ""
+
+
+def _shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> project_clone.SmokeRun:
     if worker_id == "master":
         return _run(tmp_path_factory.mktemp("smoke") / "project")
     shared = tmp_path_factory.getbasetemp().parent / "smoke"

@@ -16,6 +16,7 @@ from tasks.identity import locked_hashes, read_lock
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("ingest", "embed", "tokenize", "prerank", "midtrain", "traces", "sft", "rl", "quantize", "evaluate")
 TIMEOUT_S = 900
+server = ""  # address of the Prefect server for all runs but the first (conftest.py)
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,14 @@ def clone(folder: Path) -> Path:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """That of a person who stands in the clone: its code, this interpreter as `python`, hashes of strings left to chance."""
+    """That of a person who stands in the clone: its code, this interpreter as `python`, hashes of strings left to chance.
+
+    Once `server` is set, runs use that Prefect server: one of their own costs each of them half a dozen seconds.
+    """
     dropped = {"PYTHONHASHSEED", "PREFECT_API_URL", "PREFECT_HOME", "OMP_NUM_THREADS", "VIRTUAL_ENV"}
     kept = {name: value for name, value in os.environ.items() if name not in dropped}
     path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
-    return {**kept, "PATH": path, "PYTHONPATH": str(folder), "HF_HUB_OFFLINE": "1"}
+    return {**kept, "PATH": path, "PYTHONPATH": str(folder), "HF_HUB_OFFLINE": "1", **({"PREFECT_API_URL": server} if server else {})}
 
 
 def call(folder: Path, *command: str, ok: bool = True) -> subprocess.CompletedProcess[str]:

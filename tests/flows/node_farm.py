@@ -15,9 +15,6 @@ import yaml
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "not-so-secret", "AWS_DEFAULT_REGION": "us-east-1"}
 QUICK = {"PREFECT_WORKER_QUERY_SECONDS": "0.5", "PREFECT_WORKER_HEARTBEAT_SECONDS": "2", "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "1"}
 
-# The server's loops for schedules, which no node needs, at their usual pace.
-IDLE = {f"PREFECT_SERVER_SERVICES_{loop}_LOOP_SECONDS": "60" for loop in ("SCHEDULER", "LATE_RUNS")}
-
 
 @dataclass
 class Farm:
@@ -84,7 +81,7 @@ def farm(folder: Path, project: Path, database: dict[str, str] | None = None, **
         s3.start()
         held.callback(s3.stop)
         endpoint = f"http://127.0.0.1:{s3.get_host_and_port()[1]}"
-        url = held.enter_context(prefect_server.serve(folder / "prefect", **IDLE, **(database or {})))
+        url = held.enter_context(prefect_server.serve(folder / "prefect", **(database or {})))
         farm = Farm(folder, project, url, endpoint, {**CREDENTIALS, "PREFECT_API_URL": url}, *(database or {}).values())
         farm.store().create_bucket(Bucket="store")
         for words in (("add", "-d", "store", "s3://store/dvc"), ("modify", "store", "endpointurl", endpoint)):

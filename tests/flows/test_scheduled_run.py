@@ -20,7 +20,7 @@ DAY = 86_400
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serve(tmp_path_factory.mktemp("prefect")) as url:
+    with serve(tmp_path_factory.mktemp("prefect"), quick=True) as url:
         yield url
 
 

@@ -1,9 +1,10 @@
 """What DVC knows: which stages are current, and the hashes it recorded in dvc.lock. The one place that opens DVC in this process."""
 
+import json
 import logging
 import threading
 from collections.abc import Iterator
-from contextlib import chdir, contextmanager
+from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ def opened(root: Path) -> Iterator[Any]:
     logging.getLogger("dvc").setLevel(logging.CRITICAL)
     try:
         with _turn:
+            _mend_rwlock(root)
             repo = Repo(str(root), _wait_for_lock=True)
             try:
                 with lock_repo(repo), chdir(root):  # DVC names things relative to the current directory, which is the whole process's
@@ -35,6 +37,30 @@ def opened(root: Path) -> Iterator[Any]:
     except DvcException as error:
         remedy = "; run: dvc init" if type(error).__name__ == "NotDvcRepoError" else ""
         raise ProjectError(f"DVC: {without_secrets(_messages(error))}{remedy}") from None
+
+
+def _mend_rwlock(root: Path) -> None:
+    """Removes DVC's record of who reads and writes what when a killed DVC left it half written: DVC would refuse to work for ever.
+
+    Under DVC's own lock of that record: while a living process writes it, nothing is done.
+    """
+    from dvc.lock import LockError, make_lock
+
+    folder = root / ".dvc" / "tmp"
+    record = folder / "rwlock"
+    if not record.exists() or _is_json(record):
+        return
+    with suppress(LockError), make_lock(str(folder / "rwlock.lock"), tmp_dir=str(folder)):
+        if record.exists() and not _is_json(record):
+            record.unlink()
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return True
 
 
 def share_cache(root: Path, copy: Path) -> None:

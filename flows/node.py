@@ -27,6 +27,7 @@ from flows.stopping import stopping
 from tasks import remote, slots, snapshot
 from tasks.errors import Interrupted, ProjectError, StageFailed
 from tasks.graph import Graph, Stage, read_graph
+from tasks.hardware import hardware
 from tasks.remote import RemoteTrouble
 from tasks.retries import Passing, can_pass
 from tasks.secrets import without_secrets
@@ -39,8 +40,8 @@ PASSING, STAGE_FAILED = "Passing", "StageFailed"  # names of the two ways to fai
 
 @flow(name="node", flow_run_name="{stage}", persist_result=False, validate_parameters=False)
 def node(stage: str, order: dict[str, Any]) -> State[Any]:
-    """Runs `stage`. `order`: ref and commit of the code, key of the run, gpus and the limit they count against, lease_s,
-    nodes, rank, address of node 0 (`host:port`, for ranks above 0)."""
+    """Runs `stage`. `order`: ref and commit of the code, key of the run, gpus and the limit they count against, pool,
+    lease_s, nodes, rank, address of node 0 (`host:port`, for ranks above 0)."""
     work = _Work(stage, order)
     with beating(str(flow_run.id), order["lease_s"] / 6, work.beat) as work.wake, stopping(work.stop):
         try:
@@ -66,7 +67,7 @@ class _Work:
 
     def __init__(self, name: str, order: dict[str, Any]):
         self.name, self.order = name, order
-        self.beat = Beat(facts={"host": platform.node(), "flow_run": str(flow_run.id)})
+        self.beat = Beat(facts={"host": platform.node(), "pool": order["pool"], "flow_run": str(flow_run.id), "hardware": hardware()})
         self.wake = threading.Event()
         self.halted = threading.Event()
         self.runner: Runner | None = None

@@ -9,7 +9,8 @@ from typing import Any
 
 from flows.beats import Beat, read_beat
 from flows.node import PASSING
-from flows.pools import FLOW, ensure, limit_of, server
+from flows.pools import FLOW, ensure, limit_of
+from flows.server import connected
 from tasks import remote, snapshot
 from tasks.errors import Interrupted, StageFailed
 from tasks.graph import Graph, Stage
@@ -28,7 +29,7 @@ class Order:
 
     id: Any
     rank: int
-    made: float = field(default_factory=time.monotonic)
+    said: float = field(default_factory=time.monotonic)  # when it was last told that it waits
     heard: float = field(default_factory=time.monotonic)
     beat: Beat | None = None
     state: Any = None
@@ -79,7 +80,7 @@ class Nodes:
                 self.push(self.graph[name])
 
     def _once(self, stage: Stage, pool: Pool, key: str, force: bool) -> Beat:
-        with server() as client:
+        with connected("nodes") as client:
             orders = [self._adopted(client, stage, key) or self._submit(client, stage, pool, key, force, 0, "")]
             ended = 0.0
             try:
@@ -125,6 +126,7 @@ class Nodes:
             "force": force,
             "gpus": stage.gpus,
             "limit": limit_of(pool),
+            "pool": pool.name,
             "lease_s": self.placement.lease_s,
             "nodes": stage.nodes,
             "rank": rank,
@@ -166,8 +168,8 @@ class Nodes:
             raise Passing(f"a worker of pool '{pool.name}' took it and did not begin for {self.placement.pending_s:.0f} s")
         if order.state.is_scheduled():
             order.heard = now
-            if now - order.made > WAITING_SAID_S:
-                order.made = now
+            if now - order.said > WAITING_SAID_S:
+                order.said = now
                 self.callbacks.line(
                     stage.name, f"waiting for a worker of pool '{pool.name}' (gr2 worker {pool.name} --placement {self.placement.name})"
                 )

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from flows.schedules import connected, ensure_pool, pool_name
+from flows.schedules import ensure_pool, pool_name
+from flows.server import connected
 from flows.serving import serve
 from flows.settled import settle
 from tasks.run_lock import Busy, run_lock
@@ -11,7 +12,7 @@ from tasks.run_lock import Busy, run_lock
 def schedule_worker(root: Path) -> int:
     """Serves until it is stopped; what came due before is sorted out first. Prepare the environment before."""
     pool = pool_name(root)
-    with connected() as client:
+    with connected("schedules") as client:
         ensure_pool(client, pool)
         try:
             with run_lock(root, what="gr2 worker"):

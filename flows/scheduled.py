@@ -17,7 +17,7 @@ from prefect.runtime import flow_run
 
 from flows import pipeline as pipelines
 from flows.environment import without_prefect
-from flows.schedules import connected
+from flows.server import connected
 from flows.settled import settle
 from tasks import profiles
 from tasks.atwork import working
@@ -59,7 +59,7 @@ def scheduled(schedule: str = "default", on_new_data: bool = False, profile: str
         else:
             write_record(root, record)
             record = _guarded(root, record, Request(on_new_data, profile, placement))
-            with connected() as client:
+            with connected("schedules") as client:
                 settle(client, root, me=record.flow_run)
     create_markdown_artifact(markdown(record), key="gr2-scheduled", description=f"{record.schedule}: {record.outcome}")
     return State(type=TYPES[record.outcome], name=record.outcome, message=record.message)
@@ -90,7 +90,7 @@ def _guarded(root: Path, record: Record, request: Request) -> Record:
 
 def _run(root: Path, record: Record, request: Request) -> Record:
     pipelines.stage_environment = env = without_prefect()
-    with connected() as client:
+    with connected("schedules") as client:
         settle(client, root, me=record.flow_run)
     if request.profile:
         profiles.apply(root, request.profile)

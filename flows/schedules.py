@@ -6,12 +6,11 @@ Prepare the environment (flows.environment) before the functions are called: the
 import hashlib
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from flows.pools import make_pool
 from tasks.errors import ProjectError, nearest
 from tasks.records import read_records
 
@@ -21,24 +20,6 @@ PLANNING_S = 15
 MOST = 200  # flow runs that one question to the server gives
 
 
-@contextmanager
-def connected() -> Iterator[Any]:
-    """A client of the server at PREFECT_API_URL; ProjectError where none is named, or none answers."""
-    from prefect.client.orchestration import get_client
-    from prefect.settings import PREFECT_API_URL
-
-    url = PREFECT_API_URL.value()
-    if not url:
-        raise ProjectError(
-            "schedules need a Prefect server that stays: start one with `prefect server start`, then "
-            "export PREFECT_API_URL=http://127.0.0.1:4200/api (docs/schedules.md)"
-        )
-    with get_client(sync_client=True) as client:
-        if error := client.api_healthcheck():
-            raise ProjectError(f"no Prefect server answers at PREFECT_API_URL={url} ({error}); start it with: prefect server start")
-        yield client
-
-
 def pool_name(root: Path) -> str:
     """Two checkouts on one server never share a pool: a worker runs what lies in its own."""
     folder = re.sub(r"[^a-z0-9]+", "-", root.resolve().name.lower()).strip("-")
@@ -46,15 +27,9 @@ def pool_name(root: Path) -> str:
 
 
 def ensure_pool(client: Any, name: str) -> None:
-    from prefect.client.schemas.actions import WorkPoolCreate
-    from prefect.exceptions import ObjectAlreadyExists
     from prefect.workers.process import ProcessWorker
 
-    template = ProcessWorker.get_default_base_job_template()
-    try:
-        client.create_work_pool(WorkPoolCreate(name=name, type="process", base_job_template=template))
-    except ObjectAlreadyExists:
-        return
+    make_pool(client, name, "process", ProcessWorker.get_default_base_job_template(), renew=False)
 
 
 def create(client: Any, root: Path, name: str, cron: str, timezone: str | None, options: dict[str, Any]) -> None:

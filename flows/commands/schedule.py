@@ -7,6 +7,7 @@ from pathlib import Path
 
 from flows.commands import Commands, show
 from flows.environment import prepare
+from flows.server import connected
 from tasks.errors import ProjectError
 from tasks.graph import read_graph
 from tasks.placement import read_placement
@@ -58,7 +59,7 @@ def create(root: Path, name: str, options: argparse.Namespace) -> int:
     if options.profile:  # what is wrong is said before anything is made
         profiles.render(root, options.profile)
     read_placement(root, options.placement).check(read_graph(root))
-    with schedules.connected() as client:
+    with connected("schedules") as client:
         own = {"on_new_data": options.on_new_data, "profile": options.profile, "placement": options.placement}
         schedules.create(client, root, name, options.cron, options.timezone, own)
         first = schedules.planned(client, root, name)
@@ -71,7 +72,7 @@ def create(root: Path, name: str, options: argparse.Namespace) -> int:
 def list_schedules(root: Path, as_json: bool) -> int:
     from flows import schedules
 
-    with schedules.connected() as client:
+    with connected("schedules") as client:
         found = schedules.listed(client, root)
     if as_json:
         print(json.dumps(found, indent=2))
@@ -95,7 +96,7 @@ def list_schedules(root: Path, as_json: bool) -> int:
 def change(root: Path, action: str, name: str) -> int:
     from flows import schedules
 
-    with schedules.connected() as client:
+    with connected("schedules") as client:
         found = schedules.find(client, root, name).id
         {"pause": client.pause_deployment, "resume": client.resume_deployment, "remove": client.delete_deployment}[action](found)
     print(f"schedule {name}: " + {"pause": "paused", "resume": "goes on", "remove": "removed; its records stay"}[action])

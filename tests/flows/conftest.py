@@ -1,14 +1,9 @@
 """One Prefect server for the tests of the flow, as a team would run it; and the toy project of tests/tasks."""
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tasks"))
 
 import prefect_server
+import pytest
 
 
 @pytest.fixture(scope="session")

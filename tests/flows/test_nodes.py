@@ -6,9 +6,12 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import dvc_toy
 import node_farm
@@ -17,8 +20,12 @@ import prefect_server
 import psutil
 import pytest
 from node_farm import Farm
+from prefect.client.orchestration import SyncPrefectClient
 
+from flows.pools import make_pool
 from tasks import slots
+from tasks.errors import ProjectError
+from tasks.events import read_events
 from tasks.identity import locked_hashes, read_lock
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -44,6 +51,9 @@ def test_a_run_on_two_nodes_gives_the_lock_of_a_local_one(farm: Farm, tmp_path: 
     assert (farm.home / "data/d/out.txt").read_text() == (alone / "data/d/out.txt").read_text()
     assert not (farm.home / "spans").exists(), "a stage ran in the orchestrator's checkout"
     assert set(dvc_toy.states(farm.run("run", "--placement", "farm")).values()) == {"Cached"}
+    node = _completed(farm.home)
+    assert {facets["gr2_run"]["pool"] for facets in node} == {"nodes"}, "where a stage ran is on record"
+    assert all(facets["gr2_hardware"]["cores"] and facets["gr2_prefect"]["node_flow_run"] for facets in node)
     third = farm.clone("third")
     restored = farm.run("run", root=third)  # no placement: whatever is missing would run here
     assert set(dvc_toy.states(restored).values()) == {"Cached"} and not (third / "spans").exists(), restored.stdout
@@ -62,6 +72,21 @@ def test_the_server_kept_it_all_in_postgres(farm: Farm) -> None:
             await connection.close()
 
     assert {"a", "b", "c", "d"} <= asyncio.run(names())
+
+
+def test_workers_that_start_together_agree_on_a_pool(farm: Farm) -> None:
+    together = threading.Barrier(6)
+
+    def start() -> None:
+        with SyncPrefectClient(farm.url) as client:
+            together.wait()
+            make_pool(client, "new", "process", {"job_configuration": {}, "variables": {}})
+
+    with ThreadPoolExecutor(6) as threads:
+        for made in [threads.submit(start) for _ in range(6)]:
+            made.result()
+    with SyncPrefectClient(farm.url) as client, pytest.raises(ProjectError, match="a pool 'new' of type process; asked for is kubernetes"):
+        make_pool(client, "new", "kubernetes", {})
 
 
 def test_a_lost_node_costs_a_try_and_nothing_else(farm: Farm) -> None:
@@ -155,6 +180,12 @@ def test_what_a_placement_cannot_do_is_said_before_anything_runs(farm: Farm) -> 
     node_farm.place(farm.home, rules=[{"pool": "node"}])
     result = farm.run("run", "--placement", "farm", ok=False)
     assert result.returncode == 2 and "there is no pool 'node'; did you mean 'nodes'" in result.stderr
+
+
+def _completed(root: Path) -> list[dict[str, Any]]:
+    return [
+        event["run"]["facets"] for event in read_events(root) if event["eventType"] == "COMPLETE" and event["job"]["name"] != "pipeline"
+    ]
 
 
 def set_a(farm: Farm, values: str, b: str = "{x: 1}", c: str = "{x: 1}") -> None:

@@ -35,7 +35,10 @@ def schedule(root: Path, server: str, *words: str) -> str:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--cron", "0 3 * * *"], "gr2: schedules need a Prefect server that stays: start one with `prefect server start`"),
+        (
+            ["--cron", "0 3 * * *"],
+            "gr2: schedules need a Prefect server that stays: start one with",
+        ),
         (["add"], "gr2 schedule add --cron '0 3 * * *'"),
         (["pause"], "which one? gr2 schedule pause NAME"),
         (["list", "--on-new-data"], "belong to add, not to list"),

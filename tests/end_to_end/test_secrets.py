@@ -48,10 +48,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The toy project, whose stage `a` tells what it sees, with a remote on disk and one with a password in its address."""
     folder = tmp_path_factory.mktemp("secrets")
     root = dvc_toy.make(folder / "toy")
-    (root / ".dvc" / "config").write_text(
-        "[core]\n    analytics = false\n    check_update = false\n    remote = disk\n"
-        f"['remote \"disk\"']\n    url = {folder / 'remote'}\n['remote \"web\"']\n    url = https://example.org/dvc\n"
-    )
+    config = (root / ".dvc" / "config").read_text().replace("[core]", "[core]\n    remote = disk")
+    remotes = f"['remote \"disk\"']\n    url = {folder / 'remote'}\n['remote \"web\"']\n    url = https://example.org/dvc\n"
+    (root / ".dvc" / "config").write_text(config + remotes)
     (root / ".dvc" / "config.local").write_text(f"['remote \"web\"']\n    url = https://gr2:{REMOTE_PASSWORD}@example.org/dvc\n")
     main = root / "stages" / "a" / "__main__.py"
     main.write_text(main.read_text() + TELLTALE.format(names=sorted(PLANTED)))

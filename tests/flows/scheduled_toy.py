@@ -4,6 +4,7 @@ The three modules that a scheduled run asks (raw_state, the stages, compare_runs
 """
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -80,7 +81,7 @@ def make(folder: Path) -> Path:
     (folder / ".gitignore").write_text("/data/*/\n/.gr2/\n/raw.txt\n/at_work\n/leaked.json\n__pycache__/\n")
     dvc_toy.call(folder, "git", "init", "-q", "-b", "main")
     dvc_toy.call(folder, sys.executable, "-m", "dvc", "init", "-q")
-    (folder / ".dvc" / "config").write_text("[core]\n    analytics = false\n    check_update = false\n")
+    shutil.copyfile(dvc_toy.ROOT / ".dvc" / "config", folder / ".dvc" / "config")
     dvc_toy.commit(folder, "start")
     return folder
 

@@ -1,6 +1,7 @@
 """A small real project for tests: git, DVC, and a diamond of stages (a -> b, c -> d) written as modules, as the real ones are."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -58,7 +59,7 @@ def make(folder: Path, params: str = PARAMS) -> Path:
     (folder / ".gitignore").write_text("/data/*/\n/.gr2/\n/spans/\n__pycache__/\n")
     call(folder, "git", "init", "-q", "-b", "main")
     call(folder, sys.executable, "-m", "dvc", "init", "-q")
-    (folder / ".dvc" / "config").write_text("[core]\n    analytics = false\n    check_update = false\n")
+    shutil.copyfile(ROOT / ".dvc" / "config", folder / ".dvc" / "config")
     commit(folder, "start")
     return folder
 

@@ -1,5 +1,6 @@
 """What a DVC that was killed leaves behind does not stop the next run."""
 
+import sys
 from pathlib import Path
 
 import dvc_toy
@@ -28,3 +29,30 @@ def test_a_whole_record_stays(tmp_path: Path) -> None:
     record.write_text('{"read": {}, "write": {}}')
     with opened(root):
         assert record.read_text() == '{"read": {}, "write": {}}'
+
+
+WATCHED = """
+import os, sys
+def watch(event, args):
+    if event == "open" and str(args[0]).endswith("data/d/out.txt") and args[2] & (os.O_WRONLY | os.O_RDWR):
+        print("WRITTEN IN PLACE")
+sys.addaudithook(watch)
+from dvc.cli import main
+sys.exit(main(["checkout", "--force"]))
+"""
+
+
+def test_what_dvc_restores_is_never_seen_half_written(tmp_path: Path) -> None:
+    """DVC's default tries a reflink first, for which it opens an empty file under the final name (cache.type in .dvc/config)."""
+    root = dvc_toy.make(tmp_path / "toy")
+    dvc_toy.dvc(root, "repro")
+    made = (root / "data/d/out.txt").read_text()
+    for kind in ("copy", "reflink,copy"):
+        dvc_toy.dvc(root, "config", "--local", "cache.type", kind)
+        (root / "data/d/out.txt").write_text("another")
+        said = dvc_toy.call(root, sys.executable, "-c", WATCHED).stdout
+        assert (root / "data/d/out.txt").read_text() == made
+        assert ("WRITTEN IN PLACE" in said) == (kind != "copy"), "DVC does it otherwise by now: cache.type is no longer needed"
+    (root / ".dvc" / "config.local").unlink()
+    with opened(root) as repo:
+        assert repo.cache.local.cache_types == ["copy"]

@@ -110,6 +110,13 @@ def kill_all(live: Live) -> str:
     return "" if live.over else live.kill(*processes(live.mark))
 
 
+def kill_but_stage(live: Live) -> str:
+    """Its stage lives on, and writes where the next run's will."""
+    if not live.within("stage"):
+        return ""
+    return live.kill(*(own for own in processes(live.mark) if own.role != "stage"))
+
+
 def kill_node(live: Live) -> str:
     """All of the node that has the stage, its worker too, as when its power goes."""
     found = live.within("stage")
@@ -316,6 +323,7 @@ KINDS = (
     Kind("damaged cache object, any time", harm_any, ("toy",)),
     Kind("kill -9 of all of a run", kill_all, ("toy",)),
     Kind("kill -9 of gr2 run with its own server", kill_run, ("toy",), own_server=True),
+    Kind("kill -9 of gr2 run and dvc, the stage lives on", kill_but_stage),
     Kind("clock jump", jump_clock, ("toy",), env=clock_env),
     Kind("two gr2 run on one checkout", second_run, ("toy",)),
     Kind("kill -9 of a node's stage", kill_role("stage"), ("nodes",)),

@@ -114,9 +114,8 @@ class _Work:
         self.runner = Runner(root, Callbacks(line=self._line, progress=self._progress), env)
         if self.halted.is_set():
             raise Interrupted(stage.name, "stopped before it began")
-        if not self.order["force"]:
-            remote.fetch(root, stage)
-        finished = self.runner.run(stage, force=self.order["force"])
+        found = "" if self.order["force"] else remote.fetch(root, stage)
+        finished = self.runner.run(stage, force=self.order["force"], checked=bool(found))
         self._say("sending its outputs")
         remote.push(root, stage)
         self.beat.outcome = {"ran": finished.ran, "seconds": finished.seconds}

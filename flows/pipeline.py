@@ -47,7 +47,8 @@ def pipeline(
     before = list(read_lock(root))
     plan = make_plan(root, graph, names, force)
     context = run_context(root, str(flow_run.id or ""))
-    unfinished.begin(root, names)
+    if any(not plan[name].current for name in names):
+        unfinished.begin(root, names)
     with RunConsole(names) as console:
         run = PipelineRun(root, graph, plan, console, context, placed, frozenset(force or ()), stage_environment)
         with stopping(run.stop):

@@ -11,7 +11,6 @@ from prefect.states import Cancelled, Completed, Failed
 
 from flows.console import RunConsole
 from tasks import remote
-from tasks.cache_check import drop_damaged
 from tasks.context import RunContext
 from tasks.cores import Cores
 from tasks.errors import Interrupted, ProjectError, StageFailed
@@ -82,7 +81,7 @@ class PipelineRun:
         needs = (0, 0, 0.0) if source else (stage.cpus, stage.gpus, stage.memory_gb)
         cpus, gpus, memory_gb = needs
         with self.cores.taken(cpus, lambda: self.stopped, memory_gb), gpus_taken(gpus, lambda: self.stopped) as shown:
-            finished = self.runner.run(stage, stage.name in self.forced, shown)
+            finished = self.runner.run(stage, stage.name in self.forced, shown, checked=bool(source))
         if finished.ran:
             self.acted.add(stage.name)
             self.records[stage.name].complete()
@@ -108,7 +107,7 @@ class PipelineRun:
             raise StageFailed(
                 stage.name, "its node has pushed its outputs, but the DVC remote does not give them back; see `dvc remote list`"
             )
-        finished = self.runner.run(stage)
+        finished = self.runner.run(stage, checked=True)
         if finished.ran:
             raise StageFailed(stage.name, "DVC ran it here again although a node had: its deps have changed meanwhile")
         self.acted.add(stage.name)
@@ -125,7 +124,6 @@ class PipelineRun:
             if not self._remote:
                 return ""
             try:
-                drop_damaged(self.root, stage)  # else DVC would take it for there, and then run the stage here
                 return remote.fetch(self.root, stage)
             except RemoteTrouble as error:
                 if self.nodes:

@@ -36,7 +36,7 @@ def fetch(root: Path, stage: Stage) -> str:
     """Brings the outputs that a run of `stage` on these very inputs gave elsewhere into the local cache, with DVC's record of that run.
 
     `dvc repro` then restores them without running. Returns "cache" when all was here, "remote" when something came from there, and
-    nothing when nobody has run it, or its outputs are damaged or gone.
+    nothing when nobody has run it, or its outputs are damaged or gone. What is in the cache is hashed, and dropped if it is damaged.
     RemoteTrouble when the remote cannot be asked.
     """
     with opened(root) as repo, _talking(repo):
@@ -145,6 +145,7 @@ def _fetch_recorded(repo: Any, found: Any) -> str:
 
 
 def _fetch_outs(repo: Any, found: Any) -> str:
+    drop_damaged_of(found.outs, Path(repo.root_dir))  # else DVC would take it for there, and then run the stage
     if found.outs_cached():
         return "cache"
     _fetch_objects(repo, found)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tasks.errors import Interrupted, ProjectError
+from tasks.orphans import end, marked
 
 SLOTS = Path(".gr2") / "node"
 MARK = "GR2_SLOT"  # stands in the environment of every process that works in a slot, with the slot's folder
@@ -36,7 +37,7 @@ def taken(home: Path) -> Iterator[Slot]:
         root = home.resolve() / SLOTS / f"slot-{number}"
         with _locked(root.with_suffix(".lock")) as got:
             if got:
-                end_orphans(MARK, str(root))
+                end(marked(MARK, str(root)))
                 yield Slot(root, {MARK: str(root)})
                 return
 
@@ -60,7 +61,7 @@ def gpus_taken(wanted: int, stopped: Callable[[], bool] = lambda: False, folder:
         held: list[tuple[str, Any]] = []
         for gpu in everyone:
             lock = _locked((folder or gpu_locks()) / f"gpu-{gpu}.lock")
-            if lock.__enter__() and len(held) < wanted and not _processes(GPUS, gpu):
+            if lock.__enter__() and len(held) < wanted and not marked(GPUS, gpu):
                 held.append((gpu, lock))
             else:
                 lock.__exit__(None, None, None)
@@ -94,30 +95,6 @@ def machine_gpus() -> list[str]:
     except (OSError, subprocess.CalledProcessError):
         return []
     return listed.stdout.split()
-
-
-def end_orphans(name: str, value: str) -> None:
-    """Kills processes with `name` set to `value` in their environment: what a killed owner left at work. The caller holds the lock."""
-    import psutil
-
-    left = _processes(name, value)
-    for process in left:
-        process.kill()
-    psutil.wait_procs(left, timeout=10)
-
-
-def _processes(name: str, value: str) -> list[Any]:
-    """Processes, this one aside, whose environment has `value` among the comma-separated values of `name`."""
-    import psutil
-
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.pid != os.getpid() and value in process.environ().get(name, "").split(","):
-                found.append(process)
-        except (psutil.Error, OSError):
-            continue  # it ended, or is another user's
-    return found
 
 
 @contextmanager

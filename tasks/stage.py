@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tasks import orphans
 from tasks.cache_check import drop_damaged
 from tasks.errors import Interrupted, StageFailed
 from tasks.graph import Stage
@@ -20,6 +21,7 @@ DVC = [sys.executable, "-m", "dvc", "--wait-for-lock"]
 BUSY = "is busy, it is being blocked by"  # another DVC process works on the same files; DVC gives up at once
 UNLOCKED = "Unable to acquire lock"
 GRACE_S = 5.0
+MARK = "GR2_STAGE"  # in the environment of all that works at a stage: the project's folder and the stage
 
 
 @dataclass(frozen=True)
@@ -58,17 +60,18 @@ class Runner:
     def stopped(self) -> bool:
         return self._stopped.is_set()
 
-    def run(self, stage: Stage, force: bool = False, shown: Mapping[str, str] | None = None) -> Finished:
+    def run(self, stage: Stage, force: bool = False, shown: Mapping[str, str] | None = None, checked: bool = False) -> Finished:
         """Runs `stage` unless DVC finds it current, or `force`. StageFailed with the stage's own message, earlier outputs back in place.
 
-        `shown`: further environment of the stage, as the GPUs it may see.
+        `shown`: further environment of the stage, as the GPUs it may see. `checked`: its objects in the cache were just hashed.
         """
         began = time.monotonic()
         wait_s = 1.0
+        self._end_orphans(stage)
         while True:
             if self.stopped:
                 raise Interrupted(stage.name, "stopped before it began")
-            for path in drop_damaged(self.root, stage):
+            for path in () if checked else drop_damaged(self.root, stage):
                 self.callbacks.line(stage.name, f"{path}: damaged in DVC's cache, so removed")
             code, output = self._repro(stage, force, shown or {})
             if code == 0:
@@ -95,7 +98,7 @@ class Runner:
         _signal_all(children, signal.SIGKILL)
 
     def _repro(self, stage: Stage, force: bool, shown: Mapping[str, str]) -> tuple[int, DvcOutput]:
-        env = stage_environment({**(os.environ if self.env is None else self.env), **shown})
+        env = stage_environment({**(os.environ if self.env is None else self.env), **shown, MARK: self._mark(stage)})
         command = [*DVC, "repro", "--single-item", *(["--force"] if force else []), stage.name]
         log = self.root / ".gr2" / "logs" / f"{stage.name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -121,6 +124,17 @@ class Runner:
             finally:
                 with self._guard:
                     self._children.discard(child)
+
+    def _end_orphans(self, stage: Stage) -> None:
+        """Ends `stage` of a run whose DVC was killed: nobody would record what it makes, and it writes where this run will.
+        A DVC that is alive is left: it ends in good order, and this one waits for its lock."""
+        left = orphans.marked(MARK, self._mark(stage))
+        if left and not any(orphans.is_dvc(process) for process in left):
+            self.callbacks.line(stage.name, "a killed run has left it at work; ended")
+            orphans.end(left)
+
+    def _mark(self, stage: Stage) -> str:
+        return f"{self.root.resolve()}:{stage.name}"
 
     def _restore(self, stage: Stage) -> None:
         """Brings back what dvc.lock records of the stage: DVC deletes outs before a run."""

@@ -27,8 +27,10 @@ def begin(root: Path, names: list[str]) -> None:
 def settle(root: Path, graph: Graph, context: RunContext) -> list[str]:
     """To be called when no stage of this run is at work any more. Records the noted stages whose entry in dvc.lock no event knows;
     returns them. The note goes, unless a DVC process of a killed run still works here."""
-    noted, lock = _noted(root), read_lock(root)
-    known = {_entry(event) for event in read_events(root)} if noted else set()
+    noted = _noted(root)
+    if not noted:
+        return []
+    lock, known = read_lock(root), {_entry(event) for event in read_events(root)}
     late = [name for name in noted if name in graph.stages and name in lock and entry_hash(lock[name]) not in known]
     for name in late:
         StageRun(root, graph[name], context).restored("a killed run")

@@ -23,7 +23,7 @@ from node_farm import Farm
 from prefect.client.orchestration import SyncPrefectClient
 
 from flows.pools import make_pool
-from tasks import slots
+from tasks import orphans
 from tasks.errors import ProjectError
 from tasks.events import read_events
 from tasks.identity import locked_hashes, read_lock
@@ -95,7 +95,7 @@ def test_a_lost_node_costs_a_try_and_nothing_else(farm: Farm) -> None:
     with running(farm) as process:
         prefect_server.wait_for(lambda: at_work(farm))
         lost = at_work(farm)[0]
-        slots.end_orphans("GR2_NODE_HOME", str(lost))
+        orphans.end(orphans.marked("GR2_NODE_HOME", str(lost)))
         output = process.communicate(timeout=400)[0].decode()
     assert process.returncode == 0, output
     assert "trying again" in output

@@ -151,3 +151,29 @@ def test_a_stage_deaf_to_sigterm_is_killed(tmp_path: Path) -> None:
     pid = int((root / "pid").read_text())
     _until(lambda: not psutil.pid_exists(pid), 5)
     assert not psutil.pid_exists(pid)
+
+
+def test_a_stage_whose_dvc_was_killed_is_ended_by_the_next_run(tmp_path: Path) -> None:
+    """Else it would write, beside the next run's stage, what nobody records."""
+    root = dvc_toy.make(tmp_path / "toy", "a: {x: 1, sleep: 60}\nb: {x: 1}\nc: {x: 1}\nd: {x: 1}\n")
+    code = "from tasks.graph import read_graph; from tasks.stage import Runner; Runner(ROOT).run(read_graph(ROOT)['a'])"
+    whole = f"from pathlib import Path; ROOT = Path({str(root)!r}); {code}"
+    owner = subprocess.Popen([sys.executable, "-c", whole], env={**dvc_toy.environment(), "PYTHONPATH": str(dvc_toy.ROOT)})
+    left: list[psutil.Process] = []
+
+    def stages() -> bool:
+        left[:] = [own for own in psutil.Process(owner.pid).children(recursive=True) if own.cmdline()[1:3] == ["-m", "stages.a"]]
+        return bool(left)
+
+    _until(stages)
+    for process in psutil.Process(owner.pid).children(recursive=True):
+        if process not in left:
+            process.kill()
+    owner.kill()
+    owner.wait()
+    assert left[0].is_running()
+    (root / "params.yaml").write_text(dvc_toy.PARAMS)
+    at_work, lines = runner(root)
+    assert at_work.run(read_graph(root)["a"]).ran
+    assert (lines[0], lines[-1]) == ("a killed run has left it at work; ended", "hello from a")  # DVC warns between
+    assert not left[0].is_running()

@@ -32,7 +32,7 @@ def main() -> int:
         return 0
     if INSIDE not in os.environ and can_mount():  # mounts of the trials go with this process
         os.execvpe("unshare", ["unshare", "--mount", sys.executable, *sys.argv], {**os.environ, INSIDE: "1"})
-    work = Path(options.work or tempfile.mkdtemp(prefix="faults-"))
+    work = Path(options.work or tempfile.mkdtemp(prefix="faults-")).resolve()
     folder = work / options.project
     folder.mkdir(parents=True, exist_ok=True)
     os.environ["DVC_SITE_CACHE_DIR"] = str(folder / "site")  # what DVC remembers of files, for this process: nothing

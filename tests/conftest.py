@@ -5,8 +5,18 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent
-ORDER = {"end_to_end": 0, "flows": 1, "bench": 2, "tasks": 3}  # rooms whose tests run whole projects; the rest behind them
+# The first makes the smoke run that others wait for, so the second is one that does not need it.
+FIRST = ["test_two_nodes.py", "test_nodes.py"]
+ROOMS = ["flows", "end_to_end", "bench", "tasks"]  # whose tests run whole projects; the rest behind them
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: ORDER.get(item.path.relative_to(TESTS).parts[0], len(ORDER)))  # stable: else as they were
+    items.sort(key=lambda item: _place(item.path))  # stable: else as they were
+
+
+def _place(path: Path) -> tuple[int, int]:
+    room = path.relative_to(TESTS).parts[0]
+    return (
+        FIRST.index(path.name) if path.name in FIRST else len(FIRST),
+        ROOMS.index(room) if room in ROOMS else len(ROOMS),
+    )

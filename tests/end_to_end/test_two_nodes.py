@@ -20,7 +20,7 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     folder = tmp_path_factory.mktemp("nodes")
     home = project_clone.clone(folder / "home")
     with node_farm.farm(folder, home) as made, made.worker(made.clone("one"), limit=1), made.worker(made.clone("two"), limit=1):
-        yield made
+        yield made.ready()
 
 
 def test_two_nodes_give_the_hashes_of_one_machine(smoke: SmokeRun, farm: Farm) -> None:

@@ -67,6 +67,14 @@ class Farm:
         finally:
             prefect_server.end_group(process)
 
+    def ready(self) -> "Farm":
+        """Waits until every worker serves its pool; AssertionError with the words of one that does not."""
+        for root, process in self.workers.items():
+            log = root.parent / f"{root.name}.log"
+            prefect_server.wait_for(lambda: process.poll() is not None or "started!" in log.read_text(), 180)  # noqa: B023 (called at once)
+            assert process.poll() is None, log.read_text()
+        return self
+
 
 @contextmanager
 def farm(folder: Path, project: Path, database: dict[str, str] | None = None, **placement: object) -> Iterator[Farm]:

@@ -39,7 +39,7 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
         made = held.enter_context(node_farm.farm(folder, dvc_toy.make(folder / "home"), database))
         for name in ("one", "two", "three"):  # two of them are lost on the way
             held.enter_context(made.worker(made.clone(name), GR2_NODE_GPUS="0"))
-        yield made
+        yield made.ready()
 
 
 def test_a_run_on_two_nodes_gives_the_lock_of_a_local_one(farm: Farm, tmp_path: Path) -> None:

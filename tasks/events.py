@@ -16,7 +16,7 @@ from tasks.graph import Stage, is_code
 from tasks.identity import locked_hashes, read_lock
 from tasks.ledger import anchor, append
 from tasks.ledger_lines import EVENTS, canonical, read_events
-from tasks.lineage_members import members
+from tasks.lineage_members import members, object_path
 from tasks.secrets import without_secrets
 
 __all__ = ["EVENTS", "StageRun", "close_run", "entry_hash", "output_hashes", "read_events"]
@@ -45,25 +45,34 @@ class StageRun:
         """Its outputs came back from DVC's "cache" or "remote"."""
         self._made({**self._facts(None), "restored": source}, {})
 
-    def fail(self, message: str) -> None:
-        self._ended("FAIL", message)
+    def of_experiment(self, name: str, entry: dict[str, Any], ran: bool) -> None:
+        """DVC ran it, or took it from its cache, in the experiment `name`; `entry`: in the dvc.lock of the experiment's commit."""
+        facts = {**self._facts(None), "experiment": name, **({} if ran else {"restored": "cache"})}
+        md5 = locked_hashes(entry.get("outs")).get(self.stage.metrics_file or "", {}).get("hash", "")
+        self._made(facts, {}, entry, _read_json(object_path(self.root, md5)) if md5 else {})
+
+    def fail(self, message: str, experiment: str = "") -> None:
+        self._ended("FAIL", message, {"experiment": experiment} if experiment else {"seconds": self._seconds()})
 
     def abort(self, message: str) -> None:
         """Stopped from outside."""
-        self._ended("ABORT", message)
+        self._ended("ABORT", message, {"seconds": self._seconds()})
 
-    def _ended(self, kind: str, message: str) -> None:
+    def _ended(self, kind: str, message: str, facts: dict[str, Any]) -> None:
         from tasks.facets import error
 
-        self._record(kind, {"gr2_run": self._facts(self._seconds()), "errorMessage": error(without_secrets(message))})
+        self._record(kind, {"gr2_run": {**self._facts(None), **facts}, "errorMessage": error(without_secrets(message))})
 
-    def _made(self, facts: dict[str, Any], node: dict[str, Any]) -> None:
+    def _made(
+        self, facts: dict[str, Any], node: dict[str, Any], entry: dict[str, Any] | None = None, metrics: dict[str, Any] | None = None
+    ) -> None:
+        """`entry` in dvc.lock and `metrics`: None for those of the workspace."""
         from tasks import facets
         from tasks.hardware import hardware
 
-        locked = read_lock(self.root).get(self.stage.name, {})
+        locked = read_lock(self.root).get(self.stage.name, {}) if entry is None else entry
         deps, sizes = locked_hashes(locked.get("deps")), {entry["path"]: entry for entry in locked.get("outs") or []}
-        metrics = self._metrics()
+        metrics = _read_json(self.root / (self.stage.metrics_file or "metrics.json")) if metrics is None else metrics
         own = {
             "gr2_run": {**facts, **{key: node[key] for key in ("host", "pool") if node.get(key)}},
             "gr2_prefect": {"flow_run": self.context.flow_run, "node_flow_run": node.get("flow_run", "")},
@@ -88,13 +97,6 @@ class StageRun:
 
     def _seconds(self) -> float:
         return round(time.monotonic() - self.began, 3)
-
-    def _metrics(self) -> Any:
-        file = self.root / (self.stage.metrics_file or "metrics.json")
-        try:
-            return json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
 
     def _record(self, kind: str, own: dict[str, Any], inputs: Any = (), outputs: Any = ()) -> None:
         from tasks import facets
@@ -139,6 +141,14 @@ def entry_hash(entry: dict[str, Any]) -> str:
 
 def output_hashes(event: dict[str, Any]) -> dict[str, str]:
     return {entry["name"]: entry["facets"]["version"]["datasetVersion"] for entry in event.get("outputs", []) if _ours(entry)}
+
+
+def _read_json(file: Path) -> Any:
+    """Empty where there is none, or none that can be read."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
 
 
 def _ours(entry: dict[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""What a person means: an output's path, a hash or its beginning, a git revision, a raw file, or a copy of an output found elsewhere."""
+"""What a person means: an output's path, a hash or its beginning, a git revision or experiment, a raw file, or a copy of an output found elsewhere."""
 
 import hashlib
 import os
@@ -15,7 +15,7 @@ from tasks.lineage_members import Listing, file_md5, files_under, listing_hash
 from tasks.lineage_versions import Version
 
 HEX = re.compile(r"[0-9a-f]{6,64}")
-EXPECTED = "a path, a hash of at least 6 digits, a git revision, or the name of a raw file is expected"
+EXPECTED = "a path, a hash of at least 6 digits, a git revision or experiment, or the name of a raw file is expected"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from tasks.errors import ProjectError
 from tasks.ledger_anchor import git
+from tasks.revisions import resolve
 from tasks.yamlfile import parse
 
 LOCK = "dvc.lock"
@@ -52,9 +53,9 @@ def git_locks(root: Path) -> list[Lock]:
 
 
 def lock_at(root: Path, revision: str) -> tuple[str, Lock] | None:
-    """The commit of a revision and its dvc.lock; None for no revision. ProjectError for one without."""
-    commit = git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
-    if not commit:
+    """The commit of a revision or experiment and its dvc.lock; None for neither. ProjectError for one without."""
+    commit = resolve(root, revision)
+    if commit is None:
         return None
     prefix = git(root, "rev-parse", "--show-prefix") or ""
     text = _blobs(root, [f"{commit}:{prefix}{LOCK}"])[0]

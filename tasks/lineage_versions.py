@@ -106,11 +106,14 @@ def of_event(event: Event) -> Version | None:
     )
 
 
+FACTS = ("revision", "dirty", "host", "seconds", "pool", "restored", "experiment")  # some events lack some
+
+
 def run_facts(event: Event) -> dict[str, Any]:
-    """Time, revision, dirty, host, seconds, restored; and environment and hardware, empty in old events."""
+    """Time, FACTS; and environment and hardware, empty in old events."""
     facets = event["run"]["facets"]
     facts = _values(facets, "gr2_run")
-    known: dict[str, Any] = {key: facts.get(key) for key in ("revision", "dirty", "host", "seconds", "pool", "restored") if key in facts}
+    known: dict[str, Any] = {key: facts.get(key) for key in FACTS if key in facts}
     return {
         "time": event.get("eventTime", ""),
         **known,

@@ -30,10 +30,12 @@ def _last_runs(root: Path) -> dict[str, dict[str, Any]]:
     last: dict[str, dict[str, Any]] = {}
     for event in read_events(root):
         name, kind, time = event["job"]["name"], event.get("eventType"), str(event.get("eventTime"))
+        facts = event["run"]["facets"].get("gr2_run") or {}
+        if facts.get("experiment"):  # not of the workspace
+            continue
         if kind == "START":
             last[name] = {"state": "Running or killed", "time": time, "seconds": None}
         elif kind in ENDED:
-            facts = event["run"]["facets"].get("gr2_run") or {}
             state = f"Restored from the {facts['restored']}" if facts.get("restored") else ENDED[kind]
             last[name] = {"state": state, "time": time, "seconds": facts.get("seconds")}
     return last

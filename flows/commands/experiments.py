@@ -157,10 +157,15 @@ def _queue(root: Path, options: argparse.Namespace, stopped: Callable[[], bool])
 
 
 def _carry_out(root: Path, own: list["Experiment"], jobs: int, stopped: Callable[[], bool]) -> int:
+    from tasks.experiment_record import record_experiments
     from tasks.workers import Workers
 
     width = max(len(experiment.name) for experiment in own)
-    Workers(root, own, lambda experiment, text: print(f"{experiment.name:<{width}} | {text}", flush=True)).run(jobs, stopped)
+    graph = read_graph(root)
+    try:
+        Workers(root, own, lambda experiment, text: print(f"{experiment.name:<{width}} | {text}", flush=True)).run(jobs, stopped)
+    finally:
+        record_experiments(root, graph, own)
     done = [experiment.name for experiment in own if experiment.state == "Completed"]
     if rest := [experiment.name for experiment in own if experiment.state == "Stopped"]:
         print(f"gr2: stopped; taken out of the queue: {', '.join(rest)}", file=sys.stderr)

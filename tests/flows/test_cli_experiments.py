@@ -10,6 +10,8 @@ from pathlib import Path
 import dvc_toy
 import pytest
 
+from tasks.events import read_events
+
 # As the stage's own command: says what it was given, with the content of the files it was given.
 ECHO = """\
 import json, pathlib, sys
@@ -86,6 +88,11 @@ def test_a_grid_runs_what_it_changes_and_can_be_compared(project: Path) -> None:
         "--json",
     ]
     assert found["params"] == {"c.x": [1, 2, 2], "d.x": [1, 5, 6]} and found["code"] == ["stages/d/words.py"]
+    facts = [event["run"]["facets"] for event in read_events(project) if event["eventType"] == "COMPLETE"]
+    on_record = {(own["gr2_run"]["experiment"], own["gr2_run"].get("restored"), own["gr2_metrics"]["values"]["length"]) for own in facts}
+    assert on_record == {(first, None, 6), (first, None, 15), (second, "cache", 6), (second, None, 15)} and len(facts) == 4
+    told = dvc_toy.gr2(project, "lineage", first).stdout  # the commit's own dvc.lock, and what the record knows of it
+    assert "d" in told and dvc_toy.gr2(project, "lineage", "--verify").returncode == 0
     again = dvc_toy.gr2(project, "run", "--queue", "--set", "c.x=2", "--set", "d.x=6")
     assert f"{second}-2 | Completed: " in again.stdout and " ran " not in again.stdout  # a name of its own, and nothing to run
 
@@ -97,6 +104,7 @@ def test_queued_now_and_started_later_a_failure_says_what_the_stage_said(project
     assert "b.fail=too-hot,-too-cold | queued" in result.stdout and "Queued" in dvc_toy.dvc(project, "queue", "status")
     result = dvc_toy.gr2(project, "run", "--queue", ok=False)
     assert result.returncode == 1 and "| Failed: b: too hot, too cold" in result.stdout
+    assert [(event["eventType"], event["job"]["name"]) for event in read_events(project)] == [("FAIL", "b")]
     assert leftovers(project) == [] and experiments(project) == set()
     assert "fail: ''" in (project / "params.yaml").read_text()
 

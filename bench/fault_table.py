@@ -36,6 +36,9 @@ def table(lines: list[dict[str, Any]], files: list[Path]) -> str:
             f"| {median(seconds):.0f} | {max(seconds):.0f} |"
         )
     text += ["", *(f"{name}: {what}." for name, what in WHAT.items() if any(line["project"] == name for line in struck))]
+    for project in dict.fromkeys(line["project"] for line in struck):
+        at = Counter(line["stage"] for line in struck if line["project"] == project)
+        text.append(f"Faults of {project} by the stage that had to run: {', '.join(f'{stage} {count}' for stage, count in at.items())}.")
     looks = sum(line.get("looks", 0) for line in struck)
     text.append(f"The outputs were looked at {looks} times while the runs were at work.")
     for project, kind in dict.fromkeys((line["project"], line["kind"]) for line in skipped):
@@ -51,6 +54,8 @@ def table(lines: list[dict[str, Any]], files: list[Path]) -> str:
     seeds = sorted({(line["project"], line["seed"]) for line in newest})
     text.append("\nCommands:\n")
     for project, seed in seeds:
-        count = sum(line["project"] == project and line["seed"] == seed and line["trial"] >= 0 for line in newest)
-        text.append(f"    python bench/faults.py --project {project} --faults {count} --seed {seed} --out {project}.jsonl")
-    return "\n".join([*text, f"    python bench/faults.py --report {' '.join(file.name for file in files)} > bench/results/faults.md"])
+        own = [line for line in newest if (line["project"], line["seed"]) == (project, seed) and line["trial"] >= 0]
+        faults = max(line["trial"] for line in own) + 1
+        kinds = "" if len(own) == faults else f"  # of these, --kind {' and '.join(dict.fromkeys(repr(line['kind']) for line in own))}"
+        text.append(f"    python bench/faults.py --project {project} --faults {faults} --seed {seed} --out {project}.jsonl{kinds}")
+    return "\n".join([*text, f"    python bench/faults.py --report {' '.join(file.name for file in files)} > docs/fault-campaign.md"])

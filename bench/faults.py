@@ -1,7 +1,7 @@
 """The fault campaign: strikes runs of the pipeline at random moments, runs them again, and looks whether anything was lost or wrong.
 
 python bench/faults.py --project toy|nodes|smoke --faults N --seed S --out FILE.jsonl    a line a trial; trials already there are left out
-python bench/faults.py --report FILE.jsonl... > bench/results/faults.md
+python bench/faults.py --report FILE.jsonl... > docs/fault-campaign.md
 """
 
 import argparse

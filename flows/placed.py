@@ -15,6 +15,7 @@ from tasks import remote, snapshot
 from tasks.errors import Interrupted, StageFailed
 from tasks.graph import Graph, Stage
 from tasks.placement import Placement, Pool
+from tasks.remote import RemoteTrouble
 from tasks.retries import Passing
 from tasks.stage import Callbacks
 
@@ -50,7 +51,7 @@ class Nodes:
         snapshot.drop(self.root, self.run_name, self.placement.git_remote)
 
     def run(self, stage: Stage, pool: Pool, force: bool = False) -> Beat:
-        """Has a node run `stage` and push what it made; returns its last word.
+        """Has a node run `stage` and push what it made, and brings that into the cache here; returns the node's last word.
 
         StageFailed when the stage itself fails or every try was lost; Interrupted once `halted` is set.
         """
@@ -59,8 +60,12 @@ class Nodes:
         retries = self.placement.retries
         for number in count(1):
             try:
-                return self._once(stage, pool, key, force)
-            except Passing as error:
+                beat = self._once(stage, pool, key, force)
+                if remote.fetch(self.root, stage):
+                    return beat
+                # An upload that was cut short is cleared away by now; a node that has the outputs only sends them again.
+                raise Passing("the DVC remote does not give back what its node has pushed")
+            except (Passing, RemoteTrouble) as error:
                 if number > retries.limit:
                     raise StageFailed(stage.name, f"{error} (given up after {number} tries)") from None
                 wait_s = retries.wait_s(number)

@@ -1,4 +1,4 @@
-"""What a person means: an output's path, a hash or its beginning, a git revision or experiment, a raw file, or a copy of an output found elsewhere."""
+"""What a person means: an output's path, a hash or its beginning, a git revision or experiment, a raw file, or a copy of an output."""
 
 import hashlib
 import os

@@ -173,7 +173,17 @@ def _fetch_entry(repo: Any, found: Any) -> Any:
 
 def _fetch_objects(repo: Any, holder: Any) -> None:
     """Fetches what the stage or out `holder` uses; what is damaged or gone there is cleared away, for a later push to mend."""
-    for odb, objects in holder.get_used_objs().items():
+    from dvc.output import CollectCacheError
+
+    try:
+        used = holder.get_used_objs()
+    except CollectCacheError:  # a folder's listing is neither here nor, whole, there
+        listings = [out.hash_info for out in getattr(holder, "outs", [holder]) if out.hash_info and out.hash_info.isdir]
+        missing = [info for info in listings if not repo.cache.local.exists(info.value)]
+        if missing:
+            _clear(repo.cache.local, repo.cloud.get_remote_odb(None, "pull", hash_name=missing[0].name), (), missing)
+        return
+    for odb, objects in used.items():
         repo.cloud.pull(objects, odb=odb)
         if missing := [info for info in objects if not repo.cache.local.exists(info.value)]:  # DVC drops the damaged without a word
             _clear(repo.cache.local, odb or repo.cloud.get_remote_odb(None, "pull", hash_name=missing[0].name), objects, missing)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -43,6 +44,9 @@ SIGNS = {
     "prefect worker start": "worker",
     "-m prefect.engine": "node",
 }
+
+
+BESIDE = re.compile(r"\.[\w-]{22}\.tmp")  # what DVC writes before it renames
 
 
 def processes(mark: str) -> list[Process]:
@@ -88,7 +92,8 @@ def dvc_hash(found: Content) -> str:
 class Watch:
     """Looks at `outs` in a thread of its own until it is stopped. `good`: by output, the contents it may ever have.
 
-    A file in a folder may have the content of either; a folder not all there is counted, as DVC restores folders file by file.
+    A file in a folder may have the content of either; a folder not all there is counted, as DVC restores folders file by file, each
+    under a hidden name first.
     """
 
     root: Path
@@ -125,7 +130,7 @@ class Watch:
         for version in self.good[out]:
             for name, md5 in version.items():
                 known.setdefault(name, set()).add(md5)
-        wrong = [name for name, md5 in found.items() if md5 not in known.get(name, set())]
+        wrong = [name for name, md5 in found.items() if md5 not in known.get(name, set()) and not BESIDE.fullmatch(Path(name).name)]
         if wrong:
             self.bad.setdefault(out, f"{out}{'/' * bool(wrong[0])}{wrong[0]}: neither absent, nor the old, nor the new content")
         else:

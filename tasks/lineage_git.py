@@ -1,6 +1,5 @@
 """Every dvc.lock that git holds: of each branch, tag and experiment as it now stands, and of each commit that changed it."""
 
-import hashlib
 import re
 import subprocess
 from dataclasses import dataclass, field
@@ -19,15 +18,20 @@ HEADER = re.compile(r"schema: '2\.0'\nstages:\n(?=  \S)")
 
 @dataclass
 class Lock:
-    """A distinct text of dvc.lock. `refs`: short names of the refs that have it now; `commits`: newest first."""
+    """A distinct text of dvc.lock. `refs`: full names of the refs that have it now, sorted; `commits` that made it so: newest first."""
 
     text: bytes
-    refs: set[str] = field(default_factory=set)
+    refs: list[str] = field(default_factory=list)
     commits: list[str] = field(default_factory=list)
 
     @property
-    def sha256(self) -> str:
-        return hashlib.sha256(self.text).hexdigest()
+    def short_refs(self) -> set[str]:
+        return {_short(ref) for ref in self.refs}
+
+    @property
+    def source(self) -> str:
+        """What to call it in an error."""
+        return f"{LOCK} of {(self.commits or sorted(self.short_refs))[0]}"
 
 
 def git_locks(root: Path) -> list[Lock]:
@@ -46,7 +50,7 @@ def git_locks(root: Path) -> list[Lock]:
         if text is not None:
             lock = locks.setdefault(text, Lock(text))
             if name.startswith("refs/"):
-                lock.refs.add(_short(name))
+                lock.refs.append(name)
             else:
                 lock.commits.append(name)
     return list(locks.values())
@@ -61,7 +65,7 @@ def lock_at(root: Path, revision: str) -> tuple[str, Lock] | None:
     text = _blobs(root, [f"{commit}:{prefix}{LOCK}"])[0]
     if text is None:
         raise ProjectError(f"{revision}: that commit ({commit[:9]}) has no {LOCK}; nothing had run, or it was not committed")
-    return commit, Lock(text, {revision}, [commit])
+    return commit, Lock(text, commits=[commit])
 
 
 class Parser:

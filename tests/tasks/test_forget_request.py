@@ -190,6 +190,20 @@ def test_a_version_whose_table_is_gone_may_hold_them(project: Path) -> None:
     assert "data/train/model" in version["cached"] and "data/titles/out.txt" not in version["cached"]  # the latter is the same now
 
 
+def test_a_version_that_a_merge_left_behind_is_found(project: Path) -> None:
+    dvc_toy.call(project, "git", "checkout", "-q", "-b", "side")
+    with (project / "train.py").open("a") as file:
+        file.write('(folder / "more.txt").write_text("of the side branch")\n')
+    repro(project)
+    dvc_toy.commit(project, "side")
+    dvc_toy.call(project, "git", "checkout", "-q", "main")
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    dvc_toy.call(project, "git", *identity, "merge", "-q", "-s", "ours", "-m", "as it was", "side")
+    dvc_toy.call(project, "git", "branch", "-q", "-D", "side")
+    names = [version["names"] for version in found_of(project)["versions"]]
+    assert names == [["workspace", "refs/heads/main", "refs/tags/v1"], []]
+
+
 def test_wrong_requests(project: Path) -> None:
     assert any("nobody by that id is known here" in line for line in _report(found_of(project, "u99")))
     empty = dvc_toy.gr2(project, "forget", " ", ok=False)

@@ -38,15 +38,6 @@ class Version:
     cached: tuple[str, ...]
 
 
-def behind_ingest(graph: Graph) -> list[str]:
-    """ingest and every stage that reads what it made, directly or not, upstream first."""
-    found = {graph[INGEST].name}
-    for name in graph.order:
-        if found.intersection(graph.upstream(name)):
-            found.add(name)
-    return [name for name in graph.order if name in found]
-
-
 def look(root: Path, graph: Graph, user: str) -> dict[str, Any]:
     """All that is known of `user`: the facts of stages.ingest.user, the stages made from the data, the versions, copies and messages."""
     with opened(root) as repo:
@@ -54,7 +45,7 @@ def look(root: Path, graph: Graph, user: str) -> dict[str, Any]:
     facts = _facts(root, user, [cache, root / ".gr2", root / ".dvc" / "tmp"])
     found = [Path(path) for path in facts.pop("tables")]
     tables = {path.parent.name + path.name for path in found if cache in path.parents}
-    names = behind_ingest(graph)
+    names = graph.behind(INGEST)
     plan = make_plan(root, graph, names)
     return {
         **facts,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.errors import ProjectError
-from tasks.ledger_anchor import git
+from tasks.git import tried
 from tasks.revisions import resolve
 from tasks.yamlfile import parse
 
@@ -36,13 +36,13 @@ class Lock:
 
 def git_locks(root: Path) -> list[Lock]:
     """The distinct ones, newest commit first; none outside of git."""
-    prefix = git(root, "rev-parse", "--show-prefix")
+    prefix = tried(root, "rev-parse", "--show-prefix")
     if prefix is None:
         return []
-    listed = git(root, "for-each-ref", "--format=%(objecttype) %(*objecttype) %(refname)") or ""
+    listed = tried(root, "for-each-ref", "--format=%(objecttype) %(*objecttype) %(refname)") or ""
     rows = [line.split() for line in listed.splitlines()]
     refs = [words[-1] for words in rows if "commit" in words[:-1]]
-    changing = (git(root, "log", "--all", "--full-history", "--format=%H", "--", LOCK) or "").split()
+    changing = (tried(root, "log", "--all", "--full-history", "--format=%H", "--", LOCK) or "").split()
     names = [*changing, *refs]
     texts = _blobs(root, [f"{name}:{prefix}{LOCK}" for name in names])
     locks: dict[bytes, Lock] = {}
@@ -61,7 +61,7 @@ def lock_at(root: Path, revision: str) -> tuple[str, Lock] | None:
     commit = resolve(root, revision)
     if commit is None:
         return None
-    prefix = git(root, "rev-parse", "--show-prefix") or ""
+    prefix = tried(root, "rev-parse", "--show-prefix") or ""
     text = _blobs(root, [f"{commit}:{prefix}{LOCK}"])[0]
     if text is None:
         raise ProjectError(f"{revision}: that commit ({commit[:9]}) has no {LOCK}; nothing had run, or it was not committed")

@@ -104,8 +104,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(made: Path, tmp_path: Path) -> Path:
-    subprocess.run(["cp", "-a", str(made), str(tmp_path / "project")], check=True)
-    return tmp_path / "project"
+    return dvc_toy.copy(made, tmp_path / "project")
 
 
 def repro(root: Path) -> None:
@@ -168,8 +167,7 @@ def test_the_report_and_then_the_whole_deletion(project: Path) -> None:
     assert done.stdout.startswith("gone: ")
     assert clean(found_of(project, OTHER)).keys() >= {"params", "outputs", "cache"}
 
-    never = project.parent / "never"
-    subprocess.run(["cp", "-a", str(project), str(never)], check=True)
+    never = dvc_toy.copy(project, project.parent / "never")
     (never / "raw" / "x.inter").write_text(raw(without=USER))
     (never / "params.yaml").write_text(PARAMS)
     repro(never)

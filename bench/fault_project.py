@@ -15,15 +15,15 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), *(str(ROOT / "tests" / room) for room in ("tasks", "flows", "end_to_end"))]
 
-import dvc_toy  # noqa: E402
-import node_farm  # noqa: E402
-import prefect_server  # noqa: E402
-import project_clone  # noqa: E402
-import psutil  # noqa: E402
-from fault_watch import ABSENT, MARK, Content, content, processes  # noqa: E402
+import dvc_toy  # noqa: E402 (after sys.path)
+import node_farm  # noqa: E402 (after sys.path)
+import prefect_server  # noqa: E402 (after sys.path)
+import project_clone  # noqa: E402 (after sys.path)
+import psutil  # noqa: E402 (after sys.path)
+from fault_watch import ABSENT, MARK, Content, content, processes  # noqa: E402 (after sys.path)
 
-from tasks.graph import Graph, read_graph  # noqa: E402
-from tasks.identity import locked_hashes, read_lock  # noqa: E402
+from tasks.graph import Graph, read_graph  # noqa: E402 (after sys.path)
+from tasks.identity import locked_hashes, read_lock  # noqa: E402 (after sys.path)
 
 Good = dict[str, list[Content]]  # by output: old content, new content last
 REPEATS = 2000

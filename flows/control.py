@@ -9,7 +9,8 @@ from typing import Any
 
 from tasks.context import git_revision
 from tasks.controls import judge, overlaid, read_control
-from tasks.workspace import refresh, without_git
+from tasks.git import without_git
+from tasks.workspace import refresh
 from tasks.yamlfile import write_text
 
 VERDICT = "verdict.json"

@@ -1,10 +1,11 @@
 """What is true of a whole run and varies from run to run: it goes into the lineage record, never into an output."""
 
 import platform
-import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from tasks.git import tried
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,6 @@ def run_context(root: Path, flow_run: str = "") -> RunContext:
 
 def git_revision(root: Path) -> dict[str, Any]:
     """{"revision", "dirty"}: the commit, and whether anything but dvc.lock (which every run writes) differs from it. None outside git."""
-
-    def git(*words: str) -> str | None:
-        result = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=False)
-        return result.stdout.strip() if result.returncode == 0 else None
-
-    revision = git("rev-parse", "--verify", "HEAD")
-    changed = git("status", "--porcelain", "--", ".", ":(exclude)dvc.lock")
+    revision = tried(root, "rev-parse", "--verify", "HEAD")
+    changed = tried(root, "status", "--porcelain", "--", ".", ":(exclude)dvc.lock")
     return {"revision": revision, "dirty": None if changed is None else bool(changed)}

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from tasks.errors import ProjectError
+from tasks.git import git, tried, without_git
 from tasks.output import own_words
 from tasks.revisions import references
 from tasks.settings import PARAMS, Values, name_of, override
 from tasks.stage import stage_environment
-from tasks.workspace import git, without_git
 from tasks.yamlfile import parse, read_text
 
 DVC = [sys.executable, "-m", "dvc"]
@@ -52,7 +52,7 @@ def queue(
     stopped: Callable[[], bool] = lambda: False,
 ) -> list[Experiment]:
     """Queues an experiment for each of `combinations`: all of them; or none, when one cannot be queued, or when `stopped`."""
-    if subprocess.run(["git", "rev-parse", "--verify", "--quiet", "HEAD"], cwd=root, capture_output=True, check=False).returncode:
+    if tried(root, "rev-parse", "--verify", "--quiet", "HEAD") is None:
         raise ProjectError("an experiment is based on a commit, and this project has none; run: git add -A && git commit")
     overrides = [[override(key, value) for key, value in values.items()] for values in combinations]
     taken = {ref.split("/")[-1] for _, ref in references(root, "refs/exps")} | {name for _, name in entries(root, QUEUE, FAILED_QUEUE)}
@@ -113,9 +113,8 @@ def entries(root: Path, *stashes: str) -> list[tuple[str, str]]:
     """(rev, name) of the experiments in DVC's stashes, newest first."""
     found = []
     for stash in stashes:
-        command = ["git", "log", "--walk-reflogs", "--format=%H %gs", stash, "--"]
-        result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-        for line in result.stdout.splitlines():
+        listed = tried(root, "log", "--walk-reflogs", "--format=%H %gs", stash, "--") or ""  # no such ref: nothing was ever queued
+        for line in listed.splitlines():
             if match := re.fullmatch(r"(\w+) .*dvc-exp:\w+:\w+:([^:]*)(:.*)?", line):
                 found.append((match[1], match[2]))
     return found

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID
 
-from tasks.ledger_anchor import git
+from tasks.git import tried
 
 NAMESPACE = "gr2-pipeline"
 RAW = "gr2-raw"  # the namespace of raw files; their versions are sha256, all others md5
@@ -152,7 +152,7 @@ def _content(name: str) -> Facets:
 @cache
 def _origin(root: Path) -> str:
     """The address of git's remote "origin", without the user and password that may stand in it."""
-    url = git(root, "config", "--get", "remote.origin.url") or ""
+    url = tried(root, "config", "--get", "remote.origin.url") or ""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if parts.scheme else url
 

@@ -13,15 +13,14 @@ from typing import Any
 from tasks.errors import ProjectError
 from tasks.graph import Graph
 from tasks.identity import locked_hashes, opened, read_lock
+from tasks.lineage_git import Parser, git_locks
 from tasks.plan import make_plan
+from tasks.profiles import PARAMS, PROFILES
 from tasks.yamlfile import dump, parse, read_text, write_text
 
 INGEST = "ingest"
 USERS = "data/ingest/users.parquet"
-PARAMS = "params.yaml"
-DEFAULT = (
-    Path("infra") / "profiles" / "default.yaml"
-)  # every profile is laid over it, so a list that stands here survives gr2 run --profile
+DEFAULT = PROFILES / "default.yaml"  # every profile is laid over it, so a list that stands here survives gr2 run --profile
 WORKSPACE = "workspace"
 
 
@@ -39,15 +38,6 @@ class Version:
     cached: tuple[str, ...]
 
 
-def behind_ingest(graph: Graph) -> list[str]:
-    """ingest and every stage that reads what it made, directly or not, upstream first."""
-    found = {graph[INGEST].name}
-    for name in graph.order:
-        if found.intersection(graph.upstream(name)):
-            found.add(name)
-    return [name for name in graph.order if name in found]
-
-
 def look(root: Path, graph: Graph, user: str) -> dict[str, Any]:
     """All that is known of `user`: the facts of stages.ingest.user, the stages made from the data, the versions, copies and messages."""
     with opened(root) as repo:
@@ -55,7 +45,7 @@ def look(root: Path, graph: Graph, user: str) -> dict[str, Any]:
     facts = _facts(root, user, [cache, root / ".gr2", root / ".dvc" / "tmp"])
     found = [Path(path) for path in facts.pop("tables")]
     tables = {path.parent.name + path.name for path in found if cache in path.parents}
-    names = behind_ingest(graph)
+    names = graph.behind(INGEST)
     plan = make_plan(root, graph, names)
     return {
         **facts,
@@ -123,8 +113,8 @@ def _facts(root: Path, user: str, folders: list[Path]) -> dict[str, Any]:
 
 def _versions(root: Path, names: list[str], cache: Path, tables: set[str]) -> list[Version]:
     """The workspace's, then one for each other dvc.lock in git, those with a name first; without those that surely do not hold the user."""
-    by_blob = _refs(root)
-    locks = [((WORKSPACE,), read_lock(root)), *((tuple(by_blob.get(blob, ())), _lock_of(root, blob)) for blob in _blobs(root))]
+    parser = Parser()
+    locks = [((WORKSPACE,), read_lock(root)), *((tuple(lock.refs), parser(lock.text, lock.source)) for lock in git_locks(root))]
     now = set(_outputs(locks[0][1], names).values())
     found: dict[tuple[str, ...], Version] = {}
 
@@ -147,31 +137,6 @@ def _versions(root: Path, names: list[str], cache: Path, tables: set[str]) -> li
 def _outputs(lock: dict[str, Any], names: list[str]) -> dict[str, str]:
     """path -> hash of what the stages `names` made."""
     return {path: own["hash"] for name in names for path, own in locked_hashes(lock.get(name, {}).get("outs")).items() if own["hash"]}
-
-
-def _refs(root: Path) -> dict[str, list[str]]:
-    """Branches, tags, experiments, remote branches and the stash, by the blob of the dvc.lock at their tip."""
-    found: dict[str, list[str]] = {}
-    for ref in _git(root, "for-each-ref", "--format=%(refname)").splitlines():
-        if blob := _git(root, "rev-parse", "--verify", "--quiet", f"{ref}:./dvc.lock").strip():
-            found.setdefault(blob, []).append(ref)
-    return found
-
-
-def _blobs(root: Path) -> list[str]:
-    """Every dvc.lock that any commit of any ref has."""
-    listed = _git(root, "rev-list", "--all", "--objects", "--", "dvc.lock").splitlines()
-    return [line.split()[0] for line in listed if line.endswith("dvc.lock")]
-
-
-def _lock_of(root: Path, blob: str) -> dict[str, Any]:
-    document = parse(_git(root, "cat-file", "blob", blob), f"dvc.lock {blob[:9]}")
-    return dict(document.get("stages") or {}) if isinstance(document, dict) else {}
-
-
-def _git(root: Path, *words: str) -> str:
-    """What git says; nothing where there is no repository, or no such thing in it."""
-    return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=False).stdout
 
 
 def _messages(root: Path, user: str) -> list[str]:

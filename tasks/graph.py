@@ -65,6 +65,14 @@ class Graph:
                 todo += self._upstream[name]
         return [name for name in self.order if name in wanted]
 
+    def behind(self, name: str) -> list[str]:
+        """`name` and every stage that reads what it made, directly or not, upstream first."""
+        found = {self[name].name}
+        for other in self.order:
+            if found.intersection(self._upstream[other]):
+                found.add(other)
+        return [other for other in self.order if other in found]
+
     def producer(self, path: str) -> Stage | None:
         """The stage that makes `path`, or the folder it lies in."""
         return next((stage for stage in self.stages.values() if any(holds(out, path) for out in stage.outs)), None)

@@ -1,20 +1,15 @@
 """The head of the lineage record in git: a ref to a blob that holds it, so that no one file can be cut without a trace."""
 
-import subprocess
 from pathlib import Path
+
+from tasks.git import tried
 
 REF = "refs/gr2/lineage"
 
 
-def git(root: Path, *words: str, given: str = "") -> str | None:
-    """What git prints, stripped; None when it fails or there is no repository."""
-    result = subprocess.run(["git", *words], cwd=root, input=given, capture_output=True, text=True, check=False)
-    return result.stdout.strip() if result.returncode == 0 else None
-
-
 def ref_name(root: Path) -> str | None:
     """The ref of the ledger at `root`: a worktree, and a project in a folder of a repository, has one of its own. None outside git."""
-    found = git(root, "rev-parse", "--path-format=absolute", "--git-dir", "--git-common-dir", "--show-prefix")
+    found = tried(root, "rev-parse", "--path-format=absolute", "--git-dir", "--git-common-dir", "--show-prefix")
     if found is None:
         return None
     own, common, *prefix = found.splitlines()
@@ -25,12 +20,12 @@ def ref_name(root: Path) -> str | None:
 def git_anchor(root: Path) -> str:
     """The text in the ref; empty where there is none."""
     name = ref_name(root)
-    text = git(root, "cat-file", "blob", name) if name else None
+    text = tried(root, "cat-file", "blob", name) if name else None
     return f"{text}\n" if text else ""
 
 
 def set_git_anchor(root: Path, text: str) -> None:
     name = ref_name(root)
-    blob = git(root, "hash-object", "-w", "--stdin", given=text) if name else None
+    blob = tried(root, "hash-object", "-w", "--stdin", given=text) if name else None
     if name and blob:
-        git(root, "update-ref", name, blob)
+        tried(root, "update-ref", name, blob)

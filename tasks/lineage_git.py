@@ -1,6 +1,5 @@
 """Every dvc.lock that git holds: of each branch, tag and experiment as it now stands, and of each commit that changed it."""
 
-import hashlib
 import re
 import subprocess
 from dataclasses import dataclass, field
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.errors import ProjectError
-from tasks.ledger_anchor import git
+from tasks.git import tried
 from tasks.revisions import resolve
 from tasks.yamlfile import parse
 
@@ -19,26 +18,31 @@ HEADER = re.compile(r"schema: '2\.0'\nstages:\n(?=  \S)")
 
 @dataclass
 class Lock:
-    """A distinct text of dvc.lock. `refs`: short names of the refs that have it now; `commits`: newest first."""
+    """A distinct text of dvc.lock. `refs`: full names of the refs that have it now, sorted; `commits` that made it so: newest first."""
 
     text: bytes
-    refs: set[str] = field(default_factory=set)
+    refs: list[str] = field(default_factory=list)
     commits: list[str] = field(default_factory=list)
 
     @property
-    def sha256(self) -> str:
-        return hashlib.sha256(self.text).hexdigest()
+    def short_refs(self) -> set[str]:
+        return {_short(ref) for ref in self.refs}
+
+    @property
+    def source(self) -> str:
+        """What to call it in an error."""
+        return f"{LOCK} of {(self.commits or sorted(self.short_refs))[0]}"
 
 
 def git_locks(root: Path) -> list[Lock]:
     """The distinct ones, newest commit first; none outside of git."""
-    prefix = git(root, "rev-parse", "--show-prefix")
+    prefix = tried(root, "rev-parse", "--show-prefix")
     if prefix is None:
         return []
-    listed = git(root, "for-each-ref", "--format=%(objecttype) %(*objecttype) %(refname)") or ""
+    listed = tried(root, "for-each-ref", "--format=%(objecttype) %(*objecttype) %(refname)") or ""
     rows = [line.split() for line in listed.splitlines()]
     refs = [words[-1] for words in rows if "commit" in words[:-1]]
-    changing = (git(root, "log", "--all", "--full-history", "--format=%H", "--", LOCK) or "").split()
+    changing = (tried(root, "log", "--all", "--full-history", "--format=%H", "--", LOCK) or "").split()
     names = [*changing, *refs]
     texts = _blobs(root, [f"{name}:{prefix}{LOCK}" for name in names])
     locks: dict[bytes, Lock] = {}
@@ -46,7 +50,7 @@ def git_locks(root: Path) -> list[Lock]:
         if text is not None:
             lock = locks.setdefault(text, Lock(text))
             if name.startswith("refs/"):
-                lock.refs.add(_short(name))
+                lock.refs.append(name)
             else:
                 lock.commits.append(name)
     return list(locks.values())
@@ -57,11 +61,11 @@ def lock_at(root: Path, revision: str) -> tuple[str, Lock] | None:
     commit = resolve(root, revision)
     if commit is None:
         return None
-    prefix = git(root, "rev-parse", "--show-prefix") or ""
+    prefix = tried(root, "rev-parse", "--show-prefix") or ""
     text = _blobs(root, [f"{commit}:{prefix}{LOCK}"])[0]
     if text is None:
         raise ProjectError(f"{revision}: that commit ({commit[:9]}) has no {LOCK}; nothing had run, or it was not committed")
-    return commit, Lock(text, {revision}, [commit])
+    return commit, Lock(text, commits=[commit])
 
 
 class Parser:

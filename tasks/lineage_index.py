@@ -38,9 +38,9 @@ class Index:
             if version:
                 self._add(version).latest = number
         for lock in reversed(self.locks):
-            for name, entry in self.parser(lock.text, f"dvc.lock of {(lock.commits or sorted(lock.refs))[0]}").items():
+            for name, entry in self.parser(lock.text, lock.source).items():
                 version = self._add(of_entry(name, entry))
-                version.refs |= lock.refs
+                version.refs |= lock.short_refs
                 version.commits += [commit for commit in lock.commits if commit not in version.commits]
         for name, entry in (now := read_lock(root)).items():
             if why := malformed(entry):

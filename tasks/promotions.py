@@ -1,13 +1,12 @@
 """Promotions: annotated git tags promoted/NAME on commits whose outputs are all in DVC's cache. gr2 gc keeps them, like every tag."""
 
-import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tasks.errors import ProjectError
+from tasks.git import git, tried
 from tasks.identity import opened, read_lock
-from tasks.workspace import git
 
 PROMOTED = "refs/tags/promoted/"
 RECORDED = ("dvc.lock", "dvc.yaml", "params.yaml")
@@ -36,14 +35,14 @@ def promotions(root: Path) -> list[Promotion]:
 def promote(root: Path, name: str, message: str | None = None) -> Promotion:
     """Tags HEAD as promoted/`name`. ProjectError unless its dvc.lock records exactly what lies in the workspace and in the cache."""
     tag = f"promoted/{name}"
-    if not _ok(root, "check-ref-format", f"refs/tags/{tag}"):
+    if tried(root, "check-ref-format", f"refs/tags/{tag}") is None:
         raise ProjectError(f"promote {name}: git takes no such name for a tag; use letters, digits, dots and dashes")
-    if _ok(root, "rev-parse", "--verify", "--quiet", f"refs/tags/{tag}"):
+    if tried(root, "rev-parse", "--verify", "--quiet", f"refs/tags/{tag}") is not None:
         raise ProjectError(f"promote {name}: there is such a promotion already (git show {tag}); choose another name")
-    if not _ok(root, "rev-parse", "--verify", "--quiet", "HEAD"):
+    if tried(root, "rev-parse", "--verify", "--quiet", "HEAD") is None:
         raise ProjectError("promote: a promotion is a tag on a commit, and this project has none; run: git add -A && git commit")
     for file in RECORDED:
-        if not _ok(root, "cat-file", "-e", f"HEAD:./{file}") or not _ok(root, "diff", "--quiet", "HEAD", "--", file):
+        if tried(root, "cat-file", "-e", f"HEAD:./{file}") is None or tried(root, "diff", "--quiet", "HEAD", "--", file) is None:
             raise ProjectError(f"promote: {file} is not committed as it stands; run: git add {' '.join(RECORDED)} && git commit")
     _check_outputs(root)
     git(root, "tag", "--annotate", "--message", message or f"Promoted as {name}", "--", tag, "HEAD")
@@ -64,7 +63,3 @@ def _check_outputs(root: Path) -> None:
                     raise ProjectError(f"promote: {out.def_path} is not what dvc.lock records ({word}); run: gr2 run, and commit dvc.lock")
                 if out.use_cache and out.changed_cache():
                     raise ProjectError(f"promote: {out.def_path} is not in DVC's cache; put it there with: dvc commit, or dvc fetch")
-
-
-def _ok(root: Path, *words: str) -> bool:
-    return subprocess.run(["git", *words], cwd=root, capture_output=True, check=False).returncode == 0

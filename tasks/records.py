@@ -62,9 +62,9 @@ def read_records(root: Path) -> list[Record]:
     return [_read(path) for path in sorted((root / RECORDS).glob("*.json"))]
 
 
-def last_completed(records: Iterable[Record], schedule: str | None = None) -> Record | None:
-    """The newest that ended with a model; of any schedule for None."""
-    found = [record for record in records if record.outcome == "Completed" and schedule in (None, record.schedule)]
+def last_completed(records: Iterable[Record]) -> Record | None:
+    """The newest that ended with a model, of whichever schedule."""
+    found = [record for record in records if record.outcome == "Completed"]
     return found[-1] if found else None
 
 

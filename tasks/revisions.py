@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from tasks.errors import ProjectError
+from tasks.git import git, tried
 from tasks.graph import is_code
 from tasks.identity import locked_hashes, opened
 from tasks.plan import MISSING, differences, value_at
-from tasks.workspace import git
 from tasks.yamlfile import parse
 
 LOCK = "dvc.lock"
@@ -73,9 +73,7 @@ def resolve(root: Path, name: str) -> str | None:
         raise ProjectError(f"{name}: {len(found)} experiments have this name; give the commit ({', '.join(commit for commit, _ in found)})")
     if found:
         return found[0][0]
-    command = ["git", "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"]
-    result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    return result.stdout.strip() if result.returncode == 0 else None
+    return tried(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
 
 
 def references(root: Path, place: str) -> list[tuple[str, str]]:

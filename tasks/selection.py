@@ -16,10 +16,7 @@ def select(root: Path, graph: Graph, until: Iterable[str] | None = None, start: 
     names = graph.closure(until)
     if start is None:
         return names
-    behind = {graph[start].name}
-    for name in graph.order:
-        if behind.intersection(graph.upstream(name)):
-            behind.add(name)
+    behind = graph.behind(start)
     chosen = [name for name in names if name in behind]
     if not chosen:
         raise ProjectError(f"nothing lies between '{start}' and {', '.join(until or ())}: '{start}' is not among what they need")

@@ -3,17 +3,15 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from tasks.identity import locked_hashes, opened, read_lock
+from tasks.comparison import OUTPUTS, SLATES, compare_command
+from tasks.identity import locked_hashes, read_lock
+from tasks.lineage_members import object_path
 from tasks.stage import stage_environment
 
-OUTPUTS = "data/evaluate/outputs.parquet"
-SLATES = "data/prerank/slates.parquet"
 BETTER, WORSE, UNCLEAR = "better", "worse", "no clear difference"
 FIRST, SAME, UNKNOWN = "first run", "same answers", "not comparable"
 
@@ -32,20 +30,15 @@ def judge(root: Path, old: dict[str, str], new: dict[str, str], env: Mapping[str
         return _verdict(UNKNOWN, f"{OUTPUTS} is not in dvc.lock: the evaluation did not run")
     if old[OUTPUTS] == new[OUTPUTS]:
         return _verdict(SAME, "the new model answers every slate as the last one did")
-    cached = _in_cache(root, [old[OUTPUTS], new[OUTPUTS]])
-    for which, md5 in (("last", old[OUTPUTS]), ("new", new[OUTPUTS])):
-        if md5 not in cached:
-            return _verdict(UNKNOWN, f"the {which} run's {OUTPUTS} (md5 {md5}) is gone from DVC's cache")
-    slates = _in_cache(root, [own[SLATES] for own in (old, new) if SLATES in own])
-    with TemporaryDirectory(prefix="gr2-verdict-") as scratch:
-        words = []
-        for name, own in (("last", old), ("new", new)):
-            link = Path(scratch) / f"{name}.parquet"  # a file in the cache has no ending
-            link.symlink_to(cached[own[OUTPUTS]])
-            words += ["--name", name, "--slates", str(slates.get(own.get(SLATES, ""), "")), str(link)]
-        command = [sys.executable, "-m", "stages.evaluate.compare_runs", "--json", *words]
-        environment = stage_environment(os.environ if env is None else env)
-        result = subprocess.run(command, cwd=root, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    runs = {"last": old, "new": new}
+    files = {name: _cached(root, own, OUTPUTS) for name, own in runs.items()}
+    for name, own in runs.items():
+        if files[name] is None:
+            return _verdict(UNKNOWN, f"the {name} run's {OUTPUTS} (md5 {own[OUTPUTS]}) is gone from DVC's cache")
+    slates = [_cached(root, own, SLATES) for own in runs.values()]
+    command = compare_command(runs, files.values(), slates, as_json=True)
+    environment = stage_environment(os.environ if env is None else env)
+    result = subprocess.run(command, cwd=root, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if result.returncode:
         return _verdict(UNKNOWN, (result.stderr.strip().splitlines() or ["no message"])[-1])
     return _of_pairs(json.loads(result.stdout)["pairs"])
@@ -59,11 +52,10 @@ def _of_pairs(pairs: list[dict[str, Any]]) -> dict[str, Any]:
     return {"verdict": word, "detail": f"{pair['model']}, {pair['metric']}: {interval}, {pair['n']} slates, {how}", "pairs": pairs}
 
 
-def _in_cache(root: Path, hashes: list[str]) -> dict[str, Path]:
-    """md5 -> file, of those that DVC's cache holds."""
-    with opened(root) as repo:
-        paths = {md5: Path(repo.cache.local.oid_to_path(md5)) for md5 in hashes}
-    return {md5: path.absolute() for md5, path in paths.items() if path.exists()}
+def _cached(root: Path, hashes: dict[str, str], path: str) -> Path | None:
+    """Where DVC's cache has that version of `path`; nothing is fetched."""
+    found = object_path(root, hashes[path]) if path in hashes else None
+    return found if found and found.exists() else None
 
 
 def _verdict(word: str, detail: str) -> dict[str, Any]:

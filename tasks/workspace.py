@@ -7,13 +7,13 @@ Refreshing one that exists keeps its data/ and what its own runs wrote into dvc.
 import filecmp
 import os
 import shutil
-import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from tasks.errors import ProjectError
+from tasks.git import git
 from tasks.graph import Graph, holds, is_code, read_graph
 from tasks.identity import share_cache
 from tasks.yamlfile import dump, parse, read_text, write_text
@@ -39,18 +39,6 @@ def refresh(root: Path, copy: Path, params: str, message: str) -> list[str]:
     share_cache(root, copy)
     _commit_and_merge_lock(root, copy, message)
     return [*notes, *(f"{path}: linked" for path in links)]
-
-
-def git(folder: Path, *words: str) -> str:
-    result = subprocess.run(["git", *words], cwd=folder, env=without_git(os.environ), capture_output=True, text=True, check=False)
-    if result.returncode:
-        raise ProjectError(f"git {words[0]} in {folder}: {result.stderr.strip() or f'exit code {result.returncode}'}")
-    return result.stdout
-
-
-def without_git(env: Mapping[str, str]) -> dict[str, str]:
-    """`env` without what would point git at another repository: set when a hook of it runs us."""
-    return {name: value for name, value in env.items() if name not in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")}
 
 
 def _held(folder: Path) -> list[str]:

@@ -17,7 +17,6 @@ from tasks.graph import read_graph
 if TYPE_CHECKING:
     from tasks.experiments import Experiment
 
-OUTPUTS, SLATES = "data/evaluate/outputs.parquet", "data/prerank/slates.parquet"
 LISTED = 20  # unneeded objects shown one by one
 
 
@@ -36,6 +35,7 @@ def add(commands: Commands) -> None:
 
 
 def compare(options: argparse.Namespace, here: Path) -> int:
+    from tasks.comparison import OUTPUTS, SLATES, compare_command
     from tasks.revisions import code_differences, file_of, parameter_differences, read_revision
 
     if len(options.runs) < 2 or len(set(options.runs)) < len(options.runs):
@@ -45,8 +45,7 @@ def compare(options: argparse.Namespace, here: Path) -> int:
     files = [file_of(run, OUTPUTS) for run in runs]
     slates = [file_of(run, SLATES, required=False) for run in runs]
     words = [*(f"--model={name}" for name in options.model or ()), *([f"--metric={options.metric}"] if options.metric else [])]
-    words += [f"--name={run.name}" for run in runs] + [f"--slates={path or ''}" for path in slates]
-    command = [sys.executable, "-m", "stages.evaluate.compare_runs", *words, "--json", "--", *map(str, files)]
+    command = compare_command([run.name for run in runs], files, slates, *words, as_json=options.json)
     params, code = parameter_differences(runs), code_differences(runs)
     if options.json:
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
@@ -54,7 +53,6 @@ def compare(options: argparse.Namespace, here: Path) -> int:
             commits = {run.name: run.commit or None for run in runs}
             print(json.dumps(json.loads(done.stdout) | {"commits": commits, "params": params, "code": code}, indent=2))
         return done.returncode
-    command.remove("--json")
     code_of = subprocess.run(command, check=False).returncode
     if code_of == 0:
         print("", *_differences(params, code), sep="\n")

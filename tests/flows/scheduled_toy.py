@@ -48,7 +48,7 @@ folder = pathlib.Path("data/evaluate"); folder.mkdir(parents=True, exist_ok=True
 """
 COMPARE = """\
 import json, pathlib, sys
-old, new = [float(pathlib.Path(word).read_text().split()[0]) for word in sys.argv if word.endswith(".parquet")]
+old, new = [float(pathlib.Path(word).read_text().split()[0]) for word in sys.argv[sys.argv.index("--") + 1 :]]
 pair = {"a": "last", "b": "new", "model": "rl", "metric": "ndcg@5", "diff": new - old, "low": new - old - 0.5, "high": new - old + 0.5,
         "paired": True, "n": 10}
 print(json.dumps({"pairs": [pair]}))

@@ -43,9 +43,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(ran: Path, tmp_path: Path) -> Path:
-    root = tmp_path / "toy"
-    subprocess.run(["cp", "-a", str(ran), str(root)], check=True)
-    return root
+    return dvc_toy.copy(ran, tmp_path / "toy")
 
 
 def leftovers(root: Path) -> list[str]:
@@ -141,8 +139,7 @@ def test_without_a_commit_there_is_nothing_to_base_one_on(tmp_path: Path) -> Non
 
 def test_compare_finds_runs_wherever_they_are(project: Path, tmp_path: Path) -> None:
     dvc_toy.call(project, "git", "tag", "first")
-    other = tmp_path / "other"
-    subprocess.run(["cp", "-a", str(project), str(other)], check=True)
+    other = dvc_toy.copy(project, tmp_path / "other")
     for root, value in ((project, 2), (other, 3)):
         dvc_toy.set_param(root, "d:\n  x: 1", f"d:\n  x: {value}")
         dvc_toy.dvc(root, "repro", "-q")

@@ -1,7 +1,6 @@
 """Only what changed, and only what was asked for: `gr2 run` and `gr2 plan` with --from, --until, --force, --set and --dry."""
 
 import json
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,9 +22,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(ran: Path, tmp_path: Path) -> Path:
-    root = tmp_path / "toy"
-    subprocess.run(["cp", "-a", str(ran), str(root)], check=True)
-    return root
+    return dvc_toy.copy(ran, tmp_path / "toy")
 
 
 @pytest.fixture

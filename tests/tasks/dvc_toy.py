@@ -64,6 +64,12 @@ def make(folder: Path, params: str = PARAMS) -> Path:
     return folder
 
 
+def copy(of: Path, to: Path) -> Path:
+    """`of` at `to`, with links and times: what was current there is so here, and a test may do with it what it likes."""
+    subprocess.run(["cp", "-a", str(of), str(to)], check=True)
+    return to
+
+
 def commit(folder: Path, message: str) -> None:
     call(folder, "git", "add", "-A")
     call(folder, "git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "-m", message)

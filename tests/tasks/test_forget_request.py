@@ -104,8 +104,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(made: Path, tmp_path: Path) -> Path:
-    subprocess.run(["cp", "-a", str(made), str(tmp_path / "project")], check=True)
-    return tmp_path / "project"
+    return dvc_toy.copy(made, tmp_path / "project")
 
 
 def repro(root: Path) -> None:
@@ -168,8 +167,7 @@ def test_the_report_and_then_the_whole_deletion(project: Path) -> None:
     assert done.stdout.startswith("gone: ")
     assert clean(found_of(project, OTHER)).keys() >= {"params", "outputs", "cache"}
 
-    never = project.parent / "never"
-    subprocess.run(["cp", "-a", str(project), str(never)], check=True)
+    never = dvc_toy.copy(project, project.parent / "never")
     (never / "raw" / "x.inter").write_text(raw(without=USER))
     (never / "params.yaml").write_text(PARAMS)
     repro(never)
@@ -188,6 +186,20 @@ def test_a_version_whose_table_is_gone_may_hold_them(project: Path) -> None:
     (version,) = found["versions"]
     assert (version["names"], version["holds"]) == (["refs/heads/main", "refs/tags/v1"], None)
     assert "data/train/model" in version["cached"] and "data/titles/out.txt" not in version["cached"]  # the latter is the same now
+
+
+def test_a_version_that_a_merge_left_behind_is_found(project: Path) -> None:
+    dvc_toy.call(project, "git", "checkout", "-q", "-b", "side")
+    with (project / "train.py").open("a") as file:
+        file.write('(folder / "more.txt").write_text("of the side branch")\n')
+    repro(project)
+    dvc_toy.commit(project, "side")
+    dvc_toy.call(project, "git", "checkout", "-q", "main")
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    dvc_toy.call(project, "git", *identity, "merge", "-q", "-s", "ours", "-m", "as it was", "side")
+    dvc_toy.call(project, "git", "branch", "-q", "-D", "side")
+    names = [version["names"] for version in found_of(project)["versions"]]
+    assert names == [["workspace", "refs/heads/main", "refs/tags/v1"], []]
 
 
 def test_wrong_requests(project: Path) -> None:

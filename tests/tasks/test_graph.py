@@ -37,6 +37,14 @@ def test_edges_order_and_resources(tmp_path: Path) -> None:
     assert producer is not None and producer.name == "c"
 
 
+def test_behind_a_stage_is_all_that_needs_it(tmp_path: Path) -> None:
+    graph = read_graph(write(tmp_path, DIAMOND))
+    assert graph.behind("a") == graph.order
+    assert graph.behind("b") == ["b", "d"] and graph.behind("d") == ["d"]
+    with pytest.raises(ProjectError, match="unknown stage 'e'"):
+        graph.behind("e")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

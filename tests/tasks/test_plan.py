@@ -26,9 +26,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def project(ran: Path, tmp_path: Path) -> Path:
     """A copy of the project in which everything is current."""
-    root = tmp_path / "toy"
-    subprocess.run(["cp", "-a", str(ran), str(root)], check=True)
-    return root
+    return dvc_toy.copy(ran, tmp_path / "toy")
 
 
 def plan(root: Path) -> Plan:

@@ -9,9 +9,10 @@ import dvc_toy
 import pytest
 
 from tasks import raw_state, records
+from tasks.comparison import OUTPUTS
 from tasks.errors import ProjectError
 from tasks.records import Record
-from tasks.verdict import OUTPUTS, judge
+from tasks.verdict import judge
 
 
 def test_written_read_and_closed(tmp_path: Path) -> None:
@@ -25,7 +26,7 @@ def test_written_read_and_closed(tmp_path: Path) -> None:
     (closed,) = records.close_unfinished(tmp_path)
     assert (closed.flow_run, closed.outcome) == ("c", "Crashed") and records.read_records(tmp_path)[-1] == closed
     assert records.last_completed(records.read_records(tmp_path)) == done
-    assert records.last_completed(records.read_records(tmp_path), "weekly") is None
+    assert records.last_completed([missed, dead]) is None
     path = tmp_path / records.RECORDS / "20260102T030005Z-b.json"
     assert json.loads(path.read_text()) == {**asdict(done), "stages": ["sft"]}
     path.write_text('{"flow_run"')
@@ -53,7 +54,7 @@ def test_raw_changes(tmp_path: Path, files: dict[str, Any], said: list[str]) -> 
 
 COMPARE = """\
 import json, pathlib, sys
-old, new = [float(pathlib.Path(word).read_text()) for word in sys.argv if word.endswith(".parquet")]
+old, new = [float(pathlib.Path(word).read_text()) for word in sys.argv[sys.argv.index("--") + 1 :]]
 if old < 0:
     sys.exit("compare_runs: old.parquet: without the column 'slate'")
 pair = {"model": "rl", "metric": "ndcg@5", "diff": new - old, "low": new - old - 0.5, "high": new - old + 0.5, "paired": False, "n": 7}

@@ -50,9 +50,7 @@ def run(root: Path, value: int) -> None:
 
 @pytest.fixture
 def project(ran: Path, tmp_path: Path) -> Path:
-    root = tmp_path / "toy"
-    subprocess.run(["cp", "-a", str(ran), str(root)], check=True)
-    return root
+    return dvc_toy.copy(ran, tmp_path / "toy")
 
 
 def text_of(value: int) -> str:

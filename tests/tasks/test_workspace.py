@@ -7,8 +7,9 @@ import dvc_toy
 import pytest
 
 from tasks.errors import ProjectError
+from tasks.git import git
 from tasks.identity import opened, read_lock
-from tasks.workspace import git, refresh
+from tasks.workspace import refresh
 from tasks.yamlfile import parse
 
 PARAMS = "a:\n  folder: raw/mine\n  model: ../elsewhere\n  reads: data/one\n  kind: cpu\n"

@@ -14,7 +14,7 @@ def read_outputs(path: Path, columns: Sequence[str]) -> pl.DataFrame:
         raise StageError(f"{path}: no such file; run the stage that makes it: gr2 run evaluate")
     try:
         missing = [name for name in columns if name not in pl.read_parquet_schema(path)]
-        table = pl.read_parquet(path, columns=[name for name in columns if name not in missing])
+        table = pl.read_parquet(path, glob=False, columns=[name for name in columns if name not in missing])
     except Exception as error:  # polars raises many kinds on a damaged file; all mean the same to the reader
         raise StageError(f"{path}: not a readable Parquet file ({error}); rerun: gr2 run evaluate") from None
     if missing:

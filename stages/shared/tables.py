@@ -59,7 +59,7 @@ def read_table(path: Path, schema: Schema) -> pl.DataFrame:
     if not path.exists():
         raise StageError(f"{path}: no such file; run the stage that makes it: gr2 run {path.parent.name}")
     try:
-        table = pl.read_parquet(path)
+        table = pl.read_parquet(path, glob=False)
     except Exception as error:  # polars raises many kinds on a damaged file; all mean the same to the reader
         raise StageError(f"{path}: not a readable Parquet file ({error}); rerun: gr2 run {path.parent.name}") from None
     _check(table, path, schema)

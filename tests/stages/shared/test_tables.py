@@ -20,6 +20,13 @@ def test_a_table_comes_back_as_it_was(tmp_path):
     assert (tmp_path / "users.parquet").read_bytes() == (tmp_path / "again.parquet").read_bytes()
 
 
+def test_a_path_is_no_pattern(tmp_path):
+    folder = tmp_path / "a[1]"
+    folder.mkdir()
+    write_table(USERS_TABLE, folder / "users.parquet", USERS)
+    assert read_table(folder / "users.parquet", USERS).equals(USERS_TABLE)
+
+
 @pytest.mark.parametrize("fault", WRONG)
 def test_a_wrong_table_is_refused_on_write_and_on_read(tmp_path, fault):
     table, message = WRONG[fault]

@@ -21,6 +21,7 @@ import psutil
 import pytest
 from node_farm import Farm
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.workers.process import ProcessWorker
 
 from flows.pools import make_pool
 from tasks import orphans
@@ -75,18 +76,18 @@ def test_the_server_kept_it_all_in_postgres(farm: Farm) -> None:
 
 
 def test_workers_that_start_together_agree_on_a_pool(farm: Farm) -> None:
-    together = threading.Barrier(6)
+    together, template = threading.Barrier(6), ProcessWorker.get_default_base_job_template()
 
     def start() -> None:
         with SyncPrefectClient(farm.url) as client:
             together.wait()
-            make_pool(client, "new", "process", {"job_configuration": {}, "variables": {}})
+            make_pool(client, "new", "process", template)
 
     with ThreadPoolExecutor(6) as threads:
         for made in [threads.submit(start) for _ in range(6)]:
             made.result()
     with SyncPrefectClient(farm.url) as client, pytest.raises(ProjectError, match="a pool 'new' of type process; asked for is kubernetes"):
-        make_pool(client, "new", "kubernetes", {})
+        make_pool(client, "new", "kubernetes", template)
 
 
 def test_a_lost_node_costs_a_try_and_nothing_else(farm: Farm) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from tasks import orphans
 from tasks.cache_check import drop_damaged
 from tasks.errors import Interrupted, StageFailed
+from tasks.full_disk import watched
 from tasks.graph import Stage
 from tasks.identity import read_lock
 from tasks.output import DvcOutput
@@ -119,11 +120,16 @@ class Runner:
                 )
                 self._children.add(child)
             try:
-                output.follow(child)
-                return child.wait(), output
+                with watched(child, self.root) as disk:
+                    output.follow(child)
+                    code = child.wait()
             finally:
                 with self._guard:
                     self._children.discard(child)
+        if disk.full:
+            self._restore(stage)
+            raise StageFailed(stage.name, f"No space left on the disk of {disk.full}; make room, then run again")
+        return code, output
 
     def _end_orphans(self, stage: Stage) -> None:
         """Ends `stage` of a run whose DVC was killed: nobody would record what it makes, and it writes where this run will.
@@ -141,7 +147,10 @@ class Runner:
         if stage.name in read_lock(self.root):
             drop_damaged(self.root, stage)
             command = [*DVC, "checkout", "--quiet", "--force", "--allow-missing", stage.name]
-            subprocess.run(command, cwd=self.root, stdin=subprocess.DEVNULL, capture_output=True, check=False, start_new_session=True)
+            nowhere = subprocess.DEVNULL
+            child = subprocess.Popen(command, cwd=self.root, stdin=nowhere, stdout=nowhere, stderr=nowhere, start_new_session=True)
+            with watched(child, self.root):
+                child.wait()
 
 
 def stage_environment(env: Mapping[str, str]) -> dict[str, str]:

@@ -51,7 +51,7 @@ def _campaign(options: argparse.Namespace, project: Any, folder: Path, url: str)
     typical = {line["stage"]: {**line["lives_s"], "run": line["run_s"]} for line in done.values() if line["kind"] == CONTROL.name}
     violations = 0
     for number, kind, stage in plan(project.stages, kinds, options.faults):
-        if number in done or (options.kind and options.kind not in kind.name and kind is not CONTROL):
+        if number in done or 0 <= number < options.first or (options.kind and options.kind not in kind.name and kind is not CONTROL):
             continue
         line: dict[str, Any] = {"project": project.name, "trial": number, "seed": options.seed, "kind": kind.name, "stage": stage}
         if reason := why_not(kind):
@@ -94,6 +94,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--project", choices=PROJECTS)
     parser.add_argument("--faults", type=int, default=60)
+    parser.add_argument("--first", type=int, default=0, metavar="N", help="leave out the trials before this one")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("faults.jsonl"))
     parser.add_argument("--work", help="where projects are made, and kept when something was wrong (default: a temporary folder)")

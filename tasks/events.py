@@ -5,7 +5,6 @@ stands here and nowhere else. No environment variable is ever recorded. Stages f
 """
 
 import hashlib
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,10 @@ from tasks.graph import Stage, is_code
 from tasks.identity import locked_hashes, read_lock
 from tasks.ledger import anchor, append
 from tasks.ledger_lines import EVENTS, canonical, read_events
-from tasks.lineage_members import members, object_path
+from tasks.lineage_members import members, object_path, read_json
 from tasks.secrets import without_secrets
 
-__all__ = ["EVENTS", "StageRun", "close_run", "entry_hash", "output_hashes", "read_events"]
+__all__ = ["EVENTS", "StageRun", "close_run", "entry_hash", "output_hashes", "read_events", "recorded_entry"]
 
 KINDS = {"Completed": "COMPLETE", "Failed": "FAIL", "Crashed": "FAIL", "Cancelled": "ABORT"}  # Prefect's states
 
@@ -35,33 +34,33 @@ class StageRun:
         self.began = time.monotonic()  # the clock may be set while it runs
 
     def start(self) -> None:
-        self._record("START", {"gr2_run": self._facts(None)})
+        self._record("START", {"gr2_run": self._facts()})
 
     def complete(self, node: dict[str, Any] | None = None) -> None:
         """Records what dvc.lock says of the stage, and its metrics. `node`: host, pool, hardware, flow_run of where it ran (None: here)."""
-        self._made(self._facts(self._seconds()), node or {})
+        self._made(self._facts(seconds=self._seconds()), node or {})
 
     def restored(self, source: str) -> None:
         """Its outputs came back from DVC's "cache" or "remote"."""
-        self._made({**self._facts(None), "restored": source}, {})
+        self._made(self._facts(restored=source), {})
 
     def of_experiment(self, name: str, entry: dict[str, Any], ran: bool) -> None:
         """DVC ran it, or took it from its cache, in the experiment `name`; `entry`: in the dvc.lock of the experiment's commit."""
-        facts = {**self._facts(None), "experiment": name, **({} if ran else {"restored": "cache"})}
+        facts = self._facts(experiment=name, **({} if ran else {"restored": "cache"}))
         md5 = locked_hashes(entry.get("outs")).get(self.stage.metrics_file or "", {}).get("hash", "")
-        self._made(facts, {}, entry, _read_json(object_path(self.root, md5)) if md5 else {})
+        self._made(facts, {}, entry, read_json(object_path(self.root, md5)) if md5 else {})
 
     def fail(self, message: str, experiment: str = "") -> None:
-        self._ended("FAIL", message, {"experiment": experiment} if experiment else {"seconds": self._seconds()})
+        self._ended("FAIL", message, self._facts(experiment=experiment) if experiment else self._facts(seconds=self._seconds()))
 
     def abort(self, message: str) -> None:
         """Stopped from outside."""
-        self._ended("ABORT", message, {"seconds": self._seconds()})
+        self._ended("ABORT", message, self._facts(seconds=self._seconds()))
 
     def _ended(self, kind: str, message: str, facts: dict[str, Any]) -> None:
         from tasks.facets import error
 
-        self._record(kind, {"gr2_run": {**self._facts(None), **facts}, "errorMessage": error(without_secrets(message))})
+        self._record(kind, {"gr2_run": facts, "errorMessage": error(without_secrets(message))})
 
     def _made(
         self, facts: dict[str, Any], node: dict[str, Any], entry: dict[str, Any] | None = None, metrics: dict[str, Any] | None = None
@@ -72,7 +71,7 @@ class StageRun:
 
         locked = read_lock(self.root).get(self.stage.name, {}) if entry is None else entry
         deps, sizes = locked_hashes(locked.get("deps")), {entry["path"]: entry for entry in locked.get("outs") or []}
-        metrics = _read_json(self.root / (self.stage.metrics_file or "metrics.json")) if metrics is None else metrics
+        metrics = read_json(self.root / (self.stage.metrics_file or "metrics.json")) if metrics is None else metrics
         own = {
             "gr2_run": {**facts, **{key: node[key] for key in ("host", "pool") if node.get(key)}},
             "gr2_prefect": {"flow_run": self.context.flow_run, "node_flow_run": node.get("flow_run", "")},
@@ -91,9 +90,8 @@ class StageRun:
         ]
         self._record("COMPLETE", own, [*inputs, *_raw_inputs(metrics)], outputs)
 
-    def _facts(self, seconds: float | None) -> dict[str, Any]:
-        facts = {**self.context.git, "host": self.context.host, "command": self.stage.cmd}
-        return facts if seconds is None else {**facts, "seconds": seconds}
+    def _facts(self, **more: Any) -> dict[str, Any]:
+        return {**self.context.git, "host": self.context.host, "command": self.stage.cmd, **more}
 
     def _seconds(self) -> float:
         return round(time.monotonic() - self.began, 3)
@@ -139,16 +137,14 @@ def entry_hash(entry: dict[str, Any]) -> str:
     return hashlib.sha256(canonical(entry).encode()).hexdigest()
 
 
+def recorded_entry(event: dict[str, Any]) -> str:
+    """The `entry_hash` that an event of a stage recorded; empty in old events."""
+    facet = event["run"]["facets"].get("gr2_lock")
+    return str(facet.get("entry", "")) if isinstance(facet, dict) else ""
+
+
 def output_hashes(event: dict[str, Any]) -> dict[str, str]:
     return {entry["name"]: entry["facets"]["version"]["datasetVersion"] for entry in event.get("outputs", []) if _ours(entry)}
-
-
-def _read_json(file: Path) -> Any:
-    """Empty where there is none, or none that can be read."""
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
 
 
 def _ours(entry: dict[str, Any]) -> bool:

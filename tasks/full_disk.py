@@ -3,7 +3,6 @@
 So whoever starts DVC watches it.
 """
 
-import os
 import shutil
 import signal
 import subprocess
@@ -12,6 +11,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from tasks.processes import has_children, signal_group
 
 ROOM = 1 << 20  # bytes; with less, not even a page of the database can be sure of a place
 PATIENCE_S = 20.0  # room may come back, as when another process ends and takes its temporary files along
@@ -36,13 +37,12 @@ def watched(child: "subprocess.Popen[bytes]", root: Path) -> Iterator[Watched]:
     def look() -> None:
         since = time.monotonic()
         while not over.wait(LOOK_S):
-            if has_children(child.pid) or not (place := _full(root)):
+            if not (place := _full(root)) or has_children(child.pid):
                 since = time.monotonic()
             elif time.monotonic() - since > PATIENCE_S:
                 found.full = place
                 for number in (signal.SIGTERM, signal.SIGKILL):
-                    with suppress(ProcessLookupError):
-                        os.killpg(child.pid, number)
+                    signal_group(child, number)
                     over.wait(GRACE_S)
                 return
 
@@ -53,15 +53,6 @@ def watched(child: "subprocess.Popen[bytes]", root: Path) -> Iterator[Watched]:
     finally:
         over.set()
         thread.join()
-
-
-def has_children(pid: int) -> bool:
-    import psutil
-
-    try:
-        return bool(psutil.Process(pid).children())
-    except psutil.Error:
-        return False
 
 
 def _full(root: Path) -> str:

@@ -1,6 +1,5 @@
 """Every version of every stage that anything knows, and what was made from what: edges are content hashes."""
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable
 from functools import cached_property
@@ -12,7 +11,7 @@ from tasks.errors import ProjectError
 from tasks.identity import read_lock
 from tasks.ledger_lines import read_events
 from tasks.lineage_git import Parser, git_locks
-from tasks.lineage_members import Listing, cached_listing, object_path
+from tasks.lineage_members import Listing, cached_listing, object_path, read_json
 from tasks.lineage_versions import Version, malformed, of_entry, of_event
 
 WORKSPACE = "workspace"
@@ -68,10 +67,7 @@ class Index:
         """From an event, or from DVC's cache; empty when neither holds them."""
         if not version.metrics:
             md5 = next((out["hash"] for path, out in version.outputs.items() if Path(path).name == "metrics.json"), "")
-            try:
-                values = json.loads(object_path(self.root, md5).read_text(encoding="utf-8")) if md5 else {}
-            except (OSError, ValueError):
-                values = {}
+            values = read_json(object_path(self.root, md5)) if md5 else {}
             version.metrics = values if isinstance(values, dict) else {"value": values}
         return version.metrics
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.events import entry_hash
+from tasks.events import entry_hash, recorded_entry
 from tasks.ledger_lines import Event
 from tasks.lineage_git import Lock, Parser, git_locks
 from tasks.lineage_versions import Version, of_entry, of_event
@@ -30,8 +30,9 @@ def check_lock(root: Path, lock: dict[str, Entry], events: list[Event]) -> list[
     if any(text == own.text for own in locks):
         return []
     made = [event for event in events if _made(event)]
-    hashes = {_hash(event) for event in made} - {""}
-    keys = {version.key for event in made if not _hash(event) and (version := _version(event))}  # from before entries were recorded
+    hashes = {recorded_entry(event) for event in made} - {""}
+    old = [event for event in made if not recorded_entry(event)]  # from before entries were recorded
+    keys = {version.key for event in old if (version := _version(event))}
     unknown = {name: entry for name, entry in lock.items() if entry_hash(entry) not in hashes and of_entry(name, entry).key not in keys}
     known = _git_entries(locks) if unknown else {}
     unknown = {name: entry for name, entry in unknown.items() if entry not in known.get(name, [])}
@@ -110,11 +111,6 @@ def _git_entries(locks: Iterable[Lock]) -> dict[str, list[Entry]]:
 
 def _made(event: Event) -> bool:
     return bool(event.get("eventType") == "COMPLETE" and event["job"]["name"] != "pipeline")
-
-
-def _hash(event: Event) -> str:
-    facet = event["run"]["facets"].get("gr2_lock")
-    return str(facet.get("entry", "")) if isinstance(facet, dict) else ""
 
 
 def _version(event: Event) -> Version | None:

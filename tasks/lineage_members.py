@@ -24,6 +24,14 @@ def object_path(root: Path, md5: str) -> Path:
     return cache_folder(root) / md5[:2] / md5[2:]
 
 
+def read_json(file: Path) -> Any:
+    """Empty where there is none, or none that can be read."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
 def cached_listing(root: Path, md5: str) -> Listing | None:
     """What DVC's cache says is in the folder with this hash; None where it does not hold it, or holds something else under the name."""
     try:

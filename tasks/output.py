@@ -43,6 +43,7 @@ class DvcOutput:
         self._guard = threading.Lock()
         self._secrets = secrets()
         self._logged_progress = 0.0
+        self.full = ""  # the folder for want of whose room DVC was ended (tasks.full_disk)
 
     @property
     def errors(self) -> str:
@@ -61,6 +62,8 @@ class DvcOutput:
         return without_secrets(self._message(code), self._secrets)
 
     def _message(self, code: int) -> str:
+        if self.full:
+            return f"No space left on the disk of {self.full}; make room, then run again"
         said = list(self.tail["stderr"])
         ours = f"ERROR: failed to reproduce '{self.stage}'" if self.ran else "ERROR: "
         place = max((place for place, line in enumerate(said) if line.startswith(ours)), default=len(said))

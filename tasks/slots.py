@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tasks.errors import Interrupted, ProjectError
-from tasks.orphans import end, marked
+from tasks.processes import end, marked
 
 SLOTS = Path(".gr2") / "node"
 MARK = "GR2_SLOT"  # stands in the environment of every process that works in a slot, with the slot's folder

@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks import orphans
 from tasks.cache_check import drop_damaged
 from tasks.errors import Interrupted, StageFailed
 from tasks.full_disk import watched
 from tasks.graph import Stage
 from tasks.identity import read_lock
 from tasks.output import DvcOutput
+from tasks.processes import end, is_dvc, marked, signal_group
 
 DVC = [sys.executable, "-m", "dvc", "--wait-for-lock"]
 BUSY = "is busy, it is being blocked by"  # another DVC process works on the same files; DVC gives up at once
@@ -92,11 +92,13 @@ class Runner:
         self._stopped.set()
         with self._guard:
             children = list(self._children)
-        _signal_all(children, signal.SIGTERM)
+        for child in children:
+            signal_group(child, signal.SIGTERM)
         deadline = time.monotonic() + GRACE_S
         while any(_group_alive(child) for child in children) and time.monotonic() < deadline:
             time.sleep(0.05)
-        _signal_all(children, signal.SIGKILL)
+        for child in children:
+            signal_group(child, signal.SIGKILL)
 
     def _repro(self, stage: Stage, force: bool, shown: Mapping[str, str]) -> tuple[int, DvcOutput]:
         env = stage_environment({**(os.environ if self.env is None else self.env), **shown, MARK: self._mark(stage)})
@@ -126,18 +128,16 @@ class Runner:
             finally:
                 with self._guard:
                     self._children.discard(child)
-        if disk.full:
-            self._restore(stage)
-            raise StageFailed(stage.name, f"No space left on the disk of {disk.full}; make room, then run again")
+        output.full = disk.full
         return code, output
 
     def _end_orphans(self, stage: Stage) -> None:
         """Ends `stage` of a run whose DVC was killed: nobody would record what it makes, and it writes where this run will.
         A DVC that is alive is left: it ends in good order, and this one waits for its lock."""
-        left = orphans.marked(MARK, self._mark(stage))
-        if left and not any(orphans.is_dvc(process) for process in left):
+        left = marked(MARK, self._mark(stage))
+        if left and not any(is_dvc(process) for process in left):
             self.callbacks.line(stage.name, "a killed run has left it at work; ended")
-            orphans.end(left)
+            end(left)
 
     def _mark(self, stage: Stage) -> str:
         return f"{self.root.resolve()}:{stage.name}"
@@ -168,11 +168,3 @@ def _group_alive(leader: subprocess.Popen[bytes]) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-def _signal_all(children: list[subprocess.Popen[bytes]], number: signal.Signals) -> None:
-    for child in children:
-        try:
-            os.killpg(child.pid, number)
-        except ProcessLookupError:
-            continue

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from tasks.atwork import dvc_process
 from tasks.context import RunContext
-from tasks.events import StageRun, entry_hash, read_events
+from tasks.events import StageRun, entry_hash, read_events, recorded_entry
 from tasks.graph import Graph
 from tasks.identity import read_lock
-from tasks.ledger_lines import Event
 from tasks.yamlfile import write_text
 
 FILE = Path(".gr2") / "unfinished.json"
@@ -30,7 +29,7 @@ def settle(root: Path, graph: Graph, context: RunContext) -> list[str]:
     noted = _noted(root)
     if not noted:
         return []
-    lock, known = read_lock(root), {_entry(event) for event in read_events(root)}
+    lock, known = read_lock(root), {recorded_entry(event) for event in read_events(root)}
     late = [name for name in noted if name in graph.stages and name in lock and entry_hash(lock[name]) not in known]
     for name in late:
         StageRun(root, graph[name], context).restored("a killed run")
@@ -45,8 +44,3 @@ def _noted(root: Path) -> list[str]:
     except (OSError, ValueError):
         return []
     return [str(name) for name in found] if isinstance(found, list) else []
-
-
-def _entry(event: Event) -> str:
-    facet = event["run"]["facets"].get("gr2_lock")
-    return str(facet.get("entry", "")) if isinstance(facet, dict) else ""

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tasks.experiments import DVC, RUNS, Experiment, environment, failure, record, run_dvc
+from tasks.processes import signal_group
 from tasks.revisions import references
 
 STEP = re.compile(r"Running stage '(?P<ran>.+)':|Stage '(?P<cached>.+)' is cached - skipping run.*")
@@ -126,8 +127,3 @@ class Workers:
                 worker.wait(max(0.1, deadline - time.monotonic()))
             signal_group(worker, signal.SIGKILL)
             worker.wait()
-
-
-def signal_group(leader: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(leader.pid, number)

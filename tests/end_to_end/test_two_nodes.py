@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Iterator
 
 import node_farm
+import postgres
 import project_clone
 import pytest
 from node_farm import Farm
@@ -19,7 +20,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     folder = tmp_path_factory.mktemp("nodes")
     home = project_clone.clone(folder / "home")
-    with node_farm.farm(folder, home) as made, made.worker(made.clone("one"), limit=1), made.worker(made.clone("two"), limit=1):
+    with (
+        postgres.if_installed() as database,
+        node_farm.farm(folder, home, database) as made,
+        made.worker(made.clone("one"), limit=1),
+        made.worker(made.clone("two"), limit=1),
+    ):
         yield made.ready()
 
 

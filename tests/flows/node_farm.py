@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +72,13 @@ class Farm:
         """Waits until every worker serves its pool; AssertionError with the words of one that does not."""
         for root, process in self.workers.items():
             log = root.parent / f"{root.name}.log"
-            prefect_server.wait_for(lambda: process.poll() is not None or "started!" in log.read_text(), 180)  # noqa: B023 (called at once)
+            prefect_server.wait_for(partial(_serves_or_ended, process, log), 180)
             assert process.poll() is None, log.read_text()
         return self
+
+
+def _serves_or_ended(process: "subprocess.Popen[bytes]", log: Path) -> bool:
+    return process.poll() is not None or "started!" in log.read_text()
 
 
 @contextmanager

@@ -19,6 +19,19 @@ def installed() -> bool:
 
 
 @contextmanager
+def if_installed() -> Iterator[dict[str, str]]:
+    """What a Prefect server must know to keep its data in a Postgres of its own; nothing where there is none, then it takes SQLite.
+
+    Wanted by every test with workers: beside their polls SQLite stands still for a minute now and then (docs/schedules.md).
+    """
+    if not installed():
+        yield {}
+        return
+    with postgres() as address:
+        yield {"PREFECT_SERVER_DATABASE_CONNECTION_URL": address}
+
+
+@contextmanager
 def postgres() -> Iterator[str]:
     """Yields its address as Prefect wants it."""
     root = os.geteuid() == 0

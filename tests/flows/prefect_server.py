@@ -71,12 +71,12 @@ def wait_for(true: Callable[[], Any], seconds: float = 60) -> Any:
 
 
 def ask(url: str, path: str, body: Any = None) -> Any:
-    """GET, or POST of `body` as JSON; asks again while the server is busy (its database is SQLite), as Prefect's client does."""
+    """GET, or POST of `body` as JSON; asks again while the server is busy (its database may be SQLite), as Prefect's client does."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(f"{url}/{path}", data, {"Content-Type": "application/json"})
     for pause in (0.2, 0.5, 1, 2, 5, 0):
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=100) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             if error.code not in (429, 503) or not pause:

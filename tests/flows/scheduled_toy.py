@@ -4,7 +4,6 @@ The three modules that a scheduled run asks (raw_state, the stages, compare_runs
 """
 
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -79,11 +78,7 @@ def make(folder: Path) -> Path:
     (folder / "params.yaml").write_text("ingest: {x: 1}\nsft:\n  x: 1\n  sleep: 0\nevaluate: {x: 1}\n")
     (folder / "raw.txt").write_text("good\n")
     (folder / ".gitignore").write_text("/data/*/\n/.gr2/\n/raw.txt\n/at_work\n/leaked.json\n__pycache__/\n")
-    dvc_toy.call(folder, "git", "init", "-q", "-b", "main")
-    dvc_toy.call(folder, sys.executable, "-m", "dvc", "init", "-q")
-    shutil.copyfile(dvc_toy.ROOT / ".dvc" / "config", folder / ".dvc" / "config")
-    dvc_toy.commit(folder, "start")
-    return folder
+    return dvc_toy.start(folder)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.workers.process import ProcessWorker
 
 from flows.pools import make_pool
-from tasks import orphans
+from tasks import processes
 from tasks.errors import ProjectError
 from tasks.events import read_events
 from tasks.identity import locked_hashes, read_lock
@@ -36,7 +36,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     folder = tmp_path_factory.mktemp("farm")
     with ExitStack() as held:
-        database = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": held.enter_context(postgres.postgres())} if postgres.installed() else {}
+        database = held.enter_context(postgres.if_installed())
         made = held.enter_context(node_farm.farm(folder, dvc_toy.make(folder / "home"), database))
         for name in ("one", "two", "three"):  # two of them are lost on the way
             held.enter_context(made.worker(made.clone(name), GR2_NODE_GPUS="0"))
@@ -96,7 +96,7 @@ def test_a_lost_node_costs_a_try_and_nothing_else(farm: Farm) -> None:
     with running(farm) as process:
         prefect_server.wait_for(lambda: at_work(farm))
         lost = at_work(farm)[0]
-        orphans.end(orphans.marked("GR2_NODE_HOME", str(lost)))
+        processes.end(processes.marked("GR2_NODE_HOME", str(lost)))
         output = process.communicate(timeout=400)[0].decode()
     assert process.returncode == 0, output
     assert "trying again" in output

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import dvc_toy
+import postgres
 import pytest
 import scheduled_toy as toy
 from prefect_server import ask, serve, wait_for
@@ -20,7 +21,7 @@ DAY = 86_400
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serve(tmp_path_factory.mktemp("prefect"), quick=True) as url:
+    with postgres.if_installed() as database, serve(tmp_path_factory.mktemp("prefect"), quick=True, **database) as url:
         yield url
 
 

@@ -57,6 +57,11 @@ def make(folder: Path, params: str = PARAMS) -> Path:
     (folder / "dvc.yaml").write_text("stages:\n" + "".join(entries))
     (folder / "params.yaml").write_text(params)
     (folder / ".gitignore").write_text("/data/*/\n/.gr2/\n/spans/\n__pycache__/\n")
+    return start(folder)
+
+
+def start(folder: Path) -> Path:
+    """Makes the files at `folder` a project of git and DVC, with DVC's settings of the real one, and commits them."""
     call(folder, "git", "init", "-q", "-b", "main")
     call(folder, sys.executable, "-m", "dvc", "init", "-q")
     shutil.copyfile(ROOT / ".dvc" / "config", folder / ".dvc" / "config")

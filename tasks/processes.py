@@ -1,6 +1,9 @@
-"""Processes that a killed owner left at work, found by a mark in their environment: only those of one's own user can be read."""
+"""Processes beside this one: what a killed owner left at work, found by a mark in its environment (only one's own can be read); groups."""
 
 import os
+import signal
+import subprocess
+from contextlib import suppress
 from typing import Any
 
 
@@ -39,3 +42,17 @@ def is_dvc(process: Any) -> bool:
         return process.cmdline()[1:3] == ["-m", "dvc"]
     except psutil.Error:
         return False
+
+
+def has_children(pid: int) -> bool:
+    import psutil
+
+    try:
+        return bool(psutil.Process(pid).children())
+    except psutil.Error:
+        return False
+
+
+def signal_group(leader: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(leader.pid, number)

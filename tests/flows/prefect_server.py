@@ -60,7 +60,7 @@ def end_group(process: subprocess.Popen[bytes], number: signal.Signals = signal.
             continue
 
 
-def wait_for(true: Callable[[], Any], seconds: float = 60) -> Any:
+def wait_for(true: Callable[[], Any], seconds: float = 180) -> Any:
     """What `true()` gives as soon as that is true; AssertionError after `seconds`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

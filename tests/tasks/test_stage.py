@@ -132,7 +132,7 @@ def test_stages_side_by_side_commit_both(tmp_path: Path) -> None:
     assert "up to date" in dvc_toy.dvc(root, "repro")
 
 
-def _until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+def _until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.05)

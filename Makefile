@@ -27,7 +27,6 @@ lint: $(STAMP)  ## style, types, doors
 
 setup: $(STAMP)  ## only the environment
 
-#: Python compiles what is imported when it is imported; compiling all of torch, transformers and vLLM took two minutes.
 # requirements.lock pins everything; what its own metadata forbids beside the rest is in requirements.nodeps.lock (docs/environment.md).
 $(STAMP): requirements.lock requirements.nodeps.lock pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info[:2] != (3, 11) and 'Python 3.11 is needed; name it: make PYTHON=python3.11 ' + 'setup')"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import postgres
 import prefect_server
 import pytest
 
@@ -9,5 +10,5 @@ import pytest
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The API address of a real Prefect server."""
-    with prefect_server.serve(tmp_path_factory.mktemp("prefect")) as url:
+    with postgres.if_installed() as database, prefect_server.serve(tmp_path_factory.mktemp("prefect"), **database) as url:
         yield url

@@ -22,7 +22,7 @@ def installed() -> bool:
 def if_installed() -> Iterator[dict[str, str]]:
     """What a Prefect server must know to keep its data in a Postgres of its own; nothing where there is none, then it takes SQLite.
 
-    Wanted by every test with workers: beside their polls SQLite stands still for a minute now and then (docs/schedules.md).
+    Wanted by every test with workers or automations: with SQLite the server stands still beside them now and then (docs/schedules.md).
     """
     if not installed():
         yield {}

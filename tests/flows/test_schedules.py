@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import dvc_toy
+import postgres
 import pytest
 from prefect_server import ask, wait_for, without_prefect
 from ruamel.yaml import YAML
@@ -110,6 +111,7 @@ def chat() -> Iterator[tuple[str, list[str]]]:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not postgres.installed(), reason="no PostgreSQL; with SQLite Prefect's server may hang when an automation is created")
 def test_the_notifications_of_the_docs(server: str, tmp_path: Path) -> None:
     text = DOCS.read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0]
     env = {**without_prefect(), "PREFECT_API_URL": server, "PREFECT_HOME": str(tmp_path / "home")}

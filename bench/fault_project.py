@@ -22,15 +22,15 @@ import project_clone  # noqa: E402 (after sys.path)
 import psutil  # noqa: E402 (after sys.path)
 from fault_watch import ABSENT, MARK, Content, content, processes  # noqa: E402 (after sys.path)
 
-from tasks.graph import Graph, read_graph  # noqa: E402 (after sys.path)
-from tasks.identity import locked_hashes, read_lock  # noqa: E402 (after sys.path)
+from tasks.dvc.repo import locked_hashes, read_lock  # noqa: E402 (after sys.path)
+from tasks.project.graph import Graph, read_graph  # noqa: E402 (after sys.path)
 
 Good = dict[str, list[Content]]  # by output: old content, new content last
 REPEATS = 2000
 STAGE = """\
 import pathlib, time, yaml
 from stages.{name}.words import WORDS
-from stages.shared.outputs import stage_outputs
+from stages.shared.core.outputs import stage_outputs
 x = yaml.safe_load(open("params.yaml"))["{name}"]["x"]
 text = "".join(pathlib.Path(path).read_text() for path in {inputs!r}) + f"{{WORDS}}{{x}}\\n"
 with stage_outputs("{name}") as outputs:

@@ -13,10 +13,10 @@ import psutil
 from fault_kinds import CONTROL, Kind, Live
 from fault_watch import Watch, content, dvc_hash, processes, wait_until
 
-from tasks.graph import read_graph
-from tasks.identity import locked_hashes, read_lock
-from tasks.lineage_verify import verify
-from tasks.plan import make_plan
+from tasks.dvc.repo import locked_hashes, read_lock
+from tasks.lineage.verify import verify
+from tasks.project.graph import read_graph
+from tasks.run.plan import make_plan
 
 LONGEST_S = 420
 GRACE_S = 90  # a node's flow run still talks to the server when its stage is done, on a busy machine for a while

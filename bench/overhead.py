@@ -22,7 +22,7 @@ RESULTS = ROOT / "bench" / "results"
 EMPTY_FLOW = """\
 import os
 from pathlib import Path
-from flows.environment import prepare, start_server
+from flows.server.settings import prepare, start_server
 prepare(Path.cwd())
 start_server()
 from prefect import flow

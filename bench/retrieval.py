@@ -1,4 +1,4 @@
-"""Pre-rankers on Amazon Beauty: leave-one-out, whole catalogue, every user's last item.
+"""Retrievers on Amazon Beauty: leave-one-out, whole catalogue, every user's last item.
 
     python bench/retrieval.py --data FOLDER
 
@@ -20,12 +20,12 @@ import polars as pl
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.beauty import ROOT, prepare
-from stages.evaluate.bootstrap import paired_intervals
-from stages.evaluate.metrics import slate_metrics
-from stages.prerank import ranker
-from stages.prerank.params import PrerankParams
-from stages.shared.leaks import training_interactions
-from stages.shared.run import set_seed, set_threads
+from stages.retrieve.params import RetrieveParams
+from stages.retrieve.retrievers import retriever
+from stages.shared.core.leakage import training_interactions
+from stages.shared.core.run import set_seed, set_threads
+from stages.shared.stats.bootstrap import paired_intervals
+from stages.shared.stats.metrics import slate_metrics
 
 SEEDS = (7, 8, 9)
 K = 10
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def measure(interactions: pl.DataFrame, items: int, scratch: Path) -> Iterator[dict[str, Any]]:
-    """One row a pre-ranker and seed. Each is kept in the scratch folder, so that a bench that was stopped goes on."""
+    """One row a retriever and seed. Each is kept in the scratch folder, so that a bench that was stopped goes on."""
     training = training_interactions(interactions, ("base", "slates"))
     own = interactions.group_by("user", maintain_order=True).agg("item")["item"].to_list()
     histories, targets = [items_[:-1] for items_ in own], np.array([items_[-1] for items_ in own])
@@ -61,8 +61,8 @@ def measure(interactions: pl.DataFrame, items: int, scratch: Path) -> Iterator[d
             set_threads(2)
             set_seed(seed)
             started = time.perf_counter()
-            params = PrerankParams(model=model, seed=seed, threads=2, **values)
-            fitted, _ = ranker.fit(params, training, items, seed)
+            params = RetrieveParams(model=model, seed=seed, threads=2, **values)
+            fitted, _ = retriever.fit(params, training, items, seed)
             seconds = time.perf_counter() - started
             found, _ = fitted.top_k(histories, histories, K)
             hits = found == targets[:, None]
@@ -74,7 +74,7 @@ def measure(interactions: pl.DataFrame, items: int, scratch: Path) -> Iterator[d
 def page(rows: list[dict[str, Any]], interactions: pl.DataFrame, items: int) -> str:
     users = interactions["user"].n_unique()
     lines = [
-        "# Pre-rankers on Amazon Beauty",
+        "# Retrievers on Amazon Beauty",
         "",
         "`python bench/retrieval.py --data FOLDER`",
         "",
@@ -83,7 +83,7 @@ def page(rows: list[dict[str, Any]], interactions: pl.DataFrame, items: int) -> 
         + ", ".join(f"{name} {value}" for name, value in SASREC.items())
         + ".",
         "",
-        "| pre-ranker | seed | hit@10 | NDCG@10 | seconds to fit |",
+        "| retriever | seed | hit@10 | NDCG@10 | seconds to fit |",
         "|---|---|---|---|---|",
     ]
     means: dict[str, list[tuple[float, float]]] = {}

@@ -2,7 +2,7 @@
 
     python bench/slates.py --data FOLDER [--ranker item_knn] [--ranker sasrec]
 
-The stage `prerank` makes the slates, cross-fitted by folds of users: no training slate comes from a model that saw its target.
+The stage `retrieve` makes the slates, cross-fitted by folds of users: no training slate comes from a model that saw its target.
 With item-kNN (the default) a minute, with SASRec half an hour on two cores. Writes bench/results/slates.md.
 """
 
@@ -22,12 +22,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.beauty import ROOT, prepare
 from bench.retrieval import SASREC
-from stages.evaluate.bootstrap import paired_intervals
-from stages.evaluate.comparators import NAMES, comparators
-from stages.evaluate.held_out import fact_values
-from stages.evaluate.metrics import ranks_of_targets, slate_metrics
-from stages.shared.leaks import training_counts
-from stages.shared.prompts import load_slates
+from stages.evaluate.baselines import NAMES, comparators
+from stages.evaluate.test_set import fact_values
+from stages.shared.core.leakage import training_counts
+from stages.shared.slates.prompts import load_slates
+from stages.shared.stats.bootstrap import paired_intervals
+from stages.shared.stats.metrics import ranks_of_targets, slate_metrics
 
 METRICS = ("recall@1", "recall@5", "ndcg@5")
 RANKERS: dict[str, dict[str, Any]] = {
@@ -42,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--scratch", type=Path, default=ROOT / ".bench")
-    parser.add_argument("--ranker", action="append", choices=list(RANKERS), help="the pre-ranker; may be given twice")
+    parser.add_argument("--ranker", action="append", choices=list(RANKERS), help="the retriever; may be given twice")
     options = parser.parse_args()
     beauty = prepare(options.data, options.scratch)
     rankers = options.ranker or ["item_knn"]
@@ -62,18 +62,18 @@ def main() -> None:
 
 
 def made(name: str, values: dict[str, Any], beauty: Path, options: argparse.Namespace) -> Path:
-    """A project with data/prerank of this pre-ranker; made once."""
+    """A project with data/retrieve of this retriever; made once."""
     project = options.scratch / f"slates-{name}"
-    if not (project / "data/prerank/metrics.json").exists():
+    if not (project / "data/retrieve/metrics.json").exists():
         (project / "data").mkdir(parents=True, exist_ok=True)
         embed = project / "data/embed"
         if not embed.is_symlink():
             embed.symlink_to((beauty / "data/embed").resolve())
         params = yaml.safe_load((beauty / "params.yaml").read_text(encoding="utf-8"))
         params["ingest"] |= {"base_share": 0.6, "min_base": 2}  # as in the profile beauty: what follows has slates
-        params["prerank"] |= {"cross_fit": "folds", "threads": 2, **values}
+        params["retrieve"] |= {"cross_fit": "folds", "threads": 2, **values}
         (project / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
-        for stage in ("ingest", "prerank"):
+        for stage in ("ingest", "retrieve"):
             subprocess.run([sys.executable, "-m", f"stages.{stage}"], cwd=project, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
         items = [pl.read_parquet(folder / "data/ingest/items.parquet") for folder in (beauty, project)]
         if not items[0].equals(items[1]):
@@ -82,9 +82,9 @@ def made(name: str, values: dict[str, Any], beauty: Path, options: argparse.Name
 
 
 def section(name: str, project: Path) -> list[str]:
-    slates, evidence = (pl.read_parquet(project / f"data/prerank/{table}.parquet") for table in ("slates", "evidence"))
+    slates, evidence = (pl.read_parquet(project / f"data/retrieve/{table}.parquet") for table in ("slates", "evidence"))
     interactions = pl.read_parquet(project / "data/ingest/interactions.parquet")
-    figures = json.loads((project / "data/prerank/metrics.json").read_text(encoding="utf-8"))
+    figures = json.loads((project / "data/retrieve/metrics.json").read_text(encoding="utf-8"))
     train, test = (load_slates(slates, evidence, split) for split in ("train", "test"))
     targets = np.array([slate.target_rank for slate in test])
     embeddings = np.load(project / "data/embed/embeddings.npy")

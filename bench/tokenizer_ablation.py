@@ -19,11 +19,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.beauty import ROOT, load, prepare
-from stages.shared.run import set_seed, set_threads
+from stages.shared.core.run import set_seed, set_threads
 from stages.tokenize import measure
-from stages.tokenize.engaged import CoEngaged
 from stages.tokenize.params import TokenizeParams
-from stages.tokenize.quantiser import Quantiser
+from stages.tokenize.quantizers.cooccurrence import CoEngaged
+from stages.tokenize.quantizers.quantizer import Quantiser
 from stages.tokenize.tokenize import assign
 
 SETTING = {

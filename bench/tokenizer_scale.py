@@ -35,7 +35,7 @@ METHODS: dict[str, dict[str, Any]] = {
 def make_items(project: Path, count: int) -> None:
     """data/embed and data/ingest of `count` items, the same for the same count; written in chunks."""
     sys.path.insert(0, str(ROOT))
-    from stages.shared.tables import INTERACTIONS, ITEMS
+    from stages.shared.core.schemas import INTERACTIONS, ITEMS
 
     for room in ("embed", "ingest"):
         (project / "data" / room).mkdir(parents=True)

@@ -32,9 +32,9 @@ Result = tuple[np.ndarray, np.ndarray | None, Callable[[np.ndarray], np.ndarray]
 
 
 def ours(embeddings_NE: np.ndarray, seed: int, **values: Any) -> Result:
-    from stages.shared.run import set_seed
+    from stages.shared.core.run import set_seed
     from stages.tokenize.params import TokenizeParams
-    from stages.tokenize.quantiser import Quantiser
+    from stages.tokenize.quantizers.quantizer import Quantiser
     from stages.tokenize.tokenize import assign
 
     set_seed(seed)
@@ -123,7 +123,7 @@ ARMS: dict[str, tuple[Callable[[np.ndarray, int], Result], str]] = {
 
 def measure_arm(name: str, project: Path, seed: int) -> dict[str, Any]:
     """One arm in this process."""
-    from stages.shared.run import set_threads
+    from stages.shared.core.run import set_threads
     from stages.tokenize import measure
 
     import torch  # isort: skip

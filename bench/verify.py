@@ -32,9 +32,9 @@ pathlib.Path("data/metrics.json").write_text(json.dumps({"shards": shards}))
 RECORD = """\
 from pathlib import Path
 import subprocess, sys
-from tasks.context import run_context
-from tasks.events import StageRun, close_run
-from tasks.graph import read_graph
+from tasks.ledger.run_context import run_context
+from tasks.ledger.events import StageRun, close_run
+from tasks.project.graph import read_graph
 root = Path.cwd()
 context = run_context(root)
 run = StageRun(root, read_graph(root)["shards"], context)

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from flows.commands import INTERRUPTED, WRONG, Commands, experiments, forget, lineage, look, measured, pools, run, schedule, worker
-from tasks.errors import ProjectError
+from tasks.system.errors import ProjectError
 
 GROUPS = (run, look, lineage, measured, pools, forget, schedule, worker, experiments)
 

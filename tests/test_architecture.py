@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.graph import read_graph
-from tasks.imports import gaps
+from tasks.project.code_deps import gaps
+from tasks.project.graph import read_graph
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted(path for room in ("stages", "flows", "tasks", "tests", "bench", "infra", "docs") for path in (ROOT / room).rglob("*.py"))

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.commands import INTERRUPTED, STAGE_FAILED, Commands, show
-from tasks.errors import ProjectError
-from tasks.graph import read_graph
+from tasks.project.graph import read_graph
+from tasks.system.errors import ProjectError
 
 if TYPE_CHECKING:
-    from tasks.experiments import Experiment
+    from tasks.experiments.queue import Experiment
 
 LISTED = 20  # unneeded objects shown one by one
 
@@ -35,8 +35,8 @@ def add(commands: Commands) -> None:
 
 
 def compare(options: argparse.Namespace, here: Path) -> int:
-    from tasks.comparison import OUTPUTS, SLATES, compare_command
-    from tasks.revisions import code_differences, file_of, parameter_differences, read_revision
+    from tasks.domain.compare_command import OUTPUTS, SLATES, compare_command
+    from tasks.dvc.revisions import code_differences, file_of, parameter_differences, read_revision
 
     if len(options.runs) < 2 or len(set(options.runs)) < len(options.runs):
         raise ProjectError("compare: give two or more runs, each once")
@@ -70,13 +70,13 @@ def _differences(params: dict[str, list[Any]], code: list[str]) -> list[str]:
 
 
 def gc(options: argparse.Namespace, here: Path) -> int:
-    from tasks.atwork import alone
-    from tasks.retention import collect
+    from tasks.maintenance.gc import collect
+    from tasks.system.activity_lock import alone
 
     root = Path.cwd()
     with alone(root, "gr2 gc"):
         surveys = collect(root, delete=False, remote=options.remote)
-        from flows.retained import gc_view
+        from flows.render.gc import gc_view
 
         show(gc_view(surveys, LISTED))
         if options.dry or not any(survey.unneeded for survey in surveys):
@@ -96,7 +96,7 @@ def _confirmed() -> bool:
 
 
 def promote(options: argparse.Namespace, here: Path) -> int:
-    from tasks import promotions
+    from tasks.maintenance import promotions
 
     root = Path.cwd()
     if options.name:
@@ -122,15 +122,15 @@ def promote(options: argparse.Namespace, here: Path) -> int:
 
 def run_queue(root: Path, options: argparse.Namespace) -> int:
     """`gr2 run --queue`: an experiment for each combination of --set; none set: those that wait in the queue."""
-    from tasks import experiments
-    from tasks.atwork import working
+    from tasks.experiments import queue
+    from tasks.system.activity_lock import working
 
     with _stop_noted() as stopped:
         if options.set:
             own = _queue(root, options, stopped)
         elif options.stages or options.until:
             raise ProjectError("--queue: stages go with --set; what is queued already has its own")
-        elif not (own := experiments.queued(root)):
+        elif not (own := queue.queued(root)):
             raise ProjectError("--queue: nothing is queued; give values with --set KEY=VALUE, or without --queue run the workspace")
         if options.no_start:
             print("start them with: gr2 run --queue (or dvc queue start)")
@@ -140,23 +140,24 @@ def run_queue(root: Path, options: argparse.Namespace) -> int:
 
 
 def _queue(root: Path, options: argparse.Namespace, stopped: Callable[[], bool]) -> list["Experiment"]:
-    from tasks import experiments, settings
-    from tasks.atwork import alone
+    from tasks.experiments import queue
+    from tasks.project import overrides
+    from tasks.system.activity_lock import alone
 
-    combinations = settings.grid(settings.read_settings(root, options.set))
+    combinations = overrides.grid(overrides.read_settings(root, options.set))
     targets = [*options.stages, *options.until]
     read_graph(root).closure(targets)
-    copied = experiments.left_out(root)
+    copied = queue.left_out(root)
     with alone(root, "queueing experiments"):  # DVC sets the edits in the workspace aside for a moment
-        own = experiments.queue(root, combinations, targets, copied, stopped)
+        own = queue.queue(root, combinations, targets, copied, stopped)
     for experiment in own:
         print(f"{experiment.name} | queued")
     return own
 
 
 def _carry_out(root: Path, own: list["Experiment"], jobs: int, stopped: Callable[[], bool]) -> int:
-    from tasks.experiment_record import record_experiments
-    from tasks.workers import Workers
+    from tasks.experiments.lineage import record_experiments
+    from tasks.experiments.workers import Workers
 
     width = max(len(experiment.name) for experiment in own)
     graph = read_graph(root)

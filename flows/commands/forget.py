@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.commands import STAGE_FAILED, Commands
-from tasks.graph import read_graph
+from tasks.project.graph import read_graph
 
 NAMES_SHOWN = 10
 
@@ -20,7 +20,7 @@ def add(commands: Commands) -> None:
 
 
 def forget(options: argparse.Namespace, here: Path) -> int:
-    from tasks.forget import apply, clean, look
+    from tasks.domain.erasure import apply, clean, look
 
     root = Path.cwd()
     found = look(root, read_graph(root), options.user)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from flows.commands import STAGE_FAILED, Commands, show
-from tasks.errors import ProjectError
-from tasks.graph import read_graph
+from tasks.project.graph import read_graph
+from tasks.system.errors import ProjectError
 
 
 def add(commands: Commands) -> None:
@@ -32,12 +32,12 @@ def lineage(options: argparse.Namespace, here: Path) -> int:
 
 
 def _chain(options: argparse.Namespace, here: Path) -> int:
-    from tasks.lineage import chain
+    from tasks.lineage.query import chain
 
     root = Path.cwd()
     found = chain(root, read_graph(root), options.what, here)
     if options.picture:
-        from flows.lineage_picture import draw
+        from flows.render.lineage_graph import draw
 
         draw(found, here / options.picture)
         print(f"{options.picture} drawn", file=sys.stderr)
@@ -45,21 +45,21 @@ def _chain(options: argparse.Namespace, here: Path) -> int:
         return _print(found.to_dict())
     if options.picture:
         return 0
-    from flows.lineage_views import lineage_view
+    from flows.render.lineage import lineage_view
 
     return show(lineage_view(found))
 
 
 def _diff(options: argparse.Namespace, here: Path) -> int:
-    from tasks.lineage_diff import compare
-    from tasks.lineage_index import Index
+    from tasks.lineage.diff import compare
+    from tasks.lineage.index import Index
 
     root = Path.cwd()
     a, b = options.diff
     rows = compare(Index(root), read_graph(root), a, b, here)
     if options.json:
         return _print({"a": a, "b": b, "differences": [row.to_dict() for row in rows]})
-    from flows.lineage_views import diff_view
+    from flows.render.lineage import diff_view
 
     return show(diff_view(a, b, rows))
 
@@ -67,28 +67,28 @@ def _diff(options: argparse.Namespace, here: Path) -> int:
 def _who_used(options: argparse.Namespace, here: Path) -> int:
     from dataclasses import asdict
 
-    from tasks.lineage import retrain, users
-    from tasks.lineage_find import find
-    from tasks.lineage_index import Index
+    from tasks.lineage.index import Index
+    from tasks.lineage.query import retrain, users
+    from tasks.lineage.resolve import find
 
     root = Path.cwd()
     index = Index(root)
     models = retrain(users(index, find(index, read_graph(root), options.who_used, here)))
     if options.json:
         return _print({"data": options.who_used, "models": [asdict(model) for model in models]})
-    from flows.lineage_views import users_view
+    from flows.render.lineage import users_view
 
     return show(users_view(options.who_used, models))
 
 
 def _verify(options: argparse.Namespace, here: Path) -> int:
-    from tasks.lineage_verify import verify
+    from tasks.lineage.verify import verify
 
     verdict = verify(Path.cwd())
     if options.json:
         _print(verdict.to_dict())
     else:
-        from flows.lineage_views import verdict_view
+        from flows.render.lineage import verdict_view
 
         show(verdict_view(verdict))
     return STAGE_FAILED if verdict.problems else 0

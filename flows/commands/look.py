@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from flows.commands import Commands, show
-from tasks.errors import ProjectError
-from tasks.graph import Graph, holds, read_graph
-from tasks.secrets import refuse_secret_params
+from tasks.project.graph import Graph, holds, read_graph
+from tasks.system.errors import ProjectError
+from tasks.system.redaction import refuse_secret_params
 
 
 def add(commands: Commands) -> None:
@@ -34,7 +34,7 @@ def wanted(options: argparse.Namespace) -> list[str] | None:
 
 def check_selection(root: Path, options: argparse.Namespace) -> tuple[Graph, list[str]]:
     """The graph, and the stages that `options` are about. ProjectError for an unknown name, or a forced stage that is not among them."""
-    from tasks.selection import select
+    from tasks.run.selection import select
 
     graph = read_graph(root)
     names = select(root, graph, wanted(options), options.start)
@@ -48,14 +48,14 @@ def plan(options: argparse.Namespace, here: Path) -> int:
     root = Path.cwd()
     if not options.set:
         return show_plan(root, options, None, options.json)
-    from tasks.settings import overlaid, read_settings, single
+    from tasks.project.overrides import overlaid, read_settings, single
 
     return show_plan(root, options, overlaid(root, single(read_settings(root, options.set)))[0], options.json)
 
 
 def show_plan(root: Path, options: argparse.Namespace, params: str | None, as_json: bool) -> int:
     """The plan of the run that `options` ask for. `params`: the text that params.yaml would then have, None for the one it has."""
-    from tasks.plan import make_plan
+    from tasks.run.plan import make_plan
 
     refuse_secret_params(root, params)
     graph, names = check_selection(root, options)
@@ -63,16 +63,16 @@ def show_plan(root: Path, options: argparse.Namespace, params: str | None, as_js
     if as_json:
         print(json.dumps(made.to_dict(), indent=2))
         return 0
-    from flows.views import plan_view
+    from flows.render.plan import plan_view
 
     return show(plan_view(made))
 
 
 def foreseen(root: Path, params: str) -> dict[str, Any]:
     """`params` parsed; ProjectError where they change a value that dvc.yaml itself is written with, which would be another graph."""
-    from tasks.plan import differences
-    from tasks.templates import PARAMS, TEMPLATE
-    from tasks.yamlfile import parse, read_text
+    from tasks.project.dict_diff import differences
+    from tasks.project.templates import PARAMS, TEMPLATE
+    from tasks.system.yaml_files import parse, read_text
 
     values: dict[str, Any] = parse(params, PARAMS)
     keys = {match[1].strip() for match in TEMPLATE.finditer(read_text(root / "dvc.yaml", ""))}
@@ -83,20 +83,20 @@ def foreseen(root: Path, params: str) -> dict[str, Any]:
 
 
 def status(options: argparse.Namespace, here: Path) -> int:
-    from tasks.status import project_status
+    from tasks.run.status import project_status
 
     root = Path.cwd()
     rows = project_status(root, read_graph(root))
     if options.json:
         print(json.dumps(rows, indent=2))
         return 0
-    from flows.views import status_view
+    from flows.render.plan import status_view
 
     return show(status_view(rows))
 
 
 def deps(options: argparse.Namespace, here: Path) -> int:
-    from tasks.imports import gaps, write_deps
+    from tasks.project.code_deps import gaps, write_deps
 
     root = Path.cwd()
     graph = read_graph(root)
@@ -114,7 +114,7 @@ def deps(options: argparse.Namespace, here: Path) -> int:
 
 
 def profiles(options: argparse.Namespace, here: Path) -> int:
-    from tasks.profiles import matching, names
+    from tasks.project.profiles import matching, names
 
     root = Path.cwd()
     now = matching(root)

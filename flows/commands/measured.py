@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flows.commands import Commands
 
-# Passed on as they stand: stages/evaluate/power.py knows their types and defaults.
+# Passed on as they stand: stages/tools/power.py knows their types and defaults.
 POWER_OPTIONS = {
     "gain": "the true gain that should be seen, as 0.01",
     "metric": "the metric of the gain (default: ndcg@5)",
@@ -17,7 +17,7 @@ POWER_OPTIONS = {
     "power": "chance to see it (default: 0.8)",
     "alpha": "level of the two-sided test (default: 0.05)",
 }
-# Likewise, of stages/evaluate/over_runs.py.
+# Likewise, of stages/tools/compare_seeds.py.
 SEEDS_OPTIONS = {
     "metric": "the metric compared (default: ndcg@5)",
     "against": "the model or comparator each is paired with (default: incoming)",

@@ -12,16 +12,16 @@ def add(commands: Commands) -> None:
 
 
 def pools(options: argparse.Namespace, here: Path) -> int:
-    from tasks.graph import read_graph
-    from tasks.placement import read_placement
+    from tasks.nodes.placement import read_placement
+    from tasks.project.graph import read_graph
 
     root = Path.cwd()
     placement, graph = read_placement(root, options.placement), read_graph(root)
     placement.check(graph)
-    from flows.environment import prepare
+    from flows.server.settings import prepare
 
     prepare(root)
-    from flows.pools import ensure
+    from flows.nodes.pools import ensure
 
     for line in ensure(root, placement):
         print(line)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from flows.commands import INTERRUPTED, STAGE_FAILED, Commands
 from flows.commands.look import add_selection, check_selection, show_plan, wanted
-from tasks.errors import ProjectError
-from tasks.secrets import refuse_secret_params
+from tasks.system.errors import ProjectError
+from tasks.system.redaction import refuse_secret_params
 
 
 def add(commands: Commands) -> None:
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace, here: Path) -> int:
     root = Path.cwd()
     _check(options)
     if options.control:
-        from flows.control import run_control
+        from flows.pipeline.control import run_control
 
         return run_control(root, options.control)
     if options.queue:
@@ -42,8 +42,8 @@ def run(options: argparse.Namespace, here: Path) -> int:
     refuse_secret_params(root, params)
     if options.dry:
         return show_plan(root, options, params, as_json=False)
-    from tasks.atwork import working
-    from tasks.run_lock import run_lock
+    from tasks.system.activity_lock import working
+    from tasks.system.run_lock import run_lock
 
     with run_lock(root, wait=True), working(root):
         _put_params(root, options)
@@ -71,21 +71,21 @@ def _check(options: argparse.Namespace) -> None:
 
 def _params(root: Path, options: argparse.Namespace) -> str | None:
     """The text that params.yaml would have; None where it stays as it is."""
-    from tasks import profiles, settings
+    from tasks.project import overrides, profiles
 
     if options.profile:
         return profiles.render(root, options.profile)
-    return settings.overlaid(root, settings.single(settings.read_settings(root, options.set)))[0] if options.set else None
+    return overrides.overlaid(root, overrides.single(overrides.read_settings(root, options.set)))[0] if options.set else None
 
 
 def _put_params(root: Path, options: argparse.Namespace) -> None:
-    from tasks import profiles, settings
+    from tasks.project import overrides, profiles
 
     if options.profile:
         changes = profiles.apply(root, options.profile, options.discard_edits)
         print(f"profile {options.profile}: " + (f"{len(changes)} changed in params.yaml" if changes else "params.yaml already holds it"))
     elif options.set:
-        changes = settings.put(root, settings.single(settings.read_settings(root, options.set)))
+        changes = overrides.put(root, overrides.single(overrides.read_settings(root, options.set)))
         print("set: " + (f"{len(changes)} changed in params.yaml" if changes else "params.yaml already holds it"))
     else:
         return
@@ -94,14 +94,14 @@ def _put_params(root: Path, options: argparse.Namespace) -> None:
 
 
 def _run_pipeline(root: Path, options: argparse.Namespace) -> int:
-    from flows.environment import prepare, start_server
+    from flows.server.settings import prepare, start_server
 
     before = prepare(root)
     start_server()
-    from flows import pipeline
+    from flows.pipeline import flow
 
-    pipeline.stage_environment = before
-    state = pipeline.pipeline(wanted(options), options.start, options.force or None, options.placement, return_state=True)
+    flow.stage_environment = before
+    state = flow.pipeline(wanted(options), options.start, options.force or None, options.placement, return_state=True)
     if state.is_completed():
         return 0
     error = state.result(raise_on_failure=False)

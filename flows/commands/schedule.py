@@ -6,13 +6,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from flows.commands import Commands, show
-from flows.environment import prepare
-from flows.server import connected
-from tasks.errors import ProjectError
-from tasks.graph import read_graph
-from tasks.placement import read_placement
-from tasks.records import RUNNING, crashed, read_records
-from tasks.run_lock import Busy, run_lock
+from flows.server.connection import connected
+from flows.server.settings import prepare
+from tasks.nodes.placement import read_placement
+from tasks.project.graph import read_graph
+from tasks.run.history import RUNNING, crashed, read_records
+from tasks.system.errors import ProjectError
+from tasks.system.run_lock import Busy, run_lock
 
 ACTIONS = ("add", "list", "pause", "resume", "remove", "history")
 
@@ -51,8 +51,8 @@ def schedule(options: argparse.Namespace, here: Path) -> int:
 
 
 def create(root: Path, name: str, options: argparse.Namespace) -> int:
-    from flows import schedules
-    from tasks import profiles
+    from flows.schedules import deployments
+    from tasks.project import profiles
 
     if not options.cron:
         raise ProjectError("when? gr2 schedule add --cron '0 3 * * *' runs every night at 3")
@@ -61,8 +61,8 @@ def create(root: Path, name: str, options: argparse.Namespace) -> int:
     read_placement(root, options.placement).check(read_graph(root))
     with connected("schedules") as client:
         own = {"on_new_data": options.on_new_data, "profile": options.profile, "placement": options.placement}
-        schedules.create(client, root, name, options.cron, options.timezone, own)
-        first = schedules.planned(client, root, name)
+        deployments.create(client, root, name, options.cron, options.timezone, own)
+        first = deployments.planned(client, root, name)
     condition = ", when the raw files have changed" if options.on_new_data else ""
     print(f"schedule {name}: {options.cron} ({options.timezone or 'UTC'}){condition}; its runs need a worker here: gr2 worker")
     print(f"first run: {first} UTC" if first else "the server has planned no run of it yet; if `gr2 schedule list` shows none, see its log")
@@ -70,10 +70,10 @@ def create(root: Path, name: str, options: argparse.Namespace) -> int:
 
 
 def list_schedules(root: Path, as_json: bool) -> int:
-    from flows import schedules
+    from flows.schedules import deployments
 
     with connected("schedules") as client:
-        found = schedules.listed(client, root)
+        found = deployments.listed(client, root)
     if as_json:
         print(json.dumps(found, indent=2))
         return 0
@@ -94,10 +94,10 @@ def list_schedules(root: Path, as_json: bool) -> int:
 
 
 def change(root: Path, action: str, name: str) -> int:
-    from flows import schedules
+    from flows.schedules import deployments
 
     with connected("schedules") as client:
-        found = schedules.find(client, root, name).id
+        found = deployments.find(client, root, name).id
         {"pause": client.pause_deployment, "resume": client.resume_deployment, "remove": client.delete_deployment}[action](found)
     print(f"schedule {name}: " + {"pause": "paused", "resume": "goes on", "remove": "removed; its records stay"}[action])
     return 0

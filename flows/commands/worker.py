@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 
 from flows.commands import Commands
-from flows.environment import prepare_worker
-from tasks.errors import ProjectError
+from flows.server.settings import prepare_worker
+from tasks.system.errors import ProjectError
 
 
 def add(commands: Commands) -> None:
@@ -23,10 +23,10 @@ def worker(options: argparse.Namespace, here: Path) -> int:
         raise ProjectError("a node's worker needs both: gr2 worker POOL --placement NAME; for the schedules of this checkout: gr2 worker")
     prepare_worker(root)
     if options.pool:
-        from flows.node_worker import node_worker
-        from tasks.placement import read_placement
+        from flows.nodes.worker import node_worker
+        from tasks.nodes.placement import read_placement
 
         return node_worker(root, read_placement(root, options.placement), options.pool, options.limit)
-    from flows.schedule_worker import schedule_worker
+    from flows.schedules.worker import schedule_worker
 
     return schedule_worker(root)

@@ -7,8 +7,8 @@ import torch
 
 from stages.embed.params import CollaborativeParams
 from stages.embed.vectors import normalise
-from stages.shared import sasrec
-from stages.shared.errors import StageError
+from stages.shared.core.errors import StageError
+from stages.shared.recsys import sasrec
 
 HELD_OUT_SHARE = 0.1  # of the items with a vector of their own, for the R2 of predicting it
 LEAST_ITEMS = 20  # fewer leave nothing to fit and to judge the prediction on

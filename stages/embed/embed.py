@@ -10,12 +10,12 @@ from stages.embed.encode import encode, resume_key
 from stages.embed.model import dtype_of, model_folder, weights_sha256
 from stages.embed.params import PACKAGED, EmbedParams
 from stages.embed.vectors import check_not_constant, mean_cosine
-from stages.shared import sasrec
-from stages.shared.errors import StageError
-from stages.shared.leaks import check_no_heldout, training_interactions
-from stages.shared.outputs import DATA, Outputs
-from stages.shared.resume import ResumePoints
-from stages.shared.tables import INTERACTIONS, ITEMS, read_table
+from stages.shared.core.errors import StageError
+from stages.shared.core.leakage import check_no_heldout, training_interactions
+from stages.shared.core.outputs import DATA, Outputs
+from stages.shared.core.resume import ResumePoints
+from stages.shared.core.schemas import INTERACTIONS, ITEMS, read_table
+from stages.shared.recsys import sasrec
 
 
 def embed(params: EmbedParams, outputs: Outputs) -> None:

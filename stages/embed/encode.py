@@ -14,7 +14,7 @@ from tqdm import tqdm
 from stages.embed.model import device_of, dtype_of, load, settings_sha256
 from stages.embed.params import EmbedParams
 from stages.embed.vectors import normalise
-from stages.shared.resume import ResumePoints
+from stages.shared.core.resume import ResumePoints
 
 BATCHING = 1  # raise it when batches are ordered or cut in another way: kept vectors of the old way are then not used
 

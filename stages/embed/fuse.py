@@ -3,7 +3,7 @@
 import numpy as np
 
 from stages.embed.vectors import normalise
-from stages.shared.errors import StageError
+from stages.shared.core.errors import StageError
 
 
 def concat(text: np.ndarray, collaborative: np.ndarray, weight: float) -> np.ndarray:

@@ -10,9 +10,9 @@ import torch
 from safetensors import SafetensorError
 
 from stages.embed.params import PACKAGED, EmbedParams
-from stages.shared import device as devices
-from stages.shared.errors import StageError
-from stages.shared.hashes import files_sha256
+from stages.shared.core import device as devices
+from stages.shared.core.errors import StageError
+from stages.shared.core.hashes import files_sha256
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

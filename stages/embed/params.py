@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from stages.shared.params import ComputeSection, Section
+from stages.shared.core.params import ComputeSection, Section
 
 PACKAGED = "packaged-minilm"
 

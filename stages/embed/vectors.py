@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from stages.shared.errors import StageError
+from stages.shared.core.errors import StageError
 
 SAME = 1e-6  # rounding of float32 batches stays below it
 

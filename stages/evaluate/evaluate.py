@@ -7,29 +7,29 @@ from typing import Any
 import numpy as np
 import yaml
 
-from stages.evaluate.achievable import achievable, load_truth, world_notes
-from stages.evaluate.audit import identical_to_incoming, suspicions
-from stages.evaluate.behaviour import audits_of, guide_notes, unguided
-from stages.evaluate.bootstrap import INCOMING, summarise
-from stages.evaluate.calibration import gains_by_incoming_rank
-from stages.evaluate.comparators import comparators
-from stages.evaluate.examples import choose_examples
-from stages.evaluate.figures import pipeline_figures
-from stages.evaluate.held_out import HeldOut, load_held_out
-from stages.evaluate.lineage import model_lineage
-from stages.evaluate.metrics import ranks_of_targets
+from stages.evaluate.baselines import comparators
 from stages.evaluate.models import CONTRASTS, MODELS, SUBJECT, Answers, ask_models
-from stages.evaluate.outputs_table import outputs_table
 from stages.evaluate.params import EvaluateParams
-from stages.evaluate.plots_data import write_plots_data
-from stages.evaluate.repeats import of_repeats
-from stages.evaluate.report import ReportData, render
-from stages.evaluate.slicing import kinds_of, slices_of
-from stages.evaluate.statistics import significance
-from stages.shared.embeddings import read_embeddings
-from stages.shared.outputs import DATA, Outputs, read_json
-from stages.shared.params import load_params
-from stages.shared.prompts import PromptParams
+from stages.evaluate.test_set import HeldOut, load_held_out
+from stages.evaluate.write_outputs import outputs_table
+from stages.report.diagnostics.audit import identical_to_incoming, suspicions
+from stages.report.diagnostics.diagnostics import audits_of, guide_notes, unguided
+from stages.report.diagnostics.gain_by_rank import gains_by_incoming_rank
+from stages.report.diagnostics.headroom import achievable, load_truth, world_notes
+from stages.report.diagnostics.repeats import of_repeats
+from stages.report.diagnostics.slice_kinds import kinds_of, slices_of
+from stages.report.page.examples import choose_examples
+from stages.report.page.model_lineage import model_lineage
+from stages.report.page.page import ReportData, render
+from stages.report.page.pipeline_summary import pipeline_figures
+from stages.report.plots_data import write_plots_data
+from stages.shared.core.outputs import DATA, Outputs, read_json
+from stages.shared.core.params import load_params
+from stages.shared.recsys.embeddings import read_embeddings
+from stages.shared.slates.prompts import PromptParams
+from stages.shared.stats.bootstrap import INCOMING, summarise
+from stages.shared.stats.metrics import ranks_of_targets
+from stages.shared.stats.significance import significance
 
 CALIBRATED = ("lambdamart", "sft", SUBJECT)
 CURVES = {

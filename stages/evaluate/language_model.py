@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from stages.evaluate.judge import Judged
-from stages.shared.answers import AnswerReader
-from stages.shared.engines.base import Engine, Sampling
-from stages.shared.engines.choose import EngineParams, open_engine
-from stages.shared.guide import Guide, Words
-from stages.shared.models import load_tokenizer
-from stages.shared.prompts import THINK_END, Catalog, PromptParams, Slate, slate_prompt
+from stages.shared.generation.base import Engine, Sampling
+from stages.shared.generation.choose import EngineParams, open_engine
+from stages.shared.lm.models import load_tokenizer
+from stages.shared.slates.answers import AnswerReader
+from stages.shared.slates.constraint import Guide, Words
+from stages.shared.slates.prompts import THINK_END, Catalog, PromptParams, Slate, slate_prompt
+from stages.shared.slates.rankings import Judged
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class LanguageModel:
         return AnswerReader(self.tokenizer)
 
     def answers(self, slates: Sequence[Slate], sampling: Sampling, guided: bool = True) -> list[Judged]:
-        """`sampling.samples` answers to each slate, one Judged a sample; `guided`: under constrained decoding (stages/shared/guide.py)."""
+        """`sampling.samples` answers to each slate, one Judged a sample; `guided`: decoded under the constraint
+        (stages/shared/slates/constraint.py)."""
         texts = [slate_prompt(slate, self.catalog, self.options, self.reasoning) for slate in slates]
         prompts = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
         candidates = [[self.sid_ids[item] for item in slate.candidates] for slate in slates]

@@ -9,14 +9,14 @@ from threading import Lock
 import numpy as np
 import torch
 
-from stages.evaluate.judge import Judged
 from stages.evaluate.language_model import open_language_model
 from stages.evaluate.params import EvaluateParams
 from stages.evaluate.position_bias import PositionBias, position_bias
-from stages.shared.engines.base import Sampling
-from stages.shared.engines.choose import on_cpu
-from stages.shared.outputs import DATA
-from stages.shared.prompts import Catalog, PromptParams, Slate
+from stages.shared.core.outputs import DATA
+from stages.shared.generation.base import Sampling
+from stages.shared.generation.choose import on_cpu
+from stages.shared.slates.prompts import Catalog, PromptParams, Slate
+from stages.shared.slates.rankings import Judged
 
 MODELS = {  # name -> its folder, and whether it reasons
     "sft_no_reasoning": (DATA / "sft/no_reasoning", False),

@@ -1,6 +1,6 @@
 """Does a ranker look at the items, or at where they stand? The same candidates in shuffled orders, facts and all.
 
-The pre-ranker's score is a fact of the candidate (`sc`) and moves with it: a model may use it without being biased.
+The retriever's score is a fact of the candidate (`sc`) and moves with it: a model may use it without being biased.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.evaluate.audit import kendall_tau
-from stages.evaluate.judge import Judged
-from stages.shared.errors import StageError
-from stages.shared.prompts import Slate
+from stages.report.diagnostics.audit import kendall_tau
+from stages.shared.core.errors import StageError
+from stages.shared.slates.prompts import Slate
+from stages.shared.slates.rankings import Judged
 
 Ints = NDArray[np.int_]
 Answerer = Callable[[Sequence[Slate]], Judged]
@@ -37,7 +37,7 @@ def shuffles(slates: Sequence[Slate], seed: int, repeat: int = 0) -> Ints:
     orders = []
     for slate in slates:
         if len(slate.candidates) < 2:
-            raise StageError(f"slate {slate.slate}: one candidate cannot be shuffled; raise prerank.candidates to two or more")
+            raise StageError(f"slate {slate.slate}: one candidate cannot be shuffled; raise retrieve.candidates to two or more")
         rng = np.random.default_rng([seed, slate.slate, repeat])
         order = rng.permutation(len(slate.candidates))
         while (order == np.arange(len(order))).all():

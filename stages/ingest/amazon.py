@@ -10,7 +10,7 @@ from stages.ingest.fetch import Remote
 from stages.ingest.jsonlines import INTERACTION_FIELDS, ITEM_FIELDS, Record, optional, read_json_lines, required, text, texts
 from stages.ingest.raw import RawFile
 from stages.ingest.rows import Scratch, TimeUnit
-from stages.shared.errors import StageError
+from stages.shared.core.errors import StageError
 
 _2014 = "https://snap.stanford.edu/data/amazon/productGraph/categoryFiles"
 _2018 = "https://mcauleylab.ucsd.edu/public_datasets/data/amazon_v2"

@@ -17,7 +17,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from stages.ingest.raw import RawFile
-from stages.shared.errors import StageError
+from stages.shared.core.errors import StageError
 
 BLOCK = 16 * 2**20  # bytes
 LONGEST_LINE = 64 * 2**20

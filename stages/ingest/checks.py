@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 
 from stages.ingest.splits import SPLITS, places
-from stages.shared.errors import StageError
+from stages.shared.core.errors import StageError
 
 TRAINING = ("base", "slates")
 
@@ -18,7 +18,7 @@ def check_leaks(table: pl.DataFrame, split: str) -> dict[str, int]:
 
 
 def cold_items(table: pl.DataFrame) -> dict[str, int | float]:
-    """Reported only: items that stand in valid or test alone, and how many test targets the pre-ranker never met in base."""
+    """Reported only: items that stand in valid or test alone, and how many test targets the retriever never met in base."""
     item_N, code_N = table["item"].to_numpy(), table["split"].to_physical().to_numpy()
     count_SI = np.stack([np.bincount(item_N[code_N == code], minlength=item_N.max() + 1) for code in range(len(SPLITS))])
     base, slates, valid, test = count_SI

@@ -8,7 +8,7 @@ import polars as pl
 from stages.ingest.blocks import Input, Lines, line_table
 from stages.ingest.raw import RawFile
 from stages.ingest.rows import nothing_read
-from stages.shared.errors import StageError
+from stages.shared.core.errors import StageError
 
 csv.field_size_limit(2**26)  # a line is never longer (blocks.py)
 

@@ -19,7 +19,7 @@ from urllib.error import HTTPError, URLError
 
 from tqdm import tqdm
 
-from stages.shared.errors import StageError
+from stages.shared.core.errors import StageError
 
 ATTEMPTS = 5  # without a byte of progress
 PAUSE = 1.0  # seconds before the second attempt; doubles

@@ -12,8 +12,8 @@ from stages.ingest.quarantine import quarantine
 from stages.ingest.raw import RawLog
 from stages.ingest.source import read_source
 from stages.ingest.world import write_world
-from stages.shared.outputs import Outputs
-from stages.shared.tables import INTERACTIONS, ITEMS, USERS, write_table
+from stages.shared.core.outputs import Outputs
+from stages.shared.core.schemas import INTERACTIONS, ITEMS, USERS, write_table
 
 
 def ingest(params: IngestParams, outputs: Outputs) -> None:

@@ -11,8 +11,8 @@ from stages.ingest.kcore import core
 from stages.ingest.params import IngestParams
 from stages.ingest.raw import RawLog
 from stages.ingest.splits import SPLITS, places, require_all, split_codes, warm_users
-from stages.shared.errors import StageError
-from stages.shared.tables import INTERACTIONS, USERS
+from stages.shared.core.errors import StageError
+from stages.shared.core.schemas import INTERACTIONS, USERS
 
 CODES = {"user": pl.Int32, "item": pl.Int32, "timestamp": pl.Int64}
 

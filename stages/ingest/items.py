@@ -5,7 +5,7 @@ import polars as pl
 from stages.ingest.ids import sorted_ids
 from stages.ingest.raw import RAW_ITEMS, TEXT_SHOWN, RawLog
 from stages.ingest.text import clean_text, embedding_text, restore_article, title_and_year
-from stages.shared.tables import ITEMS
+from stages.shared.core.schemas import ITEMS
 
 NOTHING_LEFT = "no title is left after cleaning"
 

@@ -11,7 +11,7 @@ import polars as pl
 from stages.ingest.blocks import Input, Lines
 from stages.ingest.raw import TEXT_SHOWN, RawFile
 from stages.ingest.rows import nothing_read
-from stages.shared.tables import Schema
+from stages.shared.core.schemas import Schema
 
 INTERACTION_FIELDS: Schema = {"user": pl.String, "item": pl.String, "timestamp": pl.String, "rating": pl.String}
 ITEM_FIELDS: Schema = {"source_id": pl.String, "title": pl.String, "year": pl.String, "brand": pl.String, "categories": pl.List(pl.String)}

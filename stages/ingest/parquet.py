@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from stages.ingest.raw import RawFile
 from stages.ingest.rows import nothing_read
-from stages.shared.errors import StageError
+from stages.shared.core.errors import StageError
 
 _BATCH = 2**17  # rows
 

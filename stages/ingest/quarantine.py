@@ -8,7 +8,7 @@ import polars as pl
 from stages.ingest.ids import code, distinct
 from stages.ingest.items import NOTHING_LEFT
 from stages.ingest.raw import NO_TITLE, REJECTED, TEXT_SHOWN, RawLog
-from stages.shared.errors import StageError
+from stages.shared.core.errors import StageError
 
 UNKNOWN_ITEM = "item is not in the item file, or has no title there"
 # Official metadata list many products without a title that nobody took; one that somebody took counts in the log, by UNKNOWN_ITEM.

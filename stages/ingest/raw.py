@@ -6,8 +6,8 @@ from typing import Literal, Self
 
 import polars as pl
 
-from stages.shared.hashes import file_sha256
-from stages.shared.tables import Schema
+from stages.shared.core.hashes import file_sha256
+from stages.shared.core.schemas import Schema
 
 # Rows in the order of the file. `row` counts lines (or records) from 1, names a row in errors and breaks ties between equal times.
 # `timestamp`: seconds since 1970, or the place in the user's sequence where the source has no times. `rating`: null where unknown.

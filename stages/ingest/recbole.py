@@ -8,7 +8,7 @@ from stages.ingest.blocks import Input
 from stages.ingest.delimited import Columns, read_delimited
 from stages.ingest.raw import RawFile
 from stages.ingest.rows import Scratch
-from stages.shared.errors import StageError
+from stages.shared.core.errors import StageError
 
 _HINT = "the first row must name the columns, as in user_id:token"
 

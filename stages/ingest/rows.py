@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from stages.ingest.forget import Forgotten
 from stages.ingest.raw import NO_TITLE, RAW_INTERACTIONS, RAW_ITEMS, REJECTED, TEXT_SHOWN, RawFile, RawLog
-from stages.shared.errors import StageError
-from stages.shared.tables import Schema
+from stages.shared.core.errors import StageError
+from stages.shared.core.schemas import Schema
 
 TimeUnit = Literal["s", "ms", "us", "ns"]
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}

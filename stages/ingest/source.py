@@ -15,7 +15,7 @@ from stages.ingest.params import IngestParams
 from stages.ingest.raw import RawFile, RawLog
 from stages.ingest.rows import Scratch
 from stages.ingest.world import read_world
-from stages.shared.errors import StageError
+from stages.shared.core.errors import StageError
 
 _GROUPLENS = "GroupLens: free for research with acknowledgement; not to be redistributed or used commercially without permission."
 _AMAZON = (

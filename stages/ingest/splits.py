@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.ingest.params import IngestParams
-from stages.shared.errors import StageError
+from stages.shared.core.errors import StageError
 
 SPLITS = ("base", "slates", "valid", "test")  # a split's code is its place here
 

@@ -13,8 +13,8 @@ from stages.ingest.params import TableParams
 from stages.ingest.parquet import missing_column, read_parquet
 from stages.ingest.raw import RawFile
 from stages.ingest.rows import Scratch
-from stages.shared.errors import StageError
-from stages.shared.tables import Schema
+from stages.shared.core.errors import StageError
+from stages.shared.core.schemas import Schema
 
 _ENDINGS = (".parquet", ".csv", ".tsv", ".jsonl")
 _HINT = "name it in ingest.table"

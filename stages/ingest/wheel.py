@@ -8,8 +8,8 @@ from pathlib import Path
 
 from stages.ingest.blocks import Input
 from stages.ingest.raw import RawFile
-from stages.shared.errors import StageError
-from stages.shared.hashes import file_sha256
+from stages.shared.core.errors import StageError
+from stages.shared.core.hashes import file_sha256
 
 WHEEL = "recbole-1.2.1-py3-none-any.whl"
 WHEEL_SHA256 = "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"

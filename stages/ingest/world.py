@@ -1,4 +1,4 @@
-"""Source `synthetic`: makes a world (stages/shared/world.py) out of `ingest.world`, and lets its users shop."""
+"""Source `synthetic`: makes a world (stages/shared/synthetic/world.py) out of `ingest.world`, and lets its users shop."""
 
 import hashlib
 from dataclasses import replace
@@ -11,7 +11,7 @@ from stages.ingest.params import IngestParams, WorldParams
 from stages.ingest.raw import RAW_INTERACTIONS, RawFile, RawLog
 from stages.ingest.rows import Scratch
 from stages.ingest.world_text import BRANDS, DEPARTMENTS, title
-from stages.shared.world import NOBODY, Floats, Ints, World, save_no_world
+from stages.shared.synthetic.world import NOBODY, Floats, Ints, World, save_no_world
 
 FOLLOW_STEPS = (1.0, 0.5)  # how much of `follow` goes to the next category of the department, and to the one after
 TYPE_CONCENTRATION = 5.0  # Dirichlet: types are of unlike size, none is rare

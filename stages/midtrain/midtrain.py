@@ -8,19 +8,19 @@ import polars as pl
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from stages.midtrain import tasks
+from stages.midtrain import documents
+from stages.midtrain.decoder import scratch_model
 from stages.midtrain.params import MidtrainParams
-from stages.midtrain.scratch import scratch_model
 from stages.midtrain.vocabulary import learn_tokenizer
-from stages.shared.encoding import Example, encode, pack
-from stages.shared.errors import StageError
-from stages.shared.leaks import check_no_heldout, training_interactions
-from stages.shared.models import extend_vocabulary, load_model, load_tokenizer, resize_embeddings, save_model
-from stages.shared.outputs import DATA, Outputs
-from stages.shared.params import load_params
-from stages.shared.prompts import Catalog, PromptParams
-from stages.shared.tables import INTERACTIONS, ITEMS, SIDS, read_table
-from stages.shared.training import collate, train_supervised, write_curve
+from stages.shared.core.errors import StageError
+from stages.shared.core.leakage import check_no_heldout, training_interactions
+from stages.shared.core.outputs import DATA, Outputs
+from stages.shared.core.params import load_params
+from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, read_table
+from stages.shared.lm.encoding import Example, encode, pack
+from stages.shared.lm.models import extend_vocabulary, load_model, load_tokenizer, resize_embeddings, save_model
+from stages.shared.slates.prompts import Catalog, PromptParams
+from stages.shared.training.trainer import collate, train_supervised, write_curve
 
 CANDIDATES = 10  # of a made-up slate
 PROBE_DOCUMENTS = 64
@@ -62,7 +62,7 @@ def make_model(params: MidtrainParams, texts: list[str], sids: pl.DataFrame) -> 
         tokenizer: PreTrainedTokenizerBase = learn_tokenizer(texts, params.text_vocabulary)
         extend_vocabulary(tokenizer, levels, codebook_size)
         return scratch_model(params, tokenizer), tokenizer
-    from stages.shared.packaged import packaged_model
+    from stages.shared.lm.packaged import packaged_model
 
     kind, _, name = params.model.partition(":")
     folder = packaged_model(name) if kind == "packaged" else Path(params.model)
@@ -81,11 +81,11 @@ def training_rows(
     total = params.steps * params.batch_size * params.accumulate * params.all_processes
     window = max(2, params.row_length // (len(tokenizer(catalog.sids[0])["input_ids"])) - 1)
     sources = [
-        (params.sequence_share, tasks.sequence_documents(sequences, catalog, rng, window)),
-        (params.caption_share, tasks.caption_documents(catalog, rng)),
-        (params.ordering_share, tasks.ordering_documents(catalog, rng, CANDIDATES)),
-        (params.reading_share, tasks.reading_documents(rng, CANDIDATES)),
-        (params.skill_share, tasks.skill_documents(catalog, options, rng, CANDIDATES)),
+        (params.sequence_share, documents.sequence_documents(sequences, catalog, rng, window)),
+        (params.caption_share, documents.caption_documents(catalog, rng)),
+        (params.ordering_share, documents.ordering_documents(catalog, rng, CANDIDATES)),
+        (params.reading_share, documents.reading_documents(rng, CANDIDATES)),
+        (params.skill_share, documents.skill_documents(catalog, options, rng, CANDIDATES)),
     ]
     parts: list[list[Example]] = []
     for share, source in sources:
@@ -116,8 +116,8 @@ def check_reload(saved: PreTrainedTokenizerBase, loaded: PreTrainedTokenizerBase
 @torch.no_grad()
 def skill_accuracy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, catalog: Catalog, options: PromptParams, seed: int) -> float:
     """Share of the answer's tokens predicted right (teacher-forced) on made-up slates not trained on."""
-    documents = list(islice(tasks.skill_documents(catalog, options, np.random.default_rng(seed), CANDIDATES), PROBE_DOCUMENTS))
-    answers = [[(text, 0.0) for text, _ in document[:-1]] + [document[-1]] for document in documents]
+    probes = list(islice(documents.skill_documents(catalog, options, np.random.default_rng(seed), CANDIDATES), PROBE_DOCUMENTS))
+    answers = [[(text, 0.0) for text, _ in document[:-1]] + [document[-1]] for document in probes]
     batch = collate(encode(answers, tokenizer), tokenizer.pad_token_id)
     device = next(model.parameters()).device
     ids, mask = batch["input_ids"].to(device), batch["attention_mask"].to(device)

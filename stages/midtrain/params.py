@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from stages.shared.training import OptimizerSection
+from stages.shared.training.trainer import OptimizerSection
 
 
 class MidtrainParams(OptimizerSection):
@@ -11,7 +11,7 @@ class MidtrainParams(OptimizerSection):
     hidden: int = Field(224, ge=32, description="scratch only, as the six below")
     layers: int = Field(3, ge=1)
     heads: int = Field(7, ge=1)
-    copy_circuit: bool = Field(True, description="start with the attention pattern that copying needs (stages/midtrain/scratch.py)")
+    copy_circuit: bool = Field(True, description="start with the attention pattern that copying needs (stages/midtrain/decoder.py)")
     init_std: float = Field(0.06, gt=0, description="of all matrices; 0.02 leaves a narrow model on its first plateau for long")
     intermediate: int = Field(512, ge=32)
     max_length: int = Field(1024, ge=128)

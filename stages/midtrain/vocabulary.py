@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from stages.shared.prompts import END, PAD, SPECIAL_TOKENS, template_words
+from stages.shared.slates.prompts import END, PAD, SPECIAL_TOKENS, template_words
 
 LAYOUT_WEIGHT = 1000  # repeats of each layout word: more than any pair of letters occurs in a small catalogue
 

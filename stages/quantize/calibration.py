@@ -9,9 +9,9 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from stages.shared.encoding import Example, encode
-from stages.shared.prompts import THINK_END
-from stages.shared.traces import read_traces
+from stages.shared.lm.encoding import Example, encode
+from stages.shared.slates.prompts import THINK_END
+from stages.shared.slates.traces import read_traces
 
 RANDOM_LENGTH = 64
 

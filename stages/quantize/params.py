@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from stages.shared.params import ComputeSection
+from stages.shared.core.params import ComputeSection
 
 
 class QuantizeParams(ComputeSection):

@@ -11,9 +11,9 @@ from stages.quantize.calibration import Predictions, calibration_examples
 from stages.quantize.checkpoint import quantizable, save_compressed, weight_bytes
 from stages.quantize.int8 import dequantize_weight, quantize_weight, relative_error
 from stages.quantize.params import QuantizeParams
-from stages.shared.errors import StageError
-from stages.shared.models import load_model, load_tokenizer
-from stages.shared.outputs import DATA, Outputs
+from stages.shared.core.errors import StageError
+from stages.shared.core.outputs import DATA, Outputs
+from stages.shared.lm.models import load_model, load_tokenizer
 
 SOURCE = DATA / "rl/model"
 TRACES = DATA / "traces/traces.parquet"

@@ -1,46 +1,113 @@
-"""Log-probabilities of responses under the policy, the group's prompt read once (shared prefix)."""
+"""The policy that learns: plain torch in one process, or a DeepSpeed engine in several."""
 
-from collections.abc import Sequence
+import json
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import PreTrainedModel
+
+from stages.rl.params import RlParams
+from stages.shared.core.errors import StageError
+from stages.shared.core.launch import without_compiled_collectives, world_size
+
+MAX_GRAD_NORM = 1.0
 
 
-def response_logprobs(
-    model: Any, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[Sequence[int]]], pad_id: int
-) -> tuple[Tensor, Tensor]:
-    """prompts: P lists of ids; responses: P x G lists. Returns log-probabilities and mask, both [P * G, T], with gradient.
+class Policy:
+    """AdamW without weight decay, constant learning rate.
 
-    Prompts are left-padded and run once with a cache; the cache is repeated G times and each response continues its own copy,
-    which is the same function as running prompt + response for each sample, at about half the tokens.
+    `forward` takes part in learning; `module` is the model that samples and is saved.
     """
-    device = next(model.parameters()).device
-    group = len(responses[0])
-    width = max(map(len, prompts))
-    ids = torch.tensor([[pad_id] * (width - len(p)) + list(p) for p in prompts], device=device)
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
-    positions = (mask.cumsum(-1) - 1).clamp_min(0)
-    cache = DynamicCache()
-    first = model(
-        input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
-    ).logits[:, -1]
 
-    flat = [response for own in responses for response in own]
-    length = max(map(len, flat))
-    tokens = torch.tensor([list(r) + [pad_id] * (length - len(r)) for r in flat], device=device)
-    counted = torch.tensor([[1.0] * len(r) + [0.0] * (length - len(r)) for r in flat], device=device)
-    cache.batch_repeat_interleave(group)
-    full_mask = torch.cat([mask.repeat_interleave(group, 0), counted.long()], dim=1)
-    start = mask.sum(-1).repeat_interleave(group, 0)[:, None]
-    rest = model(
-        input_ids=tokens,
-        attention_mask=full_mask,
-        position_ids=start + torch.arange(length, device=device),
-        past_key_values=cache,
-        use_cache=True,
-    ).logits[:, :-1]
-    logits = torch.cat([first.repeat_interleave(group, 0)[:, None], rest], dim=1).float()
-    logp = torch.log_softmax(logits, dim=-1).gather(-1, tokens[..., None])[..., 0]
-    return logp, counted
+    def __init__(self, module: PreTrainedModel, params: RlParams):
+        self.module: PreTrainedModel = module
+        self.forward: Any = module
+        self.params = params
+        self.optimizer = torch.optim.AdamW(module.parameters(), lr=params.lr, weight_decay=0.0)
+        self.parts = 0
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        device = next(self.module.parameters()).device.type
+        return torch.autocast(device, torch.bfloat16, enabled=self.params.precision == "bfloat16")
+
+    def backward(self, loss: Tensor) -> None:
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.parts += 1
+
+    def step(self) -> None:
+        """One step on the mean of the losses since the last."""
+        for parameter in self.module.parameters():
+            if parameter.grad is not None:
+                parameter.grad /= self.parts
+        torch.nn.utils.clip_grad_norm_(self.module.parameters(), MAX_GRAD_NORM)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.parts = 0
+
+    def zero_loss(self) -> Tensor:
+        """A loss of zero that touches every parameter, so that all ranks reduce the same gradients."""
+        return torch.stack([parameter.sum() * 0.0 for parameter in self.module.parameters()]).sum()
+
+
+class DeepSpeedPolicy(Policy):
+    """ZeRO stages 1 and 2: every rank holds all weights, so sampling needs no gathering."""
+
+    def __init__(self, module: PreTrainedModel, params: RlParams):
+        import deepspeed
+
+        config = json.loads(Path(params.deepspeed).read_text(encoding="utf-8"))
+        if config.get("zero_optimization", {}).get("stage", 0) > 2:
+            raise StageError(
+                f"{params.deepspeed}: rl samples from local weights and takes ZeRO stage 2 at most; use infra/deepspeed/zero2.json"
+            )
+        parts = max(1, -(-params.prompts // params.micro_prompts))
+        config |= {
+            "train_micro_batch_size_per_gpu": params.micro_prompts * params.group,
+            "gradient_accumulation_steps": parts,
+            "gradient_clipping": MAX_GRAD_NORM,
+            "optimizer": {"type": "AdamW", "params": {"lr": params.lr, "weight_decay": 0.0, "torch_adam": True}},
+            "bf16": {"enabled": False},  # it would drop the float32 weights; the engine also switches off an autocast it does not know of
+            "torch_autocast": {"enabled": params.precision == "bfloat16", "dtype": "bfloat16"},
+        }
+        config.pop("train_batch_size", None)
+        config.pop("scheduler", None)
+        without_compiled_collectives()
+        engine, *_ = deepspeed.initialize(model=module, model_parameters=list(module.parameters()), config=config)
+        self.module, self.forward, self.params = engine.module, engine, params
+
+    def backward(self, loss: Tensor) -> None:
+        self.forward.backward(loss)
+        self.forward.step()  # steps at the accumulation boundary only
+
+    def step(self) -> None:
+        """Taken by the engine in `backward`."""
+
+
+def open_policy(model: PreTrainedModel, params: RlParams) -> Policy:
+    if params.gradient_checkpointing:
+        raise StageError(
+            "params.yaml: rl.gradient_checkpointing: a group shares its prompt's cache, which cannot be recomputed; set it to false"
+        )
+    if params.deepspeed:
+        return DeepSpeedPolicy(model, params)
+    if world_size() > 1:
+        raise StageError("params.yaml: rl.processes > 1 needs rl.deepspeed, e.g. infra/deepspeed/zero2.json")
+    return Policy(model.to("cuda") if torch.cuda.is_available() else model, params)  # type: ignore[arg-type]
+
+
+def all_sum(value: float) -> float:
+    """Sum over ranks."""
+    if world_size() == 1:
+        return value
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"  # nccl reduces nothing that lies on the CPU
+    total = torch.tensor([value], dtype=torch.float64, device=device)
+    dist.all_reduce(total)
+    return float(total)
+
+
+def all_mean(value: float) -> float:
+    return all_sum(value) / world_size()

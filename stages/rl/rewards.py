@@ -1,6 +1,6 @@
 """Conditional verifiable reward of GR2 (arXiv 2602.07774): R_rank = (rank_pre(x*) - rank_re(x*)) / K, format paid only on merit."""
 
-from stages.shared.answers import Answer
+from stages.shared.slates.answers import Answer
 
 
 def rank_reward(answer: Answer, target_rank: int, candidates: int) -> float:

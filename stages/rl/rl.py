@@ -11,39 +11,39 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from stages.rl.dapo import advantages, dapo_loss
-from stages.rl.optimizer import Policy, all_mean, all_sum, open_policy
+from stages.rl.logprobs import response_logprobs
 from stages.rl.params import RlParams
-from stages.rl.policy import response_logprobs
+from stages.rl.policy import Policy, all_mean, all_sum, open_policy
 from stages.rl.rewards import conditional_reward, rank_reward, ungated_reward
 from stages.rl.rollouts import Group, Reward, Rollouts, Task, sample_step
-from stages.shared.answers import Answer, AnswerReader
-from stages.shared.engines.base import Sampling
-from stages.shared.engines.transformers_engine import TransformersEngine
-from stages.shared.errors import StageError
-from stages.shared.evidence import EVIDENCE
-from stages.shared.guide import Guide, Words
-from stages.shared.launch import is_main_process, rank, world_size
-from stages.shared.leaks import check_no_heldout
-from stages.shared.models import load_model, load_tokenizer, save_model
-from stages.shared.outputs import DATA, Outputs
-from stages.shared.params import load_params
-from stages.shared.prompts import Catalog, PromptParams, Slate, load_slates, slate_prompt
-from stages.shared.tables import INTERACTIONS, ITEMS, SIDS, SLATES, read_table
-from stages.shared.training import write_curve
+from stages.shared.core.errors import StageError
+from stages.shared.core.launch import is_main_process, rank, world_size
+from stages.shared.core.leakage import check_no_heldout
+from stages.shared.core.outputs import DATA, Outputs
+from stages.shared.core.params import load_params
+from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, SLATES, read_table
+from stages.shared.generation.base import Sampling
+from stages.shared.generation.transformers_engine import TransformersEngine
+from stages.shared.lm.models import load_model, load_tokenizer, save_model
+from stages.shared.slates.answers import Answer, AnswerReader
+from stages.shared.slates.candidate_features import EVIDENCE
+from stages.shared.slates.constraint import Guide, Words
+from stages.shared.slates.prompts import Catalog, PromptParams, Slate, load_slates, slate_prompt
+from stages.shared.training.trainer import write_curve
 
 BASE = DATA / "sft/model"
 
 
 def rl(params: RlParams, outputs: Outputs) -> None:
     options = load_params("prompt", PromptParams)
-    slates_table = read_table(DATA / "prerank/slates.parquet", SLATES)
-    slates = load_slates(slates_table, read_table(DATA / "prerank/evidence.parquet", EVIDENCE), "train")
+    slates_table = read_table(DATA / "retrieve/slates.parquet", SLATES)
+    slates = load_slates(slates_table, read_table(DATA / "retrieve/evidence.parquet", EVIDENCE), "train")
     interactions = read_table(DATA / "ingest/interactions.parquet", INTERACTIONS)
     catalog = Catalog.from_tables(read_table(DATA / "tokenize/sids.parquet", SIDS), read_table(DATA / "ingest/items.parquet", ITEMS))
     leak_check = check_no_heldout(pairs_seen(slates), interactions, "rl")
     slates = [slate for slate in slates if len(slate.candidates) > 1]
     if not slates:
-        raise StageError("data/prerank/slates.parquet: no training slate with more than one candidate; nothing can be ranked")
+        raise StageError("data/retrieve/slates.parquet: no training slate with more than one candidate; nothing can be ranked")
 
     tokenizer = load_tokenizer(BASE)
     tasks = make_tasks(slates, catalog, options, tokenizer, params.guided)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 
 from stages.rl.dapo import teaches
-from stages.shared.answers import Answer, AnswerReader
-from stages.shared.engines.base import Completion, Engine, Sampling
-from stages.shared.guide import Guide
+from stages.shared.generation.base import Completion, Engine, Sampling
+from stages.shared.slates.answers import Answer, AnswerReader
+from stages.shared.slates.constraint import Guide
 
 Reward = Callable[[Answer, int, int], float]
 

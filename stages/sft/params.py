@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from stages.shared.training import OptimizerSection
+from stages.shared.training.trainer import OptimizerSection
 
 
 class SftParams(OptimizerSection):

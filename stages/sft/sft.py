@@ -10,21 +10,21 @@ import polars as pl
 from transformers import PreTrainedTokenizerBase
 
 from stages.sft.params import SftParams
-from stages.shared.encoding import Example, encode
-from stages.shared.leaks import check_no_heldout
-from stages.shared.models import load_model, load_tokenizer, save_model
-from stages.shared.outputs import DATA, Outputs
-from stages.shared.prompts import THINK_END, without_reasoning
-from stages.shared.tables import INTERACTIONS, SLATES, read_table
-from stages.shared.traces import TRACES
-from stages.shared.training import train_supervised, write_curve
+from stages.shared.core.leakage import check_no_heldout
+from stages.shared.core.outputs import DATA, Outputs
+from stages.shared.core.schemas import INTERACTIONS, SLATES, read_table
+from stages.shared.lm.encoding import Example, encode
+from stages.shared.lm.models import load_model, load_tokenizer, save_model
+from stages.shared.slates.prompts import THINK_END, without_reasoning
+from stages.shared.slates.traces import TRACES
+from stages.shared.training.trainer import train_supervised, write_curve
 
 BASE = DATA / "midtrain/model"
 
 
 def sft(params: SftParams, outputs: Outputs) -> None:
     traces = read_table(DATA / "traces/traces.parquet", TRACES)
-    slates = read_table(DATA / "prerank/slates.parquet", SLATES)
+    slates = read_table(DATA / "retrieve/slates.parquet", SLATES)
     interactions = read_table(DATA / "ingest/interactions.parquet", INTERACTIONS)
     leak_check = check_no_heldout(pairs_seen(traces, slates), interactions, "sft")
     tokenizer = load_tokenizer(BASE)

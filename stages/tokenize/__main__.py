@@ -1,4 +1,4 @@
-from stages.shared.run import run_stage
+from stages.shared.core.run import run_stage
 from stages.tokenize.params import TokenizeParams
 from stages.tokenize.tokenize import tokenize
 

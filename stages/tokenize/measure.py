@@ -7,9 +7,9 @@ import polars as pl
 import scipy.sparse
 import scipy.stats
 
-from stages.tokenize.codebook import CHUNK
-from stages.tokenize.groups import group_numbers
-from stages.tokenize.quantiser import Quantiser
+from stages.tokenize.assignment.prefix_groups import group_numbers
+from stages.tokenize.quantizers.codebook import CHUNK
+from stages.tokenize.quantizers.quantizer import Quantiser
 
 NEIGHBOURS = 10
 QUERIES = 1_000  # items whose neighbours are looked at

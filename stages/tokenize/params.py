@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from stages.shared.params import ComputeSection
+from stages.shared.core.params import ComputeSection
 
 
 class TokenizeParams(ComputeSection):

@@ -3,8 +3,8 @@
 import numpy as np
 import polars as pl
 
-from stages.shared.sids import SID_BEGIN, SID_END, code_token
-from stages.shared.tables import SID_MAP, SIDS
+from stages.shared.core.schemas import SID_MAP, SIDS
+from stages.shared.slates.sids import SID_BEGIN, SID_END, code_token
 
 # The ignored types: `cast` takes classes of types as well as types, as our schemas hold them, but its stub says types alone.
 
@@ -24,7 +24,7 @@ def sid_map(codes_NL: np.ndarray, source_ids: list[str], retired_RL: np.ndarray,
 
 
 def sid_texts(codes_NL: np.ndarray) -> pl.Series:
-    """The SIDs as the language model writes them: sid_text of stages/shared/sids.py, for a whole catalogue at once."""
+    """The SIDs as the language model writes them: sid_text of stages/shared/slates/sids.py, for a whole catalogue at once."""
     columns = [pl.Series(f"{level}", codes) for level, codes in enumerate(codes_NL.T)]
     parts = [pl.format(code_token(level, 0).replace("0", "{}"), pl.col(f"{level}")) for level in range(codes_NL.shape[1])]
     return pl.DataFrame(columns).select(sid=pl.concat_str([pl.lit(SID_BEGIN), *parts, pl.lit(SID_END)]))["sid"]

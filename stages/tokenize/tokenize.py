@@ -6,20 +6,20 @@ import numpy as np
 import polars as pl
 import torch
 
-from stages.shared.embeddings import read_embeddings
-from stages.shared.errors import StageError
-from stages.shared.leaks import training_counts
-from stages.shared.outputs import DATA, Outputs, write_json
-from stages.shared.tables import INTERACTIONS, ITEMS, SID_MAP, SIDS, read_table, write_table
-from stages.shared.trie import SidTrie
-from stages.tokenize import gates, measure
-from stages.tokenize.append import Catalogue, drift
-from stages.tokenize.assign import Taken, optimal_last, random_last
-from stages.tokenize.engaged import CoEngaged
-from stages.tokenize.groups import group_numbers
+from stages.shared.core.errors import StageError
+from stages.shared.core.leakage import training_counts
+from stages.shared.core.outputs import DATA, Outputs, write_json
+from stages.shared.core.schemas import INTERACTIONS, ITEMS, SID_MAP, SIDS, read_table, write_table
+from stages.shared.recsys.embeddings import read_embeddings
+from stages.shared.slates.trie import SidTrie
+from stages.tokenize import measure, quality_gates
+from stages.tokenize.assignment.append import Catalogue, drift
+from stages.tokenize.assignment.assign import Taken, optimal_last, random_last
+from stages.tokenize.assignment.overflow import spill
+from stages.tokenize.assignment.prefix_groups import group_numbers
 from stages.tokenize.params import TokenizeParams
-from stages.tokenize.quantiser import Quantiser
-from stages.tokenize.spill import spill
+from stages.tokenize.quantizers.cooccurrence import CoEngaged
+from stages.tokenize.quantizers.quantizer import Quantiser
 from stages.tokenize.tables import sid_map, sid_table
 
 
@@ -47,7 +47,7 @@ def tokenize(params: TokenizeParams, outputs: Outputs) -> None:
         gone = np.setdiff1d(np.arange(len(earlier.codes)), known_N)
         retired_RL, retired_ids = earlier.codes[gone], [earlier.source_ids[row] for row in gone]
     assigned_NL[new_N], spilled = assign(latents_ND[new_N] if earlier else latents_ND, nearest_NL[new_N], quantiser, params, taken)
-    gates.check(nearest_NL, assigned_NL, params)
+    quality_gates.check(nearest_NL, assigned_NL, params)
 
     counts_LC = measure.usage_counts(assigned_NL, params.codebook_size)
     write_table(sid_table(assigned_NL), outputs.path("sids.parquet"), SIDS)

@@ -1,4 +1,4 @@
-from stages.shared.run import run_stage
+from stages.shared.core.run import run_stage
 from stages.traces.params import TracesParams
 from stages.traces.traces import traces
 

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
+from stages.traces.out_of_time import Judged
 from stages.traces.rejection import Kept, Ledger
 from stages.traces.teacher import strengths_of
-from stages.traces.windows import Judged
 
 
 def ranking_metrics(ranks: np.ndarray) -> dict[str, float]:

@@ -2,9 +2,9 @@
 
 import re
 
-from stages.shared.evidence import FACTS
-from stages.shared.prompts import SPECIAL_TOKENS
-from stages.shared.sids import SID_BEGIN, SID_END
+from stages.shared.slates.candidate_features import FACTS
+from stages.shared.slates.prompts import SPECIAL_TOKENS
+from stages.shared.slates.sids import SID_BEGIN, SID_END
 
 _SID = re.compile(re.escape(SID_BEGIN) + r".*?" + re.escape(SID_END))
 _FACT = re.compile(r"\b(?:" + "|".join(FACTS) + r")\d+")

@@ -9,9 +9,9 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from stages.shared.answers import AnswerReader
-from stages.shared.engines.base import Engine, Sampling
-from stages.shared.prompts import (
+from stages.shared.generation.base import Engine, Sampling
+from stages.shared.slates.answers import AnswerReader
+from stages.shared.slates.prompts import (
     ASSISTANT,
     END,
     SPECIAL_TOKENS,
@@ -25,9 +25,9 @@ from stages.shared.prompts import (
     slate_prompt,
     template_words,
 )
-from stages.shared.sids import SID_BEGIN, SID_END
+from stages.shared.slates.sids import SID_BEGIN, SID_END
+from stages.traces.out_of_time import Judged
 from stages.traces.teacher import Proposal
-from stages.traces.windows import Judged
 
 # A neutral analyst's voice, three steps, items cited by SID, evidence before the item it speaks of.
 INSTRUCTION = f"""You analyse a recommendation log. You are given the items a user took, oldest first, the commonest categories among them,

@@ -4,9 +4,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from stages.shared.engines.choose import EngineParams
-from stages.shared.lambdamart import LambdaMartParams
-from stages.shared.params import ComputeSection, Section
+from stages.shared.core.params import ComputeSection, Section
+from stages.shared.generation.choose import EngineParams
+from stages.shared.recsys.lambdamart import LambdaMartParams
 
 
 class LanguageModelParams(Section):

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from tqdm import tqdm
 
 from stages.traces.citations import uncited
+from stages.traces.out_of_time import Judged
 from stages.traces.teacher import Proposal, Teacher
-from stages.traces.windows import Judged
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from typing import Protocol
 
 import numpy as np
 
-from stages.shared.evidence import FACTS, fact_words
-from stages.shared.prompts import STRENGTHS, Catalog, PromptParams, distinct, order_of, trace_text
-from stages.traces.windows import Judged
+from stages.shared.slates.candidate_features import FACTS, fact_words
+from stages.shared.slates.prompts import STRENGTHS, Catalog, PromptParams, distinct, order_of, trace_text
+from stages.traces.out_of_time import Judged
 
 BEST_FACTS = 2
 CO = list(FACTS).index("co")

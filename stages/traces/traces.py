@@ -6,33 +6,33 @@ from pathlib import Path
 
 import polars as pl
 
-from stages.shared.engines.base import Sampling
-from stages.shared.engines.choose import open_engine
-from stages.shared.errors import StageError
-from stages.shared.evidence import EVIDENCE
-from stages.shared.leaks import check_no_heldout
-from stages.shared.models import load_tokenizer
-from stages.shared.outputs import DATA, Outputs
-from stages.shared.params import load_params
-from stages.shared.prompts import Catalog, PromptParams, Slate, answer_text, load_slates, slate_prompt
-from stages.shared.tables import INTERACTIONS, ITEMS, SIDS, SLATES, read_table, write_table
-from stages.shared.traces import TRACES
+from stages.shared.core.errors import StageError
+from stages.shared.core.leakage import check_no_heldout
+from stages.shared.core.outputs import DATA, Outputs
+from stages.shared.core.params import load_params
+from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, SLATES, read_table, write_table
+from stages.shared.generation.base import Sampling
+from stages.shared.generation.choose import open_engine
+from stages.shared.lm.models import load_tokenizer
+from stages.shared.slates.candidate_features import EVIDENCE
+from stages.shared.slates.prompts import Catalog, PromptParams, Slate, answer_text, load_slates, slate_prompt
+from stages.shared.slates.traces import TRACES
 from stages.traces.audit import chance_audit, noise_audit, scorer_audit
 from stages.traces.language_model import LanguageModelTeacher
+from stages.traces.out_of_time import judge
 from stages.traces.params import TracesParams
 from stages.traces.rejection import Kept, sample
 from stages.traces.teacher import StatisticalTeacher, Teacher
-from stages.traces.windows import judge
 
 
 def traces(params: TracesParams, outputs: Outputs) -> None:
     options = load_params("prompt", PromptParams)
     catalog = Catalog.from_tables(read_table(DATA / "tokenize/sids.parquet", SIDS), read_table(DATA / "ingest/items.parquet", ITEMS))
     slates = load_slates(
-        read_table(DATA / "prerank/slates.parquet", SLATES), read_table(DATA / "prerank/evidence.parquet", EVIDENCE), "train"
+        read_table(DATA / "retrieve/slates.parquet", SLATES), read_table(DATA / "retrieve/evidence.parquet", EVIDENCE), "train"
     )
     if not slates:
-        raise StageError("data/prerank/slates.parquet: no training slate holds its target; train the pre-ranker longer (prerank.epochs)")
+        raise StageError("data/retrieve/slates.parquet: no training slate holds its target; train the retriever longer (retrieve.epochs)")
     leak_check = check_no_heldout(pairs_seen(slates), read_table(DATA / "ingest/interactions.parquet", INTERACTIONS), "traces")
 
     judged = judge(slates, params.blocks, params.seed, params.threads, params.scorer)

@@ -14,12 +14,12 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "bench"))  # last: ben
 
 import fault_kinds
 import fault_project
-import prefect_server
 from fault_table import table
 from fault_trial import Trial
 from fault_watch import ABSENT, Watch, content, dvc_hash
 
-from tasks.identity import locked_hashes, read_lock
+from tasks.dvc.repo import locked_hashes, read_lock
+from tests.support import prefect_server
 
 pytestmark = pytest.mark.slow
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import filelock
-import prefect_server
-import project_clone
 import pytest
+
+from tests.support import prefect_server, project_clone
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from project_clone import SmokeRun, call, clone, contents, gr2, restored, set_params, stage
+
+from tests.support.project_clone import SmokeRun, call, clone, contents, gr2, restored, set_params, stage
 
 pytestmark = pytest.mark.slow
 
@@ -89,7 +90,7 @@ def test_a_missing_folder_through_the_command_line(shop: Path) -> None:
     [
         ("ingest", {"bse_share": 0.5}, ["ingest.bse_share: unknown key", "did you mean 'base_share'"]),
         ("ingest", {"min_interactions": "20"}, ["ingest.min_interactions", "'20'", "str"]),
-        ("prerank", {"candidates": 1}, ["prerank.candidates", "greater than or equal to 2"]),
+        ("retrieve", {"candidates": 1}, ["retrieve.candidates", "greater than or equal to 2"]),
     ],
 )
 def test_spoilt_parameters(shop: Path, name: str, values: dict[str, object], words: list[str]) -> None:

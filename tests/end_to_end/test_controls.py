@@ -2,9 +2,10 @@
 
 import json
 
-import project_clone
 import pytest
-from project_clone import STAGES, SmokeRun, contents, gr2, metrics, output_hashes
+
+from tests.support import project_clone
+from tests.support.project_clone import STAGES, SmokeRun, contents, gr2, metrics, output_hashes
 
 pytestmark = pytest.mark.slow
 

@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from project_clone import STAGES, SmokeRun, call, clone, contents, gr2, output_hashes, states
 
-from tasks.profiles import render
+from tasks.project.profiles import render
+from tests.support.project_clone import STAGES, SmokeRun, call, clone, contents, gr2, output_hashes, states
 
 pytestmark = pytest.mark.slow
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import yaml
-from project_clone import ROOT, STAGES
 from pydantic import BaseModel
 
-from stages.shared.params import Section, validate_section
-from stages.shared.prompts import PromptParams
-from tasks.profiles import names, render
+from stages.shared.core.params import Section, validate_section
+from stages.shared.slates.prompts import PromptParams
+from tasks.project.profiles import names, render
+from tests.support.project_clone import ROOT, STAGES
 
 pytestmark = pytest.mark.slow
 

@@ -4,12 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import dvc_toy
-import project_clone
 import pytest
 
-from tasks.errors import ProjectError
-from tasks.secrets import refuse_secret_params, secrets, without_secrets
+from tasks.system.errors import ProjectError
+from tasks.system.redaction import refuse_secret_params, secrets, without_secrets
+from tests.support import dvc_toy, project_clone
 
 ROOT = dvc_toy.ROOT
 PLANTED = {

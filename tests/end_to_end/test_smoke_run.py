@@ -4,9 +4,10 @@ import json
 import re
 
 import polars as pl
-import project_clone
 import pytest
-from project_clone import STAGES, SmokeRun, contents, gr2, metrics, planned, restored, set_params, states
+
+from tests.support import project_clone
+from tests.support.project_clone import STAGES, SmokeRun, contents, gr2, metrics, planned, restored, set_params, states
 
 pytestmark = pytest.mark.slow
 
@@ -64,7 +65,7 @@ def test_metrics_follow_from_the_recorded_outputs(smoke: SmokeRun) -> None:
         assert found[name]["valid_share"] == pytest.approx((own["fault"] == "").mean())
 
 
-@pytest.mark.parametrize("name", ["prerank", "midtrain", "traces", "sft", "rl"])
+@pytest.mark.parametrize("name", ["retrieve", "midtrain", "traces", "sft", "rl"])
 def test_nothing_held_out_was_learnt_from(smoke: SmokeRun, name: str) -> None:
     check = metrics(smoke.root, name)["leak_check"]
     assert check["overlap"] == 0
@@ -117,12 +118,12 @@ def test_plan_names_what_changed(smoke: SmokeRun) -> None:
         assert [(cause["kind"], cause["key"]) for cause in plan["rl"]] == [("param", "rl.alpha")]
         assert [(cause["kind"], cause["key"]) for cause in plan["quantize"]] == [("upstream", "rl")]
         assert {(cause["kind"], cause["key"]) for cause in plan["evaluate"]} == {("upstream", "rl"), ("upstream", "quantize")}
-    code = root / "stages/tokenize/codebook.py"
+    code = root / "stages/tokenize/quantizers/codebook.py"
     with restored(code):
         code.write_text(code.read_text(encoding="utf-8") + "# a remark\n", encoding="utf-8")
         plan = planned(root)
-        assert [(cause["kind"], cause["path"]) for cause in plan["tokenize"]] == [("code", "stages/tokenize/codebook.py")]
-        assert not {"ingest", "embed", "prerank"} & set(plan)
+        assert [(cause["kind"], cause["path"]) for cause in plan["tokenize"]] == [("code", "stages/tokenize/quantizers/codebook.py")]
+        assert not {"ingest", "embed", "retrieve"} & set(plan)
     assert planned(root) == {}
 
 

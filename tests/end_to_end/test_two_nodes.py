@@ -4,14 +4,12 @@ import json
 import subprocess
 from collections.abc import Iterator
 
-import node_farm
-import postgres
-import project_clone
 import pytest
-from node_farm import Farm
-from project_clone import STAGES, SmokeRun, contents, output_hashes, states
 
-from tasks.identity import read_lock
+from tasks.dvc.repo import read_lock
+from tests.support import node_farm, postgres, project_clone
+from tests.support.node_farm import Farm
+from tests.support.project_clone import STAGES, SmokeRun, contents, output_hashes, states
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 

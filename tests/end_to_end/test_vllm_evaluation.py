@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import project_clone
 import pytest
-from project_clone import SmokeRun
+
+from tests.support import project_clone
+from tests.support.project_clone import SmokeRun
 
 pytestmark = pytest.mark.slow
 

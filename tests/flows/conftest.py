@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-import postgres
-import prefect_server
 import pytest
+
+from tests.support import postgres, prefect_server
 
 
 @pytest.fixture(scope="session")

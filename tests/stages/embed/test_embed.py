@@ -4,15 +4,15 @@ import hashlib
 
 import numpy as np
 import pytest
-from embed_data import by_hand, run, sentences, tiny_text_model, write_items
 
 from stages.embed.encode import encode
 from stages.embed.model import model_folder
 from stages.embed.params import PACKAGED, EmbedParams
 from stages.embed.vectors import check_not_constant, mean_cosine, normalise
-from stages.shared.errors import StageError
-from stages.shared.outputs import read_json
-from stages.shared.resume import ResumePoints
+from stages.shared.core.errors import StageError
+from stages.shared.core.outputs import read_json
+from stages.shared.core.resume import ResumePoints
+from tests.support.embed_data import by_hand, run, sentences, tiny_text_model, write_items
 
 TEXTS = [
     "Toy Story (1995). Genres: Animation, Children's, Comedy.",

@@ -2,10 +2,10 @@ import gzip
 import json
 
 import pytest
-from raw_reading import read, write
 
 from stages.ingest.amazon import remotes
-from stages.shared.errors import StageError
+from stages.shared.core.errors import StageError
+from tests.support.raw_reading import read, write
 
 REVIEW = {"reviewerID": "A1", "asin": "B1", "overall": 5.0, "unixReviewTime": 1_386_028_800, "reviewText": "x" * 50}
 REVIEW_2023 = {"user_id": "AE1", "parent_asin": "B1", "asin": "B0", "rating": 4.0, "timestamp": 1_588_687_728_923}

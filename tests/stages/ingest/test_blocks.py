@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from raw_reading import read, write
 
 from stages.ingest import blocks, parquet
 from stages.ingest.blocks import Block, Input, Lines, line_table
-from stages.shared.errors import StageError
+from stages.shared.core.errors import StageError
+from tests.support.raw_reading import read, write
 
 MOVIES = "movieId,title,genres\n1,A,X\n"
 # Whatever may stand in a title, but for what ends a line, what no text file holds, and what Python alone strips as blank.

@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from raw_log import ITEM, LOG, raw_log, run
 
 from stages.ingest.describe import gini
-from stages.shared.outputs import read_json
+from stages.shared.core.outputs import read_json
+from tests.support.raw_log import ITEM, LOG, raw_log, run
 
 RANDOM = random.Random(3)
 LOG_ROWS = [(f"u{RANDOM.randrange(12)}", f"i{int(20 * RANDOM.random() ** 2)}", RANDOM.randrange(10**9, 10**9 + 10**6)) for _ in range(400)]

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from range_server import Served, serve
 
 from stages.ingest import fetch
 from stages.ingest.fetch import Remote, fetch_all
-from stages.shared.errors import StageError
+from stages.shared.core.errors import StageError
+from tests.support.range_server import Served, serve
 
 BODY = random.Random(0).randbytes(300_000)
 HALF = 150_000

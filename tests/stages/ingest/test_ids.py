@@ -2,9 +2,9 @@ import numpy as np
 import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
-from raw_log import raw_log
 
 from stages.ingest.ids import code, densify, distinct, sorted_ids
+from tests.support.raw_log import raw_log
 
 ids = st.lists(st.text(max_size=4) | st.integers(0, 10**25).map(str) | st.sampled_from(["0", "00", "007", "7", "٣"]), unique=True)
 numbers = st.lists(st.integers(0, 10**25).map(str) | st.sampled_from(["0", "00", "007", "7"]), unique=True)

@@ -5,14 +5,14 @@ from pathlib import Path
 import polars as pl
 import pytest
 import yaml
-from raw_log import raw_log, run
 
 from stages.ingest.ingest import ingest
 from stages.ingest.params import IngestParams
-from stages.shared.errors import StageError
-from stages.shared.outputs import read_json, stage_outputs
-from stages.shared.params import load_params, validate_section
-from stages.shared.tables import INTERACTIONS, ITEMS, USERS, read_table
+from stages.shared.core.errors import StageError
+from stages.shared.core.outputs import read_json, stage_outputs
+from stages.shared.core.params import load_params, validate_section
+from stages.shared.core.schemas import INTERACTIONS, ITEMS, USERS, read_table
+from tests.support.raw_log import raw_log, run
 
 ROOT = Path(__file__).parents[3]
 ITEM_HEADER = "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n"

@@ -5,7 +5,7 @@ import pytest
 
 from stages.ingest.checks import check_leaks, cold_items
 from stages.ingest.splits import SPLITS
-from stages.shared.errors import StageError
+from stages.shared.core.errors import StageError
 
 ROWS = [
     (0, 0, 0, 10, "base"),

@@ -11,10 +11,10 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from raw_reading import read, write
 
 from stages.ingest import blocks, parquet
-from stages.shared.errors import StageError
+from stages.shared.core.errors import StageError
+from tests.support.raw_reading import read, write
 
 COLUMNS = {
     "user": "who",

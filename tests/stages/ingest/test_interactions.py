@@ -10,12 +10,12 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from raw_log import by_source, raw_log, run
 
 from stages.ingest.interactions import _by_user_and_time, interactions
 from stages.ingest.params import IngestParams
-from stages.shared.errors import StageError
-from stages.shared.outputs import read_json
+from stages.shared.core.errors import StageError
+from stages.shared.core.outputs import read_json
+from tests.support.raw_log import by_source, raw_log, run
 
 rows = st.lists(
     st.tuples(

@@ -1,9 +1,9 @@
 import gzip
 
 import pytest
-from raw_reading import read, write
 
-from stages.shared.errors import StageError
+from stages.shared.core.errors import StageError
+from tests.support.raw_reading import read, write
 
 FLAGS = "|".join("1" if place in (3, 5) else "0" for place in range(19))
 RATINGS = "userId,movieId,rating,timestamp\n1,296,5.0,1147880044\n"

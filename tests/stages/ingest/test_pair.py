@@ -3,10 +3,10 @@ import os
 from pathlib import Path
 
 import pytest
-from raw_reading import read, write
 
 from stages.ingest import blocks
-from stages.shared.errors import StageError
+from stages.shared.core.errors import StageError
+from tests.support.raw_reading import read, write
 
 ITEMS = (
     json.dumps({"item_id": 1, "asin": "B1", "title": "One", "brand": None, "categories": [["A", "B"], ["C"]]})

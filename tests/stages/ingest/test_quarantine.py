@@ -1,11 +1,11 @@
 import polars as pl
 import pytest
-from raw_log import ITEM, LOG, by_source, raw_log, run
 
 from stages.ingest.quarantine import FULL_LIST
 from stages.ingest.raw import REJECTED
-from stages.shared.errors import StageError
-from stages.shared.outputs import read_json
+from stages.shared.core.errors import StageError
+from stages.shared.core.outputs import read_json
+from tests.support.raw_log import ITEM, LOG, by_source, raw_log, run
 
 GOOD = [(f"u{user}", f"i{item}", item) for user in range(9) for item in range(11)]  # 99 rows
 PARAMS = {"min_interactions": 1}

@@ -1,7 +1,7 @@
 import pytest
-from raw_reading import read, write
 
-from stages.shared.errors import StageError
+from stages.shared.core.errors import StageError
+from tests.support.raw_reading import read, write
 
 INTER = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
 ITEM = "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n"

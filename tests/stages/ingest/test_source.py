@@ -5,13 +5,13 @@ import hashlib
 import zipfile
 
 import pytest
-from range_server import Served, serve
-from raw_reading import read, write
 
 from stages.ingest import amazon, fetch, source
 from stages.ingest.fetch import Remote
 from stages.ingest.raw import RawFile
-from stages.shared.errors import StageError
+from stages.shared.core.errors import StageError
+from tests.support.range_server import Served, serve
+from tests.support.raw_reading import read, write
 
 FORMS = {
     "u.data": {"u__data": "1\t2\t3\t4\n", "u__item": "2|T|x|||" + "|".join("0" * 19)},

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from stages.ingest.params import IngestParams
 from stages.ingest.splits import SPLITS, places, split_codes, warm_users
-from stages.shared.errors import StageError
+from stages.shared.core.errors import StageError
 
 lengths_of_users = st.lists(st.integers(1, 40), min_size=1, max_size=4)
 

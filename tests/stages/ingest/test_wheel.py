@@ -1,13 +1,13 @@
 import zipfile
 
 import pytest
-from raw_reading import read
 
 from stages.ingest import wheel
 from stages.ingest.blocks import Input
 from stages.ingest.raw import RawFile
 from stages.ingest.source import cache_folder
-from stages.shared.errors import StageError
+from stages.shared.core.errors import StageError
+from tests.support.raw_reading import read
 
 
 def fail_download(command, **kwargs):

@@ -8,8 +8,6 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
-from raw_log import raw_log, run
-from raw_reading import read
 from scipy.stats import chisquare
 
 from stages.ingest.ingest import ingest
@@ -17,11 +15,13 @@ from stages.ingest.params import IngestParams, WorldParams
 from stages.ingest.text import clean_text, restore_article
 from stages.ingest.world import follow_steps, items_of, make_world, shop
 from stages.ingest.world_text import BRANDS, DEPARTMENTS, LINES, title
-from stages.shared.errors import StageError
-from stages.shared.outputs import read_json, stage_outputs
-from stages.shared.params import load_params, validate_section
-from stages.shared.tables import INTERACTIONS, ITEMS, USERS, read_table
-from stages.shared.world import NOBODY, World, expected
+from stages.shared.core.errors import StageError
+from stages.shared.core.outputs import read_json, stage_outputs
+from stages.shared.core.params import load_params, validate_section
+from stages.shared.core.schemas import INTERACTIONS, ITEMS, USERS, read_table
+from stages.shared.synthetic.world import NOBODY, World, expected
+from tests.support.raw_log import raw_log, run
+from tests.support.raw_reading import read
 
 ROOT = Path(__file__).parents[3]
 SMALL = {"users": 150, "shortest": 8, "longest": 16, "items": 60, "departments": 2, "categories": 3, "brands": 2, "types": 4}
@@ -281,5 +281,5 @@ def test_no_stage_that_learns_reads_the_world():
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     assert "data/ingest/world.safetensors" in stages["ingest"]["outs"]
     assert {name for name, own in stages.items() if "data/ingest/world.safetensors" in own["deps"]} <= {"evaluate"}
-    users = {path.parent.name for path in (ROOT / "stages").rglob("*.py") if "stages.shared.world" in path.read_text()}
+    users = {path.parent.name for path in (ROOT / "stages").rglob("*.py") if "stages.shared.synthetic.world" in path.read_text()}
     assert users <= {"ingest", "evaluate"}

@@ -16,14 +16,14 @@ from stages.quantize.checkpoint import quantizable
 from stages.quantize.int8 import dequantize_weight, quantize_weight, relative_error
 from stages.quantize.params import QuantizeParams
 from stages.quantize.quantize import quantize
-from stages.shared.encoding import Example
-from stages.shared.errors import StageError
-from stages.shared.models import is_quantized, load_model, load_tokenizer, save_model, save_unquantized
-from stages.shared.outputs import read_json, stage_outputs
-from stages.shared.prompts import ASSISTANT, END, THINK, USER
-from stages.shared.tables import write_table
-from stages.shared.traces import TRACES
-from tests.stages.shared.tiny_models import random_prompts, tiny_folder
+from stages.shared.core.errors import StageError
+from stages.shared.core.outputs import read_json, stage_outputs
+from stages.shared.core.schemas import write_table
+from stages.shared.lm.encoding import Example
+from stages.shared.lm.models import is_quantized, load_model, load_tokenizer, save_model, save_unquantized
+from stages.shared.slates.prompts import ASSISTANT, END, THINK, USER
+from stages.shared.slates.traces import TRACES
+from tests.support.tiny_models import random_prompts, tiny_folder
 
 RESULT = Path("data/quantize")
 

@@ -3,13 +3,13 @@ import pytest
 
 from stages.sft.params import SftParams
 from stages.sft.sft import direct_examples, mean_tokens, order_of_epochs, pairs_seen, reasoning_examples, sft
-from stages.shared.answers import AnswerReader
-from stages.shared.errors import StageError
-from stages.shared.models import load_model, load_tokenizer
-from stages.shared.outputs import read_json, stage_outputs
-from stages.shared.prompts import ASSISTANT, END, THINK, THINK_END, PromptParams
-from tests.stages.midtrain.small_project import CATALOG, SPLITS, make_slates, make_tables, own_items, write_project
-from tests.stages.shared.tiny_models import tiny_folder, tiny_tokenizer
+from stages.shared.core.errors import StageError
+from stages.shared.core.outputs import read_json, stage_outputs
+from stages.shared.lm.models import load_model, load_tokenizer
+from stages.shared.slates.answers import AnswerReader
+from stages.shared.slates.prompts import ASSISTANT, END, THINK, THINK_END, PromptParams
+from tests.support.small_project import CATALOG, SPLITS, make_slates, make_tables, own_items, write_project
+from tests.support.tiny_models import tiny_folder, tiny_tokenizer
 
 SMALL = SftParams(threads=1, steps=40, batch_size=2, lr=1e-3, log_every=5, reasoning_weight=0.5, answer_weight=0.8)
 SLATES = make_slates()
@@ -68,7 +68,7 @@ def test_epochs_hold_every_example_once_in_an_order_of_their_own():
 
 
 def test_pairs_seen_are_the_history_and_the_target_of_the_slates_taught():
-    seen = set(pairs_seen(TRACES.filter(pl.col("slate") == 4), WORLD["data/prerank/slates.parquet"]).iter_rows())
+    seen = set(pairs_seen(TRACES.filter(pl.col("slate") == 4), WORLD["data/retrieve/slates.parquet"]).iter_rows())
     slate = SLATES[4]
     assert seen == {(slate.user, item) for item in [*slate.history, slate.candidates[slate.target_rank]]}
 
@@ -118,14 +118,14 @@ def test_parameters_change_the_model(project, change):
 def planted(kind: str, split: str) -> dict[str, pl.DataFrame]:
     """The same project, but user 0's first slate has a held-out item as its target or in its history."""
     item = own_items(0)[SPLITS.index(split)]
-    slates = WORLD["data/prerank/slates.parquet"]
+    slates = WORLD["data/retrieve/slates.parquet"]
     first = pl.col("slate") == 0
     if kind == "target":
         slates = slates.with_columns(target=pl.when(first).then(pl.lit(item, dtype=pl.Int32)).otherwise("target"))
     else:
         longer = pl.concat_list("history", pl.lit([item], dtype=pl.List(pl.Int32)))
         slates = slates.with_columns(history=pl.when(first).then(longer).otherwise("history"))
-    return {**WORLD, "data/prerank/slates.parquet": slates}
+    return {**WORLD, "data/retrieve/slates.parquet": slates}
 
 
 @pytest.mark.parametrize("split", ["valid", "test"])

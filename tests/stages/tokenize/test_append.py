@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tokenize_project import make_project, run
 
-from stages.shared.errors import StageError
-from stages.shared.hashes import files_sha256
-from stages.shared.outputs import read_json
-from stages.shared.tables import SID_MAP, SIDS, read_table
+from stages.shared.core.errors import StageError
+from stages.shared.core.hashes import files_sha256
+from stages.shared.core.outputs import read_json
+from stages.shared.core.schemas import SID_MAP, SIDS, read_table
+from tests.support.tokenize_project import make_project, run
 
 POOL = np.random.default_rng(0).normal(size=(120, 12)).astype(np.float32)
 POOL[100:] = POOL[99]  # twenty alike: their prefix overflows

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.shared.errors import StageError
-from stages.tokenize.assign import optimal_last, random_last, squared_distances
-from stages.tokenize.groups import group_numbers, prefix_groups
+from stages.shared.core.errors import StageError
+from stages.tokenize.assignment.assign import optimal_last, random_last, squared_distances
+from stages.tokenize.assignment.prefix_groups import group_numbers, prefix_groups
 
 SIZE = 5
 codes_that_fit = (

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.tokenize.codebook import decode_codes, find_codes, quantise
+from stages.tokenize.quantizers.codebook import decode_codes, find_codes, quantise
 
 
 def brute_force(latents: np.ndarray, codebooks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from stages.tokenize.ema import EmaCodebooks
+from stages.tokenize.quantizers.ema import EmaCodebooks
 
 
 def test_ema_equals_a_loop_in_numpy():

@@ -3,10 +3,10 @@ import pytest
 import torch
 from sklearn.cluster import kmeans_plusplus
 
-from stages.shared.errors import StageError
-from stages.tokenize import kmeans as module
-from stages.tokenize.codebook import decode_codes, find_codes, quantise
-from stages.tokenize.kmeans import kmeans_codebooks, refine
+from stages.shared.core.errors import StageError
+from stages.tokenize.quantizers import kmeans as module
+from stages.tokenize.quantizers.codebook import decode_codes, find_codes, quantise
+from stages.tokenize.quantizers.kmeans import kmeans_codebooks, refine
 
 
 def test_kmeans_finds_a_hierarchy():

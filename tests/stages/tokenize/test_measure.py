@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from stages.shared.errors import StageError
-from stages.tokenize import gates
-from stages.tokenize.append import jensen_shannon
+from stages.shared.core.errors import StageError
+from stages.tokenize import quality_gates
+from stages.tokenize.assignment.append import jensen_shannon
 from stages.tokenize.measure import (
     category_labels,
     codebook_use,
@@ -82,9 +82,9 @@ def test_divergence_has_its_two_ends():
 
 def test_every_gate_speaks_with_its_numbers():
     collapsed, fine = np.zeros((64, 3), dtype=int), np.stack(np.meshgrid(range(4), range(4), range(4)), axis=-1).reshape(-1, 3)
-    gates.check(fine, fine, TokenizeParams(levels=3, codebook_size=4, perplexity_gate=0.99))
+    quality_gates.check(fine, fine, TokenizeParams(levels=3, codebook_size=4, perplexity_gate=0.99))
     with pytest.raises(StageError) as caught:
-        gates.check(collapsed, collapsed, TokenizeParams(levels=3, codebook_size=4, perplexity_gate=0.5))
+        quality_gates.check(collapsed, collapsed, TokenizeParams(levels=3, codebook_size=4, perplexity_gate=0.5))
     assert "[0.25, 0.25, 0.25], below tokenize.usage_gate 0.9" in str(caught.value)
     assert "[1.0, 1.0, 1.0] of 4 codes, below tokenize.perplexity_gate 0.5" in str(caught.value)
     assert "uniqueness 0.0000 is below tokenize.uniqueness_gate 0.99: 64 of 64 items share 1 SIDs" in str(caught.value)
@@ -92,7 +92,7 @@ def test_every_gate_speaks_with_its_numbers():
 
 def test_a_small_catalogue_cannot_fill_a_codebook():
     codes = np.stack([np.arange(8)] * 3, axis=1)
-    gates.check(codes, codes, TokenizeParams(levels=3, codebook_size=16))
+    quality_gates.check(codes, codes, TokenizeParams(levels=3, codebook_size=16))
 
 
 def test_variance_is_numpys():

@@ -3,14 +3,14 @@ import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file
-from tokenize_project import make_project, run, save_embeddings
 
-from stages.shared.errors import StageError
-from stages.shared.outputs import read_json
-from stages.shared.tables import SID_MAP, SIDS, read_table
-from stages.shared.trie import SidTrie
-from stages.tokenize.codebook import decode_codes
-from stages.tokenize.model import Autoencoder
+from stages.shared.core.errors import StageError
+from stages.shared.core.outputs import read_json
+from stages.shared.core.schemas import SID_MAP, SIDS, read_table
+from stages.shared.slates.trie import SidTrie
+from stages.tokenize.quantizers.codebook import decode_codes
+from stages.tokenize.quantizers.model import Autoencoder
+from tests.support.tokenize_project import make_project, run, save_embeddings
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_constant_embeddings_and_too_few_items_are_named(project):
 
 
 def test_keys_that_contradict_each_other_are_refused():
-    from stages.shared.params import validate_section
+    from stages.shared.core.params import validate_section
     from stages.tokenize.params import TokenizeParams
 
     for values, message in (

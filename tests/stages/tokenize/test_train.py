@@ -3,16 +3,16 @@ import pytest
 import torch
 from torch import nn
 
-from stages.shared.errors import StageError
-from stages.shared.run import set_seed
-from stages.tokenize.codebook import decode_codes, quantise
-from stages.tokenize.engaged import CoEngaged
-from stages.tokenize.kmeans import kmeans_codebooks
-from stages.tokenize.losses import codebook_loss, contrastive_loss, diversity_loss, rqvae_loss
+from stages.shared.core.errors import StageError
+from stages.shared.core.run import set_seed
 from stages.tokenize.measure import perplexity, usage_counts
-from stages.tokenize.model import Autoencoder
 from stages.tokenize.params import TokenizeParams
-from stages.tokenize.train import train
+from stages.tokenize.quantizers.codebook import decode_codes, quantise
+from stages.tokenize.quantizers.cooccurrence import CoEngaged
+from stages.tokenize.quantizers.kmeans import kmeans_codebooks
+from stages.tokenize.quantizers.losses import codebook_loss, contrastive_loss, diversity_loss, rqvae_loss
+from stages.tokenize.quantizers.model import Autoencoder
+from stages.tokenize.quantizers.train import train
 
 SMALL = {"levels": 3, "codebook_size": 8, "latent_dim": 4, "hidden_dims": [16], "warmup_epochs": 10, "epochs": 40, "batch_size": 32}
 

@@ -1,0 +1,1 @@
+"""Stages on nodes of Prefect work pools, from both sides."""

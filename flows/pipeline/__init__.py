@@ -1,0 +1,1 @@
+"""One run of the pipeline as a Prefect flow."""

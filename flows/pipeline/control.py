@@ -1,0 +1,64 @@
+"""`gr2 run --control NAME`: the pipeline in a workspace of its own under .gr2/controls, and whether it showed the gain it must not show."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tasks.domain.controls import judge, overlaid, read_control
+from tasks.dvc.clone import refresh
+from tasks.ledger.run_context import git_revision
+from tasks.system.git import without_git
+from tasks.system.yaml_files import write_text
+
+VERDICT = "verdict.json"
+
+
+def run_control(root: Path, name: str) -> int:
+    """0 = passed, 1 = a gain; else the exit code of the pipeline's run."""
+    control = read_control(root, name)
+    params, changes = overlaid(root, control)
+    copy = root / ".gr2" / "controls" / name
+    place = copy.relative_to(root)
+    print(f"control {name}: {control.purpose}")
+    print(f"in {place}, " + (f"{len(changes)} changed in params.yaml" if changes else "with params.yaml as it is"))
+    (copy / VERDICT).unlink(missing_ok=True)
+    notes = refresh(root, copy, params, f"Control {name} of {git_revision(root)['revision']}")
+    for line in (*changes, *notes):
+        print(f"  {line}")
+    code = _run_pipeline(copy)
+    if code:
+        return code
+    verdict = judge(copy, control)
+    write_text(copy / VERDICT, verdict.to_json())
+    print(f"control {name}:")
+    for comparison in verdict.comparisons:
+        print(f"  {comparison}")
+    failed = "FAILED: a gain where nothing was to be learnt; the pipeline or its evaluation leaks"
+    print(f"{'passed: no gain is clear above zero' if verdict.passed else failed} ({place / VERDICT})")
+    return 0 if verdict.passed else 1
+
+
+def _run_pipeline(copy: Path) -> int:
+    """Runs `gr2 run` with the copy's own code. Ctrl-C and SIGTERM are handed on, so that it ends its stages in good order."""
+    path = os.pathsep.join(filter(None, [str(copy), os.environ.get("PYTHONPATH")]))
+    environment = {**without_git(os.environ), "PYTHONPATH": path}
+    sys.stdout.flush()
+    command = [sys.executable, "-m", "flows.cli", "run"]
+    children: list[subprocess.Popen[bytes]] = []
+
+    def hand_on(number: int, frame: Any) -> None:
+        if not children:
+            raise KeyboardInterrupt
+        children[0].send_signal(number)
+
+    earlier = {number: signal.signal(number, hand_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        children.append(subprocess.Popen(command, cwd=copy, env=environment, stdin=subprocess.DEVNULL, start_new_session=True))
+        code = children[0].wait()
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+    return code if code >= 0 else 128 - code

@@ -1,0 +1,124 @@
+"""Lineage, its differences and its verification as a person reads them on a terminal."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from tasks.lineage.diff import Difference
+from tasks.lineage.query import Chain, Link, Use
+from tasks.lineage.verify import Verdict
+
+SHOWN = 160
+
+
+def lineage_view(chain: Chain) -> RenderableType:
+    """A tree from the thing down to the raw file, nearest stage first, and what was made from it."""
+    tree = Tree(Text.assemble((chain.path, "bold"), f"  {_hash(chain)}", f"  {_size(chain.size)}" if chain.size is not None else ""))
+    if chain.note:
+        tree.add(Text(chain.note, "red" if chain.kind == "output" and not chain.matches_lock else "green"))
+    for link in chain.stages:
+        _add_stage(tree.add(Text.assemble((link.name, "bold cyan"), f"  ({', '.join(link.refs)})" if link.refs else "")), link)
+    if chain.raw:
+        raw = chain.raw
+        sizes = f"{_size(raw.get('bytes'))}  {raw.get('rows')} rows"
+        tree.add(Text.assemble(("raw ", "bold"), f"{raw.get('name')}  sha256 {raw.get('sha256')}  {sizes}"))
+    if chain.downstream:
+        models = sum(use.model for use in chain.downstream)
+        branch = tree.add(Text(f"made from it: {len(chain.downstream)} outputs, {models} of them models", "bold"))
+        for use in chain.downstream:
+            branch.add(Text.assemble((use.path, "bold magenta" if use.model else ""), f"  md5 {use.hash}  {_where(use)}"))
+    return tree
+
+
+def users_view(asked: str, uses: list[Use]) -> RenderableType:
+    """The models to train again."""
+    if not uses:
+        return Text(f"No model that dvc.lock, git or the record knows was made from {asked}.")
+    table = Table("model", "md5", "stage", "stands in", "revision", "made", box=None, pad_edge=False)
+    for use in uses:
+        made_at = use.revision or (use.commits[0] if use.commits else "")
+        table.add_row(use.path, use.hash, use.stage, ", ".join(use.refs) or "nowhere now", made_at[:9] or "-", use.time[:19] or "-")
+    current = sum(bool(use.refs) for use in uses)
+    return Group(table, Text(f"{len(uses)} models were made from {asked}, {current} of them stand in the workspace or a git ref.", "bold"))
+
+
+def diff_view(a: str, b: str, rows: list[Difference]) -> RenderableType:
+    if not rows:
+        return Text(f"{a} and {b} were made alike.")
+    table = Table("stage", "what", "key", a, b, "why", box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(row.stage, row.kind, row.key, _shown(row.a), _shown(row.b), row.why)
+    return table
+
+
+def verdict_view(verdict: Verdict) -> RenderableType:
+    counts = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in verdict.checked.items())
+    parts: list[RenderableType] = [Text(note) for note in verdict.notes]
+    if verdict.problems:
+        table = Table("file", "what is wrong", "remedy", box=None, pad_edge=False)
+        for problem in verdict.problems:
+            table.add_row(Text(problem.file, "red"), Text(problem.what), Text(problem.remedy))
+        parts += [table, Text(f"{len(verdict.problems)} problems ({counts})", "bold red")]
+    else:
+        parts.append(Text(f"Every hash fits ({counts}).", "bold green"))
+    return Group(*parts)
+
+
+def _add_stage(tree: Tree, link: Link) -> None:
+    tree.add(Text(f"$ {link.command}" + (f"   (after {', '.join(link.upstream)})" if link.upstream else "")))
+    if link.run:
+        dirty = ", with uncommitted changes" if link.run.get("dirty") else ""
+        seconds = "" if link.run.get("seconds") is None else f", {link.run['seconds']:.1f} s"
+        restored = f", restored from the {link.run['restored']}" if link.run.get("restored") else ""
+        when = f"{link.run['time'][:19]} UTC on {link.run.get('host')}"
+        tree.add(Text(f"revision {link.run.get('revision')}{dirty}; {when}{seconds}{restored}"))
+        environment = [(name, f"sha256 {sha256}") for name, sha256 in (link.run["environment"].get("locks") or {}).items()]
+        if environment:
+            tree.add(Text("; ".join(f"{name} {text}" for name, text in environment)))
+    if link.params:
+        _add_values(tree.add("params"), link.params)
+    for title, entries in (("inputs", link.inputs), ("outputs", link.outputs)):
+        if entries:
+            branch = tree.add(title)
+            for path, entry in entries.items():
+                branch.add(Text(f"{path}  md5 {entry['hash']}  {_size(entry['size'])}"))
+    branch = tree.add(f"code: {len(link.code)} files")
+    for path, md5 in link.code.items():
+        branch.add(Text(f"{path}  md5 {md5}"))
+    if link.metrics:
+        _add_values(tree.add("metrics"), {key: value for key, value in link.metrics.items() if key != "raw"})
+
+
+def _add_values(tree: Tree, values: dict[str, Any]) -> None:
+    for key, value in values.items():
+        tree.add(Text(f"{key}: ") + _shown(value))
+
+
+def _shown(value: Any) -> Text:
+    text = value if isinstance(value, str) else "-" if value is None else json.dumps(value)
+    return Text(text if len(text) <= SHOWN else text[: SHOWN - 3] + "...")
+
+
+def _hash(chain: Chain) -> str:
+    word = {"raw": "sha256", "revision": "md5" if chain.output else "commit"}.get(chain.kind, "md5")
+    return f"{word} {chain.hash or 'unknown'}"
+
+
+def _where(use: Use) -> str:
+    names: Iterable[str] = use.refs or (f"commit {commit[:9]}" for commit in use.commits)
+    return ", ".join(names) or f"in the record alone, {use.time[:19]}"
+
+
+def _size(size: int | None) -> str:
+    if size is None:
+        return "size unknown"
+    value, unit = float(size), "B"
+    for larger in ("KB", "MB", "GB"):
+        if value >= 1000:
+            value, unit = value / 1000, larger
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"

@@ -1,0 +1,140 @@
+"""The flow that a schedule starts: fetch new data, run what is not current, compare with the last model, leave a record.
+
+A worker runs it in the checkout (flows.commands.worker). Whatever happens, a record in .gr2/records says which of OUTCOMES it was.
+"""
+
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas.objects import State, StateType
+from prefect.exceptions import TerminationSignal
+from prefect.runtime import flow_run
+
+from flows.pipeline import flow as pipelines
+from flows.schedules.reconcile import settle
+from flows.server.connection import connected
+from flows.server.settings import without_prefect
+from tasks.domain.compare import judge, output_hashes
+from tasks.domain.source_state import STAGE, raw_changes, read_raw_state
+from tasks.ledger.events import read_events
+from tasks.ledger.run_context import git_revision
+from tasks.project import profiles
+from tasks.project.graph import read_graph
+from tasks.run.history import Record, last_completed, now, read_records, write_record
+from tasks.run.plan import make_plan
+from tasks.system.activity_lock import working
+from tasks.system.errors import ProjectError
+from tasks.system.run_lock import run_lock
+
+TYPES = {
+    "Completed": StateType.COMPLETED,
+    "NothingNew": StateType.COMPLETED,
+    "Skipped": StateType.CANCELLED,
+    "Cancelled": StateType.CANCELLED,
+    "Failed": StateType.FAILED,
+}
+
+
+@flow(name="scheduled", persist_result=False, validate_parameters=False)
+def scheduled(schedule: str = "default", on_new_data: bool = False, profile: str | None = None, placement: str | None = None) -> State[Any]:
+    """Runs the project at the current directory; `on_new_data`: only when its raw files have changed; `profile`: rendered first.
+
+    `placement`: see flows.pipeline.flow.
+    """
+    root = Path.cwd()
+    due = flow_run.scheduled_start_time.astimezone(UTC).isoformat(timespec="seconds")
+    record = Record(str(flow_run.id), schedule, scheduled=due, began=now())
+    with ExitStack() as held:
+        try:
+            held.enter_context(run_lock(root, what=f"schedule {schedule}"))
+            held.enter_context(working(root))
+        except ProjectError as busy:
+            record = record.ended_as("Skipped", str(busy))
+            write_record(root, record)
+        else:
+            write_record(root, record)
+            record = _guarded(root, record, Request(on_new_data, profile, placement))
+            with connected("schedules") as client:
+                settle(client, root, me=record.flow_run)
+    create_markdown_artifact(markdown(record), key="gr2-scheduled", description=f"{record.schedule}: {record.outcome}")
+    return State(type=TYPES[record.outcome], name=record.outcome, message=record.message)
+
+
+@dataclass(frozen=True)
+class Request:
+    on_new_data: bool
+    profile: str | None
+    placement: str | None
+
+
+def _guarded(root: Path, record: Record, request: Request) -> Record:
+    """The record at the end of the run, written; also when the end is an error or a signal."""
+    try:
+        done = _run(root, record, request)
+    except ProjectError as error:
+        done = record.ended_as("Failed", str(error))
+    except TerminationSignal:  # outside of the pipeline, which takes care of it itself
+        write_record(root, record.ended_as("Cancelled", "stopped from outside before a stage began, or after the last"))
+        raise
+    except BaseException as error:
+        write_record(root, record.ended_as("Failed", f"{type(error).__name__}: {error}"))
+        raise
+    write_record(root, done)
+    return done
+
+
+def _run(root: Path, record: Record, request: Request) -> Record:
+    pipelines.stage_environment = env = without_prefect()
+    with connected("schedules") as client:
+        settle(client, root, me=record.flow_run)
+    if request.profile:
+        profiles.apply(root, request.profile)
+    raw = read_raw_state(root, env, fetch=True)
+    raw["changes"] = changes = raw_changes(root, raw)
+    record = replace(record, raw=raw, git=git_revision(root))
+    write_record(root, record)
+    if request.on_new_data and not changes:
+        return record.ended_as("NothingNew", "the raw files are those of the last ingest")
+    force = [STAGE] if changes else None
+    if force is None and all(stage.current for stage in make_plan(root, read_graph(root)).stages):
+        return record.ended_as("NothingNew", "the raw files are those of the last ingest, and every stage is current")
+    last = last_completed(read_records(root))
+    before = last.outputs if last else output_hashes(root)
+    state = pipelines.pipeline(force=force, placement=request.placement, return_state=True)
+    ran = _ran_since(root, record.began)
+    if state.is_cancelled():
+        return record.ended_as("Cancelled", state.message or "stopped from outside", stages=ran)
+    if not state.is_completed():
+        return record.ended_as("Failed", state.message or "failed", stages=ran)
+    after = output_hashes(root)
+    verdict = judge(root, before, after, env)
+    verdict["against"] = f"the run of {last.began}" if last else "what was there before"
+    return record.ended_as("Completed", f"{verdict['verdict']}: {verdict['detail']}", stages=ran, outputs=after, verdict=verdict)
+
+
+def _ran_since(root: Path, began: str) -> tuple[str, ...]:
+    """Stages whose command was started, in that order."""
+    order = read_graph(root).order
+    starts = [event["job"]["name"] for event in read_events(root) if event["eventType"] == "START" and event["eventTime"] >= began]
+    return tuple(name for name in dict.fromkeys(starts) if name in order)
+
+
+def markdown(record: Record) -> str:
+    """The record as a person reads it in Prefect's interface."""
+    raw = "; ".join([*record.raw.get("changes", []), *record.raw.get("notes", [])]) or "unchanged"
+    rows = {
+        "due": record.scheduled,
+        "began, ended": f"{record.began}, {record.ended}",
+        "raw files": raw if record.raw else "not looked at",
+        "stages that ran": ", ".join(record.stages) or "none",
+        "revision": f"{record.git.get('revision')}{' with uncommitted changes' if record.git.get('dirty') else ''}",
+        "compared with": record.verdict.get("against", "-"),
+        **record.outputs,
+    }
+    table = "".join(f"| {name} | {value} |\n" for name, value in rows.items())
+    return f"## {record.outcome}\n\n{record.message}\n\n| | |\n|---|---|\n{table}"

@@ -1,0 +1,22 @@
+"""The worker of a checkout's schedules."""
+
+from pathlib import Path
+
+from flows.schedules.deployments import ensure_pool, pool_name
+from flows.schedules.reconcile import settle
+from flows.server.connection import connected
+from flows.server.worker_process import serve
+from tasks.system.run_lock import Busy, run_lock
+
+
+def schedule_worker(root: Path) -> int:
+    """Serves until it is stopped; what came due before is sorted out first. Prepare the environment before."""
+    pool = pool_name(root)
+    with connected("schedules") as client:
+        ensure_pool(client, pool)
+        try:
+            with run_lock(root, what="gr2 worker"):
+                settle(client, root)
+        except Busy as busy:
+            print(f"gr2 worker: {busy}; what came due before is sorted out by the next run")
+    return serve(root, pool, "process")

@@ -1,0 +1,1 @@
+"""The Prefect server and its worker processes, and signals."""

@@ -1,0 +1,68 @@
+"""Prefect's settings for runs without a server of their own: quiet, no analytics, and everything it keeps in .gr2/prefect."""
+
+import os
+import signal
+from pathlib import Path
+
+from tasks.system.errors import ProjectError
+
+
+def prepare(root: Path) -> dict[str, str]:
+    """Sets what is not set yet; to be called before prefect is imported. Returns the environment as it was, which is that of the stages."""
+    before = dict(os.environ)
+    (root / ".gr2").mkdir(exist_ok=True)  # Prefect makes its home, but not the folder above it
+    settings = {
+        "PREFECT_HOME": str(root / ".gr2" / "prefect"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_LOGGING_LEVEL": "CRITICAL",  # the console says what happens; Prefect would say it again, with tracebacks
+        "PREFECT_LOGGING_SERVER_LEVEL": "CRITICAL",
+        "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
+        "PREFECT_LOGGING_TO_API_ENABLED": "false",
+        "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",  # the first start migrates a database, on two slow cores perhaps
+    }
+    if "PREFECT_API_URL" not in os.environ:
+        settings["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "true"
+        unused = ("SCHEDULER", "LATE_RUNS", "PAUSE_EXPIRATIONS", "CANCELLATION_CLEANUP", "FOREMAN", "TRIGGERS", "EVENT_PERSISTER")
+        settings["PREFECT_CLIENT_MAX_RETRIES"] = "1"  # a server of its own that is gone does not come back
+        settings |= {f"PREFECT_SERVER_SERVICES_{service}_ENABLED": "false" for service in unused}
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
+    return before
+
+
+def prepare_worker(root: Path) -> None:
+    """As `prepare`, for a worker and the flow runs it starts: nobody watches those, so Prefect logs them, to its server too."""
+    levels = ("PREFECT_LOGGING_LEVEL", "PREFECT_LOGGING_INTERNAL_LEVEL")
+    for name, value in {**dict.fromkeys(levels, "INFO"), "PREFECT_LOGGING_TO_API_ENABLED": "true"}.items():
+        os.environ.setdefault(name, value)
+    prepare(root)
+
+
+def without_prefect() -> dict[str, str]:
+    """The environment of the stages in a process that a worker started: Prefect's settings and keys are not theirs."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+
+
+def start_server() -> None:
+    """Starts Prefect's ephemeral server unless PREFECT_API_URL names another; ProjectError when it does not come up.
+
+    Ctrl-C reaches every process of a terminal's group, and the server must live to hear how the run ended: a signal
+    blocked here is blocked in the child too. The server ends with this process.
+    """
+    from prefect.settings import PREFECT_API_URL
+
+    if PREFECT_API_URL.value():
+        return
+    from flows.server.ephemeral import OwnServer
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        OwnServer().start()
+    except RuntimeError as error:
+        raise ProjectError(
+            f"Prefect's own server did not start ({error}); remove .gr2/prefect and try again, or set PREFECT_API_URL"
+        ) from None
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

@@ -1,0 +1,98 @@
+"""What a language model must beat: simple rankers of the same slates, under fixed names.
+
+Facts and candidates are read by position, so shuffled slates need facts shuffled alike (position_bias.shuffles).
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from stages.shared.core.errors import StageError
+from stages.shared.slates import rankings
+from stages.shared.slates.candidate_features import FACTS
+from stages.shared.slates.prompts import Slate
+from stages.shared.slates.rankings import Judged
+
+Floats = NDArray[np.floating]
+
+NAMES = ("incoming", "popularity", "last_item", "lambdamart", "fusion", "oracle")
+FUSION_K = 60  # Cormack, Clarke and Büttcher 2009
+FUSED_FACTS = {"sc": "retriever score", "co": "co-occurrence", "tr": "transition"}
+
+
+def comparators(
+    slates: Sequence[Slate],
+    facts_NKF: Floats,
+    train_facts_MKF: Floats,
+    train_target_rank_M: NDArray[np.int_],
+    counts_I: NDArray[np.int_],
+    embeddings_ID: Floats,
+    seed: int,
+    threads: int,
+    log_probabilities_NK: Floats | None = None,
+) -> dict[str, Judged]:
+    """All of NAMES on `slates`, each with at least two candidates and as many as the others.
+
+    facts: of these slates, and of the training slates that LambdaMART learns from, in the order of FACTS. counts: leaks.training_counts.
+    embeddings: one row an item. log_probabilities: of each candidate being taken, where a synthetic world knows them.
+    """
+    candidates_NK = np.array([slate.candidates for slate in slates])
+    if facts_NKF.shape != (*candidates_NK.shape, len(FACTS)):
+        raise StageError(
+            f"facts of shape {facts_NKF.shape} for slates of shape {candidates_NK.shape} and {len(FACTS)} facts; rerun: gr2 run retrieve"
+        )
+    known = min(len(counts_I), len(embeddings_ID))
+    if candidates_NK.max() >= known:
+        row, column = np.argwhere(candidates_NK >= known)[0]
+        raise StageError(
+            f"slate {slates[row].slate}: item {candidates_NK[row, column]} has no count or no row in data/embed/embeddings.npy "
+            f"({len(embeddings_ID)} rows); rerun: gr2 run embed retrieve"
+        )
+    scores = {"popularity": counts_I[candidates_NK].astype(np.float64), "last_item": similarity_to_last(slates, embeddings_ID)}
+    facts = {what: facts_NKF[..., list(FACTS).index(fact)] for fact, what in FUSED_FACTS.items()}
+    return {
+        "incoming": rankings.incoming(slates),
+        "popularity": rankings.by_scores(scores["popularity"]),
+        "last_item": rankings.by_scores(scores["last_item"]),
+        "lambdamart": rankings.by_lambdamart(train_facts_MKF, train_target_rank_M, facts_NKF, seed, threads),
+        "fusion": rankings.by_scores(reciprocal_rank_fusion(facts | scores)),
+        "oracle": oracle(slates, log_probabilities_NK),
+    }
+
+
+def similarity_to_last(slates: Sequence[Slate], embeddings_ID: Floats) -> NDArray[np.float64]:
+    """[n, K]: cosine of each candidate to the last item of the history; 0 where either row is zero."""
+    if blank := next((slate for slate in slates if not slate.history), None):
+        raise StageError(f"slate {blank.slate} of user {blank.user} has no history, so no last item; rerun: gr2 run retrieve")
+    if not np.isfinite(embeddings_ID).all():
+        row = int(np.argmin(np.isfinite(embeddings_ID).all(axis=1)))
+        raise StageError(f"data/embed/embeddings.npy: row {row} is not finite; rerun: gr2 run embed")
+    last_ND, candidates_NKD = (
+        _unit(embeddings_ID[np.array(which)]) for which in ([s.history[-1] for s in slates], [s.candidates for s in slates])
+    )
+    return np.einsum("nkd,nd->nk", candidates_NKD, last_ND)
+
+
+def reciprocal_rank_fusion(scores: Mapping[str, Floats], k: int = FUSION_K) -> NDArray[np.float64]:
+    """name -> scores [n, K], higher is better; the fused score [n, K] is the sum over names of 1 / (k + rank), ranks from 1.
+
+    Equal scores share their mean rank: broken by the incoming order, a ranking that knows nothing would vote for that order.
+    """
+    ranks = np.stack([rankdata(-own, axis=1, method="average") for own in scores.values()])
+    return np.round((1 / (k + ranks)).sum(axis=0), 12)  # rounded: sums of the same terms in another order shall be ties
+
+
+def oracle(slates: Sequence[Slate], log_probabilities_NK: Floats | None = None) -> Judged:
+    """The most any order can reach: the target first, the rest as it came; or, with known probabilities, the likeliest first,
+    which is the most an order can reach in expectation without knowing the outcome."""
+    if log_probabilities_NK is not None:
+        return rankings.by_scores(log_probabilities_NK)
+    size = len(slates[0].candidates)
+    return rankings.by_scores(np.eye(size)[[slate.target_rank for slate in slates]])
+
+
+def _unit(vectors: Floats) -> NDArray[np.float64]:
+    wide = vectors.astype(np.float64)
+    return wide / np.maximum(np.linalg.norm(wide, axis=-1, keepdims=True), 1e-12)

@@ -1,1 +1,0 @@
-"""The stage `prerank`: see docs/stages.md."""

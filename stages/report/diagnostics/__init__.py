@@ -1,0 +1,1 @@
+"""What rankers do beyond their score."""

@@ -1,0 +1,53 @@
+"""What every ranker does beyond its score: its audit, and how the models fare without the guide."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.evaluate.models import MODELS, REFERENCE, SUBJECT, Answers
+from stages.report.diagnostics import faithfulness
+from stages.report.diagnostics.audit import audit, invalid_by_kind, lengths
+from stages.shared.slates.prompts import Catalog, PromptParams, Slate
+from stages.shared.slates.rankings import Judged
+
+
+def audits_of(
+    judged: Mapping[str, Judged],
+    ranks: Mapping[str, NDArray[np.int_]],
+    answers: Answers,
+    slates: list[Slate],
+    catalog: Catalog,
+    options: PromptParams,
+) -> dict[str, dict[str, Any]]:
+    """Of every ranker its audit; of a model also what its texts say, and their lengths beside REFERENCE's; of SUBJECT its position bias."""
+    targets = np.array([slate.target_rank for slate in slates])
+    audits = {name: audit(own.orders, targets, ranks[name], own.faults) for name, own in judged.items()}
+    reference = judged[REFERENCE]
+    for name, (_, reasoning) in MODELS.items():
+        own, found = judged[name], audits[name]
+        found["lengths"] = {"answer": lengths(own.answer_tokens, reference.answer_tokens)}
+        if reasoning:
+            found["lengths"]["reasoning"] = lengths(own.reasoning_tokens, reference.reasoning_tokens)
+            checked = faithfulness.contradictions(own.texts, own.orders, own.valid, slates, catalog, options)
+            found["contradictions"] = faithfulness.summary(checked)
+    if answers.bias:
+        audits[SUBJECT]["position_bias"] = answers.bias.summary()
+    return audits
+
+
+def unguided(free: Mapping[str, Judged]) -> dict[str, dict[str, Any]]:
+    """What the guide hides: how often each model gives a permutation without it, and why not."""
+    return {
+        name: {"n": len(own.faults), "valid_share": float(own.valid.mean()), "invalid": invalid_by_kind(own.faults)}
+        for name, own in free.items()
+    }
+
+
+def guide_notes(free: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    if not free:
+        return []
+    shares = ", ".join(f"{name} {own['valid_share']:.1%}" for name, own in free.items())
+    count = next(iter(free.values()))["n"]
+    return [f"Answers are decoded under constraints that leave only permutations. Freely, on {count} of the slates, valid were: {shares}."]

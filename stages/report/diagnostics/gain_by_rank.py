@@ -1,0 +1,71 @@
+"""Does a ranker lift low targets at the price of sinking those that came in on top? Gains by incoming rank, beside what the rank allows."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.shared.core.errors import StageError
+from stages.shared.stats.bootstrap import paired_intervals
+from stages.shared.stats.metrics import slate_metrics
+
+Ints = NDArray[np.int_]
+
+METRIC = "ndcg@5"
+
+
+def gains_by_incoming_rank(
+    ranks: Mapping[str, Ints], target_rank: Ints, users: NDArray[Any], slate_size: int, resamples: int, seed: int
+) -> dict[str, list[dict[str, Any]]]:
+    """ranks: ranker -> [n], the target's new rank; target_rank [n]: its incoming one (both from 0); users [n].
+
+    -> ranker -> a row for each incoming rank that occurs: {"incoming_rank", "n", "rank_gain" and METRIC: {"diff", "diff_ci", "most",
+    "least", "blind"}, "part"}. diff: mean difference from the incoming order, with its 95 % interval over users (None where all slates
+    are of one user); most, least: what the rank allows; blind: what a shuffle gives on average. part: what the row adds to the
+    difference in METRIC over all slates, which is the sum of the parts.
+    """
+    target_rank = np.asarray(target_rank)
+    for name, own in ranks.items():
+        if len(own) != len(target_rank):
+            raise StageError(f"{name}: {len(own)} ranks for {len(target_rank)} slates; measure every ranker on the same slates")
+    if not ranks:
+        return {}
+    by_rank = slate_metrics(np.arange(slate_size))[METRIC]
+    gains = np.stack([target_rank - own for own in ranks.values()], axis=1).astype(np.float64)  # [n, rankers]
+    diffs = np.stack([by_rank[own] - by_rank[target_rank] for own in ranks.values()], axis=1)
+    both = np.concatenate([gains, diffs], axis=1)
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in ranks}
+    for rank in np.unique(target_rank).tolist():
+        mask = target_rank == rank
+        intervals: list[Any] = [None] * both.shape[1]
+        if len(np.unique(users[mask])) > 1:
+            intervals = paired_intervals(both[mask], users[mask], resamples, seed).tolist()
+        means = both[mask].mean(axis=0).tolist()
+        for column, name in enumerate(ranks):
+            other = column + len(ranks)
+            found[name].append(
+                {
+                    "incoming_rank": rank,
+                    "n": int(mask.sum()),
+                    "rank_gain": {"diff": means[column], "diff_ci": intervals[column]} | bounds(rank - np.arange(slate_size)),
+                    METRIC: {"diff": means[other], "diff_ci": intervals[other]} | bounds(by_rank - by_rank[rank]),
+                    "part": means[other] * float(mask.mean()),
+                }
+            )
+    return found
+
+
+def bounds(values: NDArray[Any]) -> dict[str, float]:
+    """values [K]: the difference at each new rank. A blind shuffle puts the target at each of them equally often."""
+    return {"most": float(values.max()), "least": float(values.min()), "blind": float(values.mean())}
+
+
+def price(rows: Sequence[Mapping[str, Any]], kind: str = "diff") -> dict[str, float]:
+    """What the targets that came in first, and all others, add to the difference in METRIC over all slates.
+
+    rows: of one ranker; kind: "diff", or "blind" for what a shuffle would have made of the same slates.
+    """
+    slates = sum(row["n"] for row in rows)
+    parts = {row["incoming_rank"]: row["n"] * row[METRIC][kind] / slates for row in rows}
+    return {"first": parts.get(0, 0.0), "others": sum(part for rank, part in parts.items() if rank > 0)}

@@ -1,0 +1,64 @@
+"""What only the synthetic world lets one say: its probabilities, and the share of the achievable gain that an order takes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.evaluate.test_set import HeldOut
+from stages.shared.core.outputs import DATA
+from stages.shared.slates.rankings import Judged
+from stages.shared.stats.bootstrap import LEVEL
+from stages.shared.stats.metrics import slate_metrics
+from stages.shared.synthetic.world import World, expected, share_of_achievable, whole_histories
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Of each candidate [n, K], from the user's whole history: log-probability to be taken next, and the chance to be the target."""
+
+    log_probabilities_NK: NDArray[np.float64]
+    chances_NK: NDArray[np.float64]
+
+
+def load_truth(held: HeldOut) -> Truth | None:
+    """None where the data is not of the synthetic world."""
+    world = World.load(DATA / "ingest/world.safetensors")
+    if not world:
+        return None
+    told = whole_histories(held.interactions, held.users, held.positions)
+    return Truth(world.log_probabilities(told, held.candidates_NK), world.chances(told, held.candidates_NK))
+
+
+def achievable(
+    judged: Mapping[str, Judged], chances_NK: NDArray[np.float64], users: NDArray[Any], resamples: int, seed: int
+) -> dict[str, dict[str, Any]]:
+    """Expected NDCG@5 of every order, free of the luck of the draw, and the share it takes of the gain from the incoming order to the
+    Bayes-optimal one, with its 95 % interval (the ratio anew in every resample of users). None where nothing can be gained."""
+    gains = slate_metrics(np.arange(chances_NK.shape[1]))["ndcg@5"]
+    values = {name: expected(gains, own.orders, chances_NK) for name, own in judged.items()}
+    labels, index = np.unique(users, return_inverse=True)
+    times_BU = np.random.default_rng(seed).multinomial(len(labels), np.full(len(labels), 1 / len(labels)), size=resamples)
+    sums = {name: times_BU @ np.bincount(index, weights=own - values["incoming"]) for name, own in values.items()}
+    found: dict[str, dict[str, Any]] = {}
+    for name, own in values.items():
+        share = share_of_achievable(own, values["incoming"], values["oracle"])
+        found[name] = {"ndcg@5": float(own.mean()), "share": share}
+        if share is not None and (sums["oracle"] > 0).all():
+            found[name]["share_ci"] = np.quantile(sums[name] / sums["oracle"], [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
+    return found
+
+
+def world_notes(summary: Mapping[str, Any]) -> list[str]:
+    shares = {name: own for name, own in summary.get("achievable", {}).items() if own["share"] is not None}
+    if not shares:
+        return []
+    said = ", ".join(share_text(name, own) for name, own in shares.items() if name not in ("incoming", "oracle"))
+    return [f"The world is synthetic, so the best order is known. Share of the achievable gain in expected NDCG@5: {said}."]
+
+
+def share_text(name: str, own: Mapping[str, Any]) -> str:
+    low, high = own.get("share_ci", (None, None))
+    return f"{name} {own['share']:.0%}" + (f" [{low:.0%}, {high:.0%}]" if low is not None else "")

@@ -1,0 +1,43 @@
+"""Several answers of one model to the same slate, at a temperature above zero: how far the worst and the best of them lie apart."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.shared.slates.rankings import Judged
+from stages.shared.stats.bootstrap import paired_intervals
+from stages.shared.stats.metrics import NAMES, ranks_of_targets, slate_metrics
+from stages.shared.stats.multi_seed import envelopes
+
+
+def of_repeats(
+    repeated: Mapping[str, Sequence[Judged]],
+    greedy: Mapping[str, Judged],
+    targets: NDArray[np.int_],
+    users: NDArray[Any],
+    temperature: float,
+    resamples: int,
+    seed: int,
+) -> dict[str, Any]:
+    """repeated, greedy: by model, of the same n slates; targets [n]: incoming rank of the target. Against the incoming order, which is
+    what an invalid answer counts as.
+
+    -> {"n", "temperature", "models": {name: {metric: seeds.envelopes, with "greedy": {"mean", "diff", "diff_ci"} beside}},
+    "valid_share": {name: share of all repeats}}
+    """
+    before = slate_metrics(targets)
+    models: dict[str, dict[str, Any]] = {}
+    for name, answers in repeated.items():
+        warm = [slate_metrics(ranks_of_targets(own.orders, targets)) for own in answers]
+        cold = slate_metrics(ranks_of_targets(greedy[name].orders, targets))
+        models[name] = {}
+        for metric in NAMES:
+            values_RN = np.stack([own[metric] for own in warm])
+            diff = cold[metric] - before[metric]
+            [interval] = paired_intervals(diff[:, None], users, resamples, seed).tolist()
+            beside = {"mean": float(cold[metric].mean()), "diff": float(diff.mean()), "diff_ci": interval}
+            models[name][metric] = envelopes(values_RN, before[metric], users, resamples, seed) | {"greedy": beside}
+    valid = {name: float(np.mean([own.valid for own in answers])) for name, answers in repeated.items()}
+    return {"n": len(targets), "temperature": temperature, "models": models, "valid_share": valid}

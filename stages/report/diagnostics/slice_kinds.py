@@ -1,0 +1,47 @@
+"""By what the held-out slates are cut into parts, and every ranker on each part."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.evaluate.test_set import HeldOut
+from stages.report.diagnostics.slices import by_slice, in_bins, in_quantiles
+from stages.shared.stats.bootstrap import INCOMING
+from stages.shared.stats.metrics import METRICS, all_metrics
+
+SMALLEST_SLICE = 60  # slates; below that an interval covers too seldom
+SHOWN = ("recall@1", "ndcg@5", "mrr")  # of the rankers that the report is not about
+Kinds = dict[str, tuple[NDArray[np.int_], list[str]]]
+
+
+def kinds_of(held: HeldOut) -> Kinds:
+    """kind -> rows of the slates, and the label of each. A target with several categories counts once in each."""
+    every = np.arange(len(held.slates))
+    wanted = held.candidates_NK[every, held.targets]
+    labelled = [(row, category) for row, item in enumerate(wanted.tolist()) for category in held.catalog.categories[item] or ["none"]]
+    return {
+        "history_length": (every, in_quantiles(held.positions, 4)),
+        "target_popularity": (every, in_quantiles(held.counts[wanted], 4)),
+        "incoming_rank": (every, in_bins(held.targets + 1, [1, 2, 4, 6])),
+        "category": (np.array([row for row, _ in labelled]), [category for _, category in labelled]),
+    }
+
+
+def slices_of(
+    ranks: Mapping[str, NDArray[np.int_]], subject: str, kinds: Kinds, users: NDArray[Any], resamples: int, seed: int
+) -> dict[str, Any]:
+    """Against the incoming order. -> {"slices": {kind: rows} of `subject`, in METRICS; "slices_of": {name: {kind: rows}} of the others,
+    in SHOWN}; rows as of by_slice."""
+    targets = ranks[INCOMING]
+    before = all_metrics(targets, targets)
+    values = {name: all_metrics(own, targets) for name, own in ranks.items() if name != INCOMING}
+    values = {name: {metric: own[metric] for metric in (METRICS if name == subject else SHOWN)} for name, own in values.items()}
+    found: dict[str, dict[str, Any]] = {name: {} for name in values}
+    for kind, (rows, labels) in kinds.items():
+        cut = {name: {metric: own[rows] for metric, own in of.items()} for name, of in values.items()}
+        baseline = {metric: before[metric][rows] for metric in METRICS}
+        for name, table in by_slice(cut, baseline, users[rows], labels, SMALLEST_SLICE, resamples, seed).items():
+            found[name][kind] = table
+    return {"slices": found.pop(subject), "slices_of": found}

@@ -1,0 +1,47 @@
+"""Which slates the report shows: some that improved, some that got worse, some invalid where there are any."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from stages.report.page.page import Example, Row
+from stages.shared.slates.candidate_features import fact_words
+from stages.shared.slates.prompts import ASSISTANT, END, THINK_END, Catalog, Slate
+from stages.shared.slates.rankings import Judged
+
+
+def choose_examples(slates: Sequence[Slate], judged: Judged, ranks: np.ndarray, catalog: Catalog, count: int, seed: int) -> list[Example]:
+    """A seeded choice by kind, never by hand: improved, worse, unchanged and invalid in turn. Kinds: keys of page_parts.GROUPS."""
+    gain = np.array([slate.target_rank for slate in slates]) - ranks
+    rng = np.random.default_rng(seed)
+    kinds = [
+        ("improved", gain > 0),
+        ("got worse", gain < 0),
+        ("kept", (gain == 0) & judged.valid),
+        ("invalid", ~judged.valid),
+    ]
+    pools = [(kind, rng.permutation(np.flatnonzero(mask)).tolist()) for kind, mask in kinds]
+    chosen: list[tuple[int, str]] = []
+    while len(chosen) < count and any(pool for _, pool in pools):
+        chosen += [(pool.pop(), kind) for kind, pool in pools if pool][: count - len(chosen)]
+    return [example(slates[i], judged, i, catalog, kind) for i, kind in chosen]
+
+
+def example(slate: Slate, judged: Judged, index: int, catalog: Catalog, kind: str) -> Example:
+    new_rank = {old: new for new, old in enumerate(judged.orders[index].tolist())}
+    rows = [
+        Row(
+            title=catalog.titles[item],
+            genres=", ".join(catalog.categories[item]),
+            incoming_rank=rank,
+            new_rank=new_rank[rank],
+            evidence=" ".join(fact_words(slate.levels[rank])),
+            is_target=rank == slate.target_rank,
+        )
+        for rank, item in enumerate(slate.candidates)
+    ]
+    history = [catalog.titles[item] for item in slate.history[-5:]]
+    reasoning = judged.texts[index].split(THINK_END)[0].replace(END, "").replace(ASSISTANT, "")
+    for item in slate.candidates:
+        reasoning = reasoning.replace(catalog.sids[item], f" [{catalog.titles[item]}]")
+    return Example(history, rows, reasoning.strip(), bool(judged.valid[index]), group=kind)

@@ -1,0 +1,69 @@
+"""Parts of the report that need a little thought before the template: the banner of a control run, groups of examples, who pays."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+from stages.report.diagnostics.gain_by_rank import METRIC, price
+from stages.report.page.svg import label, metric_label, signed
+
+# Kind of an example -> its heading; the page shows the kinds in this order, and any other kind last.
+GROUPS = {
+    "improved": "Improved: the target went up",
+    "got worse": "Got worse: the target went down",
+    "kept": "The target kept its rank",
+    "invalid": "Invalid output",
+}
+
+
+class Grouped(Protocol):
+    @property
+    def group(self) -> str: ...
+
+
+E = TypeVar("E", bound=Grouped)
+
+
+def grouped(examples: Sequence[E]) -> dict[str, list[E]]:
+    """Heading -> its examples; kinds without any are left out."""
+    kinds = [*GROUPS, *dict.fromkeys(own.group for own in examples if own.group not in GROUPS)]
+    found = {GROUPS.get(kind, kind or "Slates"): [own for own in examples if own.group == kind] for kind in kinds}
+    return {heading: own for heading, own in found.items() if own}
+
+
+def control_notices(params: Mapping[str, Any], summary: Mapping[str, Any], subject: str, headline: str) -> list[str]:
+    """What makes a run a control, and whether it shows the gain that it must not show. Empty for any other run."""
+    notices = []
+    if _get(params, "rl", "reward") == "random":
+        gap = summary["contrasts"].get(f"{subject}-sft")
+        over = f"it must show no gain of {label(subject)} over {label('sft')}"
+        notices.append(f"This is a control run: RL was rewarded at random (rl.reward: random); {over}.{_said(gap, headline)}")
+    if _get(params, "retrieve", "labels") == "permuted":
+        gap = summary["models"].get(subject)
+        why = "the targets of the training slates are permuted (retrieve.labels: permuted)"
+        notices.append(f"This is a control run: {why}; it must show no gain over the incoming order.{_said(gap, headline)}")
+    return notices
+
+
+def price_sentences(calibration: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """For each ranker, and for a blind shuffle: how its difference splits into targets that came in first and the others."""
+    split = {label(name): price(rows) for name, rows in calibration.items()}
+    if split:
+        split["A blind shuffle"] = price(next(iter(calibration.values())), "blind")  # of the same slates for every ranker
+    return [
+        f"{name}: {metric_label(METRIC)} {signed(sum(parts.values()))} over all slates is {signed(parts['first'])} from targets that "
+        f"came in first and {signed(parts['others'])} from the others."
+        for name, parts in split.items()
+    ]
+
+
+def _said(gap: Mapping[str, Any] | None, headline: str) -> str:
+    if gap is None:
+        return " That was not measured here."
+    if gap[headline]["diff_ci"][0] > 0:
+        return " It shows one: find out why before trusting any other run of this pipeline."
+    return " It shows none."
+
+
+def _get(params: Mapping[str, Any], section: str, key: str) -> Any:
+    found = params.get(section)
+    return found.get(key) if isinstance(found, Mapping) else None

@@ -1,0 +1,74 @@
+"""What `dvc plots` and `dvc metrics` compare between runs: small tables and the headline, beside the report. Ranks count from 1 here."""
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stages.report.diagnostics.gain_by_rank import METRIC
+from stages.shared.core.outputs import Outputs, write_json
+from stages.shared.stats.bootstrap import INCOMING
+from stages.shared.stats.metrics import METRICS
+
+Audits = Mapping[str, Mapping[str, Any]]
+Calibration = Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+def write_plots_data(outputs: Outputs, summary: Mapping[str, Any], audits: Audits, calibration: Calibration) -> None:
+    """headline.json and the folder plots. summary, audits: of metrics.json; calibration: calibration.gains_by_incoming_rank."""
+    write_json(outputs.path("headline.json"), headline(summary))
+    _write_csv(outputs.path("plots/metrics.csv"), ["ranker", "metric", "mean", "diff", "low", "high"], metric_rows(summary))
+    _write_csv(outputs.path("plots/gain_by_incoming_rank.csv"), GAIN_COLUMNS, gain_rows(calibration))
+    _write_csv(outputs.path("plots/rank_flow.csv"), ["ranker", "incoming_rank", "new_rank", "slates", "share"], flow_rows(audits))
+
+
+def headline(summary: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """ranker -> its means, and but for the incoming order the difference from it in METRIC with the 95 % interval."""
+    found = {}
+    for name, entry in summary["models"].items():
+        found[name] = {metric: entry[metric]["mean"] for metric in (METRIC, "recall@1")}
+        if name != INCOMING:
+            low, high = entry[METRIC]["diff_ci"]
+            found[name] |= {"diff": entry[METRIC]["diff"], "diff_low": low, "diff_high": high}
+    return found
+
+
+def metric_rows(summary: Mapping[str, Any]) -> Iterable[list[Any]]:
+    """low and high: the 95 % interval of the difference from the incoming order."""
+    for name, entry in summary["models"].items():
+        for metric in METRICS:
+            if metric in entry:
+                yield [name, metric, entry[metric]["mean"], entry[metric]["diff"], *entry[metric]["diff_ci"]]
+
+
+_KINDS = {"rank_gain": "gain", METRIC: "ndcg"}
+_PARTS = ("diff", "low", "high", "least", "most", "blind")
+GAIN_COLUMNS = ["ranker", "incoming_rank", "slates", *(f"{kind}_{part}" for kind in _KINDS.values() for part in _PARTS), "ndcg_part"]
+
+
+def gain_rows(calibration: Calibration) -> Iterable[list[Any]]:
+    """An interval that could not be told is left empty."""
+    for name, rows in calibration.items():
+        for row in rows:
+            figures = []
+            for kind in _KINDS:
+                own = row[kind]
+                figures += [own["diff"], *(own["diff_ci"] or ("", "")), own["least"], own["most"], own["blind"]]
+            yield [name, row["incoming_rank"] + 1, row["n"], *figures, row["part"]]
+
+
+def flow_rows(audits: Audits) -> Iterable[list[Any]]:
+    """share: of the slates whose target came in at that rank. The incoming order moves nothing and is left out."""
+    for name, audit in audits.items():
+        if name == INCOMING:
+            continue
+        for incoming, counts in enumerate(audit["rank_flow"]):
+            for new, count in enumerate(counts):
+                yield [name, incoming + 1, new + 1, count, count / max(1, sum(counts))]
+
+
+def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)

@@ -1,0 +1,1 @@
+"""The stage `retrieve`: see docs/stages.md."""

@@ -1,0 +1,102 @@
+"""The facts about each candidate of a slate, the levels they are told in, and the table of both."""
+
+import numpy as np
+import polars as pl
+import scipy.sparse as sp
+from tqdm import tqdm
+
+from stages.retrieve.statistics import Statistics
+from stages.shared.core.errors import StageError
+from stages.shared.slates.candidate_features import EVIDENCE, FACTS
+
+RECENT_TRANSITIONS = 10
+BATCH = 2048  # slates; the largest array of a batch has as many times K times the items of history looked at
+
+
+def collect(slates: pl.DataFrame, candidates: int, statistics: Statistics, last: int, batch: int = BATCH) -> np.ndarray:
+    """Facts of every slate in the order of FACTS, float32 [slates, candidates, facts]; co and ca look at the `last` items of history."""
+    parts = tqdm(slates.iter_slices(batch), total=-(-slates.height // batch), desc="evidence", mininterval=2.0)
+    made = [_facts(part, statistics, last) for part in parts if part.height]
+    return np.concatenate(made) if made else np.zeros((0, candidates, len(FACTS)), dtype=np.float32)
+
+
+def _facts(slates: pl.DataFrame, statistics: Statistics, last: int) -> np.ndarray:
+    """Single elements of the item-item matrices are looked up: a product with them would fill rows of which K places are wanted."""
+    found_NK = np.array(slates["candidates"].to_list(), dtype=np.int32)
+    scores_NK = np.array(slates["scores"].to_list(), dtype=np.float32)
+    recent_NL, length_N = _tails(slates["history"], last)
+    steps_NT, _ = _tails(slates["history"], RECENT_TRANSITIONS)
+    together_NK = _between(statistics.cooccurrence, recent_NL, found_NK) / length_N[:, None].astype(np.float32)
+    follows_NK = _between(statistics.transition, steps_NT, found_NK)
+    columns = [
+        together_NK,
+        follows_NK,
+        _shared(statistics.category, recent_NL, length_N, found_NK),
+        statistics.log_count[found_NK],
+        statistics.recency[found_NK],
+        scores_NK - scores_NK.max(axis=1, keepdims=True),
+    ]
+    return np.stack(columns, axis=2).astype(np.float32)
+
+
+def _tails(histories: pl.Series, last: int) -> tuple[np.ndarray, np.ndarray]:
+    """The last items of each history, oldest first, filled up with -1 at the end: [N, L], and how many they are [N]."""
+    tails = histories.list.tail(last)
+    length_N = tails.list.len().to_numpy()
+    tails_NL = np.full((len(tails), int(length_N.max())), -1, dtype=np.int32)
+    tails_NL[np.arange(tails_NL.shape[1]) < length_N[:, None]] = tails.explode().to_numpy()
+    return tails_NL, length_N
+
+
+def _between(matrix: sp.csr_matrix, past_NL: np.ndarray, found_NK: np.ndarray) -> np.ndarray:
+    """Sum of matrix[past, found] over a slate's past, float32 [N, K]."""
+    rows, columns = np.broadcast_arrays(past_NL[:, :, None], found_NK[:, None, :])
+    values = _elements(matrix, np.maximum(rows, 0).ravel(), columns.ravel()).reshape(rows.shape)
+    return np.where(rows >= 0, values, 0).sum(axis=1, dtype=np.float32)
+
+
+def _elements(matrix: sp.csr_matrix, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """matrix[rows[i], columns[i]] for every i; scipy's own answer to none at all is sparse."""
+    return np.asarray(matrix[rows, columns]).ravel() if len(rows) else np.zeros(0, dtype=np.float32)
+
+
+def _shared(category: sp.csr_matrix, past_NL: np.ndarray, length_N: np.ndarray, found_NK: np.ndarray) -> np.ndarray:
+    """Product of each candidate's row of `category` with the mean row of a slate's past, [N, K]."""
+    # Built by its parts, so that the past stays in its order: sums of floats keep their last bits.
+    weight = np.repeat((1.0 / length_N).astype(np.float32), length_N)
+    ends = np.concatenate([[0], np.cumsum(length_N, dtype=np.int64)])
+    taste = sp.csr_matrix((weight, past_NL[past_NL >= 0], ends), shape=(len(past_NL), category.shape[0])) @ category
+    taste.sort_indices()
+    terms = category[found_NK.ravel()]
+    slate = np.arange(len(found_NK)).repeat(found_NK.shape[1]).repeat(np.diff(terms.indptr))
+    terms.data = terms.data * _elements(taste, slate, terms.indices)
+    return (terms @ np.ones(terms.shape[1], dtype=np.float32)).reshape(found_NK.shape)
+
+
+def level_edges(facts: np.ndarray, levels: int) -> np.ndarray:
+    """Edges of `levels` equally filled buckets, [facts, levels - 1], from the facts of *training* slates [n, K, facts]."""
+    if len(facts) == 0:
+        raise StageError("retrieve: no training slate holds its target; the retriever is too weak or the data too small for candidates=K")
+    flat = facts.reshape(-1, len(FACTS))
+    return np.quantile(flat, np.linspace(0, 1, levels + 1)[1:-1], axis=0).T
+
+
+def to_levels(facts: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Facts [..., facts] -> int32 levels of the same shape, 0 = least."""
+    levels = [np.searchsorted(edges[i], facts[..., i], side="right") for i in range(len(FACTS))]
+    return np.stack(levels, axis=-1).astype(np.int32)
+
+
+def evidence_table(slates: pl.DataFrame, values: np.ndarray, levels: np.ndarray) -> pl.DataFrame:
+    """One row a candidate of every slate, in the order of the slates. values, levels: [slates, K, facts]."""
+    n, k, _ = values.shape
+    columns: dict[str, np.ndarray] = {
+        "slate": slates["slate"].to_numpy().repeat(k),
+        "rank": np.tile(np.arange(k, dtype=np.int32), n),
+        "item": np.array(slates["candidates"].to_list(), dtype=np.int32).ravel(),
+    }
+    for i, fact in enumerate(FACTS):
+        columns[fact] = values[..., i].ravel()
+    for i, fact in enumerate(FACTS):
+        columns[f"{fact}_level"] = levels[..., i].ravel()
+    return pl.DataFrame(columns, schema=EVIDENCE)

@@ -1,0 +1,88 @@
+"""Parameters of the retriever and its slates."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from stages.shared.core.params import ComputeSection, Section
+
+LANGUAGE_MODEL = "data/midtrain/model"  # what the retriever `language_model` reads
+
+
+class ItemKnnParams(Section):
+    neighbours: int = Field(100, ge=1, description="nearest items kept for each item")
+    last: int = Field(10, ge=1, description="items of history that vote")
+    decay: float = Field(0.8, gt=0.0, le=1.0, description="weight of a vote for each step further back")
+    shrinkage: float = Field(10.0, ge=0.0, description="a pair's users in common, n, count n / (n + shrinkage): few prove little")
+
+
+class LanguageModelParams(Section):
+    beam: int = Field(20, ge=1, description="prefixes of SIDs followed at once; at least retrieve.candidates, better twice as many")
+    history: int = Field(20, ge=1, description="items of history told, most recent last; no more than midtrain.row_length has room for")
+    batch_size: int = Field(64, ge=1, description="histories decoded at once, each with its beam")
+
+
+class RetrieveParams(ComputeSection):
+    candidates: int = Field(10, ge=2, description="K, candidates a slate")
+    history: int = Field(20, ge=1, description="items of history kept in a slate")
+    max_length: int = Field(50, ge=2, description="items the SASRec attends to")
+    hidden: int = Field(64, ge=8)
+    layers: int = Field(2, ge=1)
+    heads: int = Field(2, ge=1)
+    dropout: float = Field(0.3, ge=0.0, lt=1.0)
+    epochs: int = Field(60, ge=1)
+    batch_size: int = Field(64, ge=1)
+    lr: float = Field(0.001, gt=0.0)
+    evidence_last: int = Field(10, ge=1, description="items of history that the evidence looks at")
+    evidence_levels: int = Field(10, ge=2, le=10, description="buckets a fact is told in")
+    model: Literal["sasrec", "item_knn", "popularity", "language_model"] = Field("sasrec", description="the retriever; docs/retrieve.md")
+    reads: str = Field(
+        "data/ingest/items.parquet",
+        description="what the retriever reads beside the interactions; data/midtrain/model for language_model. "
+        "It stands in dvc.yaml as a dependency",
+    )
+    loss: Literal["full", "sampled"] = Field(
+        "full", description="sasrec: cross-entropy over the catalogue, or sampled softmax (large ones)"
+    )
+    negatives: int = Field(1000, ge=1, description="sasrec, loss sampled: items drawn for each batch")
+    weight_decay: float = Field(0.01, ge=0.0, description="sasrec: AdamW")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="sasrec and language_model; auto takes the GPU if there is one")
+    cross_fit: Literal["cut", "folds"] = Field(
+        "cut", description="cut: learns from base alone; folds: training slates by a model of other users' base and slates"
+    )
+    folds: int = Field(5, ge=2, description="cross_fit folds: parts the users are dealt into, each a fit of its own")
+    positions: int = Field(0, ge=0, description="slates at the last so many positions of each split of a user; 0 = at all")
+    hard_negatives: int = Field(0, ge=0, description="places of a training slate given to look-alikes of its target")
+    hard_pool: int = Field(100, ge=1, description="candidates beyond the top K that hard negatives and injected targets' scores come from")
+    inject_targets: bool = Field(False, description="training slates that miss their target get it in the last place")
+    order: Literal["scores", "shuffled"] = Field("scores", description="incoming order of all slates; shuffled: by chance, seeded")
+    labels: Literal["observed", "permuted"] = Field("observed", description="permuted, a control: training targets' ranks dealt out anew")
+    item_knn: ItemKnnParams = ItemKnnParams()
+    language_model: LanguageModelParams = LanguageModelParams()
+
+    @model_validator(mode="after")
+    def heads_divide_hidden(self) -> Self:
+        if self.hidden % self.heads:
+            raise ValueError(f"hidden ({self.hidden}) must be a multiple of heads ({self.heads})")
+        return self
+
+    @model_validator(mode="after")
+    def hard_negatives_leave_the_target(self) -> Self:
+        if self.hard_negatives >= self.candidates:
+            raise ValueError(
+                f"hard_negatives ({self.hard_negatives}) must be less than candidates ({self.candidates}): the target keeps its place"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def reads_what_its_model_needs(self) -> Self:
+        if (self.model == "language_model") != (self.reads == LANGUAGE_MODEL):
+            fitting = f"{LANGUAGE_MODEL} goes with language_model, data/ingest/items.parquet with the others"
+            raise ValueError(f"retrieve.model is {self.model} and retrieve.reads is {self.reads}, which do not go together: {fitting}")
+        return self
+
+    @model_validator(mode="after")
+    def the_language_model_learnt_from_base(self) -> Self:
+        if self.model == "language_model" and self.cross_fit == "folds":
+            raise ValueError("retrieve.model language_model goes with retrieve.cross_fit cut: it was mid-trained once, on base")
+        return self

@@ -1,0 +1,1 @@
+"""The retrievers behind one interface."""

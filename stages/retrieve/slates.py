@@ -1,0 +1,100 @@
+"""Slates: the top K of what a user has not taken before a position, made in batches, so memory is bounded by one of them."""
+
+import numpy as np
+import polars as pl
+from tqdm import tqdm
+
+from stages.retrieve import augmentations
+from stages.retrieve.augmentations import Batch
+from stages.retrieve.params import RetrieveParams
+from stages.retrieve.retrievers.retriever import Ranker
+from stages.retrieve.statistics import Statistics
+from stages.shared.core.errors import StageError
+from stages.shared.core.schemas import SLATES
+
+SPLITS = {"slates": "train", "valid": "valid", "test": "test"}
+BATCH = 4096  # slates ranked at once
+
+
+def places(interactions: pl.DataFrame, positions: int) -> pl.DataFrame:
+    """A row for every slate to be made, by user, then position: slate, user, position, timestamp, split, target, and `row`, where the
+    target stands in `interactions`. With `positions` only so many of each user in each split, the last."""
+    later = interactions.with_row_index("row").filter(pl.col("split").is_in(list(SPLITS)) & (pl.col("position") > 0))
+    if positions:
+        later = later.filter(pl.int_range(pl.len()).reverse().over("user", "split") < positions)
+    if later.is_empty():
+        raise StageError("data/ingest/interactions.parquet: no position after the base split; users are too short for ingest.base_share")
+    split = pl.col("split").replace_strict(SPLITS, return_dtype=pl.String)
+    slate = pl.int_range(pl.len(), dtype=pl.Int32).alias("slate")
+    return later.select(slate, "user", "position", "timestamp", split, pl.col("item").alias("target"), "row")
+
+
+def make(
+    model: Ranker, wanted: pl.DataFrame, interactions: pl.DataFrame, statistics: Statistics, params: RetrieveParams, fold: int
+) -> pl.DataFrame:
+    """SLATES of the rows `wanted` of `places`, before any permutation of labels."""
+    items = interactions["item"].to_numpy()
+    batches = tqdm(wanted.iter_slices(BATCH), total=-(-wanted.height // BATCH), desc="slates", mininterval=2.0)
+    made = [_batch(model, own, items, statistics, params, fold) for own in batches if own.height]
+    return pl.concat(made) if made else pl.DataFrame(schema=SLATES)
+
+
+def _batch(
+    model: Ranker, wanted: pl.DataFrame, items: np.ndarray, statistics: Statistics, params: RetrieveParams, fold: int
+) -> pl.DataFrame:
+    past = [items[row - position : row] for row, position in wanted.select("row", "position").iter_rows()]
+    told = [own.tolist() for own in past]
+    k = params.candidates
+    pool = params.hard_pool if params.inject_targets or params.hard_negatives else 0
+    found, scores = model.top_k(told, told, min(k + pool, len(statistics.popularity)))
+    _require_filled(scores[:, :k], wanted, past, len(statistics.popularity))
+
+    batch = Batch.of(found[:, :k], scores[:, :k], wanted["target"].to_numpy())
+    train_N = (wanted["split"] == "train").to_numpy()
+    if params.inject_targets:
+        batch = augmentations.inject(batch, train_N, found[:, k:], scores[:, k:])
+    if params.hard_negatives:
+        batch = augmentations.harden(batch, train_N, found[:, k:], scores[:, k:], statistics.category, params.hard_negatives)
+    if params.order == "shuffled":
+        batch = augmentations.shuffle(batch, wanted["slate"].to_numpy(), params.seed)
+    columns = {
+        **wanted.select("slate", "user", "position", "timestamp", "split").to_dict(),
+        "history": pl.Series([own[-params.history :] for own in past], dtype=pl.List(pl.Int32)),
+        "candidates": pl.Series(batch.items_NK).arr.to_list(),
+        "scores": pl.Series(batch.scores_NK).arr.to_list(),
+        "target": batch.target_N,
+        "target_rank": batch.rank_N,
+        "fold": np.full(wanted.height, fold, dtype=np.int32),
+        "mark": np.where(batch.injected_N, "injected", "").tolist(),
+        "hard": pl.Series([np.flatnonzero(row).astype(np.int32) for row in batch.hard_NK], dtype=pl.List(pl.Int32)),
+    }
+    return pl.DataFrame(columns, schema=SLATES)
+
+
+def _require_filled(scores_NK: np.ndarray, wanted: pl.DataFrame, past: list[np.ndarray], items: int) -> None:
+    short = np.flatnonzero(~np.isfinite(scores_NK).all(axis=1))
+    if not short.size:
+        return
+    user, position = wanted.select("user", "position").row(int(short[0]))
+    k = scores_NK.shape[1]
+    if items - len(set(past[short[0]].tolist())) < k:
+        raise StageError(f"data/ingest/interactions.parquet: user {user} has taken all but fewer than {k} items; lower retrieve.candidates")
+    raise StageError(
+        f"the retriever found fewer than {k} items for user {user} at position {position}; lower retrieve.candidates or widen its "
+        "search (retrieve.language_model.beam)"
+    )
+
+
+def summary(slates: pl.DataFrame, k: int) -> dict[str, dict[str, float | int | list[float]]]:
+    """By split: slates, share that holds its target, histogram of the target's incoming rank (shares)."""
+    out: dict[str, dict[str, float | int | list[float]]] = {}
+    for split in ("train", "valid", "test"):
+        ranks = slates.filter(pl.col("split") == split)["target_rank"].to_numpy()
+        hit = ranks[ranks >= 0]
+        out[split] = {
+            "slates": len(ranks),
+            "with_target": len(hit),
+            "hit_rate": len(hit) / max(1, len(ranks)),
+            "rank_histogram": (np.bincount(hit, minlength=k) / max(1, len(hit))).tolist(),
+        }
+    return out

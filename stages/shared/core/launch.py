@@ -1,0 +1,146 @@
+"""Several processes for one stage: `python -m stages.<name>` starts itself again under torchrun when its parameters ask for it.
+
+A stage of several nodes is started once on each, with GR2_NODES, GR2_NODE_RANK (0 publishes), GR2_MASTER_ADDR and GR2_MASTER_PORT
+(of node 0, open to the others).
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field
+
+from stages.shared.core.errors import StageError
+from stages.shared.core.params import ComputeSection, Section
+
+RENDEZVOUS_TIMEOUT_S = 600  # GR2_RENDEZVOUS_TIMEOUT_S overrules it
+BEGUN = "GR2_BEGUN"  # a file that every process of a stage touches: all nodes had met
+
+
+class TrainingSection(ComputeSection):
+    """Parameters of every stage that trains a language model."""
+
+    nodes: int = Field(1, ge=1, description="machines that train one model together, each in `processes` processes")
+    processes: int = Field(1, ge=1, description="processes of torchrun on a node, one a GPU (or gloo processes on CPU)")
+    deepspeed: str = Field("", description="DeepSpeed configuration, e.g. infra/deepspeed/zero2.json; empty = plain torch")
+    precision: str = Field("float32", pattern="^(float32|bfloat16)$", description="bfloat16 = autocast with float32 master weights")
+    gradient_checkpointing: bool = Field(False, description="recompute activations in the backward pass: less memory, more time")
+
+    @property
+    def all_processes(self) -> int:
+        """Of all nodes: what a step's batch is multiplied by."""
+        return self.nodes * self.processes
+
+
+@dataclass(frozen=True)
+class Node:
+    """This machine among those that run the stage; `address` and `port` are where node 0 waits for the others."""
+
+    count: int
+    rank: int
+    address: str
+    port: int
+
+
+ALONE = Node(1, 0, "", 0)
+
+
+def this_node(params: Section) -> Node:
+    """Read from the environment. StageError unless it fits the parameters: another number of nodes would be another model."""
+    count, wanted = _number("GR2_NODES", "1"), getattr(params, "nodes", 1)
+    if wanted != count:
+        remedy = (
+            f"`gr2 run --placement NAME` with a pool that spans {wanted} nodes, or by hand on each node with GR2_NODES={wanted}, "
+            "GR2_NODE_RANK, GR2_MASTER_ADDR and GR2_MASTER_PORT"
+            if isinstance(params, TrainingSection)
+            else "it does not train in parallel: start it on one node, without GR2_NODES"
+        )
+        raise StageError(f"the parameters say {wanted} node{'s' * (wanted > 1)}, it was started on {count} (GR2_NODES): {remedy}")
+    if count == 1:
+        return ALONE
+    address = os.environ.get("GR2_MASTER_ADDR", "")
+    if not address:
+        raise StageError(f"GR2_NODES={count}, but GR2_MASTER_ADDR is not set; it is the address of node 0, as the other nodes see it")
+    node = Node(count, _number("GR2_NODE_RANK"), address, _number("GR2_MASTER_PORT"))
+    if not 0 <= node.rank < count:
+        raise StageError(f"GR2_NODE_RANK={node.rank}: of {count} nodes the ranks are 0 to {count - 1}")
+    return node
+
+
+def needs_torchrun(params: Section) -> bool:
+    return isinstance(params, TrainingSection) and (params.all_processes > 1 or bool(params.deepspeed)) and "LOCAL_RANK" not in os.environ
+
+
+def torchrun(stage: str, params: Section, node: Node = ALONE) -> int:
+    """Runs the stage in `params.processes` processes on this machine, together with the other nodes; returns the exit code.
+
+    StageError when the nodes did not meet in time.
+    """
+    assert isinstance(params, TrainingSection)
+    timeout_s = _number("GR2_RENDEZVOUS_TIMEOUT_S", str(RENDEZVOUS_TIMEOUT_S))
+    meet = ["--standalone"]
+    if node.count > 1:
+        meet = [f"--nnodes={node.count}", f"--node-rank={node.rank}", f"--master-addr={node.address}", f"--master-port={node.port}"]
+        meet += [f"--rdzv-id={stage}", f"--rdzv-conf=timeout={timeout_s}"]
+    command = [sys.executable, "-m", "torch.distributed.run", *meet, f"--nproc-per-node={params.processes}", "-m", f"stages.{stage}"]
+    with tempfile.TemporaryDirectory() as folder:
+        begun = Path(folder) / "begun"
+        environment = {**os.environ, "OMP_NUM_THREADS": str(params.threads), BEGUN: str(begun)}
+        if not _has_gpu():
+            environment["DS_ACCELERATOR"] = "cpu"
+        code = subprocess.run(command, env=environment, check=False).returncode
+        if code > 0 and node.count > 1 and not begun.exists():
+            raise StageError(
+                f"node {node.rank}: the {node.count} nodes did not meet at {node.address}:{node.port} within {timeout_s} s "
+                "(GR2_RENDEZVOUS_TIMEOUT_S). Was it started on every node, each with a GR2_NODE_RANK of its own, "
+                "and does node 0 have that address and a free port that the others reach?"
+            )
+    return code
+
+
+def mark_begun() -> None:
+    """Says to the launcher that torchrun found all nodes; what fails from here on is not the rendezvous."""
+    if BEGUN in os.environ and "LOCAL_RANK" in os.environ:
+        Path(os.environ[BEGUN]).touch()
+
+
+def is_main_process() -> bool:
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def world_size() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def rank() -> int:
+    return int(os.environ.get("RANK", "0"))
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def without_compiled_collectives() -> None:
+    """Call before DeepSpeed starts on CPU. Gloo alone then does the collectives.
+
+    DeepSpeed would compile a shared-memory operator into a folder that all projects of the user share. That takes a compiler and
+    half a minute, and the lock of one compilation that was killed stops every later process for ever.
+    """
+    if not _has_gpu():
+        import deepspeed
+
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+
+def _number(name: str, default: str = "") -> int:
+    text = os.environ.get(name) or default
+    try:
+        return int(text)
+    except ValueError:
+        said = f"{name}={text!r} is not a whole number" if text else f"GR2_NODES={os.environ['GR2_NODES']}, but {name} is not set"
+        raise StageError(f"{said}; a placement sets it (gr2 run --placement NAME), by hand it is set on every node") from None

@@ -1,0 +1,71 @@
+"""Reads a stage's section of params.yaml into its pydantic model; an unknown or mistyped key is an error."""
+
+import difflib
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from stages.shared.core.errors import StageError
+
+
+class Section(BaseModel):
+    """Base of every section: no unknown keys, no silent conversion of types."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class ComputeSection(Section):
+    """What every stage that computes takes. The thread count is a parameter because it changes the last bits of floating-point sums."""
+
+    seed: int = Field(7, ge=0)
+    threads: int = Field(2, ge=1, description="threads of torch, BLAS and OpenMP")
+
+
+S = TypeVar("S", bound=Section)
+
+
+def load_params(section: str, model: type[S], path: Path = Path("params.yaml")) -> S:
+    """The section named `section` of the YAML file at `path`, checked.
+
+    Raises StageError naming the file, the key and, for an unknown key, the nearest valid one.
+    """
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StageError(f"{path}: no such file; run from the root of the project, where {path.name} stands") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise StageError(f"{path}: not valid UTF-8 YAML: {error}") from None
+    if not isinstance(document, dict) or section not in document:
+        raise StageError(f"{path}: the section '{section}' is missing; copy it from infra/profiles/default.yaml")
+    return validate_section(section, model, document[section], str(path))
+
+
+def validate_section(section: str, model: type[S], values: Any, source: str) -> S:
+    """`values` as a `model`; see load_params for the errors."""
+    try:
+        return model.model_validate(values or {})
+    except ValidationError as error:
+        lines = [_explain(section, model, item, source) for item in error.errors()]
+        raise StageError("\n".join(lines)) from None
+
+
+def _explain(section: str, model: type[BaseModel], item: Any, source: str) -> str:
+    key = ".".join([section, *map(str, item["loc"])])
+    if item["type"] != "extra_forbidden":
+        return f"{source}: {key}: {item['msg']} (got {item['input']!r}, a {type(item['input']).__name__})"
+    valid = _fields_at(model, item["loc"][:-1])
+    near = difflib.get_close_matches(str(item["loc"][-1]), valid, n=1, cutoff=0.0)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    return f"{source}: {key}: unknown key{hint} (valid: {', '.join(valid)})"
+
+
+def _fields_at(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
+    """Names of the fields of the (nested) model at `loc`."""
+    for part in loc:
+        annotation = model.model_fields[str(part)].annotation if str(part) in model.model_fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return list(model.model_fields)

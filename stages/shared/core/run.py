@@ -1,0 +1,77 @@
+"""The entry point that every stage shares: checked parameters, seeds, threads, and errors a person can read."""
+
+import errno
+import os
+import random
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+import threadpoolctl
+
+from stages.shared.core.errors import StageError
+from stages.shared.core.launch import is_main_process, mark_begun, needs_torchrun, this_node, torchrun
+from stages.shared.core.outputs import Outputs, stage_outputs
+from stages.shared.core.params import ComputeSection, Section, load_params
+
+S = TypeVar("S", bound=Section)
+
+
+def run_stage(name: str, model: type[S], compute: Callable[[S, Outputs], None]) -> None:
+    """`python -m stages.<name>`: loads the section `name`, runs `compute`, publishes its outputs.
+
+    Exit code 1 with the message alone for a StageError or a full disk; a traceback means a bug of ours.
+    """
+    try:
+        params = load_params(name, model)
+        node = this_node(params)
+        if needs_torchrun(params):
+            sys.exit(torchrun(name, params, node))
+        mark_begun()
+        if isinstance(params, ComputeSection):
+            set_threads(params.threads)
+            set_seed(params.seed)
+        with stage_outputs(name, main=is_main_process()) as outputs:
+            compute(params, outputs)
+    except StageError as error:
+        sys.exit(f"{name}: {error}")
+    except Exception as error:
+        if not disk_is_full(error):
+            raise
+        sys.exit(f"{name}: no space left on the disk of {os.getcwd()}; free some and run again. Earlier outputs are untouched.")
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether `error`, or what caused it, is a full disk: Polars, numpy and safetensors each say it in words of their own."""
+    while True:
+        said = str(error).lower()
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if "no space left" in said or "os error 28" in said or ("requested and" in said and "written" in said):
+            return True
+        if (cause := error.__cause__ or error.__context__) is None:
+            return False
+        error = cause
+
+
+def set_threads(count: int) -> None:
+    """Threads of BLAS, OpenMP and torch in this process; LightGBM and the engines take theirs as a parameter."""
+    threadpoolctl.threadpool_limits(count)
+    os.environ["OMP_NUM_THREADS"] = str(count)  # for processes this one starts
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(count)
+
+
+def set_seed(seed: int) -> None:
+    """Seeds Python, numpy and torch, and asks torch for deterministic kernels."""
+    random.seed(seed)
+    np.random.seed(seed)
+    if "torch" in sys.modules:
+        import torch
+
+        torch.manual_seed(seed)
+        torch.use_deterministic_algorithms(True, warn_only=True)

@@ -1,0 +1,79 @@
+"""Parquet tables whose schemas are declared here once and checked on write and on read."""
+
+from pathlib import Path
+
+import polars as pl
+
+from stages.shared.core.errors import StageError
+
+Schema = dict[str, pl.DataType | type[pl.DataType]]
+
+# One row an interaction, sorted by user, then time. `position` counts from 0 within the user.
+# `split`: base (retriever and statistics), slates (reranker training), valid, test; in that order along each user.
+INTERACTIONS: Schema = {"user": pl.Int32, "item": pl.Int32, "position": pl.Int32, "timestamp": pl.Int64, "split": pl.String}
+# Dense ids from 0; `text` is what gets embedded; `year` is null where unknown.
+ITEMS: Schema = {
+    "item": pl.Int32,
+    "source_id": pl.String,
+    "title": pl.String,
+    "brand": pl.String,
+    "categories": pl.List(pl.String),
+    "year": pl.Int32,
+    "text": pl.String,
+}
+USERS: Schema = {"user": pl.Int32, "source_id": pl.String}
+# One code per level, and the SID as the language model writes it.
+SIDS: Schema = {"item": pl.Int32, "codes": pl.List(pl.Int32), "sid": pl.String}
+# From SIDs back to items, sorted by codes: every SID ever given. `item` is null where the source item left the catalogue.
+SID_MAP: Schema = {"sid": pl.String, "codes": pl.List(pl.Int32), "item": pl.Int32, "source_id": pl.String}
+# One row a (user, position): K candidates in incoming order. `target_rank` counts from 0, -1 = the retriever missed it.
+# `history`: the items before the position, oldest first, at most the cap of retrieve.
+# `fold`: the model of that fold, which never saw the user, ranked the slate; -1 = the model of all users' training part.
+# `mark`: "", or for training slates only "injected" (the target was put in) or "permuted" (the target is noise, a control).
+# `hard`: incoming ranks of the hard negatives that were put in.
+SLATES: Schema = {
+    "slate": pl.Int32,
+    "user": pl.Int32,
+    "position": pl.Int32,
+    "timestamp": pl.Int64,
+    "split": pl.String,
+    "history": pl.List(pl.Int32),
+    "candidates": pl.List(pl.Int32),
+    "scores": pl.List(pl.Float32),
+    "target": pl.Int32,
+    "target_rank": pl.Int32,
+    "fold": pl.Int32,
+    "mark": pl.String,
+    "hard": pl.List(pl.Int32),
+}
+
+
+def write_table(table: pl.DataFrame, path: Path, schema: Schema) -> None:
+    """Writes `table` after checking it against `schema` (columns, order, types)."""
+    _check(table, path, schema)
+    table.write_parquet(path, compression="zstd", statistics=False)
+
+
+def read_table(path: Path, schema: Schema) -> pl.DataFrame:
+    """The table at `path`; StageError names the file and the column that is missing or of another type."""
+    if not path.exists():
+        raise StageError(f"{path}: no such file; run the stage that makes it: gr2 run {path.parent.name}")
+    try:
+        table = pl.read_parquet(path, glob=False)
+    except Exception as error:  # polars raises many kinds on a damaged file; all mean the same to the reader
+        raise StageError(f"{path}: not a readable Parquet file ({error}); rerun: gr2 run {path.parent.name}") from None
+    _check(table, path, schema)
+    return table
+
+
+def _check(table: pl.DataFrame, path: Path, schema: Schema) -> None:
+    for name, dtype in schema.items():
+        if name not in table.columns:
+            raise StageError(f"{path}: the column '{name}' is missing (found: {', '.join(table.columns)})")
+        if table.schema[name] != dtype:
+            raise StageError(f"{path}: the column '{name}' is {table.schema[name]}, expected {dtype}")
+    extra = [name for name in table.columns if name not in schema]
+    if extra:
+        raise StageError(f"{path}: unexpected columns {', '.join(extra)}")
+    if table.is_empty():
+        raise StageError(f"{path}: the table has no rows")

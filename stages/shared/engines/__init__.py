@@ -1,1 +1,0 @@
-"""Generation behind one small interface: prompts and sampling in, token ids and log-probabilities out."""

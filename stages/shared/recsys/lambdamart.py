@@ -1,0 +1,63 @@
+"""LambdaMART (Burges 2010) over a slate's evidence: the statistical teacher's scorer, and the opponent to beat in the report."""
+
+import lightgbm as lgb
+import numpy as np
+from pydantic import Field
+
+from stages.shared.core.errors import StageError
+from stages.shared.core.params import Section
+
+TRUNCATION = 5  # NDCG@5 is the figure of this project
+
+
+class LambdaMartParams(Section):
+    rounds: int = Field(200, ge=1)
+    learning_rate: float = Field(0.05, gt=0.0)
+    leaves: int = Field(7, ge=2)
+    min_leaf: int = Field(50, ge=1, description="candidates a leaf must hold")
+    l2: float = Field(5.0, ge=0.0)
+    feature_share: float = Field(0.8, gt=0.0, le=1.0, description="features drawn for each tree")
+
+
+def fit(features: np.ndarray, target_rank: np.ndarray, seed: int, threads: int, params: LambdaMartParams) -> lgb.Booster:
+    """features [n, K, F], target_rank [n] (from 0, the one relevant candidate) -> the fitted trees.
+
+    StageError where no candidate could be told from another: too few slates, or features that say nothing.
+    """
+    n, k, width = features.shape
+    labels = np.zeros((n, k), dtype=np.int32)
+    labels[np.arange(n), target_rank] = 1
+    options = {
+        "objective": "lambdarank",
+        "lambdarank_truncation_level": TRUNCATION,
+        "learning_rate": params.learning_rate,
+        "num_leaves": params.leaves,
+        "min_data_in_leaf": params.min_leaf,
+        "lambda_l2": params.l2,
+        "feature_fraction": params.feature_share,
+        "seed": seed,
+        "num_threads": threads,
+        "deterministic": True,
+        "force_row_wise": True,
+        "verbosity": -1,
+    }
+    table = lgb.Dataset(features.reshape(n * k, width), labels.ravel(), group=np.full(n, k), params={"verbosity": -1})
+    booster = lgb.train(options, table, num_boost_round=params.rounds)
+    if np.ptp(scores(booster, features)) == 0.0:
+        raise StageError(
+            f"LambdaMART found nothing to split on in {n} slates: it needs more slates, or a smaller min_leaf ({params.min_leaf})"
+        )
+    return booster
+
+
+def scores(booster: lgb.Booster, features: np.ndarray) -> np.ndarray:
+    """features [n, K, F] -> [n, K]; comparable within one booster."""
+    n, k, width = features.shape
+    return np.asarray(booster.predict(features.reshape(n * k, width)), dtype=np.float64).reshape(n, k)
+
+
+def contributions(booster: lgb.Booster, features: np.ndarray) -> np.ndarray:
+    """features [n, K, F] -> [n, K, F], the share of the score owed to each feature (SHAP; without the constant)."""
+    n, k, width = features.shape
+    found = np.asarray(booster.predict(features.reshape(n * k, width), pred_contrib=True), dtype=np.float64)
+    return found[:, :width].reshape(n, k, width)

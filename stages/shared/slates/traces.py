@@ -1,0 +1,29 @@
+"""The table of teacher traces: what `traces` writes and `sft` learns from."""
+
+from pathlib import Path
+
+import polars as pl
+
+from stages.shared.core.outputs import DATA
+from stages.shared.core.schemas import Schema, read_table
+
+# One row a kept trace, by time, then slate, then attempt. `trace` stands between <think> and </think>, `answer` ends with the end token.
+# `strengths` by incoming rank; empty where a language model did not write one for each candidate, and then `answer` is bare SIDs.
+# `order`: incoming ranks, best first.
+TRACES: Schema = {
+    "slate": pl.Int32,
+    "user": pl.Int32,
+    "timestamp": pl.Int64,
+    "prompt": pl.String,
+    "trace": pl.String,
+    "answer": pl.String,
+    "strengths": pl.List(pl.Int32),
+    "order": pl.List(pl.Int32),
+    "target_rank": pl.Int32,
+    "attempt": pl.Int32,
+    "mode": pl.String,
+}
+
+
+def read_traces(path: Path = DATA / "traces/traces.parquet") -> pl.DataFrame:
+    return read_table(path, TRACES)

@@ -1,0 +1,70 @@
+"""Ranking metrics of slates with one relevant item each, the target; and what a ranker did to the target's incoming rank."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.shared.core.errors import StageError
+
+Ints = NDArray[np.int_]
+Floats = NDArray[np.float64]
+
+RECALL_AT = (1, 3, 5, 10)
+NDCG_AT = (3, 5, 10)
+QUALITY = (*(f"recall@{k}" for k in RECALL_AT), *(f"ndcg@{k}" for k in NDCG_AT), "mrr")
+MOVEMENT = ("rank_gain", "promoted", "demoted")
+METRICS = (*QUALITY, *MOVEMENT)
+NAMES = ("recall@1", "recall@3", "recall@5", "ndcg@5", "mrr")  # those that the tables of the report show
+
+
+def slate_metrics(rank: Ints) -> dict[str, Floats]:
+    """rank [n]: 0-based rank of the target in the new order -> for each name of QUALITY its value [n] on every slate.
+
+    With one relevant item the ideal DCG is 1, so NDCG is the discount of the target's own rank (Järvelin and Kekäläinen 2002).
+    """
+    rank = np.asarray(rank)
+    _check_ranks(rank)
+    values = {f"recall@{k}": (rank < k).astype(np.float64) for k in RECALL_AT}
+    values |= {f"ndcg@{k}": np.where(rank < k, 1 / np.log2(rank + 2.0), 0.0) for k in NDCG_AT}
+    values["mrr"] = 1 / (rank + 1.0)
+    return values
+
+
+def movement(rank: Ints, target_rank: Ints) -> dict[str, Floats]:
+    """rank, target_rank [n]: 0-based, in the new and in the incoming order -> for each name of MOVEMENT its value [n].
+
+    rank_gain: places the target went up (below zero: down). promoted, demoted: 1 where it went up, or down.
+    """
+    rank, target_rank = np.asarray(rank), np.asarray(target_rank)
+    _check_ranks(rank)
+    _check_ranks(target_rank)
+    gain = (target_rank - rank).astype(np.float64)
+    return {"rank_gain": gain, "promoted": (gain > 0).astype(np.float64), "demoted": (gain < 0).astype(np.float64)}
+
+
+def all_metrics(rank: Ints, target_rank: Ints) -> dict[str, Floats]:
+    """For each name of METRICS, in that order, its value [n]; arguments as for `movement`."""
+    return slate_metrics(rank) | movement(rank, target_rank)
+
+
+def ranks_of_targets(orders: Ints, target_rank: Ints) -> Ints:
+    """Where each target stands in the new order, from 0: [n].
+
+    orders [n, K]: row i lists positions of slate i's incoming order, best first. target_rank [n]: the target's incoming position.
+    """
+    orders, target_rank = np.asarray(orders), np.asarray(target_rank)
+    broken = np.flatnonzero((np.sort(orders, axis=1) != np.arange(orders.shape[1])).any(axis=1))
+    if broken.size:
+        raise StageError(
+            f"slate {int(broken[0])}: {orders[broken[0]].tolist()} is not a permutation of its {orders.shape[1]} candidates; "
+            "give an invalid output the order it counts as before measuring"
+        )
+    outside = np.flatnonzero((target_rank < 0) | (target_rank >= orders.shape[1]))
+    if outside.size:
+        raise StageError(f"slate {int(outside[0])}: the target is not among its candidates; leave such slates out before measuring")
+    rank: Ints = np.argmax(orders == target_rank[:, None], axis=1)
+    return rank
+
+
+def _check_ranks(rank: Ints) -> None:
+    if rank.size and rank.min() < 0:
+        raise StageError(f"slate {int(rank.argmin())}: the target is not among its candidates; leave such slates out before measuring")

@@ -1,0 +1,1 @@
+"""The synthetic world whose best order is known."""

@@ -1,0 +1,130 @@
+"""Supervised training with the Hugging Face Trainer: weighted token loss, DeepSpeed when asked, loss history as rows."""
+
+import tempfile
+from collections.abc import Sequence, Sized
+from typing import Any, Literal, cast
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+from torch.utils.data import SequentialSampler
+from transformers import PreTrainedModel, Trainer, TrainingArguments, get_cosine_schedule_with_warmup
+
+from stages.shared.core.launch import TrainingSection, without_compiled_collectives, world_size
+from stages.shared.lm.encoding import Example
+from stages.shared.training.muon import MuonAdamW
+
+
+class OptimizerSection(TrainingSection):
+    steps: int = Field(300, ge=1)
+    batch_size: int = Field(32, ge=1, description="sequences a step and process")
+    accumulate: int = Field(1, ge=1, description="gradient accumulation steps")
+    optimizer: Literal["adamw", "muon"] = Field("adamw", description="muon: for models from scratch; DeepSpeed brings its own AdamW")
+    lr: float = Field(1e-3, gt=0, description="of AdamW")
+    muon_lr: float = Field(0.02, gt=0, description="of the hidden matrices under muon")
+    warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps")
+    weight_decay: float = Field(0.01, ge=0)
+    log_every: int = Field(10, ge=1)
+
+
+def weighted_loss(logits: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
+    """Sum of w * -log p over sum of w. logits [B, L, V] predict ids [B, L] shifted by one; weights [B, L] belong to ids."""
+    losses = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none")
+    flat = weights[:, 1:].flatten()
+    return (losses * flat).sum() / flat.sum().clamp_min(1e-6)
+
+
+def collate(examples: Sequence[Example], pad_id: int) -> dict[str, Tensor]:
+    """Right-padded batch: input_ids, attention_mask [B, L], weights [B, L] (0 on padding)."""
+    length = max(len(example.ids) for example in examples)
+    batch: dict[str, list[Sequence[float]]] = {"input_ids": [], "attention_mask": [], "weights": []}
+    for example in examples:
+        gap = length - len(example.ids)
+        batch["input_ids"].append(example.ids + [pad_id] * gap)
+        batch["attention_mask"].append([1] * len(example.ids) + [0] * gap)
+        batch["weights"].append(example.weights + [0.0] * gap)
+    return {name: torch.tensor(rows, dtype=torch.float32 if name == "weights" else torch.long) for name, rows in batch.items()}
+
+
+class WeightedTrainer(Trainer):
+    """Trainer whose loss weighs each token, and which takes the examples in the order given: a curriculum is the caller's business."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
+        return SequentialSampler(cast(Sized, self.train_dataset if train_dataset is None else train_dataset))
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Tensor | int | None = None
+    ) -> Any:
+        weights, ids = inputs["weights"], inputs["input_ids"]
+        # Logits are the widest tensor of a small model: make them only from the first token that counts.
+        first = max(0, int((weights > 0).any(dim=0).nonzero()[0]) - 1)
+        kept = ids.shape[1] - first
+        outputs = model(input_ids=ids, attention_mask=inputs["attention_mask"], use_cache=False, logits_to_keep=kept)
+        loss = weighted_loss(outputs.logits, ids[:, first:], weights[:, first:])
+        return (loss, outputs) if return_outputs else loss
+
+
+def train_supervised(model: PreTrainedModel, examples: Sequence[Example], params: OptimizerSection, pad_id: int) -> list[dict[str, float]]:
+    """Trains in place, AdamW under a cosine schedule. Returns rows {"step", "loss", "lr"}; a rising loss is no error here."""
+    if params.deepspeed:
+        without_compiled_collectives()
+    with tempfile.TemporaryDirectory() as scratch:
+        arguments = TrainingArguments(
+            output_dir=scratch,
+            max_steps=params.steps,
+            per_device_train_batch_size=params.batch_size,
+            gradient_accumulation_steps=params.accumulate,
+            learning_rate=params.lr,
+            lr_scheduler_type="cosine",
+            warmup_steps=round(params.warmup * params.steps),
+            weight_decay=params.weight_decay,
+            adam_beta2=0.95,
+            bf16=params.precision == "bfloat16",
+            gradient_checkpointing=params.gradient_checkpointing,
+            deepspeed=params.deepspeed or None,
+            ddp_backend="gloo" if world_size() > 1 and not torch.cuda.is_available() else None,
+            use_cpu=not torch.cuda.is_available(),
+            logging_steps=params.log_every,
+            logging_first_step=True,
+            save_strategy="no",
+            report_to=[],
+            seed=params.seed,
+            data_seed=params.seed,
+            remove_unused_columns=False,
+            dataloader_pin_memory=False,
+        )
+        model.train()
+        trainer = WeightedTrainer(
+            model=model, args=arguments, train_dataset=list(examples), data_collator=lambda part: collate(part, pad_id)
+        )
+        if params.optimizer == "muon" and not params.deepspeed:
+            optimizer = MuonAdamW(model, params.muon_lr, params.lr, params.weight_decay)
+            schedule = get_cosine_schedule_with_warmup(optimizer, round(params.warmup * params.steps), params.steps)
+            trainer.optimizer, trainer.lr_scheduler = optimizer, schedule
+        trainer.train()
+        if any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
+            _make_whole(model, trainer.model_wrapped)
+        history = [row for row in trainer.state.log_history if "loss" in row]
+    model.eval()
+    return [{"step": float(row["step"]), "loss": float(row["loss"]), "lr": float(row["learning_rate"])} for row in history]
+
+
+def _make_whole(model: PreTrainedModel, engine: Any) -> None:
+    """ZeRO-3 leaves every process a share of each weight, which would be saved as empty tensors: a plain model again, in all processes."""
+    import deepspeed
+
+    whole = []
+    for parameter in model.parameters():
+        with deepspeed.zero.GatheredParameters([parameter]):
+            whole.append(parameter.data.clone())
+    engine.destroy()
+    for parameter, data in zip(model.parameters(), whole, strict=True):
+        parameter.data = data
+
+
+def write_curve(rows: Sequence[dict[str, float]], path: Any) -> None:
+    """Rows of numbers as CSV, for `dvc plots` and the report."""
+    header = list(rows[0])
+    lines = [",".join(header), *(",".join(f"{row[name]:.6g}" for name in header) for row in rows)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")

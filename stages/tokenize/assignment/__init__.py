@@ -1,0 +1,1 @@
+"""Codes given to items, each item its own SID."""

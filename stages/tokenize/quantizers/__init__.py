@@ -1,0 +1,1 @@
+"""Codebooks and how they are learnt."""

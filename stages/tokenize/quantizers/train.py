@@ -1,0 +1,84 @@
+"""The training of the RQ-VAE."""
+
+import torch
+from tqdm import tqdm
+
+from stages.shared.core.errors import StageError
+from stages.tokenize.params import TokenizeParams
+from stages.tokenize.quantizers.cooccurrence import CoEngaged
+from stages.tokenize.quantizers.ema import EmaCodebooks
+from stages.tokenize.quantizers.kmeans import kmeans_codebooks
+from stages.tokenize.quantizers.losses import codebook_loss, contrastive_loss, diversity_loss, rqvae_loss, squared
+from stages.tokenize.quantizers.model import Autoencoder
+
+
+def train(embeddings_NE: torch.Tensor, params: TokenizeParams, engaged: CoEngaged | None = None) -> tuple[Autoencoder, torch.Tensor]:
+    """The trained autoencoder and codebooks [L, C, D]. The caller has seeded torch. `engaged` is needed by the contrastive loss
+    alone."""
+    model = Autoencoder(embeddings_NE.shape[1], params.hidden_dims, params.latent_dim)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=params.lr)
+    shuffle = torch.Generator().manual_seed(params.seed)
+    books: EmaCodebooks | GradientCodebooks | None = None
+    for epoch in tqdm(range(params.warmup_epochs + params.epochs), desc="tokenize", unit="epoch", mininterval=1.0):
+        if epoch == params.warmup_epochs:
+            books = first_codebooks(model, embeddings_NE, params)
+            if isinstance(books, GradientCodebooks):
+                # No decay: it would draw unused codes to the origin.
+                optimizer.add_param_group({"params": [books.vectors], "weight_decay": 0.0})
+        for rows in torch.split(torch.randperm(len(embeddings_NE), generator=shuffle), params.batch_size):
+            if books is None:
+                loss = squared(model.decoder(model.encoder(embeddings_NE[rows])) - embeddings_NE[rows])
+            else:
+                loss, codes_BL, residuals_BLD, latents_BD = rqvae_loss(model, embeddings_NE[rows], books.vectors, params.beta)
+                if params.diversity_weight:
+                    loss = loss + params.diversity_weight * diversity_loss(latents_BD, codes_BL, books.vectors)
+                if params.contrastive_weight and engaged is not None:
+                    loss = loss + params.contrastive_weight * _contrast(model, embeddings_NE, rows, latents_BD, engaged, shuffle, params)
+                loss = loss + books.update(codes_BL, residuals_BLD)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+            optimizer.step()
+        if not torch.isfinite(loss):
+            raise StageError(f"the loss is {loss.item()} in epoch {epoch}; lower tokenize.lr (now {params.lr})")
+    assert books is not None  # at least one epoch follows the warm-up
+    return model, books.vectors.detach()
+
+
+class GradientCodebooks:
+    """Codebooks as parameters of the optimiser, pulled by the codebook loss: what EMA is compared with."""
+
+    def __init__(self, codebooks_LCD: torch.Tensor):
+        self.vectors = codebooks_LCD.clone().requires_grad_()
+
+    def update(self, codes_BL: torch.Tensor, residuals_BLD: torch.Tensor) -> torch.Tensor:
+        return codebook_loss(codes_BL, residuals_BLD, self.vectors)
+
+
+@torch.no_grad()
+def first_codebooks(model: Autoencoder, embeddings_NE: torch.Tensor, params: TokenizeParams) -> EmaCodebooks | GradientCodebooks:
+    shape, generator = (params.levels, params.codebook_size, params.latent_dim), torch.Generator().manual_seed(params.seed)
+    if params.codebook_start == "kmeans":
+        vectors_LCD = kmeans_codebooks(model.encoder(embeddings_NE), params.levels, params.codebook_size, params.seed)
+    elif params.codebook_start == "uniform":
+        vectors_LCD = (2 * torch.rand(shape, generator=generator) - 1) / params.codebook_size
+    else:
+        vectors_LCD = torch.randn(shape, generator=generator)
+    return EmaCodebooks(vectors_LCD, params.ema_decay, params.revive_after) if params.ema else GradientCodebooks(vectors_LCD)
+
+
+def _contrast(
+    model: Autoencoder,
+    embeddings_NE: torch.Tensor,
+    rows: torch.Tensor,
+    latents_BD: torch.Tensor,
+    engaged: CoEngaged,
+    generator: torch.Generator,
+    params: TokenizeParams,
+) -> torch.Tensor:
+    places, partners = engaged.draw(rows, generator)
+    if len(places) < 2:
+        return torch.zeros(())
+    own = torch.arange(len(partners))
+    same_BB = (partners[None, :] == partners[:, None]) | (partners[None, :] == rows[places][:, None])
+    same_BB[own, own] = False
+    return contrastive_loss(latents_BD[places], model.encoder(embeddings_NE[partners]), same_BB, params.contrastive_temperature)

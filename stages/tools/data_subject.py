@@ -1,0 +1,117 @@
+"""What is held of one user of the source, as JSON: `python -m stages.tools.data_subject [--tables FOLDER ...] -- USER`. It changes nothing.
+
+`gr2 forget` asks; a process of its own because the command line knows no stage from inside.
+"""
+
+import argparse
+import json
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import polars as pl
+
+from stages.ingest.forget import digest
+from stages.ingest.params import IngestParams
+from stages.ingest.source import read_source
+from stages.shared.core.errors import StageError
+from stages.shared.core.outputs import DATA
+from stages.shared.core.params import load_params
+from stages.shared.core.schemas import INTERACTIONS, SLATES, USERS, read_table
+
+PARQUET = b"PAR1"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m stages.tools.data_subject")
+    parser.add_argument("user", metavar="USER", help="the id as in the raw file")
+    parser.add_argument(
+        "--tables", metavar="FOLDER", nargs="+", default=[], help="say which files below are tables of users that hold this one"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        print(json.dumps(held(options.user, [Path(folder) for folder in options.tables])))
+    except StageError as error:
+        sys.exit(str(error))
+
+
+def held(user: str, folders: list[Path]) -> dict[str, Any]:
+    user = user.strip()
+    if not user:
+        raise StageError("USER is empty; give the id as it stands in the raw file")
+    params = load_params("ingest", IngestParams)
+    own = digest(user, params.forget_salt)
+    return {
+        "digest": own,
+        "listed": own in params.forget,
+        "raw": raw_rows(own, params),
+        **outputs(user),
+        "tables": [path for folder in folders for path in tables_with(user, folder)],
+    }
+
+
+def raw_rows(own: str, params: IngestParams) -> dict[str, Any]:
+    """How many rows are theirs, counted by reading the raw files as ingest does; {"error"} where they cannot be read."""
+    with TemporaryDirectory() as scratch, redirect_stdout(sys.stderr):
+        try:
+            raw = read_source(params.model_copy(update={"forget": [own]}), Path(scratch))
+        except StageError as error:
+            return {"error": str(error)}
+    return {"files": [file.name for file in raw.files], "source": raw.name, "rows": raw.forgotten["forgotten_rows"]}
+
+
+def outputs(user: str) -> dict[str, Any]:
+    """Dense id (null: not in the table, or no table), interactions and slates by split."""
+    table = DATA / "ingest" / "users.parquet"
+    found = read_table(table, USERS).filter(pl.col("source_id") == user)["user"].to_list() if table.exists() else []
+    slates = DATA / "retrieve" / "slates.parquet"
+    quarantine = DATA / "ingest" / "quarantine.parquet"
+    return {
+        "ingested": table.exists(),
+        "dense": found[0] if found else None,
+        "interactions": _by_split(table.with_name("interactions.parquet"), found[0]) if found else {},
+        "slates": _by_split(slates, found[0]) if found and slates.exists() else {},
+        "quarantine": _mentioned(quarantine, user) if quarantine.exists() else 0,
+    }
+
+
+def tables_with(user: str, folder: Path) -> list[str]:
+    """Files below `folder` that are tables of users, whatever their name (it may be DVC's cache), and hold `user`."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and _is_users(path):
+            ids = pl.scan_parquet(path).filter(pl.col("source_id") == user).select(pl.len()).collect().item()
+            found += [str(path)] if ids else []
+    return found
+
+
+def _is_users(path: Path) -> bool:
+    with path.open("rb") as file:
+        if file.read(len(PARQUET)) != PARQUET:
+            return False
+    try:
+        return pl.read_parquet_schema(path) == USERS
+    except pl.exceptions.PolarsError:  # cut short: nobody can read it
+        return False
+
+
+def _by_split(table: Path, dense: int) -> dict[str, int]:
+    schema = SLATES if table.name == "slates.parquet" else INTERACTIONS
+    rows = read_table(table, schema).filter(pl.col("user") == dense)
+    return dict(rows.group_by("split", maintain_order=True).len().iter_rows())
+
+
+def _mentioned(quarantine: Path, user: str) -> int:
+    """Rejected rows in whose text the id stands as a word: it may be an item of that name, too."""
+    texts = pl.read_parquet(quarantine)["text"]
+    return sum(user in _words(text) for text in texts)
+
+
+def _words(text: str) -> set[str]:
+    return set("".join(" " if char in "\t,;:|\"'{}[]" else char for char in text).split())
+
+
+if __name__ == "__main__":
+    main()

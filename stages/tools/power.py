@@ -1,0 +1,170 @@
+"""How many slates it takes to see a gain, from the differences already observed: `gr2 power --gain 0.01`."""
+
+import argparse
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.optimize
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from stages.shared.core.errors import StageError
+from stages.shared.core.outputs import DATA
+from stages.shared.stats.bootstrap import INCOMING
+from stages.shared.stats.metrics import QUALITY, all_metrics
+from stages.shared.stats.outputs_table import answers_of, read_outputs
+
+Floats = NDArray[np.float64]
+
+METRICS = (*QUALITY, "rank_gain")
+OUTPUTS = DATA / "evaluate/outputs.parquet"
+COLUMNS = ("slate", "user", "model", "target_rank", "new_rank")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How much the paired differences of n slates vary, and how much alike those of one user are."""
+
+    n: int
+    users: int
+    gain: float  # mean difference
+    sd: float  # of a slate's difference
+    correlation: float  # within a user
+    design_effect: float
+    discordant: float | None  # share of slates that only one of the two hits; None where the metric is not hit or miss
+
+    @property
+    def standard_error(self) -> float:
+        return self.sd * math.sqrt(self.design_effect / self.n)
+
+
+def spread(diff: Floats, cluster: NDArray[Any], hit_or_miss: bool) -> Spread:
+    """diff [n]: a ranker's metric less another's; cluster [n]: the slate's user; hit_or_miss: the metric is 0 or 1, so diff is -1, 0 or 1.
+
+    The design effect is 1 + (m - 1) * correlation, m the mean number of slates a user, weighted by itself where users differ
+    (Kish 1965; Kerry and Bland 2001).
+    """
+    diff = np.asarray(diff, dtype=np.float64)
+    _, index = np.unique(cluster, return_inverse=True)
+    sizes = np.bincount(index).astype(np.float64)
+    if len(sizes) < 2:
+        raise StageError(f"{len(diff)} slates of {len(sizes)} user(s) tell nothing of the spread over users; raise evaluate.max_slates")
+    correlation = max(0.0, intra_user_correlation(diff, index))  # below zero is chance: it would promise too much
+    effect = 1 + (float(sizes @ sizes / len(diff)) - 1) * correlation
+    discordant = float((diff != 0).mean()) if hit_or_miss else None
+    return Spread(len(diff), len(sizes), float(diff.mean()), float(diff.std(ddof=1)), correlation, effect, discordant)
+
+
+def intra_user_correlation(diff: Floats, index: NDArray[np.int_]) -> float:
+    """Of the differences of one user's slates, every pair of slates with equal weight (Karlin, Cameron and Williams 1981).
+
+    index [n]: the user, from 0. So weighted, the design effect gives just the variance that resampling users gives; the estimate from an
+    analysis of variance does not, where users of many slates differ less than users of one. 0 where no user has two slates.
+    """
+    rest = diff - diff.mean()
+    sizes, sums = np.bincount(index), np.bincount(index, weights=rest)
+    pairs, square = float((sizes * (sizes - 1)).sum()), float(rest @ rest)
+    return float(sums @ sums - square) / pairs / (square / len(diff)) if pairs and square else 0.0
+
+
+def slates_needed(own: Spread, gain: float, power: float, alpha: float) -> int:
+    """Slates on which a true `gain` gives p < alpha, two-sided, with the chance `power`, if new users are like the ones observed.
+
+    Hit or miss: by the share of discordant slates (Connor 1987, McNemar's test). Else the paired z test. Times the design effect.
+    """
+    reach, beyond = _quantiles(power, alpha)
+    _check(own)
+    if gain <= 0:
+        raise StageError(f"--gain {gain:g}: give the gain to see as a number above zero")
+    if own.discordant is None:
+        return math.ceil(own.design_effect * ((reach + beyond) * own.sd / gain) ** 2)
+    if gain > own.discordant:
+        raise StageError(
+            f"--gain {gain:g} is more than the share of slates on which the two rankers disagree, {own.discordant:.4f}: "
+            "no number of slates shows it; ask for a smaller gain"
+        )
+    root = reach * math.sqrt(own.discordant) + beyond * math.sqrt(own.discordant - gain**2)
+    return math.ceil(own.design_effect * (root / gain) ** 2)
+
+
+def smallest_gain(own: Spread, power: float, alpha: float, slates: int | None = None) -> float | None:
+    """The true gain that `slates` (default: as many as observed) show with the chance `power`; the inverse of slates_needed.
+
+    None where not even the largest gain that the discordant slates allow would show.
+    """
+    reach, beyond = _quantiles(power, alpha)
+    _check(own)
+    effective = (slates or own.n) / own.design_effect
+    if own.discordant is None:
+        return (reach + beyond) * own.sd / math.sqrt(effective)
+    discordant = own.discordant
+
+    def short(gain: float) -> float:
+        return reach * math.sqrt(discordant) + beyond * math.sqrt(discordant - gain**2) - math.sqrt(effective) * gain
+
+    return None if short(discordant) > 0 else float(scipy.optimize.brentq(short, 0.0, discordant))
+
+
+def read_differences(path: Path, model: str, against: str, metric: str) -> tuple[Floats, NDArray[Any]]:
+    """Of the slates in outputs.parquet: the metric of `model` less that of `against` [n], and the users [n]."""
+    table = read_outputs(path, COLUMNS)
+    first, second = (answers_of(table, path, name) for name in (model, against))
+    if first["slate"].to_list() != second["slate"].to_list():
+        raise StageError(f"{path}: the models '{model}' and '{against}' answered different slates; rerun: gr2 run evaluate")
+    one, other = (all_metrics(own["new_rank"].to_numpy(), own["target_rank"].to_numpy())[metric] for own in (first, second))
+    return one - other, first["user"].to_numpy()
+
+
+def describe(own: Spread, gain: float, power: float, alpha: float) -> list[str]:
+    """What the command prints below its heading."""
+    needed, visible = slates_needed(own, gain, power, alpha), smallest_gain(own, power, alpha)
+    a_user = own.n / own.users
+    disagree = "" if own.discordant is None else f"; the two disagree on {own.discordant:.1%} of the slates"
+    return [
+        f"now: {own.n:,} slates of {own.users:,} users ({a_user:.2f} a user); observed gain {own.gain:+.4f}, "
+        f"standard error {own.standard_error:.4f}",
+        f"spread of a slate's difference {own.sd:.4f}; correlation within a user {own.correlation:.3f}, "
+        f"design effect {own.design_effect:.3f}{disagree}",
+        f"smallest gain visible now: {'none' if visible is None else f'{visible:.4f}'} (power {power:g}, alpha {alpha:g} two-sided)",
+        f"needed for a gain of {gain:g}: {needed:,} slates, of about {math.ceil(needed / a_user):,} users like these "
+        f"({needed / own.n:.2f} times as many as now)",
+    ]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="gr2 power", description="Slates needed to see a gain, from the outputs of the last evaluation.")
+    parser.add_argument("--gain", type=float, required=True, help="the true gain that should be seen")
+    parser.add_argument("--metric", choices=METRICS, default="ndcg@5")
+    parser.add_argument("--model", default="rl")
+    parser.add_argument("--against", default=INCOMING, help="the model or comparator it is paired with")
+    parser.add_argument("--power", type=float, default=0.8, help="chance to see it")
+    parser.add_argument("--alpha", type=float, default=0.05, help="level of the two-sided test")
+    options = parser.parse_args(arguments)
+    try:
+        diff, users = read_differences(OUTPUTS, options.model, options.against, options.metric)
+        own = spread(diff, users, options.metric.startswith("recall@"))
+        lines = describe(own, options.gain, options.power, options.alpha)
+    except StageError as error:
+        sys.exit(f"gr2 power: {error}")
+    print(f"{options.metric} of {options.model} against {options.against}, {OUTPUTS}", *lines, sep="\n")
+
+
+def _quantiles(power: float, alpha: float) -> tuple[float, float]:
+    if not 0 < alpha < power < 1:
+        raise StageError(f"--alpha {alpha:g} --power {power:g}: both lie between 0 and 1, and the power above alpha")
+    return float(norm.ppf(1 - alpha / 2)), float(norm.ppf(power))
+
+
+def _check(own: Spread) -> None:
+    if own.sd == 0:
+        raise StageError(
+            f"the difference is {own.gain:g} on every slate, so it has no spread to reckon with; choose another --metric or --model"
+        )
+
+
+if __name__ == "__main__":
+    main()

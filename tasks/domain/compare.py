@@ -1,0 +1,62 @@
+"""Whether the model of a run beats that of an earlier one, on what both answered (stages.tools.compare_runs)."""
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tasks.domain.compare_command import OUTPUTS, SLATES, compare_command
+from tasks.dvc.dir_listing import object_path
+from tasks.dvc.repo import locked_hashes, read_lock
+from tasks.run.stage import stage_environment
+
+BETTER, WORSE, UNCLEAR = "better", "worse", "no clear difference"
+FIRST, SAME, UNKNOWN = "first run", "same answers", "not comparable"
+
+
+def output_hashes(root: Path) -> dict[str, str]:
+    """path -> md5 in dvc.lock, of the answers, the slates and every model."""
+    outs = {path: entry["hash"] for stage in read_lock(root).values() for path, entry in locked_hashes(stage.get("outs")).items()}
+    return {path: md5 for path, md5 in outs.items() if path in (OUTPUTS, SLATES) or Path(path).name == "model"}
+
+
+def judge(root: Path, old: dict[str, str], new: dict[str, str], env: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """`old` and `new` as `output_hashes` gives them -> {"verdict", "detail", "pairs"}; a pair has diff, low, high: new less old."""
+    if OUTPUTS not in old:
+        return _verdict(FIRST, "there is no earlier model to compare with")
+    if OUTPUTS not in new:
+        return _verdict(UNKNOWN, f"{OUTPUTS} is not in dvc.lock: the evaluation did not run")
+    if old[OUTPUTS] == new[OUTPUTS]:
+        return _verdict(SAME, "the new model answers every slate as the last one did")
+    runs = {"last": old, "new": new}
+    files = {name: _cached(root, own, OUTPUTS) for name, own in runs.items()}
+    for name, own in runs.items():
+        if files[name] is None:
+            return _verdict(UNKNOWN, f"the {name} run's {OUTPUTS} (md5 {own[OUTPUTS]}) is gone from DVC's cache")
+    slates = [_cached(root, own, SLATES) for own in runs.values()]
+    command = compare_command(runs, files.values(), slates, as_json=True)
+    environment = stage_environment(os.environ if env is None else env)
+    result = subprocess.run(command, cwd=root, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if result.returncode:
+        return _verdict(UNKNOWN, (result.stderr.strip().splitlines() or ["no message"])[-1])
+    return _of_pairs(json.loads(result.stdout)["pairs"])
+
+
+def _of_pairs(pairs: list[dict[str, Any]]) -> dict[str, Any]:
+    pair = pairs[0]
+    word = BETTER if pair["low"] > 0 else WORSE if pair["high"] < 0 else UNCLEAR
+    how = "paired" if pair["paired"] else "on other slates"
+    interval = f"{pair['diff']:+.4f} [{pair['low']:+.4f}, {pair['high']:+.4f}]"
+    return {"verdict": word, "detail": f"{pair['model']}, {pair['metric']}: {interval}, {pair['n']} slates, {how}", "pairs": pairs}
+
+
+def _cached(root: Path, hashes: dict[str, str], path: str) -> Path | None:
+    """Where DVC's cache has that version of `path`; nothing is fetched."""
+    found = object_path(root, hashes[path]) if path in hashes else None
+    return found if found and found.exists() else None
+
+
+def _verdict(word: str, detail: str) -> dict[str, Any]:
+    return {"verdict": word, "detail": detail, "pairs": []}

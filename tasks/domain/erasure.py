@@ -1,0 +1,153 @@
+"""A request for deletion: what a user's data went into, the entry that leaves it out, and the proof that it is gone.
+
+What a user is to the data, the module stages.tools.data_subject knows; here stand the graph, git's and DVC's versions.
+"""
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.dvc.repo import locked_hashes, opened, read_lock
+from tasks.lineage.git_history import Parser, git_locks
+from tasks.project.graph import Graph
+from tasks.project.profiles import PARAMS, PROFILES
+from tasks.run.plan import make_plan
+from tasks.system.errors import ProjectError
+from tasks.system.yaml_files import dump, parse, read_text, write_text
+
+INGEST = "ingest"
+USERS = "data/ingest/users.parquet"
+DEFAULT = PROFILES / "default.yaml"  # every profile is laid over it, so a list that stands here survives gr2 run --profile
+WORKSPACE = "workspace"
+
+
+@dataclass(frozen=True)
+class Version:
+    """A dvc.lock of now or of git's history that may hold the user. `names`: refs whose tip it is; none: older commits only.
+
+    `holds`: null = its table of users is not in the cache. `cached`: its outputs of ingest and all behind it that are there, but for
+    those of now.
+    """
+
+    names: tuple[str, ...]
+    users: str
+    holds: bool | None
+    cached: tuple[str, ...]
+
+
+def look(root: Path, graph: Graph, user: str) -> dict[str, Any]:
+    """All that is known of `user`: what stages.tools.data_subject tells, the stages made from the data, the versions, copies, messages."""
+    with opened(root) as repo:
+        cache, remotes = Path(repo.cache.local.path), sorted(repo.config.get("remote", {}))
+    facts = _facts(root, user, [cache, root / ".gr2", root / ".dvc" / "tmp"])
+    found = [Path(path) for path in facts.pop("tables")]
+    tables = {path.parent.name + path.name for path in found if cache in path.parents}
+    names = graph.behind(INGEST)
+    plan = make_plan(root, graph, names)
+    return {
+        **facts,
+        "stages": {name: list(graph[name].outs) for name in names},
+        "stale": [name for name in names if not plan[name].current],
+        "versions": [asdict(version) for version in _versions(root, names, cache, tables)],
+        "tables_in_cache": len(tables),
+        "copies": [str(path.relative_to(root)) for path in found if cache not in path.parents],
+        "messages": _messages(root, user),
+        "remotes": remotes,
+    }
+
+
+def clean(found: dict[str, Any]) -> dict[str, str]:
+    """What still stands against `the user is gone`, by kind; empty = proven for this checkout and its cache."""
+    raw = found["raw"]
+    may = [version for version in found["versions"] if version["holds"] is None and version["cached"]]
+    against = {
+        "params": "" if found["listed"] or raw.get("rows") == 0 else f"{PARAMS} does not list the digest: the next run reads them again",
+        "outputs": f"{USERS} holds the user" if found["dense"] is not None else "" if found["ingested"] else f"{USERS}: no such file",
+        "stages": f"not rerun since: {', '.join(found['stale'])}" if found["stale"] else "",
+        "cache": f"{found['tables_in_cache']} older tables of users in DVC's cache hold them" if found["tables_in_cache"] else "",
+        "versions": f"{len(may)} older versions with outputs in DVC's cache may have been made from their data" if may else "",
+        "copies": f"copies hold them: {', '.join(found['copies'])}" if found["copies"] else "",
+    }
+    return {kind: words for kind, words in against.items() if words}
+
+
+def apply(root: Path, digest: str) -> list[str]:
+    """Adds `digest` to ingest.forget of params.yaml, and of the profile default where there is one; returns the files it changed."""
+    files = [path for path in (Path(PARAMS), DEFAULT) if path == Path(PARAMS) or (root / path).exists()]
+    texts = {path: text for path in files if (text := _with_digest(root / path, digest))}
+    for path, text in texts.items():
+        write_text(root / path, text)
+    return [str(path) for path in texts]
+
+
+def _with_digest(path: Path, digest: str) -> str:
+    """The text of `path` with `digest` in its list; empty when it stands there."""
+    from ruamel.yaml.comments import CommentedMap
+    from ruamel.yaml.scalarstring import DoubleQuotedScalarString
+
+    document = parse(read_text(path, "gr2 run --profile default writes it anew"), path.name, round_trip=True)
+    section = document.get(INGEST) if isinstance(document, dict) else None
+    if not isinstance(section, CommentedMap):
+        raise ProjectError(f"{path.name}: the section '{INGEST}' is missing; copy it from {DEFAULT}")
+    if not isinstance(section.get("forget", []), list):
+        raise ProjectError(f"{path.name}: {INGEST}.forget: a list is expected (got {section['forget']!r})")
+    if digest in section.get("forget", []):
+        return ""
+    if "forget" not in section:
+        section.insert(0, "forget", [])
+    section["forget"].append(DoubleQuotedScalarString(digest))  # quoted: one of digits alone would be a number
+    return dump(document)
+
+
+def _facts(root: Path, user: str, folders: list[Path]) -> dict[str, Any]:
+    """What stages.tools.data_subject says; its `tables` are those below `folders`."""
+    command = [sys.executable, "-m", "stages.tools.data_subject", "--tables", *map(str, folders), "--", user]
+    result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    if result.returncode:
+        raise ProjectError((result.stderr.strip() or f"{' '.join(command[1:3])}: exit code {result.returncode}").splitlines()[-1])
+    return dict(json.loads(result.stdout))
+
+
+def _versions(root: Path, names: list[str], cache: Path, tables: set[str]) -> list[Version]:
+    """The workspace's, then one for each other dvc.lock in git, those with a name first; without those that surely do not hold the user."""
+    parser = Parser()
+    locks = [((WORKSPACE,), read_lock(root)), *((tuple(lock.refs), parser(lock.text, lock.source)) for lock in git_locks(root))]
+    now = set(_outputs(locks[0][1], names).values())
+    found: dict[tuple[str, ...], Version] = {}
+
+    def cached(md5: str) -> bool:
+        return (cache / md5[:2] / md5[2:]).exists()
+
+    for refs, lock in locks:
+        outs = _outputs(lock, names)
+        users = outs.get(USERS, "")
+        if not users or (cached(users) and users not in tables):
+            continue
+        key = tuple(sorted(outs.values()))
+        earlier = found[key].names if key in found else ()
+        own = WORKSPACE in (*earlier, *refs)
+        kept = tuple(path for path, md5 in outs.items() if cached(md5) and (own or md5 not in now))
+        found[key] = Version((*earlier, *refs), users, True if cached(users) else None, kept)
+    return sorted(found.values(), key=lambda version: (WORKSPACE not in version.names, not version.names))
+
+
+def _outputs(lock: dict[str, Any], names: list[str]) -> dict[str, str]:
+    """path -> hash of what the stages `names` made."""
+    return {path: own["hash"] for name in names for path, own in locked_hashes(lock.get(name, {}).get("outs")).items() if own["hash"]}
+
+
+def _messages(root: Path, user: str) -> list[str]:
+    """Files in which a failed ingest may have quoted a row of theirs: the id stands there as a word."""
+    files = [root / ".gr2" / "logs" / f"{INGEST}.log", root / ".gr2" / "lineage" / "events.jsonl"]
+    return [str(path.relative_to(root)) for path in files if path.exists() and _quotes(path, user)]
+
+
+def _quotes(path: Path, user: str) -> bool:
+    text = (
+        path.read_text(encoding="utf-8", errors="replace").replace("\\\\t", " ").replace("\\t", " ")
+    )  # a tab as repr writes it, in JSON or not
+    quoting = (line for line in text.splitlines() if "row " in line)
+    return any(user in "".join(char if char.isalnum() or char in "-_" else " " for char in line).split() for line in quoting)

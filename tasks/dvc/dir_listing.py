@@ -1,0 +1,75 @@
+"""The files of a folder that DVC tracks: from its listing in the cache, or from the folder itself."""
+
+import hashlib
+import json
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tasks.dvc.repo import opened
+
+Listing = dict[str, str]  # path in the folder, with slashes -> md5
+
+
+@cache
+def cache_folder(root: Path) -> Path:
+    """Where DVC keeps objects by md5."""
+    with opened(root) as repo:
+        return Path(repo.cache.local.path)
+
+
+def object_path(root: Path, md5: str) -> Path:
+    """Of an object in the cache; a folder's listing ends in .dir."""
+    return cache_folder(root) / md5[:2] / md5[2:]
+
+
+def read_json(file: Path) -> Any:
+    """Empty where there is none, or none that can be read."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def cached_listing(root: Path, md5: str) -> Listing | None:
+    """What DVC's cache says is in the folder with this hash; None where it does not hold it, or holds something else under the name."""
+    try:
+        text = object_path(root, md5).read_bytes()
+    except OSError:
+        return None
+    if hashlib.md5(text, usedforsecurity=False).hexdigest() + ".dir" != md5:
+        return None
+    return {entry["relpath"]: entry["md5"] for entry in json.loads(text)}
+
+
+def listing_hash(listing: Listing) -> str:
+    """DVC's hash of a folder with these files."""
+    entries = sorted(({"md5": md5, "relpath": path} for path, md5 in listing.items()), key=lambda entry: entry["relpath"])
+    return hashlib.md5(json.dumps(entries, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def files_under(folder: Path) -> list[str]:
+    """Every file below `folder`, links to folders followed as DVC does, with slashes."""
+    found = []
+    for here, _, names in os.walk(folder, followlinks=True):
+        inside = os.path.relpath(here, folder)
+        found += [name if inside == "." else f"{inside}/{name}" for name in names]
+    return sorted(found)
+
+
+def file_md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def members(root: Path, output: str, md5: str) -> list[list[Any]] | None:
+    """[path, md5, bytes] of every file of the folder `output`; None for a file, or where the cache does not hold the listing."""
+    listing = cached_listing(root, md5) if md5.endswith(".dir") else None
+    if listing is None:
+        return None
+    return [[path, own, _size(root / output / path)] for path, own in listing.items()]
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None

@@ -1,0 +1,134 @@
+"""Tells a stage's own words from DVC's around them: what to show, what to keep, and what the stage said when it failed.
+
+Secrets of the environment are blanked out in all that leaves this module.
+"""
+
+import re
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import IO, TextIO
+
+from tasks.system.redaction import secrets, without_secrets
+
+# What `dvc repro -s` says besides the stage itself.
+CHATTER = re.compile(
+    r"(Running stage '.*':|> .+|(Updating|Generating) lock file .*|To track the changes with git, run:|To enable auto staging, run:"
+    r"|\t(git add|dvc config) .*|Use `dvc push` to send.*|Stage '.*' (didn't change, skipping|is cached - skipping run.*)"
+    r"|Data and pipelines are up to date\.|WARNING: '.*' is empty\.|(Waiting to acquire lock|If DVC froze).*)"
+)
+COMMAND_FAILED = re.compile(r"failed to run: .*, exited with (?P<code>-?\d+)$", re.DOTALL)
+TAIL_LINES = 200
+MESSAGE_LINES = 10
+PROGRESS_EVERY_S = 10.0
+
+
+class DvcOutput:
+    """Follows one `dvc repro -s` process. `ran`: the stage's command was started; `restored`: its outputs came from the cache instead."""
+
+    def __init__(
+        self,
+        stage: str,
+        log: TextIO,
+        on_line: Callable[[str, str], None],
+        on_progress: Callable[[str, str], None],
+        on_start: Callable[[str], None],
+    ):
+        self.stage, self.log = stage, log
+        self.on_line, self.on_progress, self.on_start = on_line, on_progress, on_start
+        self.ran = self.restored = False
+        self.tail: dict[str, deque[str]] = {"stdout": deque(maxlen=TAIL_LINES), "stderr": deque(maxlen=TAIL_LINES)}
+        self._guard = threading.Lock()
+        self._secrets = secrets()
+        self._logged_progress = 0.0
+        self.full = ""  # the folder for want of whose room DVC was ended (tasks.system.disk_watchdog)
+
+    @property
+    def errors(self) -> str:
+        return "\n".join(self.tail["stderr"])
+
+    def follow(self, child: subprocess.Popen[bytes]) -> None:
+        """Reads both streams to their end."""
+        assert child.stdout and child.stderr
+        other = threading.Thread(target=self._read, args=("stderr", child.stderr), daemon=True)
+        other.start()
+        self._read("stdout", child.stdout)
+        other.join()
+
+    def message(self, code: int) -> str:
+        """What the stage said when it failed, without DVC's wrapper around it."""
+        return without_secrets(self._message(code), self._secrets)
+
+    def _message(self, code: int) -> str:
+        if self.full:
+            return f"No space left on the disk of {self.full}; make room, then run again"
+        said = list(self.tail["stderr"])
+        ours = f"ERROR: failed to reproduce '{self.stage}'" if self.ran else "ERROR: "
+        place = max((place for place, line in enumerate(said) if line.startswith(ours)), default=len(said))
+        cause = "\n".join(said[place:]).removeprefix(f"ERROR: failed to reproduce '{self.stage}': ").removeprefix("ERROR: ").strip()
+        failed = COMMAND_FAILED.search(cause)
+        if cause and not failed:
+            return cause  # DVC's own complaint: a missing dep, an output the stage did not write
+        words = own_words(self.stage, said[:place]) or "\n".join(list(self.tail["stdout"])[-MESSAGE_LINES:])
+        code = int(failed["code"]) if failed else code
+        if code in (-9, 137):
+            words = f"{words}\nkilled (signal 9), most likely for want of memory".strip()
+        return words or f"exit code {code}, without a word; see .gr2/logs/{self.stage}.log"
+
+    def _read(self, stream: str, pipe: IO[bytes]) -> None:
+        for text, transient in _pieces(pipe):
+            with self._guard:
+                self._take(stream, text, transient)
+
+    def _take(self, stream: str, text: str, transient: bool) -> None:
+        if not text.strip():
+            return
+        shown = without_secrets(text, self._secrets)
+        if transient:
+            if time.monotonic() - self._logged_progress > PROGRESS_EVERY_S:
+                self._logged_progress = time.monotonic()
+                print(shown, file=self.log, flush=True)
+            self.on_progress(self.stage, shown)
+            return
+        if CHATTER.fullmatch(text):
+            if text == f"Running stage '{self.stage}':":
+                self.ran = True
+                self.on_start(self.stage)
+            self.restored |= text.startswith(f"Stage '{self.stage}' is cached")
+            return
+        self.tail[stream].append(text)
+        if not text.startswith(f"ERROR: failed to reproduce '{self.stage}'"):
+            print(shown, file=self.log, flush=True)
+            self.on_line(self.stage, shown)
+
+
+def own_words(stage: str, lines: list[str]) -> str:
+    """The message among the last lines of stderr: from `<stage>: ` on, or the exception below a traceback, or the last few."""
+    recent = lines[-20:]
+    for place in range(len(recent) - 1, -1, -1):
+        if recent[place].startswith(f"{stage}: "):
+            return "\n".join(recent[place:])[len(stage) + 2 :]
+    traceback = max((place for place, line in enumerate(lines) if line.startswith("Traceback (most recent call last)")), default=-1)
+    if traceback >= 0:
+        exception = [place for place, line in enumerate(lines) if place > traceback and not line.startswith(" ")]
+        if exception:
+            return "\n".join(lines[exception[0] :][:MESSAGE_LINES])
+    return "\n".join(lines[-MESSAGE_LINES:])
+
+
+def _pieces(pipe: IO[bytes]) -> Iterator[tuple[str, bool]]:
+    """(text, whether it ended in a carriage return alone, as a progress bar's lines do)."""
+    rest = b""
+    while chunk := pipe.read1(65536):  # type: ignore[attr-defined]
+        rest += chunk
+        *whole, rest = re.split(rb"(?<=\n)|(?<=\r)(?=[^\n])", rest)
+        for piece in whole:
+            yield _text(piece), piece.endswith(b"\r")
+    if rest:
+        yield _text(rest), False
+
+
+def _text(piece: bytes) -> str:
+    return piece.decode("utf-8", errors="replace").rstrip("\r\n")

@@ -1,0 +1,138 @@
+"""A run of the project wherever it is recorded: a git revision, a DVC experiment, the workspace, or another folder with the project."""
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.dvc.repo import locked_hashes, opened
+from tasks.project.dict_diff import MISSING, differences, value_at
+from tasks.project.graph import is_code
+from tasks.system.errors import ProjectError
+from tasks.system.git import git, tried
+from tasks.system.yaml_files import parse
+
+LOCK = "dvc.lock"
+WORKSPACE = "workspace"
+
+
+@dataclass(frozen=True)
+class Revision:
+    """`folder`: the project whose DVC cache and remote hold its data. `stages`: those of its dvc.lock."""
+
+    name: str
+    folder: Path
+    commit: str
+    stages: dict[str, Any]
+
+    def out(self, path: str) -> str | None:
+        """The hash of the output `path`."""
+        return next(
+            (entries[path]["hash"] for stage in self.stages.values() if path in (entries := locked_hashes(stage.get("outs")))), None
+        )
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """file:key -> value as the stages were run with, keys of params.yaml without the file."""
+        merged: dict[str, Any] = {}
+        for stage in self.stages.values():
+            for file, values in (stage.get("params") or {}).items():
+                merged |= values if file == "params.yaml" else {f"{file}:{key}": value for key, value in values.items()}
+        return merged
+
+    @property
+    def code(self) -> dict[str, str]:
+        deps = [locked_hashes(stage.get("deps")) for stage in self.stages.values()]
+        return {path: entry["hash"] for entries in deps for path, entry in entries.items() if is_code(path)}
+
+
+def read_revision(root: Path, here: Path, name: str) -> Revision:
+    """`name`: `workspace`, a folder with a dvc.lock (relative to `here`), an experiment, or anything that git takes for a commit."""
+    folder = root if name == WORKSPACE else here / name
+    if (folder / LOCK).exists():
+        return Revision(name, folder, "", _stages((folder / LOCK).read_text(encoding="utf-8"), f"{name}: {LOCK}"))
+    commit = resolve(root, name)
+    if commit is None:
+        raise ProjectError(f"{name}: no git revision, tag or experiment, nor a folder with a {LOCK} (experiments: dvc exp list --all)")
+    stages = locked_stages(root, commit)
+    if stages is None:
+        raise ProjectError(f"{name}: {LOCK} is not in the commit {commit[:10]}; nothing had been run there, or it was not committed")
+    return Revision(name, root, commit, stages)
+
+
+def locked_stages(root: Path, commit: str) -> dict[str, Any] | None:
+    """The stages in the dvc.lock of `commit`; None where it has none."""
+    shown = subprocess.run(["git", "show", f"{commit}:./{LOCK}"], cwd=root, capture_output=True, text=True, check=False)
+    return None if shown.returncode else _stages(shown.stdout, f"{commit[:10]}: {LOCK}")
+
+
+def resolve(root: Path, name: str) -> str | None:
+    """The commit that `name` is, an experiment's name before all else."""
+    found = [(commit, ref) for commit, ref in references(root, "refs/exps") if ref.split("/")[-1] == name]
+    if len(found) > 1:
+        raise ProjectError(f"{name}: {len(found)} experiments have this name; give the commit ({', '.join(commit for commit, _ in found)})")
+    if found:
+        return found[0][0]
+    return tried(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+
+
+def references(root: Path, place: str) -> list[tuple[str, str]]:
+    """(commit, full name) of every reference under `place`; DVC's own bookkeeping among the experiments left out."""
+    lines = git(root, "for-each-ref", "--format=%(if)%(*objectname)%(then)%(*objectname)%(else)%(objectname)%(end) %(refname)", place)
+    pairs = [(line.split(" ", 1)[0], line.split(" ", 1)[1]) for line in lines.splitlines()]
+    return [pair for pair in pairs if not pair[1].startswith("refs/exps/") or pair[1].count("/") == 4]  # refs/exps/12/34.../name
+
+
+def file_of(revision: Revision, path: str, required: bool = True) -> Path | None:
+    """Where the content of the output `path` lies on this machine: in DVC's cache, fetched from the remote if need be."""
+    md5 = revision.out(path)
+    if md5 is None:
+        if not required:
+            return None
+        raise ProjectError(f"{revision.name}: its {LOCK} has no {path}; run the stage that makes it there, and commit {LOCK}")
+    with opened(revision.folder) as repo:
+        cached = Path(repo.cache.local.oid_to_path(md5))
+        if not cached.exists():
+            _fetch(repo, md5)
+        if cached.exists():
+            return cached
+    if not required:
+        return None
+    remedy = "run it there again (gr2 run), or bring it into the cache with: dvc fetch --run-cache"
+    raise ProjectError(f"{revision.name}: {path} ({md5}) is neither in DVC's cache nor in a remote; {remedy}")
+
+
+def parameter_differences(revisions: list[Revision]) -> dict[str, list[Any]]:
+    """dotted key -> its value in each of `revisions`, for every key in which one differs from the first."""
+    first, *others = [revision.params for revision in revisions]
+    keys = dict.fromkeys(key for other in others for key, _, _ in differences(first, other))
+    return {key: [_at(values, key) for values in (first, *others)] for key in keys}
+
+
+def code_differences(revisions: list[Revision]) -> list[str]:
+    """Code files that are not the same in all of `revisions`."""
+    codes = [revision.code for revision in revisions]
+    return sorted(path for path in {path for code in codes for path in code} if len({code.get(path) for code in codes}) > 1)
+
+
+def _stages(text: str, source: str) -> dict[str, Any]:
+    document = parse(text, source)
+    stages = document.get("stages") if isinstance(document, dict) else None
+    return dict(stages or {})
+
+
+def _at(params: dict[str, Any], key: str) -> Any:
+    """None for a key that this revision lacks. A key may be recorded with its dots (`b.deep`) or down a section."""
+    value = params[key] if key in params else value_at(params, key)
+    return None if value is MISSING else value
+
+
+def _fetch(repo: Any, md5: str) -> None:
+    from dvc.exceptions import DvcException
+    from dvc_data.hashfile.hash_info import HashInfo
+
+    if repo.config["core"].get("remote"):
+        try:
+            repo.cloud.pull([HashInfo("md5", md5)])
+        except (DvcException, OSError):
+            return  # not there, or out of reach: the caller says that it is missing

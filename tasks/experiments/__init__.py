@@ -1,0 +1,1 @@
+"""DVC experiments: the queue, its workers, their lineage."""

@@ -1,0 +1,143 @@
+"""DVC experiments: queued with `dvc exp run --queue`, and followed while tasks.experiments.workers carries them out.
+
+Each experiment runs in a temporary copy of the commit and the edits on it, on the project's own cache, so only what its parameters change
+runs. The state of each is read from the records that DVC keeps of it in .dvc/tmp/exps/run.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tasks.dvc.log_parser import own_words
+from tasks.dvc.revisions import references
+from tasks.project.overrides import PARAMS, Values, name_of, override
+from tasks.run.stage import stage_environment
+from tasks.system.errors import ProjectError
+from tasks.system.git import git, tried, without_git
+from tasks.system.yaml_files import parse, read_text
+
+DVC = [sys.executable, "-m", "dvc"]
+RUNS = Path(".dvc") / "tmp" / "exps" / "run"
+QUEUE, FAILED_QUEUE = "refs/exps/celery/stash", "refs/exps/celery/failed"
+
+
+@dataclass
+class Experiment:
+    """`rev`: DVC's own name for it in the queue. `ran`: the stages that ran, `restored`: those whose outputs came from the cache."""
+
+    rev: str
+    name: str
+    state: str = "Queued"  # then Running, then Completed, Failed or Stopped
+    ran: list[str] = field(default_factory=list)
+    restored: list[str] = field(default_factory=list)
+    message: str = ""
+    lines: list[str] = field(default_factory=list)
+
+    @property
+    def done(self) -> bool:
+        return self.state not in ("Queued", "Running")
+
+
+def queue(
+    root: Path,
+    combinations: Sequence[Values],
+    targets: Sequence[str] = (),
+    copied: Sequence[str] = (),
+    stopped: Callable[[], bool] = lambda: False,
+) -> list[Experiment]:
+    """Queues an experiment for each of `combinations`: all of them; or none, when one cannot be queued, or when `stopped`."""
+    if tried(root, "rev-parse", "--verify", "--quiet", "HEAD") is None:
+        raise ProjectError("an experiment is based on a commit, and this project has none; run: git add -A && git commit")
+    overrides = [[override(key, value) for key, value in values.items()] for values in combinations]
+    taken = {ref.split("/")[-1] for _, ref in references(root, "refs/exps")} | {name for _, name in entries(root, QUEUE, FAILED_QUEUE)}
+    names: list[str] = []
+    for values, words in zip(combinations, overrides, strict=True):
+        name = name_of(values, taken | set(names))
+        sets = [word for text in words for word in ("--set-param", text)]
+        copies = [word for path in copied for word in ("--copy-paths", path)]
+        result = run_dvc(root, "exp", "run", "--queue", "--name", name, *sets, *copies, *targets)
+        if result.returncode == 0:
+            names.append(name)
+        if result.returncode or stopped():
+            if names:
+                run_dvc(root, "queue", "remove", *names)
+            if stopped():
+                raise KeyboardInterrupt
+            raise ProjectError(f"{name}: DVC did not queue it: {_errors(result.stderr)}")
+    return [own for own in queued(root) if own.name in names]
+
+
+def queued(root: Path) -> list[Experiment]:
+    """What waits in the queue, first come first."""
+    return [Experiment(rev, name) for rev, name in reversed(entries(root, QUEUE))]
+
+
+def left_out(root: Path) -> list[str]:
+    """Relative paths named in params.yaml that git does not hold and no stage makes: an experiment needs a copy of them."""
+    params = parse(read_text(root / PARAMS, "gr2 run --profile default writes it anew"), PARAMS)
+    values = [value for value in _texts(params) if value.strip() and not os.path.isabs(value) and (root / value).exists()]
+    inside = [path for value in values if not (path := os.path.normpath(value)).startswith(("..", "data/", ".")) and path != "data"]
+    return sorted({path for path in inside if not git(root, "ls-files", "--", path)})
+
+
+def failure(lines: Sequence[str]) -> str:
+    """What the stage said, out of the output of a failed experiment."""
+    place = max((place for place, line in enumerate(lines) if line.startswith("Running stage '")), default=-1)
+    if place < 0:
+        return _errors("\n".join(lines)) or "it ended without a word"
+    stage = lines[place].removeprefix("Running stage '").rstrip("':")
+    said = [line for line in lines[place + 1 :] if not line.startswith(("ERROR: failed to reproduce", "> "))]
+    return f"{stage}: {own_words(stage, said) or 'it ended without a word'}"
+
+
+def _errors(text: str) -> str:
+    return (
+        "; ".join(dict.fromkeys(line.removeprefix("ERROR: ") for line in text.splitlines() if line.startswith("ERROR: "))) or text.strip()
+    )
+
+
+def record(root: Path, rev: str, kind: str) -> dict[str, Any] | None:
+    try:
+        return dict(json.loads((root / RUNS / rev / f"{rev}.{kind}").read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return None  # not there yet, or just being written
+
+
+def entries(root: Path, *stashes: str) -> list[tuple[str, str]]:
+    """(rev, name) of the experiments in DVC's stashes, newest first."""
+    found = []
+    for stash in stashes:
+        listed = tried(root, "log", "--walk-reflogs", "--format=%H %gs", stash, "--") or ""  # no such ref: nothing was ever queued
+        for line in listed.splitlines():
+            if match := re.fullmatch(r"(\w+) .*dvc-exp:\w+:\w+:([^:]*)(:.*)?", line):
+                found.append((match[1], match[2]))
+    return found
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [text for part in value.values() for text in _texts(part)]
+    return [value] if isinstance(value, str) else []
+
+
+def run_dvc(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*DVC, *words],
+        cwd=root,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        start_new_session=True,  # queueing edits the workspace for a moment; Ctrl-C must not leave it so
+    )
+
+
+def environment() -> dict[str, str]:
+    return stage_environment(without_git(os.environ))

@@ -1,0 +1,1 @@
+"""The lineage record: OpenLineage events, appended to one file, chained by hash, anchored in git."""

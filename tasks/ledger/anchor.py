@@ -1,0 +1,31 @@
+"""The head of the lineage record in git: a ref to a blob that holds it, so that no one file can be cut without a trace."""
+
+from pathlib import Path
+
+from tasks.system.git import tried
+
+REF = "refs/gr2/lineage"
+
+
+def ref_name(root: Path) -> str | None:
+    """The ref of the ledger at `root`: a worktree, and a project in a folder of a repository, has one of its own. None outside git."""
+    found = tried(root, "rev-parse", "--path-format=absolute", "--git-dir", "--git-common-dir", "--show-prefix")
+    if found is None:
+        return None
+    own, common, *prefix = found.splitlines()
+    parts = [Path(own).name] if own != common else []
+    return "-".join([REF, *parts, *(part for line in prefix for part in line.split("/") if part)])
+
+
+def git_anchor(root: Path) -> str:
+    """The text in the ref; empty where there is none."""
+    name = ref_name(root)
+    text = tried(root, "cat-file", "blob", name) if name else None
+    return f"{text}\n" if text else ""
+
+
+def set_git_anchor(root: Path, text: str) -> None:
+    name = ref_name(root)
+    blob = tried(root, "hash-object", "-w", "--stdin", given=text) if name else None
+    if name and blob:
+        tried(root, "update-ref", name, blob)

@@ -1,0 +1,173 @@
+"""The OpenLineage events of a run: a START and an end for every stage that ran, an end for one restored, one for the whole run.
+
+Datasets carry the content hash that dvc.lock records. What changes from run to run (time, host, duration, code revision)
+stands here and nowhere else. No environment variable is ever recorded. Stages found current leave no event.
+"""
+
+import hashlib
+import time
+from pathlib import Path
+from typing import Any
+
+from tasks.dvc.dir_listing import members, object_path, read_json
+from tasks.dvc.repo import locked_hashes, read_lock
+from tasks.ledger.facets import NAMESPACE
+from tasks.ledger.lines import EVENTS, canonical, read_events
+from tasks.ledger.log import anchor, append
+from tasks.ledger.run_context import RunContext
+from tasks.project.graph import Stage, is_code
+from tasks.system.redaction import without_secrets
+
+__all__ = ["EVENTS", "StageRun", "close_run", "entry_hash", "output_hashes", "read_events", "recorded_entry"]
+
+KINDS = {"Completed": "COMPLETE", "Failed": "FAIL", "Crashed": "FAIL", "Cancelled": "ABORT"}  # Prefect's states
+
+
+class StageRun:
+    """The events of one run of a stage: `start`, then `complete`, `fail` or `abort`; `restored` alone where nothing ran."""
+
+    def __init__(self, root: Path, stage: Stage, context: RunContext):
+        from tasks.ledger.facets import new_id
+
+        self.root, self.stage, self.context = root, stage, context
+        self.run_id = new_id()
+        self.began = time.monotonic()  # the clock may be set while it runs
+
+    def start(self) -> None:
+        self._record("START", {"gr2_run": self._facts()})
+
+    def complete(self, node: dict[str, Any] | None = None) -> None:
+        """Records what dvc.lock says of the stage, and its metrics. `node`: host, pool, hardware, flow_run of where it ran (None: here)."""
+        self._made(self._facts(seconds=self._seconds()), node or {})
+
+    def restored(self, source: str) -> None:
+        """Its outputs came back from DVC's "cache" or "remote"."""
+        self._made(self._facts(restored=source), {})
+
+    def of_experiment(self, name: str, entry: dict[str, Any], ran: bool) -> None:
+        """DVC ran it, or took it from its cache, in the experiment `name`; `entry`: in the dvc.lock of the experiment's commit."""
+        facts = self._facts(experiment=name, **({} if ran else {"restored": "cache"}))
+        md5 = locked_hashes(entry.get("outs")).get(self.stage.metrics_file or "", {}).get("hash", "")
+        self._made(facts, {}, entry, read_json(object_path(self.root, md5)) if md5 else {})
+
+    def fail(self, message: str, experiment: str = "") -> None:
+        self._ended("FAIL", message, self._facts(experiment=experiment) if experiment else self._facts(seconds=self._seconds()))
+
+    def abort(self, message: str) -> None:
+        """Stopped from outside."""
+        self._ended("ABORT", message, self._facts(seconds=self._seconds()))
+
+    def _ended(self, kind: str, message: str, facts: dict[str, Any]) -> None:
+        from tasks.ledger.facets import error
+
+        self._record(kind, {"gr2_run": facts, "errorMessage": error(without_secrets(message))})
+
+    def _made(
+        self, facts: dict[str, Any], node: dict[str, Any], entry: dict[str, Any] | None = None, metrics: dict[str, Any] | None = None
+    ) -> None:
+        """`entry` in dvc.lock and `metrics`: None for those of the workspace."""
+        from tasks.ledger import facets
+        from tasks.system.hardware import hardware
+
+        locked = read_lock(self.root).get(self.stage.name, {}) if entry is None else entry
+        deps, sizes = locked_hashes(locked.get("deps")), {entry["path"]: entry for entry in locked.get("outs") or []}
+        metrics = read_json(self.root / (self.stage.metrics_file or "metrics.json")) if metrics is None else metrics
+        own = {
+            "gr2_run": {**facts, **{key: node[key] for key in ("host", "pool") if node.get(key)}},
+            "gr2_prefect": {"flow_run": self.context.flow_run, "node_flow_run": node.get("flow_run", "")},
+            "gr2_params": {"values": locked.get("params") or {}},
+            "gr2_code": {"files": {path: entry["hash"] for path, entry in deps.items() if is_code(path)}},
+            "gr2_metrics": {"values": metrics},
+            "gr2_environment": facets.environment(self.root),
+            "gr2_hardware": node.get("hardware") or hardware(),
+            "gr2_lock": {"entry": entry_hash(locked)},
+            "processing_engine": facets.engine(),
+        }
+        inputs = [facets.read(path, entry) for path, entry in deps.items() if not is_code(path)]
+        outputs = [
+            facets.written(path, {**sizes[path], "hash": entry["hash"]}, members(self.root, path, entry["hash"]))
+            for path, entry in locked_hashes(locked.get("outs")).items()
+        ]
+        self._record("COMPLETE", own, [*inputs, *_raw_inputs(metrics)], outputs)
+
+    def _facts(self, **more: Any) -> dict[str, Any]:
+        return {**self.context.git, "host": self.context.host, "command": self.stage.cmd, **more}
+
+    def _seconds(self) -> float:
+        return round(time.monotonic() - self.began, 3)
+
+    def _record(self, kind: str, own: dict[str, Any], inputs: Any = (), outputs: Any = ()) -> None:
+        from tasks.ledger import facets
+
+        job = facets.job_facets(self.root, "STAGE", self.context.git.get("revision"))
+        parent = facets.parent(self.context.flow_run)
+        _send(self.root, *facets.run_event(kind, self.run_id, self.stage.name, {**own, **parent}, inputs, outputs, job))
+
+
+def close_run(root: Path, context: RunContext, state: str, names: list[str]) -> None:
+    """The end of a whole run: the state, and dvc.lock as it now stands, in an event of the job "pipeline" and in git's anchor.
+
+    `state`: the name of the Prefect state; `names`: the stages it dealt with.
+    """
+    from tasks.ledger import facets
+    from tasks.ledger.transport import flush
+    from tasks.system.hardware import hardware
+
+    lock = root / "dvc.lock"
+    own = {
+        "gr2_run": {**context.git, "host": context.host, "state": state, "stages": names},
+        "gr2_prefect": {"flow_run": context.flow_run},
+        "gr2_environment": facets.environment(root),
+        "gr2_hardware": hardware(),
+        "gr2_lock": {
+            "text": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.exists() else "",
+            "entries": {name: entry_hash(entry) for name, entry in read_lock(root).items()},
+        },
+        "processing_engine": facets.engine(),
+    }
+    run_id = facets.pipeline_run_id(context.flow_run) or facets.new_id()
+    job = facets.job_facets(root, "PIPELINE", context.git.get("revision"))
+    _send(root, *facets.run_event(KINDS.get(state, "OTHER"), run_id, "pipeline", own, job_facets=job))
+    anchor(root)
+    flush()
+
+
+def entry_hash(entry: dict[str, Any]) -> str:
+    """sha256 of the canonical JSON of a stage's entry in dvc.lock."""
+    return hashlib.sha256(canonical(entry).encode()).hexdigest()
+
+
+def recorded_entry(event: dict[str, Any]) -> str:
+    """The `entry_hash` that an event of a stage recorded; empty in old events."""
+    facet = event["run"]["facets"].get("gr2_lock")
+    return str(facet.get("entry", "")) if isinstance(facet, dict) else ""
+
+
+def output_hashes(event: dict[str, Any]) -> dict[str, str]:
+    return {entry["name"]: entry["facets"]["version"]["datasetVersion"] for entry in event.get("outputs", []) if _ours(entry)}
+
+
+def _ours(entry: dict[str, Any]) -> bool:
+    return bool(entry.get("namespace", NAMESPACE) == NAMESPACE)
+
+
+def _raw_inputs(metrics: Any) -> list[Any]:
+    """The raw files that a stage's metrics name: {"name", "sha256", "bytes", "rows", "files": {name: {"sha256", "bytes"}}}."""
+    from tasks.ledger import facets
+
+    raw = metrics.get("raw") if isinstance(metrics, dict) else None
+    if not isinstance(raw, dict) or not raw.get("sha256"):
+        return []
+    first = str(raw.get("name"))
+    others = {name: file for name, file in (raw.get("files") or {}).items() if name != first}
+    return [
+        facets.read_raw(first, raw["sha256"], raw.get("bytes"), raw.get("rows")),
+        *(facets.read_raw(name, file["sha256"], file.get("bytes"), None) for name, file in others.items()),
+    ]
+
+
+def _send(root: Path, event: Any, record: dict[str, Any]) -> None:
+    from tasks.ledger.transport import emit
+
+    append(root, record)
+    emit(event)

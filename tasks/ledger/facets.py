@@ -1,0 +1,164 @@
+"""OpenLineage's words: events, datasets and facets, the standard ones where there are, gr2_* beside them.
+
+openlineage-python is imported inside: it takes a third of a second.
+"""
+
+import hashlib
+import platform
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+from uuid import UUID
+
+from tasks.system.git import tried
+
+NAMESPACE = "gr2-pipeline"
+RAW = "gr2-raw"  # the namespace of raw files; their versions are sha256, all others md5
+PRODUCER = "https://openlineage.io/integration/gr2-pipeline"
+SCHEMA = f"{PRODUCER}/facets"
+LOCKS = ("requirements.lock", "requirements.nodeps.lock")
+
+Facets = dict[str, Any]
+
+
+def custom(name: str, values: Facets) -> Facets:
+    """A facet of our own, as plain JSON."""
+    return {"_producer": PRODUCER, "_schemaURL": f"{SCHEMA}/{name}", **values}
+
+
+def run_event(
+    kind: str, run_id: str, job: str, facets: Facets, inputs: Any = (), outputs: Any = (), job_facets: Facets | None = None
+) -> tuple[Any, dict[str, Any]]:
+    """The event for OpenLineage's transports, and as exact JSON: their serialiser drops nulls, which parameters may hold.
+
+    `facets`: dicts are facets of our own, all else OpenLineage's.
+    """
+    from openlineage.client.event_v2 import Job, Run, RunEvent, RunState
+    from openlineage.client.generated.base import RunFacet
+    from openlineage.client.serde import Serde
+
+    own = {name: facet for name, facet in facets.items() if isinstance(facet, dict)}
+    wrapped: Facets = {name: RunFacet(producer=PRODUCER).with_additional_properties(**facet) for name, facet in own.items()}
+    event = RunEvent(
+        eventType=RunState(kind),
+        eventTime=datetime.now(UTC).isoformat(),
+        run=Run(runId=run_id, facets={**facets, **wrapped}),
+        job=Job(namespace=NAMESPACE, name=job, facets=job_facets or {}),
+        inputs=list(inputs),
+        outputs=list(outputs),
+        producer=PRODUCER,
+    )
+    record = Serde.to_dict(event)
+    record["run"].setdefault("facets", {}).update({name: custom(name, facet) for name, facet in own.items()})
+    return event, record
+
+
+def note_event(facts: Facets) -> dict[str, Any]:
+    """An event of the record about itself, under the job "ledger"."""
+    return run_event("OTHER", new_id(), "ledger", {"gr2_note": facts})[1]
+
+
+def new_id() -> str:
+    from openlineage.client.uuid import generate_new_uuid
+
+    return str(generate_new_uuid())
+
+
+def pipeline_run_id(flow_run: str) -> str | None:
+    """The OpenLineage run of the whole pipeline is the Prefect flow run; None outside of one."""
+    try:
+        return str(UUID(flow_run))
+    except ValueError:
+        return None
+
+
+def parent(flow_run: str) -> Facets:
+    from openlineage.client.generated.parent_run import Job, ParentRunFacet, Run
+
+    run_id = pipeline_run_id(flow_run)
+    return {"parent": ParentRunFacet(run=Run(runId=run_id), job=Job(NAMESPACE, "pipeline"), producer=PRODUCER)} if run_id else {}
+
+
+def error(message: str) -> Any:
+    from openlineage.client.generated.error_message_run import ErrorMessageRunFacet
+
+    return ErrorMessageRunFacet(message=message, programmingLanguage="python", producer=PRODUCER)
+
+
+def engine() -> Any:
+    from openlineage.client.generated.processing_engine_run import ProcessingEngineRunFacet
+
+    return ProcessingEngineRunFacet(version=_version("dvc"), name="DVC", producer=PRODUCER)
+
+
+def job_facets(root: Path, kind: str, revision: str | None) -> Facets:
+    """`kind`: STAGE or PIPELINE."""
+    from openlineage.client.generated.job_type_job import JobTypeJobFacet
+    from openlineage.client.generated.source_code_location_job import SourceCodeLocationJobFacet
+
+    facets: Facets = {"jobType": JobTypeJobFacet(processingType="BATCH", integration="GR2", jobType=kind, producer=PRODUCER)}
+    url = _origin(root)
+    if url and revision:
+        location = SourceCodeLocationJobFacet(type="git", url=url, repoUrl=url, path="dvc.yaml", version=revision, producer=PRODUCER)
+        facets["sourceCodeLocation"] = location
+    return facets
+
+
+def environment(root: Path) -> Facets:
+    """The hash of what was to be installed, and the versions of what runs the stages."""
+    locks = {name: hashlib.sha256((root / name).read_bytes()).hexdigest() for name in LOCKS if (root / name).exists()}
+    return {"locks": locks, "python": platform.python_version(), "dvc": _version("dvc"), "prefect": _version("prefect")}
+
+
+def read(path: str, entry: Facets) -> Any:
+    """An input by its content hash."""
+    from openlineage.client.event_v2 import InputDataset
+    from openlineage.client.generated.input_statistics_input_dataset import InputStatisticsInputDatasetFacet
+
+    size = InputStatisticsInputDatasetFacet(size=entry.get("size"), fileCount=entry.get("nfiles"), producer=PRODUCER)
+    return InputDataset(NAMESPACE, path, facets=_content(f"md5:{entry['hash']}"), inputFacets={"inputStatistics": size})
+
+
+def read_raw(name: str, sha256: str, size: int | None, rows: int | None) -> Any:
+    from openlineage.client.event_v2 import InputDataset
+    from openlineage.client.generated.input_statistics_input_dataset import InputStatisticsInputDatasetFacet
+
+    counted = InputStatisticsInputDatasetFacet(size=size, rowCount=rows, producer=PRODUCER)
+    return InputDataset(RAW, name, facets=_content(f"sha256:{sha256}"), inputFacets={"inputStatistics": counted})
+
+
+def written(path: str, entry: Facets, members: list[list[Any]] | None) -> Any:
+    """An output by its content hash; `members`: [path in the folder, md5, bytes] of every file of a folder."""
+    from openlineage.client.event_v2 import OutputDataset
+    from openlineage.client.generated.base import DatasetFacet
+    from openlineage.client.generated.output_statistics_output_dataset import OutputStatisticsOutputDatasetFacet
+
+    facets = _content(f"md5:{entry['hash']}")
+    if members is not None:
+        facets["gr2_members"] = DatasetFacet(producer=PRODUCER).with_additional_properties(files=members)
+    size = OutputStatisticsOutputDatasetFacet(size=entry.get("size"), fileCount=entry.get("nfiles"), producer=PRODUCER)
+    return OutputDataset(NAMESPACE, path, facets=facets, outputFacets={"outputStatistics": size})
+
+
+def _content(name: str) -> Facets:
+    from openlineage.client.generated.dataset_version_dataset import DatasetVersionDatasetFacet
+
+    return {"version": DatasetVersionDatasetFacet(datasetVersion=name, producer=PRODUCER)}
+
+
+@cache
+def _origin(root: Path) -> str:
+    """The address of git's remote "origin", without the user and password that may stand in it."""
+    url = tried(root, "config", "--get", "remote.origin.url") or ""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if parts.scheme else url
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""

@@ -1,0 +1,134 @@
+"""The lineage record as a file: one OpenLineage event a line, each chained to the one before it by a hash, only ever appended to.
+
+A line is the event's canonical JSON (sorted keys, ASCII, as openlineage-python writes it) with the run facet gr2_chain: `index` (its line,
+from 0), `previous` (the hash of the line before) and `hash` = sha256 of the line without `hash` itself. The first chained line's
+`previous` is the sha256 of all bytes before it: of nothing, or of events from before there was a chain. The head (index, hash, bytes
+so far) also stands outside of the file: in head.json, and after every run in a git ref, so that a tail cut off is noticed.
+"""
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from tasks.ledger.anchor import git_anchor, set_git_anchor
+from tasks.ledger.lines import CHAIN, EVENTS, FOLDER, HEAD, TORN, Event, Head, canonical, chain_hash, head_of, read_head
+from tasks.system.errors import ProjectError
+from tasks.system.yaml_files import write_text
+
+
+def append(root: Path, event: Event) -> None:
+    """Adds `event` under a lock that holds between processes, after mending what a crash left behind (said in an event of its own)."""
+    with _locked(root) as file:
+        head, notes = _mended(root, file)
+        for one in (*notes, event):
+            head = _write(file, head, one)
+        write_text(root / HEAD, head.text)
+
+
+def anchor(root: Path) -> None:
+    """Writes the head into git's ref. When the ref knows events that the file lacks, an event says so first."""
+    with _locked(root) as file:
+        head, notes = _mended(root, file)
+        known = Head.parse(git_anchor(root))
+        if known and not _holds(file, known):
+            notes.append(_note("lost", anchor="the git ref", index=known.index, hash=known.hash))
+        for note in notes:
+            head = _write(file, head, note)
+        if notes:
+            write_text(root / HEAD, head.text)
+        set_git_anchor(root, head.text)
+
+
+@contextmanager
+def _locked(root: Path) -> Iterator[BinaryIO]:
+    (root / FOLDER).mkdir(parents=True, exist_ok=True)
+    with open(os.open(root / EVENTS, os.O_RDWR | os.O_CREAT, 0o644), "r+b", buffering=0) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # goes with the descriptor, so with a killed process too
+        yield file
+
+
+def _write(file: BinaryIO, head: Head, event: Event) -> Head:
+    """Appends whole or not at all, as far as the process lives."""
+    from tasks.ledger.facets import custom
+
+    index, link = head.index + 1, custom(CHAIN, {"index": head.index + 1, "previous": head.hash})
+    chained = {**event, "run": {**event["run"], "facets": {**event["run"].get("facets", {}), CHAIN: link}}}
+    own = link["hash"] = chain_hash(chained)
+    line = canonical(chained).encode() + b"\n"
+    file.seek(head.bytes)
+    try:
+        left = memoryview(line)
+        while left:
+            left = left[file.write(left) :]
+        os.fsync(file.fileno())
+    except OSError as error:
+        file.truncate(head.bytes)
+        raise ProjectError(f"{EVENTS}: an event could not be recorded ({error.strerror}); make room there, then run again") from None
+    return Head(index, own, head.bytes + len(line))
+
+
+def _mended(root: Path, file: BinaryIO) -> tuple[Head, list[Event]]:
+    """The head of what the file holds, once its last line is whole; and what is to be noted: a torn line, a head.json that disagrees."""
+    notes = []
+    size = file.seek(0, os.SEEK_END)
+    tail, start = _last_line(file, size)
+    if tail and not tail.endswith(b"\n"):
+        if head_of(tail, size) is not None:  # all but its newline
+            file.write(b"\n")
+            tail, size = tail + b"\n", size + 1
+        else:
+            with (root / TORN).open("ab") as torn:
+                torn.write(tail + b"\n")
+            file.truncate(start)
+            notes.append(_note("torn", bytes=len(tail), sha256=hashlib.sha256(tail).hexdigest(), kept=TORN.name))
+            size = start
+            tail, _ = _last_line(file, size)
+    head = head_of(tail, size) or _head_of_bytes(file)
+    known = read_head(root)
+    if known is None and head_of(tail, size):
+        notes.append(_note("lost", anchor=HEAD.name, index=-1, hash=""))  # it is gone, or no longer what was written
+    elif known and known != head:
+        behind = _holds(file, known)  # killed between the event and its head
+        notes.append(
+            _note("unanchored", first=known.index + 1, last=head.index)
+            if behind
+            else _note("lost", anchor=HEAD.name, index=known.index, hash=known.hash)
+        )
+    return head, notes
+
+
+def _head_of_bytes(file: BinaryIO) -> Head:
+    file.seek(0)
+    text = file.read()
+    return Head(text.count(b"\n") - 1, hashlib.sha256(text).hexdigest(), len(text))
+
+
+def _holds(file: BinaryIO, head: Head) -> bool:
+    """Whether the file has that very event at that very place."""
+    if head.bytes > file.seek(0, os.SEEK_END):
+        return False
+    line, _ = _last_line(file, head.bytes)
+    return head_of(line, head.bytes) == head
+
+
+def _last_line(file: BinaryIO, size: int) -> tuple[bytes, int]:
+    """The last line, with its newline if it has one, and where it begins."""
+    start, tail = size, b""
+    while start > 0 and b"\n" not in tail[:-1]:
+        step = min(start, 1 << 16)
+        start -= step
+        file.seek(start)
+        tail = file.read(step) + tail
+    cut = tail.rfind(b"\n", 0, -1) + 1
+    file.seek(size)
+    return tail[cut:], start + cut
+
+
+def _note(kind: str, **facts: Any) -> Event:
+    from tasks.ledger.facets import note_event
+
+    return note_event({"kind": kind, **facts})

@@ -1,0 +1,28 @@
+"""What is true of a whole run and varies from run to run: it goes into the lineage record, never into an output."""
+
+import platform
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tasks.system.git import tried
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """`git`: revision and dirty. `flow_run`: id of the Prefect flow run; empty outside of one. `host`: the machine that orchestrates."""
+
+    git: dict[str, Any]
+    flow_run: str = ""
+    host: str = field(default_factory=platform.node)
+
+
+def run_context(root: Path, flow_run: str = "") -> RunContext:
+    return RunContext(git_revision(root), flow_run)
+
+
+def git_revision(root: Path) -> dict[str, Any]:
+    """{"revision", "dirty"}: the commit, and whether anything but dvc.lock (which every run writes) differs from it. None outside git."""
+    revision = tried(root, "rev-parse", "--verify", "HEAD")
+    changed = tried(root, "status", "--porcelain", "--", ".", ":(exclude)dvc.lock")
+    return {"revision": revision, "dirty": None if changed is None else bool(changed)}

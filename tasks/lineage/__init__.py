@@ -1,0 +1,1 @@
+"""Questions about where data and models come from, and whether every hash fits."""

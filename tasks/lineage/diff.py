@@ -1,0 +1,92 @@
+"""What differs between two checkpoints, or two runs, and only that: parameters by key, code files, data, raw files, environment."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.lineage.index import Index
+from tasks.lineage.resolve import Found, find
+from tasks.lineage.versions import Version
+from tasks.project.dict_diff import MISSING, differences
+from tasks.project.graph import Graph
+
+NOT_RECORDED = "not recorded"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """`kind`: stage, command, param, code, data, raw, environment or hardware. `a`, `b`: null on the side that lacks it."""
+
+    stage: str
+    kind: str
+    key: str
+    a: Any
+    b: Any
+    why: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def compare(index: Index, graph: Graph, first: str, second: str, here: Path) -> list[Difference]:
+    """Stage by stage, upstream first. `data` inputs name the stage upstream that differs, where one explains it."""
+    a, b = (_stages(index, find(index, graph, asked, here)) for asked in (first, second))
+    found: list[Difference] = []
+    for name in dict.fromkeys([*a, *b]):
+        if name not in a or name not in b:
+            found.append(Difference(name, "stage", name, _there(a, name), _there(b, name)))
+        elif a[name] is not b[name]:
+            found += _between(index, a[name], b[name], {row.stage for row in found})
+    return found
+
+
+def _there(side: dict[str, Version], name: str) -> str | None:
+    return "present" if name in side else None
+
+
+def _stages(index: Index, found: Found) -> dict[str, Version]:
+    """Upstream first."""
+    return {version.stage: version for version in reversed(index.behind(found.made))}
+
+
+def _between(index: Index, a: Version, b: Version, changed: set[str]) -> Iterator[Difference]:
+    name = a.stage
+    if a.command != b.command:
+        yield Difference(name, "command", "cmd", a.command, b.command)
+    for key, old, new in differences(a.flat_params, b.flat_params):
+        yield Difference(name, "param", key, _or_none(old), _or_none(new))
+    for key, old, new in differences(dict(a.code), dict(b.code)):
+        yield Difference(name, "code", key, _or_none(old), _or_none(new))
+    made = {path: maker.stage for version in (a, b) for (path, _), maker in index.producers(version)}
+    for path in dict.fromkeys([*a.inputs, *b.inputs]):
+        old, new = (side.inputs.get(path, {}).get("hash") for side in (a, b))
+        if old != new:
+            source = next(
+                (stage for out, stage in made.items() if path == out or path.startswith(out + "/") or out.startswith(path + "/")), ""
+            )
+            yield Difference(name, "data", path, old, new, f"from {source}, which differs" if source in changed else "")
+    yield from _raw(index, a, b)
+    yield from _machine(a, b)
+
+
+def _raw(index: Index, a: Version, b: Version) -> Iterator[Difference]:
+    old, new = ({key: (index.raw(side) or {}).get(key) for key in ("name", "sha256", "rows")} for side in (a, b))
+    for key, before, after in differences(old, new):
+        yield Difference(a.stage, "raw", key, before, after)
+
+
+def _machine(a: Version, b: Version) -> Iterator[Difference]:
+    """Of the newest runs; a version that only dvc.lock knows has none."""
+    old, new = (side.runs[-1] if side.runs else {} for side in (a, b))
+    for kind in ("environment", "hardware"):
+        before, after = old.get(kind) or {}, new.get(kind) or {}
+        if bool(before) != bool(after):
+            yield Difference(a.stage, kind, kind, before or NOT_RECORDED, after or NOT_RECORDED)
+        else:
+            for key, one, other in differences(before, after):
+                yield Difference(a.stage, kind, key, _or_none(one), _or_none(other))
+
+
+def _or_none(value: Any) -> Any:
+    return None if value is MISSING else value

@@ -1,0 +1,185 @@
+"""Every version of every stage that anything knows, and what was made from what: edges are content hashes."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from tasks.dvc.dir_listing import Listing, cached_listing, object_path, read_json
+from tasks.dvc.repo import read_lock
+from tasks.ledger.lines import read_events
+from tasks.lineage.git_history import Parser, git_locks
+from tasks.lineage.versions import Version, malformed, of_entry, of_event
+from tasks.system.errors import ProjectError
+
+WORKSPACE = "workspace"
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".onnx")
+
+Data = tuple[str, str]  # path, md5
+
+
+class Index:
+    """What dvc.lock, git's dvc.locks and the lineage record know of the project at `root`. `versions`: oldest first, as far as is known."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self._by_key: dict[str, Version] = {}
+        self._listings: dict[str, Listing | None] = {}
+        self.parser = Parser()
+        self.locks = git_locks(root)
+        for number, event in enumerate(read_events(root)):
+            try:
+                version = of_event(event)
+            except (KeyError, TypeError, ValueError, AttributeError):
+                continue  # an event that was tampered with: --verify names it
+            if version:
+                self._add(version).latest = number
+        for lock in reversed(self.locks):
+            for name, entry in self.parser(lock.text, lock.source).items():
+                version = self._add(of_entry(name, entry))
+                version.refs |= lock.short_refs
+                version.commits += [commit for commit in lock.commits if commit not in version.commits]
+        for name, entry in (now := read_lock(root)).items():
+            if why := malformed(entry):
+                raise ProjectError(f"dvc.lock: {name}: {why}; gr2 lineage --verify says more")
+        self.current = {name: self._add(of_entry(name, entry)) for name, entry in now.items()}
+        for version in self.current.values():
+            version.refs.add(WORKSPACE)
+        self.versions = list(self._by_key.values())
+
+    def of_lock(self, text: bytes, source: str) -> list[Version]:
+        """The versions in a dvc.lock."""
+        return [self._add(of_entry(name, entry)) for name, entry in self.parser(text, source).items()]
+
+    def listing(self, md5: str) -> Listing:
+        """The files of a folder by its hash: from DVC's cache, or from an event; empty where neither knows."""
+        if md5 not in self._listings:
+            found = cached_listing(self.root, md5) if md5.endswith(".dir") else None
+            if found is None:
+                known = (v.listings[p] for v in self.versions for p, out in v.outputs.items() if out["hash"] == md5 and p in v.listings)
+                found = next(known, None)
+            self._listings[md5] = found
+        return self._listings[md5] or {}
+
+    def metrics(self, version: Version) -> dict[str, Any]:
+        """From an event, or from DVC's cache; empty when neither holds them."""
+        if not version.metrics:
+            md5 = next((out["hash"] for path, out in version.outputs.items() if Path(path).name == "metrics.json"), "")
+            values = read_json(object_path(self.root, md5)) if md5 else {}
+            version.metrics = values if isinstance(values, dict) else {"value": values}
+        return version.metrics
+
+    def raw(self, version: Version) -> dict[str, Any] | None:
+        self.metrics(version)
+        return version.raw
+
+    def is_model(self, path: str, md5: str) -> bool:
+        """A folder that holds weights; where its files are not known, one whose name says model."""
+        files = self.listing(md5)
+        return md5.endswith(".dir") and (any(name.endswith(WEIGHTS) for name in files) if files else "model" in Path(path).name)
+
+    @cached_property
+    def by_output(self) -> dict[Data, list[Version]]:
+        found: dict[Data, list[Version]] = defaultdict(list)
+        for version in self.versions:
+            for path, out in version.outputs.items():
+                found[path, out["hash"]].append(version)
+        return found
+
+    @cached_property
+    def readers(self) -> dict[Data, list[Version]]:
+        """(path, md5) of an output -> the versions that read it, or a file of it, or a folder that holds it."""
+        found: dict[Data, list[Version]] = defaultdict(list)
+        for version in self.versions:
+            for data in dict.fromkeys(data for path, own in version.inputs.items() for data in self.sources(path, own["hash"])):
+                found[data].append(version)
+        return found
+
+    def sources(self, path: str, md5: str) -> list[Data]:
+        """The outputs behind an input: itself, the folder it lies in, or those it holds. Itself where nobody is known to have made it."""
+        if (path, md5) in self.by_output:
+            return [(path, md5)]
+        found = []
+        for folder in accumulate(path.split("/")[:-1], "{}/{}".format):
+            inside = path.removeprefix(folder + "/")
+            found += [(folder, own) for own in self._hashes.get(folder, ()) if self.listing(own).get(inside) == md5]
+        if md5.endswith(".dir"):
+            held, start = self.listing(md5), path.rstrip("/") + "/"
+            for other in (other for other in self._hashes if other.startswith(start)):
+                found += [(other, own) for own in self._hashes[other] if self._lies_in(held, other.removeprefix(start), own)]
+        return found or [(path, md5)]
+
+    def producers(self, version: Version) -> list[tuple[Data, Version]]:
+        """Who made its inputs. Where several versions made the very same bytes, the one recorded nearest to `version`."""
+        found = []
+        for path, own in version.inputs.items():
+            for data in self.sources(path, own["hash"]):
+                makers = self.by_output.get(data, [])
+                if makers:
+                    found.append((data, self.nearest(version.refs, version.commits, makers)))
+        return found
+
+    def nearest(self, refs: set[str], commits: list[str], makers: list[Version]) -> Version:
+        """The one recorded beside: in the workspace's dvc.lock if it can be, in the same refs or commit, else the newest."""
+
+        def rank(version: Version) -> tuple[bool, int, bool, int]:
+            both = WORKSPACE in refs and WORKSPACE in version.refs
+            return (
+                both,
+                len(refs & version.refs),
+                bool(set(commits) & set(version.commits)),
+                version.latest,
+            )
+
+        return max(makers, key=rank)
+
+    def behind(self, starts: Iterable[Version]) -> list[Version]:
+        """`starts` and all they were made from, nearest first: no version before one that was made from it."""
+        order: dict[str, Version] = {}
+
+        def visit(version: Version, above: tuple[str, ...]) -> None:
+            if version.key not in order and version.key not in above:
+                for _, maker in self.producers(version):
+                    visit(maker, (*above, version.key))
+                order[version.key] = version
+
+        for version in starts:
+            visit(version, ())
+        return list(reversed(order.values()))
+
+    def ahead(self, starts: Iterable[Data]) -> list[Version]:
+        """Every version made from any of these outputs, directly or through others, nearest first."""
+        found: dict[str, Version] = {}
+        todo = list(starts)
+        for data in todo:  # grows as it goes
+            for version in self.readers.get(data, []):
+                if version.key not in found:
+                    found[version.key] = version
+                    todo += [(path, out["hash"]) for path, out in version.outputs.items()]
+        return list(found.values())
+
+    @cached_property
+    def _hashes(self) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = defaultdict(set)
+        for path, md5 in self.by_output:
+            found[path].add(md5)
+        return found
+
+    def _lies_in(self, held: Listing, inside: str, md5: str) -> bool:
+        """Whether the output with this hash stands at `inside` in a folder with the files `held`."""
+        if not md5.endswith(".dir"):
+            return held.get(inside) == md5
+        files = self.listing(md5)
+        return bool(files) and all(held.get(f"{inside}/{name}") == own for name, own in files.items())
+
+    def _add(self, version: Version) -> Version:
+        known = self._by_key.setdefault(version.key, version)
+        if known is not version:
+            known.runs += version.runs
+            known.metrics = known.metrics or version.metrics
+            known.listings = {**version.listings, **known.listings}
+            known.outputs = {path: {**out, "size": out["size"] or version.outputs[path]["size"]} for path, out in known.outputs.items()}
+            known.inputs = {path: {**own, "size": own["size"] or version.inputs[path]["size"]} for path, own in known.inputs.items()}
+        return known

@@ -1,0 +1,120 @@
+"""dvc.lock against what the record and git know of it: as a whole, byte for byte, and stage by stage."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.ledger.events import entry_hash, recorded_entry
+from tasks.ledger.lines import Event
+from tasks.lineage.git_history import Lock, Parser, git_locks
+from tasks.lineage.versions import Version, of_entry, of_event
+from tasks.project.dict_diff import differences, shown
+
+Entry = dict[str, Any]  # of a stage in dvc.lock
+
+
+@dataclass(frozen=True)
+class Fault:
+    what: str
+    remedy: str
+
+
+def check_lock(root: Path, lock: dict[str, Entry], events: list[Event]) -> list[Fault]:
+    """The entries that nothing knows, with what differs from the likest known one; when all are known, a text in a form nobody wrote."""
+    text = (root / "dvc.lock").read_bytes() if (root / "dvc.lock").exists() else b""
+    if not text and not lock:
+        return [Fault("is missing, though the record has runs", "git checkout dvc.lock")] if any(map(_made, events)) else []
+    locks = git_locks(root)
+    if any(text == own.text for own in locks):
+        return []
+    made = [event for event in events if _made(event)]
+    hashes = {recorded_entry(event) for event in made} - {""}
+    old = [event for event in made if not recorded_entry(event)]  # from before entries were recorded
+    keys = {version.key for event in old if (version := _version(event))}
+    unknown = {name: entry for name, entry in lock.items() if entry_hash(entry) not in hashes and of_entry(name, entry).key not in keys}
+    known = _git_entries(locks) if unknown else {}
+    unknown = {name: entry for name, entry in unknown.items() if entry not in known.get(name, [])}
+    if unknown:
+        return [_unknown(name, entry, known.get(name, []), made) for name, entry in unknown.items()]
+    whole = {str((event["run"]["facets"].get("gr2_lock") or {}).get("text")) for event in events if event["job"]["name"] == "pipeline"}
+    if hashlib.sha256(text).hexdigest() in whole:
+        return []
+    if text.decode("utf-8", "replace") == _as_dvc_writes(lock):
+        return []  # entries of several runs beside each other, the last of which did not come to its end
+    what = "its bytes were changed: its entries are known, but neither a run nor DVC wrote them in this form"
+    return [Fault(what, "git checkout dvc.lock, or put the bytes right")]
+
+
+def _as_dvc_writes(lock: dict[str, Entry]) -> str:
+    from dvc.utils.serialize import dumps_yaml
+
+    return str(dumps_yaml({"schema": "2.0", "stages": lock}))
+
+
+def _unknown(name: str, entry: Entry, in_git: list[Entry], made: list[Event]) -> Fault:
+    remedy = f"gr2 run --force {name} makes it anew on record; git checkout dvc.lock takes the last commit's"
+    candidates = [_differences(known, entry) for known in in_git]
+    own = of_entry(name, entry)
+    recorded = [version for event in made if event["job"]["name"] == name and (version := _version(event))]
+    candidates += [_between(version, own) for version in recorded]
+    if not candidates:
+        return Fault(f"{name}: neither the record nor a commit knows a run of it: run by plain dvc repro, or forged", remedy)
+    best = min(candidates, key=len)
+    words = "; ".join(best[:4]) + (f"; and {len(best) - 4} more" if len(best) > 4 else "")
+    return Fault(
+        f"{name}: neither the record nor a commit knows this entry: run by plain dvc repro, or forged; differs from the likest in "
+        + (words or "sizes or other small print"),
+        remedy,
+    )
+
+
+def _differences(old: Entry, new: Entry) -> list[str]:
+    return [f"{key}: {shown(before)} -> {shown(after)}" for key, before, after in differences(_by_path(old), _by_path(new))]
+
+
+def _by_path(entry: Entry) -> Entry:
+    listed = {key: {str(own.get("path")): own for own in entry.get(key) or []} for key in ("deps", "outs")}
+    return {**entry, **listed}
+
+
+def _between(old: Version, new: Version) -> list[str]:
+    """As an event tells it, which has no small print."""
+    pairs = [
+        ("cmd", old.command, new.command),
+        ("", {"params": old.params}, {"params": new.params}),
+        ("", {"deps": dict(old.code)}, {"deps": dict(new.code)}),
+        ("", {"deps": _sized(old.inputs, new.inputs)}, {"deps": _sized(new.inputs, old.inputs)}),
+        ("", {"outs": _sized(old.outputs, new.outputs)}, {"outs": _sized(new.outputs, old.outputs)}),
+    ]
+    return [f"{name}: {shown(a)} -> {shown(b)}" for key, one, other in pairs for name, a, b in differences(one, other, key)]
+
+
+def _sized(hashes: dict[str, Entry], others: dict[str, Entry]) -> dict[str, Entry]:
+    """md5 and size by path; no size where the other side has none."""
+    return {
+        path: {"md5": own["hash"], **({"size": own["size"]} if others.get(path, own)["size"] is not None else {})}
+        for path, own in hashes.items()
+    }
+
+
+def _git_entries(locks: Iterable[Lock]) -> dict[str, list[Entry]]:
+    parser = Parser()
+    found: dict[str, list[Entry]] = {}
+    for lock in locks:
+        for name, entry in parser(lock.text, "dvc.lock in git").items():
+            if entry not in (own := found.setdefault(name, [])):
+                own.append(entry)
+    return found
+
+
+def _made(event: Event) -> bool:
+    return bool(event.get("eventType") == "COMPLETE" and event["job"]["name"] != "pipeline")
+
+
+def _version(event: Event) -> Version | None:
+    try:
+        return of_event(event)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None

@@ -1,0 +1,154 @@
+"""Where a thing comes from and what was made from it: upstream to the raw file, downstream to every model; and who used a data set.
+
+dvc.lock alone is enough, so the chain also holds after plain `dvc repro`; revision, time and host are known only for runs of `gr2 run`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.dvc.dir_listing import file_md5
+from tasks.dvc.repo import opened
+from tasks.lineage.index import Data, Index
+from tasks.lineage.resolve import Found, find
+from tasks.lineage.versions import Version
+from tasks.project.graph import Graph
+
+
+@dataclass(frozen=True)
+class Link:
+    """One stage of the chain. `run`: revision, dirty, host, seconds, time and more of its newest run; empty where none is recorded."""
+
+    name: str
+    command: str
+    code: dict[str, str]
+    params: dict[str, Any]
+    inputs: dict[str, dict[str, Any]]
+    outputs: dict[str, dict[str, Any]]
+    metrics: dict[str, Any]
+    run: dict[str, Any]
+    upstream: tuple[str, ...]
+    refs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Use:
+    """An output made from the data set, directly or through others. `refs`: where it is current; `commits`: the newest that record it."""
+
+    stage: str
+    path: str
+    hash: str
+    model: bool
+    refs: tuple[str, ...]
+    commits: tuple[str, ...]
+    revision: str
+    time: str
+
+
+@dataclass(frozen=True)
+class Chain:
+    """`stages`: nearest first. `matches_lock`: whether the file in the workspace is the one dvc.lock records; `note` says it in words."""
+
+    path: str
+    output: str
+    stage: str
+    hash: str
+    size: int | None
+    matches_lock: bool
+    note: str
+    stages: tuple[Link, ...]
+    raw: dict[str, Any] | None
+    kind: str = "output"
+    downstream: tuple[Use, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def chain(root: Path, graph: Graph, asked: str, here: Path | None = None, index: Index | None = None) -> Chain:
+    """The chain of what `asked` means (tasks.lineage.resolve); relative paths from `here`, by default the root."""
+    index = index or Index(root)
+    found = find(index, graph, asked, here or root)
+    links = tuple(_link(index, version) for version in index.behind(found.made))
+    raw = next((link.metrics["raw"] for link in reversed(links) if isinstance(link.metrics.get("raw"), dict)), None)
+    path = f"{found.path}/{found.member}" if found.member else found.path
+    note, own, size = found.note, found.hash, _size(found)
+    differs = ""
+    if found.kind == "output":
+        differs = _compare(root, found)
+        note = differs or "the file is the one dvc.lock records"
+        if found.member and (root / path).is_file():
+            own, size = file_md5(root / path), (root / path).stat().st_size
+    return Chain(
+        path=path or asked,
+        output=found.path,
+        stage=found.made[0].stage if found.path and found.made else "",
+        hash=own,
+        size=size,
+        matches_lock=found.kind == "output" and not differs,
+        note=note,
+        stages=links,
+        raw=raw,
+        kind=found.kind,
+        downstream=tuple(users(index, found)),
+    )
+
+
+def users(index: Index, found: Found) -> list[Use]:
+    """Every output, of any version that is known, made from it; nearest first."""
+    direct = {version.key: version for version in found.readers}
+    outputs: list[Data] = [(path, out["hash"]) for version in direct.values() for path, out in version.outputs.items()]
+    behind = {version.key: version for version in index.ahead([*found.data, *outputs])}
+    return [_use(index, version, path, out["hash"]) for version in {**direct, **behind}.values() for path, out in version.outputs.items()]
+
+
+def retrain(uses: Iterable[Use]) -> list[Use]:
+    """The models among them; those that stand in the workspace or a ref first."""
+    return sorted((use for use in uses if use.model), key=lambda use: ("workspace" not in use.refs, not use.refs))
+
+
+def _link(index: Index, version: Version) -> Link:
+    return Link(
+        name=version.stage,
+        command=version.command,
+        code=version.code,
+        params=version.flat_params,
+        inputs=version.inputs,
+        outputs=version.outputs,
+        metrics=index.metrics(version),
+        run=version.runs[-1] if version.runs else {},
+        upstream=tuple(dict.fromkeys(maker.stage for _, maker in index.producers(version))),
+        refs=tuple(sorted(version.refs)),
+    )
+
+
+def _use(index: Index, version: Version, path: str, md5: str) -> Use:
+    run = version.runs[-1] if version.runs else {}
+    return Use(
+        stage=version.stage,
+        path=path,
+        hash=md5,
+        model=index.is_model(path, md5),
+        refs=tuple(sorted(version.refs)),
+        commits=tuple(version.commits[:3]),
+        revision=str(run.get("revision") or ""),
+        time=str(run.get("time") or ""),
+    )
+
+
+def _size(found: Found) -> int | None:
+    if found.member or not found.made or not found.path:
+        return None
+    return found.made[0].outputs[found.path]["size"]
+
+
+def _compare(root: Path, found: Found) -> str:
+    """What is to be said against the workspace's version of an output; empty when it is the recorded one."""
+    version, recorded = found.made[0], found.data[0][1]
+    with opened(root) as repo:
+        outs = [out for out in repo.index.outs if out.def_path == found.path and getattr(out.stage, "name", "") == version.stage]
+        status = list(outs[0].workspace_status().values()) if outs else ["new"]
+    if "deleted" in status:
+        return f"not in the workspace; dvc.lock records {recorded}; bring it back with: gr2 run {version.stage}"
+    return f"differs from dvc.lock ({recorded}); the chain below is that of the recorded version" if status else ""

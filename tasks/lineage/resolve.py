@@ -1,0 +1,198 @@
+"""What a person means: an output's path, a hash or its beginning, a git revision or experiment, a raw file, or a copy of an output."""
+
+import hashlib
+import os
+import re
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tasks.dvc.dir_listing import Listing, file_md5, files_under, listing_hash
+from tasks.lineage.git_history import lock_at
+from tasks.lineage.index import WEIGHTS, Data, Index
+from tasks.lineage.versions import Version
+from tasks.project.graph import Graph
+from tasks.system.errors import ProjectError, nearest
+
+HEX = re.compile(r"[0-9a-f]{6,64}")
+EXPECTED = "a path, a hash of at least 6 digits, a git revision or experiment, or the name of a raw file is expected"
+
+
+@dataclass(frozen=True)
+class Found:
+    """`made`: the versions that made it; empty for raw data. `data`: the outputs whose readers used it. `member`: a file of the output."""
+
+    kind: str  # output, copy, hash, revision, raw, or input: read by a stage, made by none
+    path: str
+    hash: str
+    made: tuple[Version, ...]
+    data: tuple[Data, ...]
+    note: str = ""
+    member: str = ""
+    readers: tuple[Version, ...] = field(default=())  # of raw data, beside those of `data`
+
+
+def find(index: Index, graph: Graph, asked: str, here: Path) -> Found:
+    """ProjectError when nothing fits, or more than one thing does. `here`: the folder that relative paths are meant from."""
+    root = index.root
+    inside = os.path.relpath(here / asked, root)
+    for path in dict.fromkeys([inside.rstrip("/"), asked.rstrip("/")]):
+        if graph.producer(path):
+            return _output(index, graph, path)
+    if (here / asked).exists():
+        return _copy(index, here / asked, asked)
+    if HEX.fullmatch(text := asked.lower().removesuffix(".dir")):
+        found = _hash(index, text)
+        if found:
+            return found
+    revision, _, path = asked.partition(":")
+    at = lock_at(root, revision) if revision else None
+    if at:
+        return _revision(index, revision, at[0], index.of_lock(at[1].text, f"dvc.lock of {revision}"), path.rstrip("/"))
+    readers = [version for version in index.versions if asked in _raw_files(index, version)]
+    if readers:
+        return _raw(index, asked, readers)
+    outs = [out for stage in graph.stages.values() for out in stage.outs]
+    raise ProjectError(f"{asked}: no stage makes it" + (nearest(asked, outs) or f" (outputs: {', '.join(sorted(outs))})") + f"; {EXPECTED}")
+
+
+def _output(index: Index, graph: Graph, path: str) -> Found:
+    """An output, or a file of one, as the workspace's dvc.lock has it."""
+    stage = graph.producer(path)
+    version = index.current.get(stage.name) if stage else None
+    if stage is None or version is None:
+        name = stage.name if stage else ""
+        raise ProjectError(f"{path}: its stage '{name}' has never run; run: gr2 run {name}")
+    return _of_version(index, "output", version, path)
+
+
+def _of_version(index: Index, kind: str, version: Version, path: str, note: str = "") -> Found:
+    output = next((out for out in version.outputs if path == out or path.startswith(out + "/")), None)
+    if output is None:
+        raise ProjectError(f"{path}: {note or 'dvc.lock'} records no such output of '{version.stage}'")
+    md5, member = version.outputs[output]["hash"], path.removeprefix(output).lstrip("/")
+    own = index.listing(md5).get(member, "") if member else md5
+    return Found(kind, output, own, (version,), ((output, md5),), note, member)
+
+
+def _revision(index: Index, revision: str, commit: str, versions: list[Version], path: str) -> Found:
+    note = f"dvc.lock of {revision} (commit {commit[:9]})"
+    if path:
+        for version in versions:
+            if any(path == out or path.startswith(out + "/") for out in version.outputs):
+                return _of_version(index, "revision", version, path, note)
+        outs = [out for version in versions for out in version.outputs]
+        raise ProjectError(f"{path}: {note} records no such output{nearest(path, outs)}")
+    return Found("revision", "", commit, tuple(versions), (), note)
+
+
+def _hash(index: Index, text: str) -> Found | None:
+    """By what begins with `text`: the md5 of an output, of a file in one, of data no stage makes; the sha256 of a raw file."""
+    outputs: dict[str, list[Data]] = defaultdict(list)
+    members: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
+    inputs: dict[str, list[tuple[str, Version]]] = defaultdict(list)
+    raws: dict[str, list[tuple[str, Version]]] = defaultdict(list)
+    for path, md5 in index.by_output:
+        if md5.startswith(text):
+            outputs[md5].append((path, md5))
+        for name, member in (index.listing(md5) if md5.endswith(".dir") else {}).items():
+            if member.startswith(text):
+                members[member].append((path, md5, name))
+    for version in index.versions:
+        for path, own in version.inputs.items():
+            if own["hash"].startswith(text) and (path, own["hash"]) in index.sources(path, own["hash"]):
+                inputs[own["hash"]].append((path, version))
+        for name, sha256 in _raw_files(index, version).items():
+            if sha256.startswith(text):
+                raws[sha256].append((name, version))
+    known = {md5.removesuffix(".dir") for md5 in (*outputs, *members, *inputs, *raws)}
+    if len(known) > 1:
+        raise ProjectError(f"{text}: more than one hash begins like that: {', '.join(sorted(known)[:8])}; give more digits")
+    if outputs:
+        (data,) = outputs.values()
+        return _among(index, "hash", data)
+    if members:
+        (places,) = members.values()
+        found = _among(index, "hash", [(path, md5) for path, md5, _ in places])
+        name = next(name for path, md5, name in places if (path, md5) == found.data[0])
+        return Found("hash", found.path, str(next(iter(members))), found.made, found.data, found.note, name)
+    if inputs:
+        (reads,) = inputs.values()
+        md5 = next(iter(inputs))
+        return Found("input", reads[0][0], md5, (), tuple(dict.fromkeys((path, md5) for path, _ in reads)), "no stage makes it")
+    if raws:
+        (files,) = raws.values()
+        return _raw(index, files[0][0], [version for _, version in files], next(iter(raws)))
+    return None
+
+
+def _among(index: Index, kind: str, data: list[Data], note: str = "") -> Found:
+    """One thing under several paths or from several versions: the workspace's first, then the newest."""
+    makers = [(place, version) for place in dict.fromkeys(data) for version in index.by_output[place]]
+    best = index.nearest({"workspace"}, [], [version for _, version in makers])
+    place = next(place for place, version in makers if version is best)
+    others = sorted({path for path, _ in data} - {place[0]})
+    notes = [note, f"the same bytes: {', '.join(others)}" if others else ""]
+    return Found(kind, place[0], place[1], (best,), tuple(dict.fromkeys([place, *data])), "; ".join(filter(None, notes)))
+
+
+def _raw(index: Index, name: str, readers: list[Version], sha256: str = "") -> Found:
+    """All versions of a file by its name; or the one with this sha256."""
+    hashes = dict.fromkeys([sha256] if sha256 else [_raw_files(index, version)[name] for version in readers])
+    note = f"{len(hashes)} versions of it were read" if len(hashes) > 1 else ""
+    return Found("raw", name, ", ".join(hashes), (), (), note, readers=tuple(readers))
+
+
+def _raw_files(index: Index, version: Version) -> dict[str, str]:
+    """name -> sha256 of the raw files that the version read."""
+    raw = index.raw(version) or {}
+    files = {name: str(file.get("sha256", "")) for name, file in (raw.get("files") or {}).items() if isinstance(file, dict)}
+    return {**files, str(raw["name"]): str(raw["sha256"])} if raw.get("name") else files
+
+
+def _copy(index: Index, place: Path, asked: str) -> Found:
+    """A file or folder outside of the outputs, by its content."""
+    if place.is_file():
+        found = _hash(index, file_md5(place)) or _hash(index, _sha256(place))
+        if found:
+            return found if found.kind in ("raw", "input") else Found("copy", *_rest(found))
+        raise ProjectError(f"{asked}: no stage made or read a file with this content, as far as dvc.lock, git and the record know")
+    files = {name: file_md5(place / name) for name in files_under(place)}
+    whole = [data for data in index.by_output if data[1] == listing_hash(files)]
+    if whole:
+        return _among(index, "copy", whole, f"all {len(files)} files match")
+    best = max(
+        ((_alike(index.listing(data[1]), files), data) for data in index.by_output if data[1].endswith(".dir")), default=((0, 0), None)
+    )
+    if best[1] is None or best[0] == (0, 0):
+        raise ProjectError(f"{asked}: no output has these weights or most of these files, as far as dvc.lock, git and the record know")
+    held = index.listing(best[1][1])
+    same = [data for data in index.by_output if data[1] == best[1][1]]
+    return _among(index, "copy", same, _words(held, files))
+
+
+def _alike(held: Listing, files: Listing) -> tuple[int, int]:
+    """(weights, files) of a known folder that are in the copy; (0, 0) when neither its weights nor at least half of its files are."""
+    contents = set(files.values())
+    same = [name for name, md5 in held.items() if md5 in contents]
+    weights = sum(name.endswith(WEIGHTS) for name in same)
+    fits = weights if any(name.endswith(WEIGHTS) for name in held) else 2 * len(same) >= max(1, len(held))
+    return (weights, len(same)) if fits else (0, 0)
+
+
+def _words(held: Listing, files: Listing) -> str:
+    same = [name for name, md5 in held.items() if md5 in files.values()]
+    differ = [name for name, md5 in held.items() if name in files and md5 not in files.values()]
+    missing = [name for name in held if name not in files and held[name] not in files.values()]
+    more = [name for name, md5 in files.items() if md5 not in held.values() and name not in held]
+    parts = [(differ, "differ"), (missing, "missing"), (more, "not part of it")]
+    return "; ".join([f"{len(same)} of {len(held)} files match", *(f"{word}: {', '.join(names[:8])}" for names, word in parts if names)])
+
+
+def _rest(found: Found) -> tuple[str, str, tuple[Version, ...], tuple[Data, ...], str, str]:
+    return found.path, found.hash, found.made, found.data, found.note, found.member
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

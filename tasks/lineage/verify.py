@@ -1,0 +1,114 @@
+"""Every hash recomputed: the record and its anchors, dvc.lock against the record and git, the workspace and DVC's cache against dvc.lock.
+
+DVC's own database of file states is not asked: it takes a file's time and size for its content.
+"""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.dvc.dir_listing import file_md5
+from tasks.dvc.repo import read_lock
+from tasks.ledger.lines import Event
+from tasks.ledger.verify import check
+from tasks.lineage.lock_check import Entry, check_lock
+from tasks.lineage.outputs import Out, Problem, Reader
+from tasks.lineage.versions import malformed
+from tasks.project.graph import is_code
+from tasks.system.errors import ProjectError
+from tasks.system.yaml_files import parse, read_text
+
+WORKERS = 8
+TAKE_BACK = "git checkout dvc.lock"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`notes`: what is no fault (code that changed since, events from before the chain). `checked`: how much was read."""
+
+    problems: tuple[Problem, ...]
+    notes: tuple[str, ...]
+    checked: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"ok": not self.problems, **asdict(self)}
+
+
+def verify(root: Path) -> Verdict:
+    began = time.monotonic()
+    ledger = check(root)
+    problems = [Problem("record", fault.where, fault.what, fault.remedy) for fault in ledger.faults]
+    notes = [f"{ledger.before} events from before there was a chain: covered from its first event on"] if ledger.before else []
+    notes += _mended(ledger.events)
+    try:
+        lock = read_lock(root)
+    except (ProjectError, ValueError, TypeError) as error:  # no YAML, no UTF-8, no mapping of stages
+        return Verdict((*problems, Problem("lock", "dvc.lock", f"cannot be read: {error}", TAKE_BACK)), tuple(notes), {})
+    broken = {name: why for name, entry in lock.items() if (why := malformed(entry))}
+    problems += [Problem("lock", "dvc.lock", f"{name}: {why}", TAKE_BACK) for name, why in broken.items()]
+    lock = {name: entry for name, entry in lock.items() if name not in broken}
+    problems += [Problem("lock", "dvc.lock", fault.what, fault.remedy) for fault in check_lock(root, lock, ledger.events)]
+    reader = Reader(root, _outs(root, lock))
+    with ThreadPoolExecutor(WORKERS) as pool:  # hashing lets go of the interpreter
+        for found in pool.map(reader.output, reader.outs):
+            problems += found
+        objects = dict.fromkeys(out.md5 for out in reader.outs if out.cached)
+        for found in pool.map(reader.object, objects, objects.values()):
+            problems += found
+    notes += _not_current(root, lock)
+    checked = {
+        "events": len(ledger.events),
+        "stages": len(lock),
+        "outputs": len(reader.outs),
+        "files": reader.files,
+        "cache_objects": reader.objects,
+        "seconds": round(time.monotonic() - began, 2),
+    }
+    return Verdict(tuple(dict.fromkeys(problems)), tuple(notes), checked)
+
+
+def _outs(root: Path, lock: dict[str, Entry]) -> list[Out]:
+    """The outputs that dvc.lock records; those that dvc.yaml says DVC does not cache are not looked for in the cache."""
+    stages = (parse(read_text(root / "dvc.yaml", "it describes the stages"), "dvc.yaml") or {}).get("stages") or {}
+    uncached = {
+        (name, path)
+        for name, stage in stages.items()
+        for key in ("outs", "metrics", "plots")
+        for entry in stage.get(key) or []
+        if isinstance(entry, dict)
+        for path, options in entry.items()
+        if isinstance(options, dict) and options.get("cache") is False
+    }
+    return [
+        Out(name, str(out.get("path")), str(out.get("md5") or ""), out.get("size"), (name, out.get("path")) not in uncached)
+        for name, entry in lock.items()
+        for out in entry.get("outs") or []
+    ]
+
+
+def _not_current(root: Path, lock: dict[str, Entry]) -> list[str]:
+    """Code and data no stage makes that differ from what dvc.lock records: their stages are not current, nothing is forged."""
+    made = {str(out.get("path")) for entry in lock.values() for out in entry.get("outs") or []}
+    changed: dict[str, list[str]] = {}
+    hashes: dict[str, str] = {}
+    for name, entry in lock.items():
+        for dep in entry.get("deps") or []:
+            path = str(dep.get("path"))
+            inside = any(path == out or path.startswith(out + "/") for out in made)
+            if inside or not (is_code(path) or (root / path).is_file()):
+                continue
+            if path not in hashes:
+                hashes[path] = file_md5(root / path) if (root / path).is_file() else "folder" if (root / path).is_dir() else ""
+            if hashes[path] not in ("folder", dep.get("md5")):
+                changed.setdefault(path, []).append(name)
+    return [f"not current: {path} is not what dvc.lock records ({', '.join(stages)})" for path, stages in changed.items()]
+
+
+def _mended(events: list[Event]) -> list[str]:
+    """What later runs mended and wrote down."""
+    words = {"torn": "a line that a crash had cut off was set aside", "unanchored": "events whose head a crash had left out were taken in"}
+    notes = [event for event in events if event["job"]["name"] == "ledger"]
+    kinds = [(event.get("eventTime"), (event["run"]["facets"].get("gr2_note") or {}).get("kind")) for event in notes]
+    return [f"the record: {words[kind]} ({str(when)[:19]})" for when, kind in kinds if kind in words]

@@ -1,0 +1,150 @@
+"""One version of a stage: what a run of it read and wrote, by content, whoever recorded it (dvc.lock, a commit's dvc.lock, an event)."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from tasks.dvc.dir_listing import Listing
+from tasks.dvc.repo import locked_hashes
+from tasks.ledger.facets import NAMESPACE
+from tasks.ledger.lines import Event, canonical
+from tasks.project.graph import is_code
+
+Hashes = dict[str, dict[str, Any]]  # path -> {"hash", "size"}
+
+
+@dataclass
+class Version:
+    """`params`: file -> values. `refs`: where its dvc.lock entry stands now ("workspace", branches, tags); `commits`: those that hold it.
+
+    `runs`: facts of the runs that made or restored it, oldest first. `listings`: of output folders, where an event has them.
+    """
+
+    stage: str
+    command: str
+    code: dict[str, str]
+    params: dict[str, Any]
+    inputs: Hashes
+    outputs: Hashes
+    refs: set[str] = field(default_factory=set)
+    commits: list[str] = field(default_factory=list)
+    runs: list[dict[str, Any]] = field(default_factory=list)
+    latest: int = -1  # place in the record of the newest of them: times are not to be trusted, clocks are set
+    metrics: dict[str, Any] = field(default_factory=dict)
+    listings: dict[str, Listing] = field(default_factory=dict)
+
+    @cached_property
+    def key(self) -> str:
+        """The same for the same work, recorded anywhere. OpenLineage drops nulls, and old events have no sizes."""
+        hashes = [{path: entry["hash"] for path, entry in each.items()} for each in (self.inputs, self.outputs)]
+        return canonical([self.stage, self.command, self.code, without_nulls(self.params), *hashes])
+
+    @property
+    def raw(self) -> dict[str, Any] | None:
+        raw = self.metrics.get("raw")
+        return raw if isinstance(raw, dict) and raw.get("sha256") else None
+
+    @property
+    def flat_params(self) -> dict[str, Any]:
+        """The parameters of every file; keys of another file than params.yaml carry its name."""
+        merged: dict[str, Any] = {}
+        for file, values in self.params.items():
+            own = values if isinstance(values, dict) else {"": values}
+            merged.update(own if file == "params.yaml" else {f"{file}:{key}": value for key, value in own.items()})
+        return merged
+
+
+def malformed(entry: Any) -> str:
+    """What keeps an entry of a dvc.lock from being read as one of DVC's; empty for a good one."""
+    if not isinstance(entry, dict):
+        return "it is no mapping"
+    for key in ("deps", "outs"):
+        rows = entry.get(key) or []
+        if not isinstance(rows, list):
+            return f"its {key} are no list"
+        for row in rows:
+            if not isinstance(row, dict) or not isinstance(row.get("path"), str) or not isinstance(row.get("md5", ""), str):
+                return f"one of its {key} has no path, or an md5 that is no text"
+    params = entry.get("params") or {}
+    return "" if isinstance(params, dict) and all(isinstance(own, dict) for own in params.values()) else "its params are no mapping"
+
+
+def of_entry(stage: str, entry: dict[str, Any]) -> Version:
+    """Of a stage's entry in a dvc.lock."""
+    deps = locked_hashes(entry.get("deps"))
+    cmd = entry.get("cmd") or ""
+    return Version(
+        stage=stage,
+        command=" && ".join(map(str, cmd)) if isinstance(cmd, list) else str(cmd),
+        code={path: dep["hash"] for path, dep in deps.items() if is_code(path)},
+        params=dict(entry.get("params") or {}),
+        inputs={path: dep for path, dep in deps.items() if not is_code(path)},
+        outputs=locked_hashes(entry.get("outs")),
+    )
+
+
+def of_event(event: Event) -> Version | None:
+    """Of the COMPLETE event of a stage; None for any other."""
+    facets, outputs = event["run"]["facets"], _datasets(event.get("outputs"), "outputFacets", "outputStatistics")
+    if event.get("eventType") != "COMPLETE" or not outputs:
+        return None
+    metrics = _values(facets, "gr2_metrics", "values")
+    return Version(
+        stage=str(event["job"]["name"]),
+        command=str(_values(facets, "gr2_run").get("command", "")),
+        code=_values(facets, "gr2_code", "files"),
+        params=_values(facets, "gr2_params", "values"),
+        inputs=_datasets(event.get("inputs"), "inputFacets", "inputStatistics"),
+        outputs=outputs,
+        runs=[run_facts(event)],
+        metrics=metrics,
+        listings={
+            path: {str(row[0]): str(row[1]) for row in entry["facets"]["gr2_members"].get("files") or []}
+            for path, entry in ((entry["name"], entry) for entry in event["outputs"])
+            if "gr2_members" in entry.get("facets", {})
+        },
+    )
+
+
+FACTS = ("revision", "dirty", "host", "seconds", "pool", "restored", "experiment")  # some events lack some
+
+
+def run_facts(event: Event) -> dict[str, Any]:
+    """Time, FACTS; and environment and hardware, empty in old events."""
+    facets = event["run"]["facets"]
+    facts = _values(facets, "gr2_run")
+    known: dict[str, Any] = {key: facts.get(key) for key in FACTS if key in facts}
+    return {
+        "time": event.get("eventTime", ""),
+        **known,
+        "environment": _values(facets, "gr2_environment"),
+        "hardware": _values(facets, "gr2_hardware"),
+        "flow_run": _values(facets, "gr2_prefect").get("flow_run", ""),
+    }
+
+
+def without_nulls(value: Any) -> Any:
+    """As openlineage-python's serialiser leaves it: no nulls in mappings and lists, no empty mappings in lists."""
+    if isinstance(value, dict):
+        return {str(key): without_nulls(own) for key, own in value.items() if own is not None}
+    if isinstance(value, list):
+        return [own for own in map(without_nulls, value) if own is not None and own != {}]
+    return value
+
+
+def _datasets(entries: Any, kind: str, statistics: str) -> Hashes:
+    """path -> {"hash", "size"} of the project's own datasets of an event."""
+    found = {}
+    for entry in entries or []:
+        if entry.get("namespace", NAMESPACE) == NAMESPACE:
+            version = str(((entry.get("facets") or {}).get("version") or {}).get("datasetVersion", ""))
+            size = ((entry.get(kind) or {}).get(statistics) or {}).get("size")
+            found[str(entry["name"])] = {"hash": version.removeprefix("md5:"), "size": size}
+    return found
+
+
+def _values(facets: dict[str, Any], name: str, key: str | None = None) -> dict[str, Any]:
+    facet = facets.get(name)
+    values = facet.get(key) if isinstance(facet, dict) and key else facet
+    own = values if isinstance(values, dict) else {}
+    return {name: value for name, value in own.items() if name not in ("_producer", "_schemaURL")}

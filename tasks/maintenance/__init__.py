@@ -1,0 +1,1 @@
+"""What is kept and what may go: promotions and garbage collection."""

@@ -1,0 +1,181 @@
+"""What DVC's cache holds that nothing needs any more, and what keeps the rest.
+
+Kept is what is reachable from the workspace, from HEAD, branches, tags (promotions are tags), DVC experiments, queued ones too, and from
+the workspaces of controls, which share the cache: what `dvc gc` keeps of them, and whatever their dvc.lock names besides.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.dvc.repo import opened, read_lock
+from tasks.dvc.revisions import locked_stages, references, resolve
+from tasks.experiments.queue import queued
+from tasks.maintenance.promotions import PROMOTED
+from tasks.project.graph import Graph, read_graph
+from tasks.system.activity_lock import workspaces
+from tasks.system.errors import ProjectError
+from tasks.system.yaml_files import parse
+
+KINDS = {"refs/heads/": "branch", PROMOTED: "promotion", "refs/tags/": "tag", "refs/exps/": "experiment"}
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """Something that keeps data: `outs` outputs of `size` bytes in all, as its dvc.lock says (others may keep the same)."""
+
+    kind: str
+    name: str
+    outs: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Unneeded:
+    """An object that nothing keeps. `stage` and `path`: whose output it was, empty where no record tells."""
+
+    hash: str
+    size: int
+    stage: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Survey:
+    """`where`: cache, or remote. `unneeded`: the biggest first."""
+
+    where: str
+    keepers: tuple[Keeper, ...]
+    unneeded: tuple[Unneeded, ...]
+
+    @property
+    def size(self) -> int:
+        return sum(own.size for own in self.unneeded)
+
+
+def collect(root: Path, delete: bool, remote: bool = False) -> list[Survey]:
+    """What is unneeded in the cache, and with `remote` in the default remote; with `delete` it is gone afterwards.
+
+    To be called with the project locked (tasks.system.activity_lock.alone).
+    ProjectError when any revision cannot be read: nothing is deleted then.
+    """
+    keepers, named = _keepers(root)
+    named |= {hash_ for copy in workspaces(root) for hash_ in _used_by(copy)}
+    origins = _origins(root, read_graph(root))
+    with opened(root) as repo:
+        commits = sorted({commit for _, commit in keepers if commit})
+        reachable = repo.used_objs(all_branches=True, all_tags=True, all_experiments=True, revs=commits or None)
+        used = named | {info.value for infos in reachable.values() for info in infos}
+        used |= set(_inside(repo, used))
+        known = _with_contents(repo, origins)
+        surveys = []
+        for where, stores in {"cache": _caches(repo), **({"remote": _remotes(repo)} if remote else {})}.items():
+            found = [
+                Unneeded(hash_, _size(odb, hash_), *known.get(hash_, ("", "")))
+                for odb in stores
+                for hash_ in odb.all()
+                if hash_ not in used
+            ]
+            found.sort(key=lambda own: (-own.size, own.path, own.hash))
+            surveys.append(Survey(where, tuple(keeper for keeper, _ in keepers), tuple(found)))
+            for odb in stores if delete else ():
+                _delete(odb, used)
+    return surveys
+
+
+def _keepers(root: Path) -> tuple[list[tuple[Keeper, str]], set[str]]:
+    """Every keeper with its commit ('' for a folder), and all hashes that their dvc.lock files name as outputs."""
+    found: list[tuple[Keeper, str]] = []
+    named: set[str] = set()
+
+    def add(kind: str, name: str, commit: str, stages: dict[str, Any]) -> None:
+        outs = {out["md5"]: out.get("size") or 0 for stage in stages.values() for out in stage.get("outs") or [] if out.get("md5")}
+        named.update(outs)
+        found.append((Keeper(kind, name, len(outs), sum(outs.values())), commit))
+
+    add("workspace", ".", "", read_lock(root))
+    if head := resolve(root, "HEAD"):
+        add("commit", "HEAD", head, locked_stages(root, head) or {})
+    for place, kind in KINDS.items():
+        for commit, ref in references(root, place):
+            if kind != "tag" or not ref.startswith(PROMOTED):
+                add(
+                    kind, ref.split("/")[-1] if kind == "experiment" else ref.removeprefix(place), commit, locked_stages(root, commit) or {}
+                )
+    for experiment in queued(root):
+        add("queued experiment", experiment.name, experiment.rev, locked_stages(root, experiment.rev) or {})
+    for copy in workspaces(root):
+        add("workspace", str(copy.relative_to(root)), "", read_lock(copy))
+    return found, named
+
+
+def _used_by(copy: Path) -> Iterator[str]:
+    with opened(copy) as repo:
+        for infos in repo.used_objs().values():
+            yield from (info.value for info in infos)
+
+
+def _caches(repo: Any) -> list[Any]:
+    found = {id(odb): odb for _, odb in repo.cache.by_scheme() if odb}
+    return list(found.values())
+
+
+def _remotes(repo: Any) -> list[Any]:
+    if not repo.config["core"].get("remote"):
+        raise ProjectError("--remote: the project has no default remote; set one with: dvc remote default NAME")
+    return [repo.cloud.get_remote_odb(None, "gc", hash_name=name) for name in ("md5", "md5-dos2unix")]
+
+
+def _inside(repo: Any, hashes: Iterable[str]) -> Iterator[str]:
+    """The hashes of the files in those of `hashes` that are folders."""
+    for hash_ in hashes:
+        if hash_.endswith(".dir"):
+            yield from (entry["md5"] for entry in _folder(repo, hash_))
+
+
+def _folder(repo: Any, hash_: str) -> list[dict[str, str]]:
+    try:
+        entries: list[dict[str, str]] = json.loads(Path(repo.cache.local.oid_to_path(hash_)).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return entries
+
+
+def _origins(root: Path, graph: Graph) -> dict[str, tuple[str, str]]:
+    """hash -> (stage, path), as the run cache remembers every run there was."""
+    with opened(root) as repo:
+        files = sorted(Path(repo.stage_cache.cache_dir).glob("*/*/*"))
+    found: dict[str, tuple[str, str]] = {}
+    for file in files:
+        try:
+            entry = parse(file.read_text(encoding="utf-8"), str(file))
+            outs = [(str(out["md5"]), str(out["path"])) for out in entry["outs"]]
+        except (ProjectError, OSError, UnicodeDecodeError, KeyError, TypeError):
+            continue  # DVC drops a broken entry by itself; it only tells names here
+        for hash_, path in outs:
+            producer = graph.producer(path)
+            found[hash_] = (producer.name if producer else "", path)
+    return found
+
+
+def _with_contents(repo: Any, origins: dict[str, tuple[str, str]]) -> dict[str, tuple[str, str]]:
+    contents: dict[str, tuple[str, str]] = {}
+    for hash_, (stage, path) in origins.items():
+        if hash_.endswith(".dir"):
+            contents |= {entry["md5"]: (stage, f"{path}/{entry['relpath']}") for entry in _folder(repo, hash_)}
+    return contents | origins
+
+
+def _size(odb: Any, hash_: str) -> int:
+    return int(odb.fs.size(odb.oid_to_path(hash_)) or 0)
+
+
+def _delete(odb: Any, used: set[str]) -> None:
+    from dvc_data.hashfile.db import get_index
+    from dvc_data.hashfile.gc import gc
+    from dvc_data.hashfile.hash_info import HashInfo
+
+    if gc(odb, [HashInfo(odb.hash_name, hash_) for hash_ in used]):
+        get_index(odb).clear()  # what DVC believes to be there

@@ -1,0 +1,65 @@
+"""Promotions: annotated git tags promoted/NAME on commits whose outputs are all in DVC's cache. gr2 gc keeps them, like every tag."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.dvc.repo import opened, read_lock
+from tasks.system.errors import ProjectError
+from tasks.system.git import git, tried
+
+PROMOTED = "refs/tags/promoted/"
+RECORDED = ("dvc.lock", "dvc.yaml", "params.yaml")
+
+
+@dataclass(frozen=True)
+class Promotion:
+    name: str
+    commit: str
+    time: str
+    message: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def promotions(root: Path) -> list[Promotion]:
+    """The newest first."""
+    form = (
+        "%(refname)%09%(*objectname)%(if)%(*objectname)%(then)%(else)%(objectname)%(end)%09%(creatordate:iso-strict)%09%(contents:subject)"
+    )
+    lines = git(root, "for-each-ref", "--sort=-creatordate", f"--format={form}", PROMOTED).splitlines()
+    return [Promotion(ref.removeprefix(PROMOTED), *rest) for ref, *rest in (line.split("\t", 3) for line in lines)]
+
+
+def promote(root: Path, name: str, message: str | None = None) -> Promotion:
+    """Tags HEAD as promoted/`name`. ProjectError unless its dvc.lock records exactly what lies in the workspace and in the cache."""
+    tag = f"promoted/{name}"
+    if tried(root, "check-ref-format", f"refs/tags/{tag}") is None:
+        raise ProjectError(f"promote {name}: git takes no such name for a tag; use letters, digits, dots and dashes")
+    if tried(root, "rev-parse", "--verify", "--quiet", f"refs/tags/{tag}") is not None:
+        raise ProjectError(f"promote {name}: there is such a promotion already (git show {tag}); choose another name")
+    if tried(root, "rev-parse", "--verify", "--quiet", "HEAD") is None:
+        raise ProjectError("promote: a promotion is a tag on a commit, and this project has none; run: git add -A && git commit")
+    for file in RECORDED:
+        if tried(root, "cat-file", "-e", f"HEAD:./{file}") is None or tried(root, "diff", "--quiet", "HEAD", "--", file) is None:
+            raise ProjectError(f"promote: {file} is not committed as it stands; run: git add {' '.join(RECORDED)} && git commit")
+    _check_outputs(root)
+    git(root, "tag", "--annotate", "--message", message or f"Promoted as {name}", "--", tag, "HEAD")
+    return next(own for own in promotions(root) if own.name == name)
+
+
+def _check_outputs(root: Path) -> None:
+    """Every stage has run, and each output is the recorded one, in the workspace and in the cache."""
+    lock = read_lock(root)
+    with opened(root) as repo:
+        for stage in repo.index.stages:
+            name = getattr(stage, "name", None)
+            if name and name not in lock:
+                raise ProjectError(f"promote: the stage {name} has never run; run: gr2 run, and commit dvc.lock")
+            for out in stage.outs:
+                if status := out.workspace_status():
+                    word = next(iter(status.values()))
+                    raise ProjectError(f"promote: {out.def_path} is not what dvc.lock records ({word}); run: gr2 run, and commit dvc.lock")
+                if out.use_cache and out.changed_cache():
+                    raise ProjectError(f"promote: {out.def_path} is not in DVC's cache; put it there with: dvc commit, or dvc fetch")

@@ -1,0 +1,1 @@
+"""Where stages run: placements, a node's slots, the code snapshot that nodes get."""

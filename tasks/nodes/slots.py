@@ -1,0 +1,113 @@
+"""A node's places to run a stage in: clones of the project, one stage at a time each, all on the node's one DVC cache.
+
+A lock on a slot goes with the process that holds it, also at kill -9; a stage that such a process left behind is ended before the
+slot, or a GPU, is given to the next.
+"""
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import IO, Any
+
+from tasks.system.errors import Interrupted, ProjectError
+from tasks.system.processes import end, marked
+
+SLOTS = Path(".gr2") / "node"
+MARK = "GR2_SLOT"  # stands in the environment of every process that works in a slot, with the slot's folder
+GPUS = "GR2_GPUS"  # and here the GPUs it was given
+
+
+@dataclass(frozen=True)
+class Slot:
+    """`root`: the clone. `env`: for the stage's processes."""
+
+    root: Path
+    env: dict[str, str]
+
+
+@contextmanager
+def taken(home: Path) -> Iterator[Slot]:
+    """A slot of the node whose checkout is `home`: the first that is free, a new one when all are at work."""
+    for number in count():
+        root = home.resolve() / SLOTS / f"slot-{number}"
+        with _locked(root.with_suffix(".lock")) as got:
+            if got:
+                end(marked(MARK, str(root)))
+                yield Slot(root, {MARK: str(root)})
+                return
+
+
+@contextmanager
+def gpus_taken(wanted: int, stopped: Callable[[], bool] = lambda: False, folder: Path | None = None) -> Iterator[dict[str, str]]:
+    """Waits for `wanted` GPUs of this machine; yields the environment that shows a stage these and no others.
+
+    Nothing wanted: nothing is waited for or hidden.
+    Interrupted when `stopped()` while it waits.
+    """
+    if not wanted:
+        yield {}
+        return
+    everyone = machine_gpus()
+    if wanted > len(everyone):
+        raise ProjectError(
+            f"{wanted} GPUs are wanted, this machine has {len(everyone)}; see meta.resources in dvc.yaml and the placement's rules"
+        )
+    while True:
+        held: list[tuple[str, Any]] = []
+        for gpu in everyone:
+            lock = _locked((folder or gpu_locks()) / f"gpu-{gpu}.lock")
+            if lock.__enter__() and len(held) < wanted and not marked(GPUS, gpu):
+                held.append((gpu, lock))
+            else:
+                lock.__exit__(None, None, None)
+        try:
+            if len(held) == wanted:
+                names = ",".join(gpu for gpu, _ in held)
+                yield {"CUDA_VISIBLE_DEVICES": names, GPUS: names}
+                return
+        finally:
+            for _, lock in held:
+                lock.__exit__(None, None, None)
+        if stopped():
+            raise Interrupted("", "stopped while it waited for GPUs")
+        time.sleep(1.0)
+
+
+def gpu_locks() -> Path:
+    """Where the locks of this machine's GPUs lie: one place for all its checkouts and users (GR2_GPU_LOCKS)."""
+    return Path(os.environ.get("GR2_GPU_LOCKS") or "/var/tmp/gr2-gpus")
+
+
+def machine_gpus() -> list[str]:
+    """GPUs by number: those of GR2_NODE_GPUS (as `0,1`), else of CUDA_VISIBLE_DEVICES, else all that nvidia-smi lists."""
+    import subprocess
+
+    named = os.environ.get("GR2_NODE_GPUS", os.environ.get("CUDA_VISIBLE_DEVICES"))
+    if named is not None:
+        return [gpu.strip() for gpu in named.split(",") if gpu.strip()]
+    try:
+        listed = subprocess.run(["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    return listed.stdout.split()
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[bool]:
+    """Whether the lock at `path` could be had at once; it is held in the block, and let go by the kernel when this process dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        yield _lock(file)
+
+
+def _lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not inherited: files of Python are closed in processes it starts
+    except BlockingIOError:
+        return False
+    return True

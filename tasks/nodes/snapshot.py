@@ -1,0 +1,71 @@
+"""The code of a run, as nodes get it: a commit of the working tree as it stands, under a ref of its own. Branch, index, files stay."""
+
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+from tasks.system.errors import ProjectError
+
+IDENTITY = {
+    "GIT_AUTHOR_NAME": "gr2",
+    "GIT_AUTHOR_EMAIL": "gr2@localhost",
+    "GIT_COMMITTER_NAME": "gr2",
+    "GIT_COMMITTER_EMAIL": "gr2@localhost",
+}
+REFS = "refs/gr2/runs"
+
+
+def take(root: Path, run: str, stage: str, remote: str) -> tuple[str, str]:
+    """Commits all that git does not ignore, dvc.lock of this moment with it, and pushes it to `remote` (empty: nodes fetch from `root`).
+
+    Returns (ref, commit). ProjectError when git has no commit yet or the remote refuses.
+    """
+    head = _git(root, "rev-parse", "--verify", "HEAD")
+    with tempfile.TemporaryDirectory() as folder:
+        index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
+        _git(root, "read-tree", "HEAD", env=index)
+        _git(root, "add", "--all", env=index)
+        tree = _git(root, "write-tree", env=index)
+    commit = _git(root, "commit-tree", tree, "-p", head, "-m", f"{stage} of run {run}", env=IDENTITY)
+    ref = f"{REFS}/{run}/{stage}"
+    _git(root, "update-ref", ref, commit)
+    if remote:
+        _git(root, "push", "--quiet", "--force", remote, f"{commit}:{ref}")
+    return ref, commit
+
+
+def drop(root: Path, run: str, remote: str) -> None:
+    """Removes the refs of a run, here and at `remote`; what cannot be removed there stays without harm."""
+    refs = _git(root, "for-each-ref", "--format=%(refname)", f"{REFS}/{run}").split()
+    for ref in refs:
+        _git(root, "update-ref", "-d", ref)
+    if remote and refs:
+        subprocess.run(["git", "push", "--quiet", remote, *(f":{ref}" for ref in refs)], cwd=root, capture_output=True, check=False)
+
+
+def check_out(folder: Path, origin: str, ref: str, commit: str) -> None:
+    """Makes the clone at `folder` (made when missing) the very tree of `commit`, fetched from `origin`. What git ignores (data/) stays."""
+    if not (folder / ".git").is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        _git(folder, "init", "--quiet")
+    (folder / ".git" / "index.lock").unlink(missing_ok=True)  # of a git that was killed; the slot's lock keeps others out
+    _git(folder, "fetch", "--quiet", "--no-tags", "--depth=1", origin, ref)
+    _git(folder, "checkout", "--quiet", "--force", "--detach", commit)
+    _git(folder, "clean", "-d", "--force", "--quiet")
+
+
+def origin_of(home: Path) -> str:
+    """Where the checkout at `home` came from; ProjectError when it has no remote `origin`."""
+    return _git(home, "remote", "get-url", "origin")
+
+
+def _git(folder: Path, *words: str, env: dict[str, str] | None = None) -> str:
+    command = ["git", "-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0", *words]
+    result = subprocess.run(
+        command, cwd=folder, env={**os.environ, **(env or {}), "GIT_TERMINAL_PROMPT": "0"}, capture_output=True, text=True, check=False
+    )
+    if result.returncode:
+        said = (result.stderr.strip() or result.stdout.strip() or f"exit code {result.returncode}").splitlines()[-1]
+        raise ProjectError(f"git {words[0]} in {folder}: {said}")
+    return result.stdout.strip()

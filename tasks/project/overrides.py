@@ -1,0 +1,131 @@
+"""`--set KEY=VALUE`: values for keys of params.yaml, checked against what stands there."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tasks.project.dict_diff import MISSING, differences, shown, value_at
+from tasks.system.errors import ProjectError, nearest
+from tasks.system.yaml_files import dump, parse, read_text, write_text
+
+PARAMS = "params.yaml"
+Values = dict[str, Any]  # dotted key -> value
+
+
+def read_settings(root: Path, given: Sequence[str]) -> dict[str, list[Any]]:
+    """dotted key -> the values given for it, in the order of the command line."""
+    document = parse(_text(root), PARAMS)
+    settings: dict[str, list[Any]] = {}
+    for text in given:
+        key, sign, value = text.partition("=")
+        if not sign or not key:
+            raise ProjectError(f"--set {text}: KEY=VALUE is expected, as rl.alpha=0.1")
+        values = settings.setdefault(key, [])
+        read = _value(document, key, value)
+        if read in values:
+            raise ProjectError(f"--set {text}: given twice")
+        values.append(read)
+    return settings
+
+
+def grid(settings: dict[str, list[Any]]) -> list[Values]:
+    """Every combination of one value a key, the last key varying fastest."""
+    return [dict(zip(settings, values, strict=True)) for values in product(*settings.values())]
+
+
+def single(settings: dict[str, list[Any]]) -> Values:
+    for key, values in settings.items():
+        if len(values) > 1:
+            raise ProjectError(f"--set {key}: {len(values)} values; a run takes one of each key, --queue runs them all side by side")
+    return {key: values[0] for key, values in settings.items()}
+
+
+def overlaid(root: Path, values: Values) -> tuple[str, list[str]]:
+    """params.yaml with `values` in place, comments kept; and what changed, a line a key."""
+    text = _text(root)
+    document = parse(text, PARAMS, round_trip=True)
+    for key, value in values.items():
+        *above, last = key.split(".")
+        (value_at(document, ".".join(above)) if above else document)[last] = value
+    changed = dump(document)
+    changes = [f"{key}: {shown(old)} -> {shown(new)}" for key, old, new in differences(parse(text, PARAMS), parse(changed, PARAMS))]
+    return (changed if changes else text), changes
+
+
+def put(root: Path, values: Values) -> list[str]:
+    """Writes `values` into params.yaml; returns what changed. A file that holds them already is left untouched."""
+    text, changes = overlaid(root, values)
+    if changes:
+        write_text(root / PARAMS, text)
+    return changes
+
+
+def name_of(values: Values, taken: set[str]) -> str:
+    """A name for an experiment that says what is set, fit for a git reference; with a number behind it when it is `taken`."""
+    words = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items()]
+    plain = re.sub(r"[^A-Za-z0-9=_.,+-]+", "-", "_".join(words))
+    plain = re.sub(r"\.{2,}", ".", plain).strip(".-")[:100].removesuffix(".lock").rstrip(".-") or "experiment"
+    number = 2
+    name = plain
+    while name in taken:
+        name, number = f"{plain}-{number}", number + 1
+    return name
+
+
+def override(key: str, value: Any) -> str:
+    """As `dvc exp run --set-param` wants it (Hydra's grammar): texts in quotes, so that a comma does not make a sweep."""
+    texts = [value] if isinstance(value, str) else value if isinstance(value, list) else []
+    if any(isinstance(text, str) and re.search(r'[\\"\n]|\$\{', text) for text in texts):
+        raise ProjectError(f'--set {key}: DVC takes no text with a quotation mark, a backslash, a line break or "${{" for an experiment')
+    return f"{key}={json.dumps(value, ensure_ascii=False)}"
+
+
+def _value(document: Any, key: str, text: str) -> Any:
+    now = value_at(document, key)
+    if now is MISSING:
+        raise ProjectError(f"--set {key}: {PARAMS} has no such key{nearest(key, _leaves(document))}")
+    if isinstance(now, dict):
+        raise ProjectError(f"--set {key}: it is a section; name a key in it ({', '.join(f'{key}.{name}' for name in now)})")
+    new = parse(text, f"--set {key}")
+    try:
+        other = yaml.safe_load(text)
+    except yaml.YAMLError:
+        other = MISSING
+    if new != other or type(new) is not type(other):  # the stages read YAML 1.1, DVC 1.2
+        raise ProjectError(f"--set {key}={text}: YAML 1.1 and 1.2 read it differently; write it unambiguously (5.0e-7, 'on', true)")
+    if not _same_kind(now, new):
+        example = {
+            bool: "true or false",
+            int: "a whole number",
+            float: "a number",
+            str: f"a text, as '\"{text}\"'",
+            list: "a list, as [1, 2]",
+        }
+        raise ProjectError(f"--set {key}={text}: {PARAMS} holds {shown(now)} there; {example[type(now)]} is expected")
+    return float(new) if isinstance(now, float) else new
+
+
+def _same_kind(now: Any, new: Any) -> bool:
+    if now is None:
+        return not isinstance(new, dict)
+    if isinstance(now, float):
+        return isinstance(new, int | float) and not isinstance(new, bool)
+    return type(now) is type(new)
+
+
+def _leaves(document: Any, above: str = "") -> Iterator[str]:
+    for key, value in document.items():
+        name = f"{above}.{key}" if above else str(key)
+        if isinstance(value, dict):
+            yield from _leaves(value, name)
+        else:
+            yield name
+
+
+def _text(root: Path) -> str:
+    return read_text(root / PARAMS, "gr2 run --profile default writes it anew")

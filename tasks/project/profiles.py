@@ -1,0 +1,102 @@
+"""Parameter profiles: infra/profiles/default.yaml is complete, every other is laid over it, and params.yaml is the rendered one."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from tasks.project.dict_diff import MISSING, differences, shown
+from tasks.system.errors import ProjectError, nearest
+from tasks.system.yaml_files import dump, parse, read_text, write_text
+
+PROFILES = Path("infra") / "profiles"
+PARAMS = "params.yaml"
+
+
+def names(root: Path) -> list[str]:
+    """The profiles there are, `default` first."""
+    found = sorted(path.stem for path in (root / PROFILES).glob("*.yaml"))
+    return sorted(found, key=lambda name: name != "default")
+
+
+def render(root: Path, profile: str) -> str:
+    """The text of params.yaml under `profile`: default.yaml's own text, or that with the overlay's values in place, comments kept."""
+    if profile not in names(root):
+        raise ProjectError(f"unknown profile '{profile}'{nearest(profile, names(root))} (profiles: {', '.join(names(root)) or 'none'})")
+    text = read_text(root / PROFILES / "default.yaml", "every profile is laid over it")
+    if profile != "default":
+        source = f"{PROFILES / profile}.yaml"
+        overlay = parse(read_text(root / source, ""), source, round_trip=True) or {}  # numbers keep the form they are written in
+        if not isinstance(overlay, dict):
+            raise ProjectError(f"{source}: a mapping of sections is expected")
+        document = parse(text, "default.yaml", round_trip=True)
+        if overlay:
+            lay_over(document, overlay, source, "default.yaml", empty_takes_any=True)
+            text = dump(document)
+    _same_in_both_dialects(text, profile)
+    return text
+
+
+def apply(root: Path, profile: str, discard_edits: bool = False) -> list[str]:
+    """Makes params.yaml the rendered `profile`; returns what changed, one line a key. A file with equal values is left untouched.
+
+    ProjectError when that would lose edits: params.yaml is neither a rendered profile nor what git HEAD holds.
+    """
+    text = render(root, profile)
+    wanted, path = parse(text, profile), root / PARAMS
+    if not path.exists():
+        write_text(path, text)
+        return [f"{PARAMS} written from the profile {profile}"]
+    current = parse(read_text(path, ""), PARAMS)
+    changes = list(differences(current, wanted))
+    if not changes:
+        return []
+    if not discard_edits:
+        _refuse_if_edited(root, profile, current)
+    write_text(path, text)
+    return [f"{key or PARAMS}: {shown(old)} -> {shown(new)}" for key, old, new in changes]
+
+
+def matching(root: Path) -> str | None:
+    """The profile that params.yaml equals, if any."""
+    path = root / PARAMS
+    current = parse(read_text(path, ""), PARAMS) if path.exists() else None
+    return next((name for name in names(root) if parse(render(root, name), name) == current), None)
+
+
+def _refuse_if_edited(root: Path, profile: str, current: Any) -> None:
+    if matching(root):
+        return
+    head = subprocess.run(["git", "show", f"HEAD:./{PARAMS}"], cwd=root, capture_output=True, text=True, check=False)
+    base = parse(head.stdout, f"HEAD:{PARAMS}") if head.returncode == 0 else parse(render(root, "default"), "default")
+    edits = [key for key, _, _ in differences(base, current)]
+    if edits:
+        raise ProjectError(
+            f"{PARAMS} has edits that the profile {profile} would overwrite: {', '.join(edits)}. "
+            f"Commit or undo them, or drop them with: gr2 run --profile {profile} --discard-edits"
+        )
+
+
+def lay_over(base: Any, overlay: dict[str, Any], source: str, of: str, *, empty_takes_any: bool = False, above: str = "") -> None:
+    """Deep merge in place: mappings by key, anything else replaced. ProjectError for a key of `overlay`, from the file `source`, that
+    `base`, from the file `of`, lacks; but an empty mapping in it may take any key."""
+    for key, value in overlay.items():
+        name = f"{above}.{key}" if above else str(key)
+        if key not in base and (len(base) or not empty_takes_any):
+            raise ProjectError(
+                f"{source}: {name}: {of} has no such key{nearest(str(key), map(str, base))} (valid: {', '.join(map(str, base))})"
+            )
+        if isinstance(value, dict) and isinstance(base.get(key), dict):
+            lay_over(base[key], value, source, of, empty_takes_any=empty_takes_any, above=name)
+        else:
+            base[key] = value
+
+
+def _same_in_both_dialects(text: str, profile: str) -> None:
+    """DVC reads YAML 1.2, the stages read 1.1: a value such as 5e-7 or `on` means two things and is refused."""
+    import yaml
+
+    for key, ours, theirs in differences(parse(text, profile), yaml.safe_load(text)):
+        if ours is not MISSING:
+            raise ProjectError(
+                f"profile {profile}: {key}: YAML 1.1 reads {theirs!r}, YAML 1.2 reads {ours!r}; write it unambiguously (5.0e-7, 'on', true)"
+            )

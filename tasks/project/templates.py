@@ -1,0 +1,50 @@
+"""`${section.key}` in dvc.yaml, filled in from params.yaml as DVC does it."""
+
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tasks.system.errors import ProjectError, nearest
+from tasks.system.yaml_files import parse, read_text
+
+PARAMS = "params.yaml"
+TEMPLATE = re.compile(r"(?<!\\)\$\{(.*?)\}")  # as in dvc.parsing.interpolate
+
+
+class Templates:
+    """Fills templates in for the project at `root`; params.yaml is read at the first one."""
+
+    def __init__(self, root: Path):
+        self.root = root
+
+    def filled(self, text: str, place: str) -> str:
+        """`text` with the values in place. `place` says where in dvc.yaml it stands."""
+        return TEMPLATE.sub(lambda match: self._value(match[1].strip(), f"dvc.yaml: {place}: {match[0]}"), text)
+
+    def section(self, *keys: str) -> Any:
+        """What params.yaml has under `keys`; an empty mapping where it, or the file, has nothing."""
+        value = self._params if (self.root / PARAMS).exists() else {}
+        for key in keys:
+            value = (value.get(key) if isinstance(value, dict) else None) or {}
+        return value
+
+    @cached_property
+    def _params(self) -> Any:
+        text = read_text(self.root / PARAMS, "dvc.yaml names values of it; gr2 run --profile default writes it anew")
+        return parse(text, PARAMS)
+
+    def _value(self, key: str, place: str) -> str:
+        value = self._params
+        above = ""
+        for part in key.split("."):
+            if not isinstance(value, dict) or part not in value:
+                near = nearest(part, map(str, value)) if isinstance(value, dict) else ""
+                raise ProjectError(f"{place}: {PARAMS} has no '{part}' {f'in {above}' if above else 'at its top'}{near}")
+            value = value[part]
+            above = f"{above}.{part}" if above else part
+        if isinstance(value, bool):
+            return str(value).lower()
+        if not isinstance(value, str | int | float) or value == "":
+            raise ProjectError(f"{place}: {PARAMS} gives {value!r} for {key}; a text or a number is expected")
+        return str(value)

@@ -1,0 +1,1 @@
+"""One run of stages: what would run, running it, its state afterwards."""

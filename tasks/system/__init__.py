@@ -1,0 +1,1 @@
+"""What every room below builds on: errors, git, locks, processes, hardware, YAML. Knows neither DVC nor the project."""

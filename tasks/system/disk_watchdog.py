@@ -1,0 +1,66 @@
+"""DVC on a full disk: its database of file states tries to write until there is room (diskcache, retry=True), and says nothing.
+
+So whoever starts DVC watches it.
+"""
+
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tasks.system.processes import has_children, signal_group
+
+ROOM = 1 << 20  # bytes; with less, not even a page of the database can be sure of a place
+PATIENCE_S = 20.0  # room may come back, as when another process ends and takes its temporary files along
+GRACE_S = 5.0
+LOOK_S = 2.0
+
+
+class Watched:
+    """`full`: the folder without room, for which the process was ended; empty as long as it was not."""
+
+    full: str = ""
+
+
+@contextmanager
+def watched(child: "subprocess.Popen[bytes]", root: Path) -> Iterator[Watched]:
+    """Ends DVC's process `child`, the leader of its group, when it has had no stage at work and no room for PATIENCE_S.
+
+    A stage is left alone: it fails by itself when it has to write, and may have hours of work in its memory.
+    """
+    found, over = Watched(), threading.Event()
+
+    def look() -> None:
+        since = time.monotonic()
+        while not over.wait(LOOK_S):
+            if not (place := _full(root)) or has_children(child.pid):
+                since = time.monotonic()
+            elif time.monotonic() - since > PATIENCE_S:
+                found.full = place
+                for number in (signal.SIGTERM, signal.SIGKILL):
+                    signal_group(child, number)
+                    over.wait(GRACE_S)
+                return
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        over.set()
+        thread.join()
+
+
+def _full(root: Path) -> str:
+    """Where DVC writes and there is no room; empty if there is."""
+    from dvc.dirs import site_cache_dir
+
+    for place in (root, Path(site_cache_dir())):  # outputs and, mostly, cache; its databases
+        with suppress(OSError):
+            if shutil.disk_usage(place).free < ROOM:
+                return str(place)
+    return ""

@@ -1,0 +1,83 @@
+"""The command line around the flow: what it prints, its exit codes, its errors."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support import dvc_toy
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = dvc_toy.make(tmp_path_factory.mktemp("cli") / "toy")
+    (root / "infra/profiles").mkdir(parents=True)
+    (root / "infra/profiles/default.yaml").write_text(dvc_toy.PARAMS)
+    (root / "infra/profiles/big.yaml").write_text("b: {x: 50}\n")
+    dvc_toy.dvc(root, "repro")
+    dvc_toy.commit(root, "ran")
+    return root
+
+
+def test_plan_status_lineage_profiles(project: Path) -> None:
+    assert "Nothing to run" in dvc_toy.gr2(project, "plan").stdout
+    with (project / "stages/b/words.py").open("a") as file:
+        file.write("# why\n")
+    made = json.loads(dvc_toy.gr2(project / "stages", "plan", "--json").stdout)  # from a folder below the root
+    b = next(stage for stage in made["stages"] if stage["name"] == "b")
+    assert (b["action"], b["causes"][0]["kind"], b["causes"][0]["path"]) == ("run", "code", "stages/b/words.py")
+    assert "code stages/b/words.py modified" in dvc_toy.gr2(project, "plan").stdout
+    assert "changed" in dvc_toy.gr2(project, "status").stdout
+    dvc_toy.call(project, "git", "checkout", "-q", "stages")
+    tree = dvc_toy.gr2(project / "data/d", "lineage", "out.txt").stdout
+    assert "sha256 0000" in tree and "$ python -m stages.a" in tree
+    assert json.loads(dvc_toy.gr2(project, "lineage", "data/d/out.txt", "--json").stdout)["raw"]["rows"] == 1
+    assert dvc_toy.gr2(project, "profiles").stdout.splitlines() == ["default (params.yaml holds it)", "big"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "aa"], "gr2: unknown stage 'aa'; did you mean 'a'?"),
+        (["run", "--profile", "bug"], "did you mean 'big'"),
+        (["run", "--discard-edits"], "--discard-edits needs --profile"),
+        (["plan", "zzz"], "unknown stage 'zzz' (stages: a, "),
+        (["lineage", "data/d/nothing.txt"], "no stage makes it; did you mean"),
+    ],
+)
+def test_wrong_requests(project: Path, words: list[str], message: str) -> None:
+    result = dvc_toy.gr2(project, *words, ok=False)
+    assert result.returncode == 2 and message in result.stderr and "Traceback" not in result.stderr
+
+
+def test_wrong_projects(project: Path, tmp_path: Path) -> None:
+    result = dvc_toy.gr2(tmp_path, "plan", ok=False)
+    assert result.returncode == 2 and "run at the root of the project" in result.stderr
+    params = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text("a: {x: 1")
+    result = dvc_toy.gr2(project, "plan", ok=False)
+    assert result.returncode == 2 and "params.yaml" in result.stderr and "Traceback" not in result.stderr
+    (project / "params.yaml").write_text(params.replace("x: 1", "x: 77"))
+    result = dvc_toy.gr2(project, "run", "--profile", "big", ok=False)
+    assert result.returncode == 2 and "edits that the profile big would overwrite: a.x" in result.stderr
+    (project / "params.yaml").write_text(params)
+
+
+def test_profile_and_ephemeral_server(project: Path) -> None:
+    result = dvc_toy.gr2(project, "run", "--profile", "big", "b")
+    assert "b.x: 1 -> 50" in result.stdout
+    assert dvc_toy.states(result) == {"a": "Cached", "b": "Completed"}
+    assert (project / ".gr2/prefect/prefect.db").exists()
+    assert "prefect" not in (result.stdout + result.stderr).lower()
+    assert (project / "data/b/out.txt").read_text() == "a1\nb50\n"
+
+
+def test_deps(project: Path) -> None:
+    assert "lists what every stage imports" in dvc_toy.gr2(project, "deps").stdout
+    (project / "stages/c/more.py").touch()
+    with (project / "stages/c/words.py").open("a") as file:
+        file.write("import stages.c.more\n")
+    result = dvc_toy.gr2(project, "deps", ok=False)
+    assert result.returncode == 2 and "c: missing stages/c/more.py" in result.stdout
+    assert "c: added stages/c/more.py" in dvc_toy.gr2(project, "deps", "--write").stdout
+    dvc_toy.gr2(project, "deps")

@@ -1,0 +1,125 @@
+"""`gr2 run` on a real project with real Prefect and DVC: order, states, what reruns, failures, and that plain DVC does the same."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import dvc_toy
+
+SLOW = dvc_toy.PARAMS.replace("b:\n  x: 1", "b:\n  x: 1\n  sleep: 2").replace("c:\n  x: 1", "c:\n  x: 1\n  sleep: 2")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return dvc_toy.make(tmp_path_factory.mktemp("flow") / "toy", SLOW)
+
+
+def run(root: Path, server: str, *words: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
+    return dvc_toy.gr2(root, "run", *words, ok=ok, PREFECT_API_URL=server)
+
+
+def span(root: Path, name: str) -> tuple[float, float]:
+    began, ended = map(float, (root / "spans" / name).read_text().split())
+    return began, ended
+
+
+def query(server: str, what: str) -> list[dict[str, Any]]:
+    body = json.dumps({"sort": "START_TIME_DESC" if what == "flow_runs" else "EXPECTED_START_TIME_DESC", "limit": 50}).encode()
+    request = urllib.request.Request(f"{server}/{what}/filter", body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return list(json.load(answer))
+
+
+def task_states(server: str) -> dict[str, str]:
+    """The state names of the newest flow run's tasks, as the server knows them."""
+    flow_run = query(server, "flow_runs")[0]["id"]
+    return {task["name"]: task["state_name"] for task in query(server, "task_runs") if task["flow_run_id"] == flow_run}
+
+
+def test_diamond_runs_side_by_side_and_as_plain_dvc(project: Path, server: str) -> None:
+    result = run(project, server)
+    assert dvc_toy.states(result) == dict.fromkeys("abcd", "Completed")
+    assert "b | hello from b" in result.stdout
+    (b_began, b_ended), (c_began, c_ended) = span(project, "b"), span(project, "c")
+    if len(os.sched_getaffinity(0)) > 1:
+        assert max(b_began, c_began) < min(b_ended, c_ended)
+    assert span(project, "a")[1] < min(b_began, c_began) and max(b_ended, c_ended) < span(project, "d")[0]
+    assert task_states(server) == dict.fromkeys("abcd", "Completed")
+    lock = (project / "dvc.lock").read_text()
+    assert "up to date" in dvc_toy.dvc(project, "repro")
+    twin = dvc_toy.make(project.parent / "twin", SLOW)
+    dvc_toy.dvc(twin, "repro")
+    assert (twin / "dvc.lock").read_text() == lock == (project / "dvc.lock").read_text()
+
+
+def test_second_run_is_all_cached(project: Path, server: str) -> None:
+    result = run(project, server)
+    assert dvc_toy.states(result) == dict.fromkeys("abcd", "Cached")
+    assert task_states(server) == dict.fromkeys("abcd", "Cached")
+
+
+def test_what_a_change_reruns(project: Path, server: str) -> None:
+    dvc_toy.set_param(project, "deep:\n    y: 2", "deep:\n    y: 3")
+    dvc_toy.set_param(project, "sleep: 2", "sleep: 0")
+    result = run(project, server)  # b makes what it made before, so d stays as it is
+    assert dvc_toy.states(result) == {"a": "Cached", "b": "Completed", "c": "Cached", "d": "Cached"}
+    dvc_toy.set_param(project, "c:\n  x: 1\n  sleep: 2", "c:\n  x: 2\n  sleep: 0")
+    assert dvc_toy.states(run(project, server, "c")) == {"a": "Cached", "c": "Completed"}
+    assert dvc_toy.states(run(project, server)) == {"a": "Cached", "b": "Cached", "c": "Cached", "d": "Completed"}
+
+
+def test_run_cache_and_missing_outputs(project: Path, server: str) -> None:
+    dvc_toy.set_param(project, "c:\n  x: 2\n  sleep: 0", "c:\n  x: 1\n  sleep: 2")
+    (project / "data/a/out.txt").unlink()
+    (project / "spans/d").unlink()
+    began = time.monotonic()
+    assert dvc_toy.states(run(project, server)) == dict.fromkeys("abcd", "Cached")
+    assert time.monotonic() - began < 30 and not (project / "spans/d").exists()
+    assert (project / "data/d/out.txt").read_text() == "a1\nb1\na1\nc1\nd1\n"
+    assert "up to date" in dvc_toy.dvc(project, "repro")
+    dvc_toy.commit(project, "ran")
+
+
+def test_failure(project: Path, server: str) -> None:
+    dvc_toy.set_param(project, "b:\n  x: 1", "b:\n  x: 1\n  fail: 'no rows in x.csv; give it some'")
+    dvc_toy.set_param(project, "c:\n  x: 1", "c:\n  x: 3")
+    result = run(project, server, ok=False)
+    assert result.returncode == 1
+    assert dvc_toy.states(result) == {"a": "Cached", "b": "Failed", "c": "Completed", "d": "Skipped"}
+    assert result.stderr.strip().endswith("gr2: b: no rows in x.csv; give it some")
+    assert "Traceback" not in result.stderr and "failed to reproduce" not in result.stderr
+    assert task_states(server) == {"a": "Cached", "b": "Failed", "c": "Completed", "d": "NotReady"}
+    newest = query(server, "flow_runs")[0]
+    assert newest["state_type"] == "FAILED" and newest["state"]["message"] == "b: no rows in x.csv; give it some"
+    assert (project / "data/b/out.txt").read_text() == "a1\nb1\n" and (project / "data/d/out.txt").exists()
+    dvc_toy.call(project, "git", "checkout", "-q", "params.yaml", "dvc.lock")
+    status = json.loads(dvc_toy.gr2(project, "status", "--json").stdout)
+    assert next(row for row in status if row["name"] == "b")["last_run"]["state"] == "Failed"
+
+
+def test_ctrl_c(project: Path, tmp_path: Path) -> None:
+    """With the ephemeral server, which a terminal's Ctrl-C reaches too."""
+    dvc_toy.set_param(project, "c:\n  x: 1\n  sleep: 2", "c:\n  x: 4\n  sleep: 60")
+    env = {**dvc_toy.environment(), "PYTHONPATH": str(dvc_toy.ROOT), "PREFECT_HOME": str(tmp_path / "prefect")}
+    child = subprocess.Popen(
+        [sys.executable, "-m", "flows.cli", "run", "c"], cwd=project, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, start_new_session=True,
+    )  # fmt: skip
+    assert child.stdout
+    while "hello from c" not in child.stdout.readline():
+        pass
+    os.killpg(child.pid, signal.SIGINT)
+    _, errors = child.communicate(timeout=180)
+    assert child.returncode == 130, errors
+    assert "Traceback" not in errors
+    dvc_toy.call(project, "git", "checkout", "-q", "params.yaml")
+    assert (project / "data/c/out.txt").read_text() == "a1\nc1\n"
+    assert "up to date" in dvc_toy.dvc(project, "repro")

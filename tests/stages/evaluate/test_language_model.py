@@ -1,0 +1,75 @@
+"""A random model, asked in all the ways that the evaluation asks; guided, so that it answers too."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from stages.evaluate import models
+from stages.evaluate.language_model import open_language_model
+from stages.evaluate.models import MODELS, REFERENCE, SUBJECT, ask_models, evenly_spaced
+from stages.evaluate.params import EvaluateParams
+from stages.evaluate.position_bias import position_bias
+from stages.shared.generation.base import Sampling
+from stages.shared.generation.choose import EngineParams
+from stages.shared.slates.prompts import PromptParams
+from tests.stages.shared.slates.test_prompts import CATALOG, SLATE
+from tests.support.tiny_models import tiny_folder
+
+SLATES = [replace(SLATE, slate=i, candidates=[i, i + 1, i + 2], history=[7]) for i in range(3)]
+ENGINE, OPTIONS = EngineParams(batch_size=8), PromptParams(history=1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tiny_folder(tmp_path_factory.mktemp("model"))
+
+
+@pytest.mark.parametrize("reasoning", [False, True])
+def test_tokens_are_counted_on_either_side_of_the_think_block(folder, reasoning):
+    with open_language_model(folder, CATALOG, OPTIONS, ENGINE, reasoning, seed=0, threads=1) as model:
+        [found] = model.answers(SLATES, Sampling(40))
+        if reasoning:
+            assert all(a > 0 and a + b <= 40 for a, b in zip(found.reasoning_tokens, found.answer_tokens, strict=True))
+        else:
+            assert found.valid.all() and found.reasoning_tokens == [0] * 3 and found.answer_tokens == [3 * 6 + 1] * 3
+            assert position_bias(lambda asked: model.answers(asked, Sampling(40))[0], SLATES, seed=3).answered.shape == (2, 3, 3)
+
+
+def test_samples_are_one_judged_each_and_an_invalid_one_is_the_incoming_order(folder):
+    with open_language_model(folder, CATALOG, OPTIONS, ENGINE, False, seed=0, threads=1) as model:
+        drawn = model.answers(SLATES, Sampling(40, 3.0, samples=4, seed=5))
+        [free] = model.answers(SLATES, Sampling(12), guided=False)
+    assert len(drawn) == 4 and all(own.valid.all() for own in drawn) and len({own.orders.tobytes() for own in drawn}) > 1
+    assert not free.valid.any() and (free.orders == np.arange(3)).all()
+    part = drawn[0].at([2, 0])
+    assert part.orders.tolist() == drawn[0].orders[[2, 0]].tolist() and part.texts == [drawn[0].texts[2], drawn[0].texts[0]]
+
+
+def test_what_every_model_is_asked(folder, monkeypatch):
+    monkeypatch.setattr(models, "MODELS", {name: (folder, False) for name in MODELS})
+    params = EvaluateParams(max_tokens=40, free_slates=2, shuffled_slates=2, repeats=3, repeat_slates=2, engine=ENGINE)
+    found = ask_models(SLATES, CATALOG, OPTIONS, params)
+    assert list(found.greedy) == list(found.free) == list(MODELS) and set(found.repeated) == {SUBJECT, REFERENCE}
+    assert found.repeat_rows == [0, 2] and all(len(own) == 3 and len(own[0].orders) == 2 for own in found.repeated.values())
+    assert [len(own.orders) for own in found.free.values()] == [2] * 4 and found.bias is not None
+    none = ask_models(SLATES, CATALOG, OPTIONS, params.model_copy(update={"repeats": 0, "free_slates": 0, "shuffled_slates": 0}))
+    assert (none.repeated, none.free, none.bias) == ({}, {}, None)
+    assert none.greedy["rl"].texts == found.greedy["rl"].texts
+
+
+def test_models_asked_side_by_side_answer_as_one_after_another(folder, monkeypatch):
+    monkeypatch.setattr(models, "MODELS", {name: (folder, False) for name in MODELS})
+    params = EvaluateParams(max_tokens=40, free_slates=3, shuffled_slates=2, repeats=2, repeat_slates=2, engine=ENGINE)
+    alone, together = (ask_models(SLATES, CATALOG, OPTIONS, params.model_copy(update={"threads": threads})) for threads in (1, 3))
+    for kind in ("greedy", "free"):
+        one, other = getattr(alone, kind), getattr(together, kind)
+        assert list(one) == list(other) and all(one[name].texts == other[name].texts for name in one)
+    assert list(alone.repeated) == list(together.repeated)
+    assert all(a.texts == b.texts for name in alone.repeated for a, b in zip(alone.repeated[name], together.repeated[name], strict=True))
+    assert alone.bias is not None and together.bias is not None and (alone.bias.answered == together.bias.answered).all()
+
+
+@pytest.mark.parametrize(("length", "count", "places"), [(5, 2, [0, 4]), (5, 9, [0, 1, 2, 3, 4]), (9, 3, [0, 4, 8]), (1, 4, [0])])
+def test_places_are_spread_from_end_to_end(length, count, places):
+    assert evenly_spaced(length, count) == places

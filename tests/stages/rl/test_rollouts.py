@@ -1,0 +1,115 @@
+"""Dynamic sampling on an engine whose answers are written beforehand."""
+
+from collections.abc import Sequence
+from itertools import islice
+
+import pytest
+import torch
+
+from stages.rl.rewards import conditional_reward
+from stages.rl.rl import describe, endless
+from stages.rl.rollouts import Task, sample_step
+from stages.shared.generation.base import Completion, Sampling
+from stages.shared.slates.answers import AnswerReader
+from stages.shared.slates.prompts import END, THINK_END
+from stages.shared.slates.sids import sid_text
+from tests.support.tiny_models import tiny_tokenizer
+
+TOKENIZER = tiny_tokenizer()
+SIDS = TOKENIZER([sid_text([item, 0, 0, 0]) for item in range(3)], add_special_tokens=False)["input_ids"]
+WANTED, GROUP = 3, 4
+INCOMING, RAISED, INVALID = (0, 1, 2), (2, 0, 1), (0, 0, 1)
+
+
+def written(order: Sequence[int]) -> Completion:
+    ids = TOKENIZER.encode(THINK_END, add_special_tokens=False) + [token for rank in order for token in SIDS[rank]]
+    ids += TOKENIZER.encode(END, add_special_tokens=False)
+    return Completion(ids, [-0.5] * len(ids))
+
+
+class Script:
+    """An engine that answers the n-th prompt it ever sees with the n-th script, a list of GROUP orders."""
+
+    def __init__(self, scripts: list[list[tuple[int, ...]]]):
+        self.scripts, self.seeds, self.prompts = iter(scripts), [], []
+
+    def generate(self, prompts, sampling, guides=None):
+        self.seeds.append(sampling.seed)
+        self.prompts += [prompt[0] for prompt in prompts]
+        return [[written(order) for order in next(self.scripts)] for _ in prompts]
+
+
+def step(scripts, refills=2, tolerance=1e-6):
+    engine = Script(scripts)
+    tasks = iter([Task([number], SIDS, 2) for number in range(100)])
+    reward = lambda answer, rank, k: conditional_reward(answer, rank, k, 0.2, -1.0)  # noqa: E731
+    sampling = Sampling(max_tokens=64, temperature=1.0, samples=GROUP, seed=5)
+    return engine, sample_step(tasks, engine, AnswerReader(TOKENIZER), reward, sampling, WANTED, refills, tolerance)
+
+
+FLAT, USEFUL, ALL_INVALID = [INCOMING] * 4, [INCOMING, RAISED, INVALID, INCOMING], [INVALID] * 4
+
+
+def test_groups_without_variance_are_dropped_and_the_step_refilled():
+    engine, rollouts = step([FLAT, USEFUL, ALL_INVALID, USEFUL, FLAT, USEFUL])
+    assert [group.task.prompt for group in rollouts.kept] == [[1], [3], [5]]
+    assert engine.prompts == [0, 1, 2, 3, 4, 5] and rollouts.refills == 1 and len(rollouts.seen) == 6
+    assert rollouts.kept[0].rewards == pytest.approx([0.0, 2 / 3 + 0.2, -1.0, 0.0])
+    assert [answer.fault for answer in rollouts.kept[0].answers] == ["", "", "duplicate", ""]
+
+
+def test_a_full_first_round_takes_no_refill_and_a_surplus_is_cut():
+    _, rollouts = step([USEFUL] * 9)
+    assert rollouts.refills == 0 and len(rollouts.kept) == len(rollouts.seen) == WANTED
+    _, rollouts = step([USEFUL, USEFUL, FLAT, USEFUL, USEFUL, USEFUL])
+    assert [group.task.prompt for group in rollouts.kept] == [[0], [1], [3]] and len(rollouts.seen) == 6
+
+
+@pytest.mark.parametrize("refills", [0, 1, 3])
+def test_a_step_that_never_fills_ends_at_the_cap(refills):
+    engine, rollouts = step([FLAT] * 100, refills=refills)
+    assert rollouts.kept == [] and rollouts.refills == refills and len(rollouts.seen) == WANTED * (refills + 1)
+    assert len(set(engine.seeds)) == refills + 1, "each round draws anew"
+
+
+def test_the_curve_counts_every_group_sampled_not_the_kept_ones():
+    _, rollouts = step([FLAT, USEFUL, ALL_INVALID], refills=0)
+    row = describe(rollouts)
+    assert row["kept"] == 1 and row["refills"] == 0
+    assert row["valid"] == pytest.approx(7 / 12) and row["identical"] == pytest.approx(6 / 12)
+    assert row["reward"] == pytest.approx((0 + (2 / 3 + 0.2 - 1) - 4) / 12)
+    assert row["rank_reward"] == pytest.approx((2 / 3) / 7) and row["entropy"] == pytest.approx(0.5)
+
+
+TASKS = [Task([number], [], 0) for number in range(7)]
+
+
+def numbers(count: int, seed: int = 1) -> list[int]:
+    return [task.prompt[0] for task in islice(endless(TASKS, seed), count)]
+
+
+def test_each_epoch_holds_each_task_once_in_an_order_of_its_own():
+    drawn = numbers(21)
+    epochs = [drawn[start : start + 7] for start in (0, 7, 14)]
+    assert all(sorted(epoch) == list(range(7)) for epoch in epochs) and epochs[0] != epochs[1] != epochs[2]
+    assert numbers(21) == drawn != numbers(21, seed=2)
+
+
+def test_ranks_share_an_epoch_between_them(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    parts = []
+    for rank, size in ((0, 4), (1, 3)):
+        monkeypatch.setenv("RANK", str(rank))
+        parts += numbers(size)
+    assert sorted(parts) == list(range(7))
+
+
+def test_fewer_tasks_than_ranks_leave_no_rank_waiting_for_ever(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "9")
+    monkeypatch.setenv("RANK", "8")
+    assert numbers(1)[0] in range(7)
+
+
+def test_rewards_are_summed_in_the_order_of_the_answers():
+    _, rollouts = step([USEFUL] * 3)
+    assert torch.tensor([group.rewards for group in rollouts.kept]).shape == (WANTED, GROUP)

@@ -1,0 +1,126 @@
+"""The shared entry point: exit codes, messages, and what is left on disk."""
+
+import errno
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from stages.shared.core import run as run_module
+from stages.shared.core.errors import StageError
+from stages.shared.core.params import ComputeSection
+from stages.shared.core.run import run_stage, set_seed
+
+ROOT = Path(__file__).parents[4]
+
+
+class ToyParams(ComputeSection):
+    size: int = 1
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run_module, "set_threads", lambda count: None)  # the limit would outlive the test
+    (tmp_path / "params.yaml").write_text("toy: {size: 2, threads: 1}\n")
+    run_stage("toy", ToyParams, write)
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def loose_kernels():
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def write(params, outputs) -> None:
+    outputs.path("out.txt").write_text(str(params.size))
+    outputs.metrics({"drawn": [random.random(), float(np.random.rand()), float(torch.rand(1))]})
+
+
+def contents(root) -> dict[str, str]:
+    return {path.name: path.read_text() for path in (root / "data/toy").iterdir()}
+
+
+def fails_with(error: Exception) -> str:
+    def compute(params, outputs):
+        write(params, outputs)
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        run_stage("toy", ToyParams, compute)
+    assert isinstance(caught.value.code, str), "a message as exit code ends the process with 1"
+    return caught.value.code
+
+
+def test_a_run_publishes_and_repeats_itself(project):
+    first = contents(project)
+    assert first["out.txt"] == "2" and sorted(first) == ["metrics.json", "out.txt"]
+    run_stage("toy", ToyParams, write)
+    assert contents(project) == first
+    (project / "params.yaml").write_text("toy: {size: 2, seed: 8}\n")
+    run_stage("toy", ToyParams, write)
+    assert contents(project)["metrics.json"] != first["metrics.json"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_told_and_harms_nothing(project, code):
+    before = contents(project)
+    message = fails_with(OSError(code, os.strerror(code), "data/.toy.partial/out.txt"))
+    assert message.startswith(f"toy: no space left on the disk of {project}") and "Earlier outputs are untouched" in message
+    assert contents(project) == before and not list((project / "data").glob(".*"))
+
+
+def test_a_stage_error_is_its_message_alone(project):
+    before = contents(project)
+    assert fails_with(StageError("data/x.parquet: the column 'item' is missing")) == "toy: data/x.parquet: the column 'item' is missing"
+    assert contents(project) == before
+
+
+def test_a_wrong_parameter_stops_before_anything_is_computed(project):
+    (project / "params.yaml").write_text("toy: {sise: 2}\n")
+    with pytest.raises(SystemExit, match=r"toy: params\.yaml: toy\.sise: unknown key; did you mean 'size'\?"):
+        run_stage("toy", ToyParams, lambda params, outputs: pytest.fail("computed"))
+
+
+@pytest.mark.parametrize("error", [ValueError("bug"), PermissionError(errno.EACCES, "denied")])
+def test_a_bug_of_ours_keeps_its_traceback(project, error):
+    def compute(params, outputs):
+        raise error
+
+    with pytest.raises(type(error)):
+        run_stage("toy", ToyParams, compute)
+    assert contents(project)["out.txt"] == "2"
+
+
+def test_seeds_reach_every_generator():
+    drawn = []
+    for _ in range(2):
+        set_seed(5)
+        drawn.append((random.random(), np.random.rand(), torch.rand(1).item()))
+    assert drawn[0] == drawn[1]
+
+
+def test_as_a_process_it_prints_the_message_and_exits_with_1(tmp_path):
+    """A disk that is really full: /dev/full refuses every byte."""
+    (tmp_path / "params.yaml").write_text("toy: {}\n")
+    script = (
+        "from stages.shared.core.params import ComputeSection\nfrom stages.shared.core.run import run_stage\n"
+        "def compute(params, outputs):\n    open('/dev/full', 'w').write('x' * 100000)\n"
+        "run_stage('toy', ComputeSection, compute)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1 and "toy: no space left on the disk" in done.stderr and "Traceback" not in done.stderr
+    assert list((tmp_path / "data").iterdir()) == []

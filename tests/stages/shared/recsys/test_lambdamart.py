@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+
+from stages.shared.core.errors import StageError
+from stages.shared.recsys import lambdamart
+from stages.shared.recsys.lambdamart import LambdaMartParams
+
+QUICK = LambdaMartParams(rounds=30, min_leaf=20)
+
+
+def made_up(n=300, k=5, seed=0):
+    """Feature 0 says where the target is (with noise), feature 1 is noise alone."""
+    rng = np.random.default_rng(seed)
+    features = rng.normal(size=(n, k, 2)).astype(np.float32)
+    target = rng.integers(k, size=n)
+    features[np.arange(n), target, 0] += 1.5
+    return features, target
+
+
+def test_learns_the_feature_that_matters_and_says_so():
+    features, target = made_up()
+    booster = lambdamart.fit(features, target, 7, 1, QUICK)
+    later, later_target = made_up(seed=1)
+    scores = lambdamart.scores(booster, later)
+    assert scores.shape == (300, 5)
+    assert (scores.argmax(axis=1) == later_target).mean() > 0.5  # a guess: 0.2
+    reasons = np.abs(lambdamart.contributions(booster, later)).mean(axis=(0, 1))
+    assert reasons[0] > 5 * reasons[1]
+
+
+def test_contributions_add_up_to_the_score():
+    features, target = made_up()
+    booster = lambdamart.fit(features, target, 7, 1, QUICK)
+    rest = lambdamart.scores(booster, features) - lambdamart.contributions(booster, features).sum(axis=-1)
+    np.testing.assert_allclose(rest, rest[0, 0], atol=1e-6)  # what is left is one constant
+
+
+def test_same_seed_same_trees():
+    features, target = made_up()
+    first, second = (lambdamart.fit(features, target, 7, 1, QUICK).model_to_string() for _ in range(2))
+    assert first == second
+    assert lambdamart.fit(features, target, 8, 1, LambdaMartParams(rounds=30, min_leaf=20, feature_share=0.5)).model_to_string() != first
+
+
+@pytest.mark.parametrize(
+    "change", [{"rounds": 9}, {"learning_rate": 0.3}, {"leaves": 3}, {"min_leaf": 60}, {"l2": 50.0}, {"feature_share": 0.5}]
+)
+def test_every_parameter_changes_the_scores(change):
+    features, target = made_up()
+    usual = lambdamart.scores(lambdamart.fit(features, target, 7, 1, QUICK), features)
+    changed = lambdamart.scores(lambdamart.fit(features, target, 7, 1, QUICK.model_copy(update=change)), features)
+    assert not np.array_equal(usual, changed)
+
+
+def test_nothing_to_split_on_is_an_error():
+    with pytest.raises(StageError, match="nothing to split on in 30 slates"):
+        lambdamart.fit(np.zeros((30, 4, 2), np.float32), np.zeros(30, int), 7, 1, QUICK)

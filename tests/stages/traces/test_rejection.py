@@ -1,0 +1,140 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from stages.shared.slates.prompts import slate_prompt
+from stages.traces.audit import chance_audit, noise_audit, ranking_metrics, scorer_audit
+from stages.traces.rejection import sample
+from stages.traces.teacher import Proposal, StatisticalTeacher, strengths_of
+from tests.support.traces_data import CATALOG, OPTIONS, judged_slates
+
+JUDGED = judged_slates()
+PROMPTS = [slate_prompt(one.slate, CATALOG, OPTIONS) for one in JUDGED]
+
+
+class BlindTeacher:
+    """Guesses an order, seeing nothing."""
+
+    attempts = None
+
+    def __init__(self, seed=0):
+        self.rng = np.random.default_rng(seed)
+
+    def propose(self, slates, attempt):
+        return [Proposal(f" {attempt}", tuple(self.rng.permutation(len(one.scores)).tolist())) for one in slates]
+
+
+class ScriptedTeacher:
+    """The n-th try at every slate is the n-th of the script: "right", "wrong", or a fault."""
+
+    attempts = None
+
+    def __init__(self, *script):
+        self.script = script
+
+    def propose(self, slates, attempt):
+        return [self._one(one, self.script[attempt], attempt) for one in slates]
+
+    def _one(self, one, what, attempt):
+        k, target = len(one.scores), one.slate.target_rank
+        first = target if what in ("right", "again", "invents") else (target + 1) % k
+        order = (first, *(rank for rank in range(k) if rank != first))
+        if what in ("right", "wrong", "again", "invents"):
+            return Proposal({"again": " same", "invents": " co99"}.get(what, f" {attempt}"), order)
+        return Proposal("", None, what)
+
+
+def supported(rank_below):
+    return [one for one in JUDGED if one.noise_free_rank < rank_below]
+
+
+def run(teacher, slates, attempts=4, keep=1, max_noise_rank=None):
+    return sample(teacher, slates, [""] * len(slates), attempts, keep, max_noise_rank)
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_accepted_means_the_target_is_first_and_supported(keep):
+    teacher = StatisticalTeacher(CATALOG, OPTIONS, 0.8, 7, targeted=False)
+    ledger = sample(teacher, JUDGED, PROMPTS, 6, keep, 3)
+    assert ledger.kept
+    for kept in ledger.kept:
+        assert kept.proposal.order[0] == kept.judged.slate.target_rank and kept.judged.noise_free_rank < 3 and 1 <= kept.attempt <= 6
+    own = [kept.judged.slate.slate for kept in ledger.kept]
+    assert max(own.count(slate) for slate in set(own)) == keep and own == sorted(own)
+    by_slate = {slate: [kept.proposal.trace for kept in ledger.kept if kept.judged.slate.slate == slate] for slate in set(own)}
+    assert all(len(set(traces)) == len(traces) for traces in by_slate.values())
+    assert not ledger.faults  # nothing the statistical teacher says is invented
+
+
+def test_the_loop_ends_where_it_should():
+    one = supported(1)[:1]
+    ledger = run(ScriptedTeacher("wrong", "right", "right", "right"), one)
+    assert (ledger.tries, ledger.tried, ledger.right, [k.attempt for k in ledger.kept]) == ([2], [1, 1], [0, 1], [2])
+    assert [k.attempt for k in run(ScriptedTeacher("right", "wrong", "right", "right"), one, keep=2).kept] == [1, 3]
+    ledger = run(ScriptedTeacher("again", "again", "again", "again"), one, keep=2)
+    assert len(ledger.kept) == 1 and ledger.repeated == 3
+    ledger = run(ScriptedTeacher("malformed", "unfinished", "invents", "wrong"), one)
+    assert not ledger.kept and dict(ledger.faults) == {"malformed": 1, "unfinished": 1, "uncited": 1} and ledger.right == [0, 0, 0, 0]
+
+
+def test_luck_is_refused_counted_and_not_tried_again():
+    unsupported = [one for one in JUDGED if one.noise_free_rank >= 2][:5]
+    ledger = run(ScriptedTeacher("wrong", "right", "right", "right"), unsupported, max_noise_rank=2)
+    assert not ledger.kept and ledger.luck == 5 and ledger.tries == [2] * 5
+    assert len(run(ScriptedTeacher("right"), unsupported, attempts=1, max_noise_rank=None).kept) == 5
+
+
+def test_a_teacher_that_repeats_itself_is_asked_once():
+    ledger = sample(StatisticalTeacher(CATALOG, OPTIONS, 0.3, 7, targeted=True), JUDGED[:9], PROMPTS[:9], 4, 1, None)
+    assert ledger.tried == [9] and len(ledger.kept) == 9
+
+
+def test_a_blind_teacher_passes_as_often_as_the_audit_says():
+    slates = [replace(one, slate=replace(one.slate, slate=copy * 1000 + i)) for copy in range(20) for i, one in enumerate(JUDGED)]
+    for attempts, max_noise_rank in ((1, None), (3, None), (3, 2)):
+        ledger = run(BlindTeacher(), slates, attempts, 1, max_noise_rank)
+        audit = chance_audit(ledger, slates, attempts, max_noise_rank)
+        chance, spread = audit["chance"]["blind_guess_at_cap_with_rule"], 0.5 / np.sqrt(len(slates))
+        assert audit["accepted_share"] == pytest.approx(chance, abs=4 * spread)
+        assert abs(audit["chance"]["excess_over_blind_guess_with_rule"]) < 4 * spread
+        assert audit["chance"]["first_try"] == pytest.approx(1 / 5, abs=4 * spread)
+
+
+def test_audit_against_brute_force():
+    slates = JUDGED[:60]
+    ledger = sample(StatisticalTeacher(CATALOG, OPTIONS, 0.8, 7, targeted=False), slates, PROMPTS[:60], 4, 2, 3)
+    audit = chance_audit(ledger, slates, 4, 3)
+    own = {one.slate.slate: [k.attempt for k in ledger.kept if k.judged.slate.slate == one.slate.slate] for one in slates}
+    assert audit["accepted"] == sum(bool(a) for a in own.values()) and audit["kept_traces"] == len(ledger.kept) > audit["accepted"]
+    assert audit["accepted_share"] == audit["accepted"] / 60
+    tries = [own[one.slate.slate][0] if own[one.slate.slate] else asked for one, asked in zip(slates, ledger.tries, strict=True)]
+    assert audit["chance"]["blind_guess_over_tries_used"] == pytest.approx(sum(1 - 0.8**n for n in tries) / 60)
+    assert audit["chance"]["blind_guess_at_cap"] == pytest.approx(1 - 0.8**4)
+    assert audit["supported_share"] == sum(one.noise_free_rank < 3 for one in slates) / 60
+    assert audit["chance"]["copying_incoming"] == sum(one.slate.target_rank == 0 for one in slates) / 60
+    assert audit["by_try"][0]["tried"] == 60 and sum(row["tried"] for row in audit["by_try"]) == sum(ledger.tries)
+    # every right proposal was kept, refused as luck, or a repetition
+    assert sum(row["right"] for row in audit["by_try"]) == len(ledger.kept) + ledger.luck + ledger.repeated
+
+
+def test_noise_audit_against_scipy():
+    ledger = sample(StatisticalTeacher(CATALOG, OPTIONS, 0.5, 7, targeted=False), JUDGED, PROMPTS, 2, 1, 3)
+    pairs = [(k.proposal.strengths, strengths_of(k.judged.scores, k.judged.edges)) for k in ledger.kept]
+    audit = noise_audit(ledger.kept)
+    assert audit["spearman"] == pytest.approx(np.mean([spearmanr(a, b).statistic for a, b in pairs]))
+    assert audit["changed_words"] == pytest.approx(np.mean([np.mean(np.abs(np.subtract(a, b))) for a, b in pairs]))
+    assert noise_audit([]) == {}
+
+
+def test_ranking_metrics_by_hand_and_by_block():
+    assert ranking_metrics(np.array([0, 1, 4, 5])) == {
+        "recall@1": 0.25,
+        "ndcg@5": pytest.approx((1 + 1 / np.log2(3) + 1 / np.log2(6)) / 4),
+    }
+    audit = scorer_audit(JUDGED)
+    assert [row["block"] for row in audit["by_block"]] == [1, 2] and sum(row["slates"] for row in audit["by_block"]) == len(JUDGED)
+    mean = np.average([row["scorer"]["ndcg@5"] for row in audit["by_block"]], weights=[row["slates"] for row in audit["by_block"]])
+    assert audit["scorer"]["ndcg@5"] == pytest.approx(mean)
+    assert audit["scorer"]["recall@1"] > audit["incoming"]["recall@1"]  # the evidence was made to tell

@@ -1,0 +1,81 @@
+"""A project of 60 users and 40 items with everything that midtrain, sft and rl read, made without the stages before them."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, SLATES, write_table
+from stages.shared.slates.candidate_features import EVIDENCE, FACTS
+from stages.shared.slates.prompts import Catalog, PromptParams, Slate, answer_text, distinct, order_of, slate_prompt, trace_text
+from stages.shared.slates.sids import sid_text
+from stages.shared.slates.traces import TRACES
+
+ITEM_COUNT, USERS, K = 40, 60, 4
+SPLITS = ["base"] * 8 + ["slates"] * 3 + ["valid"] + ["test"] * 2
+CODES = [[item // 8, item % 8, (item * 3) % 8, item % 5] for item in range(ITEM_COUNT)]
+CATALOG = Catalog(
+    [sid_text(codes) for codes in CODES],
+    [f"Title {item} of Köln" for item in range(ITEM_COUNT)],
+    [["Drama", "Comedy"] if item % 2 else ["Action"] for item in range(ITEM_COUNT)],
+)
+TABLES = {
+    "data/ingest/interactions.parquet": INTERACTIONS,
+    "data/ingest/items.parquet": ITEMS,
+    "data/tokenize/sids.parquet": SIDS,
+    "data/retrieve/slates.parquet": SLATES,
+    "data/retrieve/evidence.parquet": EVIDENCE,
+    "data/traces/traces.parquet": TRACES,
+}
+
+
+def own_items(user: int) -> list[int]:
+    """A user's sequence, one item for each of SPLITS."""
+    return [int(item) for item in np.random.default_rng([5, user]).permutation(ITEM_COUNT)[: len(SPLITS)]]
+
+
+def make_slates(seed: int = 0) -> list[Slate]:
+    """One slate for each position of the split `slates`, the target anywhere in it, its co-occurrence level raised."""
+    rng = np.random.default_rng(seed)
+    slates = []
+    for user in range(USERS):
+        own = own_items(user)
+        others = [item for item in range(ITEM_COUNT) if item not in own]
+        for position in (place for place, split in enumerate(SPLITS) if split == "slates"):
+            candidates = [int(item) for item in rng.choice(others, K - 1, replace=False)]
+            rank = int(rng.integers(K))
+            candidates.insert(rank, own[position])
+            levels = rng.integers(0, 10, size=(K, len(FACTS)))
+            levels[rank, 0] = min(9, levels[rank, 0] + 4)
+            slates.append(Slate(len(slates), user, "train", 900 + position, own[:position], candidates, levels.tolist(), rank))
+    return slates
+
+
+def make_tables(slates: list[Slate], options: PromptParams) -> dict[str, pl.DataFrame]:
+    """Path -> table, the keys of TABLES. Every slate has a trace whose strengths are its co-occurrence levels, so its target may lose."""
+    interactions = [(u, item, i, 900 + i, SPLITS[i]) for u in range(USERS) for i, item in enumerate(own_items(u))]
+    items = [(i, str(i), CATALOG.titles[i], "", CATALOG.categories[i], None, CATALOG.titles[i]) for i in range(ITEM_COUNT)]
+    shown = [(s.slate, s.user, len(s.history), s.timestamp, s.split, s.history, s.candidates) for s in slates]
+    targets = [([0.0] * len(s.candidates), s.candidates[s.target_rank], s.target_rank, -1, "", []) for s in slates]
+    facts = [
+        (s.slate, rank, s.candidates[rank], *map(float, s.levels[rank]), *s.levels[rank]) for s in slates for rank in range(len(s.levels))
+    ]
+    traces = []
+    for s in slates:
+        strengths = distinct([levels[0] for levels in s.levels], [levels[0] for levels in s.levels])
+        texts = (
+            slate_prompt(s, CATALOG, options),
+            trace_text(s, CATALOG, options, strengths, 0, ["ca8"]),
+            answer_text(order_of(strengths), s, CATALOG, strengths),
+        )
+        traces.append((s.slate, s.user, s.timestamp, *texts, strengths, order_of(strengths), s.target_rank, 0, "targeted"))
+    rows = [interactions, items, list(zip(range(ITEM_COUNT), CODES, CATALOG.sids, strict=True))]
+    rows += [[(*left, *right) for left, right in zip(shown, targets, strict=True)], facts, traces]
+    return {path: pl.DataFrame(own, schema=schema, orient="row") for (path, schema), own in zip(TABLES.items(), rows, strict=True)}
+
+
+def write_project(root: Path, tables: dict[str, pl.DataFrame] | None = None) -> None:
+    """Writes `tables` (by default those of make_slates and the default prompt) under `root`."""
+    for path, table in (tables or make_tables(make_slates(), PromptParams())).items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        write_table(table, root / path, TABLES[path])

@@ -1,0 +1,87 @@
+"""Profiles: rendering, what they refuse, and what becomes of params.yaml."""
+
+from pathlib import Path
+
+import pytest
+
+from tasks.project import profiles
+from tasks.system.errors import ProjectError
+from tasks.system.yaml_files import parse
+from tests.support import dvc_toy
+
+DEFAULT = """\
+# the default profile
+rl:
+  alpha: 0.2  # GR2 section 6
+  rate: 5.0e-7
+  stages: [1, 2]
+  "extra": {}
+sft:
+  steps: 100
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    folder = tmp_path / "infra/profiles"
+    folder.mkdir(parents=True)
+    (folder / "default.yaml").write_text(DEFAULT)
+    (folder / "smoke.yaml").write_text("rl: {alpha: 0.3, stages: [9], rate: 2.0e-6, extra: {any: 1}}\n")
+    (folder / "same.yaml").write_text("# nothing\n")
+    (tmp_path / "params.yaml").write_text(DEFAULT)
+    dvc_toy.call(tmp_path, "git", "init", "-q")
+    dvc_toy.commit(tmp_path, "start")
+    return tmp_path
+
+
+def test_render(project: Path) -> None:
+    assert profiles.names(project) == ["default", "same", "smoke"]
+    assert profiles.render(project, "default") == DEFAULT == profiles.render(project, "same")
+    text = profiles.render(project, "smoke")
+    assert text == profiles.render(project, "smoke")
+    assert "# GR2 section 6" in text and "rate: 2.0e-6" in text
+    rl = {"alpha": 0.3, "rate": 2e-6, "stages": [9], "extra": {"any": 1}}
+    assert parse(text, "") == {"rl": rl, "sft": {"steps": 100}}
+
+
+def test_what_a_profile_may_not_say(project: Path) -> None:
+    folder = project / "infra/profiles"
+    with pytest.raises(ProjectError, match=r"did you mean 'smoke'.*profiles: default, same, smoke"):
+        profiles.render(project, "smok")
+    for text, message in [
+        ("rl: {alpa: 1}", r"rl\.alpa: default.yaml has no such key; did you mean 'alpha'"),
+        ("r1: {alpha: 1}", "r1: default.yaml has no such key; did you mean 'rl'"),
+        ("rl: {rate: 5e-7}", r"rl\.rate: YAML 1.1 reads '5e-7'"),
+        ("- 1", "a mapping of sections"),
+    ]:
+        (folder / "bad.yaml").write_text(text)
+        with pytest.raises(ProjectError, match=message):
+            profiles.render(project, "bad")
+
+
+def test_apply(project: Path) -> None:
+    params = project / "params.yaml"
+    before = params.stat()
+    assert profiles.apply(project, "default") == []
+    assert params.stat().st_mtime_ns == before.st_mtime_ns and params.stat().st_ino == before.st_ino
+    assert "rl.alpha: 0.2 -> 0.3" in profiles.apply(project, "smoke")
+    assert profiles.matching(project) == "smoke"
+    profiles.apply(project, "default")  # from one profile to another: nothing is lost
+    assert params.read_text() == DEFAULT
+    params.unlink()
+    assert profiles.apply(project, "smoke") == ["params.yaml written from the profile smoke"]
+
+
+def test_edits_are_not_lost(project: Path) -> None:
+    params = project / "params.yaml"
+    edited = DEFAULT.replace("steps: 100", "steps: 7")
+    params.write_text(edited)
+    assert profiles.matching(project) is None
+    with pytest.raises(ProjectError, match=r"overwrite: sft\.steps\. .*gr2 run --profile smoke --discard-edits"):
+        profiles.apply(project, "smoke")
+    assert params.read_text() == edited
+    dvc_toy.commit(project, "edited")
+    profiles.apply(project, "smoke")  # git has the edits now
+    params.write_text(edited.replace("7", "8"))
+    assert "sft.steps: 8 -> 100" in profiles.apply(project, "default", discard_edits=True)
+    assert params.read_text() == DEFAULT

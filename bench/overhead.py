@@ -112,7 +112,7 @@ def shards(seconds: float) -> str:
 def make_shards(project: Path, seconds: float) -> None:
     (project / "shard.py").write_text(SHARD.format(seconds=seconds))
     stages = "".join(
-        f"  shard{n}:\n    cmd: python shard.py {n}\n    deps: [shard.py]\n    outs: [out/{n}]\n    meta: {{resources: {{cpus: 1}}}}\n"
+        f"  shard{n}:\n    cmd: python shard.py {n}\n    deps: [shard.py]\n    outs: [out/{n}]\n"
         for n in range(10)
     )
     (project / "dvc.yaml").write_text(f"stages:\n{stages}")

@@ -51,7 +51,6 @@ def make(folder: Path, params: str = PARAMS) -> Path:
             f"  {name}:\n    cmd: python -m stages.{name}\n    params: [{name}]\n"
             f"    deps: [{', '.join([*code, 'stages/__init__.py', *inputs])}]\n"
             f"    outs: [data/{name}/out.txt, data/{name}/model]\n    metrics: [data/{name}/metrics.json]\n"
-            "    meta: {resources: {cpus: 1, gpus: 0, memory_gb: 1}}\n"
         )
     (folder / "stages" / "__init__.py").touch()
     (folder / "dvc.yaml").write_text("stages:\n" + "".join(entries))

@@ -1,0 +1,28 @@
+"""What changed its name in data/ from 0.1.0 (commit 6472c40) to 0.2.0, for bench/compare_data.py."""
+
+from compare_data import Renames
+
+RENAMES = Renames(
+    moved=(
+        ("prerank/evidence.parquet", "retrieve/candidate_features.parquet"),
+        ("prerank/", "retrieve/"),
+        ("evaluate/metrics.json", "report/metrics.json"),
+        ("evaluate/headline.json", "report/headline.json"),
+        ("evaluate/report.html", "report/report.html"),
+        ("evaluate/plots/", "report/plots/"),
+    ),
+    values={
+        ("ingest/interactions.parquet", "split"): {"slates": "train"},
+    },
+    keys={
+        "ingest/metrics.json": {"slates": "train"},
+    },
+    exceptions={
+        "raw/*": "the new stage fetch writes the raw files here; 0.1.0 read them outside data/",
+        "fetch/*": "the new stage fetch",
+        "evaluate/metrics.json": "new and small: the full metrics.json is in data/report",
+        "evaluate/answers*": "the new stage evaluate keeps every answer here for the stage report",
+        "report/report.html": "the page names stages, files and hashes, and these have new names",
+        "ingest/card.md": "prose that names the split `train`",
+    },
+)

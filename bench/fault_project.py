@@ -13,17 +13,14 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), *(str(ROOT / "tests" / room) for room in ("tasks", "flows", "end_to_end"))]
+sys.path.insert(0, str(ROOT))
 
-import dvc_toy  # noqa: E402 (after sys.path)
-import node_farm  # noqa: E402 (after sys.path)
-import prefect_server  # noqa: E402 (after sys.path)
-import project_clone  # noqa: E402 (after sys.path)
 import psutil  # noqa: E402 (after sys.path)
 from fault_watch import ABSENT, MARK, Content, content, processes  # noqa: E402 (after sys.path)
 
 from tasks.dvc.repo import locked_hashes, read_lock  # noqa: E402 (after sys.path)
 from tasks.project.graph import Graph, read_graph  # noqa: E402 (after sys.path)
+from tests.support import dvc_toy, node_farm, prefect_server, project_clone  # noqa: E402 (after sys.path)
 
 Good = dict[str, list[Content]]  # by output: old content, new content last
 REPEATS = 2000
@@ -210,7 +207,7 @@ def _stable(path: Path) -> Content:
 
 
 def _make_toy(folder: Path) -> Path:
-    """tests/tasks/dvc_toy.py's diamond with stages that take a moment and use the real stages' way to publish."""
+    """tests/support/dvc_toy.py's diamond with stages that take a moment and use the real stages' way to publish."""
     dvc_toy.make(folder)
     (folder / "stages/shared").mkdir()
     for name in ("__init__.py", "errors.py", "outputs.py"):

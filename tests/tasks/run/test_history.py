@@ -67,7 +67,7 @@ print(json.dumps({"pairs": [pair]}))
 def cached(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
     """A project whose cache holds files with a number in each; number -> md5."""
     root = dvc_toy.make(tmp_path_factory.mktemp("verdict") / "toy")
-    (root / "stages/evaluate").mkdir()
+    (root / "stages/tools").mkdir()
     (root / "stages/tools/compare_runs.py").write_text(COMPARE)
     numbers = ("-1", "1", "1.2", "2")
     for number in numbers:

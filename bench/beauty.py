@@ -1,4 +1,4 @@
-"""Amazon Beauty as the benches use it: ingested and embedded once by the pipeline's own stages, in a scratch folder.
+"""Amazon Beauty for the scripts of this folder: ingested and embedded once by the pipeline's own stages, in a scratch folder.
 
 The data (Amazon Review Data 2014, Beauty, 5-core: 22,363 users, 12,101 items) is not part of the project. `--data` names a folder
 with `sequences.txt` and `items.jsonl` (docs/own-data.md, the plain pair).
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def prepare(data: Path, scratch: Path) -> Path:
     """The folder of a project with data/ingest and data/embed of Amazon Beauty; made on first use (about two minutes)."""
     if not (data / "sequences.txt").exists():
-        sys.exit(f"{data}: no sequences.txt there; --data must name the folder with Amazon Beauty as a plain pair (docs/own-data.md)")
+        sys.exit(f"{data}: no sequences.txt; --data must name the folder with Amazon Beauty as a plain pair (docs/own-data.md)")
     project = scratch / "beauty"
     if not (project / "data/embed/embeddings.npy").exists():
         project.mkdir(parents=True, exist_ok=True)

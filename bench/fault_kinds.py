@@ -22,7 +22,7 @@ HARM = ("flipped", "cut short", "empty", "gone")
 
 @dataclass
 class Live:
-    """A trial at work. `typical`: how long such a "run" takes, and the stage's processes by role. `start`: starts another run here."""
+    """A running trial. `typical`: seconds that a "run" takes, and that the stage's processes live, by role. `start` starts another run."""
 
     root: Path
     project: Any
@@ -41,12 +41,12 @@ class Live:
     def over(self) -> bool:
         return self.run.poll() is not None
 
-    def found(self, role: str, any_stage: bool = False) -> list[Process]:
-        all_found = [own for mark in self.project.marks(self.mark) for own in processes(mark)]
-        return [own for own in all_found if own.role == role and (any_stage or own.stage in ("", self.stage))]
+    def processes_of(self, role: str, any_stage: bool = False) -> list[Process]:
+        all_processes = [process for mark in self.project.marks(self.mark) for process in processes(mark)]
+        return [process for process in all_processes if process.role == role and (any_stage or process.stage in ("", self.stage))]
 
     def moment(self, of_s: float | None = None) -> None:
-        """Waits for a moment of the run: uniform in time, or (one in three) right after the run has written something of its records."""
+        """Waits for a moment of the run: uniform in time, or (one time in three) just after the run has written one of its records."""
         limit = self.typical["run"] if of_s is None else of_s
         self.hot = self.rng.random() < 1 / 3
         if self.hot:
@@ -66,23 +66,23 @@ class Live:
     def within(self, role: str) -> list[Process]:
         """The processes of `role` at a random moment of their life; empty when they or the run ended first."""
         life_s = self.typical.get(role, 1.0)
-        wait_until(lambda: self.over or bool(self.found(role)), 300, 0.02)
+        wait_until(lambda: self.over or bool(self.processes_of(role)), 300, 0.02)
         self.moment(life_s)
-        return self.found(role)
+        return self.processes_of(role)
 
     def kill(self, *targets: Process) -> str:
-        for own in targets:
+        for process in targets:
             with suppress(ProcessLookupError):
-                os.kill(own.pid, signal.SIGKILL)
-                self.killed.add(own.pid)
-        return ", ".join(f"{own.role} {own.stage}".strip() for own in targets)
+                os.kill(process.pid, signal.SIGKILL)
+                self.killed.add(process.pid)
+        return ", ".join(f"{process.role} {process.stage}".strip() for process in targets)
 
 
 @dataclass(frozen=True)
 class Kind:
     """`before`: what is done to the project before its run. `own_server`: the run starts Prefect's server itself. `env`: of the runs.
 
-    `changed`: the stage has to run, else its outputs have to come back from the cache. `disk`: the project stands on a small disk.
+    `changed`: the stage has to run, else its outputs have to come back from the cache. `disk`: the project is on a small disk.
     """
 
     name: str
@@ -111,19 +111,19 @@ def kill_all(live: Live) -> str:
 
 
 def kill_but_stage(live: Live) -> str:
-    """Its stage lives on, and writes where the next run's will."""
+    """The stage survives, and writes where that of the next run will write."""
     if not live.within("stage"):
         return ""
-    return live.kill(*(own for own in processes(live.mark) if own.role != "stage"))
+    return live.kill(*(process for process in processes(live.mark) if process.role != "stage"))
 
 
 def kill_node(live: Live) -> str:
     """All of the node that has the stage, its worker too, as when its power goes."""
-    found = live.within("stage")
-    if not found:
+    stage_processes = live.within("stage")
+    if not stage_processes:
         return ""
-    node = _node_of(found[0])
-    hit = live.kill(*(own for own in processes("farm") if node and _node_of(own) == node))
+    node = _node_of(stage_processes[0])
+    hit = live.kill(*(process for process in processes("farm") if node and _node_of(process) == node))
     _revive_soon(live)
     return f"node {node}: {hit}"
 
@@ -133,8 +133,8 @@ def kill_and_revive(role: str) -> Callable[[Live], str]:
         live.moment()
         if live.over:
             return ""
-        found = live.found(role)
-        hit = live.kill(*(live.rng.sample(found, 1) if role == "worker" else found))
+        candidates = live.processes_of(role)
+        hit = live.kill(*(live.rng.sample(candidates, 1) if role == "worker" else candidates))
         _revive_soon(live)
         return hit
 
@@ -147,10 +147,10 @@ def _revive_soon(live: Live) -> None:
     live.project.revive()
 
 
-def _node_of(own: Process) -> str:
+def _node_of(process: Process) -> str:
     with suppress(OSError):
-        parts = Path(os.readlink(f"/proc/{own.pid}/cwd")).parts
-        return next((part for part in parts if part in ("one", "two")), "")
+        folders = Path(os.readlink(f"/proc/{process.pid}/cwd")).parts
+        return next((folder for folder in folders if folder in ("one", "two")), "")
     return ""
 
 
@@ -197,7 +197,7 @@ def harm_needed(root: Path, stage: str, rng: random.Random) -> str:
     import json
 
     files = root / ".dvc/cache/files/md5"
-    for md5 in [own for own in hashes if own.endswith(".dir")]:
+    for md5 in [entry for entry in hashes if entry.endswith(".dir")]:
         hashes += [entry["md5"] for entry in json.loads((files / md5[:2] / md5[2:]).read_text())]
     md5 = rng.choice(hashes)
     return _harm(files / md5[:2] / md5[2:], rng)
@@ -212,7 +212,7 @@ def harm_any(live: Live) -> str:
 
 
 def _harm(path: Path, rng: random.Random) -> str:
-    """Keeps the file's mode and times, as a bad sector would."""
+    """Keeps the file's mode and times, as a bad sector does."""
     how, status = rng.choice(HARM), path.stat()
     text = path.read_bytes()
     path.chmod(0o644)
@@ -232,7 +232,7 @@ def nothing(live: Live) -> str:
     seen: dict[str, list[float]] = {}
     while not live.over:
         for role in ("stage", "dvc", "node", "server"):
-            if live.found(role):
+            if live.processes_of(role):
                 seen.setdefault(role, []).append(time.monotonic())
         time.sleep(0.05)
     live.typical = {role: times[-1] - times[0] for role, times in seen.items()}
@@ -305,7 +305,7 @@ def can_mount() -> bool:
 def why_not(kind: Kind) -> str:
     """Why this machine cannot do it; empty if it can."""
     if (kind.disk or kind.mounts) and not can_mount():
-        return "needs leave to mount (unshare --mount)"
+        return "needs permission to mount (unshare --mount)"
     if kind.strike is jump_clock and shutil.which("cc") is None:
         return "needs a C compiler (cc)"
     return ""

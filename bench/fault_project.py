@@ -1,4 +1,4 @@
-"""The projects that the fault campaign strikes: a diamond of quick stages, the same on nodes, and this project's own ten stages."""
+"""The projects that the fault campaign strikes: a diamond of quick stages, the same on nodes, and this project's twelve stages."""
 
 import hashlib
 import json
@@ -52,7 +52,7 @@ class Toy:
         if not (self.base / ".gr2" / "finished").exists():
             shutil.rmtree(self.base, ignore_errors=True)
             _make_toy(self.base)
-            dvc_toy.gr2(self.base, "run")  # with a server of its own, whose database is then there
+            dvc_toy.gr2(self.base, "run")  # starts its own server, so that later runs find its database
             (self.base / ".gr2" / "finished").touch()
 
     def fresh(self, root: Path, stage: str, number: int, changed: bool = True) -> Good:
@@ -70,7 +70,7 @@ class Toy:
         return ["run"]
 
     def env(self, root: Path, mark: str) -> dict[str, str]:
-        return {**prefect_server.without_prefect(), "PYTHONPATH": str(ROOT), **_own(root, mark)}
+        return {**prefect_server.without_prefect(), "PYTHONPATH": str(ROOT), **_isolation(root, mark)}
 
     def marks(self, mark: str) -> tuple[str, ...]:
         """Of the processes that work for a trial."""
@@ -81,7 +81,7 @@ class Toy:
 
 
 class Nodes(Toy):
-    """The diamond on two nodes, with a Prefect server, an S3 service and a git origin; all but the project live on from trial to trial."""
+    """The diamond on two nodes, with a Prefect server, an S3 service and a git origin; only the project is new in each trial."""
 
     name = "nodes"
     mark = "farm"
@@ -101,8 +101,8 @@ class Nodes(Toy):
         finally:
             server.ThreadedMotoServer = plain
         self.store = Store.last
-        self.services = [own for own in processes(self.mark) if own.role in ("server", "worker")]
-        self.again = {own.pid: (psutil.Process(own.pid).environ(), psutil.Process(own.pid).cwd()) for own in self.services}
+        self.services = [process for process in processes(self.mark) if process.role in ("server", "worker")]
+        self.again = {process.pid: (psutil.Process(process.pid).environ(), psutil.Process(process.pid).cwd()) for process in self.services}
         self.farm.run(*self.run_words())
         del os.environ[MARK]
 
@@ -113,7 +113,7 @@ class Nodes(Toy):
             farm.worker(farm.clone("one")),
             farm.worker(farm.clone("two")),
         ):
-            prefect_server.wait_for(lambda: sum(own.role == "worker" for own in processes(self.mark)) == 2)
+            prefect_server.wait_for(lambda: sum(process.role == "worker" for process in processes(self.mark)) == 2)
             yield farm
 
     def run_words(self) -> list[str]:
@@ -126,26 +126,26 @@ class Nodes(Toy):
         return (mark, self.mark)
 
     def revive(self) -> None:
-        """Starts those of the server and the workers again that are gone, as they were."""
-        for own in [own for own in self.services if not _lives(own.pid)]:
-            env, cwd = self.again[own.pid]
+        """Restarts the server and the workers that have died, with their old command and environment."""
+        for service in [service for service in self.services if not _lives(service.pid)]:
+            env, cwd = self.again[service.pid]
             with (self.base.parent / "revived.log").open("ab") as log:
                 started = subprocess.Popen(
-                    own.words, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                    service.words, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
                 )
-            self.services.remove(own)
-            self.services.append(type(own)(started.pid, own.words))
+            self.services.remove(service)
+            self.services.append(type(service)(started.pid, service.words))
             self.again[started.pid] = (env, cwd)
 
     def close(self) -> None:
-        for own in processes(self.mark):
-            if own.pid != os.getpid():
-                psutil.Process(own.pid).kill()
+        for process in processes(self.mark):
+            if process.pid != os.getpid():
+                psutil.Process(process.pid).kill()
         self._held.__exit__(None, None, None)
 
 
 class Smoke:
-    """The ten stages under the smoke profile, in a clone. A stage is made to run by dropping all that is known of its last run."""
+    """The twelve stages under the smoke profile, in a clone. A stage is made to run by dropping all that is known of its last run."""
 
     name = "smoke"
     stages = project_clone.STAGES
@@ -166,11 +166,11 @@ class Smoke:
             from dvc.utils.serialize import dumps_yaml
 
             lock = read_lock(root)
-            own = locked_hashes(lock.pop(stage)["outs"])
+            stage_outputs = locked_hashes(lock.pop(stage)["outs"])
             (root / "dvc.lock").write_text(dumps_yaml({"schema": "2.0", "stages": lock}))
             shutil.rmtree(root / ".dvc" / "cache" / "runs")
             kept = {entry["hash"] for other in lock.values() for entry in locked_hashes(other["outs"]).values()}
-            for md5 in {entry["hash"] for entry in own.values()} - kept:
+            for md5 in {entry["hash"] for entry in stage_outputs.values()} - kept:
                 (root / ".dvc/cache/files/md5" / md5[:2] / md5[2:]).unlink(missing_ok=True)
         return self.outs
 
@@ -178,7 +178,7 @@ class Smoke:
         return ["run"]
 
     def env(self, root: Path, mark: str) -> dict[str, str]:
-        return {**project_clone.environment(root), "OMP_NUM_THREADS": "1", **_own(root, mark)}
+        return {**project_clone.environment(root), "OMP_NUM_THREADS": "1", **_isolation(root, mark)}
 
     marks = Toy.marks
     close = Toy.close
@@ -195,15 +195,15 @@ def _lives(pid: int) -> bool:
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
-def _own(root: Path, mark: str) -> dict[str, str]:
-    """What DVC keeps outside of a project, it keeps on the project's own disk here."""
+def _isolation(root: Path, mark: str) -> dict[str, str]:
+    """What DVC keeps outside a project, kept on the project's own disk."""
     return {MARK: mark, "DVC_SITE_CACHE_DIR": str(root / ".gr2" / "site"), "DVC_GLOBAL_CONFIG_DIR": str(root / ".gr2" / "site")}
 
 
 def _stable(path: Path) -> Content:
-    found = content(path)
-    assert found, path
-    return found
+    files = content(path)
+    assert files, path
+    return files
 
 
 def _make_toy(folder: Path) -> Path:
@@ -222,14 +222,14 @@ def _make_toy(folder: Path) -> Path:
 def _toy_contents(x: dict[str, int]) -> Good:
     """What every output holds when the parameters `x` have these values and all others 1, worked out without the project."""
     texts: dict[str, str] = {}
-    found: Good = {}
+    contents: Good = {}
     for name, upstream in dvc_toy.UPSTREAM.items():
         text = texts[name] = "".join(texts[other] for other in upstream) + f"{name}{x.get(name, 1)}\n"
         metrics = json.dumps({"length": len(text)}, indent=2) + "\n"
-        found[f"data/{name}/out.txt"] = [{ABSENT: _md5(text)}]
-        found[f"data/{name}/model"] = [{"weights.bin": _md5(text * REPEATS), "words.txt": _md5(text * 3)}]
-        found[f"data/{name}/metrics.json"] = [{ABSENT: _md5(metrics)}]
-    return found
+        contents[f"data/{name}/out.txt"] = [{ABSENT: _md5(text)}]
+        contents[f"data/{name}/model"] = [{"weights.bin": _md5(text * REPEATS), "words.txt": _md5(text * 3)}]
+        contents[f"data/{name}/metrics.json"] = [{ABSENT: _md5(metrics)}]
+    return contents
 
 
 def _md5(text: str) -> str:
@@ -241,14 +241,14 @@ def _store_class() -> Any:
     from werkzeug.serving import make_server
 
     class CuttingStore(ThreadedMotoServer):
-        """An S3 service that can lose the second half of an upload and say that all went well."""
+        """An S3 service that can lose the second half of an upload and report success."""
 
         last: "CuttingStore"
 
         def __init__(self, *words: Any, **named: Any):
             super().__init__(*words, **named)
-            logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line a request otherwise
-            self.cut_in, self.cut = 0, ""  # the how-manieth upload from now on; its key once it is done
+            logging.getLogger("werkzeug").setLevel(logging.WARNING)  # else it prints a line per request
+            self.cut_in, self.cut = 0, ""  # counts down the uploads until the one to cut; the key of the one cut
             type(self).last = self
 
         def _server_entry(self) -> None:

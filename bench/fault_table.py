@@ -7,7 +7,7 @@ from typing import Any
 
 from fault_kinds import CONTROL
 
-WHAT = {"toy": "a diamond of four quick stages", "nodes": "the diamond on two nodes", "smoke": "the ten stages, smoke profile"}
+WHAT = {"toy": "a diamond of four quick stages", "nodes": "the diamond on two nodes", "smoke": "the twelve stages, smoke profile"}
 
 
 def table(lines: list[dict[str, Any]], files: list[Path]) -> str:
@@ -22,17 +22,17 @@ def table(lines: list[dict[str, Any]], files: list[Path]) -> str:
         "# Fault campaign\n",
         f"{len(struck)} faults, {len(violated)} with a violation; {len(controls)} undisturbed runs between them as a control."
         + (f" {len(late)} more runs ended before their fault." if late else ""),
-        "`went through`: the struck run itself came to a good end. `recovered`: it did not, and one more run was enough.",
+        "`went through`: the struck run itself succeeded. `recovered`: it did not, and one more run was enough.",
         "Seconds: of that one more run, at whatever load the machine had.\n",
         "| project | fault | faults | went through | recovered | violations | recovery, median s | longest s |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for project, kind in dict.fromkeys((line["project"], line["kind"]) for line in struck):
-        own = [line for line in struck if (line["project"], line["kind"]) == (project, kind)]
-        count = Counter(line["outcome"].split(",")[0] for line in own)
-        seconds = [line["recovery_s"] for line in own]
+        subset = [line for line in struck if (line["project"], line["kind"]) == (project, kind)]
+        count = Counter(line["outcome"].split(",")[0] for line in subset)
+        seconds = [line["recovery_s"] for line in subset]
         text.append(
-            f"| {project} | {kind} | {len(own)} | {count['went through']} | {count['recovered']} | {count['violated']} "
+            f"| {project} | {kind} | {len(subset)} | {count['went through']} | {count['recovered']} | {count['violated']} "
             f"| {median(seconds):.0f} | {max(seconds):.0f} |"
         )
     text += ["", *(f"{name}: {what}." for name, what in WHAT.items() if any(line["project"] == name for line in struck))]
@@ -54,8 +54,8 @@ def table(lines: list[dict[str, Any]], files: list[Path]) -> str:
     seeds = sorted({(line["project"], line["seed"]) for line in newest})
     text.append("\nCommands:\n")
     for project, seed in seeds:
-        own = [line for line in newest if (line["project"], line["seed"]) == (project, seed) and line["trial"] >= 0]
-        faults = max(line["trial"] for line in own) + 1
-        kinds = "" if len(own) == faults else f"  # of these, --kind {' and '.join(dict.fromkeys(repr(line['kind']) for line in own))}"
-        text.append(f"    python bench/faults.py --project {project} --faults {faults} --seed {seed} --out {project}.jsonl{kinds}")
+        subset = [line for line in newest if (line["project"], line["seed"]) == (project, seed) and line["trial"] >= 0]
+        faults = max(line["trial"] for line in subset) + 1
+        note = "" if len(subset) == faults else f"  # of these, --kind {' and '.join(dict.fromkeys(repr(line['kind']) for line in subset))}"
+        text.append(f"    python bench/faults.py --project {project} --faults {faults} --seed {seed} --out {project}.jsonl{note}")
     return "\n".join([*text, f"    python bench/faults.py --report {' '.join(file.name for file in files)} > docs/fault-campaign.md"])

@@ -126,7 +126,7 @@ class Trial:
         return time.monotonic() - began, code == 0
 
     def _third(self) -> None:
-        """A run that has nothing to do, in one trial of four; DVC's own opinion in all."""
+        """A run that has nothing to do, in one trial of four; DVC's own verdict in all."""
         if self.rng.random() < 0.25:
             code = self._start("third.log").wait(LONGEST_S)
             rows = (self.folder / "third.log").read_text().partition("seconds\n")[2].splitlines()
@@ -134,18 +134,18 @@ class Trial:
             if code or states != {"Cached"}:
                 self.wrong.append(f"a third run ended with {code}, {states or 'no table'}, not all Cached: {self._tail('third.log')}")
         plan = make_plan(self.root, read_graph(self.root))
-        if late := [f"{own.name}: {'; '.join(map(str, own.causes))}" for own in plan.stages if not own.current]:
+        if late := [f"{stage.name}: {'; '.join(map(str, stage.causes))}" for stage in plan.stages if not stage.current]:
             self.wrong.append(f"not current after it: {late}")
 
     def _nobody_left(self) -> None:
-        """No process of the trial, and on nodes no stage, outlives the runs; nothing half written stands beside the outputs."""
+        """No process of the trial, and on nodes no stage, outlives the runs; nothing half written is left in data/."""
 
         def left() -> list[str]:
-            own = processes(self.mark)
-            own += [
+            alive = processes(self.mark)
+            alive += [
                 other for mark in self.project.marks(self.mark)[1:] for other in processes(mark) if other.role in ("stage", "dvc", "node")
             ]
-            return [f"{' '.join(other.words)[:120]} ({_origin(other.pid)})" for other in own]
+            return [f"{' '.join(other.words)[:120]} ({_origin(other.pid)})" for other in alive]
 
         if not wait_until(lambda: not left(), GRACE_S, 0.5):
             self.wrong.append(f"still alive: {left()}")
@@ -153,28 +153,28 @@ class Trial:
         self.wrong += [f"left over: {path.relative_to(self.root)}" for path in (self.root / "data").glob(".*") if path.name != ".gitignore"]
 
     def _results(self) -> int:
-        """Contents, dvc.lock, the lineage record and the cache. Returns how many harmed cache objects were mended as --verify says."""
-        locked = {path: entry["hash"] for own in read_lock(self.root).values() for path, entry in locked_hashes(own["outs"]).items()}
+        """Contents, dvc.lock, the lineage record and the cache. Returns how many damaged cache objects were repaired as --verify says."""
+        locked = {path: entry["hash"] for stage in read_lock(self.root).values() for path, entry in locked_hashes(stage["outs"]).items()}
         for out, versions in self.good.items():
             if content(self.root / out) != versions[-1]:
                 self.wrong.append(f"{out} is not what an undisturbed run makes")
             if locked.get(out) != dvc_hash(versions[-1]):
                 self.wrong.append(f"dvc.lock has {locked.get(out)} for {out}; an undisturbed run has {dvc_hash(versions[-1])}")
         problems = verify(self.root).problems
-        mended = [own.file for own in problems if own.kind == "cache"] if "damaged" in self.kind.name else []
-        if mended:
-            for file in mended:
+        damaged = [problem.file for problem in problems if problem.kind == "cache"] if "damaged" in self.kind.name else []
+        if damaged:
+            for file in damaged:
                 (self.root / file).unlink(missing_ok=True)
             subprocess.run(
                 [sys.executable, "-m", "dvc", "commit", "--force"], cwd=self.root, env=self.env, capture_output=True, check=False
             )
             problems = verify(self.root).problems
-        self.wrong += [f"gr2 lineage --verify: {own.file}: {own.what}" for own in problems]
-        return len(mended)
+        self.wrong += [f"gr2 lineage --verify: {problem.file}: {problem.what}" for problem in problems]
+        return len(damaged)
 
     def _end_all(self) -> None:
-        for own in processes(self.mark):
-            subprocess.run(["kill", "-9", str(own.pid)], check=False, capture_output=True)
+        for process in processes(self.mark):
+            subprocess.run(["kill", "-9", str(process.pid)], check=False, capture_output=True)
 
     def _tail(self, log: str) -> str:
         return " / ".join((self.folder / log).read_text(errors="replace").strip().splitlines()[-4:])[-500:]

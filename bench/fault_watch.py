@@ -1,4 +1,4 @@
-"""What the fault campaign sees from outside: which processes of a trial live, and what stands at every output, again and again."""
+"""What the fault campaign sees from outside: which processes of a trial live, and what every output holds, polled."""
 
 import hashlib
 import json
@@ -51,20 +51,20 @@ BESIDE = re.compile(r"\.[\w-]{22}\.tmp")  # what DVC writes before it renames
 
 def processes(mark: str) -> list[Process]:
     """The living processes that carry `mark`, zombies aside."""
-    wanted = f"{MARK}={mark}".encode()
-    found = []
+    variable = f"{MARK}={mark}".encode()
+    alive = []
     for name in os.listdir("/proc"):
         if not name.isdigit():
             continue
         try:
-            if wanted not in Path("/proc", name, "environ").read_bytes().split(b"\0"):
+            if variable not in Path("/proc", name, "environ").read_bytes().split(b"\0"):
                 continue
             words = Path("/proc", name, "cmdline").read_bytes().decode("utf-8", "replace").rstrip("\0").split("\0")
         except OSError:
             continue  # it ended, or is another user's
         if words != [""]:
-            found.append(Process(int(name), tuple(words)))
-    return found
+            alive.append(Process(int(name), tuple(words)))
+    return alive
 
 
 def content(path: Path) -> Content | None:
@@ -72,28 +72,28 @@ def content(path: Path) -> Content | None:
     before = _signature(path)
     try:
         if path.is_dir():
-            found = {str(file.relative_to(path)): _md5(file) for file in sorted(path.rglob("*")) if file.is_file()}
+            files = {str(file.relative_to(path)): _md5(file) for file in sorted(path.rglob("*")) if file.is_file()}
         else:
-            found = {ABSENT: _md5(path)} if path.exists() else {}
+            files = {ABSENT: _md5(path)} if path.exists() else {}
     except OSError:
         return None
-    return found if _signature(path) == before else None
+    return files if _signature(path) == before else None
 
 
-def dvc_hash(found: Content) -> str:
+def dvc_hash(files: Content) -> str:
     """As dvc.lock has it."""
-    if ABSENT in found:
-        return found[ABSENT]
-    listing = json.dumps([{"md5": md5, "relpath": name} for name, md5 in sorted(found.items(), key=lambda own: own[0].split("/"))])
+    if ABSENT in files:
+        return files[ABSENT]
+    listing = json.dumps([{"md5": md5, "relpath": name} for name, md5 in sorted(files.items(), key=lambda item: item[0].split("/"))])
     return hashlib.md5(listing.encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
 @dataclass
 class Watch:
-    """Looks at `outs` in a thread of its own until it is stopped. `good`: by output, the contents it may ever have.
+    """Looks at the outputs in its own thread until it is stopped. `good`: output -> the contents it may have.
 
-    A file in a folder may have the content of either; a folder not all there is counted, as DVC restores folders file by file, each
-    under a hidden name first.
+    A file in a folder may have the content of either version. An incomplete folder is only counted, since DVC restores folders file
+    by file, each under a hidden name first.
     """
 
     root: Path
@@ -123,14 +123,14 @@ class Watch:
             self.looks += 1
 
     def _look(self, out: str) -> None:
-        found = content(self.root / out)
-        if not found or found in self.good[out]:
+        files = content(self.root / out)
+        if not files or files in self.good[out]:
             return
         known: dict[str, set[str]] = {}
         for version in self.good[out]:
             for name, md5 in version.items():
                 known.setdefault(name, set()).add(md5)
-        wrong = [name for name, md5 in found.items() if md5 not in known.get(name, set()) and not BESIDE.fullmatch(Path(name).name)]
+        wrong = [name for name, md5 in files.items() if md5 not in known.get(name, set()) and not BESIDE.fullmatch(Path(name).name)]
         if wrong:
             self.bad.setdefault(out, f"{out}{'/' * bool(wrong[0])}{wrong[0]}: neither absent, nor the old, nor the new content")
         else:
@@ -144,17 +144,17 @@ def newest(paths: list[Path]) -> object:
 
 def wait_until(true: Callable[[], bool], seconds: float, every_s: float = 0.05) -> bool:
     deadline = time.monotonic() + seconds
-    while not (found := true()) and time.monotonic() < deadline:
+    while not (holds := true()) and time.monotonic() < deadline:
         time.sleep(every_s)
-    return found
+    return holds
 
 
 def _signature(path: Path) -> object:
     """Changes when what is at `path` does."""
     try:
         status = path.lstat()
-        own = (status.st_ino, status.st_size, status.st_mtime_ns)
-        return (own, *(_signature(child) for child in sorted(path.iterdir()))) if path.is_dir() else own
+        state = (status.st_ino, status.st_size, status.st_mtime_ns)
+        return (state, *(_signature(child) for child in sorted(path.iterdir()))) if path.is_dir() else state
     except OSError:
         return None
 

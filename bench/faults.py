@@ -46,11 +46,11 @@ def main() -> int:
 
 
 def _campaign(options: argparse.Namespace, project: Any, folder: Path, url: str) -> int:
-    kinds = [kind for kind in KINDS if options.project in kind.where]
+    project_kinds = [kind for kind in KINDS if options.project in kind.where]
     done = {line["trial"]: line for line in _lines(options.out)}
     typical = {line["stage"]: {**line["lives_s"], "run": line["run_s"]} for line in done.values() if line["kind"] == CONTROL.name}
     violations = 0
-    for number, kind, stage in plan(project.stages, kinds, options.faults):
+    for number, kind, stage in plan(project.stages, project_kinds, options.faults):
         if number in done or 0 <= number < options.first or (options.kind and options.kind not in kind.name and kind is not CONTROL):
             continue
         line: dict[str, Any] = {"project": project.name, "trial": number, "seed": options.seed, "kind": kind.name, "stage": stage}

@@ -1,8 +1,8 @@
-"""Ingest beside plain pandas on a synthetic log in the form of MovieLens-25M: seconds, peak memory, and whether both agree.
+"""Ingest and plain pandas on a synthetic log in the form of MovieLens-25M: seconds, peak memory, and whether both agree.
 
     python bench/ingest_scale.py [--rows 20000000] [--keep]
 
-Each side is a process of its own. Both read ratings.csv and movies.csv, drop repeats, take the 5-core, order, split leave-one-out,
+Each side is its own process. Both read ratings.csv and movies.csv, drop repeats, take the 5-core, order, split leave-one-out,
 number the ids and write Parquet; ingest also checks every row, cleans the titles, checks for leaks and writes the data card.
 """
 
@@ -35,7 +35,7 @@ ingest:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="ingest beside pandas: seconds and peak memory")
+    parser = argparse.ArgumentParser(description="ingest and pandas: seconds and peak memory")
     parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--keep", action="store_true", help="leave the scratch folder")
     parser.add_argument("--make", metavar="FOLDER", type=Path, help=argparse.SUPPRESS)
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def compare(rows: int, keep: bool) -> None:
-    """This process stays small: what a child's peak is counted from is its parent's size."""
+    """This process stays small, since a child's peak memory starts at its parent's size."""
     folder = Path(mkdtemp(prefix="ingest-scale-"))
     script = [sys.executable, str(Path(__file__).resolve()), "--rows", str(rows)]
     measured([*script, "--make", str(folder)], folder)
@@ -62,13 +62,13 @@ def compare(rows: int, keep: bool) -> None:
         "ingest": (measured([sys.executable, "-m", "stages.ingest"], folder), folder / "data/ingest"),
         "pandas": (measured([*script, "--pandas", str(folder)], folder), folder / "pandas"),
     }
-    found = {}
+    summaries = {}
     lines = ["| | seconds | peak memory, MB | users | items | interactions | checksum |", "|---|---|---|---|---|---|---|"]
-    for name, ((seconds, peak), made) in runs.items():
-        summed = subprocess.run([*script, "--summary", str(made)], check=True, capture_output=True, text=True)
-        own = found[name] = json.loads(summed.stdout)
-        counts = " | ".join(f"{own[key]:,}" for key in ("users", "items", "interactions"))
-        lines.append(f"| {name} | {seconds:.1f} | {peak:,.0f} | {counts} | `{own['checksum']}` |")
+    for name, ((seconds, peak), output_folder) in runs.items():
+        summed = subprocess.run([*script, "--summary", str(output_folder)], check=True, capture_output=True, text=True)
+        totals = summaries[name] = json.loads(summed.stdout)
+        counts = " | ".join(f"{totals[key]:,}" for key in ("users", "items", "interactions"))
+        lines.append(f"| {name} | {seconds:.1f} | {peak:,.0f} | {counts} | `{totals['checksum']}` |")
     size = (folder / "raw/ratings.csv").stat().st_size / 1e6
     text = "\n".join(
         [
@@ -86,7 +86,7 @@ def compare(rows: int, keep: bool) -> None:
         print(f"left in {folder}")
     else:
         shutil.rmtree(folder)
-    if found["ingest"] != found["pandas"]:
+    if summaries["ingest"] != summaries["pandas"]:
         sys.exit("ingest and pandas disagree")
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(text, encoding="utf-8")
@@ -164,17 +164,17 @@ def with_pandas(folder: Path) -> None:
     log[["user", "item", "position", "timestamp", "split"]].to_parquet(out / "interactions.parquet")
 
 
-def summary(made: Path) -> dict[str, int | str]:
+def summary(folder: Path) -> dict[str, int | str]:
     """Counts, and a sum over rows of a mixed (user, item, split) that does not depend on the order of the rows."""
     import numpy as np
     import polars as pl
 
-    log = pl.read_parquet(made / "interactions.parquet", columns=["user", "item", "split"])
-    tables = {name: pl.read_parquet(made / f"{name}s.parquet", columns=[name, "source_id"]).sort(name) for name in ("user", "item")}
+    log = pl.read_parquet(folder / "interactions.parquet", columns=["user", "item", "split"])
+    tables = {name: pl.read_parquet(folder / f"{name}s.parquet", columns=[name, "source_id"]).sort(name) for name in ("user", "item")}
     mixed = log["split"].replace_strict({"base": 0, "slates": 1, "valid": 2, "test": 3}, return_dtype=pl.UInt8).to_numpy().astype(np.uint64)
     for name, table in tables.items():
-        own = table["source_id"].cast(pl.UInt64).to_numpy()[log[name].to_numpy()]
-        mixed = (mixed ^ own) * np.uint64(0x9E3779B97F4A7C15)
+        source_ids = table["source_id"].cast(pl.UInt64).to_numpy()[log[name].to_numpy()]
+        mixed = (mixed ^ source_ids) * np.uint64(0x9E3779B97F4A7C15)
         mixed ^= mixed >> np.uint64(29)
     checksum = int(mixed.sum(dtype=np.uint64))
     return {"users": tables["user"].height, "items": tables["item"].height, "interactions": log.height, "checksum": f"{checksum:016x}"}

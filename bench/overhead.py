@@ -1,9 +1,9 @@
 """What orchestration costs: a run that has nothing to do, and ten stages side by side.
 
     python bench/overhead.py noop --project FOLDER      # a checkout in which `gr2 run` has finished
-    python bench/overhead.py shards                     # makes a project of ten equal stages of its own
+    python bench/overhead.py shards                     # makes its own project of ten equal stages
 
-Each prints a table and writes it to bench/results/overhead_<part>.md. Nothing else should be at work on the machine.
+Each prints a table and writes it to bench/results/overhead_<part>.md. Run it on an otherwise idle machine.
 """
 
 import argparse
@@ -62,21 +62,21 @@ def main() -> None:
 
 
 def noop(project: Path, times: int) -> str:
-    """Wall seconds of a run that finds everything current, beside those of its two parts alone."""
-    kinds = {
+    """Wall seconds of a run that finds everything current, and those of its two parts alone."""
+    commands = {
         "gr2 run": ["-m", "flows.cli", "run"],
         "dvc repro": ["-m", "dvc", "repro", "--quiet"],
         "Prefect's empty flow, with its own server": ["-c", EMPTY_FLOW],
     }
-    taken: dict[str, list[float]] = {name: [] for name in kinds}
+    taken: dict[str, list[float]] = {name: [] for name in commands}
     for _ in range(times + 1):
-        for name, words in kinds.items():
+        for name, words in commands.items():
             began = time.perf_counter()
             call(project, *words)
             taken[name].append(time.perf_counter() - began)
     taken = {name: values[1:] for name, values in taken.items()}  # the first warms the disk cache
     whole, repro, empty = taken.values()
-    taken["overhead: the first less the other two"] = [one - two - three for one, two, three in zip(whole, repro, empty, strict=True)]
+    taken["overhead: the first minus the other two"] = [one - two - three for one, two, three in zip(whole, repro, empty, strict=True)]
     rows = [f"| {name} | {statistics.median(values):.2f} | {min(values):.2f} | {max(values):.2f} |" for name, values in taken.items()]
     return "\n".join([f"n = {times}, timed in turn, seconds", "", "| | median | min | max |", "|---|---|---|---|", *rows])
 
@@ -98,7 +98,7 @@ def shards(seconds: float) -> str:
         assert child.returncode == 0
         ends = sorted(float(path.read_text()) for path in (project / "spans").iterdir())
     assert began is not None
-    # While at least as many stages are left as there are cores: behind that, one core has nothing to do whoever schedules.
+    # While at least as many stages are left as there are cores: after that a core is idle under any scheduler.
     full = [busy for when, busy in samples if began <= when <= ends[-cores()]]
     whole = [busy for when, busy in samples if began <= when <= ends[-1]]
     rows = [
@@ -111,10 +111,7 @@ def shards(seconds: float) -> str:
 
 def make_shards(project: Path, seconds: float) -> None:
     (project / "shard.py").write_text(SHARD.format(seconds=seconds))
-    stages = "".join(
-        f"  shard{n}:\n    cmd: python shard.py {n}\n    deps: [shard.py]\n    outs: [out/{n}]\n"
-        for n in range(10)
-    )
+    stages = "".join(f"  shard{n}:\n    cmd: python shard.py {n}\n    deps: [shard.py]\n    outs: [out/{n}]\n" for n in range(10))
     (project / "dvc.yaml").write_text(f"stages:\n{stages}")
     (project / ".gitignore").write_text("/.gr2/\n/spans/\n")
     for words in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):

@@ -51,11 +51,11 @@ def main() -> None:
 def measure(interactions: pl.DataFrame, items: int, scratch: Path) -> Iterator[dict[str, Any]]:
     """One row a retriever and seed. Each is kept in the scratch folder, so that a bench that was stopped goes on."""
     training = training_interactions(interactions, ("base", "slates"))
-    own = interactions.group_by("user", maintain_order=True).agg("item")["item"].to_list()
-    histories, targets = [items_[:-1] for items_ in own], np.array([items_[-1] for items_ in own])
-    wanted: list[tuple[str, int, dict[str, Any]]] = [("popularity", 7, {}), ("item_knn", 7, {})]
-    wanted += [("sasrec", seed, SASREC) for seed in SEEDS]
-    for model, seed, values in wanted:
+    item_lists = interactions.group_by("user", maintain_order=True).agg("item")["item"].to_list()
+    histories, targets = [items_[:-1] for items_ in item_lists], np.array([items_[-1] for items_ in item_lists])
+    fits: list[tuple[str, int, dict[str, Any]]] = [("popularity", 7, {}), ("item_knn", 7, {})]
+    fits += [("sasrec", seed, SASREC) for seed in SEEDS]
+    for model, seed, values in fits:
         kept = scratch / f"retrieval-{model}-{seed}.json"
         if not kept.exists():
             set_threads(2)
@@ -92,19 +92,19 @@ def page(rows: list[dict[str, Any]], interactions: pl.DataFrame, items: int) -> 
         metrics = slate_metrics(ranks)  # of a miss, at rank K, they are 0
         values = np.stack([metrics[f"recall@{K}"], metrics[f"ndcg@{K}"]], axis=1)
         intervals = paired_intervals(values, np.arange(len(ranks)), 1000, 7)
-        told = [f"{value:.4f} [{low:.4f}, {high:.4f}]" for value, (low, high) in zip(values.mean(axis=0), intervals, strict=True)]
+        cells = [f"{value:.4f} [{low:.4f}, {high:.4f}]" for value, (low, high) in zip(values.mean(axis=0), intervals, strict=True)]
         means.setdefault(row["model"], []).append(tuple(values.mean(axis=0).tolist()))
-        lines.append(f"| {row['model']} | {row['seed']} | {' | '.join(told)} | {row['seconds']:.0f} |")
-    for model, own in means.items():
-        if len(own) > 1:
-            hit, gain = np.array(own).T
+        lines.append(f"| {row['model']} | {row['seed']} | {' | '.join(cells)} | {row['seconds']:.0f} |")
+    for model, seed_means in means.items():
+        if len(seed_means) > 1:
+            hit, gain = np.array(seed_means).T
             lines.append(
                 f"| {model} | mean ± sd | {hit.mean():.4f} ± {hit.std(ddof=1):.4f} | {gain.mean():.4f} ± {gain.std(ddof=1):.4f} | |"
             )
     lines += [
         "",
         "Published for the same protocol: SASRec hit@10 .0688 to .0821, item-kNN recall@10 .0646 and NDCG@10 .0387.",
-        "The fits ran beside other work on two cores: the seconds say what that took, not what a quiet machine takes.",
+        "The fits shared two cores with other work: the seconds are not those of an idle machine.",
         "The number of epochs was chosen on the last item but one with seed 7; the test items of that one run were on the screen too.",
         "",
     ]

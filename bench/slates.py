@@ -32,7 +32,7 @@ from stages.shared.stats.metrics import ranks_of_targets, slate_metrics
 METRICS = ("recall@1", "recall@5", "ndcg@5")
 RANKERS: dict[str, dict[str, Any]] = {
     "item_knn": {"model": "item_knn", "folds": 5},
-    "sasrec": {"model": "sasrec", "folds": 3, **SASREC},  # three folds: each is a fit of its own
+    "sasrec": {"model": "sasrec", "folds": 3, **SASREC},  # three folds: each is fitted separately
 }
 SEEDS = (7, 8, 9)  # of LightGBM: the slates are the same
 REPORT = ROOT / "bench/results/slates.md"
@@ -46,7 +46,7 @@ def main() -> None:
     options = parser.parse_args()
     beauty = prepare(options.data, options.scratch)
     rankers = options.ranker or ["item_knn"]
-    parts = [part for name in rankers for part in section(name, made(name, RANKERS[name], beauty, options))]
+    sections = [line for name in rankers for line in section(name, build_project(name, RANKERS[name], beauty, options))]
     head = [
         "# Slates of Amazon Beauty: what there is to gain",
         "",
@@ -57,7 +57,7 @@ def main() -> None:
         f"(LightGBM, default settings, mean over seeds {', '.join(map(str, SEEDS))}) learns from the training slates alone.",
         "",
     ]
-    REPORT.write_text("\n".join([*head, *parts]), encoding="utf-8")
+    REPORT.write_text("\n".join([*head, *sections]), encoding="utf-8")
     print(REPORT.read_text(encoding="utf-8"))
 
 
@@ -109,10 +109,10 @@ def section(name: str, project: Path) -> list[str]:
         "| order | " + " | ".join(METRICS) + " |",
         "|---|" + "---|" * len(METRICS),
     ]
-    for ranker, own in values.items():
+    for ranker, seeds in values.items():
         cells = []
         for metric in METRICS:
-            mean = np.mean([seed[metric] for seed in own], axis=0)
+            mean = np.mean([seed[metric] for seed in seeds], axis=0)
             diff = mean - values["incoming"][0][metric]
             [(low, high)] = paired_intervals(diff[:, None], users, 2000, 7)
             cells.append(f"{mean.mean():.4f}" + ("" if ranker == "incoming" else f"<br>{diff.mean():+.4f} [{low:+.4f}, {high:+.4f}]"))
@@ -120,8 +120,8 @@ def section(name: str, project: Path) -> list[str]:
     return [*lines, ""]
 
 
-def distance_line(found: dict[str, Any]) -> str:
-    rank = found["total_variation"]
+def distance_line(distance: dict[str, Any]) -> str:
+    rank = distance["total_variation"]
     return (
         f"Ranks of targets in training and in test slates: total variation {rank['value']:.3f}; chance alone gives "
         f"{rank['chance_mean']:.3f}, in 95 of 100 draws under {rank['chance_p95']:.3f} (p = {rank['p']:.3f})."

@@ -42,15 +42,15 @@ def make_items(project: Path, count: int) -> None:
     generator = np.random.default_rng(count)
     coarse, fine = generator.normal(size=(256, DIM)), 0.7 * generator.normal(size=(256, 16, DIM))
     vectors = np.lib.format.open_memmap(project / "data/embed/embeddings.npy", mode="w+", dtype=np.float32, shape=(count, DIM))
-    places = []
+    cluster_labels = []
     for start in range(0, count, 50_000):
         rows = min(50_000, count - start)
         one, two = generator.integers(0, 256, size=rows), generator.integers(0, 16, size=rows)
         part = coarse[one] + fine[one, two] + 0.5 * generator.normal(size=(rows, DIM))
         vectors[start : start + rows] = part / np.linalg.norm(part, axis=1, keepdims=True)
-        places.append(np.stack([one, two], axis=1))
+        cluster_labels.append(np.stack([one, two], axis=1))
     vectors.flush()
-    labels = np.concatenate(places)
+    labels = np.concatenate(cluster_labels)
     number = pl.Series("item", range(count), dtype=pl.Int32)
     items = pl.DataFrame({"item": number}).with_columns(
         source_id=pl.format("s{}", "item"),

@@ -3,7 +3,7 @@
     .venv/bin/python -m pip install --no-deps --target .bench/peers -r bench/tokenizers.requirements.txt
     .venv/bin/python bench/tokenizers.py --data FOLDER        (about twenty-five minutes on two cores)
 
-Every arm is a process of its own with two threads, the same embeddings and the same code budget, 4 levels of 256 codes; three
+Every arm is its own process with two threads, the same embeddings and the same code budget, 4 levels of 256 codes; three
 seeds. Time is training, encoding and making the codes unique, without imports and loading; memory is the process's peak. Writes
 bench/results/tokenizers.md.
 """

@@ -3,7 +3,7 @@
     python bench/verify.py [--shards 1000] [--size 100000]
 
 Two projects, each with git, DVC, a recorded run and a commit: one whose stage writes a folder of shards, one whose stage has every
-shard as an output of its own. The command is a process of its own, as a person starts it; its own count says what it read.
+shard as a separate output. The command runs as its own process, as a person starts it, and counts what it reads.
 """
 
 import argparse
@@ -69,7 +69,7 @@ def main() -> None:
         shutil.rmtree(folder)
     about = [
         f"`python bench/verify.py --shards {args.shards} --size {args.size}` on {os.cpu_count()} cores, one run each:",
-        f"{args.shards:,} shards of {args.size:,} bytes, `gr2 lineage --verify --json` as a process of its own. The last column: the file",
+        f"{args.shards:,} shards of {args.size:,} bytes, `gr2 lineage --verify --json` as its own process. The last column: the file",
         "named after one byte was changed.",
     ]
     text = "\n".join(["# Verifying a run of many shards", "", *about, "", *lines, ""])

@@ -209,9 +209,9 @@ def _stable(path: Path) -> Content:
 def _make_toy(folder: Path) -> Path:
     """tests/support/dvc_toy.py's diamond with stages that take a moment and use the real stages' way to publish."""
     dvc_toy.make(folder)
-    (folder / "stages/shared").mkdir()
-    for name in ("__init__.py", "errors.py", "outputs.py"):
-        shutil.copy2(ROOT / "stages/shared" / name, folder / "stages/shared")
+    (folder / "stages/shared/core").mkdir(parents=True)
+    for name in ("__init__.py", "core/__init__.py", "core/errors.py", "core/outputs.py"):
+        shutil.copy2(ROOT / "stages/shared" / name, folder / "stages/shared" / name)
     for name, upstream in dvc_toy.UPSTREAM.items():
         inputs = [f"data/{other}/out.txt" for other in upstream]
         (folder / f"stages/{name}/__main__.py").write_text(STAGE.format(name=name, inputs=inputs, repeats=REPEATS))

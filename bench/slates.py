@@ -61,8 +61,8 @@ def main() -> None:
     print(REPORT.read_text(encoding="utf-8"))
 
 
-def made(name: str, values: dict[str, Any], beauty: Path, options: argparse.Namespace) -> Path:
-    """A project with data/retrieve of this retriever; made once."""
+def build_project(name: str, values: dict[str, Any], beauty: Path, options: argparse.Namespace) -> Path:
+    """A project with data/retrieve of this retriever; made on first use."""
     project = options.scratch / f"slates-{name}"
     if not (project / "data/retrieve/metrics.json").exists():
         (project / "data").mkdir(parents=True, exist_ok=True)

@@ -116,7 +116,7 @@ def report(rows: dict[str, list[dict[str, Any]]], embeddings_NE: np.ndarray, see
         "",
         f"`python bench/tokenizer_ablation.py --data FOLDER`: {len(embeddings_NE)} items, 4 x 256 codes, seeds {seeds}; mean ±",
         "standard deviation over seeds.",
-        f"{different} embeddings are different; items whose embedding no other item has: {most:.2%}, the most that nearest codes can reach.",
+        f"{different} embeddings are different; items with a unique embedding: {most:.2%}, the most that nearest codes can reach.",
         "Error: mean squared reconstruction error / variance of the embeddings. Purity: share of items of the commonest category",
         "path under their",
         "prefix of 1 and of 2 codes (in brackets: the same with categories shuffled). Moved: items that had to leave a full prefix.",

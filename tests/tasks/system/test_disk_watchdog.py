@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,11 +21,25 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(disk_watchdog, name, seconds)
 
 
-def start(code: str) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+Start = Callable[[str], "subprocess.Popen[bytes]"]
 
 
-def test_one_that_spins_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts Python code as a group of its own. What still runs when the test ends, or fails, is killed: it would spin for ever."""
+    children: list[subprocess.Popen[bytes]] = []
+
+    def begin(code: str) -> "subprocess.Popen[bytes]":
+        children.append(subprocess.Popen([sys.executable, "-c", code], start_new_session=True))
+        return children[-1]
+
+    yield begin
+    for child in children:
+        child.kill()
+        child.wait()
+
+
+def test_one_that_spins_is_ended(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk_watchdog, "ROOM", 1 << 62)  # no disk has that
     child = start(SPINS)
     with disk_watchdog.watched(child, tmp_path) as disk:
@@ -33,7 +48,7 @@ def test_one_that_spins_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert can_pass(f"No space left on the disk of {disk.full}; make room, then run again"), "another node may have room"
 
 
-def test_one_with_a_stage_at_work_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_with_a_stage_at_work_is_not(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk_watchdog, "ROOM", 1 << 62)
     child = start(WORKS)
     with disk_watchdog.watched(child, tmp_path) as disk:
@@ -41,11 +56,9 @@ def test_one_with_a_stage_at_work_is_not(tmp_path: Path, monkeypatch: pytest.Mon
     assert not disk.full
 
 
-def test_nor_one_with_room(tmp_path: Path) -> None:
+def test_nor_one_with_room(start: Start, tmp_path: Path) -> None:
     child = start(SPINS)
     with disk_watchdog.watched(child, tmp_path) as disk:
         time.sleep(1.5)
         assert child.poll() is None
-        child.kill()
-        child.wait()
     assert not disk.full

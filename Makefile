@@ -8,9 +8,9 @@ export PYTHONHASHSEED := 0
 
 .PHONY: run test quick-test lint setup lock clean help
 
-run: $(STAMP)  ## the main job on the embedded default: ten stages, real data, a report in data/evaluate/report.html
+run: $(STAMP)  ## the main job on the embedded default: twelve stages, real data, a report in data/report/report.html
 	$(BIN)/gr2 run
-	@echo "The report: data/evaluate/report.html"
+	@echo "The report: data/report/report.html"
 
 # One thread a process: two torch processes with two threads each slow each other tenfold.
 test: $(STAMP) lint  ## everything CI runs

@@ -191,7 +191,7 @@ def read_only_cache(live: Live) -> str:
 
 def harm_needed(root: Path, stage: str, rng: random.Random) -> str:
     """An object that the outputs of `stage` need to come back."""
-    from tasks.dvc.repo import locked_hashes, read_lock
+    from tasks.dvc.lockfile import locked_hashes, read_lock
 
     hashes = [entry["hash"] for entry in locked_hashes(read_lock(root)[stage]["outs"]).values()]
     import json

@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT))
 import psutil  # noqa: E402 (after sys.path)
 from fault_watch import ABSENT, MARK, Content, content, processes  # noqa: E402 (after sys.path)
 
-from tasks.dvc.repo import locked_hashes, read_lock  # noqa: E402 (after sys.path)
+from tasks.dvc.lockfile import locked_hashes, read_lock  # noqa: E402 (after sys.path)
 from tasks.project.graph import Graph, read_graph  # noqa: E402 (after sys.path)
 from tests.support import dvc_toy, node_farm, prefect_server, project_clone  # noqa: E402 (after sys.path)
 

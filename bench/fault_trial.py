@@ -13,7 +13,7 @@ import psutil
 from fault_kinds import CONTROL, Kind, Live
 from fault_watch import Watch, content, dvc_hash, processes, wait_until
 
-from tasks.dvc.repo import locked_hashes, read_lock
+from tasks.dvc.lockfile import locked_hashes, read_lock
 from tasks.lineage.verify import verify
 from tasks.project.graph import read_graph
 from tasks.run.plan import make_plan

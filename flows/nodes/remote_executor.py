@@ -12,7 +12,7 @@ from flows.nodes.pools import FLOW, ensure, limit_of
 from flows.nodes.stage_flow import PASSING
 from flows.server.connection import connected
 from tasks.dvc import remote
-from tasks.dvc.remote import RemoteTrouble
+from tasks.dvc.remote import RemoteUnavailable
 from tasks.nodes import snapshot
 from tasks.nodes.placement import Placement, Pool
 from tasks.project.graph import Graph, Stage
@@ -66,7 +66,7 @@ class Nodes:
                     return beat
                 # An upload that was cut short is cleared away by now; a node that has the outputs only sends them again.
                 raise Passing("the DVC remote does not give back what its node has pushed")
-            except (Passing, RemoteTrouble) as error:
+            except (Passing, RemoteUnavailable) as error:
                 if number > retries.limit:
                     raise StageFailed(stage.name, f"{error} (given up after {number} tries)") from None
                 wait_s = retries.wait_s(number)

@@ -25,7 +25,8 @@ from flows.nodes.heartbeat import Beat, beating
 from flows.server.settings import without_prefect
 from flows.server.signals import stopping
 from tasks.dvc import remote
-from tasks.dvc.remote import RemoteTrouble
+from tasks.dvc.remote import RemoteUnavailable
+from tasks.dvc.repo import configure_cache
 from tasks.nodes import slots, snapshot
 from tasks.project.graph import Graph, Stage, read_graph
 from tasks.run.retries import Passing, can_pass
@@ -56,7 +57,7 @@ def node(stage: str, order: dict[str, Any]) -> State[Any]:
             )
         except StageFailed as error:
             return Failed(name=PASSING if can_pass(str(error)) else STAGE_FAILED, message=str(error))
-        except (RemoteTrouble, Passing) as error:
+        except (RemoteUnavailable, Passing) as error:
             return Failed(name=PASSING, message=f"{platform.node()}: {error}")
         except (ProjectError, OSError) as error:
             return Failed(name=PASSING if can_pass(str(error)) else STAGE_FAILED, message=f"{platform.node()}: {error}")
@@ -191,12 +192,9 @@ def _free_port() -> int:
 
 def _configure_dvc(home: Path, root: Path) -> None:
     """The slot's own DVC settings: those of the node's checkout (credentials profiles, endpoints), and the node's one cache."""
-    from dvc.config import Config
-
     (root / ".dvc").mkdir(exist_ok=True)
     local = home / ".dvc" / "config.local"
     text = local.read_text(encoding="utf-8") if local.exists() else ""
     (root / ".dvc" / "config.local").write_text(text, encoding="utf-8")
     cache = os.environ.get(CACHE) or str(home.resolve() / ".dvc" / "cache")
-    with Config(str(root / ".dvc")).edit("local") as config:
-        config.setdefault("cache", {}).setdefault("dir", cache)
+    configure_cache(root, {"dir": cache}, keep=True)

@@ -16,7 +16,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.pipeline.console import RunConsole
 from flows.pipeline.run import PipelineRun
 from flows.server.signals import stopping
-from tasks.dvc.repo import order_like_dvc, read_lock
+from tasks.dvc.lockfile import read_lock, sort_like_dvc
 from tasks.ledger.events import close_run
 from tasks.ledger.run_context import run_context
 from tasks.nodes.placement import read_placement
@@ -54,7 +54,7 @@ def pipeline(
         with stopping(run.stop):
             failures = _submit(run, names)
         run.close()
-    order_like_dvc(root, before, stages)
+    sort_like_dvc(root, before, stages)
     interrupted.settle(root, graph, context)
     state = "Cancelled" if run.stopped else "Failed" if failures else "Completed"
     close_run(root, context, state, names)

@@ -11,7 +11,8 @@ from prefect.states import Cancelled, Completed, Failed
 
 from flows.pipeline.console import RunConsole
 from tasks.dvc import remote
-from tasks.dvc.remote import RemoteTrouble
+from tasks.dvc.remote import RemoteUnavailable
+from tasks.dvc.repo import default_remote
 from tasks.ledger.events import StageRun
 from tasks.ledger.run_context import RunContext
 from tasks.nodes.placement import Placement
@@ -121,7 +122,7 @@ class PipelineRun:
                 return ""
             try:
                 return remote.fetch(self.root, stage)
-            except RemoteTrouble as error:
+            except RemoteUnavailable as error:
                 if self.nodes:
                     raise
                 self._remote = ""  # asked once; a laptop off the network still works
@@ -130,7 +131,7 @@ class PipelineRun:
 
     @cached_property
     def _remote(self) -> str:
-        return remote.default_remote(self.root)
+        return default_remote(self.root)
 
     def _nodes(self) -> Any:
         from flows.nodes.remote_executor import Nodes

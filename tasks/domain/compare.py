@@ -9,7 +9,7 @@ from typing import Any
 
 from tasks.domain.compare_command import OUTPUTS, SLATES, compare_command
 from tasks.dvc.dir_listing import object_path
-from tasks.dvc.repo import locked_hashes, read_lock
+from tasks.dvc.lockfile import locked_hashes, read_lock
 from tasks.run.stage import stage_environment
 
 BETTER, WORSE, UNCLEAR = "better", "worse", "no clear difference"

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.dvc.repo import locked_hashes, opened, read_lock
+from tasks.dvc.lockfile import locked_hashes, read_lock
+from tasks.dvc.repo import open_repo
 from tasks.lineage.git_history import Parser, git_locks
 from tasks.project.graph import Graph
 from tasks.project.profiles import PARAMS, PROFILES
@@ -40,7 +41,7 @@ class Version:
 
 def look(root: Path, graph: Graph, user: str) -> dict[str, Any]:
     """All that is known of `user`: what stages.tools.data_subject tells, the stages made from the data, the versions, copies, messages."""
-    with opened(root) as repo:
+    with open_repo(root) as repo:
         cache, remotes = Path(repo.cache.local.path), sorted(repo.config.get("remote", {}))
     facts = _facts(root, user, [cache, root / ".gr2", root / ".dvc" / "tmp"])
     found = [Path(path) for path in facts.pop("tables")]

@@ -1,4 +1,8 @@
-"""DVC takes an object of its cache for what its name says. Before a stage's outputs come back from there, the objects are hashed."""
+"""Objects in DVC's cache: damaged ones are found before a stage's outputs come back from there, unused ones deleted.
+
+DVC takes an object of its cache for what its name says, so the objects are hashed here. DVC's modules are imported late: they take 0.2 s
+and more to load.
+"""
 
 import hashlib
 import json
@@ -6,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tasks.dvc.repo import opened
+from tasks.dvc.repo import named_stage, open_repo
 from tasks.project.graph import Stage
 from tasks.system.errors import ProjectError
 
@@ -16,7 +20,7 @@ def drop_damaged(root: Path, stage: Stage) -> list[str]:
 
     DVC then fetches or makes them anew.
     """
-    with opened(root) as repo:
+    with open_repo(root) as repo:
         return [path for holder in _holders(repo, stage) for path in drop_damaged_of(holder.outs, root)]
 
 
@@ -26,15 +30,25 @@ def drop_damaged_of(outs: Iterable[Any], root: Path) -> list[str]:
     return [_drop(path, root) for out in cached for path in _damaged(out.cache, out.hash_info.value)]
 
 
-def _holders(repo: Any, stage: Stage) -> Iterator[Any]:
-    from dvc.stage.cache import _can_hash
+def delete_unused(odb: Any, used: Iterable[str]) -> None:
+    """Deletes every object of DVC's object store `odb` whose hash is not in `used`."""
+    from dvc_data.hashfile.db import get_index
+    from dvc_data.hashfile.gc import gc
+    from dvc_data.hashfile.hash_info import HashInfo
 
-    own = next(found for found in repo.index.stages if getattr(found, "name", None) == stage.name)
-    yield own
-    if all(dep.exists for dep in own.deps) and _can_hash(own):
-        own.save_deps()
-        if entry := repo.stage_cache._load(own):
-            yield repo.stage_cache._create_stage(entry, wdir=own.wdir)
+    if gc(odb, [HashInfo(odb.hash_name, md5) for md5 in used]):
+        get_index(odb).clear()  # what DVC believes to be there
+
+
+def _holders(repo: Any, stage: Stage) -> Iterator[Any]:
+    from tasks.dvc.internals import cached_run, has_run_key  # DVC is loaded by now
+
+    dvc_stage = named_stage(repo, stage.name)
+    yield dvc_stage
+    if all(dep.exists for dep in dvc_stage.deps) and has_run_key(dvc_stage):
+        dvc_stage.save_deps()
+        if recorded := cached_run(repo, dvc_stage):
+            yield recorded
 
 
 def _damaged(odb: Any, md5: str) -> Iterator[Path]:
@@ -43,8 +57,8 @@ def _damaged(odb: Any, md5: str) -> Iterator[Path]:
     if not path.exists():
         return
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    if found != md5.removesuffix(".dir"):
+        content = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if content != md5.removesuffix(".dir"):
         yield path
     elif md5.endswith(".dir"):
         for member in {entry["md5"] for entry in json.loads(path.read_text(encoding="utf-8"))}:

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tasks.dvc.repo import opened
+from tasks.dvc.repo import open_repo
 
 Listing = dict[str, str]  # path in the folder, with slashes -> md5
 
@@ -15,7 +15,7 @@ Listing = dict[str, str]  # path in the folder, with slashes -> md5
 @cache
 def cache_folder(root: Path) -> Path:
     """Where DVC keeps objects by md5."""
-    with opened(root) as repo:
+    with open_repo(root) as repo:
         return Path(repo.cache.local.path)
 
 

@@ -2,6 +2,7 @@
 
 DVC's own `repro --pull` and `push --run-cache` copy the whole run cache each time; here one entry goes with one stage.
 Whatever comes from the remote is hashed on arrival (DVC trusts remotes): an upload that was cut short is found, removed and made anew.
+DVC's modules are imported inside the functions: they take 0.2 s and more to load.
 """
 
 import json
@@ -11,25 +12,32 @@ from pathlib import Path
 from typing import Any
 
 from tasks.dvc.cache import drop_damaged_of
-from tasks.dvc.repo import opened
+from tasks.dvc.repo import named_stage, open_repo
 from tasks.project.graph import Stage
 from tasks.system.errors import ProjectError
 
 
-class RemoteTrouble(ProjectError):
+class RemoteUnavailable(ProjectError):
     """The remote could not be reached, or did not take what it was sent: may well work later."""
 
 
-def default_remote(root: Path) -> str:
-    """The name of DVC's default remote; empty without one."""
-    with opened(root) as repo:
-        return str(repo.config["core"].get("remote") or "")
+def fetch_object(repo: Any, md5: str) -> None:
+    """Brings an object from the default remote into the cache of the open `repo`, if there is a remote that has it and answers."""
+    from dvc_data.hashfile.hash_info import HashInfo
+
+    from tasks.dvc.internals import DvcException
+
+    if repo.config["core"].get("remote"):
+        try:
+            repo.cloud.pull([HashInfo("md5", md5)])
+        except (DvcException, OSError):
+            return  # the caller says that it is missing, and what to do
 
 
 def run_key(root: Path, stage: Stage) -> str:
     """DVC's name of a run of `stage` on the code, parameters and inputs at hand: equal everywhere. ProjectError when a dep is missing."""
-    with opened(root) as repo:
-        return _key(_keyed(repo, stage))
+    with open_repo(root) as repo:
+        return _run_key(_with_current_deps(repo, stage))
 
 
 def fetch(root: Path, stage: Stage) -> str:
@@ -37,23 +45,25 @@ def fetch(root: Path, stage: Stage) -> str:
 
     `dvc repro` then restores them without running. Returns "cache" when all was here, "remote" when something came from there, and
     nothing when nobody has run it, or its outputs are damaged or gone. What is in the cache is hashed, and dropped if it is damaged.
-    RemoteTrouble when the remote cannot be asked.
+    RemoteUnavailable when the remote cannot be asked.
     """
-    with opened(root) as repo, _talking(repo):
-        if recorded := _fetch_recorded(repo, _stage(repo, stage)):
-            return recorded
-        found = _keyed(repo, stage)
-        entry = repo.stage_cache._load(found) or _fetch_entry(repo, found)
-        return _fetch_outs(repo, repo.stage_cache._create_stage(entry, wdir=found.wdir)) if entry else ""
+    from tasks.dvc.internals import cached_run
+
+    with open_repo(root) as repo, _translate_errors(repo):
+        if source := _fetch_recorded(repo, named_stage(repo, stage.name)):
+            return source
+        dvc_stage = _with_current_deps(repo, stage)
+        recorded = cached_run(repo, dvc_stage) or _fetch_run(repo, dvc_stage)
+        return _fetch_outs(repo, recorded) if recorded else ""
 
 
 def pull(root: Path, paths: Iterable[str]) -> None:
-    """Puts `paths`, which dvc.lock records, into the workspace, from the cache or the remote. RemoteTrouble for what cannot be had."""
-    paths = list(paths)
-    with opened(root) as repo, _talking(repo) as remote:
-        outs = [out for path in paths for out in repo.index.outs if _covers(out.def_path, path)]
-        from dvc.exceptions import CheckoutError
+    """Puts `paths`, which dvc.lock records, into the workspace, from the cache or the remote. RemoteUnavailable for what cannot be had."""
+    from tasks.dvc.internals import CheckoutError
 
+    paths = list(paths)
+    with open_repo(root) as repo, _translate_errors(repo) as remote:
+        outs = [out for path in paths for out in repo.index.outs if _covers(out.def_path, path)]
         if not outs:
             return  # DVC takes no targets for all
         drop_damaged_of(outs, root)
@@ -63,29 +73,33 @@ def pull(root: Path, paths: Iterable[str]) -> None:
         try:
             repo.checkout(targets=list(dict.fromkeys(out.def_path for out in outs)), force=True)
         except CheckoutError as error:
-            raise RemoteTrouble(f"the remote '{remote}' does not hold {', '.join(error.target_infos)}, which dvc.lock records") from None
+            raise RemoteUnavailable(
+                f"the remote '{remote}' does not hold {', '.join(error.target_infos)}, which dvc.lock records"
+            ) from None
 
 
 def push(root: Path, stage: Stage) -> None:
     """Sends the outputs of `stage` to the remote, and after them DVC's record of the run, so that no record speaks of what is not there."""
-    with opened(root) as repo, _talking(repo) as remote:
-        found = _stage(repo, stage)
-        for odb, objects in found.get_used_objs().items():
+    from tasks.dvc.internals import run_folder
+
+    with open_repo(root) as repo, _translate_errors(repo) as remote:
+        dvc_stage = named_stage(repo, stage.name)
+        for odb, objects in dvc_stage.get_used_objs().items():
             result = repo.cloud.push(objects, odb=odb)
             if result.failed:
-                raise RemoteTrouble(f"the remote '{remote}' did not take {len(result.failed)} objects of '{stage.name}'")
-        key = _key(found)
-        here = Path(repo.stage_cache._get_cache_dir(key))
-        odb, folder = _runs(repo, key)
-        for path in sorted(here.iterdir()) if here.is_dir() else ():
+                raise RemoteUnavailable(f"the remote '{remote}' did not take {len(result.failed)} objects of '{stage.name}'")
+        key = _run_key(dvc_stage)
+        local = run_folder(repo, key)
+        odb, folder = _remote_run_folder(repo, key)
+        for path in sorted(local.iterdir()) if local.is_dir() else ():
             odb.fs.makedirs(folder, exist_ok=True)
             odb.fs.put_file(str(path), odb.fs.join(folder, path.name))
 
 
 @contextmanager
-def _talking(repo: Any) -> Iterator[str]:
-    """Gives the default remote's name. Errors of its protocol (S3, SSH, a mount that went) come out as RemoteTrouble."""
-    from dvc.exceptions import DvcException
+def _translate_errors(repo: Any) -> Iterator[str]:
+    """Gives the default remote's name. Errors of its protocol (S3, SSH, a mount that went) come out as RemoteUnavailable."""
+    from tasks.dvc.internals import DvcException
 
     name = repo.config["core"].get("remote")
     if not name:
@@ -99,7 +113,7 @@ def _talking(repo: Any) -> Iterator[str]:
         if not _of_transport(error):
             raise
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise RemoteTrouble(f"the DVC remote '{name}' failed: {said}") from error
+        raise RemoteUnavailable(f"the DVC remote '{name}' failed: {said}") from error
 
 
 def _of_transport(error: BaseException) -> bool:
@@ -113,67 +127,66 @@ def _of_transport(error: BaseException) -> bool:
     )
 
 
-def _stage(repo: Any, stage: Stage) -> Any:
-    return next(found for found in repo.index.stages if getattr(found, "name", None) == stage.name)
+def _with_current_deps(repo: Any, stage: Stage) -> Any:
+    """DVC's stage with its deps hashed as they are in the workspace now."""
+    dvc_stage = named_stage(repo, stage.name)
+    dvc_stage.save_deps()
+    return dvc_stage
 
 
-def _keyed(repo: Any, stage: Stage) -> Any:
-    """The stage with its deps hashed as they stand in the workspace."""
-    found = _stage(repo, stage)
-    found.save_deps()
-    return found
+def _run_key(dvc_stage: Any) -> str:
+    from tasks.dvc.internals import has_run_key, run_cache_key
 
-
-def _key(found: Any) -> str:
-    from dvc.stage.cache import _can_hash, _get_stage_hash
-
-    if not _can_hash(found):
+    if not has_run_key(dvc_stage):
         raise ProjectError(
-            f"dvc.yaml: stages.{found.name}: DVC keeps no run cache of it (it needs deps and outs in the project, none persistent)"
+            f"dvc.yaml: stages.{dvc_stage.name}: DVC keeps no run cache of it (it needs deps and outs in the project, none persistent)"
         )
-    return str(_get_stage_hash(found))
+    return run_cache_key(dvc_stage)
 
 
-def _fetch_recorded(repo: Any, found: Any) -> str:
+def _fetch_recorded(repo: Any, dvc_stage: Any) -> str:
     """When dvc.lock already says what the outputs are, they are put into the workspace; a plain `dvc push` suffices for that."""
-    if found.changed_stage() or found.changed_deps() or not all(out.hash_info for out in found.outs):
+    if dvc_stage.changed_stage() or dvc_stage.changed_deps() or not all(out.hash_info for out in dvc_stage.outs):
         return ""
-    source = _fetch_outs(repo, found)
+    source = _fetch_outs(repo, dvc_stage)
     if source:
-        repo.checkout(targets=[found.addressing], force=True)
+        repo.checkout(targets=[dvc_stage.addressing], force=True)
     return source
 
 
-def _fetch_outs(repo: Any, found: Any) -> str:
-    drop_damaged_of(found.outs, Path(repo.root_dir))  # else DVC would take it for there, and then run the stage
-    if found.outs_cached():
+def _fetch_outs(repo: Any, dvc_stage: Any) -> str:
+    drop_damaged_of(dvc_stage.outs, Path(repo.root_dir))  # else DVC would take a damaged object for present, and then run the stage
+    if dvc_stage.outs_cached():
         return "cache"
-    _fetch_objects(repo, found)
-    return "remote" if found.outs_cached() else ""
+    _fetch_objects(repo, dvc_stage)
+    return "remote" if dvc_stage.outs_cached() else ""
 
 
-def _runs(repo: Any, key: str) -> tuple[Any, str]:
+def _remote_run_folder(repo: Any, key: str) -> tuple[Any, str]:
     odb = repo.cloud.get_remote_odb(None, "fetch --run-cache", hash_name="md5-dos2unix")
     return odb, odb.fs.join(odb.path, "runs", key[:2], key)
 
 
-def _fetch_entry(repo: Any, found: Any) -> Any:
-    key = _key(found)
-    odb, folder = _runs(repo, key)
+def _fetch_run(repo: Any, dvc_stage: Any) -> Any:
+    """Fetches the records of equal runs; gives the stage as one of them has it, None where the remote has none."""
+    from tasks.dvc.internals import cached_run, run_folder
+
+    key = _run_key(dvc_stage)
+    odb, folder = _remote_run_folder(repo, key)
     if not odb.fs.exists(folder):
         return None
-    into = Path(repo.stage_cache._get_cache_dir(key))
-    into.mkdir(parents=True, exist_ok=True)
+    local = run_folder(repo, key)
+    local.mkdir(parents=True, exist_ok=True)
     for path in odb.fs.find(folder):
-        beside = into / f".{odb.fs.name(path)}.partial"
-        odb.fs.get_file(path, str(beside))
-        beside.replace(into / odb.fs.name(path))
-    return repo.stage_cache._load(found)  # drops an entry that cannot be read
+        partial = local / f".{odb.fs.name(path)}.partial"
+        odb.fs.get_file(path, str(partial))
+        partial.replace(local / odb.fs.name(path))
+    return cached_run(repo, dvc_stage)
 
 
 def _fetch_objects(repo: Any, holder: Any) -> None:
     """Fetches what the stage or out `holder` uses; what is damaged or gone there is cleared away, for a later push to mend."""
-    from dvc.output import CollectCacheError
+    from tasks.dvc.internals import CollectCacheError
 
     try:
         used = holder.get_used_objs()

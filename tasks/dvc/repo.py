@@ -1,4 +1,7 @@
-"""What DVC knows: which stages are current, and the hashes it recorded in dvc.lock. The one place that opens DVC in this process."""
+"""A project opened with DVC in this process, its configuration, and which of its stages are current. The one place that opens it.
+
+DVC is imported inside the functions: it takes 0.2 s and more to load, and most commands read dvc.lock alone.
+"""
 
 import json
 import logging
@@ -10,41 +13,70 @@ from typing import Any
 
 from tasks.system.errors import ProjectError
 from tasks.system.redaction import without_secrets
-from tasks.system.yaml_files import parse
 
-_turn = threading.RLock()
+_one_at_a_time = threading.RLock()
 
 
 @contextmanager
-def opened(root: Path) -> Iterator[Any]:
+def open_repo(root: Path) -> Iterator[Any]:
     """DVC's Repo at `root`, locked (DVC wants that even for reading); waits while another process commits.
 
     Threads take turns. DVC's own errors come out as ProjectError.
     """
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo, lock_repo
+    from tasks.dvc.internals import DvcException, locked_repo
 
     logging.getLogger("dvc").setLevel(logging.CRITICAL)
     try:
-        with _turn:
-            _mend_rwlock(root)
-            repo = Repo(str(root), _wait_for_lock=True)
-            try:
-                with lock_repo(repo), chdir(root):  # DVC names things relative to the current directory, which is the whole process's
-                    yield repo
-            finally:
-                repo.close()
+        with _one_at_a_time:
+            _repair_rwlock(root)
+            with locked_repo(root) as repo, chdir(root):  # DVC names things relative to the current directory, which is the whole process's
+                yield repo
     except DvcException as error:
         remedy = "; run: dvc init" if type(error).__name__ == "NotDvcRepoError" else ""
         raise ProjectError(f"DVC: {without_secrets(_messages(error))}{remedy}") from None
 
 
-def _mend_rwlock(root: Path) -> None:
+def named_stage(repo: Any, name: str) -> Any:
+    """DVC's own stage of that name in dvc.yaml."""
+    return next(stage for stage in repo.index.stages if getattr(stage, "name", None) == name)
+
+
+def default_remote(root: Path) -> str:
+    """The name of DVC's default remote; empty without one."""
+    with open_repo(root) as repo:
+        return str(repo.config["core"].get("remote") or "")
+
+
+def share_cache(root: Path, copy: Path) -> None:
+    """Has DVC in the workspace `copy` keep its cache where the project at `root` keeps it, in the copy's local configuration."""
+    with open_repo(root) as repo:
+        given = repo.config.get("cache", {})
+        settings = {"dir": str(repo.cache.local_cache_dir)} | {key: given[key] for key in ("type", "shared") if given.get(key)}
+    configure_cache(copy, settings)
+
+
+def configure_cache(root: Path, settings: dict[str, Any], keep: bool = False) -> None:
+    """Writes the cache section of the local configuration (.dvc/config.local) at `root`; with `keep`, values that it has already stay."""
+    from tasks.dvc.internals import Config
+
+    (root / ".dvc").mkdir(exist_ok=True)
+    with Config(str(root / ".dvc")).edit("local") as config:
+        config["cache"] = settings | (config.get("cache", {}) if keep else {})
+
+
+def state_folder() -> Path:
+    """Where DVC keeps its databases of file states, outside of the project."""
+    from tasks.dvc.internals import site_cache_dir
+
+    return Path(site_cache_dir())
+
+
+def _repair_rwlock(root: Path) -> None:
     """Removes DVC's record of who reads and writes what when a killed DVC left it half written: DVC would refuse to work for ever.
 
     Under DVC's own lock of that record: while a living process writes it, nothing is done.
     """
-    from dvc.lock import LockError, make_lock
+    from tasks.dvc.internals import LockError, make_lock
 
     folder = root / ".dvc" / "tmp"
     record = folder / "rwlock"
@@ -63,61 +95,11 @@ def _is_json(path: Path) -> bool:
     return True
 
 
-def share_cache(root: Path, copy: Path) -> None:
-    """Has DVC in the workspace `copy` keep its cache where the project at `root` keeps it, in its own local configuration."""
-    from dvc.config import Config
-
-    with opened(root) as repo:
-        given = repo.config.get("cache", {})
-        settings = {"dir": str(repo.cache.local_cache_dir)} | {key: given[key] for key in ("type", "shared") if given.get(key)}
-    (copy / ".dvc").mkdir(exist_ok=True)
-    with Config(str(copy / ".dvc")).edit("local") as config:
-        config["cache"] = settings
-
-
-def read_lock(root: Path) -> dict[str, Any]:
-    """The stages of dvc.lock by name: cmd, deps, params, outs as DVC wrote them; empty when nothing ever ran."""
-    path = root / "dvc.lock"
-    if not path.exists():
-        return {}
-    document = parse(path.read_text(encoding="utf-8"), "dvc.lock")
-    stages = document.get("stages", {}) if isinstance(document, dict) else {}
-    return dict(stages or {})
-
-
-def locked_hashes(entries: list[dict[str, Any]] | None) -> dict[str, dict[str, Any]]:
-    """path -> {"hash", "size"} of the deps or outs of a dvc.lock stage."""
-    return {entry["path"]: {"hash": entry.get("md5") or "", "size": entry.get("size")} for entry in entries or []}
-
-
-def order_like_dvc(root: Path, before: list[str], targets: list[str] | None) -> None:
-    """Puts stages that are new in dvc.lock where plain `dvc repro [targets]` would have put them.
-
-    DVC appends a stage when it ends; stages side by side end in any order, so without this two runs would give
-    equal hashes in files that differ. `before`: the names in dvc.lock, in order, when the run began.
-    """
-    now = list(read_lock(root))
-    if set(now) - set(before) == set() or now == before:
-        return
-    with opened(root) as repo:
-        from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
-        from dvc.utils.serialize import modify_yaml
-
-        stages = collect_stages(repo, targets or ["dvc.yaml"])
-        plan = [stage.name for stage in plan_repro(get_active_graph(repo.index.graph), stages)]
-        known = set(before)
-        wanted = [*before, *(name for name in plan if name not in known)]
-        with modify_yaml(str(root / "dvc.lock")) as document:
-            entries = document["stages"]
-            rank = {name: place for place, name in enumerate(wanted)}
-            for name in sorted(entries, key=lambda name: rank.get(name, len(rank))):
-                entries[name] = entries.pop(name)
-
-
 def _messages(error: BaseException) -> str:
-    parts = [str(error)]
+    """The message of `error` and those of its causes, each once: DVC often puts the reason into the cause alone."""
+    messages = [str(error)]
     while error.__cause__:
         error = error.__cause__
-        if str(error) not in parts:
-            parts.append(str(error))
-    return ": ".join(parts)
+        if str(error) not in messages:
+            messages.append(str(error))
+    return ": ".join(messages)

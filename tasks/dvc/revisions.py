@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.dvc.repo import locked_hashes, opened
+from tasks.dvc.lockfile import LOCK, Entry, locked_hashes, parse_lock
+from tasks.dvc.remote import fetch_object
+from tasks.dvc.repo import open_repo
 from tasks.project.dict_diff import MISSING, differences, value_at
 from tasks.project.graph import is_code
 from tasks.system.errors import ProjectError
 from tasks.system.git import git, tried
-from tasks.system.yaml_files import parse
 
-LOCK = "dvc.lock"
 WORKSPACE = "workspace"
 
 
@@ -23,7 +23,7 @@ class Revision:
     name: str
     folder: Path
     commit: str
-    stages: dict[str, Any]
+    stages: dict[str, Entry]
 
     def out(self, path: str) -> str | None:
         """The hash of the output `path`."""
@@ -50,7 +50,7 @@ def read_revision(root: Path, here: Path, name: str) -> Revision:
     """`name`: `workspace`, a folder with a dvc.lock (relative to `here`), an experiment, or anything that git takes for a commit."""
     folder = root if name == WORKSPACE else here / name
     if (folder / LOCK).exists():
-        return Revision(name, folder, "", _stages((folder / LOCK).read_text(encoding="utf-8"), f"{name}: {LOCK}"))
+        return Revision(name, folder, "", parse_lock((folder / LOCK).read_text(encoding="utf-8"), f"{name}: {LOCK}"))
     commit = resolve(root, name)
     if commit is None:
         raise ProjectError(f"{name}: no git revision, tag or experiment, nor a folder with a {LOCK} (experiments: dvc exp list --all)")
@@ -60,10 +60,10 @@ def read_revision(root: Path, here: Path, name: str) -> Revision:
     return Revision(name, root, commit, stages)
 
 
-def locked_stages(root: Path, commit: str) -> dict[str, Any] | None:
+def locked_stages(root: Path, commit: str) -> dict[str, Entry] | None:
     """The stages in the dvc.lock of `commit`; None where it has none."""
     shown = subprocess.run(["git", "show", f"{commit}:./{LOCK}"], cwd=root, capture_output=True, text=True, check=False)
-    return None if shown.returncode else _stages(shown.stdout, f"{commit[:10]}: {LOCK}")
+    return None if shown.returncode else parse_lock(shown.stdout, f"{commit[:10]}: {LOCK}")
 
 
 def resolve(root: Path, name: str) -> str | None:
@@ -90,10 +90,10 @@ def file_of(revision: Revision, path: str, required: bool = True) -> Path | None
         if not required:
             return None
         raise ProjectError(f"{revision.name}: its {LOCK} has no {path}; run the stage that makes it there, and commit {LOCK}")
-    with opened(revision.folder) as repo:
+    with open_repo(revision.folder) as repo:
         cached = Path(repo.cache.local.oid_to_path(md5))
         if not cached.exists():
-            _fetch(repo, md5)
+            fetch_object(repo, md5)
         if cached.exists():
             return cached
     if not required:
@@ -115,24 +115,7 @@ def code_differences(revisions: list[Revision]) -> list[str]:
     return sorted(path for path in {path for code in codes for path in code} if len({code.get(path) for code in codes}) > 1)
 
 
-def _stages(text: str, source: str) -> dict[str, Any]:
-    document = parse(text, source)
-    stages = document.get("stages") if isinstance(document, dict) else None
-    return dict(stages or {})
-
-
 def _at(params: dict[str, Any], key: str) -> Any:
     """None for a key that this revision lacks. A key may be recorded with its dots (`b.deep`) or down a section."""
     value = params[key] if key in params else value_at(params, key)
     return None if value is MISSING else value
-
-
-def _fetch(repo: Any, md5: str) -> None:
-    from dvc.exceptions import DvcException
-    from dvc_data.hashfile.hash_info import HashInfo
-
-    if repo.config["core"].get("remote"):
-        try:
-            repo.cloud.pull([HashInfo("md5", md5)])
-        except (DvcException, OSError):
-            return  # not there, or out of reach: the caller says that it is missing

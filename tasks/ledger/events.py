@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.dvc.dir_listing import members, object_path, read_json
-from tasks.dvc.repo import locked_hashes, read_lock
+from tasks.dvc.lockfile import locked_hashes, read_lock
 from tasks.ledger.facets import NAMESPACE
 from tasks.ledger.lines import EVENTS, canonical, read_events
 from tasks.ledger.log import anchor, append
@@ -47,7 +47,8 @@ class StageRun:
     def of_experiment(self, name: str, entry: dict[str, Any], ran: bool) -> None:
         """DVC ran it, or took it from its cache, in the experiment `name`; `entry`: in the dvc.lock of the experiment's commit."""
         facts = self._facts(experiment=name, **({} if ran else {"restored": "cache"}))
-        md5 = locked_hashes(entry.get("outs")).get(self.stage.metrics_file or "", {}).get("hash", "")
+        metrics = locked_hashes(entry.get("outs")).get(self.stage.metrics_file or "")
+        md5 = metrics["hash"] if metrics else ""
         self._made(facts, {}, entry, read_json(object_path(self.root, md5)) if md5 else {})
 
     def fail(self, message: str, experiment: str = "") -> None:
@@ -83,7 +84,7 @@ class StageRun:
             "gr2_lock": {"entry": entry_hash(locked)},
             "processing_engine": facets.engine(),
         }
-        inputs = [facets.read(path, entry) for path, entry in deps.items() if not is_code(path)]
+        inputs = [facets.read(path, {**entry}) for path, entry in deps.items() if not is_code(path)]
         outputs = [
             facets.written(path, {**sizes[path], "hash": entry["hash"]}, members(self.root, path, entry["hash"]))
             for path, entry in locked_hashes(locked.get("outs")).items()

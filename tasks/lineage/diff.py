@@ -60,7 +60,7 @@ def _between(index: Index, a: Version, b: Version, changed: set[str]) -> Iterato
         yield Difference(name, "code", key, _or_none(old), _or_none(new))
     made = {path: maker.stage for version in (a, b) for (path, _), maker in index.producers(version)}
     for path in dict.fromkeys([*a.inputs, *b.inputs]):
-        old, new = (side.inputs.get(path, {}).get("hash") for side in (a, b))
+        old, new = (side.inputs[path]["hash"] if path in side.inputs else None for side in (a, b))
         if old != new:
             source = next(
                 (stage for out, stage in made.items() if path == out or path.startswith(out + "/") or out.startswith(path + "/")), ""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.dvc.dir_listing import Listing, cached_listing, object_path, read_json
-from tasks.dvc.repo import read_lock
+from tasks.dvc.lockfile import read_lock
 from tasks.ledger.lines import read_events
 from tasks.lineage.git_history import Parser, git_locks
 from tasks.lineage.versions import Version, malformed, of_entry, of_event

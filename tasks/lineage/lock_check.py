@@ -4,15 +4,13 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from tasks.dvc.lockfile import Entry, as_dvc_writes
 from tasks.ledger.events import entry_hash, recorded_entry
 from tasks.ledger.lines import Event
 from tasks.lineage.git_history import Lock, Parser, git_locks
-from tasks.lineage.versions import Version, of_entry, of_event
+from tasks.lineage.versions import Hashes, Version, of_entry, of_event
 from tasks.project.dict_diff import differences, shown
-
-Entry = dict[str, Any]  # of a stage in dvc.lock
 
 
 @dataclass(frozen=True)
@@ -41,16 +39,10 @@ def check_lock(root: Path, lock: dict[str, Entry], events: list[Event]) -> list[
     whole = {str((event["run"]["facets"].get("gr2_lock") or {}).get("text")) for event in events if event["job"]["name"] == "pipeline"}
     if hashlib.sha256(text).hexdigest() in whole:
         return []
-    if text.decode("utf-8", "replace") == _as_dvc_writes(lock):
+    if text.decode("utf-8", "replace") == as_dvc_writes(lock):
         return []  # entries of several runs beside each other, the last of which did not come to its end
     what = "its bytes were changed: its entries are known, but neither a run nor DVC wrote them in this form"
     return [Fault(what, "git checkout dvc.lock, or put the bytes right")]
-
-
-def _as_dvc_writes(lock: dict[str, Entry]) -> str:
-    from dvc.utils.serialize import dumps_yaml
-
-    return str(dumps_yaml({"schema": "2.0", "stages": lock}))
 
 
 def _unknown(name: str, entry: Entry, in_git: list[Entry], made: list[Event]) -> Fault:
@@ -91,7 +83,7 @@ def _between(old: Version, new: Version) -> list[str]:
     return [f"{name}: {shown(a)} -> {shown(b)}" for key, one, other in pairs for name, a, b in differences(one, other, key)]
 
 
-def _sized(hashes: dict[str, Entry], others: dict[str, Entry]) -> dict[str, Entry]:
+def _sized(hashes: Hashes, others: Hashes) -> dict[str, Entry]:
     """md5 and size by path; no size where the other side has none."""
     return {
         path: {"md5": own["hash"], **({"size": own["size"]} if others.get(path, own)["size"] is not None else {})}

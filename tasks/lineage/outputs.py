@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.dvc.dir_listing import Listing, cache_folder, file_md5, files_under, listing_hash
-from tasks.dvc.repo import opened
+from tasks.dvc.repo import open_repo
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Reader:
         """Those that .dvcignore keeps out of DVC's hash."""
         if not names:
             return set()
-        with opened(self.root) as repo:
+        with open_repo(self.root) as repo:
             return {name for name in names if repo.dvcignore.is_ignored_file(str(self.root / path / name))}
 
     def _object(self, md5: str) -> Listing | Problem | None:

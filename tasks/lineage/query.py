@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from tasks.dvc.dir_listing import file_md5
-from tasks.dvc.repo import opened
+from tasks.dvc.repo import open_repo
 from tasks.lineage.index import Data, Index
 from tasks.lineage.resolve import Found, find
-from tasks.lineage.versions import Version
+from tasks.lineage.versions import Hashes, Version
 from tasks.project.graph import Graph
 
 
@@ -24,8 +24,8 @@ class Link:
     command: str
     code: dict[str, str]
     params: dict[str, Any]
-    inputs: dict[str, dict[str, Any]]
-    outputs: dict[str, dict[str, Any]]
+    inputs: Hashes
+    outputs: Hashes
     metrics: dict[str, Any]
     run: dict[str, Any]
     upstream: tuple[str, ...]
@@ -146,7 +146,7 @@ def _size(found: Found) -> int | None:
 def _compare(root: Path, found: Found) -> str:
     """What is to be said against the workspace's version of an output; empty when it is the recorded one."""
     version, recorded = found.made[0], found.data[0][1]
-    with opened(root) as repo:
+    with open_repo(root) as repo:
         outs = [out for out in repo.index.outs if out.def_path == found.path and getattr(out.stage, "name", "") == version.stage]
         status = list(outs[0].workspace_status().values()) if outs else ["new"]
     if "deleted" in status:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from tasks.dvc.dir_listing import file_md5
-from tasks.dvc.repo import read_lock
+from tasks.dvc.lockfile import Entry, read_lock
 from tasks.ledger.lines import Event
 from tasks.ledger.verify import check
-from tasks.lineage.lock_check import Entry, check_lock
+from tasks.lineage.lock_check import check_lock
 from tasks.lineage.outputs import Out, Problem, Reader
 from tasks.lineage.versions import malformed
 from tasks.project.graph import is_code

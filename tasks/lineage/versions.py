@@ -5,12 +5,12 @@ from functools import cached_property
 from typing import Any
 
 from tasks.dvc.dir_listing import Listing
-from tasks.dvc.repo import locked_hashes
+from tasks.dvc.lockfile import Content, locked_hashes
 from tasks.ledger.facets import NAMESPACE
 from tasks.ledger.lines import Event, canonical
 from tasks.project.graph import is_code
 
-Hashes = dict[str, dict[str, Any]]  # path -> {"hash", "size"}
+Hashes = dict[str, Content]  # by path
 
 
 @dataclass
@@ -134,7 +134,7 @@ def without_nulls(value: Any) -> Any:
 
 def _datasets(entries: Any, kind: str, statistics: str) -> Hashes:
     """path -> {"hash", "size"} of the project's own datasets of an event."""
-    found = {}
+    found: Hashes = {}
     for entry in entries or []:
         if entry.get("namespace", NAMESPACE) == NAMESPACE:
             version = str(((entry.get("facets") or {}).get("version") or {}).get("datasetVersion", ""))

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.dvc.repo import opened, read_lock
+from tasks.dvc.cache import delete_unused
+from tasks.dvc.lockfile import read_lock
+from tasks.dvc.repo import open_repo
 from tasks.dvc.revisions import locked_stages, references, resolve
 from tasks.experiments.queue import queued
 from tasks.maintenance.promotions import PROMOTED
@@ -64,7 +66,7 @@ def collect(root: Path, delete: bool, remote: bool = False) -> list[Survey]:
     keepers, named = _keepers(root)
     named |= {hash_ for copy in workspaces(root) for hash_ in _used_by(copy)}
     origins = _origins(root, read_graph(root))
-    with opened(root) as repo:
+    with open_repo(root) as repo:
         commits = sorted({commit for _, commit in keepers if commit})
         reachable = repo.used_objs(all_branches=True, all_tags=True, all_experiments=True, revs=commits or None)
         used = named | {info.value for infos in reachable.values() for info in infos}
@@ -81,7 +83,7 @@ def collect(root: Path, delete: bool, remote: bool = False) -> list[Survey]:
             found.sort(key=lambda own: (-own.size, own.path, own.hash))
             surveys.append(Survey(where, tuple(keeper for keeper, _ in keepers), tuple(found)))
             for odb in stores if delete else ():
-                _delete(odb, used)
+                delete_unused(odb, used)
     return surveys
 
 
@@ -112,7 +114,7 @@ def _keepers(root: Path) -> tuple[list[tuple[Keeper, str]], set[str]]:
 
 
 def _used_by(copy: Path) -> Iterator[str]:
-    with opened(copy) as repo:
+    with open_repo(copy) as repo:
         for infos in repo.used_objs().values():
             yield from (info.value for info in infos)
 
@@ -145,7 +147,7 @@ def _folder(repo: Any, hash_: str) -> list[dict[str, str]]:
 
 def _origins(root: Path, graph: Graph) -> dict[str, tuple[str, str]]:
     """hash -> (stage, path), as the run cache remembers every run there was."""
-    with opened(root) as repo:
+    with open_repo(root) as repo:
         files = sorted(Path(repo.stage_cache.cache_dir).glob("*/*/*"))
     found: dict[str, tuple[str, str]] = {}
     for file in files:
@@ -170,12 +172,3 @@ def _with_contents(repo: Any, origins: dict[str, tuple[str, str]]) -> dict[str, 
 
 def _size(odb: Any, hash_: str) -> int:
     return int(odb.fs.size(odb.oid_to_path(hash_)) or 0)
-
-
-def _delete(odb: Any, used: set[str]) -> None:
-    from dvc_data.hashfile.db import get_index
-    from dvc_data.hashfile.gc import gc
-    from dvc_data.hashfile.hash_info import HashInfo
-
-    if gc(odb, [HashInfo(odb.hash_name, hash_) for hash_ in used]):
-        get_index(odb).clear()  # what DVC believes to be there

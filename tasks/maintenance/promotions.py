@@ -4,7 +4,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.dvc.repo import opened, read_lock
+from tasks.dvc.lockfile import read_lock
+from tasks.dvc.repo import open_repo
 from tasks.system.errors import ProjectError
 from tasks.system.git import git, tried
 
@@ -52,7 +53,7 @@ def promote(root: Path, name: str, message: str | None = None) -> Promotion:
 def _check_outputs(root: Path) -> None:
     """Every stage has run, and each output is the recorded one, in the workspace and in the cache."""
     lock = read_lock(root)
-    with opened(root) as repo:
+    with open_repo(root) as repo:
         for stage in repo.index.stages:
             name = getattr(stage, "name", None)
             if name and name not in lock:

@@ -6,7 +6,7 @@ So a run notes what it is about to hand to DVC; the next run that comes to its e
 import json
 from pathlib import Path
 
-from tasks.dvc.repo import read_lock
+from tasks.dvc.lockfile import read_lock
 from tasks.ledger.events import StageRun, entry_hash, read_events, recorded_entry
 from tasks.ledger.run_context import RunContext
 from tasks.project.graph import Graph

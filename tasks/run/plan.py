@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.dvc.repo import locked_hashes, opened, read_lock
+from tasks.dvc.lockfile import locked_hashes, read_lock
+from tasks.dvc.repo import open_repo
 from tasks.project.dict_diff import MISSING, differences, shown, value_at
 from tasks.project.graph import Graph, Stage, is_code
 from tasks.system.yaml_files import parse, read_text
@@ -64,7 +65,7 @@ def make_plan(
     `force`: stages that run in any case. `params`: what params.yaml would hold, for a plan of a run that would first change it.
     """
     planner = _Planner(root, graph, frozenset(graph[name].name for name in force or ()), params)
-    with opened(root) as repo:
+    with open_repo(root) as repo:
         by_name = {stage.name: stage for stage in repo.index.stages if getattr(stage, "name", None)}
         for name in graph.order if names is None else names:
             planner.plans[name] = planner.plan(graph[name], by_name[name])
@@ -79,7 +80,7 @@ class _Planner:
         self.plans: dict[str, StagePlan] = {}
 
     def plan(self, stage: Stage, dvc_stage: Any) -> StagePlan:
-        from dvc.lock import LockError
+        from tasks.dvc.internals import LockError  # DVC is loaded by now
 
         running = [name for name in self.graph.upstream(stage.name) if name in self.plans and self.plans[name].action == "run"]
         upstream = tuple(Cause("upstream", "", "will run", name) for name in running)
@@ -131,7 +132,7 @@ class _Planner:
         if plan.action == "run":
             return True
         made, read = locked_hashes(self.lock[producer.name].get("outs")), locked_hashes(self.lock[name].get("deps"))
-        return bool(plan.causes) and path in made and made[path]["hash"] == read.get(path, {}).get("hash")
+        return bool(plan.causes) and path in made and path in read and made[path]["hash"] == read[path]["hash"]
 
 
 def _param_causes(file: str, keys: tuple[str, ...], recorded: dict[str, Any], current: Any) -> Iterator[Cause]:

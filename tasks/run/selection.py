@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from tasks.dvc.repo import read_lock
+from tasks.dvc.lockfile import read_lock
 from tasks.project.graph import Graph
 from tasks.system.errors import ProjectError
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tasks.dvc.cache import drop_damaged
+from tasks.dvc.lockfile import read_lock
 from tasks.dvc.log_parser import DvcOutput
-from tasks.dvc.repo import read_lock
+from tasks.dvc.repo import state_folder
 from tasks.project.graph import Stage
-from tasks.system.disk_watchdog import watched
+from tasks.system.disk_watchdog import end_on_full_disk
 from tasks.system.errors import Interrupted, StageFailed
 from tasks.system.processes import end, is_dvc, marked, signal_group
 
@@ -122,7 +123,7 @@ class Runner:
                 )
                 self._children.add(child)
             try:
-                with watched(child, self.root) as disk:
+                with end_on_full_disk(child, (self.root, state_folder())) as disk:
                     output.follow(child)
                     code = child.wait()
             finally:
@@ -149,7 +150,7 @@ class Runner:
             command = [*DVC, "checkout", "--quiet", "--force", "--allow-missing", stage.name]
             nowhere = subprocess.DEVNULL
             child = subprocess.Popen(command, cwd=self.root, stdin=nowhere, stdout=nowhere, stderr=nowhere, start_new_session=True)
-            with watched(child, self.root):
+            with end_on_full_disk(child, (self.root, state_folder())):
                 child.wait()
 
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -20,27 +20,29 @@ GRACE_S = 5.0
 LOOK_S = 2.0
 
 
-class Watched:
+class DiskState:
     """`full`: the folder without room, for which the process was ended; empty as long as it was not."""
 
     full: str = ""
 
 
 @contextmanager
-def watched(child: "subprocess.Popen[bytes]", root: Path) -> Iterator[Watched]:
+def end_on_full_disk(child: "subprocess.Popen[bytes]", folders: Sequence[Path]) -> Iterator[DiskState]:
     """Ends DVC's process `child`, the leader of its group, when it has had no stage at work and no room for PATIENCE_S.
+
+    `folders`: where DVC writes: outputs and, mostly, the cache; its databases.
 
     A stage is left alone: it fails by itself when it has to write, and may have hours of work in its memory.
     """
-    found, over = Watched(), threading.Event()
+    state, over = DiskState(), threading.Event()
 
     def look() -> None:
         since = time.monotonic()
         while not over.wait(LOOK_S):
-            if not (place := _full(root)) or has_children(child.pid):
+            if not (full := _full(folders)) or has_children(child.pid):
                 since = time.monotonic()
             elif time.monotonic() - since > PATIENCE_S:
-                found.full = place
+                state.full = full
                 for number in (signal.SIGTERM, signal.SIGKILL):
                     signal_group(child, number)
                     over.wait(GRACE_S)
@@ -49,18 +51,16 @@ def watched(child: "subprocess.Popen[bytes]", root: Path) -> Iterator[Watched]:
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
     try:
-        yield found
+        yield state
     finally:
         over.set()
         thread.join()
 
 
-def _full(root: Path) -> str:
-    """Where DVC writes and there is no room; empty if there is."""
-    from dvc.dirs import site_cache_dir
-
-    for place in (root, Path(site_cache_dir())):  # outputs and, mostly, cache; its databases
+def _full(folders: Sequence[Path]) -> str:
+    """The first of `folders` without room; empty if all have some."""
+    for folder in folders:
         with suppress(OSError):
-            if shutil.disk_usage(place).free < ROOM:
-                return str(place)
+            if shutil.disk_usage(folder).free < ROOM:
+                return str(folder)
     return ""

@@ -18,7 +18,7 @@ from fault_table import table
 from fault_trial import Trial
 from fault_watch import ABSENT, Watch, content, dvc_hash
 
-from tasks.dvc.repo import locked_hashes, read_lock
+from tasks.dvc.lockfile import locked_hashes, read_lock
 from tests.support import prefect_server
 
 pytestmark = pytest.mark.slow

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tasks.dvc.repo import read_lock
+from tasks.dvc.lockfile import read_lock
 from tests.support import node_farm, postgres, project_clone
 from tests.support.node_farm import Farm
 from tests.support.project_clone import STAGES, SmokeRun, contents, output_hashes, states

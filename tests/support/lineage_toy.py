@@ -54,7 +54,7 @@ def make(folder: Path) -> Path:
 
 def md5(root: Path, path: str) -> str:
     """Of an output, as dvc.lock has it."""
-    from tasks.dvc.repo import read_lock
+    from tasks.dvc.lockfile import read_lock
 
     return next(out["md5"] for entry in read_lock(root).values() for out in entry["outs"] if out["path"] == path)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.dvc.repo import locked_hashes, read_lock
+from tasks.dvc.lockfile import locked_hashes, read_lock
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("ingest", "embed", "tokenize", "retrieve", "midtrain", "traces", "sft", "rl", "quantize", "evaluate")

@@ -19,7 +19,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.workers.process import ProcessWorker
 
 from flows.nodes.pools import make_pool
-from tasks.dvc.repo import locked_hashes, read_lock
+from tasks.dvc.lockfile import locked_hashes, read_lock
 from tasks.ledger.events import read_events
 from tasks.system import processes
 from tasks.system.errors import ProjectError

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tasks.dvc.clone import refresh
-from tasks.dvc.repo import opened, read_lock
+from tasks.dvc.lockfile import read_lock
+from tasks.dvc.repo import open_repo
 from tasks.system.errors import ProjectError
 from tasks.system.git import git
 from tasks.system.yaml_files import parse
@@ -89,7 +90,7 @@ def test_nothing_is_written_through_a_link_of_the_project(root: Path, tmp_path: 
 
 
 def test_the_cache_is_shared(root: Path) -> None:
-    with opened(made(root)) as repo:
+    with open_repo(made(root)) as repo:
         assert Path(repo.cache.local.path).is_relative_to(root / ".dvc/cache")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tasks.dvc import remote
-from tasks.dvc.repo import locked_hashes, read_lock
+from tasks.dvc.lockfile import locked_hashes, read_lock
 from tasks.project.graph import read_graph
 from tests.support import dvc_toy
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.dvc.repo import opened
+from tasks.dvc.repo import open_repo
 from tests.support import dvc_toy
 
 
@@ -17,7 +17,7 @@ def test_a_half_written_record_of_dvc_s_processes_is_mended(tmp_path: Path, text
     record.write_text(text)
     refused = dvc_toy.call(root, "dvc", "repro", "-s", "a", ok=False)
     assert refused.returncode and "RWLock" in refused.stderr, "DVC mends it itself by now: this is no longer needed"
-    with opened(root):
+    with open_repo(root):
         assert not record.exists()
     dvc_toy.dvc(root, "repro", "-s", "a")
 
@@ -27,7 +27,7 @@ def test_a_whole_record_stays(tmp_path: Path) -> None:
     record = root / ".dvc" / "tmp" / "rwlock"
     record.parent.mkdir(exist_ok=True)
     record.write_text('{"read": {}, "write": {}}')
-    with opened(root):
+    with open_repo(root):
         assert record.read_text() == '{"read": {}, "write": {}}'
 
 
@@ -54,5 +54,5 @@ def test_what_dvc_restores_is_never_seen_half_written(tmp_path: Path) -> None:
         assert (root / "data/d/out.txt").read_text() == made
         assert ("WRITTEN IN PLACE" in said) == (kind != "copy"), "DVC does it otherwise by now: cache.type is no longer needed"
     (root / ".dvc" / "config.local").unlink()
-    with opened(root) as repo:
+    with open_repo(root) as repo:
         assert repo.cache.local.cache_types == ["copy"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.dvc.repo import read_lock
+from tasks.dvc.lockfile import read_lock
 from tasks.ledger.events import StageRun, close_run, entry_hash, read_events
 from tasks.ledger.lines import HEAD, Event
 from tasks.ledger.run_context import RunContext, git_revision

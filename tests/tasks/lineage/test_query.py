@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.dvc.repo import read_lock
+from tasks.dvc.lockfile import read_lock
 from tasks.ledger.events import EVENTS, StageRun, read_events
 from tasks.ledger.run_context import RunContext, git_revision
 from tasks.lineage.query import chain

@@ -42,7 +42,7 @@ def start() -> Iterator[Start]:
 def test_one_that_spins_is_ended(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk_watchdog, "ROOM", 1 << 62)  # no disk has that
     child = start(SPINS)
-    with disk_watchdog.watched(child, tmp_path) as disk:
+    with disk_watchdog.end_on_full_disk(child, [tmp_path]) as disk:
         assert child.wait(30) == -15
     assert disk.full == str(tmp_path)
     assert can_pass(f"No space left on the disk of {disk.full}; make room, then run again"), "another node may have room"
@@ -51,14 +51,14 @@ def test_one_that_spins_is_ended(start: Start, tmp_path: Path, monkeypatch: pyte
 def test_one_with_a_stage_at_work_is_not(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk_watchdog, "ROOM", 1 << 62)
     child = start(WORKS)
-    with disk_watchdog.watched(child, tmp_path) as disk:
+    with disk_watchdog.end_on_full_disk(child, [tmp_path]) as disk:
         assert child.wait(30) == 0
     assert not disk.full
 
 
 def test_nor_one_with_room(start: Start, tmp_path: Path) -> None:
     child = start(SPINS)
-    with disk_watchdog.watched(child, tmp_path) as disk:
+    with disk_watchdog.end_on_full_disk(child, [tmp_path]) as disk:
         time.sleep(1.5)
         assert child.poll() is None
     assert not disk.full

@@ -1,0 +1,81 @@
+"""All that is used of DVC without its promise to keep it: private names, and modules that its API page does not list.
+
+https://dvc.org/doc/api-reference lists four functions; none opens a project for writing or says what a run is called in the run
+cache. An update of DVC is checked against this file first. DVC takes 0.2 s and more to load, so every caller imports it late.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from dvc.config import Config
+from dvc.dirs import site_cache_dir
+from dvc.exceptions import CheckoutError, DvcException
+from dvc.lock import LockError, make_lock
+from dvc.output import CollectCacheError
+from dvc.repo import Repo, lock_repo
+from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
+from dvc.stage.cache import _can_hash, _get_stage_hash
+from dvc.utils.serialize import modify_yaml
+
+__all__ = [
+    "CheckoutError",
+    "CollectCacheError",
+    "Config",
+    "DvcException",
+    "LockError",
+    "cached_run",
+    "editable_lock",
+    "has_run_key",
+    "locked_repo",
+    "make_lock",
+    "repro_order",
+    "run_cache_key",
+    "run_folder",
+    "site_cache_dir",
+]
+
+
+@contextmanager
+def locked_repo(root: Path) -> Iterator[Any]:
+    """DVC's Repo at `root`, locked; waits while another process has the lock (an option that only DVC's command line sets)."""
+    repo = Repo(str(root), _wait_for_lock=True)
+    try:
+        with lock_repo(repo):
+            yield repo
+    finally:
+        repo.close()
+
+
+def has_run_key(stage: Any) -> bool:
+    """Whether DVC's run cache takes the stage: it has deps and outs in the project, none of them persistent."""
+    return bool(_can_hash(stage))
+
+
+def run_cache_key(stage: Any) -> str:
+    """DVC's name of a run with the deps and parameters that `stage`, a stage of DVC, has now."""
+    return str(_get_stage_hash(stage))
+
+
+def run_folder(repo: Any, key: str) -> Path:
+    """Where the run cache of this machine keeps the records of the runs called `key`."""
+    return Path(repo.stage_cache._get_cache_dir(key))
+
+
+def cached_run(repo: Any, stage: Any) -> Any:
+    """The stage as the run cache recorded an equal run of it, outputs with their hashes; None without one."""
+    entry = repo.stage_cache._load(stage)  # drops a record that cannot be read
+    return repo.stage_cache._create_stage(entry, wdir=stage.wdir) if entry else None
+
+
+def repro_order(repo: Any, targets: list[str]) -> list[str]:
+    """The stages in the order in which `dvc repro targets` deals with them."""
+    stages = collect_stages(repo, targets)
+    return [stage.name for stage in plan_repro(get_active_graph(repo.index.graph), stages)]
+
+
+def editable_lock(root: Path) -> AbstractContextManager[Any]:
+    """dvc.lock as a document that is written back, in DVC's own style, when the block ends."""
+    document: AbstractContextManager[Any] = modify_yaml(str(root / "dvc.lock"))
+    return document

@@ -1,0 +1,67 @@
+"""dvc.lock: what DVC recorded of each stage's last run. Reading it does not load DVC."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypedDict
+
+from tasks.system.yaml_files import parse
+
+LOCK = "dvc.lock"
+HEADER = {"schema": "2.0"}
+
+Entry = dict[str, Any]  # of a stage in dvc.lock: cmd, deps, params and outs as DVC wrote them
+
+
+class Content(TypedDict):
+    """A dep or out by its content. `hash`: an md5, of a folder with .dir behind it; `size` in bytes, None where it is not recorded."""
+
+    hash: str
+    size: int | None
+
+
+def read_lock(root: Path) -> dict[str, Entry]:
+    """The stages of dvc.lock by name; empty when nothing ever ran."""
+    path = root / LOCK
+    return parse_lock(path.read_text(encoding="utf-8"), LOCK) if path.exists() else {}
+
+
+def parse_lock(text: str, source: str) -> dict[str, Entry]:
+    """The stages in the `text` of a dvc.lock; `source` is its name in errors."""
+    document = parse(text, source)
+    stages = document.get("stages") if isinstance(document, dict) else None
+    return dict(stages or {})
+
+
+def locked_hashes(entries: Iterable[Entry] | None) -> dict[str, Content]:
+    """path -> content of the deps or outs of a dvc.lock stage."""
+    return {entry["path"]: Content(hash=entry.get("md5") or "", size=entry.get("size")) for entry in entries or []}
+
+
+def sort_like_dvc(root: Path, before: list[str], targets: list[str] | None) -> None:
+    """Puts stages that are new in dvc.lock where plain `dvc repro [targets]` would have put them.
+
+    DVC appends a stage when it ends; stages side by side end in any order, so without this two runs would give
+    equal hashes in files that differ. `before`: the names in dvc.lock, in order, when the run began.
+    """
+    now = list(read_lock(root))
+    if set(now) <= set(before) or now == before:
+        return
+    # DVC is loaded only here, where a stage was added: most readers of dvc.lock never need it.
+    from tasks.dvc import internals
+    from tasks.dvc.repo import open_repo
+
+    with open_repo(root) as repo:
+        known = set(before)
+        order = [*before, *(name for name in internals.repro_order(repo, targets or ["dvc.yaml"]) if name not in known)]
+        rank = {name: position for position, name in enumerate(order)}
+        with internals.editable_lock(root) as document:
+            entries = document["stages"]
+            for name in sorted(entries, key=lambda name: rank.get(name, len(rank))):
+                entries[name] = entries.pop(name)
+
+
+def as_dvc_writes(stages: dict[str, Entry]) -> str:
+    """The text that DVC itself would write for a dvc.lock with `stages`."""
+    from dvc.utils.serialize import dumps_yaml  # asked for by --verify only
+
+    return str(dumps_yaml({**HEADER, "stages": stages}))

@@ -1,0 +1,44 @@
+"""The scripts of bench/ start on the project as it is; the figures of the code are counted right."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "bench"))  # last: bench/tokenizers.py must not hide the package of that name
+
+import code_figures
+
+ROOT = Path(__file__).resolve().parents[2]
+QUICK = ("code_figures", "compare_data", "ingest_scale", "overhead", "tokenizer_scale", "verify")
+HEAVY = ("faults", "retrieval", "slates", "tokenizer_ablation", "tokenizers")  # these import torch, or start a store
+
+
+@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in HEAVY)])
+def test_scripts_explain_themselves(name: str) -> None:
+    command = [sys.executable, str(ROOT / "bench" / f"{name}.py"), "--help"]
+    result = subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "usage:" in result.stdout
+
+
+def test_every_script_with_a_main_is_covered() -> None:
+    scripts = {path.stem for path in (ROOT / "bench").glob("*.py") if "argparse" in path.read_text(encoding="utf-8")}
+    assert scripts - {"import_edges"} == {*QUICK, *HEAVY}
+
+
+def test_figures_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "tasks" / "x" / "a.py"
+    path.parent.mkdir(parents=True)
+    path.write_text(
+        "from typing import Any\n\n\nclass A:\n    x: Any  # why\n\n\n"
+        "def f() -> None:\n    import json  # noqa: F401\n    assert '# no comment'\n"
+    )
+    figures = code_figures.read_file(path, tmp_path)
+    assert (figures.lines, figures.comments, figures.any_names, figures.classes, figures.inner_imports) == (10, 1, 1, ("A",), (9,))
+    (path.parent / "b.py").write_text("class A:\n    pass\n")
+    files = code_figures.read_room(tmp_path, "tasks")
+    assert code_figures.package_sizes(files) == {"tasks/x": 2}
+    assert code_figures.duplicate_classes(files) == {"A": ["tasks/x/a.py", "tasks/x/b.py"]}

@@ -153,7 +153,7 @@ def with_pandas(folder: Path) -> None:
     base = np.minimum(np.maximum(np.floor(length * BASE_SHARE), MIN_BASE), length - 2)
     code = (position >= base).astype(int) + (position >= length - 2) + (position >= length - 1)
     code[length < MIN_BASE + 2] = 0
-    log["split"] = np.array(["base", "slates", "valid", "test"])[code]
+    log["split"] = np.array(["base", "train", "valid", "test"])[code]
     log["position"] = position
     users, items = np.sort(log["user"].unique()), np.sort(log["item"].unique())
     out = folder / "pandas"
@@ -171,7 +171,7 @@ def summary(folder: Path) -> dict[str, int | str]:
 
     log = pl.read_parquet(folder / "interactions.parquet", columns=["user", "item", "split"])
     tables = {name: pl.read_parquet(folder / f"{name}s.parquet", columns=[name, "source_id"]).sort(name) for name in ("user", "item")}
-    mixed = log["split"].replace_strict({"base": 0, "slates": 1, "valid": 2, "test": 3}, return_dtype=pl.UInt8).to_numpy().astype(np.uint64)
+    mixed = log["split"].replace_strict({"base": 0, "train": 1, "valid": 2, "test": 3}, return_dtype=pl.UInt8).to_numpy().astype(np.uint64)
     for name, table in tables.items():
         source_ids = table["source_id"].cast(pl.UInt64).to_numpy()[log[name].to_numpy()]
         mixed = (mixed ^ source_ids) * np.uint64(0x9E3779B97F4A7C15)

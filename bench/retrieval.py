@@ -50,7 +50,7 @@ def main() -> None:
 
 def measure(interactions: pl.DataFrame, items: int, scratch: Path) -> Iterator[dict[str, Any]]:
     """One row a retriever and seed. Each is kept in the scratch folder, so that a bench that was stopped goes on."""
-    training = training_interactions(interactions, ("base", "slates"))
+    training = training_interactions(interactions, ("base", "train"))
     item_lists = interactions.group_by("user", maintain_order=True).agg("item")["item"].to_list()
     histories, targets = [items_[:-1] for items_ in item_lists], np.array([items_[-1] for items_ in item_lists])
     fits: list[tuple[str, int, dict[str, Any]]] = [("popularity", 7, {}), ("item_knn", 7, {})]

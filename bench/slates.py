@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench.beauty import ROOT, prepare
 from bench.retrieval import SASREC
 from stages.evaluate.baselines import NAMES, comparators
-from stages.evaluate.test_set import fact_values
+from stages.evaluate.test_set import feature_values
 from stages.shared.core.leakage import training_counts
 from stages.shared.slates.prompts import load_slates
 from stages.shared.stats.bootstrap import paired_intervals
@@ -82,18 +82,18 @@ def build_project(name: str, values: dict[str, Any], beauty: Path, options: argp
 
 
 def section(name: str, project: Path) -> list[str]:
-    slates, evidence = (pl.read_parquet(project / f"data/retrieve/{table}.parquet") for table in ("slates", "evidence"))
+    slates, feature_table = (pl.read_parquet(project / f"data/retrieve/{table}.parquet") for table in ("slates", "candidate_features"))
     interactions = pl.read_parquet(project / "data/ingest/interactions.parquet")
     figures = json.loads((project / "data/retrieve/metrics.json").read_text(encoding="utf-8"))
-    train, test = (load_slates(slates, evidence, split) for split in ("train", "test"))
+    train, test = (load_slates(slates, feature_table, split) for split in ("train", "test"))
     targets = np.array([slate.target_rank for slate in test])
     embeddings = np.load(project / "data/embed/embeddings.npy")
-    facts, train_facts = fact_values(evidence, test), fact_values(evidence, train)
+    features, train_features = feature_values(feature_table, test), feature_values(feature_table, train)
     train_ranks = np.array([slate.target_rank for slate in train])
     counts = training_counts(interactions, len(embeddings), tuple(figures["fitted_on"]))
     values: dict[str, list[dict[str, np.ndarray]]] = {}
     for seed in SEEDS:
-        judged = comparators(test, facts, train_facts, train_ranks, counts, embeddings, seed, 2)
+        judged = comparators(test, features, train_features, train_ranks, counts, embeddings, seed, 2)
         for ranker in NAMES:
             values.setdefault(ranker, []).append(slate_metrics(ranks_of_targets(judged[ranker].orders, targets)))
     users = np.array([slate.user for slate in test])

@@ -65,7 +65,7 @@ def join_collaborative(text: np.ndarray, params: EmbedParams) -> tuple[np.ndarra
         vectors = fuse.concat(text, full, wanted.weight)
     else:
         vectors = fuse.align(text, full, wanted.weight, own.known)
-    later = sasrec.sequences_of(training_interactions(interactions, ("slates",)))
+    later = sasrec.sequences_of(training_interactions(interactions, ("train",)))
     return vectors, {
         "mode": wanted.mode,
         "loss": {"first": own.losses[0], "last": own.losses[-1]},
@@ -73,7 +73,7 @@ def join_collaborative(text: np.ndarray, params: EmbedParams) -> tuple[np.ndarra
         # base is what the vectors learnt from; slates they have never seen
         "neighbours": {
             "base": neighbours.compare(text, vectors, sequences, params.seed),
-            "slates": neighbours.compare(text, vectors, later, params.seed),
+            "train": neighbours.compare(text, vectors, later, params.seed),
         },
         "leak_check": leak_check,
     }

@@ -1,6 +1,6 @@
 """What a language model must beat: simple rankers of the same slates, under fixed names.
 
-Facts and candidates are read by position, so shuffled slates need facts shuffled alike (position_bias.shuffles).
+Features and candidates are read by position, so shuffled slates need features shuffled alike (position_bias.shuffles).
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 
 from stages.shared.core.errors import StageError
 from stages.shared.slates import rankings
-from stages.shared.slates.candidate_features import FACTS
+from stages.shared.slates.candidate_features import FEATURES
 from stages.shared.slates.prompts import Slate
 from stages.shared.slates.rankings import Judged
 
@@ -19,13 +19,13 @@ Floats = NDArray[np.floating]
 
 NAMES = ("incoming", "popularity", "last_item", "lambdamart", "fusion", "oracle")
 FUSION_K = 60  # Cormack, Clarke and Büttcher 2009
-FUSED_FACTS = {"sc": "retriever score", "co": "co-occurrence", "tr": "transition"}
+FUSED_FEATURES = {"sc": "retriever score", "co": "co-occurrence", "tr": "transition"}
 
 
 def comparators(
     slates: Sequence[Slate],
-    facts_NKF: Floats,
-    train_facts_MKF: Floats,
+    features_NKF: Floats,
+    train_features_MKF: Floats,
     train_target_rank_M: NDArray[np.int_],
     counts_I: NDArray[np.int_],
     embeddings_ID: Floats,
@@ -35,13 +35,15 @@ def comparators(
 ) -> dict[str, Judged]:
     """All of NAMES on `slates`, each with at least two candidates and as many as the others.
 
-    facts: of these slates, and of the training slates that LambdaMART learns from, in the order of FACTS. counts: leaks.training_counts.
-    embeddings: one row an item. log_probabilities: of each candidate being taken, where a synthetic world knows them.
+    features: of these slates, and of the training slates that LambdaMART learns from, in the order of FEATURES. counts:
+    leakage.training_counts. embeddings: one row an item.
+    log_probabilities: of each candidate being taken, where a synthetic world knows them.
     """
     candidates_NK = np.array([slate.candidates for slate in slates])
-    if facts_NKF.shape != (*candidates_NK.shape, len(FACTS)):
+    if features_NKF.shape != (*candidates_NK.shape, len(FEATURES)):
         raise StageError(
-            f"facts of shape {facts_NKF.shape} for slates of shape {candidates_NK.shape} and {len(FACTS)} facts; rerun: gr2 run retrieve"
+            f"features of shape {features_NKF.shape} for slates of shape {candidates_NK.shape} and {len(FEATURES)} features; "
+            "rerun: gr2 run retrieve"
         )
     known = min(len(counts_I), len(embeddings_ID))
     if candidates_NK.max() >= known:
@@ -51,13 +53,13 @@ def comparators(
             f"({len(embeddings_ID)} rows); rerun: gr2 run embed retrieve"
         )
     scores = {"popularity": counts_I[candidates_NK].astype(np.float64), "last_item": similarity_to_last(slates, embeddings_ID)}
-    facts = {what: facts_NKF[..., list(FACTS).index(fact)] for fact, what in FUSED_FACTS.items()}
+    features = {what: features_NKF[..., list(FEATURES).index(feature)] for feature, what in FUSED_FEATURES.items()}
     return {
         "incoming": rankings.incoming(slates),
         "popularity": rankings.by_scores(scores["popularity"]),
         "last_item": rankings.by_scores(scores["last_item"]),
-        "lambdamart": rankings.by_lambdamart(train_facts_MKF, train_target_rank_M, facts_NKF, seed, threads),
-        "fusion": rankings.by_scores(reciprocal_rank_fusion(facts | scores)),
+        "lambdamart": rankings.by_lambdamart(train_features_MKF, train_target_rank_M, features_NKF, seed, threads),
+        "fusion": rankings.by_scores(reciprocal_rank_fusion(features | scores)),
         "oracle": oracle(slates, log_probabilities_NK),
     }
 

@@ -13,7 +13,7 @@ from stages.evaluate.params import EvaluateParams
 from stages.evaluate.test_set import HeldOut, load_held_out
 from stages.evaluate.write_outputs import outputs_table
 from stages.report.diagnostics.audit import identical_to_incoming, suspicions
-from stages.report.diagnostics.diagnostics import audits_of, guide_notes, unguided
+from stages.report.diagnostics.diagnostics import audits_of, constraint_notes, unconstrained
 from stages.report.diagnostics.gain_by_rank import gains_by_incoming_rank
 from stages.report.diagnostics.headroom import achievable, load_truth, world_notes
 from stages.report.diagnostics.repeats import of_repeats
@@ -46,8 +46,8 @@ def evaluate(params: EvaluateParams, outputs: Outputs) -> None:
     truth = load_truth(held)
     compared = comparators(
         held.slates,
-        held.facts_NKF,
-        held.train_facts_MKF,
+        held.features_NKF,
+        held.train_features_MKF,
         np.array([slate.target_rank for slate in held.train]),
         held.counts,
         read_embeddings(len(held.counts)),
@@ -70,7 +70,7 @@ def evaluate(params: EvaluateParams, outputs: Outputs) -> None:
         "leak_check": held.leak_check,
         "audit": audits,
         "suspicions": {name: suspicions(own) for name, own in audits.items() if name in MODELS},
-        "unguided": unguided(answers.free),
+        "unconstrained": unconstrained(answers.free),
         "significance": significance(results, held.users, pairs, params.resamples, params.seed),
     }
     if answers.repeated:
@@ -99,7 +99,7 @@ def evaluate(params: EvaluateParams, outputs: Outputs) -> None:
         calibration=calibration,
         notes=[
             "An output that is no permutation of its slate counts as the incoming order, and as invalid.",
-            *guide_notes(summary["unguided"]),
+            *constraint_notes(summary["unconstrained"]),
             *world_notes(summary),
         ],
     )

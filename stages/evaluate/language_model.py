@@ -13,7 +13,7 @@ from stages.shared.generation.base import Engine, Sampling
 from stages.shared.generation.choose import EngineParams, open_engine
 from stages.shared.lm.models import load_tokenizer
 from stages.shared.slates.answers import AnswerReader
-from stages.shared.slates.constraint import Guide, Words
+from stages.shared.slates.constraint import LayoutTokenIds, PermutationConstraint
 from stages.shared.slates.prompts import THINK_END, Catalog, PromptParams, Slate, slate_prompt
 from stages.shared.slates.rankings import Judged
 
@@ -35,21 +35,21 @@ class LanguageModel:
         return ids
 
     @cached_property
-    def words(self) -> Words:
-        return Words.of(self.tokenizer)
+    def layout(self) -> LayoutTokenIds:
+        return LayoutTokenIds.of(self.tokenizer)
 
     @cached_property
     def reader(self) -> AnswerReader:
         return AnswerReader(self.tokenizer)
 
-    def answers(self, slates: Sequence[Slate], sampling: Sampling, guided: bool = True) -> list[Judged]:
-        """`sampling.samples` answers to each slate, one Judged a sample; `guided`: decoded under the constraint
+    def answers(self, slates: Sequence[Slate], sampling: Sampling, constrained: bool = True) -> list[Judged]:
+        """`sampling.samples` answers to each slate, one Judged a sample; `constrained`: decoded under the constraint
         (stages/shared/slates/constraint.py)."""
         texts = [slate_prompt(slate, self.catalog, self.options, self.reasoning) for slate in slates]
         prompts = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
         candidates = [[self.sid_ids[item] for item in slate.candidates] for slate in slates]
-        guides = [Guide(self.words, own, self.reasoning) for own in candidates] if guided else None
-        completions = self.engine.generate(prompts, sampling, guides)
+        constraints = [PermutationConstraint(self.layout, own, self.reasoning) for own in candidates] if constrained else None
+        completions = self.engine.generate(prompts, sampling, constraints)
         return [self._read([own[sample].token_ids for own in completions], candidates) for sample in range(sampling.samples)]
 
     def _read(self, completions: list[list[int]], candidates: list[list[list[int]]]) -> Judged:

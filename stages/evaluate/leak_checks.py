@@ -4,7 +4,7 @@ import polars as pl
 
 from stages.shared.core.errors import StageError
 from stages.shared.core.leakage import (
-    check_evidence,
+    check_candidate_features,
     check_histories,
     check_out_of_sample,
     check_targets,
@@ -15,7 +15,7 @@ from stages.shared.core.outputs import DATA, read_json
 from stages.shared.recsys.folds import deal
 
 
-def check_leaks(slates: pl.DataFrame, evidence: pl.DataFrame, interactions: pl.DataFrame) -> dict[str, dict[str, int]]:
+def check_leaks(slates: pl.DataFrame, feature_table: pl.DataFrame, interactions: pl.DataFrame) -> dict[str, dict[str, int]]:
     """Every check fails the stage; the counts are for metrics.json."""
     fitted_on, dealt = retriever(interactions)
     return {
@@ -23,7 +23,7 @@ def check_leaks(slates: pl.DataFrame, evidence: pl.DataFrame, interactions: pl.D
         "histories": check_histories(slates, interactions),
         "targets": check_targets(slates, interactions),
         "out_of_sample": check_out_of_sample(slates, training_interactions(interactions, fitted_on), "the retriever", dealt),
-        "evidence": check_evidence(evidence, interactions, fitted_on),
+        "candidate_features": check_candidate_features(feature_table, interactions, fitted_on),
     }
 
 

@@ -40,7 +40,7 @@ LOADING = Lock()  # transformers switches global state while it loads a model
 
 @dataclass
 class Answers:
-    """By model. greedy: on all slates; free: on the first free_slates, without the guide; repeated: one Judged a repeat, on
+    """By model. greedy: on all slates; free: on the first free_slates, without the constraint; repeated: one Judged a repeat, on
     `repeat_rows`; bias: SUBJECT's, where slates were shuffled."""
 
     repeat_rows: list[int]
@@ -80,14 +80,14 @@ def _ask(
     with ExitStack() as stack:
         with LOADING:
             model = stack.enter_context(open_language_model(folder, catalog, options, params.engine, reasoning, params.seed, threads))
-        [found.greedy[name]] = model.answers(slates, greedily, params.guided)
-        if params.guided and params.free_slates:
-            [found.free[name]] = model.answers(slates[: params.free_slates], greedily, guided=False)
+        [found.greedy[name]] = model.answers(slates, greedily, params.constrained)
+        if params.constrained and params.free_slates:
+            [found.free[name]] = model.answers(slates[: params.free_slates], greedily, constrained=False)
         if again and name in REPEATED:
-            found.repeated[name] = model.answers(again, warmly, params.guided)
+            found.repeated[name] = model.answers(again, warmly, params.constrained)
         if shuffled and name == SUBJECT:
             as_is = found.greedy[name].at(range(len(shuffled)))
-            found.bias = position_bias(lambda asked: model.answers(asked, greedily, params.guided)[0], shuffled, params.seed, 1, as_is)
+            found.bias = position_bias(lambda asked: model.answers(asked, greedily, params.constrained)[0], shuffled, params.seed, 1, as_is)
 
 
 def evenly_spaced(length: int, count: int) -> list[int]:

@@ -1,6 +1,6 @@
-"""Does a ranker look at the items, or at where they stand? The same candidates in shuffled orders, facts and all.
+"""Does a ranker look at the items, or at where they stand? The same candidates in shuffled orders, features and all.
 
-The retriever's score is a fact of the candidate (`sc`) and moves with it: a model may use it without being biased.
+The retriever's score is a feature of the candidate (`sc`) and moves with it: a model may use it without being biased.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,11 +20,11 @@ Answerer = Callable[[Sequence[Slate]], Judged]
 
 
 def permuted(slate: Slate, order: Sequence[int]) -> Slate:
-    """`slate` with the candidate at order[p] at position p; its facts and the target's rank move along."""
+    """`slate` with the candidate at order[p] at position p; its features and the target's rank move along."""
     return replace(
         slate,
         candidates=[slate.candidates[rank] for rank in order],
-        levels=[slate.levels[rank] for rank in order],
+        bins=[slate.bins[rank] for rank in order],
         target_rank=list(order).index(slate.target_rank) if slate.target_rank >= 0 else -1,
     )
 

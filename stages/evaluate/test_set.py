@@ -11,7 +11,7 @@ from stages.shared.core.errors import StageError
 from stages.shared.core.leakage import training_counts
 from stages.shared.core.outputs import DATA
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, SLATES, read_table
-from stages.shared.slates.candidate_features import EVIDENCE, FACTS
+from stages.shared.slates.candidate_features import CANDIDATE_FEATURES, FEATURES
 from stages.shared.slates.prompts import Catalog, Slate, load_slates
 
 Floats = NDArray[np.floating]
@@ -23,7 +23,7 @@ class HeldOut:
     """slates: of the test split, with their target, by slate. users, positions, targets [n]: the slate's user, how many items the user
     took before, and the incoming rank of the target. missed: user -> test slates in which the retriever missed the target.
 
-    train: the training slates, with their facts. counts [items]: see training_counts; of the splits that the
+    train: the training slates, with their features. counts [items]: see training_counts; of the splits that the
     retriever read.
     """
 
@@ -32,10 +32,10 @@ class HeldOut:
     positions: Ints
     targets: Ints
     candidates_NK: Ints
-    facts_NKF: Floats
+    features_NKF: Floats
     missed: dict[int, int]
     train: list[Slate]
-    train_facts_MKF: Floats
+    train_features_MKF: Floats
     counts: Ints
     catalog: Catalog
     interactions: pl.DataFrame
@@ -45,12 +45,12 @@ class HeldOut:
 def load_held_out(max_slates: int) -> HeldOut:
     """Fails on a leak. max_slates: only the first so many by user, then position; 0 = all."""
     table = read_table(DATA / "retrieve/slates.parquet", SLATES)
-    evidence = read_table(DATA / "retrieve/evidence.parquet", EVIDENCE)
+    feature_table = read_table(DATA / "retrieve/candidate_features.parquet", CANDIDATE_FEATURES)
     items = read_table(DATA / "ingest/items.parquet", ITEMS)
     interactions = read_table(DATA / "ingest/interactions.parquet", INTERACTIONS)
-    leak_check = check_leaks(table, evidence, interactions)
-    train = load_slates(table, evidence, "train")
-    test = sorted(load_slates(table, evidence, "test"), key=lambda slate: slate.slate)
+    leak_check = check_leaks(table, feature_table, interactions)
+    train = load_slates(table, feature_table, "train")
+    test = sorted(load_slates(table, feature_table, "test"), key=lambda slate: slate.slate)
     test = test[:max_slates] if max_slates else test
     if not test or len(test[0].candidates) < 2:
         raise StageError("data/retrieve/slates.parquet: no test slate of two candidates or more holds its target; nothing can be ranked")
@@ -62,10 +62,10 @@ def load_held_out(max_slates: int) -> HeldOut:
         positions=np.array([taken_before[slate.slate] for slate in test]),
         targets=np.array([slate.target_rank for slate in test]),
         candidates_NK=np.array([slate.candidates for slate in test]),
-        facts_NKF=fact_values(evidence, test),
+        features_NKF=feature_values(feature_table, test),
         missed=missed_slates(table, set(users) if max_slates else None),
         train=train,
-        train_facts_MKF=fact_values(evidence, train),
+        train_features_MKF=feature_values(feature_table, train),
         counts=training_counts(interactions, items.height, retriever(interactions)[0]),
         catalog=Catalog.from_tables(read_table(DATA / "tokenize/sids.parquet", SIDS), items),
         interactions=interactions,
@@ -79,8 +79,10 @@ def missed_slates(slates: pl.DataFrame, measured: set[int] | None) -> dict[int, 
     return {user: count for user, count in missed.iter_rows() if measured is None or user in measured}
 
 
-def fact_values(evidence: pl.DataFrame, slates: list[Slate]) -> Floats:
-    """The facts of each slate, float32 [n, K, facts], in the order of `slates`."""
-    grouped = evidence.sort("slate", "rank").group_by("slate", maintain_order=True).agg(pl.concat_list(list(FACTS)).alias("facts"))
+def feature_values(feature_table: pl.DataFrame, slates: list[Slate]) -> Floats:
+    """The features of each slate, float32 [n, K, features], in the order of `slates`."""
+    grouped = (
+        feature_table.sort("slate", "rank").group_by("slate", maintain_order=True).agg(pl.concat_list(list(FEATURES)).alias("features"))
+    )
     table = dict(grouped.iter_rows())
     return np.array([table[slate.slate] for slate in slates], dtype=np.float32)

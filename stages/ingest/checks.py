@@ -6,7 +6,7 @@ import polars as pl
 from stages.ingest.splits import SPLITS, places
 from stages.shared.core.errors import StageError
 
-TRAINING = ("base", "slates")
+TRAINING = ("base", "train")
 
 
 def check_leaks(table: pl.DataFrame, split: str) -> dict[str, int]:
@@ -21,10 +21,10 @@ def cold_items(table: pl.DataFrame) -> dict[str, int | float]:
     """Reported only: items that stand in valid or test alone, and how many test targets the retriever never met in base."""
     item_N, code_N = table["item"].to_numpy(), table["split"].to_physical().to_numpy()
     count_SI = np.stack([np.bincount(item_N[code_N == code], minlength=item_N.max() + 1) for code in range(len(SPLITS))])
-    base, slates, valid, test = count_SI
+    base, train, valid, test = count_SI
     unseen = int(test[base == 0].sum())
     return {
-        "items_only_in_valid_or_test": int(((base + slates == 0) & (valid + test > 0)).sum()),
+        "items_only_in_valid_or_test": int(((base + train == 0) & (valid + test > 0)).sum()),
         "test_targets_unseen_in_base": unseen,
         "test_targets_unseen_in_base_share": round(unseen / max(1, int(test.sum())), 6),
     }

@@ -104,5 +104,5 @@ class IngestParams(Section):
                 "source: synthetic takes min_item_interactions: 0, max_history: 0, keep_items: all; the Bayes order needs whole histories"
             )
         if self.base_share + self.valid_share + self.test_share >= 1 and self.split == "global_time":
-            raise ValueError("base_share + valid_share + test_share leave no share for the slates; lower one")
+            raise ValueError("base_share + valid_share + test_share leave no share for train; lower one")
         return self

@@ -1,4 +1,4 @@
-"""Gives each interaction its split: base, slates, valid or test; in that order along each user's time."""
+"""Gives each interaction its split: base, train, valid or test; in that order along each user's time."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from stages.ingest.params import IngestParams
 from stages.shared.core.errors import StageError
 
-SPLITS = ("base", "slates", "valid", "test")  # a split's code is its place here
+SPLITS = ("base", "train", "valid", "test")  # a split's code is its place here
 
 Ints = NDArray[np.integer]
 Codes = NDArray[np.int8]
@@ -30,8 +30,8 @@ def split_codes(user_N: Ints, timestamp_N: Ints, params: IngestParams) -> Codes:
 
 
 def by_positions(lengths_U: Ints, params: IngestParams) -> list[Ints]:
-    """Where slates, valid and test begin for each user: the last `test_positions` are test, the `valid_positions` before them valid, the
-    first floor(base_share * n) base, the rest slates. A user too short for `min_base` of base and one of slates is base throughout:
+    """Where train, valid and test begin for each user: the last `test_positions` are test, the `valid_positions` before them valid, the
+    first floor(base_share * n) base, the rest train. A user too short for `min_base` of base and one of train is base throughout:
     a history, but nothing to rank.
     """
     base = np.floor(lengths_U * params.base_share).astype(np.int64)
@@ -42,8 +42,8 @@ def by_positions(lengths_U: Ints, params: IngestParams) -> list[Ints]:
 
 
 def leave_one_out(lengths_U: Ints, params: IngestParams) -> list[Ints]:
-    """Where slates, valid and test begin for each user: the last is test, the last but one valid; of those before, the first
-    floor(base_share * n), but at least `min_base`, are base and the rest, if any, slates. With fewer than min_base + 2 a user is base
+    """Where train, valid and test begin for each user: the last is test, the last but one valid; of those before, the first
+    floor(base_share * n), but at least `min_base`, are base and the rest, if any, train. With fewer than min_base + 2 a user is base
     throughout.
     """
     valid, test = lengths_U - 2, lengths_U - 1

@@ -15,18 +15,18 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Qwen2Config, 
 
 from stages.midtrain.params import MidtrainParams
 from stages.shared.core.errors import StageError
-from stages.shared.slates.candidate_features import FACTS
-from stages.shared.slates.prompts import STRENGTHS
+from stages.shared.slates.candidate_features import FEATURES
+from stages.shared.slates.prompts import RELEVANCE_LEVELS
 
 ROPE_THETA = 1e6
-LOOK_BACK = 7  # from the end of a SID, its strength and letter included; from a letter, all its facts
+LOOK_BACK = 7  # from the end of a SID, its relevance and letter included; from a letter, all its features
 WRITE, MATCH, COPY = 0.15, 6.0, 0.3  # strong enough to be seen beside the token itself, and to pick one place among hundreds
 # Second layer, a head each: what it holds at its own place (block of the offset; 0 = the token) and where it wants to find the same.
 FOLLOWER, POINTERS, SAME, LEAD = (0, 1), ((1, 2), (2, 3), (3, 4)), (0, 0), (7, 0)
 MATCHES = (FOLLOWER, *POINTERS, SAME, LEAD, SAME)
 COPYING, NAMING = range(4), 6  # heads that predict the token found, and the one that predicts the token before the one found
 SLOW_TOKENS = 400  # a prompt's length: over so many tokens a dimension that matches content turns by less than half a radian
-LEVEL_TURNS, STRENGTH_TURNS = [1.0], [1.0, 2.0, 4.0, 8.0]  # half turns of the waves that place a word on its scale
+BIN_TURNS, RELEVANCE_TURNS = [1.0], [1.0, 2.0, 4.0, 8.0]  # half turns of the waves that place a word on its scale
 SHARPNESS = 8.0  # length of the constant query and key in each rotary pair: the wanted offset then takes nearly all attention
 
 
@@ -54,21 +54,23 @@ def scratch_model(params: MidtrainParams, tokenizer: PreTrainedTokenizerBase) ->
     )
     torch.manual_seed(params.seed)
     model = Qwen2ForCausalLM(config)
-    order_levels(model, tokenizer)
+    order_scales(model, tokenizer)
     if params.copy_circuit:
         install_copy_circuit(model)
     return model
 
 
 @torch.no_grad()
-def order_levels(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Places the embeddings of a fact's levels, and of the strengths, on waves: near levels start near, as positions do in a transformer.
+def order_scales(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Places the embeddings of a feature's bins, and of the relevances, on waves: near levels start near, as positions do in a
+    transformer.
 
-    Left to chance they are tables to learn by heart. Facts are weighed up, so one slow wave does; strengths are sorted, which takes
+
+    Left to chance they are tables to learn by heart. Features are weighed up, so one slow wave does; relevances are sorted, which takes
     fast waves that tell neighbours apart.
     """
-    scales = [([f" {fact}{level}" for level in range(10)], LEVEL_TURNS) for fact in FACTS]
-    scales.append(([f" s{strength}" for strength in range(STRENGTHS)], STRENGTH_TURNS))
+    scales = [([f" {feature}{level}" for level in range(10)], BIN_TURNS) for feature in FEATURES]
+    scales.append(([f" s{relevance}" for relevance in range(RELEVANCE_LEVELS)], RELEVANCE_TURNS))
     weight: Any = model.get_input_embeddings().weight
     std = model.config.initializer_range
     for words, turns in scales:

@@ -2,12 +2,12 @@
 
 - sequence: a stretch of a user's base history, every next SID counts;
 - caption: SID -> title and categories, and back;
-- ordering: made-up strengths for random items, then the items by falling strength; the short form of the next;
-- reading: made-up facts of each letter, then its strength: their mean level, put on the scale of strengths;
+- ordering: made-up relevances for random items, then the items by falling relevance; the short form of the next;
+- reading: made-up features of each letter, then its relevance: their mean level, put on the scale of relevances;
 - skill: a made-up slate in the full layout, judged like that.
 
-To read facts by letter, weigh them up, sort and copy is a skill without any fact about users, so it can be practised without limit
-and without leaks; which facts matter how much is left to sft.
+To read features by letter, weigh them up, sort and copy is a skill without any fact about users, so it can be practised without limit
+and without leaks; which features matter how much is left to sft.
 """
 
 import math
@@ -16,19 +16,19 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from stages.shared.lm.encoding import Segment
-from stages.shared.slates.candidate_features import FACTS, fact_words
+from stages.shared.slates.candidate_features import FEATURES, feature_tokens
 from stages.shared.slates.prompts import (
     ASSISTANT,
     END,
+    RELEVANCE_LEVELS,
     STEP_MATCH,
-    STRENGTHS,
     THINK_END,
     USER,
     Catalog,
     PromptParams,
     Slate,
     answer_text,
-    distinct,
+    break_ties,
     letters,
     order_of,
     slate_prompt,
@@ -60,7 +60,7 @@ def caption_documents(catalog: Catalog, rng: np.random.Generator) -> Iterator[Do
 
 
 def skill_documents(catalog: Catalog, options: PromptParams, rng: np.random.Generator, candidates: int) -> Iterator[Document]:
-    """Endless: a slate of random items with random levels and strengths, in the full layout of prompt, trace and answer."""
+    """Endless: a slate of random items with random bins and relevances, in the full layout of prompt, trace and answer."""
     items = len(catalog.sids)
     while True:
         chosen = rng.choice(items, size=options.history + candidates, replace=False).tolist()
@@ -71,60 +71,60 @@ def skill_documents(catalog: Catalog, options: PromptParams, rng: np.random.Gene
             timestamp=0,
             history=chosen[: options.history],
             candidates=chosen[options.history :],
-            levels=rng.integers(0, 10, size=(candidates, len(FACTS))).tolist(),
+            bins=rng.integers(0, 10, size=(candidates, len(FEATURES))).tolist(),
             target_rank=0,
         )
         yield skill_document(slate, catalog, options)
 
 
 def ordering_documents(catalog: Catalog, rng: np.random.Generator, candidates: int) -> Iterator[Document]:
-    """Endless: 2 to `candidates` random items with random strengths, then the same by falling strength. The skill's short form."""
+    """Endless: 2 to `candidates` random items with random relevances, then the same by falling relevance. The skill's short form."""
     while True:
         count = int(rng.integers(2, candidates + 1))
         chosen = rng.choice(len(catalog.sids), size=count, replace=False).tolist()
-        strengths = rng.choice(STRENGTHS, size=count, replace=False).tolist()
+        relevances = rng.choice(RELEVANCE_LEVELS, size=count, replace=False).tolist()
         names = letters(count)
         listed = "".join(f"{name}{catalog.sids[item]}" for name, item in zip(names, chosen, strict=True))
-        judged = "".join(f"{name} s{strength}" for name, strength in zip(names, strengths, strict=True))
-        ordered = "".join(f" s{strengths[rank]}{names[rank]}{catalog.sids[chosen[rank]]}" for rank in order_of(strengths))
+        judged = "".join(f"{name} s{relevance}" for name, relevance in zip(names, relevances, strict=True))
+        ordered = "".join(f" s{relevances[rank]}{names[rank]}{catalog.sids[chosen[rank]]}" for rank in order_of(relevances))
         yield [(f" candidates:{listed}{STEP_MATCH}{judged}", 0.0), (f"{THINK_END}{ordered}{END}", 1.0)]
 
 
 def reading_documents(rng: np.random.Generator, candidates: int) -> Iterator[Document]:
-    """Endless: the facts of 1 to `candidates` letters, then the strength of each letter. The other half of the skill's short form."""
+    """Endless: the features of 1 to `candidates` letters, then the relevance of each letter. The other half of the skill's short form."""
     while True:
         count = int(rng.integers(1, candidates + 1))
-        levels = rng.integers(0, 10, size=(count, len(FACTS))).tolist()
+        bins = rng.integers(0, 10, size=(count, len(FEATURES))).tolist()
         names = letters(count)
-        told = "".join(f" {' '.join(fact_words(own))}{name}" for name, own in zip(names, levels, strict=True))
+        told = "".join(f" {' '.join(feature_tokens(own))}{name}" for name, own in zip(names, bins, strict=True))
         document: Document = [(f" candidates:{told}{STEP_MATCH}", 0.0)]
-        for name, strength in zip(names, mean_strengths(levels), strict=True):
-            document += [(name, 0.0), (f" s{strength}", 1.0)]
+        for name, relevance in zip(names, mean_relevances(bins), strict=True):
+            document += [(name, 0.0), (f" s{relevance}", 1.0)]
         yield [*document, (END, 0.0)]
 
 
-def mean_strengths(slate: Sequence[Sequence[int]]) -> list[int]:
-    """One for each candidate's levels [K][facts], no two alike."""
-    return distinct([mean_strength(levels) for levels in slate], [sum(levels) for levels in slate])
+def mean_relevances(slate: Sequence[Sequence[int]]) -> list[int]:
+    """One for each candidate's bins [K][features], no two alike."""
+    return break_ties([mean_relevance(bins) for bins in slate], [sum(bins) for bins in slate])
 
 
-def mean_strength(levels: Sequence[int], top: int = 9) -> int:
-    """The strength of a candidate with these fact levels: their mean among means of uniform levels 0..top, as one of 32 equal shares."""
-    spread = math.sqrt(((top + 1) ** 2 - 1) / 12 / len(levels))
-    share = 0.5 * (1 + math.erf((sum(levels) / len(levels) - top / 2) / spread / math.sqrt(2)))
-    return min(STRENGTHS - 1, int(share * STRENGTHS))
+def mean_relevance(bins: Sequence[int], top: int = 9) -> int:
+    """The relevance of a candidate with these feature bins: their mean among means of uniform bins 0..top, as one of 32 equal shares."""
+    spread = math.sqrt(((top + 1) ** 2 - 1) / 12 / len(bins))
+    share = 0.5 * (1 + math.erf((sum(bins) / len(bins) - top / 2) / spread / math.sqrt(2)))
+    return min(RELEVANCE_LEVELS - 1, int(share * RELEVANCE_LEVELS))
 
 
 def skill_document(slate: Slate, catalog: Catalog, options: PromptParams) -> Document:
-    """The slate's prompt, the trace that its levels command, and the order: a trace as the teacher writes them."""
-    strengths = mean_strengths(slate.levels)
-    order = order_of(strengths)
-    linked = max(range(len(slate.candidates)), key=lambda rank: slate.levels[rank][0])
-    words = fact_words(slate.levels[order[0]])
-    best = sorted(range(len(words)), key=lambda fact: (-slate.levels[order[0]][fact], fact))[:2]
-    trace = trace_text(slate, catalog, options, strengths, linked, [words[fact] for fact in best])
+    """The slate's prompt, the trace that its bins command, and the order: a trace as the teacher writes them."""
+    relevances = mean_relevances(slate.bins)
+    order = order_of(relevances)
+    linked = max(range(len(slate.candidates)), key=lambda rank: slate.bins[rank][0])
+    words = feature_tokens(slate.bins[order[0]])
+    best = sorted(range(len(words)), key=lambda feature: (-slate.bins[order[0]][feature], feature))[:2]
+    trace = trace_text(slate, catalog, options, relevances, linked, [words[feature] for feature in best])
     return [
         (slate_prompt(slate, catalog, options), 0.0),
         (trace, 1.0),
-        (THINK_END + answer_text(order, slate, catalog, strengths), 1.0),
+        (THINK_END + answer_text(order, slate, catalog, relevances), 1.0),
     ]

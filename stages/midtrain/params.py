@@ -18,6 +18,8 @@ class MidtrainParams(OptimizerSection):
     row_length: int = Field(384, ge=64, description="tokens a training row; short documents are packed")
     sequence_share: float = Field(0.1, ge=0, le=1, description="share of rows: SID history -> next SID")
     caption_share: float = Field(0.1, ge=0, le=1, description="share of rows: SID <-> title and categories")
-    ordering_share: float = Field(0.4, ge=0, le=1, description="share of rows: copying and sorting made-up strengths, short form")
-    reading_share: float = Field(0.25, ge=0, le=1, description="share of rows: made-up facts of each letter, then its strength, short form")
+    ordering_share: float = Field(0.4, ge=0, le=1, description="share of rows: copying and sorting made-up relevances, short form")
+    reading_share: float = Field(
+        0.25, ge=0, le=1, description="share of rows: made-up features of each letter, then its relevance, short form"
+    )
     skill_share: float = Field(0.4, ge=0, le=1, description="share of rows: the same in the full layout of a slate; they come last")

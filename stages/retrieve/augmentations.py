@@ -95,7 +95,7 @@ def permute_labels(slates: pl.DataFrame, interactions: pl.DataFrame, seed: int) 
         "slate": own["slate"],
         "target": candidates_NK[np.arange(own.height), rank_N].astype(np.int32),
         "target_rank": rank_N,
-        "mark": ["permuted"] * own.height,
+        "provenance": ["permuted"] * own.height,
         "hard": pl.Series(hard, dtype=pl.List(pl.Int32)),
     }
     return slates.update(pl.DataFrame(changes), on="slate", maintain_order="left")

@@ -1,4 +1,4 @@
-"""The facts about each candidate of a slate, the levels they are told in, and the table of both."""
+"""The features about each candidate of a slate, the bins they are told in, and the table of both."""
 
 import numpy as np
 import polars as pl
@@ -7,20 +7,21 @@ from tqdm import tqdm
 
 from stages.retrieve.statistics import Statistics
 from stages.shared.core.errors import StageError
-from stages.shared.slates.candidate_features import EVIDENCE, FACTS
+from stages.shared.slates.candidate_features import CANDIDATE_FEATURES, FEATURES
 
 RECENT_TRANSITIONS = 10
 BATCH = 2048  # slates; the largest array of a batch has as many times K times the items of history looked at
 
 
 def collect(slates: pl.DataFrame, candidates: int, statistics: Statistics, last: int, batch: int = BATCH) -> np.ndarray:
-    """Facts of every slate in the order of FACTS, float32 [slates, candidates, facts]; co and ca look at the `last` items of history."""
-    parts = tqdm(slates.iter_slices(batch), total=-(-slates.height // batch), desc="evidence", mininterval=2.0)
-    made = [_facts(part, statistics, last) for part in parts if part.height]
-    return np.concatenate(made) if made else np.zeros((0, candidates, len(FACTS)), dtype=np.float32)
+    """Features of every slate in the order of FEATURES, float32 [slates, candidates, features]. co and ca look at the `last` items of
+    history."""
+    parts = tqdm(slates.iter_slices(batch), total=-(-slates.height // batch), desc="candidate features", mininterval=2.0)
+    made = [_features(part, statistics, last) for part in parts if part.height]
+    return np.concatenate(made) if made else np.zeros((0, candidates, len(FEATURES)), dtype=np.float32)
 
 
-def _facts(slates: pl.DataFrame, statistics: Statistics, last: int) -> np.ndarray:
+def _features(slates: pl.DataFrame, statistics: Statistics, last: int) -> np.ndarray:
     """Single elements of the item-item matrices are looked up: a product with them would fill rows of which K places are wanted."""
     found_NK = np.array(slates["candidates"].to_list(), dtype=np.int32)
     scores_NK = np.array(slates["scores"].to_list(), dtype=np.float32)
@@ -73,30 +74,30 @@ def _shared(category: sp.csr_matrix, past_NL: np.ndarray, length_N: np.ndarray, 
     return (terms @ np.ones(terms.shape[1], dtype=np.float32)).reshape(found_NK.shape)
 
 
-def level_edges(facts: np.ndarray, levels: int) -> np.ndarray:
-    """Edges of `levels` equally filled buckets, [facts, levels - 1], from the facts of *training* slates [n, K, facts]."""
-    if len(facts) == 0:
+def bin_edges(features: np.ndarray, bins: int) -> np.ndarray:
+    """Edges of `bins` equally filled buckets, [features, bins - 1], from the features of *training* slates [n, K, features]."""
+    if len(features) == 0:
         raise StageError("retrieve: no training slate holds its target; the retriever is too weak or the data too small for candidates=K")
-    flat = facts.reshape(-1, len(FACTS))
-    return np.quantile(flat, np.linspace(0, 1, levels + 1)[1:-1], axis=0).T
+    flat = features.reshape(-1, len(FEATURES))
+    return np.quantile(flat, np.linspace(0, 1, bins + 1)[1:-1], axis=0).T
 
 
-def to_levels(facts: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Facts [..., facts] -> int32 levels of the same shape, 0 = least."""
-    levels = [np.searchsorted(edges[i], facts[..., i], side="right") for i in range(len(FACTS))]
-    return np.stack(levels, axis=-1).astype(np.int32)
+def to_bins(features: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Features [..., features] -> int32 bins of the same shape, 0 = least."""
+    bins = [np.searchsorted(edges[i], features[..., i], side="right") for i in range(len(FEATURES))]
+    return np.stack(bins, axis=-1).astype(np.int32)
 
 
-def evidence_table(slates: pl.DataFrame, values: np.ndarray, levels: np.ndarray) -> pl.DataFrame:
-    """One row a candidate of every slate, in the order of the slates. values, levels: [slates, K, facts]."""
+def feature_table(slates: pl.DataFrame, values: np.ndarray, bins: np.ndarray) -> pl.DataFrame:
+    """One row a candidate of every slate, in the order of the slates. values, bins: [slates, K, features]."""
     n, k, _ = values.shape
     columns: dict[str, np.ndarray] = {
         "slate": slates["slate"].to_numpy().repeat(k),
         "rank": np.tile(np.arange(k, dtype=np.int32), n),
         "item": np.array(slates["candidates"].to_list(), dtype=np.int32).ravel(),
     }
-    for i, fact in enumerate(FACTS):
-        columns[fact] = values[..., i].ravel()
-    for i, fact in enumerate(FACTS):
-        columns[f"{fact}_level"] = levels[..., i].ravel()
-    return pl.DataFrame(columns, schema=EVIDENCE)
+    for i, feature in enumerate(FEATURES):
+        columns[feature] = values[..., i].ravel()
+    for i, feature in enumerate(FEATURES):
+        columns[f"{feature}_bin"] = bins[..., i].ravel()
+    return pl.DataFrame(columns, schema=CANDIDATE_FEATURES)

@@ -10,7 +10,7 @@ DRAWS = 1000
 
 def rank_distances(slates: pl.DataFrame, k: int, seed: int) -> dict[str, dict[str, Any]]:
     """For metrics.json. An injected target counts as missed, as it was before."""
-    met = pl.when(pl.col("mark") == "injected").then(-1).otherwise("target_rank").alias("rank")
+    met = pl.when(pl.col("provenance") == "injected").then(-1).otherwise("target_rank").alias("rank")
     ranks = {split: slates.filter(pl.col("split") == split).select(met)["rank"].to_numpy() for split in ("train", "valid", "test")}
     return {f"train_{split}": rank_distance(ranks["train"], ranks[split], k, seed) for split in ("valid", "test")}
 

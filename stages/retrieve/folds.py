@@ -1,8 +1,8 @@
 """Which rows the retriever and the statistics of a slate learn from, so that neither has seen its target.
 
 `cut`: all slates stand after what was learnt from, the split base. One model, no fold.
-`folds`: the training slates of a fold's users come from a model of the other users' base and slates. Validation and test slates come
-from a model of all users' base and slates, which both stand before them.
+`folds`: the training slates of a fold's users come from a model of the other users' base and train. Validation and test slates come
+from a model of all users' base and train, which both stand before them.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from stages.shared.core.errors import StageError
 from stages.shared.core.leakage import training_interactions
 from stages.shared.recsys.folds import deal
 
-FITTED_ON: dict[str, tuple[str, ...]] = {"cut": ("base",), "folds": ("base", "slates")}
+FITTED_ON: dict[str, tuple[str, ...]] = {"cut": ("base",), "folds": ("base", "train")}
 WHOLE = -1  # the fold of slates that the model of all users ranks
 
 

@@ -33,8 +33,8 @@ class RetrieveParams(ComputeSection):
     epochs: int = Field(60, ge=1)
     batch_size: int = Field(64, ge=1)
     lr: float = Field(0.001, gt=0.0)
-    evidence_last: int = Field(10, ge=1, description="items of history that the evidence looks at")
-    evidence_levels: int = Field(10, ge=2, le=10, description="buckets a fact is told in")
+    feature_history: int = Field(10, ge=1, description="items of history that the evidence looks at")
+    feature_bins: int = Field(10, ge=2, le=10, description="buckets a feature is told in")
     model: Literal["sasrec", "item_knn", "popularity", "language_model"] = Field("sasrec", description="the retriever; docs/retrieve.md")
     reads: str = Field(
         "data/ingest/items.parquet",
@@ -48,7 +48,7 @@ class RetrieveParams(ComputeSection):
     weight_decay: float = Field(0.01, ge=0.0, description="sasrec: AdamW")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="sasrec and language_model; auto takes the GPU if there is one")
     cross_fit: Literal["cut", "folds"] = Field(
-        "cut", description="cut: learns from base alone; folds: training slates by a model of other users' base and slates"
+        "cut", description="cut: learns from base alone; folds: training slates by a model of other users' base and train"
     )
     folds: int = Field(5, ge=2, description="cross_fit folds: parts the users are dealt into, each a fit of its own")
     positions: int = Field(0, ge=0, description="slates at the last so many positions of each split of a user; 0 = at all")

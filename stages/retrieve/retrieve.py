@@ -1,4 +1,4 @@
-"""Fits the retriever, makes a slate for every later position, and adds the evidence.
+"""Fits the retriever, makes a slate for every later position, and adds the feature_table.
 
 Nothing that ranks a slate or counts for it has seen its target: by an earlier cut, or by folds of users (stages/retrieve/folds.py).
 """
@@ -17,7 +17,7 @@ from stages.shared.core.errors import StageError
 from stages.shared.core.leakage import check_counts, check_no_heldout, check_out_of_sample, training_interactions
 from stages.shared.core.outputs import DATA, Outputs
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, SLATES, read_table, write_table
-from stages.shared.slates.candidate_features import EVIDENCE
+from stages.shared.slates.candidate_features import CANDIDATE_FEATURES
 
 
 def retrieve(params: RetrieveParams, outputs: Outputs) -> None:
@@ -37,19 +37,19 @@ def retrieve(params: RetrieveParams, outputs: Outputs) -> None:
         values.append(own_values)
         figures.append(own_figures)
     table = pl.concat(made)
-    with_target = table.filter(pl.col("target_rank") >= 0)  # as the parts come, and so the facts
+    with_target = table.filter(pl.col("target_rank") >= 0)  # as the parts come, and so the features
     values_NKF = np.concatenate(values)[with_target["slate"].arg_sort().to_numpy()]
     table, with_target = table.sort("slate"), with_target.sort("slate")
     distances = rank_distances(table, params.candidates, params.seed)
 
     train = (with_target["split"] == "train").to_numpy()
-    edges = candidate_features.level_edges(values_NKF[train], params.evidence_levels)
-    evidence = candidate_features.evidence_table(with_target, values_NKF, candidate_features.to_levels(values_NKF, edges))
+    edges = candidate_features.bin_edges(values_NKF[train], params.feature_bins)
+    feature_table = candidate_features.feature_table(with_target, values_NKF, candidate_features.to_bins(values_NKF, edges))
     if params.labels == "permuted":
         table = permute_labels(table, interactions, params.seed)
 
     write_table(table, outputs.path("slates.parquet"), SLATES)
-    write_table(evidence, outputs.path("evidence.parquet"), EVIDENCE)
+    write_table(feature_table, outputs.path("candidate_features.parquet"), CANDIDATE_FEATURES)
     dealt = {"folds": {"number": params.folds, "seed": params.seed, "figures": figures[:-1]}} if params.cross_fit == "folds" else {}
     outputs.metrics(
         {
@@ -67,7 +67,8 @@ def retrieve(params: RetrieveParams, outputs: Outputs) -> None:
 def rank(
     part: folds.Part, interactions: pl.DataFrame, items: pl.DataFrame, params: RetrieveParams, outputs: Outputs
 ) -> tuple[pl.DataFrame, np.ndarray, dict[str, Any]]:
-    """The slates of `part`, the facts of those that hold their target, and the figures of the fit. Only the model of all users is kept."""
+    """The slates of `part`, the features of those that hold their target, and the figures of the fit. Only the model of all users is
+    kept."""
     name = "the retriever" if part.fold == folds.WHOLE else f"the retriever of fold {part.fold}"
     counts = statistics.count(part.training, items)
     check_counts(counts.popularity, part.allowed, f"the statistics of {name}", folds.FITTED_ON[params.cross_fit])
@@ -78,4 +79,8 @@ def rank(
         model.save(folder)
     own = slates.make(model, part.places, interactions, counts, params, part.fold)
     check_out_of_sample(own, part.training, name)
-    return own, candidate_features.collect(own.filter(pl.col("target_rank") >= 0), params.candidates, counts, params.evidence_last), figures
+    return (
+        own,
+        candidate_features.collect(own.filter(pl.col("target_rank") >= 0), params.candidates, counts, params.feature_history),
+        figures,
+    )

@@ -12,21 +12,20 @@ from stages.retrieve.statistics import Statistics
 from stages.shared.core.errors import StageError
 from stages.shared.core.schemas import SLATES
 
-SPLITS = {"slates": "train", "valid": "valid", "test": "test"}
+SPLITS = ("train", "valid", "test")  # base is for the retriever to learn from
 BATCH = 4096  # slates ranked at once
 
 
 def places(interactions: pl.DataFrame, positions: int) -> pl.DataFrame:
     """A row for every slate to be made, by user, then position: slate, user, position, timestamp, split, target, and `row`, where the
     target stands in `interactions`. With `positions` only so many of each user in each split, the last."""
-    later = interactions.with_row_index("row").filter(pl.col("split").is_in(list(SPLITS)) & (pl.col("position") > 0))
+    later = interactions.with_row_index("row").filter(pl.col("split").is_in(SPLITS) & (pl.col("position") > 0))
     if positions:
         later = later.filter(pl.int_range(pl.len()).reverse().over("user", "split") < positions)
     if later.is_empty():
         raise StageError("data/ingest/interactions.parquet: no position after the base split; users are too short for ingest.base_share")
-    split = pl.col("split").replace_strict(SPLITS, return_dtype=pl.String)
     slate = pl.int_range(pl.len(), dtype=pl.Int32).alias("slate")
-    return later.select(slate, "user", "position", "timestamp", split, pl.col("item").alias("target"), "row")
+    return later.select(slate, "user", "position", "timestamp", "split", pl.col("item").alias("target"), "row")
 
 
 def make(
@@ -65,7 +64,7 @@ def _batch(
         "target": batch.target_N,
         "target_rank": batch.rank_N,
         "fold": np.full(wanted.height, fold, dtype=np.int32),
-        "mark": np.where(batch.injected_N, "injected", "").tolist(),
+        "provenance": np.where(batch.injected_N, "injected", "").tolist(),
         "hard": pl.Series([np.flatnonzero(row).astype(np.int32) for row in batch.hard_NK], dtype=pl.List(pl.Int32)),
     }
     return pl.DataFrame(columns, schema=SLATES)
@@ -88,7 +87,7 @@ def _require_filled(scores_NK: np.ndarray, wanted: pl.DataFrame, past: list[np.n
 def summary(slates: pl.DataFrame, k: int) -> dict[str, dict[str, float | int | list[float]]]:
     """By split: slates, share that holds its target, histogram of the target's incoming rank (shares)."""
     out: dict[str, dict[str, float | int | list[float]]] = {}
-    for split in ("train", "valid", "test"):
+    for split in SPLITS:
         ranks = slates.filter(pl.col("split") == split)["target_rank"].to_numpy()
         hit = ranks[ranks >= 0]
         out[split] = {

@@ -26,8 +26,8 @@ from stages.shared.generation.base import Sampling
 from stages.shared.generation.transformers_engine import TransformersEngine
 from stages.shared.lm.models import load_model, load_tokenizer, save_model
 from stages.shared.slates.answers import Answer, AnswerReader
-from stages.shared.slates.candidate_features import EVIDENCE
-from stages.shared.slates.constraint import Guide, Words
+from stages.shared.slates.candidate_features import CANDIDATE_FEATURES
+from stages.shared.slates.constraint import LayoutTokenIds, PermutationConstraint
 from stages.shared.slates.prompts import Catalog, PromptParams, Slate, load_slates, slate_prompt
 from stages.shared.training.trainer import write_curve
 
@@ -37,7 +37,7 @@ BASE = DATA / "sft/model"
 def rl(params: RlParams, outputs: Outputs) -> None:
     options = load_params("prompt", PromptParams)
     slates_table = read_table(DATA / "retrieve/slates.parquet", SLATES)
-    slates = load_slates(slates_table, read_table(DATA / "retrieve/evidence.parquet", EVIDENCE), "train")
+    slates = load_slates(slates_table, read_table(DATA / "retrieve/candidate_features.parquet", CANDIDATE_FEATURES), "train")
     interactions = read_table(DATA / "ingest/interactions.parquet", INTERACTIONS)
     catalog = Catalog.from_tables(read_table(DATA / "tokenize/sids.parquet", SIDS), read_table(DATA / "ingest/items.parquet", ITEMS))
     leak_check = check_no_heldout(pairs_seen(slates), interactions, "rl")
@@ -46,7 +46,7 @@ def rl(params: RlParams, outputs: Outputs) -> None:
         raise StageError("data/retrieve/slates.parquet: no training slate with more than one candidate; nothing can be ranked")
 
     tokenizer = load_tokenizer(BASE)
-    tasks = make_tasks(slates, catalog, options, tokenizer, params.guided)
+    tasks = make_tasks(slates, catalog, options, tokenizer, params.constrained)
     policy = open_policy(load_model(BASE), params)
     engine = TransformersEngine(policy.module, tokenizer.pad_token_id, tokenizer.eos_token_id, params.batch_size)
     reader, reward = AnswerReader(tokenizer), choose_reward(params)
@@ -123,14 +123,16 @@ def choose_reward(params: RlParams) -> Reward:
 
 
 def make_tasks(
-    slates: Sequence[Slate], catalog: Catalog, options: PromptParams, tokenizer: PreTrainedTokenizerBase, guided: bool
+    slates: Sequence[Slate], catalog: Catalog, options: PromptParams, tokenizer: PreTrainedTokenizerBase, constrained: bool
 ) -> list[Task]:
     prompts = tokenizer([slate_prompt(slate, catalog, options) for slate in slates], add_special_tokens=False)["input_ids"]
     sids = tokenizer(catalog.sids, add_special_tokens=False)["input_ids"]
-    words, tasks = Words.of(tokenizer), list[Task]()
+    layout, tasks = LayoutTokenIds.of(tokenizer), list[Task]()
     for prompt, slate in zip(prompts, slates, strict=True):
         candidates = [sids[item] for item in slate.candidates]
-        tasks.append(Task(prompt, candidates, slate.target_rank, Guide(words, candidates, reasoning=True) if guided else None))
+        tasks.append(
+            Task(prompt, candidates, slate.target_rank, PermutationConstraint(layout, candidates, reasoning=True) if constrained else None)
+        )
     return tasks
 
 

@@ -8,19 +8,19 @@ import torch
 from stages.rl.dapo import teaches
 from stages.shared.generation.base import Completion, Engine, Sampling
 from stages.shared.slates.answers import Answer, AnswerReader
-from stages.shared.slates.constraint import Guide
+from stages.shared.slates.constraint import PermutationConstraint
 
 Reward = Callable[[Answer, int, int], float]
 
 
 @dataclass(frozen=True)
 class Task:
-    """One training slate as token ids. candidates: the ids of each candidate's SID, in incoming order. guide: None = decoded freely."""
+    """One training slate as token ids. candidates: the ids of each candidate's SID, in incoming order. constraint: None = free decoding."""
 
     prompt: list[int]
     candidates: list[list[int]]
     target_rank: int
-    guide: Guide | None = None
+    constraint: PermutationConstraint | None = None
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ def sample_step(
     for round_number in range(refills + 1):
         batch = [next(tasks) for _ in range(wanted)]
         options = Sampling(**{**sampling.__dict__, "seed": sampling.seed * (refills + 1) + round_number})
-        guides = [task.guide for task in batch if task.guide]
-        groups = score(batch, engine.generate([task.prompt for task in batch], options, guides or None), reader, reward)
+        constraints = [task.constraint for task in batch if task.constraint]
+        groups = score(batch, engine.generate([task.prompt for task in batch], options, constraints or None), reader, reward)
         seen += groups
         useful = teaches(torch.tensor([group.rewards for group in groups]), tolerance)
         kept += [group for group, good in zip(groups, useful.tolist(), strict=True) if good]

@@ -8,7 +8,7 @@ from scipy.stats import rankdata
 
 from stages.traces.out_of_time import Judged
 from stages.traces.rejection import Kept, Ledger
-from stages.traces.teacher import strengths_of
+from stages.traces.teacher import relevances_of
 
 
 def ranking_metrics(ranks: np.ndarray) -> dict[str, float]:
@@ -75,12 +75,12 @@ def chance_audit(ledger: Ledger, slates: Sequence[Judged], attempts: int, max_no
 
 
 def noise_audit(kept: Sequence[Kept]) -> dict[str, float]:
-    """How far the sampled strengths of kept traces stray from the noise-free ones.
+    """How far the sampled relevances of kept traces stray from the noise-free ones.
 
     spearman: mean rank correlation within a slate; changed_words: mean distance in levels; same_first: share whose first
     candidate is the noise-free first.
     """
-    rows = [(k.proposal.strengths, strengths_of(k.judged.scores, k.judged.edges), k) for k in kept if k.proposal.strengths]
+    rows = [(k.proposal.relevances, relevances_of(k.judged.scores, k.judged.edges), k) for k in kept if k.proposal.relevances]
     if not rows:
         return {}
     sampled, free = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])

@@ -14,8 +14,8 @@ from stages.shared.slates.answers import AnswerReader
 from stages.shared.slates.prompts import (
     ASSISTANT,
     END,
+    RELEVANCE_LEVELS,
     SPECIAL_TOKENS,
-    STRENGTHS,
     THINK,
     THINK_END,
     USER,
@@ -29,6 +29,7 @@ from stages.shared.slates.sids import SID_BEGIN, SID_END
 from stages.traces.out_of_time import Judged
 from stages.traces.teacher import Proposal
 
+TOP = RELEVANCE_LEVELS - 1
 # A neutral analyst's voice, three steps, items cited by SID, evidence before the item it speaks of.
 INSTRUCTION = f"""You analyse a recommendation log. You are given the items a user took, oldest first, the commonest categories among them,
 and candidates in the order of a retriever. Every item is written as a semantic ID, from {SID_BEGIN} to {SID_END}. Before each candidate
@@ -36,13 +37,13 @@ stand its letter and its facts, each a level from 0 to 9: co co-occurrence with 
 ca shared categories, po popularity, re recency, sc score of the retriever. Order the candidates by how likely the user takes them next.
 Reason first, in three steps and in this layout, citing only letters, facts and IDs that are given:
  1 pattern: the categories that matter 2 link: the candidate most linked to the history, as its co fact, letter and ID
- 3 match: every candidate in the given order, each as its letter and a strength from s0 (least) to s{STRENGTHS - 1} (most), as in A s12 B s3
+ 3 match: every candidate in the given order, each as its letter and a strength from s0 (least) to s{TOP} (most), as in A s12 B s3
  best the strongest candidate, as its letter, the two facts that speak most for it, and its ID
 Then close the reasoning with {THINK_END}, write the IDs of all candidates, best first, with nothing between them, and end with {END}.
 """
 SHOWN = "The user took {sid} next: explain why the evidence speaks for it, and put it first.\n"
 
-_STRENGTH = re.compile(r"\b([A-Z])\s+s(\d+)\b")
+_RELEVANCE = re.compile(r"\b([A-Z])\s+s(\d+)\b")
 
 
 class LanguageModelTeacher:
@@ -95,17 +96,17 @@ class LanguageModelTeacher:
         answer = self.reader.read(self._ids(text), [self._ids(sid) for sid in sids])
         if not closed or answer.order is None:
             return Proposal(trace, None, answer.fault or "malformed")
-        return Proposal(trace, answer.order, strengths=written_strengths(trace, len(sids)))
+        return Proposal(trace, answer.order, relevances=written_relevances(trace, len(sids)))
 
     def _ids(self, text: str) -> list[int]:
         return list(self.layout.encode(text, add_special_tokens=False))
 
 
-def written_strengths(trace: str, count: int) -> tuple[int, ...]:
+def written_relevances(trace: str, count: int) -> tuple[int, ...]:
     """The strength word after the letter of each of `count` candidates, by incoming rank; empty unless each has exactly one."""
-    pairs = _STRENGTH.findall(trace)
+    pairs = _RELEVANCE.findall(trace)
     found = {f" {letter}": int(strength) for letter, strength in pairs}
-    complete = len(pairs) == count and set(found) == set(letters(count)) and max(found.values()) < STRENGTHS
+    complete = len(pairs) == count and set(found) == set(letters(count)) and max(found.values()) < RELEVANCE_LEVELS
     return tuple(found[letter] for letter in letters(count)) if complete else ()
 
 

@@ -8,16 +8,16 @@ import numpy as np
 from stages.shared.core.errors import StageError
 from stages.shared.recsys import lambdamart
 from stages.shared.recsys.lambdamart import LambdaMartParams
-from stages.shared.slates.candidate_features import FACTS
-from stages.shared.slates.prompts import STRENGTHS, Slate
+from stages.shared.slates.candidate_features import FEATURES
+from stages.shared.slates.prompts import RELEVANCE_LEVELS, Slate
 
 
 @dataclass(frozen=True)
 class Judged:
     """A slate and what the noise-free scorer says of it. `scores` [K]; `contributions` [K, F].
 
-    edges [STRENGTHS - 1]: scores at which the strength word changes; spread: standard deviation of the scores. Both from the
-    slates the scorer was fitted on, so a strength is comparable between blocks although raw scores are not.
+    edges [RELEVANCE_LEVELS - 1]: scores at which the relevance word changes; spread: standard deviation of the scores. Both from the
+    slates the scorer was fitted on, so a relevance is comparable between blocks although raw scores are not.
     """
 
     slate: Slate
@@ -46,14 +46,14 @@ def blocks_of(timestamps: Sequence[int], count: int) -> np.ndarray:
 
 
 def feature_array(slates: Sequence[Slate]) -> np.ndarray:
-    """The evidence as it stands in the prompt: levels, float32 [n, K, F]."""
-    k = len(slates[0].levels)
+    """The evidence as it stands in the prompt: bins, float32 [n, K, F]."""
+    k = len(slates[0].bins)
     for slate in slates:
-        if len(slate.levels) != k or k < 2:
-            found = f"slate {slate.slate} has {len(slate.levels)} candidates, expected {max(k, 2)}"
-            raise StageError(f"data/retrieve/evidence.parquet: {found}; rerun: gr2 run retrieve")
-    features = np.array([slate.levels for slate in slates], dtype=np.float32)
-    assert features.shape == (len(slates), k, len(FACTS))
+        if len(slate.bins) != k or k < 2:
+            found = f"slate {slate.slate} has {len(slate.bins)} candidates, expected {max(k, 2)}"
+            raise StageError(f"data/retrieve/candidate_features.parquet: {found}; rerun: gr2 run retrieve")
+    features = np.array([slate.bins for slate in slates], dtype=np.float32)
+    assert features.shape == (len(slates), k, len(FEATURES))
     return features
 
 
@@ -69,16 +69,16 @@ def judge(slates: Sequence[Slate], blocks: int, seed: int, threads: int, params:
         check_earlier(times[past], times[now], b)
         booster = lambdamart.fit(features[past], targets[past], seed, threads, params)
         known = centred(lambdamart.scores(booster, features[past]))
-        edges = np.quantile(known, np.arange(1, STRENGTHS) / STRENGTHS)
+        edges = np.quantile(known, np.arange(1, RELEVANCE_LEVELS) / RELEVANCE_LEVELS)
         scores, reasons = centred(lambdamart.scores(booster, features[now])), lambdamart.contributions(booster, features[now])
         judged += [Judged(slates[i], b, scores[j], reasons[j], edges, float(known.std())) for j, i in enumerate(now)]
     return judged
 
 
 def centred(scores: np.ndarray) -> np.ndarray:
-    """scores [n, K] less each slate's mean: strength compares the candidates of one slate.
+    """scores [n, K] less each slate's mean: relevance compares the candidates of one slate.
 
-    Most of the raw scores' variance lies between slates, where it orders nothing; a student then learns to repeat the first strength.
+    Most of the raw scores' variance lies between slates, where it orders nothing; a student then learns to repeat the first relevance.
     """
     return scores - scores.mean(axis=1, keepdims=True)
 

@@ -6,25 +6,25 @@ from typing import Protocol
 
 import numpy as np
 
-from stages.shared.slates.candidate_features import FACTS, fact_words
-from stages.shared.slates.prompts import STRENGTHS, Catalog, PromptParams, distinct, order_of, trace_text
+from stages.shared.slates.candidate_features import FEATURES, feature_tokens
+from stages.shared.slates.prompts import RELEVANCE_LEVELS, Catalog, PromptParams, break_ties, order_of, trace_text
 from stages.traces.out_of_time import Judged
 
-BEST_FACTS = 2
-CO = list(FACTS).index("co")
+BEST_FEATURES = 2
+CO = list(FEATURES).index("co")
 
 
 @dataclass(frozen=True)
 class Proposal:
     """One try at a slate. order: incoming ranks, best first; None with a `fault` where the teacher gave no permutation.
 
-    strengths: by incoming rank; empty where the teacher did not say one for each.
+    relevances: by incoming rank; empty where the teacher did not say one for each.
     """
 
     trace: str
     order: tuple[int, ...] | None
     fault: str = ""
-    strengths: tuple[int, ...] = ()
+    relevances: tuple[int, ...] = ()
 
 
 class Teacher(Protocol):
@@ -45,14 +45,14 @@ class StatisticalTeacher:
 
     def _propose(self, judged: Judged, attempt: int) -> Proposal:
         if self.targeted:
-            strengths = shown_strengths(judged)
+            relevances = shown_relevances(judged)
         else:
             # A stream for each (slate, attempt): a slate's traces do not depend on which others are labelled beside it.
             rng = np.random.default_rng([self.seed, judged.slate.slate, attempt])
-            strengths = strengths_of(sample_utilities(judged.scores, self.temperature * judged.spread, rng), judged.edges)
-        order = order_of(strengths)
-        trace = trace_text(judged.slate, self.catalog, self.options, strengths, linked(judged), best_words(judged, order[0]))
-        return Proposal(trace, tuple(order), strengths=tuple(strengths))
+            relevances = relevances_of(sample_utilities(judged.scores, self.temperature * judged.spread, rng), judged.edges)
+        order = order_of(relevances)
+        trace = trace_text(judged.slate, self.catalog, self.options, relevances, linked(judged), best_words(judged, order[0]))
+        return Proposal(trace, tuple(order), relevances=tuple(relevances))
 
 
 def sample_utilities(scores: np.ndarray, scale: float, rng: np.random.Generator) -> np.ndarray:
@@ -60,9 +60,9 @@ def sample_utilities(scores: np.ndarray, scale: float, rng: np.random.Generator)
     return scores + scale * (rng.gumbel(size=scores.shape) - np.euler_gamma)
 
 
-def strengths_of(utilities: np.ndarray, edges: np.ndarray) -> list[int]:
-    """utilities [K] -> strengths in their order, no two alike."""
-    return distinct(levels_of(utilities, edges), utilities.tolist())
+def relevances_of(utilities: np.ndarray, edges: np.ndarray) -> list[int]:
+    """utilities [K] -> relevances in their order, no two alike."""
+    return break_ties(levels_of(utilities, edges), utilities.tolist())
 
 
 def levels_of(utilities: np.ndarray, edges: np.ndarray) -> list[int]:
@@ -70,20 +70,20 @@ def levels_of(utilities: np.ndarray, edges: np.ndarray) -> list[int]:
     return [int(level) for level in np.searchsorted(edges, utilities, side="right")]
 
 
-def shown_strengths(judged: Judged) -> list[int]:
-    """The noise-free strengths with the target at the maximum."""
+def shown_relevances(judged: Judged) -> list[int]:
+    """The noise-free relevances with the target at the maximum."""
     levels, utilities = levels_of(judged.scores, judged.edges), judged.scores.tolist()
-    levels[judged.slate.target_rank], utilities[judged.slate.target_rank] = STRENGTHS - 1, float("inf")
-    return distinct(levels, utilities)
+    levels[judged.slate.target_rank], utilities[judged.slate.target_rank] = RELEVANCE_LEVELS - 1, float("inf")
+    return break_ties(levels, utilities)
 
 
 def linked(judged: Judged) -> int:
     """The candidate that co-occurs most with the history; the first of equals."""
-    return max(range(len(judged.slate.levels)), key=lambda rank: judged.slate.levels[rank][CO])
+    return max(range(len(judged.slate.bins)), key=lambda rank: judged.slate.bins[rank][CO])
 
 
 def best_words(judged: Judged, rank: int) -> list[str]:
-    """The facts that speak most for the candidate at `rank`, strongest first; none that speaks against it."""
-    reasons, words = judged.contributions[rank], fact_words(judged.slate.levels[rank])
-    ranked = sorted(range(len(words)), key=lambda fact: (-reasons[fact], fact))[:BEST_FACTS]
-    return [words[fact] for fact in ranked if reasons[fact] > 0.0]
+    """The features that speak most for the candidate at `rank`, strongest first; none that speaks against it."""
+    reasons, words = judged.contributions[rank], feature_tokens(judged.slate.bins[rank])
+    ranked = sorted(range(len(words)), key=lambda feature: (-reasons[feature], feature))[:BEST_FEATURES]
+    return [words[feature] for feature in ranked if reasons[feature] > 0.0]

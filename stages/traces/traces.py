@@ -14,7 +14,7 @@ from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, SLATES, read_t
 from stages.shared.generation.base import Sampling
 from stages.shared.generation.choose import open_engine
 from stages.shared.lm.models import load_tokenizer
-from stages.shared.slates.candidate_features import EVIDENCE
+from stages.shared.slates.candidate_features import CANDIDATE_FEATURES
 from stages.shared.slates.prompts import Catalog, PromptParams, Slate, answer_text, load_slates, slate_prompt
 from stages.shared.slates.traces import TRACES
 from stages.traces.audit import chance_audit, noise_audit, scorer_audit
@@ -29,7 +29,9 @@ def traces(params: TracesParams, outputs: Outputs) -> None:
     options = load_params("prompt", PromptParams)
     catalog = Catalog.from_tables(read_table(DATA / "tokenize/sids.parquet", SIDS), read_table(DATA / "ingest/items.parquet", ITEMS))
     slates = load_slates(
-        read_table(DATA / "retrieve/slates.parquet", SLATES), read_table(DATA / "retrieve/evidence.parquet", EVIDENCE), "train"
+        read_table(DATA / "retrieve/slates.parquet", SLATES),
+        read_table(DATA / "retrieve/candidate_features.parquet", CANDIDATE_FEATURES),
+        "train",
     )
     if not slates:
         raise StageError("data/retrieve/slates.parquet: no training slate holds its target; train the retriever longer (retrieve.epochs)")
@@ -93,8 +95,8 @@ def traces_table(kept: Sequence[Kept], catalog: Catalog, options: PromptParams, 
                 "timestamp": slate.timestamp,
                 "prompt": slate_prompt(slate, catalog, options, reasoning=True),
                 "trace": one.proposal.trace,
-                "answer": answer_text(order, slate, catalog, one.proposal.strengths),
-                "strengths": list(one.proposal.strengths),
+                "answer": answer_text(order, slate, catalog, one.proposal.relevances),
+                "relevances": list(one.proposal.relevances),
                 "order": list(order),
                 "target_rank": slate.target_rank,
                 "attempt": one.attempt,

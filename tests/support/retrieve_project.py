@@ -6,12 +6,12 @@ from stages.retrieve.params import RetrieveParams
 from stages.retrieve.retrieve import retrieve
 from stages.shared.core.outputs import read_json, stage_outputs
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, SLATES, read_table
-from stages.shared.slates.candidate_features import EVIDENCE
+from stages.shared.slates.candidate_features import CANDIDATE_FEATURES
 
 N, USERS, K = 25, 40, 5
 START = 1_000_000_000
-SPLITS = ["base"] * 8 + ["slates"] * 3 + ["valid"] + ["test"] * 2
-PARAMS = RetrieveParams(candidates=K, history=4, max_length=6, hidden=16, layers=1, heads=1, epochs=8, threads=1, evidence_levels=4)
+SPLITS = ["base"] * 8 + ["train"] * 3 + ["valid"] + ["test"] * 2
+PARAMS = RetrieveParams(candidates=K, history=4, max_length=6, hidden=16, layers=1, heads=1, epochs=8, threads=1, feature_bins=4)
 
 
 def own_items(user: int) -> list[int]:
@@ -42,6 +42,6 @@ def run(project, params: RetrieveParams = PARAMS) -> tuple[pl.DataFrame, pl.Data
     folder = project / "data/retrieve"
     return (
         read_table(folder / "slates.parquet", SLATES),
-        read_table(folder / "evidence.parquet", EVIDENCE),
+        read_table(folder / "candidate_features.parquet", CANDIDATE_FEATURES),
         read_json(folder / "metrics.json"),
     )

@@ -6,13 +6,13 @@ import numpy as np
 import polars as pl
 
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, SLATES, write_table
-from stages.shared.slates.candidate_features import EVIDENCE, FACTS
-from stages.shared.slates.prompts import Catalog, PromptParams, Slate, answer_text, distinct, order_of, slate_prompt, trace_text
+from stages.shared.slates.candidate_features import CANDIDATE_FEATURES, FEATURES
+from stages.shared.slates.prompts import Catalog, PromptParams, Slate, answer_text, break_ties, order_of, slate_prompt, trace_text
 from stages.shared.slates.sids import sid_text
 from stages.shared.slates.traces import TRACES
 
 ITEM_COUNT, USERS, K = 40, 60, 4
-SPLITS = ["base"] * 8 + ["slates"] * 3 + ["valid"] + ["test"] * 2
+SPLITS = ["base"] * 8 + ["train"] * 3 + ["valid"] + ["test"] * 2
 CODES = [[item // 8, item % 8, (item * 3) % 8, item % 5] for item in range(ITEM_COUNT)]
 CATALOG = Catalog(
     [sid_text(codes) for codes in CODES],
@@ -24,7 +24,7 @@ TABLES = {
     "data/ingest/items.parquet": ITEMS,
     "data/tokenize/sids.parquet": SIDS,
     "data/retrieve/slates.parquet": SLATES,
-    "data/retrieve/evidence.parquet": EVIDENCE,
+    "data/retrieve/candidate_features.parquet": CANDIDATE_FEATURES,
     "data/traces/traces.parquet": TRACES,
 }
 
@@ -35,42 +35,42 @@ def own_items(user: int) -> list[int]:
 
 
 def make_slates(seed: int = 0) -> list[Slate]:
-    """One slate for each position of the split `slates`, the target anywhere in it, its co-occurrence level raised."""
+    """One slate for each position of the split `train`, the target anywhere in it, its co-occurrence level raised."""
     rng = np.random.default_rng(seed)
     slates = []
     for user in range(USERS):
         own = own_items(user)
         others = [item for item in range(ITEM_COUNT) if item not in own]
-        for position in (place for place, split in enumerate(SPLITS) if split == "slates"):
+        for position in (place for place, split in enumerate(SPLITS) if split == "train"):
             candidates = [int(item) for item in rng.choice(others, K - 1, replace=False)]
             rank = int(rng.integers(K))
             candidates.insert(rank, own[position])
-            levels = rng.integers(0, 10, size=(K, len(FACTS)))
-            levels[rank, 0] = min(9, levels[rank, 0] + 4)
-            slates.append(Slate(len(slates), user, "train", 900 + position, own[:position], candidates, levels.tolist(), rank))
+            bins = rng.integers(0, 10, size=(K, len(FEATURES)))
+            bins[rank, 0] = min(9, bins[rank, 0] + 4)
+            slates.append(Slate(len(slates), user, "train", 900 + position, own[:position], candidates, bins.tolist(), rank))
     return slates
 
 
 def make_tables(slates: list[Slate], options: PromptParams) -> dict[str, pl.DataFrame]:
-    """Path -> table, the keys of TABLES. Every slate has a trace whose strengths are its co-occurrence levels, so its target may lose."""
+    """Path -> table, the keys of TABLES. Every slate has a trace whose relevances are its co-occurrence bins, so its target may lose."""
     interactions = [(u, item, i, 900 + i, SPLITS[i]) for u in range(USERS) for i, item in enumerate(own_items(u))]
     items = [(i, str(i), CATALOG.titles[i], "", CATALOG.categories[i], None, CATALOG.titles[i]) for i in range(ITEM_COUNT)]
     shown = [(s.slate, s.user, len(s.history), s.timestamp, s.split, s.history, s.candidates) for s in slates]
     targets = [([0.0] * len(s.candidates), s.candidates[s.target_rank], s.target_rank, -1, "", []) for s in slates]
-    facts = [
-        (s.slate, rank, s.candidates[rank], *map(float, s.levels[rank]), *s.levels[rank]) for s in slates for rank in range(len(s.levels))
+    features = [
+        (s.slate, rank, s.candidates[rank], *map(float, s.bins[rank]), *s.bins[rank]) for s in slates for rank in range(len(s.bins))
     ]
     traces = []
     for s in slates:
-        strengths = distinct([levels[0] for levels in s.levels], [levels[0] for levels in s.levels])
+        relevances = break_ties([bins[0] for bins in s.bins], [bins[0] for bins in s.bins])
         texts = (
             slate_prompt(s, CATALOG, options),
-            trace_text(s, CATALOG, options, strengths, 0, ["ca8"]),
-            answer_text(order_of(strengths), s, CATALOG, strengths),
+            trace_text(s, CATALOG, options, relevances, 0, ["ca8"]),
+            answer_text(order_of(relevances), s, CATALOG, relevances),
         )
-        traces.append((s.slate, s.user, s.timestamp, *texts, strengths, order_of(strengths), s.target_rank, 0, "targeted"))
+        traces.append((s.slate, s.user, s.timestamp, *texts, relevances, order_of(relevances), s.target_rank, 0, "targeted"))
     rows = [interactions, items, list(zip(range(ITEM_COUNT), CODES, CATALOG.sids, strict=True))]
-    rows += [[(*left, *right) for left, right in zip(shown, targets, strict=True)], facts, traces]
+    rows += [[(*left, *right) for left, right in zip(shown, targets, strict=True)], features, traces]
     return {path: pl.DataFrame(own, schema=schema, orient="row") for (path, schema), own in zip(TABLES.items(), rows, strict=True)}
 
 

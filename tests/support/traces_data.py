@@ -6,7 +6,7 @@ import yaml
 
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, SLATES, write_table
 from stages.shared.recsys.lambdamart import LambdaMartParams
-from stages.shared.slates.candidate_features import EVIDENCE, FACTS
+from stages.shared.slates.candidate_features import CANDIDATE_FEATURES, FEATURES
 from stages.shared.slates.prompts import Catalog, PromptParams, Slate
 from stages.shared.slates.sids import sid_text
 from stages.traces.out_of_time import Judged, judge
@@ -32,14 +32,14 @@ def make_slates(per_user: int = 10, seed: int = 0) -> list[Slate]:
         candidates = [int(item) for item in rng.choice(others, K - 1, replace=False)]
         rank = int(rng.integers(K))
         candidates.insert(rank, own[10 + step])
-        levels = rng.integers(0, 10, size=(K, len(FACTS)))
-        levels[rank, 0] = min(9, levels[rank, 0] + 4)
-        slates.append(Slate(number, user, "train", 1000 + number, own[: 10 + step], candidates, levels.tolist(), rank))
+        bins = rng.integers(0, 10, size=(K, len(FEATURES)))
+        bins[rank, 0] = min(9, bins[rank, 0] + 4)
+        slates.append(Slate(number, user, "train", 1000 + number, own[: 10 + step], candidates, bins.tolist(), rank))
     return slates
 
 
 def own_items(user: int) -> list[int]:
-    """A user's sequence: 10 base, 10 slates, 1 valid, 1 test."""
+    """A user's sequence: 10 base, 10 train, 1 valid, 1 test."""
     return [int(item) for item in np.random.default_rng([99, user]).permutation(ITEM_COUNT)[:22]]
 
 
@@ -52,7 +52,7 @@ def write_project(root, slates: list[Slate]) -> None:
     for stage in ("ingest", "tokenize", "retrieve"):
         (root / "data" / stage).mkdir(parents=True, exist_ok=True)
     (root / "params.yaml").write_text(yaml.safe_dump({"prompt": OPTIONS.model_dump()}))
-    splits = ["base"] * 10 + ["slates"] * 10 + ["valid", "test"]
+    splits = ["base"] * 10 + ["train"] * 10 + ["valid", "test"]
     rows = [(u, item, i, 900 + i, splits[i]) for u in range(USERS) for i, item in enumerate(own_items(u))]
     write_table(pl.DataFrame(rows, schema=INTERACTIONS, orient="row"), root / "data/ingest/interactions.parquet", INTERACTIONS)
     items = [(i, str(i), CATALOG.titles[i], "", CATALOG.categories[i], None, "") for i in range(ITEM_COUNT)]
@@ -63,9 +63,13 @@ def write_project(root, slates: list[Slate]) -> None:
     targets = [([0.0] * K, s.candidates[s.target_rank], s.target_rank, -1, "", []) for s in slates]
     table = [(*left, *right) for left, right in zip(shown, targets, strict=True)]
     write_table(pl.DataFrame(table, schema=SLATES, orient="row"), root / "data/retrieve/slates.parquet", SLATES)
-    facts = [
-        (s.slate, rank, item, *map(float, levels), *levels)
+    features = [
+        (s.slate, rank, item, *map(float, bins), *bins)
         for s in slates
-        for rank, (item, levels) in enumerate(zip(s.candidates, s.levels, strict=True))
+        for rank, (item, bins) in enumerate(zip(s.candidates, s.bins, strict=True))
     ]
-    write_table(pl.DataFrame(facts, schema=EVIDENCE, orient="row"), root / "data/retrieve/evidence.parquet", EVIDENCE)
+    write_table(
+        pl.DataFrame(features, schema=CANDIDATE_FEATURES, orient="row"),
+        root / "data/retrieve/candidate_features.parquet",
+        CANDIDATE_FEATURES,
+    )

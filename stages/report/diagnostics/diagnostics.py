@@ -1,4 +1,4 @@
-"""What every ranker does beyond its score: its audit, and how the models fare without the guide."""
+"""What every ranker does beyond its score: its audit, and how the models fare without the constraint."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -37,15 +37,15 @@ def audits_of(
     return audits
 
 
-def unguided(free: Mapping[str, Judged]) -> dict[str, dict[str, Any]]:
-    """What the guide hides: how often each model gives a permutation without it, and why not."""
+def unconstrained(free: Mapping[str, Judged]) -> dict[str, dict[str, Any]]:
+    """What the constraint hides: how often each model gives a permutation without it, and why not."""
     return {
         name: {"n": len(own.faults), "valid_share": float(own.valid.mean()), "invalid": invalid_by_kind(own.faults)}
         for name, own in free.items()
     }
 
 
-def guide_notes(free: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def constraint_notes(free: Mapping[str, Mapping[str, Any]]) -> list[str]:
     if not free:
         return []
     shares = ", ".join(f"{name} {own['valid_share']:.1%}" for name, own in free.items())

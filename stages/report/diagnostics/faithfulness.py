@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.shared.core.errors import StageError
-from stages.shared.slates.candidate_features import FACTS
+from stages.shared.slates.candidate_features import FEATURES
 from stages.shared.slates.prompts import END, LETTERS, STEP_BEST, STEP_MATCH, THINK_END, Catalog, PromptParams, Slate
 from stages.shared.slates.sids import SID_BEGIN, SID_END
 
@@ -23,13 +23,13 @@ KINDS = {
     "first_unmentioned": "the first of the answer is not in the reasoning, neither as SID nor as letter",
     "best_not_first": "the stated best is not the first of the answer",
     "strengths_disagree": "a weaker candidate stands before a stronger one in the answer",
-    "strengths_changed": "the answer gives a candidate another strength than the reasoning did",
+    "strengths_changed": "the answer gives a candidate another relevance than the reasoning did",
 }
 
 _BEGIN, _CLOSE = re.escape(SID_BEGIN), re.escape(SID_END)
 _SID = re.compile(rf"{_BEGIN}.*?(?:{_CLOSE}|(?={_BEGIN})|\Z)", re.DOTALL)  # one begun and never closed is cited, and fits nothing
-_LETTER = re.compile(rf"(?<= )[A-Z](?= (?:s|{'|'.join(FACTS)})\d|{_BEGIN})")  # as a candidate's name, not in a category's
-_STRENGTH = re.compile(r" ([A-Z]) s(\d+)(?!\d)")
+_LETTER = re.compile(rf"(?<= )[A-Z](?= (?:s|{'|'.join(FEATURES)})\d|{_BEGIN})")  # as a candidate's name, not in a category's
+_RELEVANCE = re.compile(r" ([A-Z]) s(\d+)(?!\d)")
 _LABEL = re.compile(rf" ([A-Z])({_BEGIN}.*?{_CLOSE})")
 _LEAD = re.compile(rf" s(\d+) ([A-Z])(?={_BEGIN})")
 _BEST = re.compile(rf"(?: ([A-Z])(?!\w))?(?: \w+)*({_BEGIN}.*?{_CLOSE})?")  # letter, words, SID; any of them may be left out
@@ -37,14 +37,14 @@ _BEST = re.compile(rf"(?: ([A-Z])(?!\w))?(?: \w+)*({_BEGIN}.*?{_CLOSE})?")  # le
 
 @dataclass(frozen=True)
 class Claims:
-    """What one completion says. letters are bare ("A"); strengths: by letter, the last given; labels: (letter, SID) written together.
+    """What one completion says. letters are bare ("A"); relevances: by letter, the last given; labels: (letter, SID) written together.
 
-    best_letter, best_sid: "" where none is stated. leads: strength by letter, as restated before the SIDs of the answer.
+    best_letter, best_sid: "" where none is stated. leads: relevance by letter, as restated before the SIDs of the answer.
     """
 
     sids: list[str]
     letters: list[str]
-    strengths: dict[str, int]
+    relevances: dict[str, int]
     labels: list[tuple[str, str]]
     best_letter: str
     best_sid: str
@@ -61,18 +61,18 @@ def read_claims(text: str) -> Claims:
     return Claims(
         sids=_SID.findall(reasoning),
         letters=[*_LETTER.findall(reasoning), *filter(None, [best_letter])],
-        strengths={letter: int(strength) for letter, strength in _STRENGTH.findall(match)},
+        relevances={letter: int(relevance) for letter, relevance in _RELEVANCE.findall(match)},
         labels=[*_LABEL.findall(reasoning + THINK_END + answer), *([(best_letter, best_sid)] if best_letter and best_sid else [])],
         best_letter=best_letter,
         best_sid=best_sid,
-        leads={letter: int(strength) for strength, letter in _LEAD.findall(answer)},
+        leads={letter: int(relevance) for relevance, letter in _LEAD.findall(answer)},
     )
 
 
 @dataclass(frozen=True)
 class Checked:
     """shown: the kinds that could be told of one answer -> whether it shows them. first_cited: its first item's SID stands in the reasoning
-    (a letter names it too, so its absence is no contradiction). discordant: share of the pairs of unequal strength that the answer has
+    (a letter names it too, so its absence is no contradiction). discordant: share of the pairs of unequal relevance that the answer has
     the wrong way round; the last two None where they could not be told."""
 
     shown: dict[str, bool]
@@ -98,13 +98,13 @@ def check_answer(claims: Claims, order: Sequence[int] | None, candidates: Sequen
     found["first_unmentioned"] = not first_cited and first_letter not in claims.letters
     if claims.best_letter or claims.best_sid:
         found["best_not_first"] = claims.best_letter not in ("", first_letter) or claims.best_sid not in ("", first_sid)
-    given = [claims.strengths[letters[rank]] for rank in order if letters[rank] in claims.strengths]
+    given = [claims.relevances[letters[rank]] for rank in order if letters[rank] in claims.relevances]
     pairs = [earlier < later for earlier, later in combinations(given, 2) if earlier != later]
     if pairs:
         found["strengths_disagree"] = any(pairs)
         discordant = sum(pairs) / len(pairs)
-    if both := claims.strengths.keys() & claims.leads.keys():
-        found["strengths_changed"] = any(claims.strengths[letter] != claims.leads[letter] for letter in both)
+    if both := claims.relevances.keys() & claims.leads.keys():
+        found["strengths_changed"] = any(claims.relevances[letter] != claims.leads[letter] for letter in both)
     return Checked(found, first_cited, discordant)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from stages.report.page.page import Example, Row
-from stages.shared.slates.candidate_features import fact_words
+from stages.shared.slates.candidate_features import feature_tokens
 from stages.shared.slates.prompts import ASSISTANT, END, THINK_END, Catalog, Slate
 from stages.shared.slates.rankings import Judged
 
@@ -35,7 +35,7 @@ def example(slate: Slate, judged: Judged, index: int, catalog: Catalog, kind: st
             genres=", ".join(catalog.categories[item]),
             incoming_rank=rank,
             new_rank=new_rank[rank],
-            evidence=" ".join(fact_words(slate.levels[rank])),
+            evidence=" ".join(feature_tokens(slate.bins[rank])),
             is_target=rank == slate.target_rank,
         )
         for rank, item in enumerate(slate.candidates)

@@ -102,11 +102,11 @@ def render(data: ReportData) -> str:
         prices=sections.price_sentences(data.calibration),
         repeats=data.summary.get("repeats", {}),
         audit_columns=audit_table.COLUMNS,
-        audit_rows=audit_table.audit_rows(data.audits, data.summary.get("unguided", {})),
+        audit_rows=audit_table.audit_rows(data.audits, data.summary.get("unconstrained", {})),
         audit_details={
             name: (
                 data.summary.get("suspicions", {}).get(name, []),
-                audit_table.audit_details(found, data.summary.get("unguided", {}).get(name)),
+                audit_table.audit_details(found, data.summary.get("unconstrained", {}).get(name)),
             )
             for name, found in data.audits.items()
         },

@@ -13,7 +13,7 @@ def training_interactions(interactions: pl.DataFrame, splits: tuple[str, ...] = 
     """The rows of `splits`, never of a held-out one."""
     forbidden = set(splits) & set(HELD_OUT)
     if forbidden:
-        raise StageError(f"training on the split {', '.join(sorted(forbidden))} is a leak; use base or slates")
+        raise StageError(f"training on the split {', '.join(sorted(forbidden))} is a leak; use base or train")
     return interactions.filter(pl.col("split").is_in(list(splits)))
 
 
@@ -39,13 +39,13 @@ def check_no_heldout(seen: pl.DataFrame, interactions: pl.DataFrame, what: str) 
         user, item, split = overlap.row(0)
         raise StageError(
             f"leak in {what}: {overlap.height} held-out interactions are in its training data "
-            f"(first: user {user}, item {item}, split {split}); build it from the splits base and slates only"
+            f"(first: user {user}, item {item}, split {split}); build it from the splits base and train only"
         )
     return {"pairs_seen": pairs.height, "pairs_held_out": held.height, "overlap": 0}
 
 
 def check_test_is_later(slates: pl.DataFrame, interactions: pl.DataFrame) -> dict[str, int]:
-    """Fails unless every test slate of a user stands after all that anything was trained on for that user: base, slates, valid.
+    """Fails unless every test slate of a user stands after all that anything was trained on for that user: base, train, valid.
 
     Returns the counts for metrics.json.
     """
@@ -117,18 +117,18 @@ def check_targets(slates: pl.DataFrame, interactions: pl.DataFrame) -> dict[str,
 
     A training slate's is held out nowhere. Marked slates are for training only; of those the target may be another item.
     """
-    marked = slates.filter((pl.col("mark") != "") & pl.col("split").is_in(HELD_OUT)).sort("slate")
+    marked = slates.filter((pl.col("provenance") != "") & pl.col("split").is_in(HELD_OUT)).sort("slate")
     if marked.height:
         row = marked.row(0, named=True)
         raise StageError(
-            f"leak: {marked.height} held-out slates were changed for training (first: slate {row['slate']}, split {row['split']}, marked "
-            f"'{row['mark']}'); only training slates may be; rerun: gr2 run retrieve"
+            f"leak: {marked.height} held-out slates were changed for training (first: slate {row['slate']}, split {row['split']}, "
+            f"provenance '{row['provenance']}'); only training slates may be; rerun: gr2 run retrieve"
         )
     taken = interactions.select("user", "position", "item", pl.col("split").alias("taken_in"))
     found = slates.join(taken, on=["user", "position"], how="left")
     expected = pl.col("split")
     wrong = found.filter(
-        ((pl.col("item") != pl.col("target")) & (pl.col("mark") == "")).fill_null(True)
+        ((pl.col("item") != pl.col("target")) & (pl.col("provenance") == "")).fill_null(True)
         | pl.col("item").is_null()
         | pl.when(expected.is_in(HELD_OUT)).then(pl.col("taken_in") != expected).otherwise(pl.col("taken_in").is_in(HELD_OUT))
     ).sort("slate")
@@ -150,22 +150,28 @@ def check_counts(counts: NDArray[np.int_], interactions: pl.DataFrame, what: str
     over = np.flatnonzero(counts > allowed)
     if over.size:
         raise StageError(
-            f"leak in {what}: {over.size} items are counted more often than the splits {', '.join(splits)} hold them (first: item "
+            f"leak in {what}: {over.size} items are counted more often than the splits {', '.join(splits)} hold them "
+            f"(first: item "
             f"{over[0]}, counted {counts[over[0]]}, held {allowed[over[0]]}); count these splits only"
         )
     return {"items": len(counts), "overcounted": 0}
 
 
-def check_evidence(evidence: pl.DataFrame, interactions: pl.DataFrame, splits: tuple[str, ...] = ("base",)) -> dict[str, int]:
-    """Fails if the popularity in the evidence, the log1p of an item's users, is more than `splits` hold: whatever the teacher and
-    LambdaMART read was then counted from more. The other facts come from the same count, and are not counted again here."""
+def check_candidate_features(
+    feature_table: pl.DataFrame, interactions: pl.DataFrame, splits: tuple[str, ...] = ("base",)
+) -> dict[str, int]:
+    """Fails if the popularity among the features, the log1p of an item's users, is more than `splits` hold: whatever the teacher and
+    LambdaMART read was then counted from more. The other features come from the same count, and are not counted again here."""
     held = training_interactions(interactions, splits).group_by("item").agg(pl.col("user").n_unique().alias("users"))
-    told = evidence.group_by("item").agg(pl.col("po").max()).join(held, on="item", how="left").with_columns(pl.col("users").fill_null(0))
+    told = (
+        feature_table.group_by("item").agg(pl.col("po").max()).join(held, on="item", how="left").with_columns(pl.col("users").fill_null(0))
+    )
     over = told.filter(pl.col("po").cast(pl.Float64) > pl.col("users").log1p() * (1 + 1e-6)).sort("item")  # float32 rounds
     if over.height:
         row = over.row(0, named=True)
         raise StageError(
-            f"leak in data/retrieve/evidence.parquet: {over.height} items are counted more often than the splits {', '.join(splits)} hold "
-            f"them (first: item {row['item']}, counted {np.expm1(row['po']):.0f}, held {row['users']}); rerun: gr2 run retrieve"
+            f"leak in data/retrieve/candidate_features.parquet: {over.height} items are counted more often than the splits "
+            f"{', '.join(splits)} hold them "
+            f"(first: item {row['item']}, counted {np.expm1(row['po']):.0f}, held {row['users']}); rerun: gr2 run retrieve"
         )
     return {"items": told.height, "overcounted": 0}

@@ -2,12 +2,24 @@
 
 import difflib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from stages.shared.core.errors import StageError
+
+# Today's name of each key and section that was renamed, so that a params.yaml of an earlier version is told what to write instead.
+RENAMED_SECTIONS = {"retrieve": "prerank"}
+RENAMED_KEYS = {
+    "retrieve.evidence_last": "feature_history",
+    "retrieve.evidence_levels": "feature_bins",
+    "prompt.taste": "top_categories",
+    "traces.blocks": "time_folds",
+    "rl.guided": "constrained",
+    "evaluate.guided": "constrained",
+}
 
 
 class Section(BaseModel):
@@ -29,20 +41,23 @@ S = TypeVar("S", bound=Section)
 def load_params(section: str, model: type[S], path: Path = Path("params.yaml")) -> S:
     """The section named `section` of the YAML file at `path`, checked.
 
-    Raises StageError naming the file, the key and, for an unknown key, the nearest valid one.
+    Raises StageError naming the file, the key and, for an unknown key, its new name or the nearest valid one.
     """
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise StageError(f"{path}: no such file; run from the root of the project, where {path.name} stands") from None
+        raise StageError(f"{path}: no such file; run from the root of the project, where {path.name} is") from None
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise StageError(f"{path}: not valid UTF-8 YAML: {error}") from None
     if not isinstance(document, dict) or section not in document:
+        old = RENAMED_SECTIONS.get(section)
+        if isinstance(document, dict) and old in document:
+            raise StageError(f"{path}: the section '{old}' is now named '{section}'; rename it")
         raise StageError(f"{path}: the section '{section}' is missing; copy it from infra/profiles/default.yaml")
     return validate_section(section, model, document[section], str(path))
 
 
-def validate_section(section: str, model: type[S], values: Any, source: str) -> S:
+def validate_section(section: str, model: type[S], values: object, source: str) -> S:
     """`values` as a `model`; see load_params for the errors."""
     try:
         return model.model_validate(values or {})
@@ -51,20 +66,22 @@ def validate_section(section: str, model: type[S], values: Any, source: str) -> 
         raise StageError("\n".join(lines)) from None
 
 
-def _explain(section: str, model: type[BaseModel], item: Any, source: str) -> str:
+def _explain(section: str, model: type[BaseModel], item: ErrorDetails, source: str) -> str:
     key = ".".join([section, *map(str, item["loc"])])
     if item["type"] != "extra_forbidden":
         return f"{source}: {key}: {item['msg']} (got {item['input']!r}, a {type(item['input']).__name__})"
+    if key in RENAMED_KEYS:
+        return f"{source}: {key}: this key is now named '{RENAMED_KEYS[key]}'; rename it"
     valid = _fields_at(model, item["loc"][:-1])
     near = difflib.get_close_matches(str(item["loc"][-1]), valid, n=1, cutoff=0.0)
     hint = f"; did you mean '{near[0]}'?" if near else ""
     return f"{source}: {key}: unknown key{hint} (valid: {', '.join(valid)})"
 
 
-def _fields_at(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
+def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
     """Names of the fields of the (nested) model at `loc`."""
-    for part in loc:
-        annotation = model.model_fields[str(part)].annotation if str(part) in model.model_fields else None
+    for name in loc:
+        annotation = model.model_fields[str(name)].annotation if str(name) in model.model_fields else None
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
             return []
         model = annotation

@@ -9,7 +9,7 @@ from stages.shared.core.errors import StageError
 Schema = dict[str, pl.DataType | type[pl.DataType]]
 
 # One row an interaction, sorted by user, then time. `position` counts from 0 within the user.
-# `split`: base (retriever and statistics), slates (reranker training), valid, test; in that order along each user.
+# `split`: base (retriever and statistics), train (training slates: teacher, sft, rl), valid, test; in that order along each user.
 INTERACTIONS: Schema = {"user": pl.Int32, "item": pl.Int32, "position": pl.Int32, "timestamp": pl.Int64, "split": pl.String}
 # Dense ids from 0; `text` is what gets embedded; `year` is null where unknown.
 ITEMS: Schema = {
@@ -29,7 +29,7 @@ SID_MAP: Schema = {"sid": pl.String, "codes": pl.List(pl.Int32), "item": pl.Int3
 # One row a (user, position): K candidates in incoming order. `target_rank` counts from 0, -1 = the retriever missed it.
 # `history`: the items before the position, oldest first, at most the cap of retrieve.
 # `fold`: the model of that fold, which never saw the user, ranked the slate; -1 = the model of all users' training part.
-# `mark`: "", or for training slates only "injected" (the target was put in) or "permuted" (the target is noise, a control).
+# `provenance`: "", or for training slates only "injected" (the target was put in) or "permuted" (the target is noise, a control).
 # `hard`: incoming ranks of the hard negatives that were put in.
 SLATES: Schema = {
     "slate": pl.Int32,
@@ -43,7 +43,7 @@ SLATES: Schema = {
     "target": pl.Int32,
     "target_rank": pl.Int32,
     "fold": pl.Int32,
-    "mark": pl.String,
+    "provenance": pl.String,
     "hard": pl.List(pl.Int32),
 }
 

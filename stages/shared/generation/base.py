@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from stages.shared.slates.constraint import Guide
+from stages.shared.slates.constraint import PermutationConstraint
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Completion:
-    """token_ids: what was generated, the end token included. logprobs: of each, at temperature 1 and unguided."""
+    """token_ids: what was generated, the end token included. logprobs: of each, at temperature 1 and unconstrained."""
 
     token_ids: list[int]
     logprobs: list[float]
@@ -28,7 +28,8 @@ class Completion:
 
 class Engine(Protocol):
     def generate(
-        self, prompts: Sequence[Sequence[int]], sampling: Sampling, guides: Sequence[Guide] | None = None
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, constraints: Sequence[PermutationConstraint] | None = None
     ) -> list[list[Completion]]:
-        """prompts: token ids; guides: one a prompt, or none. Returns `sampling.samples` completions for each prompt, in the order given."""
+        """prompts: token ids; constraints: one a prompt, or none. Returns
+        `sampling.samples` completions for each prompt, in their order."""
         ...

@@ -1,7 +1,7 @@
 """Generation with a transformers model in this process: batches decoded side by side, several tokens a pass where they can be guessed.
 
-A guess (GuideState.draft) is fed along with the token before it, and kept as far as the model, asked at every place, says the same: the
-completion is the one that a token a pass would give, for greedy answers and for drawn ones (speculative decoding, Leviathan, Kalman and
+A guess (ConstraintState.draft) is fed along with the token before it, and kept as far as the model, asked at every place, says the same:
+the completion is the one that a token a pass would give, for greedy answers and for drawn ones (speculative decoding, Leviathan, Kalman and
 Matias 2023, here with the draw of every place fixed beforehand).
 """
 
@@ -18,11 +18,11 @@ from transformers.cache_utils import Cache
 from stages.shared.core.errors import StageError
 from stages.shared.generation.base import Completion, Sampling
 from stages.shared.generation.slot_cache import Slots, slot_cache
-from stages.shared.slates.constraint import Guide, GuideState, Rule
+from stages.shared.slates.constraint import ConstraintState, PermutationConstraint, TokenMask
 
 COMPACT_BELOW = 0.75  # of a batch's rows still running: then the rest moves to a smaller batch, at the price of one copy of its cache
 PASS = 2.0  # what a pass costs before its first token, in tokens a row: reading the cache, mostly; measured on a CPU
-FREE = Rule(False, [])
+FREE = TokenMask(False, [])
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Row:
     kept: int
     last: int
     draws: np.ndarray
-    state: GuideState | None
+    state: ConstraintState | None
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     done: bool = False
@@ -40,19 +40,19 @@ class Row:
     def guess(self) -> list[int]:
         return self.state.draft()[: len(self.draws) - len(self.tokens) - 1] if self.state and not self.done else []
 
-    def rules(self, guess: Sequence[int]) -> list[Rule]:
+    def masks(self, guess: Sequence[int]) -> list[TokenMask]:
         """At the place after `last` and after each token of the guess."""
         if self.state is None:
             return [FREE] * (len(guess) + 1)
         state = self.state.copy()
-        found = [state.rule()]
+        found = [state.mask()]
         for token in guess:
             state.advance(token)
-            found.append(state.rule())
+            found.append(state.mask())
         return found
 
     def take(self, chosen: Sequence[int], logprobs: Sequence[float], guess: Sequence[int], end_id: int) -> None:
-        """chosen: the model's token at every place of `rules`; they hold up to the first one that was not guessed."""
+        """chosen: the model's token at every position of `masks`; they hold up to the first one that was not guessed."""
         for place, token in enumerate(chosen):
             self.tokens.append(token)
             self.logprobs.append(logprobs[place])
@@ -71,7 +71,7 @@ class TransformersEngine:
         self.model, self.pad_id, self.end_id, self.batch_size = model, pad_id, end_id, batch_size
 
     def generate(
-        self, prompts: Sequence[Sequence[int]], sampling: Sampling, guides: Sequence[Guide] | None = None
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, constraints: Sequence[PermutationConstraint] | None = None
     ) -> list[list[Completion]]:
         """See Engine. What a row draws depends on (seed, prompt's place, sample), not on batch_size, rounding of sums apart.
 
@@ -83,7 +83,7 @@ class TransformersEngine:
         self.model.train(False)
         with torch.no_grad(), tqdm(total=len(prompts) * sampling.samples, desc="generate", unit="row", delay=3) as progress:
             for rows in self._batches(prompts, sampling.samples):
-                results.update(zip(rows, self._decode(rows, prompts, sampling, guides), strict=True))
+                results.update(zip(rows, self._decode(rows, prompts, sampling, constraints), strict=True))
                 progress.update(len(rows))
         self.model.train(training)
         return [[results[prompt, sample] for sample in range(sampling.samples)] for prompt in range(len(prompts))]
@@ -115,7 +115,11 @@ class TransformersEngine:
             yield pairs[start : start + self.batch_size]
 
     def _decode(
-        self, pairs: list[tuple[int, int]], prompts: Sequence[Sequence[int]], sampling: Sampling, guides: Sequence[Guide] | None
+        self,
+        pairs: list[tuple[int, int]],
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        constraints: Sequence[PermutationConstraint] | None,
     ) -> list[Completion]:
         distinct = list(dict.fromkeys(prompt for prompt, _ in pairs))
         slots = Slots()
@@ -125,7 +129,12 @@ class TransformersEngine:
             places = {prompt: place for place, prompt in enumerate(distinct)}
             cache.batch_select_indices(torch.tensor([places[prompt] for prompt, _ in pairs], device=self.model.device))
         rows = [
-            Row(len(prompts[prompt]) - 1, prompts[prompt][-1], _draws(prompt, sample, sampling), guides[prompt].start() if guides else None)
+            Row(
+                len(prompts[prompt]) - 1,
+                prompts[prompt][-1],
+                _draws(prompt, sample, sampling),
+                constraints[prompt].start() if constraints else None,
+            )
             for prompt, sample in pairs
         ]
         live = rows
@@ -161,9 +170,9 @@ class TransformersEngine:
         logits_BTV = self._forward(live, guesses, width, slots, cache)
         lines, places = torch.tensor(asked, device=logits_BTV.device).T
         logprobs_NV = torch.log_softmax(logits_BTV[lines, places].float(), dim=-1)
-        rules = [rule for row, guess in zip(live, guesses, strict=True) if not row.done for rule in row.rules(guess)]
+        masks = [mask for row, guess in zip(live, guesses, strict=True) if not row.done for mask in row.masks(guess)]
         draws_N = torch.tensor([live[line].draws[len(live[line].tokens) + place] for line, place in asked], dtype=torch.float64)
-        chosen_N = choose(allowed(logprobs_NV, rules), draws_N.to(logprobs_NV.device), sampling)
+        chosen_N = choose(apply_masks(logprobs_NV, masks), draws_N.to(logprobs_NV.device), sampling)
         chosen, logprobs = chosen_N.tolist(), logprobs_NV.gather(1, chosen_N[:, None])[:, 0].tolist()
         start = 0
         for row, guess in zip(live, guesses, strict=True):
@@ -213,20 +222,15 @@ def choose(logprobs_BV: Tensor, draws_B: Tensor, sampling: Sampling) -> Tensor:
     return (chosen_B1 if order_BV is None else order_BV.gather(1, chosen_B1))[:, 0]
 
 
-def guided(logprobs_BV: Tensor, states: Sequence[GuideState]) -> Tensor:
-    """The same with -inf wherever the rule of a row's state says no."""
-    return allowed(logprobs_BV, [state.rule() for state in states])
-
-
-def allowed(logprobs_BV: Tensor, rules: Sequence[Rule]) -> Tensor:
-    """As guided, by rules."""
+def apply_masks(logprobs_BV: Tensor, masks: Sequence[TokenMask]) -> Tensor:
+    """A copy with -inf at every token that the mask of its row forbids."""
     open_BV = logprobs_BV.clone()
-    for only in (True, False):
-        pairs = [(row, token) for row, rule in enumerate(rules) if rule.only == only for token in rule.ids]
+    for allow in (True, False):
+        pairs = [(row, token) for row, mask in enumerate(masks) if mask.allow == allow for token in mask.ids]
         if not pairs:
             continue
         rows, tokens = torch.tensor(pairs, device=logprobs_BV.device).T
-        if only:
+        if allow:
             open_BV[rows] = -torch.inf
             open_BV[rows, tokens] = logprobs_BV[rows, tokens]
         else:

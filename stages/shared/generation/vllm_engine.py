@@ -15,7 +15,7 @@ from tqdm import tqdm
 from stages.shared.core.errors import StageError
 from stages.shared.generation.base import Completion, Sampling
 from stages.shared.lm.models import is_quantized, save_unquantized
-from stages.shared.slates.constraint import Guide
+from stages.shared.slates.constraint import PermutationConstraint
 
 # Read by vLLM when it is imported. A variable set by the caller wins.
 ENVIRONMENT = {
@@ -70,13 +70,13 @@ class VllmEngine:
                 seed=seed,
                 tensor_parallel_size=tensor_parallel,
                 kv_cache_memory_bytes=int(kv_cache_gb * 2**30) if on_cpu else None,  # a GPU's free memory is taken whole
-                logits_processors=["stages.shared.generation.vllm_constraint:GuideProcessor"],
+                logits_processors=["stages.shared.generation.vllm_constraint:ConstraintProcessor"],
                 enforce_eager=on_cpu,  # compiling takes longer than it saves on small models
                 disable_log_stats=True,
             )
 
     def generate(
-        self, prompts: Sequence[Sequence[int]], sampling: Sampling, guides: Sequence[Guide] | None = None
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, constraints: Sequence[PermutationConstraint] | None = None
     ) -> list[list[Completion]]:
         """See Engine. StageError for a prompt that leaves no room for max_tokens."""
         from vllm import SamplingParams, TokensPrompt
@@ -99,7 +99,7 @@ class VllmEngine:
                 ignore_eos=True,  # the model's config may name others
                 detokenize=False,
                 skip_special_tokens=False,
-                extra_args={"guide": asdict(guides[prompt])} if guides else None,
+                extra_args={"constraint": asdict(constraints[prompt])} if constraints else None,
             )
             for prompt in range(len(prompts))
         ]

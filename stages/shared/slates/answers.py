@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from stages.shared.slates.prompts import END, LETTERS, STRENGTHS, THINK_END
+from stages.shared.slates.prompts import END, LETTERS, RELEVANCE_LEVELS, THINK_END
 from stages.shared.slates.sids import SID_BEGIN, SID_END
 
 
@@ -29,7 +29,7 @@ class AnswerReader:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
         ids = {token: tokenizer.convert_tokens_to_ids(token) for token in (SID_BEGIN, SID_END, THINK_END, END)}
-        leads = [f" s{strength}{letter}" for strength in range(STRENGTHS) for letter in LETTERS]
+        leads = [f" s{relevance}{letter}" for relevance in range(RELEVANCE_LEVELS) for letter in LETTERS]
         self.leads = {tuple(ids) for ids in tokenizer(leads, add_special_tokens=False)["input_ids"]}
         self.begin, self.close, self.think_end, self.end = (ids[token] for token in (SID_BEGIN, SID_END, THINK_END, END))
 
@@ -42,7 +42,7 @@ class AnswerReader:
         if reasoning:
             if self.think_end not in ids:
                 return Answer(None, "malformed")
-            ids = ids[ids.index(self.think_end) + 1 :]  # each SID may be led by its strength and letter
+            ids = ids[ids.index(self.think_end) + 1 :]  # each SID may be led by its relevance and letter
         ranks = {tuple(candidate): rank for rank, candidate in enumerate(candidates)}
         order: list[int] = []
         while ids:

@@ -1,6 +1,6 @@
-"""The facts a slate carries about each candidate: named, bucketed, told in a handful of tokens.
+"""The features a slate carries about each candidate: named, bucketed, told in a handful of tokens.
 
-Everything that judges a candidate (the statistical teacher, LambdaMART, the student through its prompt) reads these facts
+Everything that judges a candidate (the statistical teacher, LambdaMART, the student through its prompt) reads these features
 and nothing else, so what a trace cites always stands in the prompt.
 """
 
@@ -8,8 +8,8 @@ import polars as pl
 
 from stages.shared.core.schemas import Schema
 
-# Short names, because the prompt spells one for each candidate and fact: "co7" = level 7 of co-occurrence.
-FACTS: dict[str, str] = {
+# Short names, because the prompt spells one for each candidate and feature: "co7" = level 7 of co-occurrence.
+FEATURES: dict[str, str] = {
     "co": "co-occurrence with the last items (mean cosine over users)",
     "tr": "transitions from the last items (distance-discounted, within three steps)",
     "ca": "share of categories and brand with the last items (cosine)",
@@ -18,15 +18,15 @@ FACTS: dict[str, str] = {
     "sc": "retriever score below its first candidate",
 }
 
-EVIDENCE: Schema = {
+CANDIDATE_FEATURES: Schema = {
     "slate": pl.Int32,
     "rank": pl.Int32,
     "item": pl.Int32,
-    **{fact: pl.Float32 for fact in FACTS},
-    **{f"{fact}_level": pl.Int32 for fact in FACTS},
+    **{feature: pl.Float32 for feature in FEATURES},
+    **{f"{feature}_bin": pl.Int32 for feature in FEATURES},
 }
 
 
-def fact_words(levels: list[int]) -> list[str]:
-    """Levels in the order of FACTS -> the words of the prompt, e.g. ["co7", "tr0", ...]."""
-    return [f"{fact}{level}" for fact, level in zip(FACTS, levels, strict=True)]
+def feature_tokens(bins: list[int]) -> list[str]:
+    """Levels in the order of FEATURES -> the words of the prompt, e.g. ["co7", "tr0", ...]."""
+    return [f"{feature}{level}" for feature, level in zip(FEATURES, bins, strict=True)]

@@ -3,8 +3,8 @@
     <|user|>history:SID SID taste: Drama Comedy candidates: co7 tr3 ca5 po6 re2 sc9 ASID ... BSID<|assistant|>
     <think> 1 pattern: ... 2 link: ... 3 match: A s12 B s3 ... best A co7 tr3SID</think> s12 ASID s3 BSID ...<|end|>    (in one line)
 
-Every candidate has a letter, and its evidence stands before its SID: a small decoder binds facts, strength and SID by the letter
-last seen, and answers by finding the next strength, then its letter, then the SID to copy (docs/training.md has the measurement).
+Every candidate has a letter, and its evidence stands before its SID: a small decoder binds features, relevance and SID by the letter
+last seen, and answers by finding the next relevance, then its letter, then the SID to copy (docs/training.md has the measurement).
 Without reasoning the prompt closes the think block itself, as Qwen3 does, and the answer is the bare SIDs.
 """
 
@@ -19,12 +19,12 @@ from pydantic import Field
 
 from stages.shared.core.errors import StageError
 from stages.shared.core.params import Section
-from stages.shared.slates.candidate_features import FACTS, fact_words
+from stages.shared.slates.candidate_features import FEATURES, feature_tokens
 from stages.shared.slates.sids import SID_BEGIN
 
 USER, ASSISTANT, THINK, THINK_END, END, PAD = "<|user|>", "<|assistant|>", "<think>", "</think>", "<|end|>", "<|pad|>"
 SPECIAL_TOKENS = [PAD, END, USER, ASSISTANT, THINK, THINK_END]
-STRENGTHS = 32  # s0 (least) .. s31
+RELEVANCE_LEVELS = 32  # s0 (least) .. s31
 LETTERS = [f" {letter}" for letter in ascii_uppercase]
 STEP_PATTERN, STEP_LINK, STEP_MATCH, STEP_BEST = " 1 pattern:", " 2 link:", " 3 match:", " best"
 
@@ -33,7 +33,7 @@ class PromptParams(Section):
     """Section `prompt`: how much of a slate is told. Shared by traces, sft, rl and evaluate."""
 
     history: int = Field(5, ge=1, description="items of history told, most recent last")
-    taste: int = Field(2, ge=0, description="commonest categories of the history that are named")
+    top_categories: int = Field(2, ge=0, description="commonest categories of the history that are named")
     titles: bool = Field(False, description="title and categories beside every SID (large models; a small one has no room for them)")
 
 
@@ -52,7 +52,8 @@ class Catalog:
 
 @dataclass(frozen=True)
 class Slate:
-    """One slate with its evidence. `levels`: [K][facts] in the order of FACTS; `target_rank` counts from 0, and is never told."""
+    """One slate with its candidate features. `bins`: [K][features] in the order of FEATURES; `target_rank` counts from 0 and is in no
+    prompt."""
 
     slate: int
     user: int
@@ -60,21 +61,21 @@ class Slate:
     timestamp: int
     history: list[int]
     candidates: list[int]
-    levels: list[list[int]]
+    bins: list[list[int]]
     target_rank: int
 
 
-def load_slates(slates: pl.DataFrame, evidence: pl.DataFrame, split: str) -> list[Slate]:
+def load_slates(slates: pl.DataFrame, feature_table: pl.DataFrame, split: str) -> list[Slate]:
     """The slates of `split` that hold their target, ordered by time; those marked injected or permuted like others."""
     chosen = slates.filter((pl.col("split") == split) & (pl.col("target_rank") >= 0)).sort("timestamp", "slate")
-    columns = [f"{fact}_level" for fact in FACTS]
-    grouped = evidence.sort("slate", "rank").group_by("slate", maintain_order=True).agg(pl.concat_list(columns).alias("levels"))
-    levels = dict(grouped.iter_rows())
+    columns = [f"{feature}_bin" for feature in FEATURES]
+    grouped = feature_table.sort("slate", "rank").group_by("slate", maintain_order=True).agg(pl.concat_list(columns).alias("bins"))
+    bins = dict(grouped.iter_rows())
     rows = chosen.select("slate", "user", "split", "timestamp", "history", "candidates", "target_rank").iter_rows()
-    return [Slate(slate, user, part, time, past, found, levels[slate], rank) for slate, user, part, time, past, found, rank in rows]
+    return [Slate(slate, user, part, time, past, found, bins[slate], rank) for slate, user, part, time, past, found, rank in rows]
 
 
-def taste_words(history: Sequence[int], catalog: Catalog, count: int) -> list[str]:
+def top_categories(history: Sequence[int], catalog: Catalog, count: int) -> list[str]:
     """The commonest categories of the history, ties by name."""
     counts = Counter(category for item in history for category in catalog.categories[item])
     return sorted(counts, key=lambda category: (-counts[category], category))[:count]
@@ -96,65 +97,65 @@ def letters(count: int) -> list[str]:
 def slate_prompt(slate: Slate, catalog: Catalog, options: PromptParams, reasoning: bool = True) -> str:
     """Everything before the model's first token. With `reasoning` the think block is left open."""
     history = "".join(item_text(item, catalog, options.titles) for item in slate.history[-options.history :])
-    taste = "".join(f" {word}" for word in taste_words(slate.history, catalog, options.taste))
+    categories = "".join(f" {word}" for word in top_categories(slate.history, catalog, options.top_categories))
     candidates = "".join(
-        f" {' '.join(fact_words(levels))}{letter}{item_text(item, catalog, options.titles)}"
-        for letter, item, levels in zip(letters(len(slate.candidates)), slate.candidates, slate.levels, strict=True)
+        f" {' '.join(feature_tokens(bins))}{letter}{item_text(item, catalog, options.titles)}"
+        for letter, item, bins in zip(letters(len(slate.candidates)), slate.candidates, slate.bins, strict=True)
     )
     opening = THINK if reasoning else THINK + THINK_END
-    return f"{USER}history:{history} taste:{taste} candidates:{candidates}{ASSISTANT}{opening}"
+    return f"{USER}history:{history} taste:{categories} candidates:{candidates}{ASSISTANT}{opening}"
 
 
-def trace_text(slate: Slate, catalog: Catalog, options: PromptParams, strengths: Sequence[int], linked: int, best: Sequence[str]) -> str:
+def trace_text(slate: Slate, catalog: Catalog, options: PromptParams, relevances: Sequence[int], linked: int, best: Sequence[str]) -> str:
     """A trace in the three steps of GR2: the pattern of the history, the candidate most linked to it, then the match of each candidate.
 
-    strengths: one of 0..31 a candidate, in incoming order. linked: the candidate (incoming rank) named in step 2, with its
-    co-occurrence. best: fact words of the strongest candidate that speak for it most. All words cited stand in the prompt.
+    relevances: one of 0..31 a candidate, in incoming order. linked: the candidate (incoming rank) named in step 2, with its
+    co-occurrence. best: feature words of the strongest candidate that speak for it most. All words cited stand in the prompt.
     """
-    taste = "".join(f" {word}" for word in taste_words(slate.history, catalog, options.taste))
+    categories = "".join(f" {word}" for word in top_categories(slate.history, catalog, options.top_categories))
     names = letters(len(slate.candidates))
-    link = f" co{slate.levels[linked][0]}{names[linked]}{catalog.sids[slate.candidates[linked]]}"
-    match = "".join(f"{name} s{strength}" for name, strength in zip(names, strengths, strict=True))
-    first = order_of(strengths)[0]
+    link = f" co{slate.bins[linked][0]}{names[linked]}{catalog.sids[slate.candidates[linked]]}"
+    match = "".join(f"{name} s{relevance}" for name, relevance in zip(names, relevances, strict=True))
+    first = order_of(relevances)[0]
     reason = f"{names[first]}{''.join(f' {word}' for word in best)}{catalog.sids[slate.candidates[first]]}"
-    return f"{STEP_PATTERN}{taste}{STEP_LINK}{link}{STEP_MATCH}{match}{STEP_BEST}{reason}"
+    return f"{STEP_PATTERN}{categories}{STEP_LINK}{link}{STEP_MATCH}{match}{STEP_BEST}{reason}"
 
 
-def answer_text(order: Sequence[int], slate: Slate, catalog: Catalog, strengths: Sequence[int] | None = None) -> str:
-    """order: incoming ranks, best first. After reasoning each SID is led by its strength and letter, the words that find it."""
+def answer_text(order: Sequence[int], slate: Slate, catalog: Catalog, relevances: Sequence[int] | None = None) -> str:
+    """order: incoming ranks, best first. After reasoning each SID is led by its relevance and letter, the words that find it."""
     names = letters(len(slate.candidates))
-    words = [f" s{strengths[rank]}{names[rank]}" if strengths else "" for rank in order]
+    words = [f" s{relevances[rank]}{names[rank]}" if relevances else "" for rank in order]
     return "".join(word + catalog.sids[slate.candidates[rank]] for word, rank in zip(words, order, strict=True)) + END
 
 
-def order_of(strengths: Sequence[int]) -> list[int]:
-    """Incoming ranks by falling strength; equals keep the incoming order."""
-    return sorted(range(len(strengths)), key=lambda rank: (-strengths[rank], rank))
+def order_of(relevances: Sequence[int]) -> list[int]:
+    """Incoming ranks by falling relevance; equals keep the incoming order."""
+    return sorted(range(len(relevances)), key=lambda rank: (-relevances[rank], rank))
 
 
-def distinct(levels: Sequence[int], utilities: Sequence[float]) -> list[int]:
-    """Strengths in the order of `utilities` (ties: incoming order), no two alike, as near to `levels` (0..31, same order) as one sweep
-    from the best down leaves them.
+def break_ties(relevances: Sequence[int], utilities: Sequence[float]) -> list[int]:
+    """Relevance levels in the order of `utilities` (ties: incoming order), all different, as near to `relevances` (0..31, in the same
+    order) as one sweep from the best down can keep them.
 
-    Two candidates of one strength would make the answer depend on which of them has been named, a far harder thing to learn than
-    "the next strength below" (docs/training.md).
+    Two candidates of one level would make the answer depend on which of them has been named already, which is far harder to learn than
+    "the next level below" (docs/training.md).
     """
-    order = sorted(range(len(levels)), key=lambda rank: (-utilities[rank], rank))
-    strengths = [0] * len(levels)
-    above = STRENGTHS
-    for place, rank in enumerate(order):
-        below = len(order) - 1 - place  # so many must find room under this one
-        above = max(min(levels[rank], above - 1), below)
-        strengths[rank] = above
-    return strengths
+    order = sorted(range(len(relevances)), key=lambda rank: (-utilities[rank], rank))
+    untied = [0] * len(relevances)
+    above = RELEVANCE_LEVELS
+    for position, rank in enumerate(order):
+        below = len(order) - 1 - position  # candidates that still need a lower level each
+        above = max(min(relevances[rank], above - 1), below)
+        untied[rank] = above
+    return untied
 
 
 def template_words() -> list[str]:
     """Every word of the layout, for a vocabulary learnt from scratch: each shall be one token."""
-    facts = [f" {fact}{level}" for fact in FACTS for level in range(10)]
-    strengths = [f" s{strength}" for strength in range(STRENGTHS)]
+    features = [f" {feature}{level}" for feature in FEATURES for level in range(10)]
+    relevances = [f" s{relevance}" for relevance in range(RELEVANCE_LEVELS)]
     layout = ["history:", " taste:", " candidates:", " 1", " pattern:", " 2", " link:", " 3", " match:", " best", "title:", "item:"]
-    return [*facts, *strengths, *LETTERS, *layout]
+    return [*features, *relevances, *LETTERS, *layout]
 
 
 def without_reasoning(prompt: str, answer: str) -> tuple[str, str]:

@@ -45,6 +45,6 @@ def by_scores(scores: np.ndarray) -> Judged:
 
 
 def by_lambdamart(train: np.ndarray, ranks: np.ndarray, test: np.ndarray, seed: int, threads: int) -> Judged:
-    """LightGBM's LambdaMART on the evidence itself (not its levels): [n, K, facts] of all training slates, then of the test slates."""
+    """LightGBM's LambdaMART on the evidence itself (not its bins): [n, K, features] of all training slates, then of the test slates."""
     booster = lambdamart.fit(train, ranks, seed, threads, lambdamart.LambdaMartParams())
     return by_scores(lambdamart.scores(booster, test))

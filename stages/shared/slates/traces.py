@@ -8,7 +8,7 @@ from stages.shared.core.outputs import DATA
 from stages.shared.core.schemas import Schema, read_table
 
 # One row a kept trace, by time, then slate, then attempt. `trace` stands between <think> and </think>, `answer` ends with the end token.
-# `strengths` by incoming rank; empty where a language model did not write one for each candidate, and then `answer` is bare SIDs.
+# `relevances` by incoming rank; empty where a language model did not write one for each candidate, and then `answer` is bare SIDs.
 # `order`: incoming ranks, best first.
 TRACES: Schema = {
     "slate": pl.Int32,
@@ -17,7 +17,7 @@ TRACES: Schema = {
     "prompt": pl.String,
     "trace": pl.String,
     "answer": pl.String,
-    "strengths": pl.List(pl.Int32),
+    "relevances": pl.List(pl.Int32),
     "order": pl.List(pl.Int32),
     "target_rank": pl.Int32,
     "attempt": pl.Int32,

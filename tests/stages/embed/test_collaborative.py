@@ -18,7 +18,7 @@ from tests.support.embed_data import run, sentences, tiny_text_model, write_inte
 
 ITEMS_N, COLD = 40, (17, 38)  # the last ones never stand in base
 SMALL = {"hidden": 16, "layers": 1, "heads": 2, "max_length": 8, "epochs": 8, "batch_size": 16, "lr": 0.01}
-SPLITS = ["base"] * 8 + ["slates"] * 3 + ["valid"] + ["test"] * 2
+SPLITS = ["base"] * 8 + ["train"] * 3 + ["valid"] + ["test"] * 2
 
 
 def unit(rows: int, columns: int, seed: int = 0) -> np.ndarray:
@@ -67,7 +67,7 @@ def test_the_stage_in_each_mode(project, mode, dim):
     said = metrics["collaborative"]
     assert said["predicted_from_text"]["items"] == len(COLD) and said["predicted_from_text"]["r2_held_out"] < 0.5, "random texts"
     assert said["leak_check"]["overlap"] == 0 and said["loss"]["last"] < said["loss"]["first"]
-    for split in ("base", "slates"):
+    for split in ("base", "train"):
         figures = said["neighbours"][split]
         assert figures["text"] < figures["result"] and 0 < figures["diff_ci"][0] < figures["diff"] < figures["diff_ci"][1], split
     run(params(mode, weight=0.5))
@@ -187,10 +187,10 @@ def test_blocks_of_cosines_are_put_together(monkeypatch):
 
 
 def test_no_pair_after_base_leaves_only_the_count(project):
-    log = pl.read_parquet(project / "data/ingest/interactions.parquet").filter(pl.col("split") != "slates")
+    log = pl.read_parquet(project / "data/ingest/interactions.parquet").filter(pl.col("split") != "train")
     log.write_parquet(project / "data/ingest/interactions.parquet")
     run(params("concat"))
-    assert outcome(project)[1]["collaborative"]["neighbours"]["slates"] == {"items": 0}
+    assert outcome(project)[1]["collaborative"]["neighbours"]["train"] == {"items": 0}
 
 
 @pytest.mark.parametrize("weight", [0.0, 1.0, -0.1, 1.5])
@@ -214,7 +214,7 @@ def test_too_little_to_learn_from(project):
     write_interactions(project, [[0, 1, 2], [3], [4]], ["base"] * 3)
     with pytest.raises(StageError, match=r"3 items stand in base sequences of two or more; collaborative vectors need 20; raise"):
         run(params("concat"))
-    write_interactions(project, [[0, 1, 2]], ["slates"] * 3)
+    write_interactions(project, [[0, 1, 2]], ["train"] * 3)
     with pytest.raises(StageError, match=r"0 items stand in base sequences"):
         run(params("concat"))
 

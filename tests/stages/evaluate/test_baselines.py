@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from stages.evaluate.baselines import FUSED_FACTS, NAMES, comparators, oracle, reciprocal_rank_fusion
+from stages.evaluate.baselines import FUSED_FEATURES, NAMES, comparators, oracle, reciprocal_rank_fusion
 from stages.evaluate.position_bias import permuted, shuffles
 from stages.shared.core.errors import StageError
 from stages.shared.core.leakage import training_counts
 from stages.shared.core.schemas import INTERACTIONS
-from stages.shared.slates.candidate_features import FACTS
+from stages.shared.slates.candidate_features import FEATURES
 from stages.shared.slates.prompts import Slate
 from stages.shared.stats.metrics import ranks_of_targets
 
@@ -27,23 +27,23 @@ COUNTS = RNG.integers(0, 12, ITEMS)  # with ties
 
 def made_up(count, seed):
     rng = np.random.default_rng(seed)
-    facts = np.round(rng.random((count, K, len(FACTS))), 1).astype(np.float32)
-    facts[..., list(FACTS).index("sc")] = -np.sort(rng.random((count, K)), axis=1)  # the incoming order is that of the score
-    target = facts[..., 0].argmax(axis=1)
+    features = np.round(rng.random((count, K, len(FEATURES))), 1).astype(np.float32)
+    features[..., list(FEATURES).index("sc")] = -np.sort(rng.random((count, K)), axis=1)  # the incoming order is that of the score
+    target = features[..., 0].argmax(axis=1)
     slates = [
         Slate(i, i // 2, "test", i, rng.permutation(ITEMS)[:3].tolist(), rng.permutation(ITEMS)[:K].tolist(), [], int(target[i]))
         for i in range(count)
     ]
-    return slates, facts
+    return slates, features
 
 
-SLATES, FACTS_NKF = made_up(N, 1)
-TRAIN, TRAIN_FACTS = made_up(M, 2)
+SLATES, FEATURES_NKF = made_up(N, 1)
+TRAIN, TRAIN_FEATURES = made_up(M, 2)
 TRAIN_RANKS = np.array([slate.target_rank for slate in TRAIN])
 
 
-def all_of_them(slates=SLATES, facts=FACTS_NKF, counts=COUNTS, embeddings=EMBEDDINGS, **more):
-    return comparators(slates, facts, TRAIN_FACTS, TRAIN_RANKS, counts, embeddings, seed=7, threads=1, **more)
+def all_of_them(slates=SLATES, features=FEATURES_NKF, counts=COUNTS, embeddings=EMBEDDINGS, **more):
+    return comparators(slates, features, TRAIN_FEATURES, TRAIN_RANKS, counts, embeddings, seed=7, threads=1, **more)
 
 
 FOUND = all_of_them()
@@ -86,7 +86,7 @@ def test_the_length_of_an_embedding_says_nothing():
 def test_fusion_is_brute_force_in_exact_fractions():
     for i, slate in enumerate(SLATES):
         last = EMBEDDINGS[slate.history[-1]]
-        rankings = [FACTS_NKF[i, :, list(FACTS).index(fact)].tolist() for fact in FUSED_FACTS]
+        rankings = [FEATURES_NKF[i, :, list(FEATURES).index(feature)].tolist() for feature in FUSED_FEATURES]
         rankings += [[int(COUNTS[item]) for item in slate.candidates], [cosine(EMBEDDINGS[item], last) for item in slate.candidates]]
         fused = [sum(1 / (60 + mean_rank(scores, rank)) for scores in rankings) for rank in range(K)]
         assert FOUND["fusion"].orders[i].tolist() == by(fused)
@@ -119,8 +119,8 @@ def test_lambdamart_learns_what_the_training_slates_show_and_is_lightgbms_own():
         n_estimators=200, learning_rate=0.05, num_leaves=7, min_child_samples=50, reg_lambda=5.0, colsample_bytree=0.8, random_state=7,
         n_jobs=1, lambdarank_truncation_level=5, deterministic=True, force_row_wise=True, verbosity=-1,
     )  # fmt: skip
-    model.fit(TRAIN_FACTS.reshape(-1, len(FACTS)), labels, group=[K] * M)
-    scores = np.asarray(model.predict(FACTS_NKF.reshape(-1, len(FACTS)))).reshape(N, K)
+    model.fit(TRAIN_FEATURES.reshape(-1, len(FEATURES)), labels, group=[K] * M)
+    scores = np.asarray(model.predict(FEATURES_NKF.reshape(-1, len(FEATURES)))).reshape(N, K)
     assert (FOUND["lambdamart"].orders == np.argsort(-scores, axis=1, kind="stable")).all()
 
 
@@ -138,20 +138,18 @@ def test_in_expectation_no_order_beats_the_oracle_that_knows_the_probabilities()
     assert (known[np.arange(N), first][:, None] >= known).all()
 
 
-def test_shuffled_slates_with_their_facts_get_the_same_items_order():
+def test_shuffled_slates_with_their_features_get_the_same_items_order():
     orders = shuffles(SLATES, seed=1)
-    moved = [
-        permuted(Slate(**{**slate.__dict__, "levels": [[0]] * K}), order) for slate, order in zip(SLATES, orders.tolist(), strict=True)
-    ]
-    facts = np.take_along_axis(FACTS_NKF, orders[..., None], axis=1)
+    moved = [permuted(Slate(**{**slate.__dict__, "bins": [[0]] * K}), order) for slate, order in zip(SLATES, orders.tolist(), strict=True)]
+    features = np.take_along_axis(FEATURES_NKF, orders[..., None], axis=1)
     distinct_counts = np.random.default_rng(3).permutation(ITEMS)  # a tie goes by the incoming order, which was changed
-    before, after = all_of_them(counts=distinct_counts), all_of_them(moved, facts, distinct_counts)
+    before, after = all_of_them(counts=distinct_counts), all_of_them(moved, features, distinct_counts)
     for name in ("popularity", "last_item"):
         assert (np.take_along_axis(orders, after[name].orders, axis=1) == before[name].orders).all()
 
 
 def test_counts_are_of_the_base_split_alone():
-    rows = [(0, 1, 0, 0, "base"), (0, 2, 1, 1, "slates"), (0, 3, 2, 2, "test"), (1, 1, 0, 0, "base"), (1, 0, 1, 1, "valid")]
+    rows = [(0, 1, 0, 0, "base"), (0, 2, 1, 1, "train"), (0, 3, 2, 2, "test"), (1, 1, 0, 0, "base"), (1, 0, 1, 1, "valid")]
     assert training_counts(pl.DataFrame(rows, schema=INTERACTIONS, orient="row"), 5).tolist() == [0, 2, 0, 0, 0]
 
 
@@ -160,7 +158,7 @@ def test_errors_name_the_slate_or_the_row_and_the_remedy():
         all_of_them(embeddings=EMBEDDINGS[:-1])
     with pytest.raises(StageError, match=r"embeddings\.npy: row 4 is not finite; rerun: gr2 run embed"):
         all_of_them(embeddings=np.where(np.arange(ITEMS)[:, None] == 4, np.nan, EMBEDDINGS))
-    with pytest.raises(StageError, match=r"facts of shape \(24, 6, 6\) for slates of shape \(25, 6\)"):
-        all_of_them(facts=FACTS_NKF[1:])
+    with pytest.raises(StageError, match=r"features of shape \(24, 6, 6\) for slates of shape \(25, 6\)"):
+        all_of_them(features=FEATURES_NKF[1:])
     with pytest.raises(StageError, match="slate 3 of user 1 has no history"):
         all_of_them([*SLATES[:3], Slate(**{**SLATES[3].__dict__, "history": []}), *SLATES[4:]])

@@ -1,4 +1,4 @@
-"""A random model, asked in all the ways that the evaluation asks; guided, so that it answers too."""
+"""A random model, asked in all the ways that the evaluation asks; constrained, so that it answers too."""
 
 from dataclasses import replace
 
@@ -39,7 +39,7 @@ def test_tokens_are_counted_on_either_side_of_the_think_block(folder, reasoning)
 def test_samples_are_one_judged_each_and_an_invalid_one_is_the_incoming_order(folder):
     with open_language_model(folder, CATALOG, OPTIONS, ENGINE, False, seed=0, threads=1) as model:
         drawn = model.answers(SLATES, Sampling(40, 3.0, samples=4, seed=5))
-        [free] = model.answers(SLATES, Sampling(12), guided=False)
+        [free] = model.answers(SLATES, Sampling(12), constrained=False)
     assert len(drawn) == 4 and all(own.valid.all() for own in drawn) and len({own.orders.tobytes() for own in drawn}) > 1
     assert not free.valid.any() and (free.orders == np.arange(3)).all()
     part = drawn[0].at([2, 0])

@@ -33,12 +33,12 @@ def places(order, slates):
 def test_a_permuted_slate_moves_all_that_belongs_to_a_candidate():
     order = [2, 0, 1]
     moved = permuted(SLATE, order)
-    assert moved.candidates == [6, 4, 5] and moved.levels == [SLATE.levels[2], SLATE.levels[0], SLATE.levels[1]]
+    assert moved.candidates == [6, 4, 5] and moved.bins == [SLATE.bins[2], SLATE.bins[0], SLATE.bins[1]]
     assert moved.candidates[moved.target_rank] == SLATE.candidates[SLATE.target_rank]
-    assert replace(moved, candidates=[], levels=[], target_rank=0) == replace(SLATE, candidates=[], levels=[], target_rank=0)
+    assert replace(moved, candidates=[], bins=[], target_rank=0) == replace(SLATE, candidates=[], bins=[], target_rank=0)
     assert permuted(replace(SLATE, target_rank=-1), order).target_rank == -1
-    facts = np.array(SLATE.levels)[None]
-    assert np.take_along_axis(facts, np.array([order])[..., None], axis=1)[0].tolist() == moved.levels
+    features = np.array(SLATE.bins)[None]
+    assert np.take_along_axis(features, np.array([order])[..., None], axis=1)[0].tolist() == moved.bins
 
 
 def test_shuffles_are_seeded_by_slate_and_never_the_incoming_order():
@@ -46,7 +46,7 @@ def test_shuffles_are_seeded_by_slate_and_never_the_incoming_order():
     assert (np.sort(orders, axis=1) == np.arange(K)).all() and not (orders == np.arange(K)).all(axis=1).any()
     assert (shuffles(SLATES[10:20], seed=1) == orders[10:20]).all()  # a slate's shuffle does not depend on its neighbours
     assert (shuffles(SLATES, seed=2) != orders).any() and (shuffles(SLATES, seed=1, repeat=1) != orders).any()
-    pairs = [replace(slate, candidates=slate.candidates[:2], levels=slate.levels[:2], target_rank=0) for slate in SLATES]
+    pairs = [replace(slate, candidates=slate.candidates[:2], bins=slate.bins[:2], target_rank=0) for slate in SLATES]
     assert shuffles(pairs, seed=1).tolist() == [[1, 0]] * N
     with pytest.raises(StageError, match="slate 0: one candidate cannot be shuffled"):
         shuffles([replace(SLATE, candidates=[4])], seed=1)

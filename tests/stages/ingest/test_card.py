@@ -48,7 +48,7 @@ def test_the_numbers_against_pandas(made):
     ranked = table[table["split"] == "test"]["user"].nunique()
     assert metrics["users_all_base"] == users - ranked
 
-    trained = set(table[table["split"].isin(["base", "slates"])]["item"])
+    trained = set(table[table["split"].isin(["base", "train"])]["item"])
     held = set(table["item"]) - trained
     test = table[table["split"] == "test"]["item"]
     assert metrics["cold"]["items_only_in_valid_or_test"] == len(held)

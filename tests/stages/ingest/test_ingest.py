@@ -55,7 +55,7 @@ def test_a_folder_becomes_three_tables(tmp_path, monkeypatch):
     assert interactions.filter(pl.col("user") == 1)["item"].to_list() == list(range(30))
     metrics = read_json(out / "metrics.json")
     assert metrics["items_without_interactions"] == 2
-    assert metrics["by_split"] == {"base": 39, "slates": 9, "valid": 6, "test": 36}
+    assert metrics["by_split"] == {"base": 39, "train": 9, "valid": 6, "test": 36}
     assert metrics["raw"]["rows"] == 90 and metrics["raw"]["name"] == "x.inter"
     assert sorted(path.name for path in out.iterdir()) == OUTPUTS  # and no scratch
 
@@ -145,7 +145,7 @@ def test_the_profile_names_every_key_with_its_default():
         ({"source": "amazon-2014"}, "source: amazon-2014 needs category"),
         ({"source": "table", "folder": "raw"}, "needs table.interactions and table.items"),
         ({"base_share": 1.0}, "ingest.base_share"),
-        ({"split": "global_time", "base_share": 0.8}, "leave no share for the slates"),
+        ({"split": "global_time", "base_share": 0.8}, "leave no share for train"),
         ({"table": {"usr": "x"}}, "ingest.table.usr: unknown key"),
     ],
 )

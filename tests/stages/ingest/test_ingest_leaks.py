@@ -9,11 +9,11 @@ from stages.shared.core.errors import StageError
 
 ROWS = [
     (0, 0, 0, 10, "base"),
-    (0, 1, 1, 20, "slates"),
+    (0, 1, 1, 20, "train"),
     (0, 2, 2, 30, "valid"),
     (0, 3, 3, 40, "test"),
     (1, 3, 0, 12, "base"),
-    (1, 2, 1, 22, "slates"),
+    (1, 2, 1, 22, "train"),
     (1, 1, 2, 32, "valid"),
     (1, 4, 3, 42, "test"),
 ]
@@ -38,8 +38,8 @@ def test_clean_tables_pass():
         ({3: (0, 0, 3, 40, "test")}, "user 0, item 0, in base, test"),
         ({3: (0, 3, 3, 15, "test")}, r"user 0, position 3 \(test\)"),  # a test interaction before a training one
         ({2: (0, 2, 2, 19, "valid")}, r"user 0, position 2 \(valid\)"),
-        ({7: (1, 4, 3, 42, "slates")}, r"user 1, position 3 \(slates\)"),  # training after valid
-        ({5: (1, 2, 0, 22, "slates")}, "not sorted"),
+        ({7: (1, 4, 3, 42, "train")}, r"user 1, position 3 \(train\)"),  # training after valid
+        ({5: (1, 2, 0, 22, "train")}, "not sorted"),
         ({0: (1, 0, 0, 10, "base")}, "not sorted"),
     ],
 )
@@ -50,10 +50,10 @@ def test_planted_leaks_are_found(changed, said):
 
 
 def test_the_future_in_base_is_found_across_users():
-    """User 1 in order by itself, but its base lies after user 0's slates."""
+    """User 1 in order by itself, but its base lies after user 0's train."""
     later = table({4: (1, 3, 0, 21, "base")})
     check_leaks(later, "positions")
-    with pytest.raises(StageError, match="before slates reaches to 21, and slates begins at 20"):
+    with pytest.raises(StageError, match="before train reaches to 21, and train begins at 20"):
         check_leaks(later, "global_time")
     same_moment = table({3: (0, 3, 3, 32, "test")})
     with pytest.raises(StageError, match="before test reaches to 32, and test begins at 32"):

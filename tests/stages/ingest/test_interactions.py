@@ -57,12 +57,12 @@ def splits_by_hand(own: dict[str, list[Row]], split: str, params: dict) -> dict[
         base = math.floor(n * params["base_share"])
         names = ["base"] * n
         if split == "positions" and base >= params["min_base"] and n - 2 - base >= 1:
-            names = ["base"] * base + ["slates"] * (n - 2 - base) + ["valid", "test"]
+            names = ["base"] * base + ["train"] * (n - 2 - base) + ["valid", "test"]
         if split == "leave_one_out" and n >= params["min_base"] + 2:
             base = min(max(base, params["min_base"]), n - 2)
-            names = ["base"] * base + ["slates"] * (n - 2 - base) + ["valid", "test"]
+            names = ["base"] * base + ["train"] * (n - 2 - base) + ["valid", "test"]
         if split == "global_time":
-            names = [("base", "slates", "valid", "test")[sum(row[2] >= cut for cut in cuts)] for row in sequence]
+            names = [("base", "train", "valid", "test")[sum(row[2] >= cut for cut in cuts)] for row in sequence]
             if names.count("base") < params["min_base"]:
                 continue
         found |= {(user, row[1]): name for row, name in zip(sequence, names, strict=True)}
@@ -92,7 +92,7 @@ def by_hand(log: list[tuple], split: str, params: dict) -> list[tuple[str, str, 
     if not own:
         return []
     splits = splits_by_hand(own, split, params)
-    if split == "global_time" and set(splits.values()) != {"base", "slates", "valid", "test"}:
+    if split == "global_time" and set(splits.values()) != {"base", "train", "valid", "test"}:
         return []
     return [
         (user, row[1], position, row[2], splits[user, row[1]])

@@ -43,12 +43,12 @@ def test_positions_partition_each_sequence_in_order(lengths, base_share, min_bas
     found = splits_of(lengths, base_share=base_share, min_base=min_base, valid_positions=valid, test_positions=test)
     for length, own in zip(lengths, found, strict=True):
         base = math.floor(base_share * length)
-        slates = length - base - valid - test
-        assert sizes(own) == ([base, slates, valid, test] if base >= min_base and slates >= 1 else [length, 0, 0, 0])
+        train = length - base - valid - test
+        assert sizes(own) == ([base, train, valid, test] if base >= min_base and train >= 1 else [length, 0, 0, 0])
 
 
 def test_positions_at_the_edge():
-    # 27 interactions: floor(.45 * 27) = 12 base, 1 slates, 2 valid, 12 test. One fewer leaves nothing for slates.
+    # 27 interactions: floor(.45 * 27) = 12 base, 1 train, 2 valid, 12 test. One fewer leaves nothing for train.
     found = splits_of([27, 25], base_share=0.45, valid_positions=2, test_positions=12)
     assert [sizes(own) for own in found] == [[12, 1, 2, 12], [25, 0, 0, 0]]
 
@@ -71,8 +71,8 @@ def test_leave_one_out_by_hand(length, expected):
 @given(lengths=lengths_of_users, base_share=st.floats(0.05, 0.95), min_base=st.integers(1, 7))
 def test_leave_one_out_holds_out_the_last_two_of_whoever_has_enough(lengths, base_share, min_base):
     for length, own in zip(lengths, splits_of(lengths, split="leave_one_out", base_share=base_share, min_base=min_base), strict=True):
-        base, slates, valid, test = sizes(own)
-        assert base + slates + valid + test == length
+        base, train, valid, test = sizes(own)
+        assert base + train + valid + test == length
         if length < min_base + 2:
             assert base == length
         else:
@@ -86,7 +86,7 @@ def by_time(times: list[int], **shares) -> list[str]:
 
 
 def test_global_time_by_hand():
-    assert by_time([9, 1, 2, 3, 4, 5, 6, 7, 8, 0]) == ["test", *["base"] * 4, *["slates"] * 3, "valid", "base"]
+    assert by_time([9, 1, 2, 3, 4, 5, 6, 7, 8, 0]) == ["test", *["base"] * 4, *["train"] * 3, "valid", "base"]
     # Of ten the cuts fall before the 6th, 9th and 10th; equal times go to the later side of a cut.
     assert sizes(by_time([0, 1, 2, 3, 5, 5, 6, 7, 8, 9])) == [4, 4, 1, 1]
     assert sizes(by_time([0, 1, 2, 3, 4, 5, 6, 8, 8, 9])) == [5, 2, 2, 1]

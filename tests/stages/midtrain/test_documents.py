@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from stages.midtrain import documents
-from stages.shared.slates.candidate_features import FACTS, fact_words
-from stages.shared.slates.prompts import END, STRENGTHS, THINK, THINK_END, PromptParams, answer_text, order_of, slate_prompt
+from stages.shared.slates.candidate_features import FEATURES, feature_tokens
+from stages.shared.slates.prompts import END, RELEVANCE_LEVELS, THINK, THINK_END, PromptParams, answer_text, order_of, slate_prompt
 from stages.shared.slates.sids import SID_BEGIN, SID_END
 from tests.support.small_project import CATALOG, make_slates
 
@@ -23,48 +23,52 @@ def text_of(document) -> str:
 
 
 def judged(text: str) -> dict[str, int]:
-    """Letter -> strength, as the match step says."""
-    return {letter: int(strength) for letter, strength in re.findall(r" ([A-Z]) s(\d+)", text[text.index(" match:") :].split(THINK_END)[0])}
+    """Letter -> relevance, as the match step says."""
+    return {
+        letter: int(relevance) for letter, relevance in re.findall(r" ([A-Z]) s(\d+)", text[text.index(" match:") :].split(THINK_END)[0])
+    }
 
 
 @pytest.mark.parametrize("made", ["skill", "ordering"])
-def test_the_answer_is_the_order_that_the_strengths_command(made):
+def test_the_answer_is_the_order_that_the_relevances_command(made):
     source = documents.skill_documents(CATALOG, OPTIONS, rng(), 8) if made == "skill" else documents.ordering_documents(CATALOG, rng(), 8)
     for document in islice(source, 30):
         text = text_of(document)
         shown = re.findall(r" ([A-Z])(" + SIDS.pattern + ")", text[: text.index(" match:")].split("candidates:")[1].split(THINK)[0])
-        sids, strengths = dict(shown), judged(text)
-        assert list(sids) == list(strengths) and set(strengths.values()) <= set(range(STRENGTHS))
-        order = [list(strengths)[rank] for rank in order_of(list(strengths.values()))]
-        expected = "".join(f" s{strengths[letter]} {letter}{sids[letter]}" for letter in order) + END
+        sids, relevances = dict(shown), judged(text)
+        assert list(sids) == list(relevances) and set(relevances.values()) <= set(range(RELEVANCE_LEVELS))
+        order = [list(relevances)[rank] for rank in order_of(list(relevances.values()))]
+        expected = "".join(f" s{relevances[letter]} {letter}{sids[letter]}" for letter in order) + END
         assert text.split(THINK_END)[1] == expected
 
 
 def test_a_skill_document_is_the_layout_of_the_other_stages():
     for slate in make_slates()[:5]:
         document = documents.skill_document(slate, CATALOG, OPTIONS)
-        strengths = documents.mean_strengths(slate.levels)
+        relevances = documents.mean_relevances(slate.bins)
         assert document[0] == (slate_prompt(slate, CATALOG, OPTIONS), 0.0), "the prompt carries no loss"
-        assert text_of(document).endswith(THINK_END + answer_text(order_of(strengths), slate, CATALOG, strengths))
+        assert text_of(document).endswith(THINK_END + answer_text(order_of(relevances), slate, CATALOG, relevances))
 
 
-def test_strengths_are_even_shares_and_rise_with_the_facts():
+def test_relevances_are_even_shares_and_rise_with_the_features():
     """As even as can be: the sum of six whole numbers has 55 values, the commonest with 5.6 % of the draws."""
-    levels = rng().integers(0, 10, size=(20000, len(FACTS)))
-    counts = np.bincount([documents.mean_strength(row) for row in levels.tolist()], minlength=STRENGTHS)
-    assert len(counts) == STRENGTHS
-    assert np.abs(counts.cumsum() / 20000 - np.arange(1, STRENGTHS + 1) / STRENGTHS).max() < 0.04
-    rising = [documents.mean_strength([level] * len(FACTS)) for level in range(10)]
-    assert rising == sorted(rising) and rising[0] == 0 and rising[-1] == STRENGTHS - 1
+    bins = rng().integers(0, 10, size=(20000, len(FEATURES)))
+    counts = np.bincount([documents.mean_relevance(row) for row in bins.tolist()], minlength=RELEVANCE_LEVELS)
+    assert len(counts) == RELEVANCE_LEVELS
+    assert np.abs(counts.cumsum() / 20000 - np.arange(1, RELEVANCE_LEVELS + 1) / RELEVANCE_LEVELS).max() < 0.04
+    rising = [documents.mean_relevance([level] * len(FEATURES)) for level in range(10)]
+    assert rising == sorted(rising) and rising[0] == 0 and rising[-1] == RELEVANCE_LEVELS - 1
 
 
-def test_a_reading_documents_strengths_follow_from_its_facts():
+def test_a_reading_documents_relevances_follow_from_its_features():
     for document in islice(documents.reading_documents(rng(), 6), 20):
         text = text_of(document)
         told = re.findall(r"((?: [a-z]{2}\d){6}) ([A-Z])", text.split(" match:")[0])
-        expected = documents.mean_strengths([[int(word[2:]) for word in words.split()] for words, _ in told])
+        expected = documents.mean_relevances([[int(word[2:]) for word in words.split()] for words, _ in told])
         assert list(judged(text).values()) == expected and len(set(expected)) == len(expected)
-        assert [word for words, _ in told for word in words.split()][: len(FACTS)] == fact_words([int(w[2:]) for w in told[0][0].split()])
+        assert [word for words, _ in told for word in words.split()][: len(FEATURES)] == feature_tokens(
+            [int(w[2:]) for w in told[0][0].split()]
+        )
         assert all(weight == (1.0 if re.fullmatch(r" s\d+", part) else 0.0) for part, weight in document)
 
 

@@ -45,30 +45,30 @@ def falling(scores: list[float]) -> bool:
 )
 def test_each_option_in_a_whole_run_passes_every_check_and_leaves_held_out_slates_alone(project, change, cross_fit):
     plain, _, _ = run(project, with_(cross_fit=cross_fit, positions=change.get("positions", 0)))
-    slates, evidence, metrics = run(project, with_(cross_fit=cross_fit, **change))
-    check_leaks(slates, evidence, interactions())
+    slates, feature_table, metrics = run(project, with_(cross_fit=cross_fit, **change))
+    check_leaks(slates, feature_table, interactions())
     if "order" not in change:
         assert slates.filter(~TRAIN).equals(plain.filter(~TRAIN))
-    assert set(slates.filter(~TRAIN)["mark"]) == {""} and not slates.filter(~TRAIN)["hard"].list.len().sum()
+    assert set(slates.filter(~TRAIN)["provenance"]) == {""} and not slates.filter(~TRAIN)["hard"].list.len().sum()
     for row in slates.iter_rows(named=True):
         assert len(set(row["candidates"])) == K and not set(row["candidates"]) & set(own_items(row["user"])[: row["position"]])
         assert row["target_rank"] == (row["candidates"].index(row["target"]) if row["target"] in row["candidates"] else -1)
         assert "order" in change or falling(row["scores"])
         assert row["target_rank"] not in row["hard"]
-    facts = evidence.join(slates.select("slate", "candidates"), on="slate").filter(
+    features = feature_table.join(slates.select("slate", "candidates"), on="slate").filter(
         pl.col("candidates").list.get(pl.col("rank")) != pl.col("item")
     )
-    assert facts.is_empty(), "evidence follows its candidates"
-    assert len(load_slates(slates, evidence, "train")) == metrics["slates"]["train"]["with_target"]
+    assert features.is_empty(), "evidence follows its candidates"
+    assert len(load_slates(slates, feature_table, "train")) == metrics["slates"]["train"]["with_target"]
 
 
 def test_injected_targets_stand_last_with_their_own_score(project):
     plain, _, _ = run(project, WEAK)
     slates, _, metrics = run(project, WEAK.model_copy(update={"inject_targets": True, "hard_pool": 3}))
     model, _ = retriever.fit(WEAK, interactions().filter(pl.col("split") == "base"), N, WEAK.seed)
-    injected = slates.filter(pl.col("mark") == "injected")
+    injected = slates.filter(pl.col("provenance") == "injected")
     assert injected["slate"].to_list() == plain.filter(TRAIN & (pl.col("target_rank") < 0))["slate"].to_list() and injected.height
-    assert slates.filter(pl.col("mark") == "").equals(plain.join(injected, on="slate", how="anti"))
+    assert slates.filter(pl.col("provenance") == "").equals(plain.join(injected, on="slate", how="anti"))
     for row in injected.iter_rows(named=True):
         past = own_items(row["user"])[: row["position"]]
         found, scores = (part[0].tolist() for part in model.top_k([past], [past], K + 3))
@@ -113,15 +113,17 @@ def test_a_target_that_stands_in_the_pool_is_no_look_alike_of_itself():
 
 def test_shuffled_slates_are_the_same_slates_in_an_order_of_chance(project):
     plain, told, _ = run(project, KNN)
-    slates, evidence, _ = run(project, with_(order="shuffled"))
+    slates, feature_table, _ = run(project, with_(order="shuffled"))
     moved = plain.join(slates, on="slate", suffix="_now", maintain_order="left")
     for row in moved.iter_rows(named=True):
         pairs, now = zip(row["candidates"], row["scores"], strict=True), zip(row["candidates_now"], row["scores_now"], strict=True)
         assert sorted(pairs) == sorted(now) and row["target"] == row["target_now"]
     places = [row["candidates"].index(row["candidates_now"][0]) for row in moved.iter_rows(named=True)]
     assert min(np.bincount(places, minlength=K)) > len(places) / K / 2, "the first may come from anywhere"
-    facts = ["slate", "item", "co", "tr", "ca", "po", "re", "sc"]
-    assert evidence.select(facts).sort("slate", "item").equals(told.select(facts).sort("slate", "item")), "only the order changed"
+    features = ["slate", "item", "co", "tr", "ca", "po", "re", "sc"]
+    assert feature_table.select(features).sort("slate", "item").equals(told.select(features).sort("slate", "item")), (
+        "only the order changed"
+    )
     fewer = run(project, with_(order="shuffled", cross_fit="folds", folds=2))[0]
     assert fewer.height == slates.height
 
@@ -137,13 +139,13 @@ def test_a_slates_shuffle_depends_on_its_id_alone():
 @pytest.mark.parametrize("cross_fit", ["cut", "folds"])
 def test_permuted_labels_keep_the_ranks_and_nothing_else(project, cross_fit):
     plain, told, before = run(project, with_(cross_fit=cross_fit))
-    slates, evidence, after = run(project, with_(cross_fit=cross_fit, labels="permuted"))
-    assert evidence.equals(told) and after["slates"] == before["slates"] and after["rank_distance"] == before["rank_distance"]
+    slates, feature_table, after = run(project, with_(cross_fit=cross_fit, labels="permuted"))
+    assert feature_table.equals(told) and after["slates"] == before["slates"] and after["rank_distance"] == before["rank_distance"]
     changed = TRAIN & (pl.col("target_rank") >= 0)
     assert slates.filter(~changed).equals(plain.filter(~changed))
-    assert set(slates.filter(changed)["mark"]) == {"permuted"}
+    assert set(slates.filter(changed)["provenance"]) == {"permuted"}
     assert sorted(slates.filter(changed)["target_rank"]) == sorted(plain.filter(changed)["target_rank"])
-    assert slates.drop("target", "target_rank", "mark").equals(plain.drop("target", "target_rank", "mark"))
+    assert slates.drop("target", "target_rank", "provenance").equals(plain.drop("target", "target_rank", "provenance"))
     assert (slates.filter(changed)["target"] != plain.filter(changed)["target"]).any()
     check_no_heldout(slates.filter(TRAIN).select("user", pl.col("target").alias("item")), interactions(), "a later stage")
 

@@ -58,7 +58,7 @@ def test_p_is_uniform_where_both_come_from_one_distribution():
 
 
 USERS, ITEM_COUNT, K = 200, 60, 10
-SHORT = ["base"] * 4 + ["slates"] * 2 + ["valid", "test"]
+SHORT = ["base"] * 4 + ["train"] * 2 + ["valid", "test"]
 OVERFIT = {"hidden": 32, "layers": 1, "heads": 1, "max_length": 8, "dropout": 0.0, "epochs": 30, "lr": 0.01, "device": "cpu"}
 PARAMS = RetrieveParams(candidates=K, cross_fit="folds", folds=2, **OVERFIT)
 
@@ -73,9 +73,9 @@ def noise() -> tuple[pl.DataFrame, pl.DataFrame]:
 
 
 def ranked(in_sample: bool) -> pl.DataFrame:
-    """By folds, or all by one model of base and slates."""
+    """By folds, or all by one model of base and train."""
     log, items = noise()
-    wanted, everything = slates.places(log, 0), log.filter(pl.col("split").is_in(["base", "slates"]))
+    wanted, everything = slates.places(log, 0), log.filter(pl.col("split").is_in(["base", "train"]))
     parts = [folds.Part(-1, wanted, log, everything)] if in_sample else folds.parts(wanted, log, PARAMS)
     made = []
     for part in parts:
@@ -98,7 +98,7 @@ def test_slates_in_sample_stand_out_and_those_of_folds_do_not():
 def test_injected_targets_count_as_missed():
     table = ranked(False)
     changed = table.with_columns(
-        mark=pl.when((pl.col("split") == "train") & (pl.col("target_rank") < 0)).then(pl.lit("injected")).otherwise("mark"),
+        provenance=pl.when((pl.col("split") == "train") & (pl.col("target_rank") < 0)).then(pl.lit("injected")).otherwise("provenance"),
         target_rank=pl.when(pl.col("target_rank") < 0).then(K - 1).otherwise("target_rank").cast(pl.Int32),
     )
     held = changed["split"] != "train"

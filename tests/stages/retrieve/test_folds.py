@@ -17,12 +17,12 @@ from stages.shared.recsys.folds import deal
 from tests.support.retrieve_project import PARAMS, USERS, K, N, interactions, items, others, own_items, run
 
 FOLDS = PARAMS.model_copy(update={"cross_fit": "folds", "folds": 4, "model": "item_knn"})
-LEARNT = ("base", "slates")
+LEARNT = ("base", "train")
 
 
 def test_each_fold_is_ranked_and_counted_without_its_users(project):
-    """Every slate and fact again, from a fit of our own on the rows that the rule names."""
-    slates, evidence, metrics = run(project, FOLDS)
+    """Every slate and feature again, from a fit of our own on the rows that the rule names."""
+    slates, feature_table, metrics = run(project, FOLDS)
     dealt = dict(deal(pl.Series(range(USERS), dtype=pl.Int32), 4, FOLDS.seed).iter_rows())
     assert set(dealt.values()) == {0, 1, 2, 3} == set(slates["fold"]) - {-1}
     for fold in (-1, 0, 1, 2, 3):
@@ -35,15 +35,18 @@ def test_each_fold_is_ranked_and_counted_without_its_users(project):
         found, scores = model.top_k(told, told, K)
         assert own["candidates"].to_list() == found.tolist() and np.allclose(own["scores"].to_list(), scores)
         met = own.filter(pl.col("target_rank") >= 0)
-        values = candidate_features.collect(met, K, count(learnt, items()), FOLDS.evidence_last)
+        values = candidate_features.collect(met, K, count(learnt, items()), FOLDS.feature_history)
         stored = (
-            evidence.join(met.select("slate"), on="slate", how="semi").select(*candidate_features.FACTS).to_numpy().reshape(values.shape)
+            feature_table.join(met.select("slate"), on="slate", how="semi")
+            .select(*candidate_features.FEATURES)
+            .to_numpy()
+            .reshape(values.shape)
         )
         assert np.allclose(stored, values)
     assert metrics["cross_fit"] == "folds" and metrics["fitted_on"] == list(LEARNT)
     assert (metrics["folds"]["number"], metrics["folds"]["seed"], len(metrics["folds"]["figures"])) == (4, FOLDS.seed, 4)
-    assert evidence["slate"].to_list() == [slate for slate in slates.filter(pl.col("target_rank") >= 0)["slate"] for _ in range(K)]
-    check_leaks(slates, evidence, interactions())
+    assert feature_table["slate"].to_list() == [slate for slate in slates.filter(pl.col("target_rank") >= 0)["slate"] for _ in range(K)]
+    check_leaks(slates, feature_table, interactions())
 
 
 @pytest.mark.parametrize("model", ["sasrec", "item_knn", "popularity"])
@@ -51,14 +54,14 @@ def test_each_fold_is_ranked_and_counted_without_its_users(project):
 def test_a_whole_run_of_each_retriever_passes_every_check_of_evaluation(project, model, cross_fit):
     params = PARAMS.model_copy(update={"model": model, "cross_fit": cross_fit, "folds": 3, "epochs": 3})
     try:
-        slates, evidence, metrics = run(project, params)
+        slates, feature_table, metrics = run(project, params)
     except StageError as error:  # what all have in common is not what these users take next
         assert model == "popularity" and "no training slate holds its target" in str(error)
         return
     assert slates["slate"].to_list() == list(range(USERS * 6)) and metrics["slates"]["train"]["slates"] == USERS * 3
     assert len(list((project / "data/retrieve/model").iterdir())) == 1
-    checked = check_leaks(slates, evidence, interactions())
-    assert checked["out_of_sample"] == {"slates": USERS * 6, "in_sample": 0} and checked["evidence"]["overcounted"] == 0
+    checked = check_leaks(slates, feature_table, interactions())
+    assert checked["out_of_sample"] == {"slates": USERS * 6, "in_sample": 0} and checked["candidate_features"]["overcounted"] == 0
 
 
 def test_what_is_held_out_changes_neither_training_slates_nor_the_model(project):
@@ -97,7 +100,7 @@ def with_training(part: folds.Part, training: pl.DataFrame) -> folds.Part:
 
 @pytest.mark.parametrize(("cross_fit", "name"), [("cut", "the retriever"), ("folds", "the retriever of fold 0")])
 def test_statistics_that_look_further_than_they_may_stop_the_run(project, monkeypatch, cross_fit, name):
-    """base and slates of all users: too much for the cut, and for a fold. Also test rows for the model of all."""
+    """base and train of all users: too much for the cut, and for a fold. Also test rows for the model of all."""
     log = interactions()
     plant(monkeypatch, lambda part: with_training(part, log.filter(pl.col("split").is_in(LEARNT))))
     with pytest.raises(StageError, match=f"leak in the statistics of {name}: .* counted more often"):
@@ -120,7 +123,7 @@ def test_in_sample_slates_stop_the_run(project, monkeypatch, cross_fit, name):
 
 
 def test_evaluation_finds_what_is_planted_in_the_slates_afterwards(project):
-    slates, evidence, _ = run(project, FOLDS)
+    slates, feature_table, _ = run(project, FOLDS)
     train = slates.filter(pl.col("split") == "train").row(0, named=True)
     test = slates.filter(pl.col("split") == "test").row(0, named=True)
 
@@ -130,24 +133,24 @@ def test_evaluation_finds_what_is_planted_in_the_slates_afterwards(project):
 
     for wrong in (-1, (train["fold"] + 1) % 4):
         with pytest.raises(StageError, match=f"learnt from the targets of 1 of .* slate {train['slate']}, split train, fold {wrong}"):
-            check_leaks(planted(train, fold=wrong), evidence, interactions())
+            check_leaks(planted(train, fold=wrong), feature_table, interactions())
     with pytest.raises(StageError, match=f"held-out slates come from the model of a fold .*slate {test['slate']}"):
-        check_leaks(planted(test, fold=1), evidence, interactions())
-    for mark in ("injected", "permuted"):
-        with pytest.raises(StageError, match=f"were changed for training .*slate {test['slate']}, split test, marked '{mark}'"):
-            check_leaks(planted(test, mark=mark), evidence, interactions())
+        check_leaks(planted(test, fold=1), feature_table, interactions())
+    for provenance in ("injected", "permuted"):
+        with pytest.raises(StageError, match=f"were changed for training .*slate {test['slate']}, split test, provenance '{provenance}'"):
+            check_leaks(planted(test, provenance=provenance), feature_table, interactions())
     with pytest.raises(StageError, match="stands in their own history"):
-        check_leaks(planted(train, history=[*train["history"], train["target"]]), evidence, interactions())
-    more = evidence.with_columns(po=pl.col("po") + 0.5)
-    with pytest.raises(StageError, match=r"leak in data/retrieve/evidence\.parquet"):
+        check_leaks(planted(train, history=[*train["history"], train["target"]]), feature_table, interactions())
+    more = feature_table.with_columns(po=pl.col("po") + 0.5)
+    with pytest.raises(StageError, match=r"leak in data/retrieve/candidate_features\.parquet"):
         check_leaks(slates, more, interactions())
 
 
 def test_metrics_of_an_older_run_are_refused(project):
-    slates, evidence, _ = run(project, FOLDS)
+    slates, feature_table, _ = run(project, FOLDS)
     (project / "data/retrieve/metrics.json").write_text("{}")
     with pytest.raises(StageError, match=r"metrics\.json: 'fitted_on' is missing, .*rerun: gr2 run retrieve"):
-        check_leaks(slates, evidence, interactions())
+        check_leaks(slates, feature_table, interactions())
 
 
 def test_parts_hold_every_slate_once():

@@ -10,7 +10,7 @@ from stages.retrieve.statistics import count
 from stages.shared.core.errors import StageError
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, write_table
 from stages.shared.recsys import sasrec
-from stages.shared.slates.candidate_features import FACTS
+from stages.shared.slates.candidate_features import FEATURES
 from tests.support.retrieve_project import PARAMS, SPLITS, START, USERS, K, N, interactions, items, others, own_items, run
 
 
@@ -26,7 +26,7 @@ def test_slates_stand_after_base_and_know_where_the_target_is(project):
         assert len(set(row["candidates"])) == K and not set(row["candidates"]) & set(own[:place])
         assert row["scores"] == sorted(row["scores"], reverse=True)
         assert row["target_rank"] == (row["candidates"].index(row["target"]) if row["target"] in row["candidates"] else -1)
-        assert (row["fold"], row["mark"], row["hard"]) == (-1, "", [])
+        assert (row["fold"], row["provenance"], row["hard"]) == (-1, "", [])
     assert metrics["slates"]["train"]["slates"] == 120 and metrics["slates"]["test"]["slates"] == 80
     assert metrics["cross_fit"] == "cut" and metrics["fitted_on"] == ["base"] and "folds" not in metrics
     assert metrics["leak_check"]["overlap"] == 0 and metrics["loss"]["last"] < metrics["loss"]["first"]
@@ -42,21 +42,21 @@ def test_metrics_count_what_the_slates_hold(project):
         assert own["rank_histogram"] == pytest.approx([hits.count(rank) / len(hits) for rank in range(K)])
 
 
-def test_evidence_is_told_of_slates_with_their_target_in_their_order(project):
-    slates, evidence, _ = run(project)
+def test_features_are_written_for_slates_with_their_target_in_their_order(project):
+    slates, feature_table, _ = run(project)
     told = slates.filter(pl.col("target_rank") >= 0)
-    assert evidence["slate"].to_list() == [slate for slate in told["slate"] for _ in range(K)]
-    assert evidence["item"].to_list() == [item for own in told["candidates"] for item in own]
-    assert evidence["rank"].to_list() == list(range(K)) * told.height
-    for fact in FACTS:
-        pairs = sorted(zip(evidence[fact], evidence[f"{fact}_level"], strict=True))
-        levels = [level for _, level in pairs]
-        assert levels == sorted(levels) and set(levels) <= set(range(4)), f"{fact}: a greater value may not have a lesser level"
-    assert evidence.filter(pl.col("rank") == 0)["sc"].abs().max() == 0 and evidence["sc"].max() == 0
+    assert feature_table["slate"].to_list() == [slate for slate in told["slate"] for _ in range(K)]
+    assert feature_table["item"].to_list() == [item for own in told["candidates"] for item in own]
+    assert feature_table["rank"].to_list() == list(range(K)) * told.height
+    for feature in FEATURES:
+        pairs = sorted(zip(feature_table[feature], feature_table[f"{feature}_bin"], strict=True))
+        bins = [level for _, level in pairs]
+        assert bins == sorted(bins) and set(bins) <= set(range(4)), f"{feature}: a greater value may not have a lesser level"
+    assert feature_table.filter(pl.col("rank") == 0)["sc"].abs().max() == 0 and feature_table["sc"].max() == 0
 
 
 def test_neither_model_nor_counts_see_what_comes_after_base(project):
-    """Other items after base: the same weights, and the same facts of the same candidates."""
+    """Other items after base: the same weights, and the same features of the same candidates."""
     run(project)
     weights = (project / "data/retrieve/model/sasrec.safetensors").read_bytes()
     changed = others(pl.col("split") != "base")
@@ -83,13 +83,13 @@ CHANGES = [
     {"dropout": 0.0},
     {"epochs": 2},
 ]
-CHANGES += [{"batch_size": 8}, {"lr": 0.01}, {"evidence_last": 2}, {"evidence_levels": 3}, {"seed": 1}]
+CHANGES += [{"batch_size": 8}, {"lr": 0.01}, {"feature_history": 2}, {"feature_bins": 3}, {"seed": 1}]
 CHANGES += [{"positions": 1}, {"cross_fit": "folds"}, {"hard_negatives": 2}, {"inject_targets": True}, {"order": "shuffled"}]
 CHANGES += [{"labels": "permuted"}, {"folds": 2, "cross_fit": "folds"}, {"hard_pool": 2, "hard_negatives": 2}]
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: next(iter(change)))
-def test_every_parameter_changes_the_slates_or_their_evidence(project, change):
+def test_every_parameter_changes_the_slates_or_their_features(project, change):
     needed = {key: value for key, value in list(change.items())[1:]}  # what has to be on for the first to matter
     before = run(project, PARAMS.model_copy(update=needed))
     after = run(project, PARAMS.model_copy(update=change))

@@ -33,7 +33,7 @@ class Script:
     def __init__(self, scripts: list[list[tuple[int, ...]]]):
         self.scripts, self.seeds, self.prompts = iter(scripts), [], []
 
-    def generate(self, prompts, sampling, guides=None):
+    def generate(self, prompts, sampling, constraints=None):
         self.seeds.append(sampling.seed)
         self.prompts += [prompt[0] for prompt in prompts]
         return [[written(order) for order in next(self.scripts)] for _ in prompts]

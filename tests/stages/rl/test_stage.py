@@ -82,7 +82,7 @@ def test_no_training_slate(project):
 
 
 def test_slates_of_one_candidate_leave_nothing_to_rank(project):
-    slates = [replace(s, candidates=[s.candidates[s.target_rank]], levels=[s.levels[s.target_rank]], target_rank=0) for s in make_slates()]
+    slates = [replace(s, candidates=[s.candidates[s.target_rank]], bins=[s.bins[s.target_rank]], target_rank=0) for s in make_slates()]
     write_project(project, make_tables(slates, PromptParams()))
     with pytest.raises(StageError, match="no training slate with more than one candidate"):
         run(project)

@@ -51,7 +51,7 @@ def test_an_example_without_reasoning_is_bare_and_teaches_the_same_order():
         prompt, answer = TOKENIZER.decode(example.ids).split(ASSISTANT)
         assert prompt == TRACES["prompt"][row].split(ASSISTANT)[0]
         bare = "".join(CATALOG.sids[SLATES[row].candidates[rank]] for rank in TRACES["order"][row])
-        assert answer == THINK + THINK_END + bare + END, "no strengths, no letters"
+        assert answer == THINK + THINK_END + bare + END, "no relevances, no letters"
         start = len(ids_of(prompt + ASSISTANT + THINK + THINK_END))
         assert example.weights == [0.0] * start + [0.8] * (len(example.ids) - start)
         assert reader.read(example.ids[start:], candidates(row), reasoning=False).order == tuple(TRACES["order"][row])

@@ -8,7 +8,7 @@ from stages.shared.core.outputs import stage_outputs
 from stages.shared.generation.base import Completion, Sampling
 from stages.shared.lm.models import save_model
 from stages.shared.slates.prompts import ASSISTANT, END, THINK, THINK_END, answer_text, slate_prompt, without_reasoning
-from stages.traces.language_model import INSTRUCTION, LanguageModelTeacher, written_strengths
+from stages.traces.language_model import INSTRUCTION, LanguageModelTeacher, written_relevances
 from stages.traces.params import TracesParams
 from stages.traces.rejection import sample
 from stages.traces.teacher import StatisticalTeacher
@@ -37,7 +37,7 @@ class FakeEngine:
     def __init__(self, tokenizer, texts, ended=True):
         self.tokenizer, self.texts, self.ended, self.prompts, self.seeds = tokenizer, list(texts), ended, [], []
 
-    def generate(self, prompts, sampling, guides=None):
+    def generate(self, prompts, sampling, constraints=None):
         self.prompts += [self.tokenizer.decode(ids, skip_special_tokens=False) for ids in prompts]
         self.seeds.append(sampling.seed)
         found = []
@@ -56,7 +56,7 @@ def teacher(texts, chat=False, targeted=False, ended=True):
 def model_answers(one, attempt=0):
     """What a teacher that follows the layout says: the statistical teacher's words."""
     proposal = StatisticalTeacher(CATALOG, OPTIONS, 0.5, 7, targeted=False).propose([one], attempt)[0]
-    return proposal, f"{proposal.trace}{THINK_END}{answer_text(proposal.order, one.slate, CATALOG, proposal.strengths)}"
+    return proposal, f"{proposal.trace}{THINK_END}{answer_text(proposal.order, one.slate, CATALOG, proposal.relevances)}"
 
 
 def test_goes_through_the_same_loop_as_the_statistical_teacher():
@@ -64,8 +64,8 @@ def test_goes_through_the_same_loop_as_the_statistical_teacher():
     by_statistics = sample(StatisticalTeacher(CATALOG, OPTIONS, 0.5, 7, targeted=False), JUDGED, prompts, 1, 1, 3)
     texts = [model_answers(one)[1] for one in JUDGED]
     by_model = sample(teacher(texts)[0], JUDGED, prompts, 1, 1, 3)
-    assert by_model.kept and [(k.judged.slate.slate, k.proposal.order, k.proposal.strengths) for k in by_model.kept] == [
-        (k.judged.slate.slate, k.proposal.order, k.proposal.strengths) for k in by_statistics.kept
+    assert by_model.kept and [(k.judged.slate.slate, k.proposal.order, k.proposal.relevances) for k in by_model.kept] == [
+        (k.judged.slate.slate, k.proposal.order, k.proposal.relevances) for k in by_statistics.kept
     ]
     assert (by_model.right, by_model.luck, dict(by_model.faults)) == (by_statistics.right, by_statistics.luck, {})
 
@@ -92,7 +92,7 @@ def test_reads_the_answer_or_names_the_fault(change, fault):
     found = teacher([change(text)])[0].propose([one], 0)[0]
     assert found.fault == fault and found.order == (None if fault else proposal.order)
     if not fault:
-        assert found.strengths == proposal.strengths
+        assert found.relevances == proposal.relevances
 
 
 def test_cut_off_is_unfinished():
@@ -100,7 +100,7 @@ def test_cut_off_is_unfinished():
     assert teacher([text], ended=False)[0].propose(JUDGED[:1], 0)[0].fault == "unfinished"
 
 
-def test_an_invented_fact_is_refused_by_the_loop():
+def test_an_invented_feature_is_refused_by_the_loop():
     one = next(one for one in JUDGED if one.noise_free_rank == 0)
     order = (one.slate.target_rank, *(rank for rank in range(5) if rank != one.slate.target_rank))
     text = f" 2 link: co77{THINK_END}{answer_text(order, one.slate, CATALOG)}"
@@ -122,10 +122,10 @@ def test_the_prompt_hides_the_answer_unless_targeted():
     assert f"The user took {target} next" in engine.prompts[0]
 
 
-def test_strengths_are_read_only_when_each_candidate_has_one():
-    assert written_strengths(" 3 match: B s3 A s15 best A co4", 2) == (15, 3)
+def test_relevances_are_read_only_when_each_candidate_has_one():
+    assert written_relevances(" 3 match: B s3 A s15 best A co4", 2) == (15, 3)
     for trace in (" A s3", " A s3 A s4 B s5", " A s3 B s32", " A s3 B s4 C s5", " A s3 C s4", ""):
-        assert written_strengths(trace, 2) == ()
+        assert written_relevances(trace, 2) == ()
 
 
 def save_random_model(folder):

@@ -68,7 +68,7 @@ def test_noise_free_rank_keeps_the_incoming_order_of_equals():
 
 def test_a_slate_of_one_candidate_is_an_error():
     slates = make_slates()
-    slates[3] = replace(slates[3], levels=slates[3].levels[:1])
+    slates[3] = replace(slates[3], bins=slates[3].bins[:1])
     with pytest.raises(StageError, match="slate 3 has 1 candidates, expected 5"):
         feature_array(slates)
     with pytest.raises(StageError, match="slate 3 has 1 candidates, expected 2"):

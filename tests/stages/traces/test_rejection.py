@@ -7,7 +7,7 @@ from scipy.stats import spearmanr
 from stages.shared.slates.prompts import slate_prompt
 from stages.traces.audit import chance_audit, noise_audit, ranking_metrics, scorer_audit
 from stages.traces.rejection import sample
-from stages.traces.teacher import Proposal, StatisticalTeacher, strengths_of
+from stages.traces.teacher import Proposal, StatisticalTeacher, relevances_of
 from tests.support.traces_data import CATALOG, OPTIONS, judged_slates
 
 JUDGED = judged_slates()
@@ -121,7 +121,7 @@ def test_audit_against_brute_force():
 
 def test_noise_audit_against_scipy():
     ledger = sample(StatisticalTeacher(CATALOG, OPTIONS, 0.5, 7, targeted=False), JUDGED, PROMPTS, 2, 1, 3)
-    pairs = [(k.proposal.strengths, strengths_of(k.judged.scores, k.judged.edges)) for k in ledger.kept]
+    pairs = [(k.proposal.relevances, relevances_of(k.judged.scores, k.judged.edges)) for k in ledger.kept]
     audit = noise_audit(ledger.kept)
     assert audit["spearman"] == pytest.approx(np.mean([spearmanr(a, b).statistic for a, b in pairs]))
     assert audit["changed_words"] == pytest.approx(np.mean([np.mean(np.abs(np.subtract(a, b))) for a, b in pairs]))

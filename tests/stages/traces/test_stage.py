@@ -36,11 +36,11 @@ def test_outputs_fit_together(project):
     for row in table.iter_rows(named=True):
         slate = slates[row["slate"]]
         assert row["slate"] >= 100 and row["order"][0] == row["target_rank"] == slate.target_rank
-        assert row["answer"] == answer_text(row["order"], slate, CATALOG, row["strengths"])
+        assert row["answer"] == answer_text(row["order"], slate, CATALOG, row["relevances"])
         assert row["prompt"].endswith("<think>") and "think" not in row["trace"] and row["mode"] == "rejection"
         bare = "".join(CATALOG.sids[slate.candidates[rank]] for rank in row["order"]) + END
         assert without_reasoning(row["prompt"], row["answer"]) == (row["prompt"] + THINK_END, bare)
-        assert sorted(row["order"]) == list(range(K)) and len(row["strengths"]) == K
+        assert sorted(row["order"]) == list(range(K)) and len(row["relevances"]) == K
         assert row["timestamp"] == slate.timestamp and row["user"] == slate.user
 
 

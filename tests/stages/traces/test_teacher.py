@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from stages.shared.slates.prompts import STRENGTHS, order_of, slate_prompt
+from stages.shared.slates.prompts import RELEVANCE_LEVELS, order_of, slate_prompt
 from stages.traces.citations import cited, uncited
-from stages.traces.teacher import StatisticalTeacher, best_words, levels_of, linked, sample_utilities, strengths_of
+from stages.traces.teacher import StatisticalTeacher, best_words, levels_of, linked, relevances_of, sample_utilities
 from tests.support.traces_data import CATALOG, OPTIONS, judged_slates
 
 JUDGED = judged_slates()
@@ -40,13 +40,13 @@ def test_noise_is_centred_and_vanishes_at_temperature_zero():
     teacher = StatisticalTeacher(CATALOG, OPTIONS, 0.0, 7, targeted=False)
     assert teacher.attempts == 1
     for one, proposal in zip(JUDGED, teacher.propose(JUDGED, 0), strict=True):
-        assert list(proposal.strengths) == strengths_of(one.scores, one.edges)
+        assert list(proposal.relevances) == relevances_of(one.scores, one.edges)
 
 
 def test_levels_are_about_equal_shares_of_what_was_fitted_on():
-    edges = np.quantile(np.arange(1600.0), np.arange(1, STRENGTHS) / STRENGTHS)
-    assert np.bincount(levels_of(np.arange(1600.0), edges)).tolist() == [1600 // STRENGTHS] * STRENGTHS
-    assert all(one.edges.shape == (STRENGTHS - 1,) and (np.diff(one.edges) >= 0).all() for one in JUDGED)
+    edges = np.quantile(np.arange(1600.0), np.arange(1, RELEVANCE_LEVELS) / RELEVANCE_LEVELS)
+    assert np.bincount(levels_of(np.arange(1600.0), edges)).tolist() == [1600 // RELEVANCE_LEVELS] * RELEVANCE_LEVELS
+    assert all(one.edges.shape == (RELEVANCE_LEVELS - 1,) and (np.diff(one.edges) >= 0).all() for one in JUDGED)
 
 
 @settings(max_examples=60, deadline=None)
@@ -55,26 +55,26 @@ def test_a_trace_agrees_with_its_order_and_cites_only_its_prompt(place, attempt,
     one = JUDGED[place]
     proposal = StatisticalTeacher(CATALOG, OPTIONS, temperature, 7, targeted).propose([one], attempt)[0]
     prompt = slate_prompt(one.slate, CATALOG, OPTIONS)
-    assert proposal.order == tuple(order_of(proposal.strengths))
+    assert proposal.order == tuple(order_of(proposal.relevances))
     assert uncited(proposal.trace, prompt) == [] and len(cited(proposal.trace)) >= 2 + 2 + len(one.scores)
     said = proposal.trace.split(" 2 link:")[0].removeprefix(" 1 pattern:").split()
     assert said and set(said) <= set(prompt.split("taste:")[1].split("candidates:")[0].split())
     match = proposal.trace.split(" 3 match:")[1].split(" best")[0]
-    assert match == "".join(f" {letter} s{strength}" for letter, strength in zip("ABCDE", proposal.strengths, strict=True))
+    assert match == "".join(f" {letter} s{relevance}" for letter, relevance in zip("ABCDE", proposal.relevances, strict=True))
     if targeted:
-        assert proposal.order[0] == one.slate.target_rank and proposal.strengths.count(STRENGTHS - 1) == 1
+        assert proposal.order[0] == one.slate.target_rank and proposal.relevances.count(RELEVANCE_LEVELS - 1) == 1
 
 
 def test_targeted_leaves_the_order_of_the_others_as_the_scorer_has_it():
     teacher = StatisticalTeacher(CATALOG, OPTIONS, 0.3, 7, targeted=True)
     for one, proposal in zip(JUDGED, teacher.propose(JUDGED, 0), strict=True):
-        free = strengths_of(one.scores, one.edges)
+        free = relevances_of(one.scores, one.edges)
         assert [r for r in proposal.order if r != one.slate.target_rank] == [r for r in order_of(free) if r != one.slate.target_rank]
 
 
-def test_link_and_best_facts_are_those_of_the_slate():
+def test_link_and_best_features_are_those_of_the_slate():
     for one in JUDGED[:20]:
-        co = [levels[0] for levels in one.slate.levels]
+        co = [bins[0] for bins in one.slate.bins]
         assert linked(one) == co.index(max(co))
         for rank in range(len(co)):
             words, reasons = best_words(one, rank), one.contributions[rank]

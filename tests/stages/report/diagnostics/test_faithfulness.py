@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from stages.report.diagnostics.audit import suspicions
 from stages.report.diagnostics.faithfulness import KINDS, check_answer, contradictions, read_claims, summary
 from stages.shared.core.errors import StageError
-from stages.shared.slates.prompts import END, THINK_END, Catalog, PromptParams, answer_text, distinct, order_of, trace_text
+from stages.shared.slates.prompts import END, THINK_END, Catalog, PromptParams, answer_text, break_ties, order_of, trace_text
 from stages.shared.slates.sids import SID_BEGIN, SID_END
 from tests.stages.shared.slates.test_prompts import CATALOG, SLATE
 
-GOLDEN = Path("tests/stages/shared/golden")
+GOLDEN = Path("tests/stages/shared/slates/golden")
 TRACE = (GOLDEN / "trace.txt").read_text(encoding="utf-8")  # A s4, B s15, C s0, best B, link A
 LED = (GOLDEN / "answer_led.txt").read_text(encoding="utf-8")  # B A C
 A, B, C = (CATALOG.sids[item] for item in SLATE.candidates)
@@ -41,7 +41,7 @@ def test_the_golden_trace_and_its_answer_agree():
 def test_what_the_golden_trace_claims():
     claims = read_claims(TRACE + THINK_END + LED)
     assert (claims.sids, claims.best_letter, claims.best_sid) == ([A, B], "B", B)
-    assert claims.strengths == claims.leads == {"A": 4, "B": 15, "C": 0}
+    assert claims.relevances == claims.leads == {"A": 4, "B": 15, "C": 0}
     assert set(claims.letters) == {"A", "B", "C"}
     assert claims.labels[0] == ("A", A) and set(claims.labels) == {("A", A), ("B", B), ("C", C)}
 
@@ -84,7 +84,7 @@ def test_a_stated_best_that_is_not_the_first():
     assert shown(torn + THINK_END + LED) == {"best_not_first", "mislabelled"}
 
 
-def test_strengths_that_disagree_with_the_order():
+def test_relevances_that_disagree_with_the_order():
     answer = answer_text((1, 2, 0), SLATE, CATALOG)
     found = check(TRACE + THINK_END + answer, (1, 2, 0))
     assert found.shown["strengths_disagree"] and found.discordant == pytest.approx(1 / 3)
@@ -93,7 +93,7 @@ def test_strengths_that_disagree_with_the_order():
     assert check(level + THINK_END + answer, (1, 2, 0)).shown["strengths_disagree"] is False
 
 
-def test_strengths_restated_otherwise_in_the_answer():
+def test_relevances_restated_otherwise_in_the_answer():
     assert shown(TRACE + THINK_END + LED.replace(" s4 A", " s5 A")) == {"strengths_changed"}
 
 
@@ -116,12 +116,12 @@ def test_the_layout_of_prompts_never_contradicts_itself(order, data):
     catalog = Catalog(
         [sid.replace("<s_d_0>", f"<s_d_{at % 2}>") for at, sid in enumerate(CATALOG.sids)], CATALOG.titles, CATALOG.categories
     )
-    slate = replace(SLATE, history=[6, 7], candidates=list(range(6)), levels=[[level] * 6 for level in range(6)])
-    strengths = distinct(data.draw(st.lists(st.integers(0, 31), min_size=6, max_size=6)), [-order.index(rank) for rank in range(6)])
+    slate = replace(SLATE, history=[6, 7], candidates=list(range(6)), bins=[[level] * 6 for level in range(6)])
+    relevances = break_ties(data.draw(st.lists(st.integers(0, 31), min_size=6, max_size=6)), [-order.index(rank) for rank in range(6)])
     trace = trace_text(
-        slate, catalog, PromptParams(), strengths, data.draw(st.integers(0, 5)), data.draw(st.sampled_from([[], ["co3", "tr0"]]))
+        slate, catalog, PromptParams(), relevances, data.draw(st.integers(0, 5)), data.draw(st.sampled_from([[], ["co3", "tr0"]]))
     )
-    text = trace + THINK_END + answer_text(order_of(strengths), slate, catalog, strengths)
+    text = trace + THINK_END + answer_text(order_of(relevances), slate, catalog, relevances)
     [found] = contradictions([text], np.array([order]), np.array([True]), [slate], catalog, PromptParams())
     assert not any(found.shown.values()) and set(found.shown) == set(KINDS) and found.discordant == 0
 

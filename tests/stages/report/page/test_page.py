@@ -242,7 +242,7 @@ def test_a_model_that_needs_constraints_is_marked(data):
     cells = dict(zip(COLUMNS, audit_rows({"rl": audited()}, free)["rl"], strict=True))
     assert (cells["Invalid, free"].text, cells["Invalid, free"].alarm) == ("97.0 %", "needs constraints")
     assert audit_details(audited(), free["rl"]) == {"Invalid outputs without constraints": ["duplicate: 90.0 %", "missing: 7.0 %"]}
-    page = render(replace(data, summary=data.summary | {"unguided": free, "suspicions": {"rl": ["does <this>"]}}))
+    page = render(replace(data, summary=data.summary | {"unconstrained": free, "suspicions": {"rl": ["does <this>"]}}))
     assert "needs constraints" in page and "does &lt;this&gt;." in page
     assert "RL: 1 thing to know" in page
     assert Elements(page).open == []

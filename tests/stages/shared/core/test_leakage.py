@@ -6,8 +6,8 @@ import pytest
 
 from stages.shared.core.errors import StageError
 from stages.shared.core.leakage import (
+    check_candidate_features,
     check_counts,
-    check_evidence,
     check_histories,
     check_no_heldout,
     check_out_of_sample,
@@ -18,7 +18,7 @@ from stages.shared.core.leakage import (
 from stages.shared.core.schemas import INTERACTIONS, SLATES
 from stages.shared.recsys.folds import deal
 
-SPLITS = ["base", "base", "slates", "valid", "test"]
+SPLITS = ["base", "base", "train", "valid", "test"]
 
 
 def log(items: list[list[int]]) -> pl.DataFrame:
@@ -35,8 +35,8 @@ LOG = log([[0, 1, 2, 3, 4], [4, 3, 2, 1, 0]])
 
 
 def test_honest_pairs_pass_and_are_counted():
-    base = training_interactions(LOG, ("base", "slates"))
-    assert base["split"].unique().sort().to_list() == ["base", "slates"] and base.height == 6
+    base = training_interactions(LOG, ("base", "train"))
+    assert base["split"].unique().sort().to_list() == ["base", "train"] and base.height == 6
     assert check_no_heldout(base, LOG, "x") == {"pairs_seen": 6, "pairs_held_out": 4, "overlap": 0}
 
 
@@ -56,9 +56,9 @@ def test_leaks_are_counted_once_each():
         check_no_heldout(pairs((0, 3), (0, 3), (0, 4), (1, 1)), LOG, "x")
 
 
-@pytest.mark.parametrize("splits", [("valid",), ("base", "test"), ("slates", "valid", "test")])
+@pytest.mark.parametrize("splits", [("valid",), ("base", "test"), ("train", "valid", "test")])
 def test_training_on_a_held_out_split_is_refused(splits):
-    with pytest.raises(StageError, match="is a leak; use base or slates"):
+    with pytest.raises(StageError, match="is a leak; use base or train"):
         training_interactions(LOG, splits)
 
 
@@ -76,8 +76,10 @@ def test_an_item_repeated_within_the_held_out_part_is_one_pair():
         check_no_heldout(pairs((0, 3)), repeated, "x")
 
 
-def slate(position: int, split: str = "test", history: tuple[int, ...] = (0, 1), target: int = 4, fold: int = -1, mark: str = "") -> tuple:
-    return (9, 0, position, position, split, list(history), [target, 5], [0.0, 0.0], target, 0, fold, mark, [])
+def slate(
+    position: int, split: str = "test", history: tuple[int, ...] = (0, 1), target: int = 4, fold: int = -1, provenance: str = ""
+) -> tuple:
+    return (9, 0, position, position, split, list(history), [target, 5], [0.0, 0.0], target, 0, fold, provenance, [])
 
 
 def slates(*rows: tuple) -> pl.DataFrame:
@@ -137,14 +139,14 @@ FOLDED = [slate(2, "train", (0, 1), 2, fold=1), slate(3, "valid", (0, 1), 3), sl
 
 
 def test_slates_of_a_fold_are_ranked_without_its_users():
-    seen = training_interactions(LOG, ("base", "slates"))
+    seen = training_interactions(LOG, ("base", "train"))
     assert check_out_of_sample(slates(*FOLDED), seen, "the retriever", DEALT) == {"slates": 3, "in_sample": 0}
     assert check_out_of_sample(slates(*FOLDED), seen.filter(pl.col("user") != 0), "the retriever of fold 1")["in_sample"] == 0
 
 
 @pytest.mark.parametrize("fold", [-1, 0, 2])
 def test_a_training_slate_of_another_fold_than_its_users_is_in_sample(fold):
-    seen = training_interactions(LOG, ("base", "slates"))
+    seen = training_interactions(LOG, ("base", "train"))
     planted = slates(slate(2, "train", (0, 1), 2, fold=fold), *FOLDED[1:])
     with pytest.raises(StageError, match=rf"the targets of 1 of 3 slates \(first: slate 9, split train, fold {fold}, user 0, item 2"):
         check_out_of_sample(planted, seen, "the retriever", DEALT)
@@ -158,7 +160,7 @@ def test_a_training_slate_of_another_fold_than_its_users_is_in_sample(fold):
 def test_a_held_out_slate_of_a_folds_model_fails(split):
     planted = slates(slate(3 if split == "valid" else 4, split, fold=1, target=3 if split == "valid" else 4))
     with pytest.raises(StageError, match=rf"1 held-out slates come from the model of a fold \(first: slate 9, split {split}, fold 1\)"):
-        check_out_of_sample(planted, training_interactions(LOG, ("base", "slates")), "the retriever", DEALT)
+        check_out_of_sample(planted, training_interactions(LOG, ("base", "train")), "the retriever", DEALT)
 
 
 def test_users_are_dealt_to_folds_of_a_size_and_alike_in_any_order():
@@ -169,18 +171,18 @@ def test_users_are_dealt_to_folds_of_a_size_and_alike_in_any_order():
 
 
 def test_a_permuted_training_target_need_not_be_what_was_taken():
-    noise = slate(2, "train", (0, 1), 5, mark="permuted")
-    assert check_targets(slates(noise, slate(2, "train", (0, 1), 2, mark="injected")), LOG)["misplaced"] == 0
-    for planted in (slate(4, "train", target=5, mark="permuted"), slate(9, "train", target=5, mark="permuted")):
+    noise = slate(2, "train", (0, 1), 5, provenance="permuted")
+    assert check_targets(slates(noise, slate(2, "train", (0, 1), 2, provenance="injected")), LOG)["misplaced"] == 0
+    for planted in (slate(4, "train", target=5, provenance="permuted"), slate(9, "train", target=5, provenance="permuted")):
         with pytest.raises(StageError, match="do not fit the interactions"):
             check_targets(slates(planted), LOG)
 
 
 @pytest.mark.parametrize("split", ["valid", "test"])
-@pytest.mark.parametrize("mark", ["injected", "permuted"])
-def test_a_held_out_slate_that_was_changed_for_training_fails(split, mark):
-    planted = slate(3, "valid", (0, 1), 3, mark=mark) if split == "valid" else slate(4, mark=mark)
-    with pytest.raises(StageError, match=rf"leak: 1 held-out slates were changed .* slate 9, split {split}, marked '{mark}'"):
+@pytest.mark.parametrize("provenance", ["injected", "permuted"])
+def test_a_held_out_slate_that_was_changed_for_training_fails(split, provenance):
+    planted = slate(3, "valid", (0, 1), 3, provenance=provenance) if split == "valid" else slate(4, provenance=provenance)
+    with pytest.raises(StageError, match=rf"leak: 1 held-out slates were changed .* slate 9, split {split}, provenance '{provenance}'"):
         check_targets(slates(planted), LOG)
 
 
@@ -194,7 +196,7 @@ def test_targets_where_their_split_says_pass():
     [
         (slate(4, "train"), "split train, target 4, but user 0 has at 4 item 4, split test"),  # trains on a test target
         (slate(3, "train", target=3), "item 3, split valid"),
-        (slate(2, "test", target=2), "split test, target 2, but user 0 has at 2 item 2, split slates"),  # tests where it was trained
+        (slate(2, "test", target=2), "split test, target 2, but user 0 has at 2 item 2, split train"),  # tests where it was trained
         (slate(4, "test", target=5), "target 5, but user 0 has at 4 item 4"),
         (slate(9), "has at 9 nothing"),
     ],
@@ -214,33 +216,33 @@ def test_statistics_of_base_pass_and_test_items_in_them_fail():
     with pytest.raises(StageError, match="1 items"):
         check_counts(one_more, LOG, "popularity")
     assert (
-        check_counts(np.bincount(training_interactions(LOG, ("base", "slates"))["item"], minlength=5), LOG, "x", ("base", "slates"))[
-            "items"
-        ]
+        check_counts(np.bincount(training_interactions(LOG, ("base", "train"))["item"], minlength=5), LOG, "x", ("base", "train"))["items"]
         == 5
     )
-    with pytest.raises(StageError, match="is a leak; use base or slates"):
+    with pytest.raises(StageError, match="is a leak; use base or train"):
         check_counts(everything, LOG, "popularity", ("base", "test"))
     with pytest.raises(StageError, match="counts of 3 items, but the interactions go up to item 4"):
         check_counts(base[:3], LOG, "popularity")
 
 
-def facts(counts: list[int]) -> pl.DataFrame:
+def features(counts: list[int]) -> pl.DataFrame:
     return pl.DataFrame({"item": list(range(len(counts))), "po": np.log1p(counts).astype(np.float32)})
 
 
-def test_evidence_counted_from_the_test_split_fails():
+def test_features_counted_from_the_test_split_fails():
     base = np.bincount(training_interactions(LOG)["item"], minlength=5).tolist()
-    assert check_evidence(facts(base), LOG) == {"items": 5, "overcounted": 0}
-    with pytest.raises(StageError, match=r"leak in data/retrieve/evidence.parquet: 5 items .* \(first: item 0, counted 2, held 1\)"):
-        check_evidence(facts(np.bincount(LOG["item"], minlength=5).tolist()), LOG)
+    assert check_candidate_features(features(base), LOG) == {"items": 5, "overcounted": 0}
+    with pytest.raises(
+        StageError, match=r"leak in data/retrieve/candidate_features.parquet: 5 items .* \(first: item 0, counted 2, held 1\)"
+    ):
+        check_candidate_features(features(np.bincount(LOG["item"], minlength=5).tolist()), LOG)
     with pytest.raises(StageError, match=r"first: item 5, counted 1, held 0"):
-        check_evidence(facts([*base, 1]), LOG)
+        check_candidate_features(features([*base, 1]), LOG)
 
 
 @pytest.mark.parametrize("users", [1, 3, 1000, 20_000])
-def test_evidence_in_single_precision_is_told_from_one_user_more(users):
+def test_features_in_single_precision_is_told_from_one_user_more(users):
     many = pl.DataFrame({"user": range(users), "item": [0] * users, "split": ["base"] * users})
-    assert check_evidence(facts([users]), many)["overcounted"] == 0
+    assert check_candidate_features(features([users]), many)["overcounted"] == 0
     with pytest.raises(StageError, match=f"counted {users + 1}, held {users}"):
-        check_evidence(facts([users + 1]), many)
+        check_candidate_features(features([users + 1]), many)

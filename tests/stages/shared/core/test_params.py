@@ -1,7 +1,11 @@
 import pytest
 
+from stages.evaluate.params import EvaluateParams
+from stages.retrieve.params import RetrieveParams
+from stages.rl.params import RlParams
 from stages.shared.core.errors import StageError
-from stages.shared.core.params import ComputeSection, Section, load_params, validate_section
+from stages.shared.core.params import RENAMED_KEYS, ComputeSection, Section, load_params, validate_section
+from stages.shared.slates.prompts import PromptParams
 
 
 class Inner(Section):
@@ -64,6 +68,23 @@ def test_all_faults_are_told_at_once(tmp_path):
 def test_a_file_that_does_not_hold_the_section(tmp_path, text, message):
     with pytest.raises(StageError, match=message):
         load(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("section", "model"), [("retrieve", RetrieveParams), ("prompt", PromptParams), ("rl", RlParams), ("evaluate", EvaluateParams)]
+)
+def test_a_renamed_key_is_told_its_new_name(section, model):
+    renamed = {key.partition(".")[2]: new for key, new in RENAMED_KEYS.items() if key.startswith(f"{section}.")}
+    assert renamed and set(renamed.values()) <= set(model.model_fields) and not set(renamed) & set(model.model_fields)
+    for old, new in renamed.items():
+        with pytest.raises(StageError, match=rf"params\.yaml: {section}\.{old}: this key is now named '{new}'; rename it"):
+            validate_section(section, model, {old: 1}, "params.yaml")
+
+
+def test_a_renamed_section_is_told_its_new_name(tmp_path):
+    (tmp_path / "params.yaml").write_text("prerank: {seed: 1}\n")
+    with pytest.raises(StageError, match=r"params\.yaml: the section 'prerank' is now named 'retrieve'; rename it"):
+        load_params("retrieve", RetrieveParams, tmp_path / "params.yaml")
 
 
 def test_a_missing_file_says_where_to_stand(tmp_path):

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from stages.shared.core.errors import StageError
 from stages.shared.generation.base import Completion, Sampling
 from stages.shared.generation.slot_cache import ROOM, Slots, slot_cache
-from stages.shared.generation.transformers_engine import PASS, TransformersEngine, best_width, choose, guided
-from stages.shared.slates.constraint import DRAFT, Guide, GuideState, Words
+from stages.shared.generation.transformers_engine import PASS, TransformersEngine, apply_masks, best_width, choose
+from stages.shared.slates.constraint import DRAFT, ConstraintState, LayoutTokenIds, PermutationConstraint
 from stages.shared.slates.prompts import END, LETTERS, STEP_BEST, STEP_MATCH, THINK_END, order_of
 from stages.shared.slates.sids import SID_BEGIN, sid_text
 from tests.support.tiny_models import random_prompts, tiny_model, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
-WORDS = Words.of(TOKENIZER)
+WORDS = LayoutTokenIds.of(TOKENIZER)
 SIDS = TOKENIZER([sid_text([first, 0, second, 1]) for first, second in ((1, 0), (1, 2), (5, 3), (6, 3))], add_special_tokens=False)[
     "input_ids"
 ]
@@ -27,7 +27,7 @@ PROMPTS = random_prompts(7, len(TOKENIZER), shortest=1, longest=30)
 
 
 @dataclass
-class Told(GuideState):
+class Told(ConstraintState):
     """Is told what will be said, in part: its guesses are right for a while, then wrong."""
 
     truth: list[int] = field(default_factory=list)
@@ -43,20 +43,20 @@ class Told(GuideState):
 
 
 @dataclass(frozen=True)
-class Teller(Guide):
+class Teller(PermutationConstraint):
     truth: list[int] = field(default_factory=list)
 
     def start(self) -> Told:
         return Told(self, thinking=self.reasoning, truth=self.truth)
 
 
-def plain(prompt: list[int], sampling: Sampling, guide: Guide, place: int, sample: int) -> Completion:
-    state, said, logprobs = guide.start(), [], []
+def plain(prompt: list[int], sampling: Sampling, constraint: PermutationConstraint, place: int, sample: int) -> Completion:
+    state, said, logprobs = constraint.start(), [], []
     draws = np.random.default_rng([sampling.seed, place, sample]).random(sampling.max_tokens)
     while len(said) < sampling.max_tokens and WORDS.end not in said:
         with torch.no_grad():
             own = MODEL(torch.tensor([prompt + said])).logits[:, -1].log_softmax(-1)
-        token = int(choose(guided(own, [state]), torch.tensor(draws[len(said)])[None], sampling)[0])
+        token = int(choose(apply_masks(own, [state.mask()]), torch.tensor(draws[len(said)])[None], sampling)[0])
         state.advance(token)
         said.append(token)
         logprobs.append(float(own[0, token]))
@@ -67,14 +67,16 @@ def plain(prompt: list[int], sampling: Sampling, guide: Guide, place: int, sampl
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_completions_are_those_of_a_token_a_pass(temperature, reasoning):
     sampling = Sampling(40, temperature, samples=2, seed=3)
-    guides = [Guide(WORDS, SIDS[: 2 + place % 3], reasoning) for place in range(len(PROMPTS))]
+    constraints = [PermutationConstraint(WORDS, SIDS[: 2 + place % 3], reasoning) for place in range(len(PROMPTS))]
     expected = [
-        [plain(prompt, sampling, guide, place, sample) for sample in range(2)]
-        for place, (prompt, guide) in enumerate(zip(PROMPTS, guides, strict=True))
+        [plain(prompt, sampling, constraint, place, sample) for sample in range(2)]
+        for place, (prompt, constraint) in enumerate(zip(PROMPTS, constraints, strict=True))
     ]
     engine = TransformersEngine(MODEL, TOKENIZER.pad_token_id, TOKENIZER.eos_token_id, batch_size=5)
-    tellers = [Teller(WORDS, guide.candidates, reasoning, own[0].token_ids) for guide, own in zip(guides, expected, strict=True)]
-    for asked in (guides, tellers):
+    tellers = [
+        Teller(WORDS, constraint.candidates, reasoning, own[0].token_ids) for constraint, own in zip(constraints, expected, strict=True)
+    ]
+    for asked in (constraints, tellers):
         for got, wanted in zip(engine.generate(PROMPTS, sampling, asked), expected, strict=True):
             assert [one.token_ids for one in got] == [one.token_ids for one in wanted]
             for one, other in zip(got, wanted, strict=True):
@@ -87,12 +89,12 @@ def test_forced_tokens_take_no_pass_of_their_own(monkeypatch):
     forward = TransformersEngine._forward
     monkeypatch.setattr(TransformersEngine, "_forward", lambda *args: (passes.append(args[3]), forward(*args))[1])
     engine = TransformersEngine(MODEL, TOKENIZER.pad_token_id, TOKENIZER.eos_token_id)
-    [[one]] = engine.generate(PROMPTS[:1], Sampling(40), [Guide(WORDS, [SIDS[0], SIDS[2]], False)])
+    [[one]] = engine.generate(PROMPTS[:1], Sampling(40), [PermutationConstraint(WORDS, [SIDS[0], SIDS[2]], False)])
     assert len(one.token_ids) == 13 and len(passes) <= 4
 
 
-def said_so_far(text: str, reasoning: bool = True) -> GuideState:
-    state = Guide(WORDS, SIDS, reasoning).start()
+def said_so_far(text: str, reasoning: bool = True) -> ConstraintState:
+    state = PermutationConstraint(WORDS, SIDS, reasoning).start()
     for token in TOKENIZER.encode(text, add_special_tokens=False):
         state.advance(token)
     return state
@@ -103,10 +105,10 @@ def words_of(tokens: list[int]) -> str:
 
 
 @given(st.lists(st.integers(0, 31), min_size=4, max_size=4, unique=True))
-def test_the_answer_that_follows_its_own_strengths_is_guessed_to_the_end(strengths):
-    thought = STEP_MATCH + "".join(f"{letter} s{strength}" for letter, strength in zip(LETTERS, strengths, strict=False))
-    thought += f"{STEP_BEST}{LETTERS[order_of(strengths)[0]]}{THINK_END}"
-    answer = "".join(f" s{strengths[rank]}{LETTERS[rank]}" + words_of(SIDS[rank]) for rank in order_of(strengths)) + END
+def test_the_answer_that_follows_its_own_relevances_is_guessed_to_the_end(relevances):
+    thought = STEP_MATCH + "".join(f"{letter} s{relevance}" for letter, relevance in zip(LETTERS, relevances, strict=False))
+    thought += f"{STEP_BEST}{LETTERS[order_of(relevances)[0]]}{THINK_END}"
+    answer = "".join(f" s{relevances[rank]}{LETTERS[rank]}" + words_of(SIDS[rank]) for rank in order_of(relevances)) + END
     rest = TOKENIZER.encode(answer, add_special_tokens=False)
     state = said_so_far(thought)
     while rest:
@@ -114,7 +116,7 @@ def test_the_answer_that_follows_its_own_strengths_is_guessed_to_the_end(strengt
         assert guess == rest[: len(guess)] and len(guess) <= DRAFT
         assert guess or rest == [WORDS.end]
         for token in rest[: len(guess) + 1]:
-            assert token in state.rule().ids
+            assert token in state.mask().ids
             state.advance(token)
         rest = rest[len(guess) + 1 :]
 
@@ -129,7 +131,7 @@ def test_what_is_guessed_while_thinking():
 def test_a_state_and_its_copy_go_their_own_ways():
     state = said_so_far(f"{STEP_MATCH} A s3")
     twin = state.copy()
-    twin.advance(WORDS.strengths[7])
+    twin.advance(WORDS.relevances[7])
     assert state == said_so_far(f"{STEP_MATCH} A s3") != twin
 
 

@@ -17,7 +17,7 @@ from stages.shared.core.outputs import stage_outputs
 from stages.shared.generation.base import Sampling
 from stages.shared.generation.choose import EngineParams, open_engine
 from stages.shared.lm.models import load_tokenizer
-from stages.shared.slates.constraint import Guide
+from stages.shared.slates.constraint import PermutationConstraint
 from tests.support.tiny_models import random_prompts, tiny_folder
 
 ROOT = Path(__file__).parents[4]
@@ -26,21 +26,23 @@ import json, sys
 from pathlib import Path
 from stages.shared.generation.base import Sampling
 from stages.shared.generation.choose import EngineParams, open_engine
-from stages.shared.slates.constraint import Guide, Words
+from stages.shared.slates.constraint import PermutationConstraint, LayoutTokenIds
 request = json.loads(sys.stdin.read())
 answers = []
 with open_engine(EngineParams(kind="vllm", max_model_len=128, kv_cache_gb=0.25), Path(request["folder"]), seed=3) as engine:
     for sampling in request["samplings"]:
-        guides = [Guide(Words(**told["words"]), told["candidates"], told["reasoning"]) for told in request["guides"]]
-        groups = engine.generate(request["prompts"], Sampling(**sampling), guides or None)
+        constraints = [
+            PermutationConstraint(LayoutTokenIds(**one["layout"]), one["candidates"], one["reasoning"]) for one in request["constraints"]
+        ]
+        groups = engine.generate(request["prompts"], Sampling(**sampling), constraints or None)
         answers.append([[[one.token_ids, one.logprobs] for one in group] for group in groups])
 print("ANSWER" + json.dumps(answers))
 """
 
 
-def vllm_generate(folder: Path, prompts: list[list[int]], *samplings: dict[str, float], guides: Sequence[Guide] = ()):
-    told = [asdict(guide) for guide in guides]
-    request = json.dumps({"folder": str(folder), "prompts": prompts, "samplings": samplings, "guides": told})
+def vllm_generate(folder: Path, prompts: list[list[int]], *samplings: dict[str, float], constraints: Sequence[PermutationConstraint] = ()):
+    told = [asdict(constraint) for constraint in constraints]
+    request = json.dumps({"folder": str(folder), "prompts": prompts, "samplings": samplings, "constraints": told})
     done = subprocess.run([sys.executable, "-c", SCRIPT], input=request, capture_output=True, text=True, timeout=500, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.rpartition("ANSWER")[2])

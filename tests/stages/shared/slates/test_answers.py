@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.shared.slates.answers import AnswerReader
-from stages.shared.slates.prompts import END, LETTERS, STRENGTHS, THINK_END, distinct, order_of
+from stages.shared.slates.prompts import END, LETTERS, RELEVANCE_LEVELS, THINK_END, break_ties, order_of
 from stages.shared.slates.sids import SID_BEGIN, SID_END, sid_text
 from tests.support.tiny_models import tiny_tokenizer
 
@@ -27,9 +27,9 @@ def read(text: str, reasoning: bool = True):
     return READER.read(encode(text), CANDIDATES, reasoning)
 
 
-@given(st.permutations(range(4)), st.booleans(), st.lists(st.integers(0, STRENGTHS - 1), min_size=4, max_size=4))
-def test_every_permutation_is_read_back(order, led, strengths):
-    leads = [f" s{strengths[rank]}{LETTERS[rank]}" if led else "" for rank in range(4)]
+@given(st.permutations(range(4)), st.booleans(), st.lists(st.integers(0, RELEVANCE_LEVELS - 1), min_size=4, max_size=4))
+def test_every_permutation_is_read_back(order, led, relevances):
+    leads = [f" s{relevances[rank]}{LETTERS[rank]}" if led else "" for rank in range(4)]
     answer = read(THOUGHT + "".join(leads[rank] + SIDS[rank] for rank in order) + END)
     assert answer.order == tuple(order) and answer.valid and answer.fault == ""
 
@@ -49,7 +49,7 @@ def test_what_follows_the_end_is_not_read():
         ("", "unfinished"),
         ("".join(SIDS) + END, "malformed"),  # the thought never ended
         (THOUGHT + "I like " + "".join(SIDS) + END, "malformed"),
-        (THOUGHT + " s3".join(SIDS) + END, "malformed"),  # a strength without its letter
+        (THOUGHT + " s3".join(SIDS) + END, "malformed"),  # a relevance without its letter
         (THOUGHT + "".join(SIDS)[: -len(SID_END)] + END, "malformed"),
         (THOUGHT + "".join(SIDS) + " thanks" + END, "malformed"),
         (THOUGHT + "".join(SIDS[:3]) + OTHER + END, "outside"),
@@ -74,11 +74,11 @@ def test_a_slate_of_one_candidate():
     assert READER.read(encode(THOUGHT + END), CANDIDATES[2:3]).fault == "missing"
 
 
-@given(st.lists(st.integers(0, STRENGTHS - 1), min_size=1, max_size=10))
-def test_order_of_strengths(strengths):
-    order = order_of(strengths)
-    assert sorted(order) == list(range(len(strengths)))
-    assert all((-strengths[a], a) < (-strengths[b], b) for a, b in pairwise(order))
+@given(st.lists(st.integers(0, RELEVANCE_LEVELS - 1), min_size=1, max_size=10))
+def test_order_of_relevances(relevances):
+    order = order_of(relevances)
+    assert sorted(order) == list(range(len(relevances)))
+    assert all((-relevances[a], a) < (-relevances[b], b) for a, b in pairwise(order))
 
 
 @given(st.lists(st.integers(0, len(TOKENIZER) - 1), max_size=60), st.booleans())
@@ -87,14 +87,14 @@ def test_no_token_ids_break_the_reader(ids, reasoning):
     assert (answer.order is None) == (answer.fault != "")
 
 
-@given(st.lists(st.tuples(st.floats(-3, 3), st.integers(0, STRENGTHS - 1)), min_size=1, max_size=len(LETTERS)))
-def test_distinct_strengths_keep_the_order_and_move_little(pairs):
+@given(st.lists(st.tuples(st.floats(-3, 3), st.integers(0, RELEVANCE_LEVELS - 1)), min_size=1, max_size=len(LETTERS)))
+def test_distinct_relevances_keep_the_order_and_move_little(pairs):
     utilities = [utility for utility, _ in pairs]
     levels = sorted(level for _, level in pairs)
     ranks = sorted(range(len(pairs)), key=lambda rank: (utilities[rank], -rank))
     wanted = [levels[ranks.index(rank)] for rank in range(len(pairs))]
-    strengths = distinct(wanted, utilities)
-    assert len(set(strengths)) == len(strengths) and all(0 <= strength < STRENGTHS for strength in strengths)
-    assert order_of(strengths) == ranks[::-1]
+    relevances = break_ties(wanted, utilities)
+    assert len(set(relevances)) == len(relevances) and all(0 <= relevance < RELEVANCE_LEVELS for relevance in relevances)
+    assert order_of(relevances) == ranks[::-1]
     if len(set(wanted)) == len(wanted):
-        assert strengths == wanted
+        assert relevances == wanted

@@ -8,7 +8,7 @@ import pytest
 from stages.ingest.text import clean_text
 from stages.shared.core.errors import StageError
 from stages.shared.core.schemas import SLATES
-from stages.shared.slates.candidate_features import EVIDENCE, FACTS, fact_words
+from stages.shared.slates.candidate_features import CANDIDATE_FEATURES, FEATURES, feature_tokens
 from stages.shared.slates.prompts import (
     LETTERS,
     SPECIAL_TOKENS,
@@ -21,8 +21,8 @@ from stages.shared.slates.prompts import (
     load_slates,
     order_of,
     slate_prompt,
-    taste_words,
     template_words,
+    top_categories,
     trace_text,
     without_reasoning,
 )
@@ -42,23 +42,23 @@ SLATE = Slate(
     timestamp=100,
     history=[0, 1, 2, 3],
     candidates=[4, 5, 6],
-    levels=[[7, 3, 5, 6, 2, 9], [1, 0, 8, 4, 4, 8], [0, 0, 0, 9, 1, 0]],
+    bins=[[7, 3, 5, 6, 2, 9], [1, 0, 8, 4, 4, 8], [0, 0, 0, 9, 1, 0]],
     target_rank=1,
 )
-STRENGTHS = [4, 15, 0]
+RELEVANCE_LEVELS = [4, 15, 0]
 
 
 def layouts() -> dict[str, str]:
     """File name -> its text, one document a line group."""
     prompt = slate_prompt(SLATE, CATALOG, PromptParams(history=3))
-    trace = trace_text(SLATE, CATALOG, PromptParams(history=3), STRENGTHS, linked=0, best=["ca8", "sc8"])
+    trace = trace_text(SLATE, CATALOG, PromptParams(history=3), RELEVANCE_LEVELS, linked=0, best=["ca8", "sc8"])
     return {
         "prompt.txt": prompt,
-        "prompt_titles.txt": slate_prompt(SLATE, CATALOG, PromptParams(history=2, taste=1, titles=True)),
+        "prompt_titles.txt": slate_prompt(SLATE, CATALOG, PromptParams(history=2, top_categories=1, titles=True)),
         "prompt_no_reasoning.txt": slate_prompt(SLATE, CATALOG, PromptParams(history=3), reasoning=False),
         "trace.txt": trace,
-        "answer.txt": answer_text(order_of(STRENGTHS), SLATE, CATALOG),
-        "answer_led.txt": answer_text(order_of(STRENGTHS), SLATE, CATALOG, STRENGTHS),
+        "answer.txt": answer_text(order_of(RELEVANCE_LEVELS), SLATE, CATALOG),
+        "answer_led.txt": answer_text(order_of(RELEVANCE_LEVELS), SLATE, CATALOG, RELEVANCE_LEVELS),
     }
 
 
@@ -89,8 +89,8 @@ def test_without_reasoning_agrees_with_the_prompt_made_so():
 def test_every_word_of_the_layout_is_one_token():
     tokenizer = tiny_tokenizer()
     assert all(len(tokenizer.encode(word, add_special_tokens=False)) == 1 for word in template_words())
-    facts = fact_words([9] * len(FACTS))
-    assert len(tokenizer.encode("".join(f" {word}" for word in facts), add_special_tokens=False)) == len(FACTS)
+    features = feature_tokens([9] * len(FEATURES))
+    assert len(tokenizer.encode("".join(f" {word}" for word in features), add_special_tokens=False)) == len(FEATURES)
 
 
 def test_a_title_cannot_spell_a_special_token():
@@ -110,8 +110,8 @@ def test_a_title_cannot_spell_a_special_token():
 
 
 def test_taste_is_the_commonest_categories_ties_by_name():
-    assert taste_words([0, 1, 2, 3], CATALOG, 3) == ["Action", "Comedy", "Animation"]
-    assert taste_words([], CATALOG, 3) == []
+    assert top_categories([0, 1, 2, 3], CATALOG, 3) == ["Action", "Comedy", "Animation"]
+    assert top_categories([], CATALOG, 3) == []
 
 
 def test_more_candidates_than_letters():
@@ -120,17 +120,21 @@ def test_more_candidates_than_letters():
         letters(len(LETTERS) + 1)
 
 
-def test_slates_come_by_time_with_their_own_evidence():
+def test_slates_come_by_time_with_their_own_features():
     rows = [(7, 1, 0, 50, "train", [1], [2, 3], [0.5, 0.1], 3, 1), (8, 2, 0, 40, "train", [0], [4, 5], [0.5, 0.1], 4, 0)]
     rows += [(9, 2, 1, 60, "train", [0], [4, 5], [0.5, 0.1], 6, -1), (10, 2, 2, 70, "test", [0], [4, 5], [0.5, 0.1], 4, 0)]
     slates = pl.DataFrame([(*row, -1, "", []) for row in rows], schema=SLATES, orient="row")
-    evidence = [(slate, rank, 0, *[0.0] * len(FACTS), *[slate * 10 + rank] * len(FACTS)) for slate in (8, 7, 9, 10) for rank in (1, 0)]
-    loaded = load_slates(slates, pl.DataFrame(evidence, schema=EVIDENCE, orient="row"), "train")
+    feature_table = [
+        (slate, rank, 0, *[0.0] * len(FEATURES), *[slate * 10 + rank] * len(FEATURES)) for slate in (8, 7, 9, 10) for rank in (1, 0)
+    ]
+    loaded = load_slates(slates, pl.DataFrame(feature_table, schema=CANDIDATE_FEATURES, orient="row"), "train")
     assert [slate.slate for slate in loaded] == [8, 7]
-    assert loaded[0].levels == [[80] * len(FACTS), [81] * len(FACTS)]
+    assert loaded[0].bins == [[80] * len(FEATURES), [81] * len(FEATURES)]
     assert (loaded[1].candidates, loaded[1].target_rank, loaded[1].history) == ([2, 3], 1, [1])
-    changed = slates.with_columns(mark=pl.Series(["injected", "permuted", "", ""]))
-    assert load_slates(changed, pl.DataFrame(evidence, schema=EVIDENCE, orient="row"), "train") == loaded, "marked slates are for training"
+    changed = slates.with_columns(provenance=pl.Series(["injected", "permuted", "", ""]))
+    assert load_slates(changed, pl.DataFrame(feature_table, schema=CANDIDATE_FEATURES, orient="row"), "train") == loaded, (
+        "marked slates are for training"
+    )
 
 
 def test_sids_of_the_test_catalog_fit_its_tokenizer():

@@ -11,11 +11,17 @@ RENAMES = Renames(
         ("evaluate/report.html", "report/report.html"),
         ("evaluate/plots/", "report/plots/"),
     ),
+    columns={
+        "retrieve/candidate_features.parquet": {f"{name}_level": f"{name}_bin" for name in ("co", "tr", "ca", "po", "re", "sc")},
+        "retrieve/slates.parquet": {"mark": "provenance"},
+        "traces/traces.parquet": {"strengths": "relevances"},
+    },
     values={
         ("ingest/interactions.parquet", "split"): {"slates": "train"},
     },
     keys={
         "ingest/metrics.json": {"slates": "train"},
+        "report/metrics.json": {"unguided": "unconstrained"},
     },
     exceptions={
         "raw/*": "the new stage fetch writes the raw files here; 0.1.0 read them outside data/",

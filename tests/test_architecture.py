@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from bench import import_edges
 from tasks.project.code_deps import gaps
 from tasks.project.graph import read_graph
 
 ROOT = Path(__file__).resolve().parents[1]
+# Import edges between files at 0.1.0 (commit 6472c40), where the file was the unit: python bench/import_edges.py --root THERE
+EDGES_BEFORE = {"tasks": 191, "flows": 62, "stages/shared": 54, "stages": 603}
 SOURCES = sorted(path for room in ("stages", "flows", "tasks", "tests", "bench", "infra", "docs") for path in (ROOT / room).rglob("*.py"))
 
 
@@ -36,6 +39,12 @@ def test_import_contracts() -> None:
     lint = Path(sys.executable).with_name("lint-imports")
     result = subprocess.run([str(lint), "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("room", EDGES_BEFORE)
+def test_packages_import_few_others(room: str) -> None:
+    edges = import_edges.package_edges(import_edges.inside(import_edges.file_edges(ROOT), room))
+    assert len(edges) <= EDGES_BEFORE[room] / 3, f"python bench/import_edges.py --list {room}"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))

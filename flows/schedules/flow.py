@@ -20,7 +20,7 @@ from flows.schedules.reconcile import settle
 from flows.server.connection import connected
 from flows.server.settings import without_prefect
 from tasks.domain.compare import judge, output_hashes
-from tasks.domain.source_state import STAGE, raw_changes, read_raw_state
+from tasks.domain.raw_data import fetch_stages, raw_changes
 from tasks.ledger.events import read_events
 from tasks.ledger.run_context import git_revision
 from tasks.project import profiles
@@ -94,18 +94,21 @@ def _run(root: Path, record: Record, request: Request) -> Record:
         settle(client, root, me=record.flow_run)
     if request.profile:
         profiles.apply(root, request.profile)
-    raw = read_raw_state(root, env, fetch=True)
-    raw["changes"] = changes = raw_changes(root, raw)
-    record = replace(record, raw=raw, git=git_revision(root))
+    graph = read_graph(root)
+    if fetching := fetch_stages(graph):
+        state = pipelines.pipeline(fetching, force=fetching, placement=request.placement, return_state=True)
+        if not state.is_completed():
+            return record.ended_as("Cancelled" if state.is_cancelled() else "Failed", state.message or "the raw files could not be fetched")
+    changes = raw_changes(root, graph)
+    record = replace(record, raw={"changes": changes}, git=git_revision(root))
     write_record(root, record)
     if request.on_new_data and not changes:
         return record.ended_as("NothingNew", "the raw files are those of the last ingest")
-    force = [STAGE] if changes else None
-    if force is None and all(stage.current for stage in make_plan(root, read_graph(root)).stages):
+    if all(stage.current for stage in make_plan(root, graph).stages):
         return record.ended_as("NothingNew", "the raw files are those of the last ingest, and every stage is current")
     last = last_completed(read_records(root))
     before = last.outputs if last else output_hashes(root)
-    state = pipelines.pipeline(force=force, placement=request.placement, return_state=True)
+    state = pipelines.pipeline(placement=request.placement, return_state=True)
     ran = _ran_since(root, record.began)
     if state.is_cancelled():
         return record.ended_as("Cancelled", state.message or "stopped from outside", stages=ran)
@@ -126,7 +129,7 @@ def _ran_since(root: Path, began: str) -> tuple[str, ...]:
 
 def markdown(record: Record) -> str:
     """The record as a person reads it in Prefect's interface."""
-    raw = "; ".join([*record.raw.get("changes", []), *record.raw.get("notes", [])]) or "unchanged"
+    raw = "; ".join(record.raw.get("changes", [])) or "unchanged"
     rows = {
         "due": record.scheduled,
         "began, ended": f"{record.began}, {record.ended}",

@@ -6,15 +6,11 @@ from pathlib import Path
 
 from stages.ingest.blocks import Input
 from stages.ingest.delimited import Columns, read_delimited
-from stages.ingest.fetch import Remote
 from stages.ingest.jsonlines import INTERACTION_FIELDS, ITEM_FIELDS, Record, optional, read_json_lines, required, text, texts
 from stages.ingest.raw import RawFile
 from stages.ingest.rows import Scratch, TimeUnit
 from stages.shared.core.errors import StageError
 
-_2014 = "https://snap.stanford.edu/data/amazon/productGraph/categoryFiles"
-_2018 = "https://mcauleylab.ucsd.edu/public_datasets/data/amazon_v2"
-_2023 = "https://mcauleylab.ucsd.edu/public_datasets/data/amazon_2023/raw"
 # By generation, {C} for the category: files of the log in order of preference, and the metadata. Each may end in .gz, too.
 LOGS = {
     "2014": ("reviews_{C}_5.json", "reviews_{C}.json", "ratings_{C}.csv"),
@@ -22,11 +18,6 @@ LOGS = {
     "2023": ("{C}.jsonl",),
 }
 METAS = {"2014": "meta_{C}.json", "2018": "meta_{C}.json", "2023": "meta_{C}.jsonl"}
-_ADDRESSES = {
-    "2014": (f"{_2014}/reviews_{{C}}_5.json.gz", f"{_2014}/meta_{{C}}.json.gz"),
-    "2018": (f"{_2018}/categoryFilesSmall/{{C}}_5.json.gz", f"{_2018}/metaFiles2/meta_{{C}}.json.gz"),
-    "2023": (f"{_2023}/review_categories/{{C}}.jsonl.gz", f"{_2023}/meta_categories/meta_{{C}}.jsonl.gz"),
-}
 # user, item, timestamp, rating in the review files
 _REVIEW_FIELDS = {
     "2014": ("reviewerID", "asin", "unixReviewTime", "overall"),
@@ -38,14 +29,8 @@ _REVIEW_UNITS: dict[str, TimeUnit] = {"2014": "s", "2018": "s", "2023": "ms"}
 _CSV_ORDER = {"2014": ("user", "item", "rating", "timestamp"), "2018": ("item", "user", "rating", "timestamp")}
 
 
-def remotes(generation: str, category: str) -> list[Remote]:
-    _check_category(category)
-    return [Remote(address.replace("{C}", category)) for address in _ADDRESSES[generation]]
-
-
 def find(folder: Path, generation: str, category: str) -> tuple[Input, Input]:
     """The log and the metadata of `category` in `folder`; StageError names the files that would do."""
-    _check_category(category)
     found = []
     for patterns in (LOGS[generation], (METAS[generation],)):
         names = [pattern.replace("{C}", category) + gz for pattern in patterns for gz in ("", ".gz")]
@@ -108,10 +93,3 @@ _META_VALUES: dict[str, Callable[[Record], tuple[str | list[str], ...]]] = {
     "2018": _values_2018,
     "2023": _values_2023,
 }
-
-
-def _check_category(category: str) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9_]+", category):
-        raise StageError(
-            f"ingest.category: '{category}' is no name of a category; write it as in the official files: letters, digits and _ (All_Beauty)"
-        )

@@ -5,10 +5,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from stages.shared.core.params import Section
+from stages.shared.sources.params import SourceParams
 
-Source = Literal[
-    "movielens-100k", "movielens-1m", "movielens-25m", "amazon-2014", "amazon-2018", "amazon-2023", "folder", "table", "synthetic"
-]
 LARGEST_WORLD = 20_000_000_000  # weights computed in making it: some minutes
 
 
@@ -67,10 +65,7 @@ class WorldParams(Section):
         return self
 
 
-class IngestParams(Section):
-    source: Source = Field("movielens-100k", description="folder: the form of what lies in it is recognised; table: see table")
-    folder: str = Field("", description="where the raw files lie; empty = the cache, into which they are fetched")
-    category: str = Field("", description="of Amazon: as in the names of the official files, e.g. Beauty (2014), All_Beauty (2018, 2023)")
+class IngestParams(SourceParams):
     table: TableParams = Field(default_factory=TableParams)
     world: WorldParams = Field(default_factory=WorldParams, description="of source synthetic")
     max_bad_share: float = Field(0.01, ge=0, lt=1, description="the stage fails when a larger share of the rows of a file cannot be used")
@@ -93,10 +88,6 @@ class IngestParams(Section):
 
     @model_validator(mode="after")
     def keys_go_together(self) -> Self:
-        if self.source in ("folder", "table") and not self.folder:
-            raise ValueError(f"source: {self.source} needs folder, the folder that holds the raw files")
-        if self.source.startswith("amazon") and not self.category:
-            raise ValueError(f"source: {self.source} needs category, as in the names of the official files (e.g. Beauty, All_Beauty)")
         if self.source == "table" and not (self.table.interactions and self.table.items):
             raise ValueError("source: table needs table.interactions and table.items, two files in folder")
         if self.source == "synthetic" and (self.min_item_interactions or self.max_history or self.keep_items != "all"):

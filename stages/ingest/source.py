@@ -1,31 +1,26 @@
-"""Finds the raw files of a source, in a folder or in the cache into which they are fetched, and reads them."""
+"""Finds the raw files of a source in ingest.folder, which is data/raw where the stage fetch put them, and reads them."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from stages.ingest import amazon, movielens, pair, recbole, table, wheel
+from stages.ingest import amazon, movielens, movielens_wheel, pair, recbole, table
 from stages.ingest.blocks import Input
-from stages.ingest.fetch import Remote, fault, fetch_all
 from stages.ingest.forget import Forgotten
 from stages.ingest.params import IngestParams
 from stages.ingest.raw import RawFile, RawLog
 from stages.ingest.rows import Scratch
 from stages.ingest.world import read_world
 from stages.shared.core.errors import StageError
+from stages.shared.sources.published import ARCHIVES, WHEEL, verify_download
 
 _GROUPLENS = "GroupLens: free for research with acknowledgement; not to be redistributed or used commercially without permission."
 _AMAZON = (
     "Collected by the McAuley Lab, UCSD, for research, who state no licence; cite their paper. The texts belong to Amazon and its users."
 )
 _NOT_STATED = "Not stated in the files."
-_ARCHIVES = {
-    "1m": Remote("https://files.grouplens.org/datasets/movielens/ml-1m.zip", 5_917_549, "c4d9eecfca2ab87c1945afe126590906"),
-    "25m": Remote("https://files.grouplens.org/datasets/movielens/ml-25m.zip", 261_978_986, "6b51fb2759a8657d3bfcbfc42b592ada"),
-}
 Reader = Callable[[Input, Scratch], RawFile]
 _MOVIELENS: dict[str, tuple[str, str, Reader, Reader]] = {  # files of the log and of the items, and who reads them
     "100k": ("u.data", "u.item", movielens.read_u_data, movielens.read_u_item),
@@ -34,30 +29,25 @@ _MOVIELENS: dict[str, tuple[str, str, Reader, Reader]] = {  # files of the log a
 }
 
 
-def cache_folder() -> Path:
-    return Path(os.environ.get("GR2_CACHE") or Path.home() / ".cache" / "gr2")
-
-
 def read_source(params: IngestParams, scratch: Path) -> RawLog:
     """Reads the source of `params`; writes the three tables of the RawLog into the folder `scratch`, which the caller removes."""
     into = Scratch(scratch, Forgotten(params.forget, params.forget_salt))
     if params.source == "synthetic":
         return read_world(params.world, into)
-    folder = Path(params.folder) if params.folder else None
-    if folder and not folder.is_dir():
-        raise StageError(f"{folder}: no such folder; ingest.folder must name the one that holds the raw files")
+    folder = Path(params.folder)
+    if not folder.is_dir():
+        remedy = "ingest.folder must name the one that holds the raw files" if params.has_folder else "run: gr2 run fetch"
+        raise StageError(f"{folder}: no such folder; {remedy}")
     family, _, which = params.source.partition("-")
-    if params.source == "table" and folder:
+    if params.source == "table":
         return _read_table(folder, params, into)
-    if params.source == "folder" and folder:
+    if params.source == "folder":
         return _recognised(folder, _forms(params.category)).read(folder, into)
     if params.source == "movielens-100k":
-        return _recognised(folder, _forms("")[:2]).read(folder, into) if folder else _read_wheel(into)
+        return _read_wheel(folder, into) if (folder / WHEEL).is_file() else _recognised(folder, _forms("")[:2]).read(folder, into)
     if family == "movielens":
-        if folder is None or ((folder / _ARCHIVES[which].name).is_file() and not _has_any(folder, _MOVIELENS[which][:2])):
-            return _read_archive(folder, which, into)
-        return _read_movielens(folder, into, which)
-    folder = folder or fetch_all(amazon.remotes(which, params.category), cache_folder() / params.source)[0].parent
+        archived = (folder / ARCHIVES[which].name).is_file() and not _has_any(folder, _MOVIELENS[which][:2])
+        return _read_archive(folder, which, into) if archived else _read_movielens(folder, into, which)
     return _read_amazon(folder, into, which, params.category)
 
 
@@ -109,23 +99,22 @@ def _has_any(folder: Path, names: tuple[str, ...]) -> bool:
     return any((folder / name).is_file() for name in names)
 
 
-def _read_wheel(scratch: Scratch) -> RawLog:
-    path = wheel.fetch_wheel(cache_folder())
+def _read_wheel(folder: Path, scratch: Scratch) -> RawLog:
+    path = folder / WHEEL
     files = []
-    for member, read in ((wheel.INTER, recbole.read_inter), (wheel.ITEM, recbole.read_item)):
+    for member, read in ((movielens_wheel.INTER, recbole.read_inter), (movielens_wheel.ITEM, recbole.read_item)):
         source = Input(path, member)
         files.append(read(source, scratch))
-        wheel.check_member(source, files[-1])
-    whole = RawFile(wheel.WHEEL, wheel.WHEEL_SHA256, path.stat().st_size)
-    return scratch.finish(f"MovieLens-100K ({wheel.WHEEL})", _GROUPLENS, [whole, *files], "Genres")
+        movielens_wheel.check_member(source, files[-1])
+    return scratch.finish(f"MovieLens-100K ({WHEEL})", _GROUPLENS, [RawFile.of(path), *files], "Genres")
 
 
-def _read_archive(folder: Path | None, which: str, scratch: Scratch) -> RawLog:
-    """The members of the zip archive, in `folder` or fetched, are read as they stand in it; nothing is unpacked."""
-    remote = _ARCHIVES[which]
-    if folder and (wrong := fault(folder / remote.name, remote)):
-        raise StageError(f"{folder / remote.name}: {wrong}; fetch it again from {remote.url}")
-    archive = folder / remote.name if folder else fetch_all([remote], cache_folder())[0]
+def _read_archive(folder: Path, which: str, scratch: Scratch) -> RawLog:
+    """The members of the zip archive are read as they stand in it; nothing is unpacked."""
+    published = ARCHIVES[which]
+    archive = folder / published.name
+    if wrong := verify_download(archive, published):
+        raise StageError(f"{archive}: {wrong}; fetch it again from {published.url}")
     log, items, read_log, read_items = _MOVIELENS[which]
     top = archive.stem  # ml-1m.zip holds ml-1m/ratings.dat
     files = [read_log(Input(archive, f"{top}/{log}"), scratch), read_items(Input(archive, f"{top}/{items}"), scratch)]

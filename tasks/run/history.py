@@ -21,7 +21,7 @@ OUTCOMES = ("Completed", "NothingNew", "Skipped", "Missed", "Cancelled", "Failed
 class Record:
     """Times are ISO 8601 in UTC. `scheduled`: when it was due; `began`: empty when it never did.
 
-    `stages`: those that ran; `raw`: the raw files it found, and `changes` against the last ingest; `outputs`: path -> md5 (dvc.lock);
+    `stages`: those that ran; `raw`: `changes` of the data that ingest reads, against its last run; `outputs`: path -> md5 (dvc.lock);
     `verdict`: see tasks.domain.compare, empty unless Completed.
     """
 

@@ -7,9 +7,12 @@ from typing import Any
 
 import polars as pl
 
+from stages.fetch.fetch import fetch
 from stages.ingest.params import IngestParams
 from stages.ingest.raw import RAW_INTERACTIONS, RAW_ITEMS, REJECTED, RawLog
 from stages.ingest.source import read_source
+from stages.shared.core.outputs import Outputs
+from stages.shared.sources.params import FetchParams
 
 
 @dataclass
@@ -25,8 +28,12 @@ class Read:
 
 
 def read(folder: Path | None = None, source: str = "folder", **section: Any) -> Read:
-    with tempfile.TemporaryDirectory() as scratch:
-        log = read_source(IngestParams(source=source, folder=str(folder or ""), **section), Path(scratch))
+    """Without `folder`, the source is fetched first."""
+    with tempfile.TemporaryDirectory() as raw, tempfile.TemporaryDirectory() as scratch:
+        if folder is None:
+            fetch(FetchParams.model_validate({"source": source, **section}), Outputs("fetch", Path(raw)))
+        folder = folder or Path(raw) / ".fetch.partial" / "raw"
+        log = read_source(IngestParams(source=source, folder=str(folder), **section), Path(scratch))
         tables = []
         for path, schema in ((log.interactions, RAW_INTERACTIONS), (log.items, RAW_ITEMS), (log.rejected, REJECTED)):
             table = pl.scan_parquet(path).collect()

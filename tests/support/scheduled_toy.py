@@ -1,6 +1,5 @@
-"""A project for tests of schedules: ingest reads a raw file that DVC does not know of, sft makes a model of it, evaluate judges that.
-
-The three modules that a scheduled run asks (raw_state, the stages, compare_runs) stand in for the real ones and keep their contracts.
+"""A project for tests of schedules: fetch copies raw.txt, which plays the publisher's file and which DVC does not know; ingest reads the
+copy, sft makes a model of it, evaluate judges that. The stages and compare_runs keep the contracts of the real ones.
 """
 
 import json
@@ -15,19 +14,15 @@ from typing import Any
 from tests.support import dvc_toy
 from tests.support.prefect_server import ask, end_group, wait_for, without_prefect
 
-RAW_STATE = """\
-import hashlib, json, pathlib
-raw = pathlib.Path("raw.txt")
-print(json.dumps({"source": "folder", "fixed": False, "notes": [], "files": {
-    "raw.txt": {"sha256": hashlib.sha256(raw.read_bytes()).hexdigest(), "bytes": raw.stat().st_size}}}))
+FETCH = """\
+import pathlib, shutil
+pathlib.Path("data/raw").mkdir(parents=True, exist_ok=True)
+shutil.copy("raw.txt", "data/raw")
 """
 INGEST = """\
-import hashlib, json, pathlib
-raw = pathlib.Path("raw.txt").read_bytes()
-folder = pathlib.Path("data/ingest"); folder.mkdir(parents=True, exist_ok=True)
-(folder / "table.txt").write_bytes(raw)
-files = {"raw.txt": {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw)}}
-(folder / "metrics.json").write_text(json.dumps({"raw": {"name": "raw.txt", "files": files}}))
+import pathlib, shutil
+pathlib.Path("data/ingest").mkdir(parents=True, exist_ok=True)
+shutil.copy("data/raw/raw.txt", "data/ingest/table.txt")
 """
 SFT = """\
 import json, os, pathlib, time, yaml
@@ -53,9 +48,10 @@ pair = {"a": "last", "b": "new", "model": "rl", "metric": "ndcg@5", "diff": new 
 print(json.dumps({"pairs": [pair]}))
 """
 STAGES = {
-    "ingest": (INGEST, [], ["data/ingest/table.txt"], "    metrics: [data/ingest/metrics.json]\n"),
-    "sft": (SFT, ["data/ingest/table.txt"], ["data/sft/model"], ""),
-    "evaluate": (EVALUATE, ["data/sft/model"], ["data/evaluate/outputs.parquet"], ""),
+    "fetch": (FETCH, [], ["data/raw"]),
+    "ingest": (INGEST, ["data/raw"], ["data/ingest/table.txt"]),
+    "sft": (SFT, ["data/ingest/table.txt"], ["data/sft/model"]),
+    "evaluate": (EVALUATE, ["data/sft/model"], ["data/evaluate/outputs.parquet"]),
 }
 
 
@@ -63,19 +59,19 @@ def make(folder: Path) -> Path:
     entries = []
     (folder / "stages").mkdir(parents=True)
     (folder / "stages" / "__init__.py").touch()
-    for name, (code, deps, outs, more) in STAGES.items():
+    for name, (code, deps, outs) in STAGES.items():
         package = folder / "stages" / name
         package.mkdir()
         (package / "__init__.py").touch()
         (package / "__main__.py").write_text(code)
         inputs = ", ".join([f"stages/{name}/__main__.py", *deps])
         entries.append(
-            f"  {name}:\n    cmd: python -m stages.{name}\n    params: [{name}]\n    deps: [{inputs}]\n    outs: {json.dumps(outs)}\n{more}"
+            f"  {name}:\n    cmd: python -m stages.{name}\n    params: [{name}]\n    deps: [{inputs}]\n    outs: {json.dumps(outs)}\n"
         )
-    (folder / "stages/tools/source_fingerprint.py").write_text(RAW_STATE)
+    (folder / "stages/tools").mkdir()
     (folder / "stages/tools/compare_runs.py").write_text(COMPARE)
     (folder / "dvc.yaml").write_text("stages:\n" + "".join(entries))
-    (folder / "params.yaml").write_text("ingest: {x: 1}\nsft:\n  x: 1\n  sleep: 0\nevaluate: {x: 1}\n")
+    (folder / "params.yaml").write_text("fetch: {x: 1}\ningest: {x: 1}\nsft:\n  x: 1\n  sleep: 0\nevaluate: {x: 1}\n")
     (folder / "raw.txt").write_text("good\n")
     (folder / ".gitignore").write_text("/data/*/\n/.gr2/\n/raw.txt\n/at_work\n/leaked.json\n__pycache__/\n")
     return dvc_toy.start(folder)

@@ -17,8 +17,8 @@ DATA = Path("data")
 class Outputs:
     """Collects what a stage writes in a hidden folder beside its own; `publish` moves it all into `data/<stage>`."""
 
-    def __init__(self, stage: str, root: Path = DATA):
-        self.final = root / stage
+    def __init__(self, stage: str, root: Path = DATA, final: Path | None = None):
+        self.final = final or root / stage
         self.staging = root / f".{stage}.partial"
 
     def path(self, name: str) -> Path:
@@ -42,12 +42,12 @@ class Outputs:
 
 
 @contextmanager
-def stage_outputs(stage: str, root: Path = DATA, main: bool = True) -> Iterator[Outputs]:
-    """The outputs of one run of `stage`: published when the block ends well, thrown away when it does not.
+def stage_outputs(stage: str, root: Path = DATA, main: bool = True, final: Path | None = None) -> Iterator[Outputs]:
+    """The outputs of one run of `stage`: published (into `final`) when the block ends well, thrown away when it does not.
 
     Of several processes only the `main` one publishes; what the others write is thrown away.
     """
-    outputs = Outputs(stage, root)
+    outputs = Outputs(stage, root, final)
     if not main:
         outputs.staging = outputs.staging.with_name(f"{outputs.staging.name}.{os.getpid()}")
     shutil.rmtree(outputs.staging, ignore_errors=True)

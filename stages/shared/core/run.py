@@ -5,6 +5,7 @@ import os
 import random
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -18,13 +19,17 @@ from stages.shared.core.params import ComputeSection, Section, load_params
 S = TypeVar("S", bound=Section)
 
 
-def run_stage(name: str, model: type[S], compute: Callable[[S, Outputs], None]) -> None:
-    """`python -m stages.<name>`: loads the section `name`, runs `compute`, publishes its outputs.
+def run_stage(
+    name: str, model: type[S], compute: Callable[[S, Outputs], None], section: str | None = None, final: Path | None = None
+) -> None:
+    """`python -m stages.<name>`: loads the section `section` (None: of that name), runs `compute`, publishes its outputs.
+
+    `final`: the folder they are moved into; None: data/<name>.
 
     Exit code 1 with the message alone for a StageError or a full disk; a traceback means a bug of ours.
     """
     try:
-        params = load_params(name, model)
+        params = load_params(section or name, model)
         node = this_node(params)
         if needs_torchrun(params):
             sys.exit(torchrun(name, params, node))
@@ -32,7 +37,7 @@ def run_stage(name: str, model: type[S], compute: Callable[[S, Outputs], None]) 
         if isinstance(params, ComputeSection):
             set_threads(params.threads)
             set_seed(params.seed)
-        with stage_outputs(name, main=is_main_process()) as outputs:
+        with stage_outputs(name, main=is_main_process(), final=final) as outputs:
             compute(params, outputs)
     except StageError as error:
         sys.exit(f"{name}: {error}")

@@ -74,8 +74,8 @@ def test_after_days_without_a_worker_the_newest_runs(missed: tuple[Path, list[st
     records = toy.records(project)
     assert [records[own]["outcome"] for own in runs] == ["Missed", "Missed", "Completed"]
     done = records[runs[2]]
-    assert done["stages"] == ["ingest", "sft", "evaluate"] and done["verdict"]["verdict"] == "first run"
-    assert done["raw"]["files"]["raw.txt"]["bytes"] == 5 and done["scheduled"] < done["began"] <= done["ended"]
+    assert done["stages"] == ["fetch", "ingest", "sft", "evaluate"] and done["verdict"]["verdict"] == "first run"
+    assert done["raw"]["changes"] == ["it has never run"] and done["scheduled"] < done["began"] <= done["ended"]
     assert done["git"]["revision"] == dvc_toy.call(project, "git", "rev-parse", "HEAD").stdout.strip()
     lock = (project / "dvc.lock").read_text()
     assert set(done["outputs"]) == {"data/evaluate/outputs.parquet", "data/sft/model"} and all(
@@ -98,9 +98,12 @@ def test_nothing_new(project: Path, server: str) -> None:
 def test_new_data_and_the_verdict(project: Path, server: str) -> None:
     (project / "raw.txt").write_text("good good good\n")
     better = run(project, server, "careful")
-    assert better["outcome"] == "Completed" and better["stages"] == ["ingest", "sft", "evaluate"]
+    assert better["outcome"] == "Completed" and better["stages"] == ["fetch", "ingest", "sft", "evaluate"]
     assert better["verdict"]["verdict"] == "better" and better["verdict"]["pairs"][0]["diff"] == 2.0
-    assert better["message"].startswith("better: rl, ndcg@5: +2.0000 [+1.5000, +2.5000]") and "changed" in better["raw"]["changes"][0]
+    assert (
+        better["message"].startswith("better: rl, ndcg@5: +2.0000 [+1.5000, +2.5000]")
+        and "data data/raw modified" in better["raw"]["changes"][0]
+    )
 
 
 def test_a_run_by_hand_is_not_disturbed(project: Path, server: str) -> None:

@@ -3,8 +3,10 @@ import json
 
 import pytest
 
-from stages.ingest.amazon import remotes
+from stages.fetch.amazon_files import amazon_files
 from stages.shared.core.errors import StageError
+from stages.shared.core.params import validate_section
+from stages.shared.sources.params import FetchParams
 from tests.support.raw_reading import read, write
 
 REVIEW = {"reviewerID": "A1", "asin": "B1", "overall": 5.0, "unixReviewTime": 1_386_028_800, "reviewText": "x" * 50}
@@ -150,18 +152,18 @@ def test_what_is_missing_is_named(tmp_path):
 
 
 def test_official_addresses():
-    assert [remote.url for remote in remotes("2014", "Beauty")] == [
+    assert [file.url for file in amazon_files("2014", "Beauty")] == [
         "https://snap.stanford.edu/data/amazon/productGraph/categoryFiles/reviews_Beauty_5.json.gz",
         "https://snap.stanford.edu/data/amazon/productGraph/categoryFiles/meta_Beauty.json.gz",
     ]
-    assert [remote.url for remote in remotes("2018", "All_Beauty")] == [
+    assert [file.url for file in amazon_files("2018", "All_Beauty")] == [
         "https://mcauleylab.ucsd.edu/public_datasets/data/amazon_v2/categoryFilesSmall/All_Beauty_5.json.gz",
         "https://mcauleylab.ucsd.edu/public_datasets/data/amazon_v2/metaFiles2/meta_All_Beauty.json.gz",
     ]
-    assert [remote.url for remote in remotes("2023", "All_Beauty")] == [
+    assert [file.url for file in amazon_files("2023", "All_Beauty")] == [
         "https://mcauleylab.ucsd.edu/public_datasets/data/amazon_2023/raw/review_categories/All_Beauty.jsonl.gz",
         "https://mcauleylab.ucsd.edu/public_datasets/data/amazon_2023/raw/meta_categories/meta_All_Beauty.jsonl.gz",
     ]
     for name in ("../x", "a/b", "a?b", "é"):
-        with pytest.raises(StageError, match=r"ingest\.category"):
-            remotes("2014", name)
+        with pytest.raises(StageError, match=r"params\.yaml: ingest: .*category: .*is no name of a category"):
+            validate_section("ingest", FetchParams, {"source": "amazon-2014", "category": name}, "params.yaml")

@@ -6,10 +6,11 @@ import zipfile
 
 import pytest
 
-from stages.ingest import amazon, fetch, source
-from stages.ingest.fetch import Remote
+from stages.fetch import amazon_files, download
+from stages.ingest import source
 from stages.ingest.raw import RawFile
 from stages.shared.core.errors import StageError
+from stages.shared.sources.published import ARCHIVES, PublishedFile
 from tests.support.range_server import Served, serve
 from tests.support.raw_reading import read, write
 
@@ -66,9 +67,9 @@ def test_an_archive_is_fetched_and_read_unpacked(tmp_path, monkeypatch):
     served = Served()
     served.files["/ml-1m.zip"], served.cuts = body, [len(body) // 2]
     monkeypatch.setenv("GR2_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(fetch, "PAUSE", 0.0)
+    monkeypatch.setattr(download, "PAUSE", 0.0)
     with serve(served) as address:
-        monkeypatch.setitem(source._ARCHIVES, "1m", Remote(f"{address}/ml-1m.zip", len(body), hashlib.md5(body).hexdigest()))
+        monkeypatch.setitem(ARCHIVES, "1m", PublishedFile(f"{address}/ml-1m.zip", len(body), hashlib.md5(body).hexdigest()))
         got = read(source="movielens-1m")
     assert got.tables == read(write(tmp_path / "raw", **FORMS["ratings.dat"])).tables
     assert got.log.files[0] == RawFile("ml-1m.zip", hashlib.sha256(body).hexdigest(), len(body))
@@ -91,7 +92,7 @@ def test_the_two_files_of_a_category_are_fetched(tmp_path, monkeypatch):
     served.files = {"/reviews_Toys_5.json.gz": gzip.compress(review), "/meta_Toys.json.gz": gzip.compress(meta)}
     monkeypatch.setenv("GR2_CACHE", str(tmp_path / "cache"))
     with serve(served) as address:
-        monkeypatch.setitem(amazon._ADDRESSES, "2014", (f"{address}/reviews_{{C}}_5.json.gz", f"{address}/meta_{{C}}.json.gz"))
+        monkeypatch.setitem(amazon_files.ADDRESSES, "2014", (f"{address}/reviews_{{C}}_5.json.gz", f"{address}/meta_{{C}}.json.gz"))
         got = read(source="amazon-2014", category="Toys")
         again = read(source="amazon-2014", category="Toys")
     assert got.interactions == [("A", "B", 5, 4.0, 1)] and got.items == [("B", "T", "", "", ["X", "Y"], 1)]
@@ -101,9 +102,9 @@ def test_the_two_files_of_a_category_are_fetched(tmp_path, monkeypatch):
 
 
 def test_published_checksums():
-    assert source._ARCHIVES["1m"] == Remote(
+    assert ARCHIVES["1m"] == PublishedFile(
         "https://files.grouplens.org/datasets/movielens/ml-1m.zip", 5_917_549, "c4d9eecfca2ab87c1945afe126590906"
     )
-    assert source._ARCHIVES["25m"] == Remote(
+    assert ARCHIVES["25m"] == PublishedFile(
         "https://files.grouplens.org/datasets/movielens/ml-25m.zip", 261_978_986, "6b51fb2759a8657d3bfcbfc42b592ada"
     )

@@ -1,13 +1,11 @@
-"""Records of scheduled runs, what they say of the raw files, and the verdict on two models."""
+"""Records of scheduled runs, and the verdict on two models."""
 
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tasks.domain import source_state
 from tasks.domain.compare import judge
 from tasks.domain.compare_command import OUTPUTS
 from tasks.run import history
@@ -33,24 +31,6 @@ def test_written_read_and_closed(tmp_path: Path) -> None:
     path.write_text('{"flow_run"')
     with pytest.raises(ProjectError, match=r"20260102T030005Z-b.json: no record of a scheduled run"):
         history.read_records(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("files", "said"),
-    [
-        ({"log": {"sha256": "1" * 64, "bytes": 3}}, []),
-        ({"log": {"sha256": "1" * 64}}, []),  # pinned: no size is told
-        ({"log": {"sha256": "2" * 64, "bytes": 4}}, ["log changed: 3 -> 4 bytes, sha256 222222222222"]),
-        ({"other": {"sha256": "1" * 64, "bytes": 3}}, ["other is new"]),
-        ({}, []),  # pinned, nothing to compare
-    ],
-)
-def test_raw_changes(tmp_path: Path, files: dict[str, Any], said: list[str]) -> None:
-    assert source_state.raw_changes(tmp_path, {"files": files}) == ["data/ingest/metrics.json: no ingest is recorded there"]
-    (tmp_path / "data/ingest").mkdir(parents=True)
-    recorded = {"raw": {"files": {"log": {"sha256": "1" * 64, "bytes": 3}, "member": {"sha256": "3" * 64, "bytes": 9}}}}
-    (tmp_path / "data/ingest/metrics.json").write_text(json.dumps(recorded))
-    assert source_state.raw_changes(tmp_path, {"files": files}) == said
 
 
 COMPARE = """\

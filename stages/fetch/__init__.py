@@ -1,0 +1,1 @@
+"""The stage `fetch`: see docs/own-data.md."""

@@ -39,6 +39,7 @@ class Process:
 SIGNS = {
     "-m dvc --wait-for-lock repro": "dvc",
     "-m flows.cli run": "orchestrator",
+    "server/ephemeral_app.py": "server",  # of a run without PREFECT_API_URL
     "prefect.server.api.server:create_app": "server",
     "prefect server start": "server",
     "prefect worker start": "worker",

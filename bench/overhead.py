@@ -24,8 +24,9 @@ import os
 from pathlib import Path
 from flows.server.settings import prepare, start_server
 prepare(Path.cwd())
-start_server()
+server = start_server(Path.cwd())
 from prefect import flow
+server.wait_until_ready()
 @flow
 def empty():
     pass

@@ -97,9 +97,11 @@ def _run_pipeline(root: Path, options: argparse.Namespace) -> int:
     from flows.server.settings import prepare, start_server
 
     before = prepare(root)
-    start_server()
-    from flows.pipeline import flow
+    server = start_server(root)
+    from flows.pipeline import flow  # imports Prefect, which reads its settings then; meanwhile the server starts
 
+    if server:
+        server.wait_until_ready()
     flow.stage_environment = before
     state = flow.pipeline(wanted(options), options.start, options.force or None, options.placement, return_state=True)
     if state.is_completed():

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from flows.server.ephemeral import is_ephemeral
 from tasks.system.errors import ProjectError
 
 
@@ -14,7 +15,7 @@ def connected(who: str) -> Iterator[Any]:
     from prefect.settings import PREFECT_API_URL
 
     url = PREFECT_API_URL.value()
-    if not url:
+    if not url or is_ephemeral(url):
         raise ProjectError(
             f"{who} need a Prefect server that stays: start one with `prefect server start` where all can reach it, then "
             "export PREFECT_API_URL=http://HOST:4200/api (docs/schedules.md)"

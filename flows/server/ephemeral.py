@@ -1,23 +1,109 @@
-"""Prefect's ephemeral server, which here ends with the process that started it, however that one ends."""
+"""The Prefect server of a single run: a process that this one starts while it still imports Prefect, and that ends with it.
 
+Prefect's own SubprocessASGIServer does the same after an import of the whole server in this process, two seconds of CPU time that
+only the child needs, and one after the other. Here both import at the same time.
+"""
+
+import atexit
 import os
+import signal
+import socket
 import subprocess
-from typing import Any
+import sys
+import time
+import tomllib
+import urllib.request
+from pathlib import Path
 
-from prefect.server.api.server import SubprocessASGIServer
+from tasks.system.errors import ProjectError
+
+APP = Path(__file__).with_name("ephemeral_app.py")
+TIMEOUT = "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"
+POLL_S, STOP_S = 0.05, 5.0
 
 
-class OwnServer(SubprocessASGIServer):
-    """Prefect ends it when Python exits in good order; after a kill -9 it would stay for ever. Prefect's clients find it."""
+class EphemeralServer:
+    """Starts at once; `wait_until_ready` before the first call. Its address is in PREFECT_API_URL of this process."""
 
-    def _run_uvicorn_command(self) -> "subprocess.Popen[Any]":
-        server = super()._run_uvicorn_command()
-        self._lifelines = [*getattr(self, "_lifelines", []), _lifeline(server.pid)]
-        return server
+    def __init__(self) -> None:
+        with socket.socket() as listener:  # bound here, so that no other process can take the port before the child listens
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()  # a first request waits in the queue until the child answers it
+            self.url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
+            self.process = _start(listener)
+        self._lifeline = _lifeline(self.process.pid)
+        os.environ["PREFECT_API_URL"] = self.url  # Prefect reads it at its import
+        _running.append(self)
+        atexit.register(self.stop)
+
+    def wait_until_ready(self) -> None:
+        """ProjectError when the server ends or does not answer in time."""
+        deadline = time.monotonic() + float(os.environ[TIMEOUT])
+        while time.monotonic() < deadline:
+            if (code := self.process.poll()) is not None:
+                raise _no_start(f"exit code {code}")
+            try:
+                with urllib.request.urlopen(f"{self.url}/health", timeout=deadline - time.monotonic()):
+                    return
+            except OSError:  # the child ended before it answered
+                time.sleep(POLL_S)
+        raise _no_start(f"no answer in {os.environ[TIMEOUT]} s")
+
+    def stop(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=STOP_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+_running: list[EphemeralServer] = []
+
+
+def is_ephemeral(url: str) -> bool:
+    """Whether `url` is that of a server which this process has started: no node or worker can use it."""
+    return any(server.url == url for server in _running)
+
+
+def server_is_configured(root: Path) -> bool:
+    """Whether the environment, or a settings file that Prefect reads, names a server.
+
+    Prefect itself is asked only when such a file exists: its import takes a second, in which the ephemeral server already starts.
+    """
+    if "PREFECT_API_URL" in os.environ:
+        return bool(os.environ["PREFECT_API_URL"])
+    profiles = Path(os.environ.get("PREFECT_PROFILES_PATH") or Path(os.environ["PREFECT_HOME"]) / "profiles.toml")
+    if not (profiles.exists() or (root / "prefect.toml").exists() or (root / ".env").exists() or _in_pyproject(root)):
+        return False
+    from prefect.settings import PREFECT_API_URL
+
+    return bool(PREFECT_API_URL.value())
+
+
+def _in_pyproject(root: Path) -> bool:
+    file = root / "pyproject.toml"
+    return file.exists() and "prefect" in tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {})
+
+
+def _start(listener: socket.socket) -> "subprocess.Popen[bytes]":
+    """Ctrl-C reaches every process of a terminal's group, and the server must live to be told how the run ended: a signal that is
+    blocked here is blocked in the child too."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        descriptor = listener.fileno()
+        # -P: this folder has modules with common names, which must not come first in the child's path.
+        command = [sys.executable, "-P", str(APP), str(descriptor)]
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=[descriptor])
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _lifeline(pid: int) -> int:
-    """Our end of a pipe to a process that kills `pid` when that end is closed: by our death, for no other process inherits it."""
+    """Our end of a pipe to a process that kills `pid` when that end is closed: by our death, for no other process inherits it.
+
+    After a kill -9 no `atexit` runs, and the server would stay for ever.
+    """
     reading, writing = os.pipe()
     subprocess.Popen(
         ["/bin/sh", "-c", f"read -r _; kill -9 {pid}"],
@@ -28,3 +114,7 @@ def _lifeline(pid: int) -> int:
     )
     os.close(reading)
     return writing
+
+
+def _no_start(reason: str) -> ProjectError:
+    return ProjectError(f"Prefect's ephemeral server did not start ({reason}); remove .gr2/prefect and try again, or set PREFECT_API_URL")

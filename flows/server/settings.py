@@ -1,10 +1,9 @@
 """Prefect's settings for runs without a server of their own: quiet, no analytics, and everything it keeps in .gr2/prefect."""
 
 import os
-import signal
 from pathlib import Path
 
-from tasks.system.errors import ProjectError
+from flows.server.ephemeral import EphemeralServer, server_is_configured
 
 
 def prepare(root: Path) -> dict[str, str]:
@@ -25,7 +24,9 @@ def prepare(root: Path) -> dict[str, str]:
     if "PREFECT_API_URL" not in os.environ:
         settings["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "true"
         unused = ("SCHEDULER", "LATE_RUNS", "PAUSE_EXPIRATIONS", "CANCELLATION_CLEANUP", "FOREMAN", "TRIGGERS", "EVENT_PERSISTER")
-        settings["PREFECT_CLIENT_MAX_RETRIES"] = "1"  # a server of its own that is gone does not come back
+        settings["PREFECT_CLIENT_MAX_RETRIES"] = "1"  # an ephemeral server that is gone does not come back
+        settings["PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED"] = "false"  # the server is this very installation
+        settings["PREFECT_SERVER_REGISTER_BLOCKS_ON_START"] = "false"  # of which nothing here uses any
         settings |= {f"PREFECT_SERVER_SERVICES_{service}_ENABLED": "false" for service in unused}
     for name, value in settings.items():
         os.environ.setdefault(name, value)
@@ -45,24 +46,6 @@ def without_prefect() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
 
 
-def start_server() -> None:
-    """Starts Prefect's ephemeral server unless PREFECT_API_URL names another; ProjectError when it does not come up.
-
-    Ctrl-C reaches every process of a terminal's group, and the server must live to hear how the run ended: a signal
-    blocked here is blocked in the child too. The server ends with this process.
-    """
-    from prefect.settings import PREFECT_API_URL
-
-    if PREFECT_API_URL.value():
-        return
-    from flows.server.ephemeral import OwnServer
-
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        OwnServer().start()
-    except RuntimeError as error:
-        raise ProjectError(
-            f"Prefect's own server did not start ({error}); remove .gr2/prefect and try again, or set PREFECT_API_URL"
-        ) from None
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+def start_server(root: Path) -> EphemeralServer | None:
+    """Starts the ephemeral server unless a server is configured; call its `wait_until_ready` once Prefect is imported."""
+    return None if server_is_configured(root) else EphemeralServer()

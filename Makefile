@@ -27,13 +27,11 @@ lint: $(STAMP)  ## style, types, doors
 
 setup: $(STAMP)  ## only the environment
 
-# requirements.lock pins everything; what its own metadata forbids beside the rest is in requirements.nodeps.lock (docs/environment.md).
-$(STAMP): requirements.lock requirements.nodeps.lock pyproject.toml
+# requirements.lock pins everything; infra/install.py installs it, and the project, with uv (docs/environment.md).
+$(STAMP): requirements.lock pyproject.toml infra/install.py
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info[:2] != (3, 11) and 'Python 3.11 is needed; name it: make PYTHON=python3.11 ' + 'setup')"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	DS_BUILD_OPS=0 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -r requirements.nodeps.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(BIN)/python infra/install.py
 	touch $@
 
 clean:  ## what stages made; the environment and the DVC cache stay

@@ -11,7 +11,7 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-LOCKS = ("requirements.lock", "requirements.nodeps.lock")
+LOCK = "requirements.lock"
 PAGE = Path("docs") / "licences.md"
 PINNED = re.compile(r"(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^\s;#]+)")
 REFUSED = re.compile(
@@ -30,17 +30,16 @@ STATED: dict[str, tuple[str, str]] = {
 
 
 def pinned(root: Path) -> dict[str, str]:
-    """name -> version over the two lock files. SystemExit names a line that pins nothing."""
-    found = {}
-    for lock in LOCKS:
-        for number, line in enumerate((root / lock).read_text(encoding="utf-8").splitlines(), start=1):
-            line = line.split("#")[0].strip()
-            if not line:
-                continue
-            if not (match := PINNED.fullmatch(line)):
-                sys.exit(f"{lock}, line {number}: '{line}' is not NAME==VERSION")
-            found[match["name"]] = match["version"]
-    return found
+    """name -> version in the lock file. SystemExit names a line that pins nothing."""
+    versions = {}
+    for number, line in enumerate((root / LOCK).read_text(encoding="utf-8").splitlines(), start=1):
+        line = line.split("#")[0].strip()
+        if not line:
+            continue
+        if not (match := PINNED.fullmatch(line)):
+            sys.exit(f"{LOCK}, line {number}: '{line}' is not NAME==VERSION")
+        versions[match["name"]] = match["version"]
+    return versions
 
 
 def licence(package: Distribution) -> str:
@@ -57,7 +56,7 @@ def licence(package: Distribution) -> str:
 
 
 def table(root: Path) -> list[tuple[str, str, str, str]]:
-    """(name, version, licence, note) by name. SystemExit when the environment is not that of the lock files."""
+    """(name, version, licence, note) by name. SystemExit when the environment is not that of the lock file."""
     rows = []
     for name, version in sorted(pinned(root).items(), key=lambda entry: entry[0].lower()):
         try:
@@ -90,7 +89,7 @@ def page(rows: list[tuple[str, str, str, str]]) -> str:
         [
             "# Licences of the dependencies",
             "",
-            f"Made by `python infra/licences.py` from the metadata of the {len(rows)} packages that {' and '.join(LOCKS)} pin.",
+            f"Made by `python infra/licences.py` from the metadata of the {len(rows)} packages that {LOCK} pins.",
             "None is part of this project's own files, which are under Apache-2.0; `make setup` installs them beside it.",
             "A CUDA build of torch brings NVIDIA's libraries with it, under NVIDIA's own terms; they are not listed.",
             "",

@@ -13,8 +13,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def lines(lock: str) -> list[str]:
-    return [line for line in (ROOT / lock).read_text().splitlines() if line.strip() and not line.startswith("#")]
+def lines() -> list[str]:
+    return [line for line in (ROOT / "requirements.lock").read_text().splitlines() if line.strip() and not line.startswith("#")]
 
 
 @pytest.fixture(scope="module")
@@ -26,16 +26,14 @@ def script() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "requirements.nodeps.lock"])
-def test_every_line_pins_one_version(lock: str) -> None:
-    assert [line for line in lines(lock) if not re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.!+_-]*", line)] == []
+def test_every_line_pins_one_version() -> None:
+    assert [line for line in lines() if not re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.!+_-]*", line)] == []
 
 
-def test_the_page_lists_the_locks() -> None:
+def test_the_page_lists_the_lock() -> None:
     page = (ROOT / "docs" / "licences.md").read_text()
     listed = [tuple(cell.strip() for cell in line.split("|")[1:4]) for line in page.splitlines() if re.match(r"\| [A-Za-z0-9]", line)][1:]
-    pinned = [line for lock in ("requirements.lock", "requirements.nodeps.lock") for line in lines(lock)]
-    assert sorted(f"{name}=={version}" for name, version, _ in listed) == sorted(pinned), "run: python infra/licences.py"
+    assert sorted(f"{name}=={version}" for name, version, _ in listed) == sorted(lines()), "run: python infra/licences.py"
     assert [row for row in listed if not row[2] or re.search(r"AGPL|Affero|SSPL|unknown", row[2], re.IGNORECASE)] == []
     copyleft = page.split("## All of them")[0]
     assert [name for name, _, licence in listed if "GPL" in licence and f"- {name} " not in copyleft] == []
@@ -72,6 +70,5 @@ def test_where_a_licence_is_read_and_what_is_refused(script: ModuleType) -> None
 
 def test_a_lock_that_pins_nothing_is_named(script: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "requirements.lock").write_text("# all\na==1.0\nb>=2\n")
-    (tmp_path / "requirements.nodeps.lock").write_text("")
     with pytest.raises(SystemExit, match=r"requirements\.lock, line 3: 'b>=2'"):
         script.pinned(tmp_path)

@@ -19,7 +19,7 @@ NAMESPACE = "gr2-pipeline"
 RAW = "gr2-raw"  # the namespace of raw files; their versions are sha256, all others md5
 PRODUCER = "https://openlineage.io/integration/gr2-pipeline"
 SCHEMA = f"{PRODUCER}/facets"
-LOCKS = ("requirements.lock", "requirements.nodeps.lock")
+LOCKS = ("requirements.lock",)
 
 Facets = dict[str, Any]
 

@@ -50,7 +50,8 @@ class VllmEngine:
             from vllm import LLM
             from vllm.platforms import current_platform
         except ImportError as error:
-            raise StageError(f"vLLM cannot be imported ({error}); run make setup, or set this engine's kind to transformers") from None
+            remedy = "run make setup, or pip install '.[cpu]' ('.[gpu]' on a GPU host), or set this engine's kind to transformers"
+            raise StageError(f"vLLM cannot be imported ({error}); {remedy}") from None
         self.set_num_threads = torch.set_num_threads  # vLLM on a CPU puts a function that does nothing in its place
         on_cpu = current_platform.is_cpu()
         self.end_id, self.max_model_len = end_id, max_model_len

@@ -22,7 +22,7 @@ from bench.beauty import ROOT, load, prepare
 from stages.shared.core.run import set_seed, set_threads
 from stages.tokenize import measure
 from stages.tokenize.params import TokenizeParams
-from stages.tokenize.quantizers.cooccurrence import CoEngaged
+from stages.tokenize.quantizers.cooccurrence import Cooccurrence
 from stages.tokenize.quantizers.quantizer import Quantiser
 from stages.tokenize.tokenize import assign
 
@@ -69,22 +69,24 @@ def main() -> None:
     options = parser.parse_args()
     set_threads(2)
     embeddings_NE, items, interactions = load(prepare(options.data, options.scratch))
-    engaged = CoEngaged.count(interactions, items.height)
+    cooccurrence = Cooccurrence.count(interactions, items.height)
     labels_N = measure.category_labels(items["categories"])
     rows: dict[str, list[dict[str, Any]]] = {}
     for name, (change, _) in ARMS.items():
         if any(part in name for part in options.arms.split("|")):
-            rows[name] = [one_run(embeddings_NE, engaged, labels_N, {**SETTING, **change}, seed) for seed in options.seeds]
+            rows[name] = [one_run(embeddings_NE, cooccurrence, labels_N, {**SETTING, **change}, seed) for seed in options.seeds]
             print(name, json.dumps(rows[name][-1]), flush=True)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(report(rows, embeddings_NE, options.seeds), encoding="utf-8")
     print(options.out.read_text(encoding="utf-8"))
 
 
-def one_run(embeddings_NE: np.ndarray, engaged: CoEngaged, labels_N: np.ndarray, values: dict[str, Any], seed: int) -> dict[str, Any]:
+def one_run(
+    embeddings_NE: np.ndarray, cooccurrence: Cooccurrence, labels_N: np.ndarray, values: dict[str, Any], seed: int
+) -> dict[str, Any]:
     params = TokenizeParams(**values, seed=seed)
     set_seed(seed)
-    quantiser = Quantiser.learn(embeddings_NE, params, engaged if params.contrastive_weight else None)
+    quantiser = Quantiser.learn(embeddings_NE, params, cooccurrence if params.contrastive_weight else None)
     with torch.no_grad():
         latents_ND = quantiser.latents(embeddings_NE)
     nearest_NL = quantiser.codes(latents_ND, params.beam)

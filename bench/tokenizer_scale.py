@@ -116,7 +116,7 @@ def report(rows: list[tuple[int, str, dict[str, Any]]]) -> str:
         "from start to exit, all measurements included. The embeddings themselves (1.4 GiB for a million) are mapped from disk",
         "and count in the peak.",
         "",
-        "| items | method | s | ms an item | peak GiB | unique, nearest | unique, after | spilled | error / variance |",
+        "| items | method | s | ms an item | peak GiB | unique, nearest | unique, after | overflowed | error / variance |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for count, method, row in rows:
@@ -125,7 +125,7 @@ def report(rows: list[tuple[int, str, dict[str, Any]]]) -> str:
         uniqueness = metrics["uniqueness"]
         lines.append(
             f"| {count:,} | {method} | {row['seconds']:.0f} | {1000 * row['seconds'] / count:.2f} | {row['peak_gib']:.2f} "
-            f"| {uniqueness['before']:.2%} | {uniqueness['after']:.2%} | {metrics['spilled']} | {error:.3f} |"
+            f"| {uniqueness['before']:.2%} | {uniqueness['after']:.2%} | {metrics['overflowed']} | {error:.3f} |"
         )
     return "\n".join(lines) + "\n"
 

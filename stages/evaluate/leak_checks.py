@@ -12,7 +12,7 @@ from stages.shared.core.leakage import (
     training_interactions,
 )
 from stages.shared.core.outputs import DATA, read_json
-from stages.shared.recsys.folds import deal
+from stages.shared.recsys.folds import assign_folds
 
 
 def check_leaks(slates: pl.DataFrame, feature_table: pl.DataFrame, interactions: pl.DataFrame) -> dict[str, dict[str, int]]:
@@ -33,7 +33,7 @@ def retriever(interactions: pl.DataFrame) -> tuple[tuple[str, ...], pl.DataFrame
     told = read_json(path)
     try:
         fitted_on, cross_fit = tuple(told["fitted_on"]), told["cross_fit"]
-        dealt = deal(interactions["user"], told["folds"]["number"], told["folds"]["seed"]) if cross_fit == "folds" else None
+        dealt = assign_folds(interactions["user"], told["folds"]["number"], told["folds"]["seed"]) if cross_fit == "folds" else None
     except KeyError as missing:
         raise StageError(f"{path}: {missing} is missing, so nobody can say what the retriever saw; rerun: gr2 run retrieve") from None
     return fitted_on, dealt

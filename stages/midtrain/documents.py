@@ -59,7 +59,7 @@ def caption_documents(catalog: Catalog, rng: np.random.Generator) -> Iterator[Do
             yield [(f"{USER}title:{caption}{ASSISTANT}", 0.0), (catalog.sids[item] + END, 1.0)]
 
 
-def skill_documents(catalog: Catalog, options: PromptParams, rng: np.random.Generator, candidates: int) -> Iterator[Document]:
+def full_layout_documents(catalog: Catalog, options: PromptParams, rng: np.random.Generator, candidates: int) -> Iterator[Document]:
     """Endless: a slate of random items with random bins and relevances, in the full layout of prompt, trace and answer."""
     items = len(catalog.sids)
     while True:
@@ -74,7 +74,7 @@ def skill_documents(catalog: Catalog, options: PromptParams, rng: np.random.Gene
             bins=rng.integers(0, 10, size=(candidates, len(FEATURES))).tolist(),
             target_rank=0,
         )
-        yield skill_document(slate, catalog, options)
+        yield full_layout_document(slate, catalog, options)
 
 
 def ordering_documents(catalog: Catalog, rng: np.random.Generator, candidates: int) -> Iterator[Document]:
@@ -115,7 +115,7 @@ def mean_relevance(bins: Sequence[int], top: int = 9) -> int:
     return min(RELEVANCE_LEVELS - 1, int(share * RELEVANCE_LEVELS))
 
 
-def skill_document(slate: Slate, catalog: Catalog, options: PromptParams) -> Document:
+def full_layout_document(slate: Slate, catalog: Catalog, options: PromptParams) -> Document:
     """The slate's prompt, the trace that its bins command, and the order: a trace as the teacher writes them."""
     relevances = mean_relevances(slate.bins)
     order = order_of(relevances)

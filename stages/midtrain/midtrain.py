@@ -17,7 +17,7 @@ from stages.shared.core.leakage import check_no_heldout, training_interactions
 from stages.shared.core.outputs import DATA, Outputs
 from stages.shared.core.params import load_params
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, read_table
-from stages.shared.lm.encoding import Example, encode, pack
+from stages.shared.lm.encoding import WeightedExample, encode, pack
 from stages.shared.lm.models import extend_vocabulary, load_model, load_tokenizer, resize_embeddings, save_model
 from stages.shared.slates.prompts import Catalog, PromptParams
 from stages.shared.training.trainer import collate, train_supervised, write_curve
@@ -74,7 +74,7 @@ def make_model(params: MidtrainParams, texts: list[str], sids: pl.DataFrame) -> 
 
 def training_rows(
     params: MidtrainParams, options: PromptParams, catalog: Catalog, base: pl.DataFrame, tokenizer: PreTrainedTokenizerBase
-) -> list[Example]:
+) -> list[WeightedExample]:
     """As many rows as the run will take, of each task its share: the short tasks mixed, then the full layout."""
     rng = np.random.default_rng(params.seed)
     sequences = base.group_by("user", maintain_order=True).agg("item")["item"].to_list()
@@ -85,11 +85,11 @@ def training_rows(
         (params.caption_share, documents.caption_documents(catalog, rng)),
         (params.ordering_share, documents.ordering_documents(catalog, rng, CANDIDATES)),
         (params.reading_share, documents.reading_documents(rng, CANDIDATES)),
-        (params.skill_share, documents.skill_documents(catalog, options, rng, CANDIDATES)),
+        (params.skill_share, documents.full_layout_documents(catalog, options, rng, CANDIDATES)),
     ]
-    parts: list[list[Example]] = []
+    parts: list[list[WeightedExample]] = []
     for share, source in sources:
-        wanted, made = round(share * total), list[Example]()
+        wanted, made = round(share * total), list[WeightedExample]()
         while len(made) < wanted:
             made += pack(encode(list(islice(source, min(4096, 8 * (wanted - len(made))))), tokenizer), params.row_length)
         parts.append(made[:wanted])
@@ -116,7 +116,7 @@ def check_reload(saved: PreTrainedTokenizerBase, loaded: PreTrainedTokenizerBase
 @torch.no_grad()
 def skill_accuracy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, catalog: Catalog, options: PromptParams, seed: int) -> float:
     """Share of the answer's tokens predicted right (teacher-forced) on made-up slates not trained on."""
-    probes = list(islice(documents.skill_documents(catalog, options, np.random.default_rng(seed), CANDIDATES), PROBE_DOCUMENTS))
+    probes = list(islice(documents.full_layout_documents(catalog, options, np.random.default_rng(seed), CANDIDATES), PROBE_DOCUMENTS))
     answers = [[(text, 0.0) for text, _ in document[:-1]] + [document[-1]] for document in probes]
     batch = collate(encode(answers, tokenizer), tokenizer.pad_token_id)
     device = next(model.parameters()).device

@@ -9,19 +9,19 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from stages.shared.lm.encoding import Example, encode
+from stages.shared.lm.encoding import WeightedExample, encode
 from stages.shared.slates.prompts import THINK_END
 from stages.shared.slates.traces import read_traces
 
 RANDOM_LENGTH = 64
 
 
-def calibration_examples(traces: Path, tokenizer: PreTrainedTokenizerBase, count: int, seed: int) -> list[Example]:
+def calibration_examples(traces: Path, tokenizer: PreTrainedTokenizerBase, count: int, seed: int) -> list[WeightedExample]:
     """`count` training examples, longest first; what the teacher wrote has weight 1. Random tokens where there are no traces."""
     rng = np.random.default_rng(seed)
     if not traces.exists():
         rows = rng.integers(0, len(tokenizer), (count, RANDOM_LENGTH)).tolist()
-        return [Example(ids, [1.0] * RANDOM_LENGTH) for ids in rows]
+        return [WeightedExample(ids, [1.0] * RANDOM_LENGTH) for ids in rows]
     table = read_traces(traces).select("prompt", "trace", "answer")
     chosen = table[sorted(rng.choice(table.height, min(count, table.height), replace=False).tolist())]
     documents = [((prompt, 0.0), (trace + THINK_END + answer, 1.0)) for prompt, trace, answer in chosen.iter_rows()]
@@ -31,7 +31,7 @@ def calibration_examples(traces: Path, tokenizer: PreTrainedTokenizerBase, count
 class Predictions:
     """Logits of the full model where an example's weight is not 0, kept while its weights are replaced in place."""
 
-    def __init__(self, model: PreTrainedModel, examples: Sequence[Example], batch_size: int):
+    def __init__(self, model: PreTrainedModel, examples: Sequence[WeightedExample], batch_size: int):
         self.model, self.examples, self.batch_size = model, examples, batch_size
         self.full = [logits.cpu() for logits in self._logits("full model")]
 

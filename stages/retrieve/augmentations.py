@@ -44,7 +44,7 @@ def inject(batch: Batch, train_N: np.ndarray, pool_NP: np.ndarray, pool_scores_N
     return replace(batch, items_NK=items, scores_NK=scores, rank_N=rank, injected_N=injected)
 
 
-def harden(
+def add_hard_negatives(
     batch: Batch, train_N: np.ndarray, pool_NP: np.ndarray, pool_scores_NP: np.ndarray, category: sp.csr_matrix, count: int
 ) -> Batch:
     """Training slates that hold their target get look-alikes of it from the pool in the `count` lowest places that do not hold it.

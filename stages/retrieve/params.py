@@ -16,7 +16,7 @@ class ItemKnnParams(Section):
     shrinkage: float = Field(10.0, ge=0.0, description="a pair's users in common, n, count n / (n + shrinkage): few prove little")
 
 
-class LanguageModelParams(Section):
+class LanguageModelRetrieverParams(Section):
     beam: int = Field(20, ge=1, description="prefixes of SIDs followed at once; at least retrieve.candidates, better twice as many")
     history: int = Field(20, ge=1, description="items of history told, most recent last; no more than midtrain.row_length has room for")
     batch_size: int = Field(64, ge=1, description="histories decoded at once, each with its beam")
@@ -58,7 +58,7 @@ class RetrieveParams(ComputeSection):
     order: Literal["scores", "shuffled"] = Field("scores", description="incoming order of all slates; shuffled: by chance, seeded")
     labels: Literal["observed", "permuted"] = Field("observed", description="permuted, a control: training targets' ranks dealt out anew")
     item_knn: ItemKnnParams = ItemKnnParams()
-    language_model: LanguageModelParams = LanguageModelParams()
+    language_model: LanguageModelRetrieverParams = LanguageModelRetrieverParams()
 
     @model_validator(mode="after")
     def heads_divide_hidden(self) -> Self:

@@ -3,8 +3,6 @@
 Nothing that ranks a slate or counts for it has seen its target: by an earlier cut, or by folds of users (stages/retrieve/folds.py).
 """
 
-from typing import Any
-
 import numpy as np
 import polars as pl
 
@@ -13,6 +11,7 @@ from stages.retrieve.augmentations import permute_labels
 from stages.retrieve.distance import rank_distances
 from stages.retrieve.params import RetrieveParams
 from stages.retrieve.retrievers import retriever
+from stages.retrieve.retrievers.retriever import Figures
 from stages.shared.core.errors import StageError
 from stages.shared.core.leakage import check_counts, check_no_heldout, check_out_of_sample, training_interactions
 from stages.shared.core.outputs import DATA, Outputs
@@ -30,18 +29,20 @@ def retrieve(params: RetrieveParams, outputs: Outputs) -> None:
     fitted_on = folds.FITTED_ON[params.cross_fit]
     leak_check = check_no_heldout(training_interactions(interactions, fitted_on), interactions, "retrieve")
 
-    made, values, figures = [], [], []
-    for part in folds.parts(slates.places(interactions, params.positions), interactions, params):
-        own_slates, own_values, own_figures = rank(part, interactions, items, params, outputs)
-        made.append(own_slates)
-        values.append(own_values)
-        figures.append(own_figures)
-    table = pl.concat(made)
-    with_target = table.filter(pl.col("target_rank") >= 0)  # as the parts come, and so the features
-    values_NKF = np.concatenate(values)[with_target["slate"].arg_sort().to_numpy()]
+    slate_parts, value_parts, fold_figures = [], [], []
+    for fold in folds.all_folds(slates.slate_positions(interactions, params.positions), interactions, params):
+        fold_slates, fold_values, figures = rank(fold, interactions, items, params, outputs)
+        slate_parts.append(fold_slates)
+        value_parts.append(fold_values)
+        fold_figures.append(figures)
+    table = pl.concat(slate_parts)
+    # Rows come fold by fold here, in the slates and in their features alike; both are put in the order of slate ids.
+    with_target = table.filter(pl.col("target_rank") >= 0)
+    values_NKF = np.concatenate(value_parts)[with_target["slate"].arg_sort().to_numpy()]
     table, with_target = table.sort("slate"), with_target.sort("slate")
     distances = rank_distances(table, params.candidates, params.seed)
 
+    # The edges of the bins come from training slates alone: held-out slates must not shape what the models read.
     train = (with_target["split"] == "train").to_numpy()
     edges = candidate_features.bin_edges(values_NKF[train], params.feature_bins)
     feature_table = candidate_features.feature_table(with_target, values_NKF, candidate_features.to_bins(values_NKF, edges))
@@ -50,14 +51,14 @@ def retrieve(params: RetrieveParams, outputs: Outputs) -> None:
 
     write_table(table, outputs.path("slates.parquet"), SLATES)
     write_table(feature_table, outputs.path("candidate_features.parquet"), CANDIDATE_FEATURES)
-    dealt = {"folds": {"number": params.folds, "seed": params.seed, "figures": figures[:-1]}} if params.cross_fit == "folds" else {}
+    by_fold = {"folds": {"number": params.folds, "seed": params.seed, "figures": fold_figures[:-1]}} if params.cross_fit == "folds" else {}
     outputs.metrics(
         {
-            **figures[-1],
-            **dealt,
+            **fold_figures[-1],
+            **by_fold,
             "cross_fit": params.cross_fit,
             "fitted_on": list(fitted_on),
-            "leak_check": {**leak_check, "in_sample": 0, "overcounted": 0},  # those two were checked part by part
+            "leak_check": {**leak_check, "in_sample": 0, "overcounted": 0},  # rank() has checked the last two for each fold
             "slates": slates.summary(table, params.candidates),
             "rank_distance": distances,
         }
@@ -65,22 +66,21 @@ def retrieve(params: RetrieveParams, outputs: Outputs) -> None:
 
 
 def rank(
-    part: folds.Part, interactions: pl.DataFrame, items: pl.DataFrame, params: RetrieveParams, outputs: Outputs
-) -> tuple[pl.DataFrame, np.ndarray, dict[str, Any]]:
-    """The slates of `part`, the features of those that hold their target, and the figures of the fit. Only the model of all users is
-    kept."""
-    name = "the retriever" if part.fold == folds.WHOLE else f"the retriever of fold {part.fold}"
-    counts = statistics.count(part.training, items)
-    check_counts(counts.popularity, part.allowed, f"the statistics of {name}", folds.FITTED_ON[params.cross_fit])
-    model, figures = retriever.fit(params, part.training, items.height, params.seed)
-    if part.fold == folds.WHOLE:
+    fold: folds.Fold, interactions: pl.DataFrame, items: pl.DataFrame, params: RetrieveParams, outputs: Outputs
+) -> tuple[pl.DataFrame, np.ndarray, Figures]:
+    """The slates of `fold`, the features of those that hold their target, and the figures of the fit.
+
+    Only the full fit's model is saved.
+    """
+    name = "the retriever" if fold.number == folds.FULL_FIT else f"the retriever of fold {fold.number}"
+    counts = statistics.count(fold.training, items)
+    check_counts(counts.popularity, fold.allowed, f"the statistics of {name}", folds.FITTED_ON[params.cross_fit])
+    model, figures = retriever.fit(params, fold.training, items.height, params.seed)
+    if fold.number == folds.FULL_FIT:
         folder = outputs.path("model")
-        folder.mkdir()  # stays empty where the retriever has nothing of its own to keep
+        folder.mkdir()  # stays empty for a retriever that keeps no weights here; DVC needs the folder all the same
         model.save(folder)
-    own = slates.make(model, part.places, interactions, counts, params, part.fold)
-    check_out_of_sample(own, part.training, name)
-    return (
-        own,
-        candidate_features.collect(own.filter(pl.col("target_rank") >= 0), params.candidates, counts, params.feature_history),
-        figures,
-    )
+    fold_slates = slates.make(model, fold.positions, interactions, counts, params, fold.number)
+    check_out_of_sample(fold_slates, fold.training, name)
+    with_target = fold_slates.filter(pl.col("target_rank") >= 0)
+    return fold_slates, candidate_features.collect(with_target, params.candidates, counts, params.feature_history), figures

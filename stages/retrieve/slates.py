@@ -16,7 +16,7 @@ SPLITS = ("train", "valid", "test")  # base is for the retriever to learn from
 BATCH = 4096  # slates ranked at once
 
 
-def places(interactions: pl.DataFrame, positions: int) -> pl.DataFrame:
+def slate_positions(interactions: pl.DataFrame, positions: int) -> pl.DataFrame:
     """A row for every slate to be made, by user, then position: slate, user, position, timestamp, split, target, and `row`, where the
     target stands in `interactions`. With `positions` only so many of each user in each split, the last."""
     later = interactions.with_row_index("row").filter(pl.col("split").is_in(SPLITS) & (pl.col("position") > 0))
@@ -31,7 +31,7 @@ def places(interactions: pl.DataFrame, positions: int) -> pl.DataFrame:
 def make(
     model: Ranker, wanted: pl.DataFrame, interactions: pl.DataFrame, statistics: Statistics, params: RetrieveParams, fold: int
 ) -> pl.DataFrame:
-    """SLATES of the rows `wanted` of `places`, before any permutation of labels."""
+    """SLATES of the rows `wanted` of `slate_positions`, before any permutation of labels."""
     items = interactions["item"].to_numpy()
     batches = tqdm(wanted.iter_slices(BATCH), total=-(-wanted.height // BATCH), desc="slates", mininterval=2.0)
     made = [_batch(model, own, items, statistics, params, fold) for own in batches if own.height]
@@ -53,7 +53,7 @@ def _batch(
     if params.inject_targets:
         batch = augmentations.inject(batch, train_N, found[:, k:], scores[:, k:])
     if params.hard_negatives:
-        batch = augmentations.harden(batch, train_N, found[:, k:], scores[:, k:], statistics.category, params.hard_negatives)
+        batch = augmentations.add_hard_negatives(batch, train_N, found[:, k:], scores[:, k:], statistics.category, params.hard_negatives)
     if params.order == "shuffled":
         batch = augmentations.shuffle(batch, wanted["slate"].to_numpy(), params.seed)
     columns = {

@@ -12,7 +12,7 @@ def advantages(rewards_PG: Tensor) -> Tensor:
     return centred / (rewards_PG.std(dim=1, keepdim=True) + 1e-4)
 
 
-def teaches(rewards_PG: Tensor, tolerance: float) -> Tensor:
+def has_reward_variance(rewards_PG: Tensor, tolerance: float) -> Tensor:
     """Which groups have reward variance: bool [P]. A tolerance, because sums of floats are never compared with == 0."""
     return rewards_PG.std(dim=1) > tolerance
 

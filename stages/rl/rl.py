@@ -50,14 +50,15 @@ def rl(params: RlParams, outputs: Outputs) -> None:
     policy = open_policy(load_model(BASE), params)
     engine = TransformersEngine(policy.module, tokenizer.pad_token_id, tokenizer.eos_token_id, params.batch_size)
     reader, reward = AnswerReader(tokenizer), choose_reward(params)
-    stream = endless(tasks, params.seed)
+    stream = cycle_tasks(tasks, params.seed)
     curve: list[dict[str, float]] = []
     for step in tqdm(range(params.steps), desc="rl", unit="step", disable=not is_main_process()):
+        # Each (step, rank) draws from its own seed, so ranks sample different completions and a step does not repeat the one before.
         seed = (params.seed * 100_003 + step) * world_size() + rank()
         sampling = Sampling(params.max_tokens, params.temperature, samples=params.group, seed=seed)
         rollouts = sample_step(stream, engine, reader, reward, sampling, params.prompts, params.max_refills, params.variance_tolerance)
         learning = update(policy, rollouts, params, tokenizer.pad_token_id)
-        curve.append({"step": float(step + 1), **{name: all_mean(value) for name, value in (describe(rollouts) | learning).items()}})
+        curve.append({"step": float(step + 1), **{name: all_mean(value) for name, value in (step_metrics(rollouts) | learning).items()}})
 
     if is_main_process():
         save_model(policy.module, tokenizer, outputs.path("model"))
@@ -82,34 +83,38 @@ def update(policy: Policy, rollouts: Rollouts, params: RlParams, pad_id: int) ->
     totals = {"loss": 0.0, "clipped": 0.0, "logprob_gap": 0.0}
     if tokens == 0:
         return totals
-    gains = advantages(torch.tensor([group.rewards for group in groups])) if groups else torch.zeros(0, params.group)
-    parts = max(1, -(-params.prompts // params.micro_prompts))
+    advantages_PG = advantages(torch.tensor([group.rewards for group in groups])) if groups else torch.zeros(0, params.group)
+    # Every rank runs the same number of microbatches, empty ones included: gradients are averaged across ranks at each of them,
+    # and a rank that skipped one would leave the others waiting.
+    microbatches = max(1, -(-params.prompts // params.micro_prompts))
     for _ in range(params.updates):
-        for part in np.array_split(np.arange(len(groups)), parts):
-            own = [groups[i] for i in part]
-            if own:
-                loss, clipped, gap = part_loss(policy, own, gains[part], params, tokens, pad_id)
+        for indices in np.array_split(np.arange(len(groups)), microbatches):
+            batch = [groups[i] for i in indices]
+            if batch:
+                loss, clipped, gap = microbatch_loss(policy, batch, advantages_PG[indices], params, tokens, pad_id)
             else:
                 loss, clipped, gap = policy.zero_loss(), 0.0, 0.0
-            policy.backward(loss * parts)
+            # The losses are shares of one sum over the step's tokens; policy.step divides by the number of microbatches.
+            policy.backward(loss * microbatches)
             totals["loss"] += loss.item() / params.updates
-            totals["clipped"] += clipped / parts / params.updates
+            totals["clipped"] += clipped / microbatches / params.updates
             totals["logprob_gap"] = max(totals["logprob_gap"], gap)
         policy.step()
     return totals
 
 
-def part_loss(
-    policy: Policy, groups: Sequence[Group], gains: torch.Tensor, params: RlParams, tokens: float, pad_id: int
+def microbatch_loss(
+    policy: Policy, groups: Sequence[Group], advantages_PG: torch.Tensor, params: RlParams, tokens: float, pad_id: int
 ) -> tuple[torch.Tensor, float, float]:
     """Loss of some groups, share of clipped tokens, and the mean gap between the sampler's and the trainer's log-probabilities."""
     responses = [[completion.token_ids for completion in group.completions] for group in groups]
     with policy.autocast():
         logp, mask = response_logprobs(policy.forward, [group.task.prompt for group in groups], responses, pad_id)
+    # The sampler's own log-probabilities: at the first update the ratio is 1 but for rounding, and `gap` shows how far off it is.
     old = torch.zeros_like(logp)
     for row, completion in enumerate(c for group in groups for c in group.completions):
         old[row, : len(completion.logprobs)] = torch.tensor(completion.logprobs, device=old.device)
-    loss = dapo_loss(logp, old, gains.flatten().to(logp.device), mask, params.clip_low, params.clip_high, tokens)
+    loss = dapo_loss(logp, old, advantages_PG.flatten().to(logp.device), mask, params.clip_low, params.clip_high, tokens)
     gap = float(((logp.detach() - old).abs() * mask).sum() / mask.sum())
     return loss.value, float(loss.clipped), gap
 
@@ -136,7 +141,7 @@ def make_tasks(
     return tasks
 
 
-def endless(tasks: Sequence[Task], seed: int) -> Iterator[Task]:
+def cycle_tasks(tasks: Sequence[Task], seed: int) -> Iterator[Task]:
     """Epoch after epoch in random order; of the one stream each rank takes every world_size-th."""
     rng = np.random.default_rng(seed)
     stream = (index for _ in count() for index in rng.permutation(len(tasks)))
@@ -144,7 +149,7 @@ def endless(tasks: Sequence[Task], seed: int) -> Iterator[Task]:
         yield tasks[index]
 
 
-def describe(rollouts: Rollouts) -> dict[str, float]:
+def step_metrics(rollouts: Rollouts) -> dict[str, float]:
     """What the curve shows of one step, over every group sampled (dropped ones too: the kept ones are a biased sample)."""
     groups = rollouts.seen
     answers = [(answer, group.task) for group in groups for answer in group.answers]

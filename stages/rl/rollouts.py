@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from stages.rl.dapo import teaches
+from stages.rl.dapo import has_reward_variance
 from stages.shared.generation.base import Completion, Engine, Sampling
 from stages.shared.slates.answers import Answer, AnswerReader
 from stages.shared.slates.constraint import PermutationConstraint
@@ -61,7 +61,7 @@ def sample_step(
         constraints = [task.constraint for task in batch if task.constraint]
         groups = score(batch, engine.generate([task.prompt for task in batch], options, constraints or None), reader, reward)
         seen += groups
-        useful = teaches(torch.tensor([group.rewards for group in groups]), tolerance)
+        useful = has_reward_variance(torch.tensor([group.rewards for group in groups]), tolerance)
         kept += [group for group, good in zip(groups, useful.tolist(), strict=True) if good]
         if len(kept) >= wanted:
             break

@@ -13,7 +13,7 @@ from stages.sft.params import SftParams
 from stages.shared.core.leakage import check_no_heldout
 from stages.shared.core.outputs import DATA, Outputs
 from stages.shared.core.schemas import INTERACTIONS, SLATES, read_table
-from stages.shared.lm.encoding import Example, encode
+from stages.shared.lm.encoding import WeightedExample, encode
 from stages.shared.lm.models import load_model, load_tokenizer, save_model
 from stages.shared.slates.prompts import THINK_END, without_reasoning
 from stages.shared.slates.traces import TRACES
@@ -47,19 +47,19 @@ def sft(params: SftParams, outputs: Outputs) -> None:
     outputs.metrics(metrics)
 
 
-def reasoning_examples(traces: pl.DataFrame, tokenizer: PreTrainedTokenizerBase, params: SftParams) -> list[Example]:
+def reasoning_examples(traces: pl.DataFrame, tokenizer: PreTrainedTokenizerBase, params: SftParams) -> list[WeightedExample]:
     """Prompt without weight, trace with lambda_r, the end of thinking and the answer with lambda_o."""
     rows = traces.select("prompt", "trace", "answer").iter_rows()
     weights = (params.reasoning_weight, params.answer_weight)
     return encode([[(prompt, 0.0), (trace, weights[0]), (THINK_END + answer, weights[1])] for prompt, trace, answer in rows], tokenizer)
 
 
-def direct_examples(traces: pl.DataFrame, tokenizer: PreTrainedTokenizerBase, params: SftParams) -> list[Example]:
+def direct_examples(traces: pl.DataFrame, tokenizer: PreTrainedTokenizerBase, params: SftParams) -> list[WeightedExample]:
     pairs = [without_reasoning(prompt, answer) for prompt, answer in traces.select("prompt", "answer").iter_rows()]
     return encode([[(prompt, 0.0), (answer, params.answer_weight)] for prompt, answer in pairs], tokenizer)
 
 
-def order_of_epochs(examples: Sequence[Example], params: SftParams, steps: int) -> list[Example]:
+def order_of_epochs(examples: Sequence[WeightedExample], params: SftParams, steps: int) -> list[WeightedExample]:
     """As many examples as the run takes, epoch after epoch, each in an order of its own."""
     rng = np.random.default_rng(params.seed)
     wanted = steps * params.batch_size * params.accumulate * params.all_processes
@@ -67,7 +67,7 @@ def order_of_epochs(examples: Sequence[Example], params: SftParams, steps: int) 
     return [examples[i] for i in order[:wanted]]
 
 
-def mean_tokens(examples: Sequence[Example]) -> float:
+def mean_tokens(examples: Sequence[WeightedExample]) -> float:
     return sum(len(example.ids) for example in examples) / len(examples)
 
 

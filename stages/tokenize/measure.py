@@ -7,7 +7,7 @@ import polars as pl
 import scipy.sparse
 import scipy.stats
 
-from stages.tokenize.assignment.prefix_groups import group_numbers
+from stages.tokenize.assignment.prefix_groups import prefix_numbers
 from stages.tokenize.quantizers.codebook import CHUNK
 from stages.tokenize.quantizers.quantizer import Quantiser
 
@@ -18,7 +18,7 @@ CELLS = 2**24  # cosines held at once
 
 def colliding(codes_NL: np.ndarray) -> np.ndarray:
     """Which items share their SID with another, bool [N]."""
-    return _shared(group_numbers(codes_NL))
+    return _shared(prefix_numbers(codes_NL))
 
 
 def uniqueness(codes_NL: np.ndarray) -> float:
@@ -28,7 +28,7 @@ def uniqueness(codes_NL: np.ndarray) -> float:
 
 def collisions(codes_NL: np.ndarray) -> list[list[int]]:
     """Items behind one SID, for every SID that stands for more than one, ordered by first item."""
-    groups = group_numbers(codes_NL)
+    groups = prefix_numbers(codes_NL)
     found: dict[int, list[int]] = {}
     for item in np.flatnonzero(_shared(groups)).tolist():
         found.setdefault(int(groups[item]), []).append(item)
@@ -94,7 +94,7 @@ def prefix_purity(codes_NL: np.ndarray, labels_N: np.ndarray, seed: int) -> dict
     shuffled = np.random.default_rng(seed).permutation(labels)
     result: dict[str, list[float]] = {"purity": [], "shuffled": []}
     for level in range(1, codes_NL.shape[1]):
-        groups = group_numbers(codes_NL[:, :level])
+        groups = prefix_numbers(codes_NL[:, :level])
         for name, given in (("purity", labels), ("shuffled", shuffled)):
             table = scipy.sparse.coo_matrix((np.ones(len(groups), dtype=np.int64), (groups, given))).tocsr()
             result[name].append(round(float(table.max(axis=1).toarray().sum() / max(len(groups), 1)), 6))

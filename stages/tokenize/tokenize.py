@@ -15,10 +15,10 @@ from stages.shared.slates.trie import SidTrie
 from stages.tokenize import measure, quality_gates
 from stages.tokenize.assignment.append import Catalogue, drift
 from stages.tokenize.assignment.assign import Taken, optimal_last, random_last
-from stages.tokenize.assignment.overflow import spill
-from stages.tokenize.assignment.prefix_groups import group_numbers
+from stages.tokenize.assignment.overflow import resolve_overflow
+from stages.tokenize.assignment.prefix_groups import prefix_numbers
 from stages.tokenize.params import TokenizeParams
-from stages.tokenize.quantizers.cooccurrence import CoEngaged
+from stages.tokenize.quantizers.cooccurrence import Cooccurrence
 from stages.tokenize.quantizers.quantizer import Quantiser
 from stages.tokenize.tables import sid_map, sid_table
 
@@ -31,8 +31,8 @@ def tokenize(params: TokenizeParams, outputs: Outputs) -> None:
     if earlier:
         quantiser = fitting(earlier.quantiser, embeddings_NE)
     else:
-        engaged = CoEngaged.count(interactions, items.height) if params.contrastive_weight else None
-        quantiser = Quantiser.learn(embeddings_NE, params, engaged)
+        cooccurrence = Cooccurrence.count(interactions, items.height) if params.contrastive_weight else None
+        quantiser = Quantiser.learn(embeddings_NE, params, cooccurrence)
     latents_ND = quantiser.latents(embeddings_NE)
     nearest_NL = quantiser.codes(latents_ND, params.beam)
 
@@ -46,7 +46,7 @@ def tokenize(params: TokenizeParams, outputs: Outputs) -> None:
         assigned_NL[~new_N] = earlier.codes[known_N[~new_N]]
         gone = np.setdiff1d(np.arange(len(earlier.codes)), known_N)
         retired_RL, retired_ids = earlier.codes[gone], [earlier.source_ids[row] for row in gone]
-    assigned_NL[new_N], spilled = assign(latents_ND[new_N] if earlier else latents_ND, nearest_NL[new_N], quantiser, params, taken)
+    assigned_NL[new_N], overflowed = assign(latents_ND[new_N] if earlier else latents_ND, nearest_NL[new_N], quantiser, params, taken)
     quality_gates.check(nearest_NL, assigned_NL, params)
 
     counts_LC = measure.usage_counts(assigned_NL, params.codebook_size)
@@ -58,7 +58,7 @@ def tokenize(params: TokenizeParams, outputs: Outputs) -> None:
     outputs.metrics(
         {
             **metrics(quantiser, embeddings_NE, nearest_NL, assigned_NL, items, interactions, params),
-            "spilled": spilled,
+            "overflowed": overflowed,
             "append": drift(quantiser, embeddings_NE, nearest_NL, assigned_NL, new_N, params.codebook_size)
             | {"retired_sids": len(retired_ids)}
             if earlier
@@ -73,13 +73,13 @@ def assign(
     """The codes by the mode of `params.assignment`, and how many items had to move to another prefix."""
     if params.assignment == "nearest" or not len(nearest_NL):
         return nearest_NL, 0
-    books_LCD = quantiser.codebooks_LCD
-    codes_NL, moved = spill(latents_ND.numpy(), nearest_NL, books_LCD.numpy(), taken)
+    codebooks_LCD = quantiser.codebooks_LCD
+    codes_NL, moved = resolve_overflow(latents_ND.numpy(), nearest_NL, codebooks_LCD.numpy(), taken)
     if len(moved):
         print(f"tokenize: {len(moved)} items moved to their next-best prefix, because theirs had no free last code", flush=True)
     if params.assignment == "random_last":
         return random_last(codes_NL, params.codebook_size, params.seed, taken), len(moved)
-    return optimal_last(codes_NL, latents_ND.numpy(), books_LCD.numpy(), taken), len(moved)
+    return optimal_last(codes_NL, latents_ND.numpy(), codebooks_LCD.numpy(), taken), len(moved)
 
 
 def fitting(quantiser: Quantiser, embeddings_NE: np.ndarray) -> Quantiser:
@@ -95,7 +95,7 @@ def fitting(quantiser: Quantiser, embeddings_NE: np.ndarray) -> Quantiser:
 
 def write_trie(codes_NL: np.ndarray, params: TokenizeParams, outputs: Outputs) -> None:
     """Only where every item has an SID of its own (assignment nearest with a gate below 1 may leave some that share)."""
-    _, first = np.unique(group_numbers(codes_NL), return_index=True)
+    _, first = np.unique(prefix_numbers(codes_NL), return_index=True)
     SidTrie.from_codes(codes_NL, params.codebook_size, rows=np.sort(first)).save(outputs.path("trie.safetensors"))
 
 
@@ -109,7 +109,7 @@ def metrics(
     params: TokenizeParams,
 ) -> dict[str, Any]:
     labels_N = measure.category_labels(items["categories"])
-    sizes = np.bincount(group_numbers(assigned_NL[:, :-1]))
+    sizes = np.bincount(prefix_numbers(assigned_NL[:, :-1]))
     use, use_nearest = (measure.codebook_use(codes, params.codebook_size) for codes in (assigned_NL, nearest_NL))
     by_level = measure.error_by_level(quantiser, embeddings_NE, assigned_NL)
     return {

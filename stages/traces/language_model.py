@@ -26,7 +26,7 @@ from stages.shared.slates.prompts import (
     template_words,
 )
 from stages.shared.slates.sids import SID_BEGIN, SID_END
-from stages.traces.out_of_time import Judged
+from stages.traces.out_of_time import ScoredSlate
 from stages.traces.teacher import Proposal
 
 TOP = RELEVANCE_LEVELS - 1
@@ -66,17 +66,17 @@ class LanguageModelTeacher:
         self.layout = layout_tokenizer(catalog.sids)
         self.reader = AnswerReader(self.layout)
 
-    def propose(self, slates: Sequence[Judged], attempt: int) -> list[Proposal]:
-        prompts = [self.encode(judged) for judged in slates]
+    def propose(self, slates: Sequence[ScoredSlate], attempt: int) -> list[Proposal]:
+        prompts = [self.encode(scored) for scored in slates]
         found = self.engine.generate(prompts, replace(self.sampling, seed=self.sampling.seed + attempt, samples=1))
-        return [self.read(one[0].token_ids, judged) for one, judged in zip(found, slates, strict=True)]
+        return [self.read(one[0].token_ids, scored) for one, scored in zip(found, slates, strict=True)]
 
-    def encode(self, judged: Judged) -> list[int]:
+    def encode(self, scored: ScoredSlate) -> list[int]:
         """The instruction, then the slate as the student will see it; through the chat template where the tokenizer has one."""
         preface = INSTRUCTION
         if self.targeted:
-            preface += SHOWN.format(sid=self.catalog.sids[judged.slate.candidates[judged.slate.target_rank]])
-        told = slate_prompt(judged.slate, self.catalog, self.options)
+            preface += SHOWN.format(sid=self.catalog.sids[scored.slate.candidates[scored.slate.target_rank]])
+        told = slate_prompt(scored.slate, self.catalog, self.options)
         if not self.tokenizer.chat_template:
             return list(self.tokenizer.encode(preface + told, add_special_tokens=False))
         content = told.removeprefix(USER).removesuffix(ASSISTANT + THINK)
@@ -84,7 +84,7 @@ class LanguageModelTeacher:
         text = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
         return list(self.tokenizer.encode(text, add_special_tokens=False))
 
-    def read(self, completion: Sequence[int], judged: Judged) -> Proposal:
+    def read(self, completion: Sequence[int], scored: ScoredSlate) -> Proposal:
         """completion: generated ids of the teacher's tokenizer."""
         ids = list(completion)
         ended = bool(ids) and ids[-1] == self.tokenizer.eos_token_id  # its own end stands for ours
@@ -92,7 +92,7 @@ class LanguageModelTeacher:
         text = text.strip().removeprefix(THINK) + (END if ended else "")
         trace, closed, _ = text.partition(THINK_END)
         trace = " " + trace.strip()  # as the layout begins
-        sids = [self.catalog.sids[item] for item in judged.slate.candidates]
+        sids = [self.catalog.sids[item] for item in scored.slate.candidates]
         answer = self.reader.read(self._ids(text), [self._ids(sid) for sid in sids])
         if not closed or answer.order is None:
             return Proposal(trace, None, answer.fault or "malformed")

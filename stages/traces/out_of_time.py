@@ -1,4 +1,4 @@
-"""Out-of-time judgement: slates in blocks of time, each scored by LambdaMART fitted on the blocks before it."""
+"""Out-of-time scores: slates in folds of time, each scored by LambdaMART fitted on the folds before it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ from stages.shared.slates.prompts import RELEVANCE_LEVELS, Slate
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A slate and what the noise-free scorer says of it. `scores` [K]; `contributions` [K, F].
+class ScoredSlate:
+    """A slate and what the noise-free scorer gives it. `scores` [K]; `contributions` [K, F].
 
-    edges [RELEVANCE_LEVELS - 1]: scores at which the relevance word changes; spread: standard deviation of the scores. Both from the
-    slates the scorer was fitted on, so a relevance is comparable between blocks although raw scores are not.
+    edges [RELEVANCE_LEVELS - 1]: scores at which the relevance level changes; spread: standard deviation of the scores. Both from the
+    slates the scorer was fitted on, so a relevance is comparable between folds although raw scores are not.
     """
 
     slate: Slate
-    block: int
+    fold: int
     scores: np.ndarray
     contributions: np.ndarray
     edges: np.ndarray
@@ -30,63 +30,65 @@ class Judged:
     @property
     def noise_free_rank(self) -> int:
         """Place of the target by score, from 0; equals keep the incoming order."""
-        own = self.scores[self.slate.target_rank]
-        return int((self.scores > own).sum() + (self.scores[: self.slate.target_rank] == own).sum())
+        target_score = self.scores[self.slate.target_rank]
+        return int((self.scores > target_score).sum() + (self.scores[: self.slate.target_rank] == target_score).sum())
 
 
-def blocks_of(timestamps: Sequence[int], count: int) -> np.ndarray:
-    """Block [n] of each of the ascending timestamps: about equal sizes, and one timestamp never in two blocks."""
+def time_folds(timestamps: Sequence[int], count: int) -> np.ndarray:
+    """Fold [n] of each of the ascending timestamps: about equal sizes, and one timestamp never in two folds."""
     times = np.asarray(timestamps)
     cuts = [np.searchsorted(times, times[len(times) * b // count], side="left") for b in range(1, count)]
     if len({0, *cuts}) < count:
         raise StageError(
-            f"data/retrieve/slates.parquet: the times of {len(times)} training slates do not cut into {count} blocks; lower traces.blocks"
+            f"data/retrieve/slates.parquet: the times of {len(times)} training slates do not cut into {count} folds; "
+            "lower traces.time_folds"
         )
     return np.searchsorted(cuts, np.arange(len(times)), side="right")
 
 
 def feature_array(slates: Sequence[Slate]) -> np.ndarray:
-    """The evidence as it stands in the prompt: bins, float32 [n, K, F]."""
+    """The features as the prompt spells them: bins, float32 [n, K, F]."""
     k = len(slates[0].bins)
     for slate in slates:
         if len(slate.bins) != k or k < 2:
-            found = f"slate {slate.slate} has {len(slate.bins)} candidates, expected {max(k, 2)}"
-            raise StageError(f"data/retrieve/candidate_features.parquet: {found}; rerun: gr2 run retrieve")
+            problem = f"slate {slate.slate} has {len(slate.bins)} candidates, expected {max(k, 2)}"
+            raise StageError(f"data/retrieve/candidate_features.parquet: {problem}; rerun: gr2 run retrieve")
     features = np.array([slate.bins for slate in slates], dtype=np.float32)
     assert features.shape == (len(slates), k, len(FEATURES))
     return features
 
 
-def judge(slates: Sequence[Slate], blocks: int, seed: int, threads: int, params: LambdaMartParams) -> list[Judged]:
-    """Every slate of block 1 and later, by time. `slates`: training slates with their target, by time."""
+def score_out_of_time(slates: Sequence[Slate], folds: int, seed: int, threads: int, params: LambdaMartParams) -> list[ScoredSlate]:
+    """Every slate of fold 1 and later, by time. `slates`: training slates with their target, by time."""
     features = feature_array(slates)
     targets = np.array([slate.target_rank for slate in slates])
     times = np.array([slate.timestamp for slate in slates])
-    block = blocks_of(times.tolist(), blocks)
-    judged: list[Judged] = []
-    for b in range(1, blocks):
-        past, now = np.flatnonzero(block < b), np.flatnonzero(block == b)
-        check_earlier(times[past], times[now], b)
+    fold_N = time_folds(times.tolist(), folds)
+    scored: list[ScoredSlate] = []
+    for fold in range(1, folds):
+        past, now = np.flatnonzero(fold_N < fold), np.flatnonzero(fold_N == fold)
+        check_earlier(times[past], times[now], fold)
         booster = lambdamart.fit(features[past], targets[past], seed, threads, params)
+        # Edges and spread come from the slates fitted on: those of the labelled fold would look into its future.
         known = centred(lambdamart.scores(booster, features[past]))
         edges = np.quantile(known, np.arange(1, RELEVANCE_LEVELS) / RELEVANCE_LEVELS)
         scores, reasons = centred(lambdamart.scores(booster, features[now])), lambdamart.contributions(booster, features[now])
-        judged += [Judged(slates[i], b, scores[j], reasons[j], edges, float(known.std())) for j, i in enumerate(now)]
-    return judged
+        scored += [ScoredSlate(slates[i], fold, scores[j], reasons[j], edges, float(known.std())) for j, i in enumerate(now)]
+    return scored
 
 
 def centred(scores: np.ndarray) -> np.ndarray:
-    """scores [n, K] less each slate's mean: relevance compares the candidates of one slate.
+    """scores [n, K] minus each slate's mean: relevance compares the candidates of one slate.
 
     Most of the raw scores' variance lies between slates, where it orders nothing; a student then learns to repeat the first relevance.
     """
     return scores - scores.mean(axis=1, keepdims=True)
 
 
-def check_earlier(fitted: np.ndarray, labelled: np.ndarray, block: int) -> None:
+def check_earlier(fitted: np.ndarray, labelled: np.ndarray, fold: int) -> None:
     """Fails unless every timestamp fitted on is at most every timestamp labelled."""
     if fitted.max() > labelled.min():
         raise StageError(
-            f"leak in traces: the scorer of block {block} was fitted on a slate of time {fitted.max()}, later than time {labelled.min()}, "
+            f"leak in traces: the scorer of fold {fold} was fitted on a slate of time {fitted.max()}, later than time {labelled.min()}, "
             "which it labels; the slates must be ordered by time"
         )

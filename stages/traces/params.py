@@ -9,7 +9,7 @@ from stages.shared.generation.choose import EngineParams
 from stages.shared.recsys.lambdamart import LambdaMartParams
 
 
-class LanguageModelParams(Section):
+class LanguageModelTeacherParams(Section):
     """A language model as the teacher; read only where teacher is language_model."""
 
     model: str = Field("", description="Hugging Face folder of the teacher")
@@ -22,10 +22,10 @@ class LanguageModelParams(Section):
 class TracesParams(ComputeSection):
     mode: Literal["rejection", "targeted"] = Field("rejection", description="targeted shows the teacher the answer")
     teacher: Literal["statistical", "language_model"] = "statistical"
-    blocks: int = Field(8, ge=2, description="pieces of time; each is labelled from the ones before it, the first not at all")
+    time_folds: int = Field(8, ge=2, description="pieces of time; each is labelled from the ones before it, the first not at all")
     temperature: float = Field(0.2, ge=0.0, description="noise of the statistical teacher, in standard deviations of its score")
     attempts: int = Field(8, ge=1, description="tries a slate")
     keep: int = Field(2, ge=1, description="accepted traces kept a slate")
     max_noise_rank: int = Field(3, ge=1, description="a target that the noise-free scorer ranks below this is refused as luck")
     scorer: LambdaMartParams = LambdaMartParams.model_validate({})
-    language_model: LanguageModelParams = LanguageModelParams.model_validate({})
+    language_model: LanguageModelTeacherParams = LanguageModelTeacherParams.model_validate({})

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from tqdm import tqdm
 
 from stages.traces.citations import uncited
-from stages.traces.out_of_time import Judged
+from stages.traces.out_of_time import ScoredSlate
 from stages.traces.teacher import Proposal, Teacher
 
 
@@ -15,13 +15,13 @@ from stages.traces.teacher import Proposal, Teacher
 class Kept:
     """An accepted proposal; `attempt` counts from 1."""
 
-    judged: Judged
+    scored: ScoredSlate
     proposal: Proposal
     attempt: int
 
 
 @dataclass
-class Ledger:
+class RejectionLog:
     """What happened. Lists run by attempt: slates tried, and those whose order put the target first (whatever became of them).
 
     tries [slates]: proposals asked for each slate. luck: slates that were right where the evidence says otherwise.
@@ -37,14 +37,14 @@ class Ledger:
 
 
 def sample(
-    teacher: Teacher, slates: Sequence[Judged], prompts: Sequence[str], attempts: int, keep: int, max_noise_rank: int | None
-) -> Ledger:
+    teacher: Teacher, slates: Sequence[ScoredSlate], prompts: Sequence[str], attempts: int, keep: int, max_noise_rank: int | None
+) -> RejectionLog:
     """Up to `attempts` tries a slate until `keep` different traces put the target first.
 
     A slate whose target the noise-free scorer ranks at max_noise_rank or below (from 0) leaves the loop when a try is right by
     luck: nothing in the evidence supports it, and a student could only learn to invent. None = no such rule.
     """
-    ledger = Ledger(tries=[0] * len(slates))
+    log = RejectionLog(tries=[0] * len(slates))
     accepted: list[list[Kept]] = [[] for _ in slates]
     open_slates = list(range(len(slates)))
     limit = attempts if teacher.attempts is None else min(attempts, teacher.attempts)
@@ -54,23 +54,23 @@ def sample(
         proposals = teacher.propose([slates[i] for i in open_slates], attempt)
         right, still_open = 0, []
         for i, proposal in zip(open_slates, proposals, strict=True):
-            ledger.tries[i] += 1
+            log.tries[i] += 1
             fault = proposal.fault or ("uncited" if uncited(proposal.trace, prompts[i]) else "")
             if fault or proposal.order is None:
-                ledger.faults[fault] += 1
+                log.faults[fault] += 1
             elif proposal.order[0] == slates[i].slate.target_rank:
                 right += 1
                 if max_noise_rank is not None and slates[i].noise_free_rank >= max_noise_rank:
-                    ledger.luck += 1
+                    log.luck += 1
                     continue
                 if any(kept.proposal == proposal for kept in accepted[i]):
-                    ledger.repeated += 1
+                    log.repeated += 1
                 else:
                     accepted[i].append(Kept(slates[i], proposal, attempt + 1))
             if len(accepted[i]) < keep:
                 still_open.append(i)
-        ledger.tried.append(len(open_slates))
-        ledger.right.append(right)
+        log.tried.append(len(open_slates))
+        log.right.append(right)
         open_slates = still_open
-    ledger.kept = [kept for own in accepted for kept in own]
-    return ledger
+    log.kept = [kept for own in accepted for kept in own]
+    return log

@@ -8,7 +8,7 @@ import numpy as np
 
 from stages.shared.slates.candidate_features import FEATURES, feature_tokens
 from stages.shared.slates.prompts import RELEVANCE_LEVELS, Catalog, PromptParams, break_ties, order_of, trace_text
-from stages.traces.out_of_time import Judged
+from stages.traces.out_of_time import ScoredSlate
 
 BEST_FEATURES = 2
 CO = list(FEATURES).index("co")
@@ -30,7 +30,7 @@ class Proposal:
 class Teacher(Protocol):
     attempts: int | None  # tries beyond this repeat the same; None = no limit
 
-    def propose(self, slates: Sequence[Judged], attempt: int) -> list[Proposal]:
+    def propose(self, slates: Sequence[ScoredSlate], attempt: int) -> list[Proposal]:
         """One proposal a slate, in order. attempt: from 0; another attempt draws anew, the same calls draw the same."""
         ...
 
@@ -40,18 +40,18 @@ class StatisticalTeacher:
         self.catalog, self.options, self.temperature, self.seed, self.targeted = catalog, options, temperature, seed, targeted
         self.attempts = 1 if targeted or temperature == 0.0 else None
 
-    def propose(self, slates: Sequence[Judged], attempt: int) -> list[Proposal]:
-        return [self._propose(judged, attempt) for judged in slates]
+    def propose(self, slates: Sequence[ScoredSlate], attempt: int) -> list[Proposal]:
+        return [self._propose(scored, attempt) for scored in slates]
 
-    def _propose(self, judged: Judged, attempt: int) -> Proposal:
+    def _propose(self, scored: ScoredSlate, attempt: int) -> Proposal:
         if self.targeted:
-            relevances = shown_relevances(judged)
+            relevances = shown_relevances(scored)
         else:
             # A stream for each (slate, attempt): a slate's traces do not depend on which others are labelled beside it.
-            rng = np.random.default_rng([self.seed, judged.slate.slate, attempt])
-            relevances = relevances_of(sample_utilities(judged.scores, self.temperature * judged.spread, rng), judged.edges)
+            rng = np.random.default_rng([self.seed, scored.slate.slate, attempt])
+            relevances = relevances_of(sample_utilities(scored.scores, self.temperature * scored.spread, rng), scored.edges)
         order = order_of(relevances)
-        trace = trace_text(judged.slate, self.catalog, self.options, relevances, linked(judged), best_words(judged, order[0]))
+        trace = trace_text(scored.slate, self.catalog, self.options, relevances, linked(scored), best_words(scored, order[0]))
         return Proposal(trace, tuple(order), relevances=tuple(relevances))
 
 
@@ -70,20 +70,20 @@ def levels_of(utilities: np.ndarray, edges: np.ndarray) -> list[int]:
     return [int(level) for level in np.searchsorted(edges, utilities, side="right")]
 
 
-def shown_relevances(judged: Judged) -> list[int]:
+def shown_relevances(scored: ScoredSlate) -> list[int]:
     """The noise-free relevances with the target at the maximum."""
-    levels, utilities = levels_of(judged.scores, judged.edges), judged.scores.tolist()
-    levels[judged.slate.target_rank], utilities[judged.slate.target_rank] = RELEVANCE_LEVELS - 1, float("inf")
+    levels, utilities = levels_of(scored.scores, scored.edges), scored.scores.tolist()
+    levels[scored.slate.target_rank], utilities[scored.slate.target_rank] = RELEVANCE_LEVELS - 1, float("inf")
     return break_ties(levels, utilities)
 
 
-def linked(judged: Judged) -> int:
+def linked(scored: ScoredSlate) -> int:
     """The candidate that co-occurs most with the history; the first of equals."""
-    return max(range(len(judged.slate.bins)), key=lambda rank: judged.slate.bins[rank][CO])
+    return max(range(len(scored.slate.bins)), key=lambda rank: scored.slate.bins[rank][CO])
 
 
-def best_words(judged: Judged, rank: int) -> list[str]:
+def best_words(scored: ScoredSlate, rank: int) -> list[str]:
     """The features that speak most for the candidate at `rank`, strongest first; none that speaks against it."""
-    reasons, words = judged.contributions[rank], feature_tokens(judged.slate.bins[rank])
+    reasons, words = scored.contributions[rank], feature_tokens(scored.slate.bins[rank])
     ranked = sorted(range(len(words)), key=lambda feature: (-reasons[feature], feature))[:BEST_FEATURES]
     return [words[feature] for feature in ranked if reasons[feature] > 0.0]

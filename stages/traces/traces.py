@@ -19,7 +19,7 @@ from stages.shared.slates.prompts import Catalog, PromptParams, Slate, answer_te
 from stages.shared.slates.traces import TRACES
 from stages.traces.audit import chance_audit, noise_audit, scorer_audit
 from stages.traces.language_model import LanguageModelTeacher
-from stages.traces.out_of_time import judge
+from stages.traces.out_of_time import score_out_of_time
 from stages.traces.params import TracesParams
 from stages.traces.rejection import Kept, sample
 from stages.traces.teacher import StatisticalTeacher, Teacher
@@ -37,27 +37,27 @@ def traces(params: TracesParams, outputs: Outputs) -> None:
         raise StageError("data/retrieve/slates.parquet: no training slate holds its target; train the retriever longer (retrieve.epochs)")
     leak_check = check_no_heldout(pairs_seen(slates), read_table(DATA / "ingest/interactions.parquet", INTERACTIONS), "traces")
 
-    judged = judge(slates, params.blocks, params.seed, params.threads, params.scorer)
-    prompts = [slate_prompt(one.slate, catalog, options) for one in judged]
+    scored = score_out_of_time(slates, params.time_folds, params.seed, params.threads, params.scorer)
+    prompts = [slate_prompt(one.slate, catalog, options) for one in scored]
     # The answer is shown in targeted mode: passing is no feat there, and luck is no question.
     max_noise_rank = params.max_noise_rank if params.mode == "rejection" else None
     with open_teacher(params, catalog, options) as teacher:
-        ledger = sample(teacher, judged, prompts, params.attempts, params.keep, max_noise_rank)
+        log = sample(teacher, scored, prompts, params.attempts, params.keep, max_noise_rank)
         attempts = params.attempts if teacher.attempts is None else min(params.attempts, teacher.attempts)
-    if not ledger.kept:
+    if not log.kept:
         raise StageError(
-            f"no trace of {len(judged)} slates was accepted (faults: {dict(ledger.faults)}); raise traces.attempts or traces.max_noise_rank"
+            f"no trace of {len(scored)} slates was accepted (faults: {dict(log.faults)}); raise traces.attempts or traces.max_noise_rank"
         )
 
-    write_table(traces_table(ledger.kept, catalog, options, params.mode), outputs.path("traces.parquet"), TRACES)
+    write_table(traces_table(log.kept, catalog, options, params.mode), outputs.path("traces.parquet"), TRACES)
     outputs.metrics(
         {
             "mode": params.mode,
             "teacher": params.teacher,
             "training_slates": len(slates),
-            "sampling": chance_audit(ledger, judged, attempts, max_noise_rank),
-            "noise": noise_audit(ledger.kept),
-            "out_of_time": scorer_audit(judged),
+            "sampling": chance_audit(log, scored, attempts, max_noise_rank),
+            "noise": noise_audit(log.kept),
+            "out_of_time": scorer_audit(scored),
             "leak_check": leak_check,
         }
     )
@@ -86,7 +86,7 @@ def traces_table(kept: Sequence[Kept], catalog: Catalog, options: PromptParams, 
     """One row a kept trace; see TRACES."""
     rows = []
     for one in kept:
-        slate, order = one.judged.slate, one.proposal.order
+        slate, order = one.scored.slate, one.proposal.order
         assert order is not None
         rows.append(
             {

@@ -9,7 +9,7 @@ from stages.shared.recsys.lambdamart import LambdaMartParams
 from stages.shared.slates.candidate_features import CANDIDATE_FEATURES, FEATURES
 from stages.shared.slates.prompts import Catalog, PromptParams, Slate
 from stages.shared.slates.sids import sid_text
-from stages.traces.out_of_time import Judged, judge
+from stages.traces.out_of_time import ScoredSlate, score_out_of_time
 
 ITEM_COUNT, USERS, K = 40, 30, 5
 OPTIONS = PromptParams()
@@ -43,8 +43,8 @@ def own_items(user: int) -> list[int]:
     return [int(item) for item in np.random.default_rng([99, user]).permutation(ITEM_COUNT)[:22]]
 
 
-def judged_slates(blocks: int = 3, seed: int = 0) -> list[Judged]:
-    return judge(make_slates(seed=seed), blocks, 7, 1, SCORER)
+def scored_slates(folds: int = 3, seed: int = 0) -> list[ScoredSlate]:
+    return score_out_of_time(make_slates(seed=seed), folds, 7, 1, SCORER)
 
 
 def write_project(root, slates: list[Slate]) -> None:

@@ -7,7 +7,6 @@ similarity * decay^(steps back), so what was taken last votes most.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -16,6 +15,7 @@ from safetensors.numpy import save_file
 
 from stages.retrieve.params import ItemKnnParams
 from stages.retrieve.retrievers.popularity import Popularity
+from stages.retrieve.retrievers.retriever import Figures
 from stages.shared.recsys.ragged import flatten
 
 PRODUCTS = 2**24  # products of a block of items with all others are bounded by this, whatever the catalogue
@@ -74,7 +74,7 @@ class ItemKnn:
         save_file({**parts, "counts": self.popularity.counts}, folder / "item_knn.safetensors")
 
 
-def fit(params: ItemKnnParams, training: pl.DataFrame, items: int) -> tuple[ItemKnn, dict[str, Any]]:
+def fit(params: ItemKnnParams, training: pl.DataFrame, items: int) -> tuple[ItemKnn, Figures]:
     users, columns = training["user"].to_numpy(), training["item"].to_numpy()
     similarity = nearest(users, columns, items, params.neighbours, params.shrinkage)
     popularity = Popularity(np.bincount(columns, minlength=items))

@@ -6,7 +6,6 @@ over its codes of log p(code | history, codes before), p made to sum to 1 over t
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from tqdm import tqdm
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.retrieve.params import RetrieveParams
+from stages.retrieve.retrievers.retriever import Figures
 from stages.shared.core.device import device_of
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import DATA
@@ -135,7 +135,7 @@ class LanguageModelRanker:
             )
 
 
-def fit(params: RetrieveParams, items: int) -> tuple[LanguageModelRanker, dict[str, Any]]:
+def fit(params: RetrieveParams, items: int) -> tuple[LanguageModelRanker, Figures]:
     """Loads what midtrain learnt; nothing is learnt here. StageError where the folder, the SIDs and the catalogue do not fit."""
     folder, own = Path(params.reads), params.language_model
     if not folder.is_dir():

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 from safetensors.numpy import save_file
 
+from stages.retrieve.retrievers.retriever import Figures
 from stages.shared.recsys.ragged import flatten
 
 BATCH = 1024
@@ -46,6 +46,6 @@ class Popularity:
         save_file({"counts": self.counts}, folder / "popularity.safetensors")
 
 
-def fit(training: pl.DataFrame, items: int) -> tuple[Popularity, dict[str, Any]]:
+def fit(training: pl.DataFrame, items: int) -> tuple[Popularity, Figures]:
     counts = np.bincount(training["item"].to_numpy(), minlength=items)
     return Popularity(counts), {"items_counted": int((counts > 0).sum())}

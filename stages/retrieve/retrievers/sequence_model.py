@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -10,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from stages.retrieve.params import RetrieveParams
+from stages.retrieve.retrievers.retriever import Figures
 from stages.shared.core.device import device_of
 from stages.shared.recsys import sasrec
 
@@ -26,7 +26,7 @@ class SequenceRanker:
         save_file({name: tensor.cpu().contiguous() for name, tensor in self.model.state_dict().items()}, folder / "sasrec.safetensors")
 
 
-def fit(params: RetrieveParams, training: pl.DataFrame, items: int, seed: int) -> tuple[SequenceRanker, dict[str, Any]]:
+def fit(params: RetrieveParams, training: pl.DataFrame, items: int, seed: int) -> tuple[SequenceRanker, Figures]:
     torch.manual_seed(seed)
     model = sasrec.SASRec(items, params.hidden, params.layers, params.heads, params.max_length, params.dropout)
     model.to(device_of(params.device, "retrieve.device"))  # after the weights are drawn: a GPU would draw others

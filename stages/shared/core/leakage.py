@@ -84,18 +84,18 @@ def check_histories(slates: pl.DataFrame, interactions: pl.DataFrame) -> dict[st
     return {"slates": slates.height, "target_in_history": 0, "later_in_history": 0}
 
 
-def check_out_of_sample(slates: pl.DataFrame, seen: pl.DataFrame, what: str, dealt: pl.DataFrame | None = None) -> dict[str, int]:
+def check_out_of_sample(slates: pl.DataFrame, seen: pl.DataFrame, what: str, assigned: pl.DataFrame | None = None) -> dict[str, int]:
     """Fails if the model that ranked a slate learnt from its target. An in-sample target stands higher than one out of sample would, so a
     reranker trained on it learns a false incoming order.
 
-    `seen`: columns user and item, all that `what` learnt from. `dealt`: columns user and fold, each user once; the model of fold f
+    `seen`: columns user and item, all that `what` learnt from. `assigned`: columns user and fold, each user once; the model of fold f
     learnt from `seen` less the users of f, and ranks training slates only. Without it, one model ranked all.
     """
     pairs = seen.select("user", pl.col("item").alias("target")).unique()
     inside = slates.join(pairs, on=["user", "target"], how="semi").sort("slate")
-    if dealt is not None:
-        own = dealt.select("user", pl.col("fold").alias("dealt"))
-        inside = inside.join(own, on="user", how="left", maintain_order="left").filter(pl.col("fold").ne_missing(pl.col("dealt")))
+    if assigned is not None:
+        own = assigned.select("user", pl.col("fold").alias("assigned"))
+        inside = inside.join(own, on="user", how="left", maintain_order="left").filter(pl.col("fold").ne_missing(pl.col("assigned")))
     if inside.height:
         row = inside.row(0, named=True)
         raise StageError(

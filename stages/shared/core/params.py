@@ -16,7 +16,7 @@ RENAMED_KEYS = {
     "retrieve.evidence_last": "feature_history",
     "retrieve.evidence_levels": "feature_bins",
     "prompt.taste": "top_categories",
-    "traces.blocks": "time_folds",
+    "traces.time_folds": "time_folds",
     "rl.guided": "constrained",
     "evaluate.guided": "constrained",
 }

@@ -26,7 +26,7 @@ FREE = TokenMask(False, [])
 
 
 @dataclass
-class Row:
+class DecodingRow:
     """One completion in the making. kept: tokens in the cache that stay; last: the one to feed next."""
 
     kept: int
@@ -129,7 +129,7 @@ class TransformersEngine:
             places = {prompt: place for place, prompt in enumerate(distinct)}
             cache.batch_select_indices(torch.tensor([places[prompt] for prompt, _ in pairs], device=self.model.device))
         rows = [
-            Row(
+            DecodingRow(
                 len(prompts[prompt]) - 1,
                 prompts[prompt][-1],
                 _draws(prompt, sample, sampling),
@@ -161,7 +161,7 @@ class TransformersEngine:
             logits_to_keep=1,
         )
 
-    def _pass(self, live: Sequence[Row], slots: Slots, cache: Cache, sampling: Sampling) -> None:
+    def _pass(self, live: Sequence[DecodingRow], slots: Slots, cache: Cache, sampling: Sampling) -> None:
         """One pass of the model, by which every row that is not done grows by a token at least."""
         guesses = [row.guess() for row in live]
         width = best_width([len(guess) + 1 for guess, row in zip(guesses, live, strict=True) if not row.done])
@@ -181,7 +181,7 @@ class TransformersEngine:
                 row.take(chosen[start:stop], logprobs[start:stop], guess, self.end_id)
                 start = stop
 
-    def _forward(self, live: Sequence[Row], guesses: Sequence[Sequence[int]], width: int, slots: Slots, cache: Cache) -> Tensor:
+    def _forward(self, live: Sequence[DecodingRow], guesses: Sequence[Sequence[int]], width: int, slots: Slots, cache: Cache) -> Tensor:
         """[B, width, V]: logits after the last token of each row and after each one guessed; anything beyond."""
         device = self.model.device
         fed = [[row.last, *guess] for row, guess in zip(live, guesses, strict=True)]

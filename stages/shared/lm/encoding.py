@@ -10,14 +10,14 @@ Segment = tuple[str, float]  # text, loss weight of its tokens (0 = context only
 
 
 @dataclass(frozen=True)
-class Example:
+class WeightedExample:
     """ids [L] and the loss weight [L] of predicting each of them; weights[0] is never used."""
 
     ids: list[int]
     weights: list[float]
 
 
-def encode(documents: Sequence[Sequence[Segment]], tokenizer: PreTrainedTokenizerBase) -> list[Example]:
+def encode(documents: Sequence[Sequence[Segment]], tokenizer: PreTrainedTokenizerBase) -> list[WeightedExample]:
     """Each document as one text; a token's weight is that of the segment in which it starts."""
     texts = ["".join(text for text, _ in segments) for segments in documents]
     batch = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
@@ -27,20 +27,20 @@ def encode(documents: Sequence[Sequence[Segment]], tokenizer: PreTrainedTokenize
         for text, _ in segments:
             position += len(text)
             ends.append(position)
-        examples.append(Example(ids, [segments[bisect_right(ends, start)][1] for start, _ in offsets]))
+        examples.append(WeightedExample(ids, [segments[bisect_right(ends, start)][1] for start, _ in offsets]))
     return examples
 
 
-def pack(examples: Sequence[Example], length: int) -> list[Example]:
+def pack(examples: Sequence[WeightedExample], length: int) -> list[WeightedExample]:
     """Joins short examples, in order, into rows of at most `length` tokens; longer ones are cut."""
-    rows: list[Example] = []
+    rows: list[WeightedExample] = []
     ids: list[int] = []
     weights: list[float] = []
     for example in examples:
         if ids and len(ids) + len(example.ids) > length:
-            rows.append(Example(ids, weights))
+            rows.append(WeightedExample(ids, weights))
             ids, weights = [], []
         # the first token of a packed example follows another's end: predicting it teaches nothing
         ids = ids + example.ids[:length]
         weights = [*weights, 0.0, *example.weights[1:length]]
-    return [*rows, Example(ids, weights)] if ids else rows
+    return [*rows, WeightedExample(ids, weights)] if ids else rows

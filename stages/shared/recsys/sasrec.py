@@ -21,7 +21,7 @@ POOL = 32  # batches whose rows are sorted by length together
 CELLS = 2**26  # scores held at once by top_k, whatever the catalogue
 
 
-class Block(nn.Module):
+class AttentionBlock(nn.Module):
     """Pre-norm causal self-attention and a feed-forward layer. Shapes: x [B, L, D] -> [B, L, D]."""
 
     def __init__(self, hidden: int, heads: int, dropout: float):
@@ -47,7 +47,7 @@ class SASRec(nn.Module):
         self.max_length, self.dropout = max_length, dropout
         self.item = nn.Embedding(items + 1, hidden, padding_idx=PAD)
         self.position = nn.Embedding(max_length, hidden)
-        self.blocks = nn.ModuleList(Block(hidden, heads, dropout) for _ in range(layers))
+        self.blocks = nn.ModuleList(AttentionBlock(hidden, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(hidden)
         for embedding in (self.item, self.position):
             nn.init.normal_(embedding.weight, std=0.02)

@@ -12,7 +12,7 @@ from torch.utils.data import SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainingArguments, get_cosine_schedule_with_warmup
 
 from stages.shared.core.launch import TrainingSection, without_compiled_collectives, world_size
-from stages.shared.lm.encoding import Example
+from stages.shared.lm.encoding import WeightedExample
 from stages.shared.training.muon import MuonAdamW
 
 
@@ -35,7 +35,7 @@ def weighted_loss(logits: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
     return (losses * flat).sum() / flat.sum().clamp_min(1e-6)
 
 
-def collate(examples: Sequence[Example], pad_id: int) -> dict[str, Tensor]:
+def collate(examples: Sequence[WeightedExample], pad_id: int) -> dict[str, Tensor]:
     """Right-padded batch: input_ids, attention_mask [B, L], weights [B, L] (0 on padding)."""
     length = max(len(example.ids) for example in examples)
     batch: dict[str, list[Sequence[float]]] = {"input_ids": [], "attention_mask": [], "weights": []}
@@ -65,7 +65,9 @@ class WeightedTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
 
-def train_supervised(model: PreTrainedModel, examples: Sequence[Example], params: OptimizerSection, pad_id: int) -> list[dict[str, float]]:
+def train_supervised(
+    model: PreTrainedModel, examples: Sequence[WeightedExample], params: OptimizerSection, pad_id: int
+) -> list[dict[str, float]]:
     """Trains in place, AdamW under a cosine schedule. Returns rows {"step", "loss", "lr"}; a rising loss is no error here."""
     if params.deepspeed:
         without_compiled_collectives()

@@ -4,7 +4,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from stages.shared.core.errors import StageError
-from stages.tokenize.assignment.prefix_groups import group_numbers, prefix_groups
+from stages.tokenize.assignment.prefix_groups import prefix_groups, prefix_numbers
 
 # Last codes that are given away already, by prefix: what append mode must not give again.
 Taken = dict[tuple[int, ...], np.ndarray]
@@ -15,7 +15,7 @@ def random_last(codes_NL: np.ndarray, codebook_size: int, seed: int, taken: Take
 
     As in GR2 (arXiv 2602.07774) every item is drawn for, also one that is alone under its prefix: the last level then means
     the same everywhere, a number that tells siblings apart, never likeness. No prefix may have more items than free codes
-    (spill.py sees to it).
+    (resolve_overflow.py sees to it).
     """
     assigned_NL = codes_NL.copy()
     generator = np.random.default_rng(seed)
@@ -56,7 +56,7 @@ def squared_distances(vectors_BD: np.ndarray, codebook_CD: np.ndarray) -> np.nda
 
 def _unsettled(codes_NL: np.ndarray, taken: Taken | None) -> np.ndarray:
     """Items under a prefix where some last code is wanted twice, or is taken."""
-    whole, prefix = group_numbers(codes_NL), group_numbers(codes_NL[:, :-1])
+    whole, prefix = prefix_numbers(codes_NL), prefix_numbers(codes_NL[:, :-1])
     clash = np.bincount(whole)[whole] > 1
     if taken:
         clash |= np.array([row[-1] in taken.get(tuple(row[:-1]), ()) for row in codes_NL.tolist()], dtype=bool)
@@ -65,5 +65,7 @@ def _unsettled(codes_NL: np.ndarray, taken: Taken | None) -> np.ndarray:
 
 def _fitting(prefix: tuple[int, ...], items: np.ndarray, free: int) -> int:
     if len(items) > free:
-        raise StageError(f"{len(items)} items share the codes {list(prefix)} and {free} last codes are free; they had to be spilled first")
+        raise StageError(
+            f"{len(items)} items share the codes {list(prefix)} and {free} last codes are free; resolve_overflow must run first"
+        )
     return len(items)

@@ -7,13 +7,13 @@ import torch
 
 from stages.shared.core.errors import StageError
 from stages.tokenize.assignment.assign import Taken, squared_distances
-from stages.tokenize.assignment.prefix_groups import group_numbers, prefix_groups
+from stages.tokenize.assignment.prefix_groups import prefix_groups, prefix_numbers
 from stages.tokenize.quantizers.codebook import beam_search
 
 BEAM = 32  # prefixes looked at for each item that has to move, before the search that always ends well
 
 
-def spill(
+def resolve_overflow(
     latents_ND: np.ndarray, codes_NL: np.ndarray, codebooks_LCD: np.ndarray, taken: Taken | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Codes in which no prefix has more items than free last codes, and the items that had to move.
@@ -39,7 +39,7 @@ def spill(
     for leavers, _ in moves:
         for row in codes_NL[leavers, :-1]:
             room.leave(tuple(row.tolist()))
-    spilled_NL = codes_NL.copy()
+    resolved_NL = codes_NL.copy()
     for leavers, beams in moves:
         for item, beam in zip(leavers, beams, strict=True):
             prefix = next((candidate for candidate in map(tuple, beam.tolist()) if room.of(candidate) > 0), None)
@@ -47,8 +47,8 @@ def spill(
                 prefix = room.nearest(latents_ND[item], codebooks_LCD)
             room.enter(prefix)
             rest = latents_ND[item] - sum(codebooks_LCD[level, code] for level, code in enumerate(prefix))
-            spilled_NL[item] = [*prefix, int(squared_distances(rest[None], codebooks_LCD[-1]).argmin())]
-    return spilled_NL, np.sort(np.concatenate([leavers for leavers, _ in moves]))
+            resolved_NL[item] = [*prefix, int(squared_distances(rest[None], codebooks_LCD[-1]).argmin())]
+    return resolved_NL, np.sort(np.concatenate([leavers for leavers, _ in moves]))
 
 
 def beam_prefixes(latents_BD: np.ndarray, codebooks_LCD: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -59,7 +59,7 @@ def beam_prefixes(latents_BD: np.ndarray, codebooks_LCD: np.ndarray, width: int)
 
 def _overfull(codes_NL: np.ndarray, size: int, used: dict[tuple[int, ...], int]) -> list[tuple[tuple[int, ...], np.ndarray, int]]:
     """(prefix, its items, its free last codes) of every prefix that cannot hold its items."""
-    prefix_N = group_numbers(codes_NL[:, :-1])
+    prefix_N = prefix_numbers(codes_NL[:, :-1])
     # Without SIDs given before, the Python loop below is over the few groups that are too large, not over a million.
     suspects = None if used else np.flatnonzero(np.bincount(prefix_N)[prefix_N] > size)
     found = []

@@ -6,7 +6,7 @@ import numpy as np
 from tqdm import tqdm
 
 
-def group_numbers(codes_NL: np.ndarray) -> np.ndarray:
+def prefix_numbers(codes_NL: np.ndarray) -> np.ndarray:
     """Equal rows get equal numbers, [N], from 0, ascending with the rows."""
     order, opens = _in_order(codes_NL)
     numbers = np.empty(len(codes_NL), dtype=np.int64)

@@ -9,7 +9,7 @@ import torch
 from stages.shared.core.leakage import training_interactions
 
 
-class CoEngaged:
+class Cooccurrence:
     """For every item the items some user took right before or after it in the base split, in compressed sparse rows."""
 
     def __init__(self, offsets: torch.Tensor, partners: torch.Tensor):

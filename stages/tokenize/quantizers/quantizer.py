@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from stages.shared.core.errors import StageError
 from stages.tokenize.params import TokenizeParams
 from stages.tokenize.quantizers.codebook import CHUNK, decode_codes, find_codes
-from stages.tokenize.quantizers.cooccurrence import CoEngaged
+from stages.tokenize.quantizers.cooccurrence import Cooccurrence
 from stages.tokenize.quantizers.kmeans import kmeans_codebooks, refine
 from stages.tokenize.quantizers.model import Autoencoder
 from stages.tokenize.quantizers.train import train
@@ -27,11 +27,11 @@ class Quantiser:
     autoencoder: Autoencoder | None
 
     @classmethod
-    def learn(cls, embeddings_NE: np.ndarray, params: TokenizeParams, engaged: CoEngaged | None = None) -> Self:
-        """Learnt on all items, or on `train_items` of them. The caller has seeded torch. `engaged` speaks of all items, so it
+    def learn(cls, embeddings_NE: np.ndarray, params: TokenizeParams, cooccurrence: Cooccurrence | None = None) -> Self:
+        """Learnt on all items, or on `train_items` of them. The caller has seeded torch. `cooccurrence` speaks of all items, so it
         needs them all."""
         if len(embeddings_NE) > params.train_items:
-            if engaged is not None:
+            if cooccurrence is not None:
                 raise StageError(
                     f"contrastive_weight needs all {len(embeddings_NE)} items in training; "
                     f"raise tokenize.train_items (now {params.train_items})"
@@ -40,10 +40,10 @@ class Quantiser:
             embeddings_NE = embeddings_NE[np.sort(rows)]
         sample_NE = torch.from_numpy(np.array(embeddings_NE))
         if params.method == "rqkmeans":
-            books_LCD = kmeans_codebooks(sample_NE, params.levels, params.codebook_size, params.seed)
-            return cls(refine(sample_NE, books_LCD, params.refine_rounds, params.beam), None)
-        model, books_LCD = train(sample_NE, params, engaged)
-        return cls(books_LCD, model.eval())
+            codebooks_LCD = kmeans_codebooks(sample_NE, params.levels, params.codebook_size, params.seed)
+            return cls(refine(sample_NE, codebooks_LCD, params.refine_rounds, params.beam), None)
+        model, codebooks_LCD = train(sample_NE, params, cooccurrence)
+        return cls(codebooks_LCD, model.eval())
 
     @torch.no_grad()
     def latents(self, embeddings_NE: np.ndarray) -> torch.Tensor:

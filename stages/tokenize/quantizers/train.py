@@ -5,43 +5,47 @@ from tqdm import tqdm
 
 from stages.shared.core.errors import StageError
 from stages.tokenize.params import TokenizeParams
-from stages.tokenize.quantizers.cooccurrence import CoEngaged
+from stages.tokenize.quantizers.cooccurrence import Cooccurrence
 from stages.tokenize.quantizers.ema import EmaCodebooks
 from stages.tokenize.quantizers.kmeans import kmeans_codebooks
 from stages.tokenize.quantizers.losses import codebook_loss, contrastive_loss, diversity_loss, rqvae_loss, squared
 from stages.tokenize.quantizers.model import Autoencoder
 
 
-def train(embeddings_NE: torch.Tensor, params: TokenizeParams, engaged: CoEngaged | None = None) -> tuple[Autoencoder, torch.Tensor]:
-    """The trained autoencoder and codebooks [L, C, D]. The caller has seeded torch. `engaged` is needed by the contrastive loss
+def train(
+    embeddings_NE: torch.Tensor, params: TokenizeParams, cooccurrence: Cooccurrence | None = None
+) -> tuple[Autoencoder, torch.Tensor]:
+    """The trained autoencoder and codebooks [L, C, D]. The caller has seeded torch. `cooccurrence` is needed by the contrastive loss
     alone."""
     model = Autoencoder(embeddings_NE.shape[1], params.hidden_dims, params.latent_dim)
     optimizer = torch.optim.AdamW(model.parameters(), lr=params.lr)
     shuffle = torch.Generator().manual_seed(params.seed)
-    books: EmaCodebooks | GradientCodebooks | None = None
+    codebooks: EmaCodebooks | GradientCodebooks | None = None
     for epoch in tqdm(range(params.warmup_epochs + params.epochs), desc="tokenize", unit="epoch", mininterval=1.0):
         if epoch == params.warmup_epochs:
-            books = first_codebooks(model, embeddings_NE, params)
-            if isinstance(books, GradientCodebooks):
+            codebooks = first_codebooks(model, embeddings_NE, params)
+            if isinstance(codebooks, GradientCodebooks):
                 # No decay: it would draw unused codes to the origin.
-                optimizer.add_param_group({"params": [books.vectors], "weight_decay": 0.0})
+                optimizer.add_param_group({"params": [codebooks.vectors], "weight_decay": 0.0})
         for rows in torch.split(torch.randperm(len(embeddings_NE), generator=shuffle), params.batch_size):
-            if books is None:
+            if codebooks is None:
                 loss = squared(model.decoder(model.encoder(embeddings_NE[rows])) - embeddings_NE[rows])
             else:
-                loss, codes_BL, residuals_BLD, latents_BD = rqvae_loss(model, embeddings_NE[rows], books.vectors, params.beta)
+                loss, codes_BL, residuals_BLD, latents_BD = rqvae_loss(model, embeddings_NE[rows], codebooks.vectors, params.beta)
                 if params.diversity_weight:
-                    loss = loss + params.diversity_weight * diversity_loss(latents_BD, codes_BL, books.vectors)
-                if params.contrastive_weight and engaged is not None:
-                    loss = loss + params.contrastive_weight * _contrast(model, embeddings_NE, rows, latents_BD, engaged, shuffle, params)
-                loss = loss + books.update(codes_BL, residuals_BLD)
+                    loss = loss + params.diversity_weight * diversity_loss(latents_BD, codes_BL, codebooks.vectors)
+                if params.contrastive_weight and cooccurrence is not None:
+                    loss = loss + params.contrastive_weight * _contrast(
+                        model, embeddings_NE, rows, latents_BD, cooccurrence, shuffle, params
+                    )
+                loss = loss + codebooks.update(codes_BL, residuals_BLD)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
             optimizer.step()
         if not torch.isfinite(loss):
             raise StageError(f"the loss is {loss.item()} in epoch {epoch}; lower tokenize.lr (now {params.lr})")
-    assert books is not None  # at least one epoch follows the warm-up
-    return model, books.vectors.detach()
+    assert codebooks is not None  # at least one epoch follows the warm-up
+    return model, codebooks.vectors.detach()
 
 
 class GradientCodebooks:
@@ -71,11 +75,11 @@ def _contrast(
     embeddings_NE: torch.Tensor,
     rows: torch.Tensor,
     latents_BD: torch.Tensor,
-    engaged: CoEngaged,
+    cooccurrence: Cooccurrence,
     generator: torch.Generator,
     params: TokenizeParams,
 ) -> torch.Tensor:
-    places, partners = engaged.draw(rows, generator)
+    places, partners = cooccurrence.draw(rows, generator)
     if len(places) < 2:
         return torch.zeros(())
     own = torch.arange(len(partners))

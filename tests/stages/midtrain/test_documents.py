@@ -31,7 +31,9 @@ def judged(text: str) -> dict[str, int]:
 
 @pytest.mark.parametrize("made", ["skill", "ordering"])
 def test_the_answer_is_the_order_that_the_relevances_command(made):
-    source = documents.skill_documents(CATALOG, OPTIONS, rng(), 8) if made == "skill" else documents.ordering_documents(CATALOG, rng(), 8)
+    source = (
+        documents.full_layout_documents(CATALOG, OPTIONS, rng(), 8) if made == "skill" else documents.ordering_documents(CATALOG, rng(), 8)
+    )
     for document in islice(source, 30):
         text = text_of(document)
         shown = re.findall(r" ([A-Z])(" + SIDS.pattern + ")", text[: text.index(" match:")].split("candidates:")[1].split(THINK)[0])
@@ -44,7 +46,7 @@ def test_the_answer_is_the_order_that_the_relevances_command(made):
 
 def test_a_skill_document_is_the_layout_of_the_other_stages():
     for slate in make_slates()[:5]:
-        document = documents.skill_document(slate, CATALOG, OPTIONS)
+        document = documents.full_layout_document(slate, CATALOG, OPTIONS)
         relevances = documents.mean_relevances(slate.bins)
         assert document[0] == (slate_prompt(slate, CATALOG, OPTIONS), 0.0), "the prompt carries no loss"
         assert text_of(document).endswith(THINK_END + answer_text(order_of(relevances), slate, CATALOG, relevances))
@@ -95,7 +97,7 @@ SOURCES = {
     "caption": lambda seed: documents.caption_documents(CATALOG, rng(seed)),
     "ordering": lambda seed: documents.ordering_documents(CATALOG, rng(seed), 8),
     "reading": lambda seed: documents.reading_documents(rng(seed), 8),
-    "skill": lambda seed: documents.skill_documents(CATALOG, OPTIONS, rng(seed), 8),
+    "skill": lambda seed: documents.full_layout_documents(CATALOG, OPTIONS, rng(seed), 8),
 }
 
 

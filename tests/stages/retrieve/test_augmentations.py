@@ -107,7 +107,7 @@ def test_hard_negatives_are_look_alikes_from_beyond_the_slate(project, n):
 def test_a_target_that_stands_in_the_pool_is_no_look_alike_of_itself():
     batch = augmentations.Batch.of(np.array([[0, 1, 2]]), np.array([[3.0, 2.0, 1.0]], dtype=np.float32), np.array([1]))
     pool, scores = np.array([[1, 4, 5]]), np.array([[0.5, 0.4, -np.inf]], dtype=np.float32)
-    made = augmentations.harden(batch, np.array([True]), pool, scores, sp.csr_matrix(np.ones((6, 1), dtype=np.float32)), 2)
+    made = augmentations.add_hard_negatives(batch, np.array([True]), pool, scores, sp.csr_matrix(np.ones((6, 1), dtype=np.float32)), 2)
     assert made.items_NK.tolist() == [[0, 1, 4]] and made.hard_NK.tolist() == [[False, False, True]], "what cannot be filled stays"
 
 

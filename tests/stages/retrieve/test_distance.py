@@ -45,7 +45,7 @@ def test_chance_agrees_with_shuffling_the_labels():
     first = int((one >= 0).sum())
     for _ in range(2000):
         mixed = rng.permutation(pooled)
-        shares = [np.bincount(part, minlength=5) / len(part) for part in (mixed[:first], mixed[first:])]
+        shares = [np.bincount(fold, minlength=5) / len(fold) for fold in (mixed[:first], mixed[first:])]
         shuffled.append(0.5 * np.abs(shares[0] - shares[1]).sum())
     assert found["total_variation"]["chance_mean"] == pytest.approx(np.mean(shuffled), rel=0.05)
     assert found["total_variation"]["chance_p95"] == pytest.approx(np.quantile(shuffled, 0.95), rel=0.08)
@@ -75,12 +75,12 @@ def noise() -> tuple[pl.DataFrame, pl.DataFrame]:
 def ranked(in_sample: bool) -> pl.DataFrame:
     """By folds, or all by one model of base and train."""
     log, items = noise()
-    wanted, everything = slates.places(log, 0), log.filter(pl.col("split").is_in(["base", "train"]))
-    parts = [folds.Part(-1, wanted, log, everything)] if in_sample else folds.parts(wanted, log, PARAMS)
+    wanted, everything = slates.slate_positions(log, 0), log.filter(pl.col("split").is_in(["base", "train"]))
+    fold_list = [folds.Fold(-1, wanted, log, everything)] if in_sample else folds.all_folds(wanted, log, PARAMS)
     made = []
-    for part in parts:
-        model, _ = retriever.fit(PARAMS, part.training, ITEM_COUNT, 0)
-        made.append(slates.make(model, part.places, log, count(part.training, items), PARAMS, part.fold))
+    for fold in fold_list:
+        model, _ = retriever.fit(PARAMS, fold.training, ITEM_COUNT, 0)
+        made.append(slates.make(model, fold.positions, log, count(fold.training, items), PARAMS, fold.number))
     return pl.concat(made)
 
 

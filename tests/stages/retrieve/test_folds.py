@@ -8,12 +8,12 @@ from stages.evaluate.leak_checks import check_leaks
 from stages.retrieve import candidate_features, folds
 from stages.retrieve.retrieve import retrieve
 from stages.retrieve.retrievers import retriever
-from stages.retrieve.slates import places
+from stages.retrieve.slates import slate_positions
 from stages.retrieve.statistics import count
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import stage_outputs
 from stages.shared.core.schemas import INTERACTIONS, write_table
-from stages.shared.recsys.folds import deal
+from stages.shared.recsys.folds import assign_folds
 from tests.support.retrieve_project import PARAMS, USERS, K, N, interactions, items, others, own_items, run
 
 FOLDS = PARAMS.model_copy(update={"cross_fit": "folds", "folds": 4, "model": "item_knn"})
@@ -23,11 +23,11 @@ LEARNT = ("base", "train")
 def test_each_fold_is_ranked_and_counted_without_its_users(project):
     """Every slate and feature again, from a fit of our own on the rows that the rule names."""
     slates, feature_table, metrics = run(project, FOLDS)
-    dealt = dict(deal(pl.Series(range(USERS), dtype=pl.Int32), 4, FOLDS.seed).iter_rows())
-    assert set(dealt.values()) == {0, 1, 2, 3} == set(slates["fold"]) - {-1}
+    assigned = dict(assign_folds(pl.Series(range(USERS), dtype=pl.Int32), 4, FOLDS.seed).iter_rows())
+    assert set(assigned.values()) == {0, 1, 2, 3} == set(slates["fold"]) - {-1}
     for fold in (-1, 0, 1, 2, 3):
         own = slates.filter(pl.col("fold") == fold)
-        users = {user for user in range(USERS) if dealt[user] == fold}
+        users = {user for user in range(USERS) if assigned[user] == fold}
         assert set(own["split"]) == ({"valid", "test"} if fold == -1 else {"train"}) and (fold == -1 or set(own["user"]) == users)
         learnt = interactions().filter(pl.col("split").is_in(LEARNT) & ~pl.col("user").is_in(list(users)))
         model, _ = retriever.fit(FOLDS, learnt, N, FOLDS.seed)
@@ -90,25 +90,25 @@ def test_one_user_cannot_be_cross_fitted(project):
 
 
 def plant(monkeypatch, change) -> None:
-    honest = folds.parts
-    monkeypatch.setattr(folds, "parts", lambda *args: (change(part) for part in honest(*args)))
+    honest = folds.all_folds
+    monkeypatch.setattr(folds, "all_folds", lambda *args: (change(fold) for fold in honest(*args)))
 
 
-def with_training(part: folds.Part, training: pl.DataFrame) -> folds.Part:
-    return folds.Part(part.fold, part.places, part.allowed, training)
+def with_training(fold: folds.Fold, training: pl.DataFrame) -> folds.Fold:
+    return folds.Fold(fold.number, fold.positions, fold.allowed, training)
 
 
 @pytest.mark.parametrize(("cross_fit", "name"), [("cut", "the retriever"), ("folds", "the retriever of fold 0")])
 def test_statistics_that_look_further_than_they_may_stop_the_run(project, monkeypatch, cross_fit, name):
     """base and train of all users: too much for the cut, and for a fold. Also test rows for the model of all."""
     log = interactions()
-    plant(monkeypatch, lambda part: with_training(part, log.filter(pl.col("split").is_in(LEARNT))))
+    plant(monkeypatch, lambda fold: with_training(fold, log.filter(pl.col("split").is_in(LEARNT))))
     with pytest.raises(StageError, match=f"leak in the statistics of {name}: .* counted more often"):
         run(project, FOLDS.model_copy(update={"cross_fit": cross_fit}))
     assert not (project / "data/retrieve").exists()
     monkeypatch.undo()
     monkeypatch.chdir(project)
-    plant(monkeypatch, lambda part: part if part.fold >= 0 else with_training(part, log))
+    plant(monkeypatch, lambda fold: fold if fold.number >= 0 else with_training(fold, log))
     with pytest.raises(StageError, match=r"leak in the statistics of the retriever: .* counted more often"):
         run(project, FOLDS.model_copy(update={"cross_fit": cross_fit}))
 
@@ -116,7 +116,7 @@ def test_statistics_that_look_further_than_they_may_stop_the_run(project, monkey
 @pytest.mark.parametrize(("cross_fit", "name"), [("cut", "the retriever"), ("folds", "the retriever of fold 0")])
 def test_in_sample_slates_stop_the_run(project, monkeypatch, cross_fit, name):
     log = interactions().filter(pl.col("split").is_in(LEARNT))
-    plant(monkeypatch, lambda part: folds.Part(part.fold, part.places, interactions(), log))
+    plant(monkeypatch, lambda fold: folds.Fold(fold.number, fold.positions, interactions(), log))
     monkeypatch.setattr("stages.retrieve.retrieve.check_counts", lambda *args: {})
     with pytest.raises(StageError, match=rf"leak: {name} learnt from the targets of \d+ of \d+ slates \(first: slate \d+, split train"):
         run(project, FOLDS.model_copy(update={"cross_fit": cross_fit}))
@@ -153,12 +153,12 @@ def test_metrics_of_an_older_run_are_refused(project):
         check_leaks(slates, feature_table, interactions())
 
 
-def test_parts_hold_every_slate_once():
-    wanted = places(interactions(), 0)
+def test_folds_hold_every_slate_once():
+    wanted = slate_positions(interactions(), 0)
     for cross_fit in ("cut", "folds"):
-        made = list(folds.parts(wanted, interactions(), FOLDS.model_copy(update={"cross_fit": cross_fit})))
-        assert sorted(slate for part in made for slate in part.places["slate"]) == wanted["slate"].to_list()
-        assert made[-1].fold == -1 and all(part.places["slate"].is_sorted() for part in made)
+        made = list(folds.all_folds(wanted, interactions(), FOLDS.model_copy(update={"cross_fit": cross_fit})))
+        assert sorted(slate for fold in made for slate in fold.positions["slate"]) == wanted["slate"].to_list()
+        assert made[-1].number == -1 and all(fold.positions["slate"].is_sorted() for fold in made)
 
 
 def test_users_without_held_out_slates_still_leave_a_model_of_all(project):

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 import torch
 
-from stages.retrieve.params import LanguageModelParams, RetrieveParams
+from stages.retrieve.params import LanguageModelRetrieverParams, RetrieveParams
 from stages.retrieve.retrievers.language_model import LanguageModelRanker
 from stages.retrieve.retrievers.retriever import fit
 from stages.shared.core.errors import StageError
@@ -129,7 +129,7 @@ def project(tmp_path, monkeypatch, parts):
 
 
 def params(**own) -> RetrieveParams:
-    section = LanguageModelParams(beam=ITEMS, history=6, batch_size=2).model_copy(update=own)
+    section = LanguageModelRetrieverParams(beam=ITEMS, history=6, batch_size=2).model_copy(update=own)
     return RetrieveParams(model="language_model", reads="data/midtrain/model", language_model=section, device="cpu")
 
 

@@ -128,7 +128,7 @@ def test_slates_are_what_the_model_finds():
     model = sasrec.SASRec(N, 16, 1, 1, 6, 0.0).eval()
     log = interactions()
     counts = count(log.filter(pl.col("split") == "base"), items())
-    slates = slates_module.make(SequenceRanker(model), slates_module.places(log, 0), log, counts, PARAMS, -1)
+    slates = slates_module.make(SequenceRanker(model), slates_module.slate_positions(log, 0), log, counts, PARAMS, -1)
     row = slates.filter((pl.col("user") == 5) & (pl.col("position") == 13)).row(0, named=True)
     found, scores = sasrec.top_k(model, [own_items(5)[:13]], [own_items(5)[:13]], K)
     assert row["candidates"] == found[0].tolist() and row["scores"] == pytest.approx(scores[0].tolist(), abs=1e-5)
@@ -143,13 +143,13 @@ def test_slates_do_not_depend_on_how_they_are_batched(project, monkeypatch):
 
 @pytest.mark.parametrize("positions", [1, 2, 5])
 def test_only_the_last_positions_of_each_split(positions):
-    found = slates_module.places(interactions(), positions)
+    found = slates_module.slate_positions(interactions(), positions)
     kept = sorted((user, place) for user, place in found.select("user", "position").iter_rows())
     wanted = [*[8, 9, 10][-positions:], 11, *[12, 13][-positions:]]
     assert kept == [(user, place) for user in range(USERS) for place in wanted]
     assert found["slate"].to_list() == list(range(found.height))
     assert all(own_items(user)[place] == target for user, place, target in found.select("user", "position", "target").iter_rows())
-    assert slates_module.places(interactions(), 0).height == USERS * (len(SPLITS) - 8)
+    assert slates_module.slate_positions(interactions(), 0).height == USERS * (len(SPLITS) - 8)
 
 
 def test_a_ranker_that_finds_too_few():
@@ -162,4 +162,4 @@ def test_a_ranker_that_finds_too_few():
     model, log = sasrec.SASRec(N, 16, 1, 1, 6, 0.0).eval(), interactions()
     counts = count(log.filter(pl.col("split") == "base"), items())
     with pytest.raises(StageError, match=r"found fewer than 5 items for user 39 at position 13; lower retrieve\.candidates or widen"):
-        slates_module.make(Short(), slates_module.places(log, 0), log, counts, PARAMS, -1)
+        slates_module.make(Short(), slates_module.slate_positions(log, 0), log, counts, PARAMS, -1)

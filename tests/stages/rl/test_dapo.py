@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from stages.rl.dapo import advantages, dapo_loss, teaches
+from stages.rl.dapo import advantages, dapo_loss, has_reward_variance
 from stages.rl.logprobs import response_logprobs
 from tests.support.tiny_models import random_prompts, tiny_model
 
@@ -72,8 +72,8 @@ def test_groups_without_variance_are_told_by_a_tolerance():
     """0.1 + 0.2 and 0.3 differ in the last bit: that is no variance."""
     rewards = torch.tensor([[0.1 + 0.2, 0.3, 0.3, 0.3], [0.3, 0.3, 0.3, 0.4], [-1.0, -1.0, -1.0, -1.0]], dtype=torch.float64)
     assert float(rewards[0].std()) > 0
-    assert teaches(rewards, 1e-6).tolist() == [False, True, False]
-    assert teaches(rewards, 0.1).tolist() == [False, False, False]
+    assert has_reward_variance(rewards, 1e-6).tolist() == [False, True, False]
+    assert has_reward_variance(rewards, 0.1).tolist() == [False, False, False]
 
 
 @pytest.fixture(scope="module")

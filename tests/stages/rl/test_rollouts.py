@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from stages.rl.rewards import conditional_reward
-from stages.rl.rl import describe, endless
+from stages.rl.rl import cycle_tasks, step_metrics
 from stages.rl.rollouts import Task, sample_step
 from stages.shared.generation.base import Completion, Sampling
 from stages.shared.slates.answers import AnswerReader
@@ -74,7 +74,7 @@ def test_a_step_that_never_fills_ends_at_the_cap(refills):
 
 def test_the_curve_counts_every_group_sampled_not_the_kept_ones():
     _, rollouts = step([FLAT, USEFUL, ALL_INVALID], refills=0)
-    row = describe(rollouts)
+    row = step_metrics(rollouts)
     assert row["kept"] == 1 and row["refills"] == 0
     assert row["valid"] == pytest.approx(7 / 12) and row["identical"] == pytest.approx(6 / 12)
     assert row["reward"] == pytest.approx((0 + (2 / 3 + 0.2 - 1) - 4) / 12)
@@ -85,7 +85,7 @@ TASKS = [Task([number], [], 0) for number in range(7)]
 
 
 def numbers(count: int, seed: int = 1) -> list[int]:
-    return [task.prompt[0] for task in islice(endless(TASKS, seed), count)]
+    return [task.prompt[0] for task in islice(cycle_tasks(TASKS, seed), count)]
 
 
 def test_each_epoch_holds_each_task_once_in_an_order_of_its_own():

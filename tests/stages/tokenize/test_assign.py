@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from stages.shared.core.errors import StageError
 from stages.tokenize.assignment.assign import optimal_last, random_last, squared_distances
-from stages.tokenize.assignment.prefix_groups import group_numbers, prefix_groups
+from stages.tokenize.assignment.prefix_groups import prefix_groups, prefix_numbers
 
 SIZE = 5
 codes_that_fit = (
@@ -95,7 +95,7 @@ def test_a_full_prefix_uses_every_code_and_one_item_more_is_an_error():
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=30))
 def test_groups_by_counting(rows):
     codes = np.array(rows)
-    numbers = group_numbers(codes)
+    numbers = prefix_numbers(codes)
     assert len(set(numbers.tolist())) == len(set(rows))
     assert all((rows[one] == rows[other]) == (numbers[one] == numbers[other]) for one in range(len(rows)) for other in range(len(rows)))
     found = {prefix: items.tolist() for prefix, items in prefix_groups(codes)}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from stages.shared.core.errors import StageError
 from stages.tokenize.assignment import overflow as module
 from stages.tokenize.assignment.assign import optimal_last, random_last
-from stages.tokenize.assignment.overflow import beam_prefixes, spill
+from stages.tokenize.assignment.overflow import beam_prefixes, resolve_overflow
 from stages.tokenize.quantizers.codebook import quantise
 
 
@@ -33,30 +33,30 @@ def test_assignment_is_a_bijection_on_anything_the_codebooks_can_hold(data, shap
     codes = nearest(latents, books)
     width, module.BEAM = module.BEAM, beam
     try:
-        spilled, moved = spill(latents, codes, books)
+        overflowed, moved = resolve_overflow(latents, codes, books)
     finally:
         module.BEAM = width
     stayed = np.setdiff1d(np.arange(count), moved)
-    np.testing.assert_array_equal(spilled[stayed], codes[stayed])
-    assert (spilled[moved, :-1] != codes[moved, :-1]).any(axis=1).all()
-    for assigned in (random_last(spilled, size, seed), optimal_last(spilled, latents, books)):
+    np.testing.assert_array_equal(overflowed[stayed], codes[stayed])
+    assert (overflowed[moved, :-1] != codes[moved, :-1]).any(axis=1).all()
+    for assigned in (random_last(overflowed, size, seed), optimal_last(overflowed, latents, books)):
         assert len(set(map(tuple, assigned.tolist()))) == count
-        np.testing.assert_array_equal(assigned[:, :-1], spilled[:, :-1])
+        np.testing.assert_array_equal(assigned[:, :-1], overflowed[:, :-1])
     sizes = Counter(map(tuple, codes[:, :-1].tolist()))
     assert len(moved) >= sum(max(0, number - size) for number in sizes.values())
 
 
 def test_who_has_room_moves_nobody():
     codes = np.array([[0, 0], [0, 1], [1, 1]])
-    spilled, moved = spill(np.zeros((3, 2)), codes, np.zeros((2, 2, 2)))
-    assert moved.size == 0 and spilled is codes
+    overflowed, moved = resolve_overflow(np.zeros((3, 2)), codes, np.zeros((2, 2, 2)))
+    assert moved.size == 0 and overflowed is codes
 
 
 def test_the_one_who_loses_least_goes_to_the_second_nearest():
     books = np.array([[[0.0], [10.0], [-30.0]], [[0.0], [0.1], [0.2]]])
     latents = np.array([[1.0], [4.0], [-1.0], [2.0]])  # all nearest to 0; 4.0 is the nearest to another, and that is 10
-    spilled, moved = spill(latents, nearest(latents, books), books)
-    assert moved.tolist() == [1] and spilled[1, 0] == 1
+    overflowed, moved = resolve_overflow(latents, nearest(latents, books), books)
+    assert moved.tolist() == [1] and overflowed[1, 0] == 1
 
 
 def test_the_beam_finds_the_best_prefixes_when_it_is_wide_enough():
@@ -75,13 +75,13 @@ def test_the_beam_finds_the_best_prefixes_when_it_is_wide_enough():
 def test_codes_given_before_count():
     books = np.array([[[0.0], [10.0]], [[0.0], [0.1]]])
     latents, taken = np.array([[0.0], [0.1]]), {(0,): np.array([1])}
-    spilled, moved = spill(latents, nearest(latents, books), books, taken)
+    overflowed, moved = resolve_overflow(latents, nearest(latents, books), books, taken)
     assert moved.tolist() == [1] or moved.tolist() == [0]
-    assert sorted(spilled[:, 0].tolist()) == [0, 1]
+    assert sorted(overflowed[:, 0].tolist()) == [0, 1]
 
 
 def test_more_items_than_sids():
     with pytest.raises(StageError, match=r"5 items but only 2\^2 = 4 semantic IDs; raise tokenize.codebook_size or tokenize.levels"):
-        spill(np.zeros((5, 1)), np.zeros((5, 2), dtype=int), np.zeros((2, 2, 1)))
+        resolve_overflow(np.zeros((5, 1)), np.zeros((5, 2), dtype=int), np.zeros((2, 2, 1)))
     with pytest.raises(StageError, match="5 items but only 4"[:11]):
-        spill(np.zeros((3, 1)), np.zeros((3, 2), dtype=int), np.zeros((2, 2, 1)), {(1,): np.array([0, 1])})
+        resolve_overflow(np.zeros((3, 1)), np.zeros((3, 2), dtype=int), np.zeros((2, 2, 1)), {(1,): np.array([0, 1])})

@@ -122,8 +122,8 @@ def test_a_prefix_with_more_items_than_codes_spills(project, capsys):
     for mode in ("random_last", "optimal_last"):
         run(project, assignment=mode)
         metrics = read_json(project / "data/tokenize/metrics.json")
-        assert metrics["uniqueness"]["after"] == 1.0 and metrics["spilled"] >= 32 and metrics["prefix_group_max"] <= 8
-        assert f"{metrics['spilled']} items moved to their next-best prefix" in capsys.readouterr().out
+        assert metrics["uniqueness"]["after"] == 1.0 and metrics["overflowed"] >= 32 and metrics["prefix_group_max"] <= 8
+        assert f"{metrics['overflowed']} items moved to their next-best prefix" in capsys.readouterr().out
 
 
 def test_a_nearest_sid_that_two_share_is_once_in_the_trie(project):

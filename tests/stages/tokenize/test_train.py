@@ -8,7 +8,7 @@ from stages.shared.core.run import set_seed
 from stages.tokenize.measure import perplexity, usage_counts
 from stages.tokenize.params import TokenizeParams
 from stages.tokenize.quantizers.codebook import decode_codes, quantise
-from stages.tokenize.quantizers.cooccurrence import CoEngaged
+from stages.tokenize.quantizers.cooccurrence import Cooccurrence
 from stages.tokenize.quantizers.kmeans import kmeans_codebooks
 from stages.tokenize.quantizers.losses import codebook_loss, contrastive_loss, diversity_loss, rqvae_loss
 from stages.tokenize.quantizers.model import Autoencoder
@@ -113,10 +113,10 @@ def log(sequences: list[list[int]], split: str = "base"):
 def test_partners_are_neighbours_in_base_sequences_and_only_there():
     import polars as pl
 
-    engaged = CoEngaged.count(pl.concat([log([[0, 1, 2], [2, 0]]), log([[3, 0]], "test")]), items=5)
+    cooccurrence = Cooccurrence.count(pl.concat([log([[0, 1, 2], [2, 0]]), log([[3, 0]], "test")]), items=5)
     drawn = {item: set() for item in range(5)}
     for seed in range(40):
-        having, partners = engaged.draw(torch.arange(5), torch.Generator().manual_seed(seed))
+        having, partners = cooccurrence.draw(torch.arange(5), torch.Generator().manual_seed(seed))
         assert having.tolist() == [0, 1, 2]
         for item, partner in zip(having.tolist(), partners.tolist(), strict=True):
             drawn[item].add(partner)
@@ -126,12 +126,12 @@ def test_partners_are_neighbours_in_base_sequences_and_only_there():
 def test_contrastive_training_brings_partners_together():
     x = embeddings()
     sequences = [[item, item + 1] for item in range(0, 96, 2)] * 5
-    engaged = CoEngaged.count(log(sequences), 96)
+    cooccurrence = Cooccurrence.count(log(sequences), 96)
 
     def closeness(weight: float) -> float:
         params = TokenizeParams(**SMALL, lr=0.003, contrastive_weight=weight)
         set_seed(params.seed)
-        model, _ = train(x, params, engaged)
+        model, _ = train(x, params, cooccurrence)
         with torch.no_grad():
             latents = torch.nn.functional.normalize(model.encoder(x), dim=1)
         return float((latents[0::2] * latents[1::2]).sum(dim=1).mean())

@@ -13,9 +13,9 @@ from stages.traces.params import TracesParams
 from stages.traces.rejection import sample
 from stages.traces.teacher import StatisticalTeacher
 from stages.traces.traces import open_teacher, traces
-from tests.support.traces_data import CATALOG, OPTIONS, judged_slates, make_slates, write_project
+from tests.support.traces_data import CATALOG, OPTIONS, make_slates, scored_slates, write_project
 
-JUDGED = judged_slates()[:30]
+SCORED = scored_slates()[:30]
 SAMPLING = Sampling(max_tokens=8, temperature=1.0, seed=7)
 
 
@@ -60,12 +60,12 @@ def model_answers(one, attempt=0):
 
 
 def test_goes_through_the_same_loop_as_the_statistical_teacher():
-    prompts = [slate_prompt(one.slate, CATALOG, OPTIONS) for one in JUDGED]
-    by_statistics = sample(StatisticalTeacher(CATALOG, OPTIONS, 0.5, 7, targeted=False), JUDGED, prompts, 1, 1, 3)
-    texts = [model_answers(one)[1] for one in JUDGED]
-    by_model = sample(teacher(texts)[0], JUDGED, prompts, 1, 1, 3)
-    assert by_model.kept and [(k.judged.slate.slate, k.proposal.order, k.proposal.relevances) for k in by_model.kept] == [
-        (k.judged.slate.slate, k.proposal.order, k.proposal.relevances) for k in by_statistics.kept
+    prompts = [slate_prompt(one.slate, CATALOG, OPTIONS) for one in SCORED]
+    by_statistics = sample(StatisticalTeacher(CATALOG, OPTIONS, 0.5, 7, targeted=False), SCORED, prompts, 1, 1, 3)
+    texts = [model_answers(one)[1] for one in SCORED]
+    by_model = sample(teacher(texts)[0], SCORED, prompts, 1, 1, 3)
+    assert by_model.kept and [(k.scored.slate.slate, k.proposal.order, k.proposal.relevances) for k in by_model.kept] == [
+        (k.scored.slate.slate, k.proposal.order, k.proposal.relevances) for k in by_statistics.kept
     ]
     assert (by_model.right, by_model.luck, dict(by_model.faults)) == (by_statistics.right, by_statistics.luck, {})
 
@@ -87,7 +87,7 @@ def test_goes_through_the_same_loop_as_the_statistical_teacher():
     ],
 )
 def test_reads_the_answer_or_names_the_fault(change, fault):
-    one = next(one for one in JUDGED if 0 not in one.slate.candidates)
+    one = next(one for one in SCORED if 0 not in one.slate.candidates)
     proposal, text = model_answers(one)
     found = teacher([change(text)])[0].propose([one], 0)[0]
     assert found.fault == fault and found.order == (None if fault else proposal.order)
@@ -96,12 +96,12 @@ def test_reads_the_answer_or_names_the_fault(change, fault):
 
 
 def test_cut_off_is_unfinished():
-    text = model_answers(JUDGED[0])[1].replace(END, "")
-    assert teacher([text], ended=False)[0].propose(JUDGED[:1], 0)[0].fault == "unfinished"
+    text = model_answers(SCORED[0])[1].replace(END, "")
+    assert teacher([text], ended=False)[0].propose(SCORED[:1], 0)[0].fault == "unfinished"
 
 
 def test_an_invented_feature_is_refused_by_the_loop():
-    one = next(one for one in JUDGED if one.noise_free_rank == 0)
+    one = next(one for one in SCORED if one.noise_free_rank == 0)
     order = (one.slate.target_rank, *(rank for rank in range(5) if rank != one.slate.target_rank))
     text = f" 2 link: co77{THINK_END}{answer_text(order, one.slate, CATALOG)}"
     ledger = sample(teacher([text])[0], [one], [slate_prompt(one.slate, CATALOG, OPTIONS)], 1, 1, None)
@@ -109,7 +109,7 @@ def test_an_invented_feature_is_refused_by_the_loop():
 
 
 def test_the_prompt_hides_the_answer_unless_targeted():
-    one = JUDGED[0]
+    one = SCORED[0]
     told, target = slate_prompt(one.slate, CATALOG, OPTIONS), CATALOG.sids[one.slate.candidates[one.slate.target_rank]]
     plain, engine = teacher(["x", "x"])
     plain.propose([one], 0), plain.propose([one], 3)
@@ -141,8 +141,8 @@ def test_the_section_reaches_the_engine(tmp_path):
     params = TracesParams.model_validate({"seed": 4, "teacher": "language_model", "mode": "targeted", "language_model": wanted})
     with open_teacher(params, CATALOG, OPTIONS) as opened:
         assert opened.sampling == Sampling(3, 0.2, 0.5, 1, 4) and opened.engine.batch_size == 5 and opened.targeted
-        proposals = opened.propose(JUDGED[:3], 0)
-        assert proposals == opened.propose(JUDGED[:3], 0) != opened.propose(JUDGED[:3], 1)
+        proposals = opened.propose(SCORED[:3], 0)
+        assert proposals == opened.propose(SCORED[:3], 0) != opened.propose(SCORED[:3], 1)
 
 
 def test_a_real_model_runs_the_stage_to_its_honest_end(tmp_path, monkeypatch):
@@ -153,7 +153,7 @@ def test_a_real_model_runs_the_stage_to_its_honest_end(tmp_path, monkeypatch):
     params = TracesParams.model_validate(
         {
             "threads": 1,
-            "blocks": 2,
+            "time_folds": 2,
             "attempts": 1,
             "teacher": "language_model",
             "scorer": {"rounds": 5, "min_leaf": 5},

@@ -7,38 +7,38 @@ from hypothesis import strategies as st
 
 from stages.shared.core.errors import StageError
 from stages.shared.recsys import lambdamart
-from stages.traces.out_of_time import blocks_of, check_earlier, feature_array, judge
-from tests.support.traces_data import SCORER, judged_slates, make_slates
+from stages.traces.out_of_time import check_earlier, feature_array, score_out_of_time, time_folds
+from tests.support.traces_data import SCORER, make_slates, scored_slates
 
 
 @given(steps=st.lists(st.integers(0, 2), min_size=8, max_size=60), count=st.integers(2, 5))
-def test_blocks_are_in_time_and_never_share_a_timestamp(steps, count):
+def test_folds_are_in_time_and_never_share_a_timestamp(steps, count):
     times = np.cumsum(steps)
     try:
-        blocks = blocks_of(times.tolist(), count)
+        folds = time_folds(times.tolist(), count)
     except StageError:
         return
-    assert sorted(set(blocks)) == list(range(count))
+    assert sorted(set(folds)) == list(range(count))
     for b in range(1, count):
-        assert times[blocks < b].max() < times[blocks == b].min()
+        assert times[folds < b].max() < times[folds == b].min()
 
 
-def test_blocks_are_about_equal():
-    assert np.bincount(blocks_of(list(range(10)), 4)).tolist() == [2, 3, 2, 3]
+def test_folds_are_about_equal():
+    assert np.bincount(time_folds(list(range(10)), 4)).tolist() == [2, 3, 2, 3]
 
 
 def test_too_few_times_is_an_error():
-    with pytest.raises(StageError, match=r"do not cut into 3 blocks; lower traces\.blocks"):
-        blocks_of([5, 5, 5, 6], 3)
+    with pytest.raises(StageError, match=r"do not cut into 3 folds; lower traces\.time_folds"):
+        time_folds([5, 5, 5, 6], 3)
 
 
-def test_each_block_is_scored_from_the_blocks_before_alone():
-    slates, judged = make_slates(), judged_slates(blocks=3)
-    assert [one.slate for one in judged] == slates[100:]
+def test_each_fold_is_scored_from_the_folds_before_alone():
+    slates, scored = make_slates(), scored_slates(folds=3)
+    assert [one.slate for one in scored] == slates[100:]
     features, targets = feature_array(slates), np.array([slate.target_rank for slate in slates])
-    for block, known, labelled in ((1, slice(0, 100), slice(100, 200)), (2, slice(0, 200), slice(200, 300))):
+    for fold, known, labelled in ((1, slice(0, 100), slice(100, 200)), (2, slice(0, 200), slice(200, 300))):
         booster = lambdamart.fit(features[known], targets[known], 7, 1, SCORER)
-        own = [one for one in judged if one.block == block]
+        own = [one for one in scored if one.fold == fold]
         raw = lambdamart.scores(booster, features[labelled])
         np.testing.assert_array_equal([one.scores for one in own], raw - raw.mean(axis=1, keepdims=True))
 
@@ -46,21 +46,21 @@ def test_each_block_is_scored_from_the_blocks_before_alone():
 def test_the_future_changes_nothing():
     slates = make_slates()
     changed = [*slates[:200], *(replace(slate, target_rank=0) for slate in slates[200:])]
-    for before, after in zip(judge(slates, 3, 7, 1, SCORER), judge(changed, 3, 7, 1, SCORER), strict=True):
+    for before, after in zip(score_out_of_time(slates, 3, 7, 1, SCORER), score_out_of_time(changed, 3, 7, 1, SCORER), strict=True):
         np.testing.assert_array_equal(before.scores, after.scores)
         np.testing.assert_array_equal(before.edges, after.edges)
 
 
 def test_a_scorer_from_the_future_is_a_leak():
     check_earlier(np.array([1, 5]), np.array([5, 6]), 1)
-    with pytest.raises(StageError, match="leak in traces: the scorer of block 2 was fitted on a slate of time 7"):
+    with pytest.raises(StageError, match="leak in traces: the scorer of fold 2 was fitted on a slate of time 7"):
         check_earlier(np.array([1, 7]), np.array([5, 6]), 2)
     with pytest.raises(StageError, match=r"leak in traces|do not cut"):
-        judge(make_slates()[::-1], 3, 7, 1, SCORER)
+        score_out_of_time(make_slates()[::-1], 3, 7, 1, SCORER)
 
 
 def test_noise_free_rank_keeps_the_incoming_order_of_equals():
-    one = judged_slates()[0]
+    one = scored_slates()[0]
     for scores, target, rank in (([3, 1, 2, 0, 0], 0, 0), ([3, 1, 2, 0, 0], 4, 4), ([1, 1, 1, 1, 1], 2, 2), ([0, 2, 2, 1, 9], 2, 2)):
         moved = replace(one, scores=np.array(scores, float), slate=replace(one.slate, target_rank=target))
         assert moved.noise_free_rank == rank

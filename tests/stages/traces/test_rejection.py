@@ -8,10 +8,10 @@ from stages.shared.slates.prompts import slate_prompt
 from stages.traces.audit import chance_audit, noise_audit, ranking_metrics, scorer_audit
 from stages.traces.rejection import sample
 from stages.traces.teacher import Proposal, StatisticalTeacher, relevances_of
-from tests.support.traces_data import CATALOG, OPTIONS, judged_slates
+from tests.support.traces_data import CATALOG, OPTIONS, scored_slates
 
-JUDGED = judged_slates()
-PROMPTS = [slate_prompt(one.slate, CATALOG, OPTIONS) for one in JUDGED]
+SCORED = scored_slates()
+PROMPTS = [slate_prompt(one.slate, CATALOG, OPTIONS) for one in SCORED]
 
 
 class BlindTeacher:
@@ -47,7 +47,7 @@ class ScriptedTeacher:
 
 
 def supported(rank_below):
-    return [one for one in JUDGED if one.noise_free_rank < rank_below]
+    return [one for one in SCORED if one.noise_free_rank < rank_below]
 
 
 def run(teacher, slates, attempts=4, keep=1, max_noise_rank=None):
@@ -57,13 +57,13 @@ def run(teacher, slates, attempts=4, keep=1, max_noise_rank=None):
 @pytest.mark.parametrize("keep", [1, 2])
 def test_accepted_means_the_target_is_first_and_supported(keep):
     teacher = StatisticalTeacher(CATALOG, OPTIONS, 0.8, 7, targeted=False)
-    ledger = sample(teacher, JUDGED, PROMPTS, 6, keep, 3)
+    ledger = sample(teacher, SCORED, PROMPTS, 6, keep, 3)
     assert ledger.kept
     for kept in ledger.kept:
-        assert kept.proposal.order[0] == kept.judged.slate.target_rank and kept.judged.noise_free_rank < 3 and 1 <= kept.attempt <= 6
-    own = [kept.judged.slate.slate for kept in ledger.kept]
+        assert kept.proposal.order[0] == kept.scored.slate.target_rank and kept.scored.noise_free_rank < 3 and 1 <= kept.attempt <= 6
+    own = [kept.scored.slate.slate for kept in ledger.kept]
     assert max(own.count(slate) for slate in set(own)) == keep and own == sorted(own)
-    by_slate = {slate: [kept.proposal.trace for kept in ledger.kept if kept.judged.slate.slate == slate] for slate in set(own)}
+    by_slate = {slate: [kept.proposal.trace for kept in ledger.kept if kept.scored.slate.slate == slate] for slate in set(own)}
     assert all(len(set(traces)) == len(traces) for traces in by_slate.values())
     assert not ledger.faults  # nothing the statistical teacher says is invented
 
@@ -80,19 +80,19 @@ def test_the_loop_ends_where_it_should():
 
 
 def test_luck_is_refused_counted_and_not_tried_again():
-    unsupported = [one for one in JUDGED if one.noise_free_rank >= 2][:5]
+    unsupported = [one for one in SCORED if one.noise_free_rank >= 2][:5]
     ledger = run(ScriptedTeacher("wrong", "right", "right", "right"), unsupported, max_noise_rank=2)
     assert not ledger.kept and ledger.luck == 5 and ledger.tries == [2] * 5
     assert len(run(ScriptedTeacher("right"), unsupported, attempts=1, max_noise_rank=None).kept) == 5
 
 
 def test_a_teacher_that_repeats_itself_is_asked_once():
-    ledger = sample(StatisticalTeacher(CATALOG, OPTIONS, 0.3, 7, targeted=True), JUDGED[:9], PROMPTS[:9], 4, 1, None)
+    ledger = sample(StatisticalTeacher(CATALOG, OPTIONS, 0.3, 7, targeted=True), SCORED[:9], PROMPTS[:9], 4, 1, None)
     assert ledger.tried == [9] and len(ledger.kept) == 9
 
 
 def test_a_blind_teacher_passes_as_often_as_the_audit_says():
-    slates = [replace(one, slate=replace(one.slate, slate=copy * 1000 + i)) for copy in range(20) for i, one in enumerate(JUDGED)]
+    slates = [replace(one, slate=replace(one.slate, slate=copy * 1000 + i)) for copy in range(20) for i, one in enumerate(SCORED)]
     for attempts, max_noise_rank in ((1, None), (3, None), (3, 2)):
         ledger = run(BlindTeacher(), slates, attempts, 1, max_noise_rank)
         audit = chance_audit(ledger, slates, attempts, max_noise_rank)
@@ -103,10 +103,10 @@ def test_a_blind_teacher_passes_as_often_as_the_audit_says():
 
 
 def test_audit_against_brute_force():
-    slates = JUDGED[:60]
+    slates = SCORED[:60]
     ledger = sample(StatisticalTeacher(CATALOG, OPTIONS, 0.8, 7, targeted=False), slates, PROMPTS[:60], 4, 2, 3)
     audit = chance_audit(ledger, slates, 4, 3)
-    own = {one.slate.slate: [k.attempt for k in ledger.kept if k.judged.slate.slate == one.slate.slate] for one in slates}
+    own = {one.slate.slate: [k.attempt for k in ledger.kept if k.scored.slate.slate == one.slate.slate] for one in slates}
     assert audit["accepted"] == sum(bool(a) for a in own.values()) and audit["kept_traces"] == len(ledger.kept) > audit["accepted"]
     assert audit["accepted_share"] == audit["accepted"] / 60
     tries = [own[one.slate.slate][0] if own[one.slate.slate] else asked for one, asked in zip(slates, ledger.tries, strict=True)]
@@ -120,21 +120,21 @@ def test_audit_against_brute_force():
 
 
 def test_noise_audit_against_scipy():
-    ledger = sample(StatisticalTeacher(CATALOG, OPTIONS, 0.5, 7, targeted=False), JUDGED, PROMPTS, 2, 1, 3)
-    pairs = [(k.proposal.relevances, relevances_of(k.judged.scores, k.judged.edges)) for k in ledger.kept]
+    ledger = sample(StatisticalTeacher(CATALOG, OPTIONS, 0.5, 7, targeted=False), SCORED, PROMPTS, 2, 1, 3)
+    pairs = [(k.proposal.relevances, relevances_of(k.scored.scores, k.scored.edges)) for k in ledger.kept]
     audit = noise_audit(ledger.kept)
     assert audit["spearman"] == pytest.approx(np.mean([spearmanr(a, b).statistic for a, b in pairs]))
     assert audit["changed_words"] == pytest.approx(np.mean([np.mean(np.abs(np.subtract(a, b))) for a, b in pairs]))
     assert noise_audit([]) == {}
 
 
-def test_ranking_metrics_by_hand_and_by_block():
+def test_ranking_metrics_by_hand_and_by_fold():
     assert ranking_metrics(np.array([0, 1, 4, 5])) == {
         "recall@1": 0.25,
         "ndcg@5": pytest.approx((1 + 1 / np.log2(3) + 1 / np.log2(6)) / 4),
     }
-    audit = scorer_audit(JUDGED)
-    assert [row["block"] for row in audit["by_block"]] == [1, 2] and sum(row["slates"] for row in audit["by_block"]) == len(JUDGED)
-    mean = np.average([row["scorer"]["ndcg@5"] for row in audit["by_block"]], weights=[row["slates"] for row in audit["by_block"]])
+    audit = scorer_audit(SCORED)
+    assert [row["fold"] for row in audit["by_fold"]] == [1, 2] and sum(row["slates"] for row in audit["by_fold"]) == len(SCORED)
+    mean = np.average([row["scorer"]["ndcg@5"] for row in audit["by_fold"]], weights=[row["slates"] for row in audit["by_fold"]])
     assert audit["scorer"]["ndcg@5"] == pytest.approx(mean)
     assert audit["scorer"]["recall@1"] > audit["incoming"]["recall@1"]  # the evidence was made to tell

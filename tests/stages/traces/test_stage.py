@@ -10,7 +10,7 @@ from stages.traces.params import TracesParams
 from stages.traces.traces import traces
 from tests.support.traces_data import CATALOG, K, make_slates, own_items, write_project
 
-SMALL = {"threads": 1, "blocks": 3, "temperature": 0.5, "attempts": 3, "scorer": {"rounds": 20, "min_leaf": 10}}
+SMALL = {"threads": 1, "time_folds": 3, "temperature": 0.5, "attempts": 3, "scorer": {"rounds": 20, "min_leaf": 10}}
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_same_seed_same_bytes(project):
     [
         {"seed": 8},
         {"mode": "targeted"},
-        {"blocks": 4},
+        {"time_folds": 4},
         {"temperature": 0.1},
         {"attempts": 1},
         {"keep": 1},

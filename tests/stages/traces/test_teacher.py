@@ -10,9 +10,9 @@ from scipy.stats import chisquare
 from stages.shared.slates.prompts import RELEVANCE_LEVELS, order_of, slate_prompt
 from stages.traces.citations import cited, uncited
 from stages.traces.teacher import StatisticalTeacher, best_words, levels_of, linked, relevances_of, sample_utilities
-from tests.support.traces_data import CATALOG, OPTIONS, judged_slates
+from tests.support.traces_data import CATALOG, OPTIONS, scored_slates
 
-JUDGED = judged_slates()
+SCORED = scored_slates()
 
 
 def plackett_luce(order: tuple[int, ...], scores: np.ndarray, scale: float) -> float:
@@ -39,20 +39,20 @@ def test_noise_is_centred_and_vanishes_at_temperature_zero():
     assert np.array_equal(sample_utilities(scores, 0.0, np.random.default_rng(0)), scores)
     teacher = StatisticalTeacher(CATALOG, OPTIONS, 0.0, 7, targeted=False)
     assert teacher.attempts == 1
-    for one, proposal in zip(JUDGED, teacher.propose(JUDGED, 0), strict=True):
+    for one, proposal in zip(SCORED, teacher.propose(SCORED, 0), strict=True):
         assert list(proposal.relevances) == relevances_of(one.scores, one.edges)
 
 
 def test_levels_are_about_equal_shares_of_what_was_fitted_on():
     edges = np.quantile(np.arange(1600.0), np.arange(1, RELEVANCE_LEVELS) / RELEVANCE_LEVELS)
     assert np.bincount(levels_of(np.arange(1600.0), edges)).tolist() == [1600 // RELEVANCE_LEVELS] * RELEVANCE_LEVELS
-    assert all(one.edges.shape == (RELEVANCE_LEVELS - 1,) and (np.diff(one.edges) >= 0).all() for one in JUDGED)
+    assert all(one.edges.shape == (RELEVANCE_LEVELS - 1,) and (np.diff(one.edges) >= 0).all() for one in SCORED)
 
 
 @settings(max_examples=60, deadline=None)
-@given(place=st.integers(0, len(JUDGED) - 1), attempt=st.integers(0, 9), temperature=st.floats(0.0, 2.0), targeted=st.booleans())
+@given(place=st.integers(0, len(SCORED) - 1), attempt=st.integers(0, 9), temperature=st.floats(0.0, 2.0), targeted=st.booleans())
 def test_a_trace_agrees_with_its_order_and_cites_only_its_prompt(place, attempt, temperature, targeted):
-    one = JUDGED[place]
+    one = SCORED[place]
     proposal = StatisticalTeacher(CATALOG, OPTIONS, temperature, 7, targeted).propose([one], attempt)[0]
     prompt = slate_prompt(one.slate, CATALOG, OPTIONS)
     assert proposal.order == tuple(order_of(proposal.relevances))
@@ -67,13 +67,13 @@ def test_a_trace_agrees_with_its_order_and_cites_only_its_prompt(place, attempt,
 
 def test_targeted_leaves_the_order_of_the_others_as_the_scorer_has_it():
     teacher = StatisticalTeacher(CATALOG, OPTIONS, 0.3, 7, targeted=True)
-    for one, proposal in zip(JUDGED, teacher.propose(JUDGED, 0), strict=True):
+    for one, proposal in zip(SCORED, teacher.propose(SCORED, 0), strict=True):
         free = relevances_of(one.scores, one.edges)
         assert [r for r in proposal.order if r != one.slate.target_rank] == [r for r in order_of(free) if r != one.slate.target_rank]
 
 
 def test_link_and_best_features_are_those_of_the_slate():
-    for one in JUDGED[:20]:
+    for one in SCORED[:20]:
         co = [bins[0] for bins in one.slate.bins]
         assert linked(one) == co.index(max(co))
         for rank in range(len(co)):
@@ -85,10 +85,10 @@ def test_link_and_best_features_are_those_of_the_slate():
 
 def test_a_slates_draws_do_not_depend_on_its_neighbours():
     teacher = StatisticalTeacher(CATALOG, OPTIONS, 0.5, 7, targeted=False)
-    together = teacher.propose(JUDGED[:6], 2)
-    assert [teacher.propose([one], 2)[0] for one in JUDGED[:6]] == together
-    assert teacher.propose(JUDGED[:6], 3) != together
-    assert StatisticalTeacher(CATALOG, OPTIONS, 0.5, 8, targeted=False).propose(JUDGED[:6], 2) != together
+    together = teacher.propose(SCORED[:6], 2)
+    assert [teacher.propose([one], 2)[0] for one in SCORED[:6]] == together
+    assert teacher.propose(SCORED[:6], 3) != together
+    assert StatisticalTeacher(CATALOG, OPTIONS, 0.5, 8, targeted=False).propose(SCORED[:6], 2) != together
 
 
 @pytest.mark.parametrize(

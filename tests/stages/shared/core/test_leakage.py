@@ -16,7 +16,7 @@ from stages.shared.core.leakage import (
     training_interactions,
 )
 from stages.shared.core.schemas import INTERACTIONS, SLATES
-from stages.shared.recsys.folds import deal
+from stages.shared.recsys.folds import assign_folds
 
 SPLITS = ["base", "base", "train", "valid", "test"]
 
@@ -134,13 +134,13 @@ def test_slates_out_of_sample_pass_and_in_sample_ones_fail():
     assert check_out_of_sample(planted, base.filter(pl.col("user") != 0), "fold 0")["in_sample"] == 0  # cross-fitted: it saw others only
 
 
-DEALT = pl.DataFrame({"user": [0, 1], "fold": [1, 0]}, schema={"user": pl.Int32, "fold": pl.Int32})
+ASSIGNED = pl.DataFrame({"user": [0, 1], "fold": [1, 0]}, schema={"user": pl.Int32, "fold": pl.Int32})
 FOLDED = [slate(2, "train", (0, 1), 2, fold=1), slate(3, "valid", (0, 1), 3), slate(4)]
 
 
 def test_slates_of_a_fold_are_ranked_without_its_users():
     seen = training_interactions(LOG, ("base", "train"))
-    assert check_out_of_sample(slates(*FOLDED), seen, "the retriever", DEALT) == {"slates": 3, "in_sample": 0}
+    assert check_out_of_sample(slates(*FOLDED), seen, "the retriever", ASSIGNED) == {"slates": 3, "in_sample": 0}
     assert check_out_of_sample(slates(*FOLDED), seen.filter(pl.col("user") != 0), "the retriever of fold 1")["in_sample"] == 0
 
 
@@ -149,9 +149,9 @@ def test_a_training_slate_of_another_fold_than_its_users_is_in_sample(fold):
     seen = training_interactions(LOG, ("base", "train"))
     planted = slates(slate(2, "train", (0, 1), 2, fold=fold), *FOLDED[1:])
     with pytest.raises(StageError, match=rf"the targets of 1 of 3 slates \(first: slate 9, split train, fold {fold}, user 0, item 2"):
-        check_out_of_sample(planted, seen, "the retriever", DEALT)
+        check_out_of_sample(planted, seen, "the retriever", ASSIGNED)
     with pytest.raises(StageError, match="learnt from the targets of 1 of 3"):
-        check_out_of_sample(slates(*FOLDED), seen, "the retriever", DEALT.filter(pl.col("user") == 1))  # dealt to no fold
+        check_out_of_sample(slates(*FOLDED), seen, "the retriever", ASSIGNED.filter(pl.col("user") == 1))  # assigned to no fold
     with pytest.raises(StageError, match="learnt from the targets of 1 of 3"):
         check_out_of_sample(slates(*FOLDED), seen, "the retriever")  # one model for all
 
@@ -160,14 +160,14 @@ def test_a_training_slate_of_another_fold_than_its_users_is_in_sample(fold):
 def test_a_held_out_slate_of_a_folds_model_fails(split):
     planted = slates(slate(3 if split == "valid" else 4, split, fold=1, target=3 if split == "valid" else 4))
     with pytest.raises(StageError, match=rf"1 held-out slates come from the model of a fold \(first: slate 9, split {split}, fold 1\)"):
-        check_out_of_sample(planted, training_interactions(LOG, ("base", "train")), "the retriever", DEALT)
+        check_out_of_sample(planted, training_interactions(LOG, ("base", "train")), "the retriever", ASSIGNED)
 
 
 def test_users_are_dealt_to_folds_of_a_size_and_alike_in_any_order():
     users = pl.Series([7, 3, 3, 11, 20, 21, 22, 23, 5, 5, 40], dtype=pl.Int32)
-    dealt = deal(users, 3, 1)
-    assert dealt["user"].to_list() == sorted(set(users)) and sorted(dealt["fold"].value_counts()["count"]) == [3, 3, 3]
-    assert deal(users.reverse(), 3, 1).equals(dealt) and not deal(users, 3, 2).equals(dealt)
+    assigned = assign_folds(users, 3, 1)
+    assert assigned["user"].to_list() == sorted(set(users)) and sorted(assigned["fold"].value_counts()["count"]) == [3, 3, 3]
+    assert assign_folds(users.reverse(), 3, 1).equals(assigned) and not assign_folds(users, 3, 2).equals(assigned)
 
 
 def test_a_permuted_training_target_need_not_be_what_was_taken():

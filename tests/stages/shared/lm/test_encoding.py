@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.shared.lm.encoding import Example, encode, pack
+from stages.shared.lm.encoding import WeightedExample, encode, pack
 from stages.shared.slates.prompts import END
 from stages.shared.slates.sids import sid_text
 from tests.support.tiny_models import tiny_tokenizer
@@ -11,7 +11,7 @@ TOKENIZER = tiny_tokenizer()
 SID = sid_text([1, 2, 3, 4])
 
 
-def weight_of(example: Example, tokens: int, at: int = 0) -> list[float]:
+def weight_of(example: WeightedExample, tokens: int, at: int = 0) -> list[float]:
     return example.weights[at : at + tokens]
 
 
@@ -49,8 +49,8 @@ def test_a_token_over_a_border_belongs_to_where_it_starts():
     assert (example.ids, example.weights) == (TOKENIZER.encode(" co7", add_special_tokens=False), [0.0])
 
 
-def numbered(lengths: list[int]) -> list[Example]:
-    return [Example([100 * place + step for step in range(length)], [0.5] * length) for place, length in enumerate(lengths)]
+def numbered(lengths: list[int]) -> list[WeightedExample]:
+    return [WeightedExample([100 * place + step for step in range(length)], [0.5] * length) for place, length in enumerate(lengths)]
 
 
 @settings(max_examples=100, deadline=None)

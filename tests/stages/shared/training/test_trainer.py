@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import TrainingArguments
 
-from stages.shared.lm.encoding import Example
+from stages.shared.lm.encoding import WeightedExample
 from stages.shared.training.trainer import OptimizerSection, WeightedTrainer, collate, train_supervised, weighted_loss, write_curve
 from tests.support.tiny_models import tiny_model
 
@@ -14,13 +14,13 @@ VOCABULARY, PAD = 64, 0
 SMALL = {"steps": 30, "batch_size": 4, "lr": 3e-3, "log_every": 1, "threads": 1}
 
 
-def made(count: int, seed: int = 0, shortest: int = 5, longest: int = 12) -> list[Example]:
+def made(count: int, seed: int = 0, shortest: int = 5, longest: int = 12) -> list[WeightedExample]:
     """Sequences that count upwards from a random token; the first two tokens weigh nothing."""
     rng = np.random.default_rng(seed)
     examples = []
     for _ in range(count):
         start, length = int(rng.integers(2, 20)), int(rng.integers(shortest, longest + 1))
-        examples.append(Example([start + step for step in range(length)], [0.0, 0.0, *[1.0] * (length - 2)]))
+        examples.append(WeightedExample([start + step for step in range(length)], [0.0, 0.0, *[1.0] * (length - 2)]))
     return examples
 
 
@@ -43,7 +43,7 @@ def test_loss_weighs_each_token():
 
 
 def test_a_batch_is_padded_on_the_right_with_weights_of_zero():
-    batch = collate([Example([3, 4, 5], [0.0, 1.0, 0.5]), Example([6], [0.0])], PAD)
+    batch = collate([WeightedExample([3, 4, 5], [0.0, 1.0, 0.5]), WeightedExample([6], [0.0])], PAD)
     assert batch["input_ids"].tolist() == [[3, 4, 5], [6, 0, 0]] and batch["input_ids"].dtype == torch.long
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
     assert batch["weights"].tolist() == [[0.0, 1.0, 0.5], [0.0, 0.0, 0.0]] and batch["weights"].dtype == torch.float32
@@ -56,7 +56,7 @@ def trainer_of(model, folder, examples=(), **more) -> WeightedTrainer:
 
 def test_logits_of_the_counted_tokens_alone_give_the_same_loss_and_gradient(tmp_path):
     model = tiny_model(VOCABULARY)
-    examples = [Example(list(range(2, 14)), [0.0] * 7 + [1.0] * 5), Example(list(range(9, 16)), [0.0] * 4 + [0.5] * 3)]
+    examples = [WeightedExample(list(range(2, 14)), [0.0] * 7 + [1.0] * 5), WeightedExample(list(range(9, 16)), [0.0] * 4 + [0.5] * 3)]
     batch = collate(examples, PAD)
     short = trainer_of(model, tmp_path).compute_loss(model, batch)
     full = weighted_loss(
@@ -108,15 +108,15 @@ def test_examples_come_in_the_order_given(monkeypatch):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
     monkeypatch.setattr("stages.shared.training.trainer.WeightedTrainer", Watched)
-    examples = [Example([number, 1, 1], [0.0, 0.0, 1.0]) for number in range(2, 22)]
+    examples = [WeightedExample([number, 1, 1], [0.0, 0.0, 1.0]) for number in range(2, 22)]
     trained(examples, steps=5, batch_size=2, accumulate=2)
     assert seen == list(range(2, 22))
 
 
 def test_tokens_without_weight_are_not_learnt():
     """Examples that differ only in what carries no weight as a target, after the last counted token, give equal weights."""
-    left = [Example([5, 6, 7, number], [0.0, 1.0, 1.0, 0.0]) for number in range(10, 18)]
-    right = [Example([5, 6, 7, number], [0.0, 1.0, 1.0, 0.0]) for number in range(20, 28)]
+    left = [WeightedExample([5, 6, 7, number], [0.0, 1.0, 1.0, 0.0]) for number in range(10, 18)]
+    right = [WeightedExample([5, 6, 7, number], [0.0, 1.0, 1.0, 0.0]) for number in range(20, 28)]
     first, second = (trained(examples, steps=2)[0].state_dict() for examples in (left, right))
     assert all(torch.allclose(first[name], second[name], atol=1e-6) for name in first)
 

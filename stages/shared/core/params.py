@@ -16,7 +16,7 @@ RENAMED_KEYS = {
     "retrieve.evidence_last": "feature_history",
     "retrieve.evidence_levels": "feature_bins",
     "prompt.taste": "top_categories",
-    "traces.time_folds": "time_folds",
+    "traces.blocks": "time_folds",
     "rl.guided": "constrained",
     "evaluate.guided": "constrained",
 }

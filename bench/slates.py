@@ -22,8 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.beauty import ROOT, prepare
 from bench.retrieval import SASREC
-from stages.evaluate.baselines import NAMES, comparators
-from stages.evaluate.test_set import feature_values
+from stages.evaluate.baselines import NAMES, baselines
+from stages.evaluate.features import read_features
 from stages.shared.core.leakage import training_counts
 from stages.shared.slates.prompts import load_slates
 from stages.shared.stats.bootstrap import paired_intervals
@@ -88,12 +88,12 @@ def section(name: str, project: Path) -> list[str]:
     train, test = (load_slates(slates, feature_table, split) for split in ("train", "test"))
     targets = np.array([slate.target_rank for slate in test])
     embeddings = np.load(project / "data/embed/embeddings.npy")
-    features, train_features = feature_values(feature_table, test), feature_values(feature_table, train)
+    features, train_features = read_features(feature_table, test), read_features(feature_table, train)
     train_ranks = np.array([slate.target_rank for slate in train])
     counts = training_counts(interactions, len(embeddings), tuple(figures["fitted_on"]))
     values: dict[str, list[dict[str, np.ndarray]]] = {}
     for seed in SEEDS:
-        judged = comparators(test, features, train_features, train_ranks, counts, embeddings, seed, 2)
+        judged = baselines(test, features, train_features, train_ranks, counts, embeddings, seed, 2)
         for ranker in NAMES:
             values.setdefault(ranker, []).append(slate_metrics(ranks_of_targets(judged[ranker].orders, targets)))
     users = np.array([slate.user for slate in test])

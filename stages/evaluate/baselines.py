@@ -1,6 +1,6 @@
 """What a language model must beat: simple rankers of the same slates, under fixed names.
 
-Features and candidates are read by position, so shuffled slates need features shuffled alike (position_bias.shuffles).
+Features and candidates are read by position, so shuffled slates need features shuffled alike (shuffled_slates.shuffles).
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from stages.shared.core.errors import StageError
-from stages.shared.slates import rankings
+from stages.shared.evaluation import rankings
+from stages.shared.evaluation.rankings import Rankings
+from stages.shared.recsys import lambdamart
 from stages.shared.slates.candidate_features import FEATURES
 from stages.shared.slates.prompts import Slate
-from stages.shared.slates.rankings import Judged
 
 Floats = NDArray[np.floating]
 
@@ -22,7 +23,7 @@ FUSION_K = 60  # Cormack, Clarke and Büttcher 2009
 FUSED_FEATURES = {"sc": "retriever score", "co": "co-occurrence", "tr": "transition"}
 
 
-def comparators(
+def baselines(
     slates: Sequence[Slate],
     features_NKF: Floats,
     train_features_MKF: Floats,
@@ -32,18 +33,18 @@ def comparators(
     seed: int,
     threads: int,
     log_probabilities_NK: Floats | None = None,
-) -> dict[str, Judged]:
+) -> dict[str, Rankings]:
     """All of NAMES on `slates`, each with at least two candidates and as many as the others.
 
-    features: of these slates, and of the training slates that LambdaMART learns from, in the order of FEATURES. counts:
-    leakage.training_counts. embeddings: one row an item.
-    log_probabilities: of each candidate being taken, where a synthetic world knows them.
+    features: of these slates, and of the training slates that LambdaMART learns from, in the order of FEATURES.
+    counts: leakage.training_counts.
+    embeddings: one row an item. log_probabilities: of each candidate being taken, where a synthetic world knows them.
     """
     candidates_NK = np.array([slate.candidates for slate in slates])
     if features_NKF.shape != (*candidates_NK.shape, len(FEATURES)):
         raise StageError(
             f"features of shape {features_NKF.shape} for slates of shape {candidates_NK.shape} and {len(FEATURES)} features; "
-            "rerun: gr2 run retrieve"
+            f"rerun: gr2 run retrieve"
         )
     known = min(len(counts_I), len(embeddings_ID))
     if candidates_NK.max() >= known:
@@ -56,12 +57,18 @@ def comparators(
     features = {what: features_NKF[..., list(FEATURES).index(feature)] for feature, what in FUSED_FEATURES.items()}
     return {
         "incoming": rankings.incoming(slates),
-        "popularity": rankings.by_scores(scores["popularity"]),
-        "last_item": rankings.by_scores(scores["last_item"]),
-        "lambdamart": rankings.by_lambdamart(train_features_MKF, train_target_rank_M, features_NKF, seed, threads),
-        "fusion": rankings.by_scores(reciprocal_rank_fusion(features | scores)),
+        "popularity": rankings.from_scores(scores["popularity"]),
+        "last_item": rankings.from_scores(scores["last_item"]),
+        "lambdamart": from_lambdamart(train_features_MKF, train_target_rank_M, features_NKF, seed, threads),
+        "fusion": rankings.from_scores(reciprocal_rank_fusion(features | scores)),
         "oracle": oracle(slates, log_probabilities_NK),
     }
+
+
+def from_lambdamart(train: np.ndarray, ranks: np.ndarray, test: np.ndarray, seed: int, threads: int) -> Rankings:
+    """LightGBM's LambdaMART on the features themselves, not their bins. train, test: [n, K, features]."""
+    booster = lambdamart.fit(train, ranks, seed, threads, lambdamart.LambdaMartParams())
+    return rankings.from_scores(lambdamart.scores(booster, test))
 
 
 def similarity_to_last(slates: Sequence[Slate], embeddings_ID: Floats) -> NDArray[np.float64]:
@@ -86,13 +93,13 @@ def reciprocal_rank_fusion(scores: Mapping[str, Floats], k: int = FUSION_K) -> N
     return np.round((1 / (k + ranks)).sum(axis=0), 12)  # rounded: sums of the same terms in another order shall be ties
 
 
-def oracle(slates: Sequence[Slate], log_probabilities_NK: Floats | None = None) -> Judged:
+def oracle(slates: Sequence[Slate], log_probabilities_NK: Floats | None = None) -> Rankings:
     """The most any order can reach: the target first, the rest as it came; or, with known probabilities, the likeliest first,
     which is the most an order can reach in expectation without knowing the outcome."""
     if log_probabilities_NK is not None:
-        return rankings.by_scores(log_probabilities_NK)
+        return rankings.from_scores(log_probabilities_NK)
     size = len(slates[0].candidates)
-    return rankings.by_scores(np.eye(size)[[slate.target_rank for slate in slates]])
+    return rankings.from_scores(np.eye(size)[[slate.target_rank for slate in slates]])
 
 
 def _unit(vectors: Floats) -> NDArray[np.float64]:

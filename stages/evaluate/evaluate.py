@@ -1,119 +1,90 @@
-"""Held-out test slates: every model and comparator on the same ones, paired with the incoming order; then the report."""
+"""Held-out test slates: every model and baseline answers the same ones, and every answer is recorded. The stage `report` measures them."""
 
-import csv
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
-import yaml
+import polars as pl
 
-from stages.evaluate.baselines import comparators
-from stages.evaluate.models import CONTRASTS, MODELS, SUBJECT, Answers, ask_models
+from stages.evaluate.baselines import baselines
+from stages.evaluate.features import read_features
+from stages.evaluate.leak_checks import check_leaks
+from stages.evaluate.models import Answers, ask_models
 from stages.evaluate.params import EvaluateParams
-from stages.evaluate.test_set import HeldOut, load_held_out
-from stages.evaluate.write_outputs import outputs_table
-from stages.report.diagnostics.audit import identical_to_incoming, suspicions
-from stages.report.diagnostics.diagnostics import audits_of, constraint_notes, unconstrained
-from stages.report.diagnostics.gain_by_rank import gains_by_incoming_rank
-from stages.report.diagnostics.headroom import achievable, load_truth, world_notes
-from stages.report.diagnostics.repeats import of_repeats
-from stages.report.diagnostics.slice_kinds import kinds_of, slices_of
-from stages.report.page.examples import choose_examples
-from stages.report.page.model_lineage import model_lineage
-from stages.report.page.page import ReportData, render
-from stages.report.page.pipeline_summary import pipeline_figures
-from stages.report.plots_data import write_plots_data
-from stages.shared.core.outputs import DATA, Outputs, read_json
+from stages.shared.core.outputs import DATA, Outputs
 from stages.shared.core.params import load_params
+from stages.shared.evaluation.content_hash import content_md5
+from stages.shared.evaluation.evaluate_metrics import AnswerCount, EvaluateMetrics
+from stages.shared.evaluation.ground_truth import load_ground_truth
+from stages.shared.evaluation.outputs_table import FREE, GREEDY, REPEATED, SHUFFLED, answer_rows, write_outputs
+from stages.shared.evaluation.rankers import MODELS, PRIMARY_MODEL
+from stages.shared.evaluation.rankings import Rankings
+from stages.shared.evaluation.test_set import TestSet, load_test_set, read_slate_tables
 from stages.shared.recsys.embeddings import read_embeddings
-from stages.shared.slates.prompts import PromptParams
-from stages.shared.stats.bootstrap import INCOMING, summarise
-from stages.shared.stats.metrics import ranks_of_targets
-from stages.shared.stats.significance import significance
+from stages.shared.slates.prompts import PromptParams, load_slates
 
-CALIBRATED = ("lambdamart", "sft", SUBJECT)
-CURVES = {
-    "midtrain": DATA / "midtrain/loss.csv",
-    "sft": DATA / "sft/loss.csv",
-    "no_reasoning": DATA / "sft/no_reasoning_loss.csv",
-    "rl": DATA / "rl/steps.csv",
-}
+# Whose hashes are recorded: what the answers depend on.
+INPUTS = (
+    DATA / "ingest/interactions.parquet",
+    DATA / "ingest/items.parquet",
+    DATA / "ingest/world.safetensors",
+    DATA / "embed/embeddings.npy",
+    DATA / "tokenize/sids.parquet",
+    DATA / "retrieve/slates.parquet",
+    DATA / "retrieve/candidate_features.parquet",
+    *(model.folder for model in MODELS.values()),
+)
 
 
 def evaluate(params: EvaluateParams, outputs: Outputs) -> None:
-    options = load_params("prompt", PromptParams)
-    held = load_held_out(params.max_slates)
-    truth = load_truth(held)
-    compared = comparators(
-        held.slates,
-        held.features_NKF,
-        held.train_features_MKF,
-        np.array([slate.target_rank for slate in held.train]),
-        held.counts,
-        read_embeddings(len(held.counts)),
+    """Writes outputs.parquet. Fails on a leak."""
+    tables = read_slate_tables()
+    leak_check = check_leaks(tables.slates, tables.candidate_features, tables.interactions)
+    test_set = load_test_set(tables, params.max_slates)
+    train = load_slates(tables.slates, tables.candidate_features, "train")
+    truth = load_ground_truth(test_set)
+    ranked = baselines(
+        test_set.slates,
+        read_features(tables.candidate_features, test_set.slates),
+        read_features(tables.candidate_features, train),
+        np.array([slate.target_rank for slate in train]),
+        test_set.counts,
+        read_embeddings(len(test_set.counts)),
         params.seed,
         params.threads,
         truth.log_probabilities_NK if truth else None,
     )
-    answers = ask_models(held.slates, held.catalog, options, params)
-    judged = compared | answers.greedy
-    ranks = {name: ranks_of_targets(own.orders, held.targets) for name, own in judged.items()}
-    results = {
-        name: {"rank": ranks[name], "valid": own.valid, "identical": identical_to_incoming(own.orders) & own.valid}
-        for name, own in judged.items()
-    }
-    pairs = [(name, INCOMING) for name in judged if name not in (INCOMING, "oracle")] + list(CONTRASTS)
-    audits = audits_of(judged, ranks, answers, held.slates, held.catalog, options)
-    summary = summarise(results, held.users, params.resamples, params.seed, CONTRASTS, held.missed)
-    summary |= slices_of(ranks, SUBJECT, kinds_of(held), held.users, params.resamples, params.seed)
-    summary |= {
-        "leak_check": held.leak_check,
-        "audit": audits,
-        "suspicions": {name: suspicions(own) for name, own in audits.items() if name in MODELS},
-        "unconstrained": unconstrained(answers.free),
-        "significance": significance(results, held.users, pairs, params.resamples, params.seed),
-    }
-    if answers.repeated:
-        summary["repeats"] = repeats(answers, held, params)
-    if truth:
-        summary["achievable"] = achievable(judged, truth.chances_NK, held.users, params.resamples, params.seed)
-
-    shown = {name: ranks[name] for name in CALIBRATED}
-    calibration = gains_by_incoming_rank(shown, held.targets, held.users, held.candidates_NK.shape[1], params.resamples, params.seed)
-
-    outputs.metrics(summary)
-    write_plots_data(outputs, summary, audits, calibration)
-    outputs_table(held, judged, ranks).write_parquet(outputs.path("outputs.parquet"))
-    report = ReportData(
-        summary=summary,
-        curves={name: read_curve(path) for name, path in CURVES.items()},
-        codebook_usage=read_json(DATA / "tokenize/usage.json"),
-        examples=choose_examples(held.slates, judged[SUBJECT], ranks[SUBJECT], held.catalog, params.examples, params.seed),
-        figures=pipeline_figures(),
-        lineage=model_lineage(),
-        params=yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8")),
-        rank_flow=audits[SUBJECT]["rank_flow"],
-        subject=SUBJECT,
-        seed=params.seed,
-        audits=audits,
-        calibration=calibration,
-        notes=[
-            "An output that is no permutation of its slate counts as the incoming order, and as invalid.",
-            *constraint_notes(summary["unconstrained"]),
-            *world_notes(summary),
-        ],
+    answers = ask_models(test_set.slates, test_set.catalog, load_params("prompt", PromptParams), params)
+    table = outputs_table(test_set, ranked, answers)
+    write_outputs(table, outputs.path("outputs.parquet"))
+    metrics = EvaluateMetrics(
+        slates=len(test_set.slates),
+        users=len(np.unique(test_set.users)),
+        max_slates=params.max_slates,
+        repeat_temperature=params.repeat_temperature,
+        answers=answer_counts(table),
+        leak_check=leak_check,
+        inputs={path.as_posix(): content_md5(path) for path in INPUTS},
     )
-    outputs.path("report.html").write_text(render(report), encoding="utf-8")
+    outputs.metrics(metrics.model_dump())
 
 
-def repeats(answers: Answers, held: HeldOut, params: EvaluateParams) -> dict[str, Any]:
-    rows = answers.repeat_rows
-    greedy = {name: answers.greedy[name].at(rows) for name in answers.repeated}
-    return of_repeats(
-        answers.repeated, greedy, held.targets[rows], held.users[rows], params.repeat_temperature, params.resamples, params.seed
-    )
+def outputs_table(test_set: TestSet, ranked: Mapping[str, Rankings], answers: Answers) -> pl.DataFrame:
+    """Every answer, one row each; see outputs_table.SCHEMA. ranked: the baselines, on all slates."""
+    every = range(len(test_set.slates))
+    rows = [answer_rows(test_set, every, GREEDY, name, rankings) for name, rankings in [*ranked.items(), *answers.greedy.items()]]
+    rows += [answer_rows(test_set, range(len(free.faults)), FREE, name, free) for name, free in answers.free.items()]
+    if answers.shuffled:
+        shown_NK, rankings = answers.shuffled
+        rows.append(answer_rows(test_set, range(len(shown_NK)), SHUFFLED, PRIMARY_MODEL, rankings, shown_NK=shown_NK))
+    for name, repeats in answers.repeated.items():
+        rows += [answer_rows(test_set, answers.repeat_rows, REPEATED, name, rankings, sample) for sample, rankings in enumerate(repeats)]
+    return pl.concat(rows)
 
 
-def read_curve(path: Path) -> list[dict[str, float]]:
-    with path.open(encoding="utf-8") as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+def answer_counts(table: pl.DataFrame) -> dict[str, dict[str, AnswerCount]]:
+    """kind -> model -> how many answers were recorded, and how many of them are permutations."""
+    counts: dict[str, dict[str, AnswerCount]] = {}
+    grouped = table.group_by("kind", "model", maintain_order=True).agg(pl.len(), (pl.col("fault") == "").sum().alias("valid"))
+    for kind, model, answers, valid in grouped.iter_rows():
+        counts.setdefault(kind, {})[model] = AnswerCount(answers=answers, valid=valid)
+    return counts

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from stages.shared.evaluation.rankings import Rankings
 from stages.shared.generation.base import Engine, Sampling
 from stages.shared.generation.choose import EngineParams, open_engine
 from stages.shared.lm.models import load_tokenizer
 from stages.shared.slates.answers import AnswerReader
 from stages.shared.slates.constraint import LayoutTokenIds, PermutationConstraint
 from stages.shared.slates.prompts import THINK_END, Catalog, PromptParams, Slate, slate_prompt
-from stages.shared.slates.rankings import Judged
 
 
 @dataclass(frozen=True)
@@ -42,24 +42,24 @@ class LanguageModel:
     def reader(self) -> AnswerReader:
         return AnswerReader(self.tokenizer)
 
-    def answers(self, slates: Sequence[Slate], sampling: Sampling, constrained: bool = True) -> list[Judged]:
-        """`sampling.samples` answers to each slate, one Judged a sample; `constrained`: decoded under the constraint
+    def answers(self, slates: Sequence[Slate], sampling: Sampling, constrained: bool = True) -> list[Rankings]:
+        """`sampling.samples` answers to each slate, one Rankings a sample; `constrained`: decoded under the constraint
         (stages/shared/slates/constraint.py)."""
         texts = [slate_prompt(slate, self.catalog, self.options, self.reasoning) for slate in slates]
         prompts = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
         candidates = [[self.sid_ids[item] for item in slate.candidates] for slate in slates]
-        constraints = [PermutationConstraint(self.layout, own, self.reasoning) for own in candidates] if constrained else None
+        constraints = [PermutationConstraint(self.layout, sids, self.reasoning) for sids in candidates] if constrained else None
         completions = self.engine.generate(prompts, sampling, constraints)
         return [self._read([own[sample].token_ids for own in completions], candidates) for sample in range(sampling.samples)]
 
-    def _read(self, completions: list[list[int]], candidates: list[list[list[int]]]) -> Judged:
+    def _read(self, completions: list[list[int]], candidates: list[list[list[int]]]) -> Rankings:
         read = [self.reader.read(ids, own, self.reasoning) for ids, own in zip(completions, candidates, strict=True)]
         orders = [answer.order or tuple(range(len(own))) for answer, own in zip(read, candidates, strict=True)]
         think_end = int(self.tokenizer.get_vocab()[THINK_END])
         thoughts = [thought_length(ids, think_end, self.reasoning) for ids in completions]
         rest = [len(ids) - thought for ids, thought in zip(completions, thoughts, strict=True)]
         texts = self.tokenizer.batch_decode(completions, skip_special_tokens=False)
-        return Judged(np.array(orders), [answer.fault for answer in read], texts, thoughts, rest)
+        return Rankings(np.array(orders), [answer.fault for answer in read], texts, thoughts, rest)
 
 
 @contextmanager

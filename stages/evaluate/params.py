@@ -7,7 +7,6 @@ from stages.shared.generation.choose import EngineParams
 
 
 class EvaluateParams(ComputeSection):
-    resamples: int = Field(2000, ge=100, description="bootstrap resamples of users")
     max_tokens: int = Field(224, ge=16, description="longest completion")
     max_slates: int = Field(0, ge=0, description="evaluate only the first this many test slates by user, then position; 0 = all")
     constrained: bool = Field(True, description="constrained decoding: every answer a permutation (stages/shared/slates/constraint.py)")
@@ -18,5 +17,4 @@ class EvaluateParams(ComputeSection):
     repeats: int = Field(4, ge=0, description="answers of the SFT and RL models to the same slate at repeat_temperature; 0 = none")
     repeat_slates: int = Field(100, ge=2, description="test slates, evenly spaced by user, that are answered so often")
     repeat_temperature: float = Field(0.7, gt=0, description="temperature of the repeats")
-    examples: int = Field(6, ge=0, description="slates shown in the report")
     engine: EngineParams = EngineParams()

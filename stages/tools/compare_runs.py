@@ -18,9 +18,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from stages.shared.core.errors import StageError
+from stages.shared.evaluation.outputs_table import answers_of, read_columns, read_greedy
 from stages.shared.stats.bootstrap import INCOMING, LEVEL, paired_interval
 from stages.shared.stats.metrics import QUALITY, all_metrics
-from stages.shared.stats.outputs_table import answers_of, read_outputs
 
 Floats = NDArray[np.float64]
 
@@ -59,12 +59,12 @@ class Measured:
 
 def read_run(name: str, path: Path, slates: Path | None = None) -> Run:
     """`slates`: the run's data/retrieve/slates.parquet, or None; in a project's own folder it is found by itself."""
-    answers = read_outputs(path, COLUMNS)
+    answers = read_greedy(path, COLUMNS)
     beside = path.parent.parent / "retrieve" / "slates.parquet"
     slates = slates or (beside if beside.exists() else None)
     if slates is None:
         return Run(name, path, answers)
-    known = read_outputs(slates, SLATE_COLUMNS)
+    known = read_columns(slates, SLATE_COLUMNS)
     candidates = pl.col("candidates").cast(pl.List(pl.String)).list.join(" ")
     content = known.select(pl.col("slate").cast(pl.Int64), pl.concat_str(pl.col("target"), pl.lit(":"), candidates).alias("content"))
     answers = answers.join(content, on="slate", how="left")

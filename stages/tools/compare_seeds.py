@@ -16,10 +16,10 @@ import polars as pl
 
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import DATA
+from stages.shared.evaluation.outputs_table import answers_of, read_greedy
 from stages.shared.stats.bootstrap import INCOMING
 from stages.shared.stats.metrics import QUALITY, all_metrics
 from stages.shared.stats.multi_seed import over_seeds
-from stages.shared.stats.outputs_table import answers_of, read_outputs
 
 METRICS = (*QUALITY, "rank_gain")
 COLUMNS = ("slate", "user", "position", "model", "target_rank", "new_rank")
@@ -43,7 +43,7 @@ def read_runs(folders: Sequence[Path], fewest: int = FEWEST) -> Runs:
     if len({folder.resolve() for folder in folders}) != len(folders) or len(folders) < 2:
         raise StageError("give two or more folders, each once; a spread over seeds needs runs of several")
     paths = [folder / DATA / "evaluate/outputs.parquet" for folder in folders]
-    tables = [read_outputs(path, COLUMNS) for path in paths]
+    tables = [read_greedy(path, COLUMNS) for path in paths]
     slates = [table.select(*KEY, "target_rank").unique(KEY) for table in tables]
     common = slates[0].select(KEY)
     for other in slates[1:]:

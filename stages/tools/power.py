@@ -13,15 +13,14 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from stages.shared.core.errors import StageError
-from stages.shared.core.outputs import DATA
+from stages.shared.evaluation.outputs_table import OUTPUTS, answers_of, read_greedy
 from stages.shared.stats.bootstrap import INCOMING
 from stages.shared.stats.metrics import QUALITY, all_metrics
-from stages.shared.stats.outputs_table import answers_of, read_outputs
 
 Floats = NDArray[np.float64]
 
 METRICS = (*QUALITY, "rank_gain")
-OUTPUTS = DATA / "evaluate/outputs.parquet"
+
 COLUMNS = ("slate", "user", "model", "target_rank", "new_rank")
 
 
@@ -111,7 +110,7 @@ def smallest_gain(own: Spread, power: float, alpha: float, slates: int | None = 
 
 def read_differences(path: Path, model: str, against: str, metric: str) -> tuple[Floats, NDArray[Any]]:
     """Of the slates in outputs.parquet: the metric of `model` less that of `against` [n], and the users [n]."""
-    table = read_outputs(path, COLUMNS)
+    table = read_greedy(path, COLUMNS)
     first, second = (answers_of(table, path, name) for name in (model, against))
     if first["slate"].to_list() != second["slate"].to_list():
         raise StageError(f"{path}: the models '{model}' and '{against}' answered different slates; rerun: gr2 run evaluate")

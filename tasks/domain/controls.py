@@ -13,7 +13,7 @@ from tasks.system.yaml_files import dump, parse, read_text
 
 CONTROLS = Path("infra") / "controls"
 PARAMS = "params.yaml"
-METRICS = Path("data") / "evaluate" / "metrics.json"
+METRICS = Path("data") / "report" / "metrics.json"
 METRIC = "ndcg@5"
 INCOMING = "incoming"
 KEYS = {"purpose", "params", "no_gain"}

@@ -21,7 +21,7 @@ def test_random_reward(smoke: SmokeRun) -> None:
     assert ({path: path.read_bytes() for path in before[0]}, contents(root / "data")) == before
 
     verdict = json.loads((copy / "verdict.json").read_text(encoding="utf-8"))
-    own = metrics(root, "evaluate")["contrasts"]["rl-sft"]["ndcg@5"]
+    own = metrics(root, "report")["contrasts"]["rl-sft"]["ndcg@5"]
     (comparison,) = verdict["comparisons"]
     assert (comparison["model"], comparison["against"], comparison["n"]) == ("rl", "sft", 40)
     assert (comparison["diff"], comparison["diff_ci"]) == (own["diff"], own["diff_ci"])

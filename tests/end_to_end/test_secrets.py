@@ -85,13 +85,14 @@ def test_nothing_planted_is_written_anywhere(project: Path) -> None:
 
 @pytest.mark.slow
 def test_the_report_of_a_real_run_holds_none(smoke: project_clone.SmokeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last stage once more, in an environment full of secrets: the same bytes, none of them a secret."""
+    """The last stages once more, in an environment full of secrets: the same bytes, none of them a secret."""
     for name, value in PLANTED.items():
         monkeypatch.setenv(name, value)
-    before = project_clone.contents(smoke.root / "data" / "evaluate")
-    project_clone.stage(smoke.root, "evaluate")
-    assert project_clone.contents(smoke.root / "data" / "evaluate") == before
-    project_clone.gr2(smoke.root, "lineage", "data/evaluate/report.html")
+    for name in ("evaluate", "report"):
+        before = project_clone.contents(smoke.root / "data" / name)
+        project_clone.stage(smoke.root, name)
+        assert project_clone.contents(smoke.root / "data" / name) == before
+    project_clone.gr2(smoke.root, "lineage", "data/report/report.html")
     for folder in ("data", ".gr2", ".dvc"):
         found = found_in(smoke.root / folder)
         assert {

@@ -13,8 +13,8 @@ pytestmark = pytest.mark.slow
 
 MODELS = {"incoming", "popularity", "last_item", "lambdamart", "fusion", "oracle", "sft_no_reasoning", "sft", "rl", "quantized"}
 RANKING = {"recall@1", "recall@3", "recall@5", "ndcg@5", "mrr"}
-MADE_OF_INTERVALS = {  # of the outputs of evaluate
-    f"evaluate/{name}" for name in ("metrics.json", "headline.json", "report.html", "plots/metrics.csv", "plots/gain_by_incoming_rank.csv")
+MADE_OF_INTERVALS = {  # of the outputs of report
+    f"report/{name}" for name in ("metrics.json", "headline.json", "report.html", "plots/metrics.csv", "plots/gain_by_incoming_rank.csv")
 }
 
 
@@ -36,8 +36,8 @@ def test_fixed_metrics_of_tokenize(smoke: SmokeRun) -> None:
     assert found["reconstruction_error"] > 0
 
 
-def test_fixed_metrics_of_evaluate(smoke: SmokeRun) -> None:
-    found = metrics(smoke.root, "evaluate")
+def test_fixed_metrics_of_the_report(smoke: SmokeRun) -> None:
+    found = metrics(smoke.root, "report")
     assert set(found["models"]) >= MODELS
     for own in [*found["models"].values(), *found["contrasts"].values()]:
         for name in RANKING:
@@ -54,8 +54,8 @@ def test_fixed_metrics_of_evaluate(smoke: SmokeRun) -> None:
 
 def test_metrics_follow_from_the_recorded_outputs(smoke: SmokeRun) -> None:
     """Counted anew from outputs.parquet: every model answered the same slates, and the means are theirs."""
-    table = pl.read_parquet(smoke.root / "data/evaluate/outputs.parquet")
-    found = metrics(smoke.root, "evaluate")["models"]
+    table = pl.read_parquet(smoke.root / "data/evaluate/outputs.parquet").filter(pl.col("kind") == "greedy")
+    found = metrics(smoke.root, "report")["models"]
     slates = table.filter(pl.col("model") == "incoming")["slate"].to_list()
     for name in MODELS:
         own = table.filter(pl.col("model") == name)
@@ -87,7 +87,7 @@ def test_training_changed_the_models(smoke: SmokeRun) -> None:
 
 
 def test_report_stands_alone_and_names_the_models(smoke: SmokeRun) -> None:
-    page = (smoke.root / "data/evaluate/report.html").read_text(encoding="utf-8")
+    page = (smoke.root / "data/report/report.html").read_text(encoding="utf-8")
     assert not re.findall(r"<script|<link|<iframe|@import|https?://(?!www\.w3\.org/)", page)
     elsewhere = [target for target in re.findall(r"""(?:src|href)=["']([^"']*)""", page) if not target.startswith(("#", "data:"))]
     assert not elsewhere
@@ -107,14 +107,21 @@ def test_plan_names_what_changed(smoke: SmokeRun) -> None:
     root, params = smoke.root, smoke.root / "params.yaml"
     assert planned(root) == {}
     with restored(params):
-        set_params(root, evaluate={"resamples": 300})
+        set_params(root, report={"resamples": 300})
         plan = planned(root)
-        assert list(plan) == ["evaluate"]
-        assert [(cause["key"], cause["detail"]) for cause in plan["evaluate"]] == [("evaluate.resamples", "200 -> 300")]
+        assert list(plan) == ["report"]
+        assert [(cause["key"], cause["detail"]) for cause in plan["report"]] == [("report.resamples", "200 -> 300")]
+    with restored(params):
+        set_params(root, resources={"rl": {"cpus": 1}})
+        assert planned(root) == {}
+    template = root / "stages/report/page/template.html.j2"
+    with restored(template):
+        template.write_text(template.read_text(encoding="utf-8") + "<!-- a remark -->\n", encoding="utf-8")
+        assert list(planned(root)) == ["report"]
     with restored(params):
         set_params(root, rl={"alpha": 0.4})
         plan = planned(root)
-        assert set(plan) == {"rl", "quantize", "evaluate"}
+        assert set(plan) == {"rl", "quantize", "evaluate", "report"}
         assert [(cause["kind"], cause["key"]) for cause in plan["rl"]] == [("param", "rl.alpha")]
         assert [(cause["kind"], cause["key"]) for cause in plan["quantize"]] == [("upstream", "rl")]
         assert {(cause["kind"], cause["key"]) for cause in plan["evaluate"]} == {("upstream", "rl"), ("upstream", "quantize")}
@@ -127,15 +134,15 @@ def test_plan_names_what_changed(smoke: SmokeRun) -> None:
     assert planned(root) == {}
 
 
-def test_a_parameter_of_evaluate_reruns_only_it(smoke: SmokeRun) -> None:
+def test_a_parameter_of_the_report_reruns_only_it(smoke: SmokeRun) -> None:
     root = smoke.root
     before = contents(root / "data")
     with restored(root / "params.yaml"):
-        set_params(root, evaluate={"resamples": 300})
-        assert states(gr2(root, "run")) == all_in("Cached") | {"evaluate": "Completed"}
+        set_params(root, report={"resamples": 300})
+        assert states(gr2(root, "run")) == all_in("Cached") | {"report": "Completed"}
         after = contents(root / "data")
         assert {name for name in before if before[name] != after.get(name)} <= MADE_OF_INTERVALS
-        assert metrics(root, "evaluate")["bootstrap"]["resamples"] == 300
+        assert metrics(root, "report")["bootstrap"]["resamples"] == 300
     assert states(gr2(root, "run")) == all_in("Cached"), "the earlier version should come back from the cache"
     assert contents(root / "data") == before
 
@@ -147,7 +154,7 @@ def test_a_failing_stage(smoke: SmokeRun) -> None:
         set_params(root, rl={"alhpa": 0.3})
         result = gr2(root, "run", ok=False)
         assert result.returncode == 1
-        assert states(result) == all_in("Cached") | {"rl": "Failed", "quantize": "Skipped", "evaluate": "Skipped"}
+        assert states(result) == all_in("Cached") | {"rl": "Failed", "quantize": "Skipped", "evaluate": "Skipped", "report": "Skipped"}
         assert "rl.alhpa: unknown key; did you mean 'alpha'?" in result.stderr
         assert "Traceback" not in result.stdout + result.stderr
         assert (contents(root / "data"), (root / "dvc.lock").read_bytes()) == before
@@ -159,7 +166,7 @@ def test_lineage_reaches_the_raw_file(smoke: SmokeRun) -> None:
     assert chain["matches_lock"] and chain["hash"] == project_clone.output_hashes(smoke.root)["data/quantize/model"]
     assert chain["raw"]["name"] == "recbole-1.2.1-py3-none-any.whl" and re.fullmatch("[0-9a-f]{64}", chain["raw"]["sha256"])
     links = {link["name"]: link for link in chain["stages"]}
-    assert set(links) == set(STAGES) - {"evaluate"}
+    assert set(links) == set(STAGES) - {"evaluate", "report"}
     made = {path: entry["hash"] for link in links.values() for path, entry in link["outputs"].items()}
     for link in links.values():
         assert link["code"] and link["params"] and link["run"]["revision"], link["name"]

@@ -7,8 +7,8 @@ import numpy as np
 
 from stages.report.diagnostics.audit import audit, identical_to_incoming
 from stages.report.diagnostics.gain_by_rank import gains_by_incoming_rank
-from stages.report.page.model_lineage import Link
 from stages.report.page.page import Example, ReportData, Row, render
+from stages.report.page.provenance import Link
 from stages.shared.stats.bootstrap import summarise
 from stages.shared.stats.metrics import ranks_of_targets
 

@@ -6,38 +6,39 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.evaluate.models import MODELS, REFERENCE, SUBJECT, Answers
+from stages.report.answers import RecordedAnswers
 from stages.report.diagnostics import faithfulness
 from stages.report.diagnostics.audit import audit, invalid_by_kind, lengths
+from stages.shared.evaluation.rankers import MODELS, PRIMARY_MODEL, REFERENCE_MODEL
+from stages.shared.evaluation.rankings import Rankings
 from stages.shared.slates.prompts import Catalog, PromptParams, Slate
-from stages.shared.slates.rankings import Judged
 
 
 def audits_of(
-    judged: Mapping[str, Judged],
+    answers: RecordedAnswers,
     ranks: Mapping[str, NDArray[np.int_]],
-    answers: Answers,
     slates: list[Slate],
     catalog: Catalog,
     options: PromptParams,
 ) -> dict[str, dict[str, Any]]:
-    """Of every ranker its audit; of a model also what its texts say, and their lengths beside REFERENCE's; of SUBJECT its position bias."""
+    """Of every ranker its audit; of a model also what its texts say, and their lengths beside those of REFERENCE_MODEL; of PRIMARY_MODEL
+    its position bias."""
     targets = np.array([slate.target_rank for slate in slates])
-    audits = {name: audit(own.orders, targets, ranks[name], own.faults) for name, own in judged.items()}
-    reference = judged[REFERENCE]
+    audits = {name: audit(own.orders, targets, ranks[name], own.faults) for name, own in answers.greedy.items()}
+    reference = answers.greedy[REFERENCE_MODEL]
     for name, (_, reasoning) in MODELS.items():
-        own, found = judged[name], audits[name]
+        own, found = answers.greedy[name], audits[name]
         found["lengths"] = {"answer": lengths(own.answer_tokens, reference.answer_tokens)}
         if reasoning:
             found["lengths"]["reasoning"] = lengths(own.reasoning_tokens, reference.reasoning_tokens)
             checked = faithfulness.contradictions(own.texts, own.orders, own.valid, slates, catalog, options)
             found["contradictions"] = faithfulness.summary(checked)
     if answers.bias:
-        audits[SUBJECT]["position_bias"] = answers.bias.summary()
+        audits[PRIMARY_MODEL]["position_bias"] = answers.bias.summary()
     return audits
 
 
-def unconstrained(free: Mapping[str, Judged]) -> dict[str, dict[str, Any]]:
+def unconstrained(free: Mapping[str, Rankings]) -> dict[str, dict[str, Any]]:
     """What the constraint hides: how often each model gives a permutation without it, and why not."""
     return {
         name: {"n": len(own.faults), "valid_share": float(own.valid.mean()), "invalid": invalid_by_kind(own.faults)}

@@ -116,7 +116,7 @@ def contradictions(
     catalog: Catalog,
     options: PromptParams,
 ) -> list[Checked]:
-    """check_answer for each of a reasoning model's n answers; texts, orders, valid as in judge.Judged."""
+    """check_answer for each of a reasoning model's n answers; texts, orders, valid as in judge.Rankings."""
     if not len(texts) == len(orders) == len(valid) == len(slates):
         raise StageError(f"{len(texts)} texts, {len(orders)} orders and {len(valid)} marks for {len(slates)} slates; judge them together")
     return [

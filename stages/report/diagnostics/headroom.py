@@ -1,39 +1,19 @@
-"""What only the synthetic world lets one say: its probabilities, and the share of the achievable gain that an order takes."""
+"""What only the synthetic world lets one say: the share of the achievable gain that an order takes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.evaluate.test_set import HeldOut
-from stages.shared.core.outputs import DATA
-from stages.shared.slates.rankings import Judged
+from stages.shared.evaluation.rankings import Rankings
 from stages.shared.stats.bootstrap import LEVEL
 from stages.shared.stats.metrics import slate_metrics
-from stages.shared.synthetic.world import World, expected, share_of_achievable, whole_histories
-
-
-@dataclass(frozen=True)
-class Truth:
-    """Of each candidate [n, K], from the user's whole history: log-probability to be taken next, and the chance to be the target."""
-
-    log_probabilities_NK: NDArray[np.float64]
-    chances_NK: NDArray[np.float64]
-
-
-def load_truth(held: HeldOut) -> Truth | None:
-    """None where the data is not of the synthetic world."""
-    world = World.load(DATA / "ingest/world.safetensors")
-    if not world:
-        return None
-    told = whole_histories(held.interactions, held.users, held.positions)
-    return Truth(world.log_probabilities(told, held.candidates_NK), world.chances(told, held.candidates_NK))
+from stages.shared.synthetic.world import expected, share_of_achievable
 
 
 def achievable(
-    judged: Mapping[str, Judged], chances_NK: NDArray[np.float64], users: NDArray[Any], resamples: int, seed: int
+    judged: Mapping[str, Rankings], chances_NK: NDArray[np.float64], users: NDArray[Any], resamples: int, seed: int
 ) -> dict[str, dict[str, Any]]:
     """Expected NDCG@5 of every order, free of the luck of the draw, and the share it takes of the gain from the incoming order to the
     Bayes-optimal one, with its 95 % interval (the ratio anew in every resample of users). None where nothing can be gained."""

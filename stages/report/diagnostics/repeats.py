@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.shared.slates.rankings import Judged
+from stages.shared.evaluation.rankings import Rankings
 from stages.shared.stats.bootstrap import paired_intervals
 from stages.shared.stats.metrics import NAMES, ranks_of_targets, slate_metrics
 from stages.shared.stats.multi_seed import envelopes
 
 
 def of_repeats(
-    repeated: Mapping[str, Sequence[Judged]],
-    greedy: Mapping[str, Judged],
+    repeated: Mapping[str, Sequence[Rankings]],
+    greedy: Mapping[str, Rankings],
     targets: NDArray[np.int_],
     users: NDArray[Any],
     temperature: float,

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.evaluate.test_set import HeldOut
 from stages.report.diagnostics.slices import by_slice, in_bins, in_quantiles
+from stages.shared.evaluation.test_set import TestSet
 from stages.shared.stats.bootstrap import INCOMING
 from stages.shared.stats.metrics import METRICS, all_metrics
 
@@ -16,7 +16,7 @@ SHOWN = ("recall@1", "ndcg@5", "mrr")  # of the rankers that the report is not a
 Kinds = dict[str, tuple[NDArray[np.int_], list[str]]]
 
 
-def kinds_of(held: HeldOut) -> Kinds:
+def kinds_of(held: TestSet) -> Kinds:
     """kind -> rows of the slates, and the label of each. A target with several categories counts once in each."""
     every = np.arange(len(held.slates))
     wanted = held.candidates_NK[every, held.targets]

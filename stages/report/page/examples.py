@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from stages.report.page.page import Example, Row
+from stages.shared.evaluation.rankings import Rankings
 from stages.shared.slates.candidate_features import feature_tokens
 from stages.shared.slates.prompts import ASSISTANT, END, THINK_END, Catalog, Slate
-from stages.shared.slates.rankings import Judged
 
 
-def choose_examples(slates: Sequence[Slate], judged: Judged, ranks: np.ndarray, catalog: Catalog, count: int, seed: int) -> list[Example]:
+def choose_examples(slates: Sequence[Slate], judged: Rankings, ranks: np.ndarray, catalog: Catalog, count: int, seed: int) -> list[Example]:
     """A seeded choice by kind, never by hand: improved, worse, unchanged and invalid in turn. Kinds: keys of page_parts.GROUPS."""
     gain = np.array([slate.target_rank for slate in slates]) - ranks
     rng = np.random.default_rng(seed)
@@ -27,7 +27,7 @@ def choose_examples(slates: Sequence[Slate], judged: Judged, ranks: np.ndarray, 
     return [example(slates[i], judged, i, catalog, kind) for i, kind in chosen]
 
 
-def example(slate: Slate, judged: Judged, index: int, catalog: Catalog, kind: str) -> Example:
+def example(slate: Slate, judged: Rankings, index: int, catalog: Catalog, kind: str) -> Example:
     new_rank = {old: new for new, old in enumerate(judged.orders[index].tolist())}
     rows = [
         Row(

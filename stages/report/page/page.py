@@ -10,7 +10,7 @@ import yaml
 from markupsafe import Markup
 
 from stages.report.page import audit_table, plots, sections
-from stages.report.page.model_lineage import Link
+from stages.report.page.provenance import Link
 from stages.report.page.svg import fixed, label, metric_label, share, signed
 from stages.shared.stats.bootstrap import INCOMING
 from stages.shared.stats.metrics import NAMES

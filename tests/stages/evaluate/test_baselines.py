@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from stages.evaluate.baselines import FUSED_FEATURES, NAMES, comparators, oracle, reciprocal_rank_fusion
-from stages.evaluate.position_bias import permuted, shuffles
+from stages.evaluate.baselines import FUSED_FEATURES, NAMES, baselines, oracle, reciprocal_rank_fusion
+from stages.evaluate.shuffled_slates import permuted, shuffles
 from stages.shared.core.errors import StageError
 from stages.shared.core.leakage import training_counts
 from stages.shared.core.schemas import INTERACTIONS
@@ -43,7 +43,7 @@ TRAIN_RANKS = np.array([slate.target_rank for slate in TRAIN])
 
 
 def all_of_them(slates=SLATES, features=FEATURES_NKF, counts=COUNTS, embeddings=EMBEDDINGS, **more):
-    return comparators(slates, features, TRAIN_FEATURES, TRAIN_RANKS, counts, embeddings, seed=7, threads=1, **more)
+    return baselines(slates, features, TRAIN_FEATURES, TRAIN_RANKS, counts, embeddings, seed=7, threads=1, **more)
 
 
 FOUND = all_of_them()

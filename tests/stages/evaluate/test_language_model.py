@@ -7,9 +7,9 @@ import pytest
 
 from stages.evaluate import models
 from stages.evaluate.language_model import open_language_model
-from stages.evaluate.models import MODELS, REFERENCE, SUBJECT, ask_models, evenly_spaced
+from stages.evaluate.models import ask_models, evenly_spaced
 from stages.evaluate.params import EvaluateParams
-from stages.evaluate.position_bias import position_bias
+from stages.shared.evaluation.rankers import MODELS, PRIMARY_MODEL, REFERENCE_MODEL
 from stages.shared.generation.base import Sampling
 from stages.shared.generation.choose import EngineParams
 from stages.shared.slates.prompts import PromptParams
@@ -33,7 +33,6 @@ def test_tokens_are_counted_on_either_side_of_the_think_block(folder, reasoning)
             assert all(a > 0 and a + b <= 40 for a, b in zip(found.reasoning_tokens, found.answer_tokens, strict=True))
         else:
             assert found.valid.all() and found.reasoning_tokens == [0] * 3 and found.answer_tokens == [3 * 6 + 1] * 3
-            assert position_bias(lambda asked: model.answers(asked, Sampling(40))[0], SLATES, seed=3).answered.shape == (2, 3, 3)
 
 
 def test_samples_are_one_judged_each_and_an_invalid_one_is_the_incoming_order(folder):
@@ -50,11 +49,15 @@ def test_what_every_model_is_asked(folder, monkeypatch):
     monkeypatch.setattr(models, "MODELS", {name: (folder, False) for name in MODELS})
     params = EvaluateParams(max_tokens=40, free_slates=2, shuffled_slates=2, repeats=3, repeat_slates=2, engine=ENGINE)
     found = ask_models(SLATES, CATALOG, OPTIONS, params)
-    assert list(found.greedy) == list(found.free) == list(MODELS) and set(found.repeated) == {SUBJECT, REFERENCE}
+    assert list(found.greedy) == list(found.free) == list(MODELS) and set(found.repeated) == {PRIMARY_MODEL, REFERENCE_MODEL}
     assert found.repeat_rows == [0, 2] and all(len(own) == 3 and len(own[0].orders) == 2 for own in found.repeated.values())
-    assert [len(own.orders) for own in found.free.values()] == [2] * 4 and found.bias is not None
+    assert (
+        [len(own.orders) for own in found.free.values()] == [2] * 4
+        and found.shuffled is not None
+        and found.shuffled[0].shape == found.shuffled[1].orders.shape == (2, 3)
+    )
     none = ask_models(SLATES, CATALOG, OPTIONS, params.model_copy(update={"repeats": 0, "free_slates": 0, "shuffled_slates": 0}))
-    assert (none.repeated, none.free, none.bias) == ({}, {}, None)
+    assert (none.repeated, none.free, none.shuffled) == ({}, {}, None)
     assert none.greedy["rl"].texts == found.greedy["rl"].texts
 
 
@@ -67,7 +70,8 @@ def test_models_asked_side_by_side_answer_as_one_after_another(folder, monkeypat
         assert list(one) == list(other) and all(one[name].texts == other[name].texts for name in one)
     assert list(alone.repeated) == list(together.repeated)
     assert all(a.texts == b.texts for name in alone.repeated for a, b in zip(alone.repeated[name], together.repeated[name], strict=True))
-    assert alone.bias is not None and together.bias is not None and (alone.bias.answered == together.bias.answered).all()
+    assert alone.shuffled is not None and together.shuffled is not None
+    assert (alone.shuffled[0] == together.shuffled[0]).all() and alone.shuffled[1].texts == together.shuffled[1].texts
 
 
 @pytest.mark.parametrize(("length", "count", "places"), [(5, 2, [0, 4]), (5, 9, [0, 1, 2, 3, 4]), (9, 3, [0, 4, 8]), (1, 4, [0])])

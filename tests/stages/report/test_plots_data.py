@@ -18,9 +18,9 @@ def data():
 @pytest.fixture(scope="module")
 def folder(data, tmp_path_factory):
     root = tmp_path_factory.mktemp("data")
-    with stage_outputs("evaluate", root) as outputs:
+    with stage_outputs("report", root) as outputs:
         write_plots_data(outputs, data.summary, data.audits, data.calibration)
-    return root / "evaluate"
+    return root / "report"
 
 
 def test_metrics_hold_every_ranker_and_metric(data, folder):
@@ -67,20 +67,20 @@ def test_the_headline_is_small_and_says_what_the_metrics_say(data, folder):
 
 
 def test_equal_data_gives_equal_bytes(data, folder, tmp_path):
-    with stage_outputs("evaluate", tmp_path) as outputs:
+    with stage_outputs("report", tmp_path) as outputs:
         write_plots_data(outputs, data.summary, data.audits, data.calibration)
     files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     assert len(files) == 4
     for file in files:
-        assert (folder / file).read_bytes() == (tmp_path / "evaluate" / file).read_bytes()
+        assert (folder / file).read_bytes() == (tmp_path / "report" / file).read_bytes()
 
 
 def test_an_interval_that_could_not_be_told_is_left_empty(data, tmp_path):
     row = data.calibration["rl"][0]
     unknown = row | {kind: row[kind] | {"diff_ci": None} for kind in ("rank_gain", "ndcg@5")}
-    with stage_outputs("evaluate", tmp_path) as outputs:
+    with stage_outputs("report", tmp_path) as outputs:
         write_plots_data(outputs, data.summary, data.audits, {"rl": [unknown]})
-    table = pd.read_csv(tmp_path / "evaluate/plots/gain_by_incoming_rank.csv")
+    table = pd.read_csv(tmp_path / "report/plots/gain_by_incoming_rank.csv")
     assert table[["gain_low", "gain_high", "ndcg_low", "ndcg_high"]].isna().all(axis=None)
     assert table["gain_diff"].notna().all()
 
@@ -88,6 +88,6 @@ def test_an_interval_that_could_not_be_told_is_left_empty(data, tmp_path):
 def test_a_figure_that_is_no_number_leaves_nothing_behind(data, tmp_path):
     models = data.summary["models"]
     broken = models["rl"] | {"recall@1": models["rl"]["recall@1"] | {"mean": float("nan")}}
-    with pytest.raises(StageError, match=r"headline.json: rl.recall@1"), stage_outputs("evaluate", tmp_path) as outputs:
+    with pytest.raises(StageError, match=r"headline.json: rl.recall@1"), stage_outputs("report", tmp_path) as outputs:
         write_plots_data(outputs, data.summary | {"models": models | {"rl": broken}}, data.audits, data.calibration)
     assert not list(tmp_path.iterdir())

@@ -17,9 +17,9 @@ def metrics(root: Path, **own: Any) -> None:
     """Metrics in which rl stands `low` to `high` above both."""
     values = {"n": 30, "diff": 0.01, "low": -0.01, "high": 0.03, **own}
     difference = {"ndcg@5": {"diff": values["diff"], "diff_ci": [values["low"], values["high"]]}}
-    (root / "data/evaluate").mkdir(parents=True, exist_ok=True)
+    (root / "data/report").mkdir(parents=True, exist_ok=True)
     document = {"models": {"rl": {"n": values["n"], **difference}}, "contrasts": {"rl-sft": difference}}
-    (root / "data/evaluate/metrics.json").write_text(json.dumps(document))
+    (root / "data/report/metrics.json").write_text(json.dumps(document))
 
 
 @pytest.mark.parametrize(("low", "high", "passed"), [(-0.01, 0.03, True), (0.0, 0.03, True), (0.001, 0.03, False), (-0.04, -0.01, True)])
@@ -44,7 +44,7 @@ def test_a_comparison_that_was_not_made(tmp_path: Path) -> None:
     for pair in (("rl", "stf"), ("lr", "incoming")):
         with pytest.raises(ProjectError, match="not evaluated; did you mean 'rl"):
             judge(tmp_path, Control("noise", "", {}, (pair,)))
-    (tmp_path / "data/evaluate/metrics.json").unlink()
+    (tmp_path / "data/report/metrics.json").unlink()
     with pytest.raises(ProjectError, match="wrote no metrics"):
         judge(tmp_path, CONTROL)
 

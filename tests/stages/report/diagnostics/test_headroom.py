@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from stages.report.diagnostics.headroom import achievable, world_notes
-from stages.shared.slates.rankings import by_scores
+from stages.shared.evaluation.rankings import from_scores
 
 
 def world(slates: int = 400) -> tuple[np.ndarray, np.ndarray]:
@@ -16,10 +16,10 @@ def test_shares_of_known_orders():
     rng = np.random.default_rng(5)
     half = np.where(rng.random((len(chances), 1)) < 0.5, chances, -np.arange(4.0))  # the best order of every other slate
     judged = {
-        "incoming": by_scores(np.zeros_like(chances)),
-        "half": by_scores(half),
-        "worst": by_scores(-chances),
-        "oracle": by_scores(chances),
+        "incoming": from_scores(np.zeros_like(chances)),
+        "half": from_scores(half),
+        "worst": from_scores(-chances),
+        "oracle": from_scores(chances),
     }
     found = achievable(judged, chances, users, 400, 7)
     assert found["incoming"]["share"] == 0 and found["oracle"]["share"] == pytest.approx(1)
@@ -35,6 +35,6 @@ def test_shares_of_known_orders():
 
 def test_nothing_to_gain_has_no_share():
     chances = np.full((6, 4), 0.25)
-    found = achievable(dict.fromkeys(("incoming", "oracle"), by_scores(np.zeros((6, 4)))), chances, np.arange(6), 100, 7)
+    found = achievable(dict.fromkeys(("incoming", "oracle"), from_scores(np.zeros((6, 4)))), chances, np.arange(6), 100, 7)
     assert found["oracle"]["share"] is None and "share_ci" not in found["oracle"]
     assert world_notes({"achievable": found}) == []

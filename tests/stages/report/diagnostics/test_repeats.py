@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from stages.report.diagnostics.repeats import of_repeats
-from stages.shared.slates.rankings import Judged
+from stages.shared.evaluation.rankings import Rankings
 from stages.shared.stats.bootstrap import paired_interval
 from stages.shared.stats.metrics import NAMES
 
@@ -10,7 +10,7 @@ TARGETS, USERS = np.array([1, 0, 2, 2]), np.array([0, 0, 1, 2])
 
 
 def judged(orders, faults=("", "", "", "")):
-    return Judged(np.array(orders), list(faults), [""] * 4)
+    return Rankings(np.array(orders), list(faults), [""] * 4)
 
 
 AS_IS = [[0, 1, 2]] * 4

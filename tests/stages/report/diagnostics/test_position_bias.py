@@ -4,11 +4,12 @@ from functools import partial
 import numpy as np
 import pytest
 
-from stages.evaluate.position_bias import permuted, position_bias, shuffles
+from stages.evaluate.shuffled_slates import permuted, shuffles
 from stages.report.diagnostics.audit import audit, suspicions
+from stages.report.diagnostics.position_bias import PositionBias
 from stages.shared.core.errors import StageError
+from stages.shared.evaluation.rankings import Rankings, from_scores, incoming
 from stages.shared.slates.prompts import Slate
-from stages.shared.slates.rankings import Judged, by_scores, incoming
 from tests.stages.shared.slates.test_prompts import SLATE
 
 RNG = np.random.default_rng(5)
@@ -20,14 +21,25 @@ SLATES = [
 ]
 
 
+def position_bias(answer, slates, seed, repeats=1, incoming=None):
+    """`answer` asked for the slates as they are, unless `incoming` has that, and for shuffles of them."""
+    orders = [shuffles(slates, seed, repeat) for repeat in range(repeats)]
+    shuffled = []
+    for order in orders:
+        rankings = answer([permuted(slate, places) for slate, places in zip(slates, order.tolist(), strict=True)])
+        shuffled.append(replace(rankings, orders=np.take_along_axis(order[: len(rankings.orders)], rankings.orders, axis=1)))
+    targets = np.array([slate.target_rank for slate in slates])
+    return PositionBias.of(answer(slates) if incoming is None else incoming, orders, shuffled, targets)
+
+
 def blind(slates):
     """Looks at items alone."""
-    return by_scores(np.array([QUALITY[slate.candidates] for slate in slates]))
+    return from_scores(np.array([QUALITY[slate.candidates] for slate in slates]))
 
 
 def places(order, slates):
     """Looks at positions alone."""
-    return Judged(np.tile(order, (len(slates), 1)), [""] * len(slates), [""] * len(slates))
+    return Rankings(np.tile(order, (len(slates), 1)), [""] * len(slates), [""] * len(slates))
 
 
 def test_a_permuted_slate_moves_all_that_belongs_to_a_candidate():
@@ -84,8 +96,8 @@ def test_the_effects_are_those_of_a_regression_with_a_dummy_for_every_item():
     """Against ordinary least squares spelt out, on a ranker that weighs item and position, with invalid answers among them."""
 
     def mixed(slates):
-        judged = by_scores(np.array([QUALITY[slate.candidates] - 0.4 * np.arange(K) for slate in slates]))
-        return Judged(
+        judged = from_scores(np.array([QUALITY[slate.candidates] - 0.4 * np.arange(K) for slate in slates]))
+        return Rankings(
             judged.orders, ["missing" if slate.slate % 7 == 0 and slate.candidates[0] % 2 else "" for slate in slates], judged.texts
         )
 
@@ -106,10 +118,10 @@ def test_the_effects_are_those_of_a_regression_with_a_dummy_for_every_item():
 def test_only_slates_valid_in_both_presentations_are_compared():
     def half(slates):
         own = blind(slates)
-        return Judged(own.orders, ["missing" if slate.slate % 2 else "" for slate in slates], own.texts)
+        return Rankings(own.orders, ["missing" if slate.slate % 2 else "" for slate in slates], own.texts)
 
     assert position_bias(half, SLATES, seed=3, repeats=2, incoming=blind(SLATES)).summary()["n"] == N
-    none = position_bias(lambda slates: Judged(blind(slates).orders, ["outside"] * len(slates), []), SLATES, seed=3)
+    none = position_bias(lambda slates: Rankings(blind(slates).orders, ["outside"] * len(slates), []), SLATES, seed=3)
     assert none.summary() == {"n": 0, "valid_share": [0.0, 0.0]}
     assert none.effects().tolist() == [0.0] * K
 
@@ -122,11 +134,11 @@ def test_the_incoming_answer_is_not_asked_again_where_it_is_given():
         return blind(slates)
 
     given = position_bias(counting, SLATES, seed=3, repeats=2, incoming=blind(SLATES))
-    assert asked == [2 * N]
+    assert asked == [N, N]
     again = position_bias(counting, SLATES, seed=3, repeats=2)
-    assert asked == [2 * N, N, 2 * N] and again.summary() == given.summary()
+    assert asked == [N] * 5 and again.summary() == given.summary()
 
 
 def test_answers_of_other_slates_are_refused():
-    with pytest.raises(StageError, match=r"answers of shape \(60, 6\) and \(59, 6\) for 60 slates of 6"):
+    with pytest.raises(StageError, match=r"answers of shape \(59, 6\) to slates of shape \(60, 6\), and 60 answers of 6"):
         position_bias(lambda slates: incoming(slates[1:]), SLATES, seed=3, incoming=blind(SLATES))

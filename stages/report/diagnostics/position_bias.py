@@ -1,49 +1,17 @@
-"""Does a ranker look at the items, or at where they stand? The same candidates in shuffled orders, features and all.
+"""Does a ranker look at the items, or at their positions? The same candidates in shuffled orders, features and all."""
 
-The retriever's score is a feature of the candidate (`sc`) and moves with it: a model may use it without being biased.
-"""
-
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.report.diagnostics.audit import kendall_tau
 from stages.shared.core.errors import StageError
-from stages.shared.slates.prompts import Slate
-from stages.shared.slates.rankings import Judged
+from stages.shared.evaluation.rankings import Rankings
 
 Ints = NDArray[np.int_]
-Answerer = Callable[[Sequence[Slate]], Judged]
-
-
-def permuted(slate: Slate, order: Sequence[int]) -> Slate:
-    """`slate` with the candidate at order[p] at position p; its features and the target's rank move along."""
-    return replace(
-        slate,
-        candidates=[slate.candidates[rank] for rank in order],
-        bins=[slate.bins[rank] for rank in order],
-        target_rank=list(order).index(slate.target_rank) if slate.target_rank >= 0 else -1,
-    )
-
-
-def shuffles(slates: Sequence[Slate], seed: int, repeat: int = 0) -> Ints:
-    """[n, K]: an order for each slate, never the incoming one; it depends on the seed, the slate's id and `repeat` alone.
-
-    What else is laid out by candidate goes along by np.take_along_axis(values_NKF, orders[..., None], axis=1).
-    """
-    orders = []
-    for slate in slates:
-        if len(slate.candidates) < 2:
-            raise StageError(f"slate {slate.slate}: one candidate cannot be shuffled; raise retrieve.candidates to two or more")
-        rng = np.random.default_rng([seed, slate.slate, repeat])
-        order = rng.permutation(len(slate.candidates))
-        while (order == np.arange(len(order))).all():
-            order = rng.permutation(len(order))
-        orders.append(order)
-    return np.array(orders)
 
 
 @dataclass(frozen=True)
@@ -57,6 +25,23 @@ class PositionBias:
     answered: Ints
     valid: NDArray[np.bool_]
     target_rank: Ints
+
+    @classmethod
+    def of(cls, greedy: Rankings, shown: Sequence[Ints], shuffled: Sequence[Rankings], target_rank: Ints) -> Self:
+        """greedy: on the n slates as they came; shuffled: a Rankings for each [n, K] of `shown`. All orders are initial ranks."""
+        n, size = greedy.orders.shape
+        for order, rankings in zip(shown, shuffled, strict=True):
+            if not order.shape == rankings.orders.shape == (n, size):
+                raise StageError(
+                    f"answers of shape {rankings.orders.shape} to slates of shape {order.shape}, and {n} answers of {size} to the slates "
+                    "as they came; answer the same slates in every order"
+                )
+        return cls(
+            shown=np.stack([np.broadcast_to(np.arange(size), (n, size)), *shown]),
+            answered=np.stack([greedy.orders, *(rankings.orders for rankings in shuffled)]),
+            valid=np.stack([greedy.valid, *(rankings.valid for rankings in shuffled)]),
+            target_rank=np.asarray(target_rank),
+        )
 
     def effects(self) -> NDArray[np.float64]:
         """[K]: by how much a position moves the new rank of whatever item stands there; the sum is 0.
@@ -105,23 +90,3 @@ class PositionBias:
             "slope": float(effects @ centred) / variance,
             "position_share": float(effects @ effects) / variance,
         }
-
-
-def position_bias(answer: Answerer, slates: Sequence[Slate], seed: int, repeats: int = 1, incoming: Judged | None = None) -> PositionBias:
-    """Asks `answer` for `repeats` shuffles of `slates` (all in one call), and for the slates as they are unless `incoming` has that.
-
-    All slates must be of one size and hold their target.
-    """
-    orders = [shuffles(slates, seed, repeat) for repeat in range(repeats)]
-    asked = [permuted(slate, order) for own in orders for slate, order in zip(slates, own.tolist(), strict=True)]
-    as_is = answer(slates) if incoming is None else incoming
-    given = answer(asked)
-    n, size = orders[0].shape
-    if as_is.orders.shape != (n, size) or given.orders.shape != (n * repeats, size):
-        raise StageError(
-            f"answers of shape {as_is.orders.shape} and {given.orders.shape} for {n} slates of {size}; answer every slate asked"
-        )
-    shown = np.stack([np.broadcast_to(np.arange(size), (n, size)), *orders])
-    positions = np.concatenate([as_is.orders, given.orders]).reshape(repeats + 1, n, size)
-    valid = np.concatenate([as_is.valid, given.valid]).reshape(repeats + 1, n)
-    return PositionBias(shown, np.take_along_axis(shown, positions, axis=2), valid, np.array([slate.target_rank for slate in slates]))

@@ -1,0 +1,19 @@
+"""The candidate features themselves (not their bins), which the baselines read."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from stages.shared.slates.candidate_features import FEATURES
+from stages.shared.slates.prompts import Slate
+
+
+def read_features(feature_table: pl.DataFrame, slates: Sequence[Slate]) -> NDArray[np.floating]:
+    """Of each slate, float32 [n, K, features], in the order of `slates`."""
+    grouped = (
+        feature_table.sort("slate", "rank").group_by("slate", maintain_order=True).agg(pl.concat_list(list(FEATURES)).alias("features"))
+    )
+    table = dict(grouped.iter_rows())
+    return np.array([table[slate.slate] for slate in slates], dtype=np.float32)

@@ -1,0 +1,106 @@
+"""What the recorded answers say: metrics, headline, data for plots, and the page. No model is asked here."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from stages.report.answers import RecordedAnswers, read_recorded_answers
+from stages.report.diagnostics.audit import identical_to_incoming, suspicions
+from stages.report.diagnostics.diagnostics import audits_of, constraint_notes, unconstrained
+from stages.report.diagnostics.gain_by_rank import gains_by_incoming_rank
+from stages.report.diagnostics.headroom import achievable, world_notes
+from stages.report.diagnostics.repeats import of_repeats
+from stages.report.diagnostics.slice_kinds import kinds_of, slices_of
+from stages.report.page.examples import choose_examples
+from stages.report.page.page import ReportData, render
+from stages.report.page.pipeline_summary import pipeline_figures
+from stages.report.page.provenance import provenance, read_shown_params
+from stages.report.params import ReportParams
+from stages.report.plots_data import write_plots_data
+from stages.shared.core.outputs import DATA, Outputs, read_json
+from stages.shared.core.params import load_params
+from stages.shared.evaluation.evaluate_metrics import read_evaluate_metrics
+from stages.shared.evaluation.ground_truth import load_ground_truth
+from stages.shared.evaluation.rankers import CONTRASTS, MODELS, PRIMARY_MODEL
+from stages.shared.evaluation.test_set import TestSet, load_test_set, read_slate_tables
+from stages.shared.slates.prompts import PromptParams
+from stages.shared.stats.bootstrap import INCOMING, summarise
+from stages.shared.stats.metrics import ranks_of_targets
+from stages.shared.stats.significance import significance
+
+CALIBRATED = ("lambdamart", "sft", PRIMARY_MODEL)
+CURVES = {
+    "midtrain": DATA / "midtrain/loss.csv",
+    "sft": DATA / "sft/loss.csv",
+    "no_reasoning": DATA / "sft/no_reasoning_loss.csv",
+    "rl": DATA / "rl/steps.csv",
+}
+
+
+def report(params: ReportParams, outputs: Outputs) -> None:
+    options = load_params("prompt", PromptParams)
+    evaluated = read_evaluate_metrics()
+    test_set = load_test_set(read_slate_tables(), evaluated.max_slates)
+    answers = read_recorded_answers(test_set)
+    truth = load_ground_truth(test_set)
+    ranked = answers.greedy
+    ranks = {name: ranks_of_targets(rankings.orders, test_set.targets) for name, rankings in ranked.items()}
+    results = {
+        name: {"rank": ranks[name], "valid": rankings.valid, "identical": identical_to_incoming(rankings.orders) & rankings.valid}
+        for name, rankings in ranked.items()
+    }
+    pairs = [(name, INCOMING) for name in ranked if name not in (INCOMING, "oracle")] + list(CONTRASTS)
+    audits = audits_of(answers, ranks, test_set.slates, test_set.catalog, options)
+    summary = summarise(results, test_set.users, params.resamples, params.seed, CONTRASTS, test_set.missed)
+    summary |= slices_of(ranks, PRIMARY_MODEL, kinds_of(test_set), test_set.users, params.resamples, params.seed)
+    summary |= {
+        "leak_check": evaluated.leak_check,
+        "audit": audits,
+        "suspicions": {name: suspicions(audit) for name, audit in audits.items() if name in MODELS},
+        "unconstrained": unconstrained(answers.free),
+        "significance": significance(results, test_set.users, pairs, params.resamples, params.seed),
+    }
+    if answers.repeated:
+        summary["repeats"] = repeats(answers, test_set, evaluated.repeat_temperature, params)
+    if truth:
+        summary["achievable"] = achievable(ranked, truth.chances_NK, test_set.users, params.resamples, params.seed)
+    shown = {name: ranks[name] for name in CALIBRATED}
+    calibration = gains_by_incoming_rank(
+        shown, test_set.targets, test_set.users, test_set.candidates_NK.shape[1], params.resamples, params.seed
+    )
+    outputs.metrics(summary)
+    write_plots_data(outputs, summary, audits, calibration)
+    shown_params = read_shown_params()
+    page = ReportData(
+        summary=summary,
+        curves={name: read_curve(path) for name, path in CURVES.items()},
+        codebook_usage=read_json(DATA / "tokenize/usage.json"),
+        examples=choose_examples(
+            test_set.slates, ranked[PRIMARY_MODEL], ranks[PRIMARY_MODEL], test_set.catalog, params.examples, params.seed
+        ),
+        figures=pipeline_figures(),
+        lineage=provenance(evaluated.inputs, shown_params),
+        params=shown_params,
+        rank_flow=audits[PRIMARY_MODEL]["rank_flow"],
+        subject=PRIMARY_MODEL,
+        seed=params.seed,
+        audits=audits,
+        calibration=calibration,
+        notes=[
+            "An output that is no permutation of its slate counts as the incoming order, and as invalid.",
+            *constraint_notes(summary["unconstrained"]),
+            *world_notes(summary),
+        ],
+    )
+    outputs.path("report.html").write_text(render(page), encoding="utf-8")
+
+
+def repeats(answers: RecordedAnswers, test_set: TestSet, temperature: float, params: ReportParams) -> dict[str, Any]:
+    rows = answers.repeat_rows
+    greedy = {name: answers.greedy[name].at(rows) for name in answers.repeated}
+    return of_repeats(answers.repeated, greedy, test_set.targets[rows], test_set.users[rows], temperature, params.resamples, params.seed)
+
+
+def read_curve(path: Path) -> list[dict[str, float]]:
+    with path.open(encoding="utf-8") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]

@@ -1,0 +1,91 @@
+"""The held-out slates that are measured, with all that is known about them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from stages.shared.core.errors import StageError
+from stages.shared.core.leakage import training_counts
+from stages.shared.core.outputs import DATA, read_json
+from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, SLATES, read_table
+from stages.shared.slates.candidate_features import CANDIDATE_FEATURES
+from stages.shared.slates.prompts import Catalog, Slate, load_slates
+
+Ints = NDArray[np.int_]
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """slates: of the test split, with their target, by slate. users, positions, targets [n]: the slate's user, how many items the user
+    took before, and the initial rank of the target. missed: user -> test slates in which the retriever missed the target.
+
+    counts [items]: see training_counts; of the splits that the retriever read.
+    """
+
+    __test__ = False  # pytest shall not take it for a class of tests
+
+    slates: list[Slate]
+    users: Ints
+    positions: Ints
+    targets: Ints
+    candidates_NK: Ints
+    missed: dict[int, int]
+    counts: Ints
+    catalog: Catalog
+    interactions: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class SlateTables:
+    """The tables that slates are read from."""
+
+    slates: pl.DataFrame
+    candidate_features: pl.DataFrame
+    interactions: pl.DataFrame
+
+
+def read_slate_tables() -> SlateTables:
+    return SlateTables(
+        read_table(DATA / "retrieve/slates.parquet", SLATES),
+        read_table(DATA / "retrieve/candidate_features.parquet", CANDIDATE_FEATURES),
+        read_table(DATA / "ingest/interactions.parquet", INTERACTIONS),
+    )
+
+
+def load_test_set(tables: SlateTables, max_slates: int) -> TestSet:
+    """max_slates: only the first so many by user, then position; 0 = all."""
+    items = read_table(DATA / "ingest/items.parquet", ITEMS)
+    test = sorted(load_slates(tables.slates, tables.candidate_features, "test"), key=lambda slate: slate.slate)
+    test = test[:max_slates] if max_slates else test
+    if not test or len(test[0].candidates) < 2:
+        raise StageError("data/retrieve/slates.parquet: no test slate of two candidates or more holds its target; nothing can be ranked")
+    taken_before = dict(tables.slates.select("slate", "position").iter_rows())
+    users = [slate.user for slate in test]
+    return TestSet(
+        slates=test,
+        users=np.array(users),
+        positions=np.array([taken_before[slate.slate] for slate in test]),
+        targets=np.array([slate.target_rank for slate in test]),
+        candidates_NK=np.array([slate.candidates for slate in test]),
+        missed=missed_slates(tables.slates, set(users) if max_slates else None),
+        counts=training_counts(tables.interactions, items.height, fitted_on()),
+        catalog=Catalog.from_tables(read_table(DATA / "tokenize/sids.parquet", SIDS), items),
+        interactions=tables.interactions,
+    )
+
+
+def fitted_on() -> tuple[str, ...]:
+    """The splits that the retriever learnt from."""
+    path = DATA / "retrieve/metrics.json"
+    try:
+        return tuple(read_json(path)["fitted_on"])
+    except KeyError as missing:
+        raise StageError(f"{path}: {missing} is missing, so nobody can say what the retriever saw; rerun: gr2 run retrieve") from None
+
+
+def missed_slates(slates: pl.DataFrame, measured: set[int] | None) -> dict[int, int]:
+    """user -> test slates in which the retriever missed the target; only of the users `measured`, where given."""
+    missed = slates.filter((pl.col("split") == "test") & (pl.col("target_rank") < 0)).group_by("user").len().sort("user")
+    return {user: count for user, count in missed.iter_rows() if measured is None or user in measured}

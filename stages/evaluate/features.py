@@ -14,6 +14,4 @@ def read_features(feature_table: pl.DataFrame, slates: Sequence[Slate]) -> NDArr
     """Of each slate, float32 [n, K, features], in the order of `slates`."""
     by_slate = feature_table.sort("slate", "rank").group_by("slate", maintain_order=True)
     table = dict(by_slate.agg(pl.concat_list(list(FEATURES)).alias("features")).iter_rows())
-        feature_table.sort("slate", "rank").group_by("slate", maintain_order=True).agg(pl.concat_list(list(FEATURES)).alias("features"))
-    )
     return np.array([table[slate.slate] for slate in slates], dtype=np.float32)

@@ -15,9 +15,9 @@ words = pathlib.Path(params["folder"], "words.txt").read_text() + pathlib.Path("
 def own(gain):
     return {"n": 40, "ndcg@5": {"mean": 0.5, "diff": gain, "diff_ci": [gain - 0.02, gain + 0.02]}}
 models = {"incoming": own(0.0), "sft": own(0.01), "rl": own(params["gain"])}
-pathlib.Path("data/evaluate").mkdir(parents=True, exist_ok=True)
+pathlib.Path("data/report").mkdir(parents=True, exist_ok=True)
 metrics = {"words": words, "models": models, "contrasts": {"rl-sft": own(params["gain"] - 0.01)}}
-pathlib.Path("data/evaluate/metrics.json").write_text(json.dumps(metrics))
+pathlib.Path("data/report/metrics.json").write_text(json.dumps(metrics))
 """
 PARAMS = dvc_toy.PARAMS + "evaluate:\n  gain: 0.01\n  folder: raw/mine\n"
 NOISE = """\
@@ -37,7 +37,7 @@ def project(tmp_path: Path) -> Path:
     (package / "__main__.py").write_text(EVALUATE)
     with (root / "dvc.yaml").open("a") as file:
         file.write(
-            "  evaluate:\n    cmd: python -m stages.evaluate\n    params: [evaluate]\n    metrics: [data/evaluate/metrics.json]\n"
+            "  evaluate:\n    cmd: python -m stages.evaluate\n    params: [evaluate]\n    metrics: [data/report/metrics.json]\n"
             "    deps: [stages/__init__.py, stages/evaluate/__init__.py, stages/evaluate/__main__.py, data/d/out.txt]\n"
         )
     with (root / ".gitignore").open("a") as file:
@@ -74,7 +74,7 @@ def test_a_control_from_the_first_run_to_a_gain(project: Path, server: str) -> N
     assert "rl against sft: NDCG@5 +0.0000 [-0.0200, +0.0200], n 40: no gain" in said and "passed" in said
     assert touched(project) == before
     assert (copy / "new.txt").exists() and not (copy / ".dvc/cache").exists()
-    assert json.loads((copy / "data/evaluate/metrics.json").read_text())["words"] == "raw a1\nb7\na1\nc1\nd1\n"
+    assert json.loads((copy / "data/report/metrics.json").read_text())["words"] == "raw a1\nb7\na1\nc1\nd1\n"
     verdict = json.loads((copy / "verdict.json").read_text())
     assert verdict["passed"] and [(own["model"], own["against"], own["gain"]) for own in verdict["comparisons"]] == [
         ("rl", "sft", False),

@@ -9,7 +9,7 @@ METRICS = ("recall@1", "recall@3", "recall@5", "ndcg@5")
 def main() -> None:
     summary = json.loads(Path("data/report/metrics.json").read_text(encoding="utf-8"))
     models = summary["models"]
-    print(f"n = {summary['slates']} test slates of {summary['users']} users; difference from the initial ranking (incoming) with its 95 % interval\n")
+    print(f"n = {summary['slates']} test slates of {summary['users']} users; difference from the initial ranking, 95 % interval\n")
     print("| model | R@1 | R@3 | R@5 | NDCG@5 | NDCG@5 difference | valid | identical |")
     print("|---|---|---|---|---|---|---|---|")
     for name, row in models.items():

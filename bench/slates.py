@@ -53,8 +53,8 @@ def main() -> None:
         f"`python bench/slates.py --data FOLDER {' '.join(f'--ranker {name}' for name in rankers)}`",
         "",
         "Leave-one-out, ten candidates a slate, cross-fitted by folds of users. Only slates that hold their target count. Beneath each",
-        "metric the difference from the initial ranking (incoming) with its 95 % interval (paired bootstrap; every user has one slate). LambdaMART",
-        f"(LightGBM, default settings, mean over seeds {', '.join(map(str, SEEDS))}) learns from the training slates alone.",
+        "metric the difference from the initial ranking (incoming) with its 95 % interval (paired bootstrap; every user has one slate).",
+        f"LambdaMART (LightGBM, default settings, mean over seeds {', '.join(map(str, SEEDS))}) learns from the training slates alone.",
         "",
     ]
     REPORT.write_text("\n".join([*head, *sections]), encoding="utf-8")

@@ -10,7 +10,7 @@ from typing import Any
 from tasks.domain.controls import judge, overlaid, read_control
 from tasks.dvc.clone import refresh
 from tasks.ledger.run_context import git_revision
-from tasks.system.git import without_git
+from tasks.system.git import strip_git_env
 from tasks.system.yaml_files import write_text
 
 VERDICT = "verdict.json"
@@ -44,7 +44,7 @@ def run_control(root: Path, name: str) -> int:
 def _run_pipeline(copy: Path) -> int:
     """Runs `gr2 run` with the copy's own code. Ctrl-C and SIGTERM are handed on, so that it ends its stages in good order."""
     path = os.pathsep.join(filter(None, [str(copy), os.environ.get("PYTHONPATH")]))
-    environment = {**without_git(os.environ), "PYTHONPATH": path}
+    environment = {**strip_git_env(os.environ), "PYTHONPATH": path}
     sys.stdout.flush()
     command = [sys.executable, "-m", "flows.cli", "run"]
     children: list[subprocess.Popen[bytes]] = []

@@ -33,9 +33,15 @@ def read_json(file: Path) -> Any:
 
 
 def cached_listing(root: Path, md5: str) -> Listing | None:
-    """What DVC's cache says is in the folder with this hash; None where it does not hold it, or holds something else under the name."""
+    """What the DVC cache of the project at `root` says is in the folder with this hash; None where it does not hold the listing, or
+    holds something else under the name. Not to be called while DVC is open there: its lock would be waited for forever."""
+    return listing_in(cache_folder(root), md5)
+
+
+def listing_in(cache: Path, md5: str) -> Listing | None:
+    """The same from the folder of a DVC cache."""
     try:
-        text = object_path(root, md5).read_bytes()
+        text = (cache / md5[:2] / md5[2:]).read_bytes()
     except OSError:
         return None
     if hashlib.md5(text, usedforsecurity=False).hexdigest() + ".dir" != md5:

@@ -18,6 +18,7 @@ from dvc.repo import Repo, lock_repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 from dvc.stage.cache import _can_hash, _get_stage_hash
 from dvc.utils.serialize import modify_yaml
+from dvc_data.hashfile.build import build
 
 __all__ = [
     "CheckoutError",
@@ -27,6 +28,7 @@ __all__ = [
     "LockError",
     "cached_run",
     "editable_lock",
+    "folder_listing",
     "has_run_key",
     "locked_repo",
     "make_lock",
@@ -67,6 +69,15 @@ def cached_run(repo: Any, stage: Any) -> Any:
     """The stage as the run cache recorded an equal run of it, outputs with their hashes; None without one."""
     entry = repo.stage_cache._load(stage)  # drops a record that cannot be read
     return repo.stage_cache._create_stage(entry, wdir=stage.wdir) if entry else None
+
+
+def folder_listing(dep: Any) -> dict[str, str]:
+    """path -> md5 of the files in the folder `dep`, a dep of DVC's stage, as they are now, without what .dvcignore leaves out.
+
+    Files that did not change since DVC last looked are not read again: it remembers their hashes by time and size.
+    """
+    _, _, tree = build(dep.cache, dep.fs_path, dep.fs, dep.hash_name, ignore=dep.dvcignore, dry_run=True)
+    return {"/".join(parts): hash_info.value for parts, _, hash_info in tree}
 
 
 def repro_order(repo: Any, targets: list[str]) -> list[str]:

@@ -11,7 +11,7 @@ from tasks.dvc.repo import open_repo
 from tasks.project.dict_diff import MISSING, differences, value_at
 from tasks.project.graph import is_code
 from tasks.system.errors import ProjectError
-from tasks.system.git import git, tried
+from tasks.system.git import git, git_or_none
 
 WORKSPACE = "workspace"
 
@@ -73,7 +73,7 @@ def resolve(root: Path, name: str) -> str | None:
         raise ProjectError(f"{name}: {len(found)} experiments have this name; give the commit ({', '.join(commit for commit, _ in found)})")
     if found:
         return found[0][0]
-    return tried(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+    return git_or_none(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
 
 
 def references(root: Path, place: str) -> list[tuple[str, str]]:

@@ -19,7 +19,7 @@ from tasks.dvc.revisions import references
 from tasks.project.overrides import PARAMS, Values, name_of, override
 from tasks.run.stage import stage_environment
 from tasks.system.errors import ProjectError
-from tasks.system.git import git, tried, without_git
+from tasks.system.git import git, git_or_none, strip_git_env
 from tasks.system.yaml_files import parse, read_text
 
 DVC = [sys.executable, "-m", "dvc"]
@@ -52,7 +52,7 @@ def queue(
     stopped: Callable[[], bool] = lambda: False,
 ) -> list[Experiment]:
     """Queues an experiment for each of `combinations`: all of them; or none, when one cannot be queued, or when `stopped`."""
-    if tried(root, "rev-parse", "--verify", "--quiet", "HEAD") is None:
+    if git_or_none(root, "rev-parse", "--verify", "--quiet", "HEAD") is None:
         raise ProjectError("an experiment is based on a commit, and this project has none; run: git add -A && git commit")
     overrides = [[override(key, value) for key, value in values.items()] for values in combinations]
     taken = {ref.split("/")[-1] for _, ref in references(root, "refs/exps")} | {name for _, name in entries(root, QUEUE, FAILED_QUEUE)}
@@ -113,7 +113,7 @@ def entries(root: Path, *stashes: str) -> list[tuple[str, str]]:
     """(rev, name) of the experiments in DVC's stashes, newest first."""
     found = []
     for stash in stashes:
-        listed = tried(root, "log", "--walk-reflogs", "--format=%H %gs", stash, "--") or ""  # no such ref: nothing was ever queued
+        listed = git_or_none(root, "log", "--walk-reflogs", "--format=%H %gs", stash, "--") or ""  # no such ref: nothing was ever queued
         for line in listed.splitlines():
             if match := re.fullmatch(r"(\w+) .*dvc-exp:\w+:\w+:([^:]*)(:.*)?", line):
                 found.append((match[1], match[2]))
@@ -140,4 +140,4 @@ def run_dvc(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def environment() -> dict[str, str]:
-    return stage_environment(without_git(os.environ))
+    return stage_environment(strip_git_env(os.environ))

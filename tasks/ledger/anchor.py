@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from tasks.system.git import tried
+from tasks.system.git import git_or_none
 
 REF = "refs/gr2/lineage"
 
 
 def ref_name(root: Path) -> str | None:
     """The ref of the ledger at `root`: a worktree, and a project in a folder of a repository, has one of its own. None outside git."""
-    found = tried(root, "rev-parse", "--path-format=absolute", "--git-dir", "--git-common-dir", "--show-prefix")
+    found = git_or_none(root, "rev-parse", "--path-format=absolute", "--git-dir", "--git-common-dir", "--show-prefix")
     if found is None:
         return None
     own, common, *prefix = found.splitlines()
@@ -20,12 +20,12 @@ def ref_name(root: Path) -> str | None:
 def git_anchor(root: Path) -> str:
     """The text in the ref; empty where there is none."""
     name = ref_name(root)
-    text = tried(root, "cat-file", "blob", name) if name else None
+    text = git_or_none(root, "cat-file", "blob", name) if name else None
     return f"{text}\n" if text else ""
 
 
 def set_git_anchor(root: Path, text: str) -> None:
     name = ref_name(root)
-    blob = tried(root, "hash-object", "-w", "--stdin", given=text) if name else None
+    blob = git_or_none(root, "hash-object", "-w", "--stdin", given=text) if name else None
     if name and blob:
-        tried(root, "update-ref", name, blob)
+        git_or_none(root, "update-ref", name, blob)

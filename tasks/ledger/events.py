@@ -9,10 +9,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tasks.dvc.dir_listing import members, object_path, read_json
+from tasks.dvc.dep_listing import dep_listings
+from tasks.dvc.dir_listing import Listing, members, object_path, read_json
 from tasks.dvc.lockfile import locked_hashes, read_lock
 from tasks.ledger.facets import NAMESPACE
-from tasks.ledger.lines import EVENTS, canonical, read_events
+from tasks.ledger.lines import EVENTS, Event, canonical, read_events
 from tasks.ledger.log import anchor, append
 from tasks.ledger.run_context import RunContext
 from tasks.project.graph import Stage, is_code
@@ -73,18 +74,22 @@ class StageRun:
         locked = read_lock(self.root).get(self.stage.name, {}) if entry is None else entry
         deps, sizes = locked_hashes(locked.get("deps")), {entry["path"]: entry for entry in locked.get("outs") or []}
         metrics = read_json(self.root / (self.stage.metrics_file or "metrics.json")) if metrics is None else metrics
+        listings = dep_listings(self.root, self.stage.name, {path: entry["hash"] for path, entry in deps.items()})
         own = {
             "gr2_run": {**facts, **{key: node[key] for key in ("host", "pool") if node.get(key)}},
             "gr2_prefect": {"flow_run": self.context.flow_run, "node_flow_run": node.get("flow_run", "")},
             "gr2_params": {"values": locked.get("params") or {}},
-            "gr2_code": {"files": {path: entry["hash"] for path, entry in deps.items() if is_code(path)}},
+            "gr2_code": {
+                "files": {path: entry["hash"] for path, entry in deps.items() if is_code(path)},
+                "packages": {path: listing for path, listing in listings.items() if is_code(path)},
+            },
             "gr2_metrics": {"values": metrics},
             "gr2_environment": facets.environment(self.root),
             "gr2_hardware": node.get("hardware") or hardware(),
             "gr2_lock": {"entry": entry_hash(locked)},
             "processing_engine": facets.engine(),
         }
-        inputs = [facets.read(path, {**entry}) for path, entry in deps.items() if not is_code(path)]
+        inputs = [facets.read(path, {**entry}, listings.get(path)) for path, entry in deps.items() if not is_code(path)]
         outputs = [
             facets.written(path, {**sizes[path], "hash": entry["hash"]}, members(self.root, path, entry["hash"]))
             for path, entry in locked_hashes(locked.get("outs")).items()
@@ -142,6 +147,26 @@ def recorded_entry(event: dict[str, Any]) -> str:
     """The `entry_hash` that an event of a stage recorded; empty in old events."""
     facet = event["run"]["facets"].get("gr2_lock")
     return str(facet.get("entry", "")) if isinstance(facet, dict) else ""
+
+
+def recorded_listings(event: Event) -> dict[str, Listing]:
+    """md5 of a folder -> its files, for each folder among the deps of a stage whose event recorded them."""
+    code = event["run"]["facets"].get("gr2_code") or {}
+    hashes = code.get("files") or {}
+    listings = {hashes[path]: listing for path, listing in (code.get("packages") or {}).items() if path in hashes}
+    for entry in event.get("inputs") or []:
+        facets = entry.get("facets") or {}
+        if rows := (facets.get("gr2_members") or {}).get("files"):
+            listings[facets["version"]["datasetVersion"].removeprefix("md5:")] = {row[0]: row[1] for row in rows}
+    return listings
+
+
+def recorded_revision(event: Event, stage: str) -> str | None:
+    """The commit at which the run of `stage` that the event tells of began; None for other events, and outside of git."""
+    if event.get("eventType") != "COMPLETE" or event["job"]["name"] != stage:
+        return None
+    revision = (event["run"]["facets"].get("gr2_run") or {}).get("revision")
+    return str(revision) if revision else None
 
 
 def output_hashes(event: dict[str, Any]) -> dict[str, str]:

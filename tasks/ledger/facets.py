@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID
 
-from tasks.system.git import tried
+from tasks.system.git import git_or_none
 
 NAMESPACE = "gr2-pipeline"
 RAW = "gr2-raw"  # the namespace of raw files; their versions are sha256, all others md5
@@ -113,13 +113,17 @@ def environment(root: Path) -> Facets:
     return {"locks": locks, "python": platform.python_version(), "dvc": _version("dvc"), "prefect": _version("prefect")}
 
 
-def read(path: str, entry: Facets) -> Any:
-    """An input by its content hash."""
+def read(path: str, entry: Facets, listing: dict[str, str] | None = None) -> Any:
+    """An input by its content hash; `listing`: md5 by path of the files in a folder that no stage made."""
     from openlineage.client.event_v2 import InputDataset
+    from openlineage.client.generated.base import DatasetFacet
     from openlineage.client.generated.input_statistics_input_dataset import InputStatisticsInputDatasetFacet
 
     size = InputStatisticsInputDatasetFacet(size=entry.get("size"), fileCount=entry.get("nfiles"), producer=PRODUCER)
-    return InputDataset(NAMESPACE, path, facets=_content(f"md5:{entry['hash']}"), inputFacets={"inputStatistics": size})
+    facets = _content(f"md5:{entry['hash']}")
+    if listing is not None:
+        facets["gr2_members"] = DatasetFacet(producer=PRODUCER).with_additional_properties(files=[[*row, None] for row in listing.items()])
+    return InputDataset(NAMESPACE, path, facets=facets, inputFacets={"inputStatistics": size})
 
 
 def read_raw(name: str, sha256: str, size: int | None, rows: int | None) -> Any:
@@ -152,7 +156,7 @@ def _content(name: str) -> Facets:
 @cache
 def _origin(root: Path) -> str:
     """The address of git's remote "origin", without the user and password that may stand in it."""
-    url = tried(root, "config", "--get", "remote.origin.url") or ""
+    url = git_or_none(root, "config", "--get", "remote.origin.url") or ""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if parts.scheme else url
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tasks.system.git import tried
+from tasks.system.git import git_or_none
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,6 @@ def run_context(root: Path, flow_run: str = "") -> RunContext:
 
 def git_revision(root: Path) -> dict[str, Any]:
     """{"revision", "dirty"}: the commit, and whether anything but dvc.lock (which every run writes) differs from it. None outside git."""
-    revision = tried(root, "rev-parse", "--verify", "HEAD")
-    changed = tried(root, "status", "--porcelain", "--", ".", ":(exclude)dvc.lock")
+    revision = git_or_none(root, "rev-parse", "--verify", "HEAD")
+    changed = git_or_none(root, "status", "--porcelain", "--", ".", ":(exclude)dvc.lock")
     return {"revision": revision, "dirty": None if changed is None else bool(changed)}

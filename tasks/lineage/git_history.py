@@ -8,7 +8,7 @@ from typing import Any
 
 from tasks.dvc.revisions import resolve
 from tasks.system.errors import ProjectError
-from tasks.system.git import tried
+from tasks.system.git import git_or_none
 from tasks.system.yaml_files import parse
 
 LOCK = "dvc.lock"
@@ -36,13 +36,13 @@ class Lock:
 
 def git_locks(root: Path) -> list[Lock]:
     """The distinct ones, newest commit first; none outside of git."""
-    prefix = tried(root, "rev-parse", "--show-prefix")
+    prefix = git_or_none(root, "rev-parse", "--show-prefix")
     if prefix is None:
         return []
-    listed = tried(root, "for-each-ref", "--format=%(objecttype) %(*objecttype) %(refname)") or ""
+    listed = git_or_none(root, "for-each-ref", "--format=%(objecttype) %(*objecttype) %(refname)") or ""
     rows = [line.split() for line in listed.splitlines()]
     refs = [words[-1] for words in rows if "commit" in words[:-1]]
-    changing = (tried(root, "log", "--all", "--full-history", "--format=%H", "--", LOCK) or "").split()
+    changing = (git_or_none(root, "log", "--all", "--full-history", "--format=%H", "--", LOCK) or "").split()
     names = [*changing, *refs]
     texts = _blobs(root, [f"{name}:{prefix}{LOCK}" for name in names])
     locks: dict[bytes, Lock] = {}
@@ -61,7 +61,7 @@ def lock_at(root: Path, revision: str) -> tuple[str, Lock] | None:
     commit = resolve(root, revision)
     if commit is None:
         return None
-    prefix = tried(root, "rev-parse", "--show-prefix") or ""
+    prefix = git_or_none(root, "rev-parse", "--show-prefix") or ""
     text = _blobs(root, [f"{commit}:{prefix}{LOCK}"])[0]
     if text is None:
         raise ProjectError(f"{revision}: that commit ({commit[:9]}) has no {LOCK}; nothing had run, or it was not committed")

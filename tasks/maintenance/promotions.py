@@ -7,7 +7,7 @@ from typing import Any
 from tasks.dvc.lockfile import read_lock
 from tasks.dvc.repo import open_repo
 from tasks.system.errors import ProjectError
-from tasks.system.git import git, tried
+from tasks.system.git import git, git_or_none
 
 PROMOTED = "refs/tags/promoted/"
 RECORDED = ("dvc.lock", "dvc.yaml", "params.yaml")
@@ -36,14 +36,17 @@ def promotions(root: Path) -> list[Promotion]:
 def promote(root: Path, name: str, message: str | None = None) -> Promotion:
     """Tags HEAD as promoted/`name`. ProjectError unless its dvc.lock records exactly what lies in the workspace and in the cache."""
     tag = f"promoted/{name}"
-    if tried(root, "check-ref-format", f"refs/tags/{tag}") is None:
+    if git_or_none(root, "check-ref-format", f"refs/tags/{tag}") is None:
         raise ProjectError(f"promote {name}: git takes no such name for a tag; use letters, digits, dots and dashes")
-    if tried(root, "rev-parse", "--verify", "--quiet", f"refs/tags/{tag}") is not None:
+    if git_or_none(root, "rev-parse", "--verify", "--quiet", f"refs/tags/{tag}") is not None:
         raise ProjectError(f"promote {name}: there is such a promotion already (git show {tag}); choose another name")
-    if tried(root, "rev-parse", "--verify", "--quiet", "HEAD") is None:
+    if git_or_none(root, "rev-parse", "--verify", "--quiet", "HEAD") is None:
         raise ProjectError("promote: a promotion is a tag on a commit, and this project has none; run: git add -A && git commit")
     for file in RECORDED:
-        if tried(root, "cat-file", "-e", f"HEAD:./{file}") is None or tried(root, "diff", "--quiet", "HEAD", "--", file) is None:
+        if (
+            git_or_none(root, "cat-file", "-e", f"HEAD:./{file}") is None
+            or git_or_none(root, "diff", "--quiet", "HEAD", "--", file) is None
+        ):
             raise ProjectError(f"promote: {file} is not committed as it stands; run: git add {' '.join(RECORDED)} && git commit")
     _check_outputs(root)
     git(root, "tag", "--annotate", "--message", message or f"Promoted as {name}", "--", tag, "HEAD")

@@ -9,6 +9,7 @@ from tasks.dvc.lockfile import locked_hashes, read_lock
 from tasks.dvc.repo import open_repo
 from tasks.project.dict_diff import MISSING, differences, shown, value_at
 from tasks.project.graph import Graph, Stage, is_code
+from tasks.run.changed_files import ChangedFiles
 from tasks.system.yaml_files import parse, read_text
 
 PARAMS = "params.yaml"
@@ -67,8 +68,9 @@ def make_plan(
     planner = _Planner(root, graph, frozenset(graph[name].name for name in force or ()), params)
     with open_repo(root) as repo:
         by_name = {stage.name: stage for stage in repo.index.stages if getattr(stage, "name", None)}
+        changed_files = ChangedFiles(root, repo)
         for name in graph.order if names is None else names:
-            planner.plans[name] = planner.plan(graph[name], by_name[name])
+            planner.plans[name] = planner.plan(graph[name], by_name[name], changed_files)
     return Plan(tuple(planner.plans.values()))
 
 
@@ -79,7 +81,7 @@ class _Planner:
         self.root, self.graph, self.lock, self.forced, self.params = root, graph, read_lock(root), forced, params
         self.plans: dict[str, StagePlan] = {}
 
-    def plan(self, stage: Stage, dvc_stage: Any) -> StagePlan:
+    def plan(self, stage: Stage, dvc_stage: Any, changed_files: ChangedFiles) -> StagePlan:
         from tasks.dvc.internals import LockError  # DVC is loaded by now
 
         running = [name for name in self.graph.upstream(stage.name) if name in self.plans and self.plans[name].action == "run"]
@@ -92,13 +94,14 @@ class _Planner:
             busy = Cause("running", "", f"another process is at it: {str(error).splitlines()[0]}")
             return StagePlan(stage.name, "run", (busy, *upstream))
         forced = (Cause("forced", "", "it is forced"),) if stage.name in self.forced else ()
-        causes = (*forced, *self._causes(stage, status))
+        deps = {str(dep): dep for dep in dvc_stage.deps}  # under the names that its status has
+        causes = (*forced, *self._causes(stage, status, deps, changed_files))
         if causes and not upstream and all(cause.kind == "output" for cause in causes) and dvc_stage.outs_cached():
             note = "its recorded version comes back from the cache"
             return StagePlan(stage.name, "cached", tuple(Cause("output", cause.path, f"{cause.detail}; {note}") for cause in causes))
         return StagePlan(stage.name, "run" if causes or upstream else "cached", (*causes, *upstream))
 
-    def _causes(self, stage: Stage, status: list[Any]) -> Iterator[Cause]:
+    def _causes(self, stage: Stage, status: list[Any], deps_by_path: dict[str, Any], changed_files: ChangedFiles) -> Iterator[Cause]:
         """DVC's status of one stage in our words."""
         recorded = self.lock[stage.name]
         known = locked_hashes(recorded.get("deps"))
@@ -118,10 +121,13 @@ class _Planner:
             if path in stage.params:
                 current = self.params if path == PARAMS and self.params is not None else _values(self.root, path)
                 yield from _param_causes(path, stage.params[path], (recorded.get("params") or {}).get(path) or {}, current)
-            elif is_code(path):
-                yield Cause("code", path, _word(change) if path in known else "is new among its deps")
-            elif not self._explained_upstream(path, stage.name):
-                yield Cause("data", path, _word(change) if path in known else "is new among its deps")
+            elif path not in known:
+                if is_code(path) or not self._explained_upstream(path, stage.name):
+                    yield Cause("code" if is_code(path) else "data", path, "is new among its deps")
+            elif is_code(path) or not self._explained_upstream(path, stage.name):
+                changes = changed_files.of(stage.name, deps_by_path[path], known[path]["hash"]) if change == "modified" else None
+                for file, detail in changes or [(path, _word(change))]:
+                    yield Cause("code" if is_code(path) else "data", file, detail)
 
     def _explained_upstream(self, path: str, name: str) -> bool:
         """Whether a changed data dep is its producer's doing: that will run, or be restored to the very version recorded here."""

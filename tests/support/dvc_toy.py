@@ -46,15 +46,15 @@ def make(folder: Path, params: str = PARAMS) -> Path:
         (package / "__init__.py").touch()
         (package / "__main__.py").write_text(MAIN.format(name=name, inputs=inputs))
         (package / "words.py").write_text(f'WORDS = "{name}"\n')
-        code = [f"stages/{name}/{file}" for file in ("__init__.py", "__main__.py", "words.py")]
         entries.append(
             f"  {name}:\n    cmd: python -m stages.{name}\n    params: [{name}]\n"
-            f"    deps: [{', '.join([*code, 'stages/__init__.py', *inputs])}]\n"
+            f"    deps: [{', '.join([f'stages/{name}', 'stages/__init__.py', *inputs])}]\n"
             f"    outs: [data/{name}/out.txt, data/{name}/model]\n    metrics: [data/{name}/metrics.json]\n"
         )
     (folder / "stages" / "__init__.py").touch()
     (folder / "dvc.yaml").write_text("stages:\n" + "".join(entries))
     (folder / "params.yaml").write_text(params)
+    shutil.copyfile(ROOT / ".dvcignore", folder / ".dvcignore")
     (folder / ".gitignore").write_text("/data/*/\n/.gr2/\n/spans/\n__pycache__/\n")
     return start(folder)
 

@@ -9,7 +9,7 @@ import pytest
 from tasks.project.graph import read_graph
 from tasks.run.plan import Plan, make_plan
 from tasks.run.status import project_status
-from tests.support import dvc_toy
+from tests.support import dvc_toy, lineage_toy
 
 
 @pytest.fixture(scope="module")
@@ -73,10 +73,57 @@ def test_comment_in_a_module_is_named(project: Path) -> None:
     assert running(made) == ["c", "d"]
 
 
+def test_changed_files_of_a_package_are_named_without_a_record_too(project: Path) -> None:
+    """By git; what .dvcignore leaves out is not named."""
+    (project / "stages/c/words.py").write_text('WORDS = "C"\n')
+    (project / "stages/c/extra.py").touch()
+    (project / "stages/c/notes.md").touch()
+    assert causes(plan(project), "c") == ["code stages/c/extra.py is new", "code stages/c/words.py modified"]
+    (project / "stages/c/__init__.py").unlink()
+    dvc_toy.commit(project, "edits")
+    assert causes(plan(project), "c") == ["code stages/c modified"], "nothing tells what was there: the last run is not on record"
+
+
+def test_changed_files_are_named_by_the_record(project: Path) -> None:
+    """Of a code package, also when it was edited before the run and committed after it; and of a folder that no stage makes."""
+    (project / "raw").mkdir()
+    for name in ("one.csv", "two.csv"):
+        (project / "raw" / name).write_text(name)
+    text = (project / "dvc.yaml").read_text()
+    (project / "dvc.yaml").write_text(text.replace("deps: [stages/a,", "deps: [stages/a, raw,"))
+    (project / "stages/a/words.py").write_text('WORDS = "uncommitted"\n')
+    lineage_toy.run(project)
+    assert all(stage.current for stage in plan(project).stages)
+    dvc_toy.commit(project, "as it ran")
+    (project / "stages/a/__init__.py").write_text("# a comment\n")
+    (project / "stages/a/README.md").touch()
+    dvc_toy.commit(project, "an edit")
+    (project / "raw/two.csv").write_text("changed")
+    (project / "raw/three.csv").touch()
+    (project / "raw/one.csv").unlink()
+    assert causes(plan(project), "a") == [
+        "code stages/a/__init__.py modified",
+        "data raw/one.csv is missing",
+        "data raw/three.csv is new",
+        "data raw/two.csv modified",
+    ]
+
+
+def test_a_changed_folder_outside_the_project_is_named_to_the_file(project: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    text = (project / "dvc.yaml").read_text()
+    (project / "dvc.yaml").write_text(text.replace("deps: [stages/a,", f"deps: [stages/a, {model},"))
+    lineage_toy.run(project)
+    (model / "config.json").write_text("{ }")
+    assert causes(plan(project), "a") == [f"data {model}/config.json modified"]
+
+
 def test_missing_code_changed_command_and_new_dep(project: Path) -> None:
     (project / "stages/b/words.py").unlink()
     text = (project / "dvc.yaml").read_text().replace("cmd: python -m stages.c", "cmd: python -u -m stages.c")
-    (project / "dvc.yaml").write_text(text.replace("stages/d/words.py", "stages/d/words.py, stages/c/words.py"))
+    (project / "dvc.yaml").write_text(text.replace("deps: [stages/d,", "deps: [stages/d, stages/c/words.py,"))
     made = plan(project)
     assert causes(made, "b") == ["code stages/b/words.py is missing"]
     assert causes(made, "c") == ["command changed: python -m stages.c -> python -u -m stages.c"]

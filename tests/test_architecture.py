@@ -21,7 +21,7 @@ CODE = sorted(path for room in ("stages", "tasks", "flows") for path in (ROOT / 
 
 def test_deps_list_what_stages_import() -> None:
     graph = read_graph(ROOT)
-    assert gaps(ROOT, graph) == {}, "put it right with: gr2 deps --write"
+    assert gaps(ROOT, graph) == {}, "dvc.yaml is edited by hand; gr2 deps names what it lacks"
     for stage in graph.stages.values():
         assert stage.cmd == f"python -m stages.{stage.name}"
 

@@ -96,20 +96,20 @@ def status(options: argparse.Namespace, here: Path) -> int:
 
 
 def deps(options: argparse.Namespace, here: Path) -> int:
-    from tasks.project.code_deps import gaps, write_deps
+    from tasks.project.code_deps import dotted, gaps
 
+    if options.write:
+        raise ProjectError("deps --write: dvc.yaml lists packages now and is edited by hand; gr2 deps names what it lacks")
     root = Path.cwd()
-    graph = read_graph(root)
-    found = write_deps(root, graph) if options.write else gaps(root, graph)
-    for name, gap in found.items():
-        for path in gap.missing:
-            print(f"{name}: {'added' if options.write else 'missing'} {path}")
+    stages = gaps(root, read_graph(root))
+    for name, gap in stages.items():
+        for package in gap.missing_packages:
+            print(f"{name} imports {package}, dvc.yaml does not list it")
         for path in gap.stale:
-            print(f"{name}: {'removed' if options.write else 'stale'} {path}")
-    if found and not options.write:
-        raise ProjectError("dvc.yaml does not list what these stages import; put it right with: gr2 deps --write")
-    if not found:
-        print("dvc.yaml lists what every stage imports")
+            print(f"{name} imports nothing of {dotted(path)}, dvc.yaml lists it in vain")
+    if stages:
+        raise ProjectError(f"dvc.yaml: the code deps of {', '.join(stages)} are not what they import; edit them by hand")
+    print("dvc.yaml lists what every stage imports")
     return 0
 
 

@@ -76,8 +76,9 @@ def folder_listing(dep: Any) -> dict[str, str]:
 
     Files that did not change since DVC last looked are not read again: it remembers their hashes by time and size.
     """
-    _, _, tree = build(dep.cache, dep.fs_path, dep.fs, dep.hash_name, ignore=dep.dvcignore, dry_run=True)
-    return {"/".join(parts): hash_info.value for parts, _, hash_info in tree}
+    files: Any  # DVC declares less: an object of any kind
+    _, _, files = build(dep.repo.cache.local, dep.fs_path, dep.fs, dep.hash_name, ignore=dep.dvcignore, dry_run=True)
+    return {"/".join(parts): hash_info.value for parts, _, hash_info in files}
 
 
 def repro_order(repo: Any, targets: list[str]) -> list[str]:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from tasks.project.graph import Graph, Stage, holds
 from tasks.system.errors import ProjectError
-from tasks.system.yaml_files import dump, parse, read_text, write_text
 
 PACKAGE = "stages"
 STAGE_MODULE = re.compile(rf"-m\s+({PACKAGE}(?:\.\w+)+)")
@@ -17,16 +16,27 @@ NOT_RESOURCES = {".py", ".pyc", ".md"}
 
 @dataclass(frozen=True)
 class Gap:
-    """Code deps that dvc.yaml lacks for a stage, and those it lists in vain."""
+    """`missing`: files that a stage imports and no dep of it in dvc.yaml holds; `stale`: code deps of which it imports nothing."""
 
     missing: tuple[str, ...]
     stale: tuple[str, ...]
 
+    @property
+    def missing_packages(self) -> list[str]:
+        """The packages, dotted, in which the missing files lie; a module that lies in none by its own name."""
+        return sorted({dotted(str(Path(file).parent)) if "/" in file else file for file in self.missing})
+
+
+def dotted(path: str) -> str:
+    """A path under the root as Python names it: stages/shared/lm -> stages.shared.lm."""
+    return path.rstrip("/").removesuffix(".py").replace("/", ".")
+
 
 def project_imports(root: Path, module: str) -> set[str]:
-    """Files under stages/ (relative to `root`) that running `module` may import, at the top or inside a function.
+    """Files of the project (relative to `root`) that running `module` may import, at the top or inside a function; of stages/, or not.
 
-    Package __init__ files count. A string that spells a module of the project counts too: `-m stages.x` for a subprocess, importlib.
+    Package __init__ files count, unless they hold nothing but a docstring.
+    A string that spells a module of the project counts too: `-m stages.x` for a subprocess, importlib.
     """
     start = next((name for name in (f"{module}.__main__", module) if _file_of(root, name)), None)
     if start is None:
@@ -38,8 +48,8 @@ def project_imports(root: Path, module: str) -> set[str]:
         for file in (_file_of(root, parent) for parent in _with_parents(name)):
             if file is not None and file not in seen:
                 seen.add(file)
-                todo += _imported_names(file, _module_of(root, file))
-    return {file.relative_to(root).as_posix() for file in seen}
+                todo += _imported_names(root, file, _module_of(root, file))
+    return {file.relative_to(root).as_posix() for file in seen if not _is_empty_package(file)}
 
 
 def gaps(root: Path, graph: Graph) -> dict[str, Gap]:
@@ -50,7 +60,7 @@ def gaps(root: Path, graph: Graph) -> dict[str, Gap]:
         if needed is None:
             continue
         listed = [dep for dep in stage.deps if holds(PACKAGE, dep)]
-        missing = tuple(sorted(file for file in needed if not any(holds(dep, file) for dep in listed)))
+        missing = tuple(sorted(file for file in needed if not any(holds(dep, file) for dep in stage.deps)))
         stale = tuple(sorted(dep for dep in listed if not any(holds(dep, file) for file in needed)))
         if missing or stale:
             found[stage.name] = Gap(missing, stale)
@@ -67,29 +77,16 @@ def needed_code(root: Path, stage: Stage) -> set[str] | None:
     return project_imports(root, module[1]) | {path.relative_to(root).as_posix() for path in files}
 
 
-def write_deps(root: Path, graph: Graph) -> dict[str, Gap]:
-    """Puts right the code deps in dvc.yaml, in sorted places; data deps, order and comments stay. Returns the gaps it closed."""
-    found = gaps(root, graph)
-    if found:
-        text = read_text(root / "dvc.yaml", "")
-        document = parse(text, "dvc.yaml", round_trip=True)
-        for name, gap in found.items():
-            entry = document["stages"][name]
-            deps = entry.setdefault("deps", [])
-            for path in gap.stale:
-                if path not in deps:
-                    raise ProjectError(f"dvc.yaml: stages.{name}.deps: {path} comes of a ${{...}} in it; change the value in params.yaml")
-                deps.remove(path)
-            for path in gap.missing:
-                code = [(place, dep) for place, dep in enumerate(deps) if isinstance(dep, str) and holds(PACKAGE, dep)]
-                after = [place for place, dep in code if dep < path]
-                deps.insert(after[-1] + 1 if after else code[0][0] if code else 0, path)
-        write_text(root / "dvc.yaml", dump(document, indented_lists=bool(re.search(r"^( *)\w+:\n\1 +- ", text, re.MULTILINE))))
-    return found
+def _is_empty_package(file: Path) -> bool:
+    """An __init__.py whose change can change nothing: it is empty, or holds a docstring alone."""
+    if file.name != "__init__.py":
+        return False
+    body = ast.parse(file.read_text(encoding="utf-8"), str(file)).body
+    return all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in body)
 
 
-def _imported_names(file: Path, module: str) -> set[str]:
-    """Dotted names that `file` may import; some may be attributes of a module rather than modules."""
+def _imported_names(root: Path, file: Path, module: str) -> set[str]:
+    """Dotted names of the project that `file` may import; some may be attributes of a module rather than modules."""
     try:
         tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
     except (SyntaxError, UnicodeDecodeError) as error:
@@ -105,7 +102,8 @@ def _imported_names(file: Path, module: str) -> set[str]:
             names.update([source, *(f"{source}.{alias.name}" for alias in node.names)])
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and MODULE_NAME.fullmatch(node.value):
             names.update([node.value, f"{node.value}.__main__"])
-    return {name for name in names if name == PACKAGE or name.startswith(f"{PACKAGE}.")}
+    rooms = {room for room in {name.split(".")[0] for name in names} if room == PACKAGE or _file_of(root, room)}
+    return {name for name in names if name.split(".")[0] in rooms}
 
 
 def _with_parents(module: str) -> list[str]:

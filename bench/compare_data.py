@@ -36,6 +36,8 @@ class Renames:
     values: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)  # pattern, new column -> old -> new
     keys: dict[str, dict[str, str]] = field(default_factory=dict)  # JSON: pattern -> old key -> new key, at any depth
     ignored_keys: dict[tuple[str, str], str] = field(default_factory=dict)  # pattern, dotted new key -> the reason
+    rows: dict[str, dict[str, str]] = field(default_factory=dict)  # pattern -> column -> value of the new rows that the old table had
+    added_columns: dict[str, tuple[str, ...]] = field(default_factory=dict)  # pattern -> columns that the old table did not have
     exceptions: dict[str, str] = field(default_factory=dict)  # pattern -> why the file may differ or exist on one side
 
 
@@ -114,6 +116,11 @@ def table_difference(old: Path, new: Path, name: str, renames: Renames) -> str:
     for (pattern, column), values in renames.values.items():
         if fnmatch(name, pattern) and column in old_table.columns:
             old_table = old_table.with_columns(pl.col(column).replace(values))
+    for column, value in matching(renames.rows, name):
+        new_table = new_table.filter(pl.col(column) == value)
+    for pattern, added in renames.added_columns.items():
+        if fnmatch(name, pattern):
+            new_table = new_table.drop(added)
     if missing := sorted(set(old_table.columns) ^ set(new_table.columns)):
         return f"columns on one side only: {', '.join(missing)}"
     new_table = new_table.select(old_table.columns)  # the order of columns is no content

@@ -25,12 +25,15 @@ RENAMES = Renames(
         "traces/metrics.json": {"by_block": "by_fold", "block": "fold"},
         "report/metrics.json": {"unguided": "unconstrained"},
     },
+    rows={
+        "evaluate/outputs.parquet": {"kind": "greedy"},  # 0.1.0 kept no others
+    },
+    added_columns={
+        "evaluate/outputs.parquet": ("kind", "sample", "shown", "reasoning_tokens", "answer_tokens"),
+    },
     exceptions={
-        "raw/*": "the new stage fetch writes the raw files here; 0.1.0 read them outside data/",
-        "fetch/*": "the new stage fetch",
-        "evaluate/metrics.json": "new and small: the full metrics.json is in data/report",
-        "evaluate/answers*": "the new stage evaluate keeps every answer here for the stage report",
-        "report/report.html": "the page names stages, files and hashes, and these have new names",
-        "ingest/card.md": "prose that names the split `train`",
+        "raw/*": "new: the stage fetch writes the raw files here; 0.1.0 read them outside data/",
+        "evaluate/metrics.json": "new and small; the full metrics.json is in data/report",
+        "report/report.html": "the page names stages, files, parameters and hashes, and these have new names",
     },
 )

@@ -18,6 +18,8 @@ RENAMES = Renames(
     values={("b/new.parquet", "split"): {"slates": "train"}},
     keys={"b/*.json": {"slates": "train"}},
     ignored_keys={("b/m.json", "seconds"): "a measurement of time"},
+    rows={"b/answers.parquet": {"kind": "greedy"}},
+    added_columns={"b/answers.parquet": ("kind",)},
     exceptions={"b/page.html": "names the files"},
 )
 
@@ -47,6 +49,15 @@ def test_new_names_alone_are_no_difference(folders: tuple[Path, Path]) -> None:
     rows = compare_folders(*folders, RENAMES)
     assert verdicts(rows) == {"b/m.json": RENAMED, "b/new.parquet": RENAMED, "b/page.html": EXCEPTED, "b/weights.bin": EQUAL}
     assert next(row.old for row in rows if row.new == "b/new.parquet") == "a/old.parquet"
+
+
+def test_declared_new_rows_and_columns_are_no_difference(folders: tuple[Path, Path]) -> None:
+    old, new = folders
+    pl.DataFrame({"order": [[0, 1], [1, 0]]}).write_parquet(old / "a/answers.parquet")
+    pl.DataFrame({"order": [[0, 1], [0, 1], [1, 0]], "kind": ["greedy", "free", "greedy"]}).write_parquet(new / "b/answers.parquet")
+    assert verdicts(compare_folders(old, new, RENAMES))["b/answers.parquet"] == RENAMED
+    pl.DataFrame({"order": [[0, 1], [0, 1]], "kind": ["greedy", "greedy"]}).write_parquet(new / "b/answers.parquet")
+    assert verdicts(compare_folders(old, new, RENAMES))["b/answers.parquet"] == DIFFERS
 
 
 @pytest.mark.parametrize(

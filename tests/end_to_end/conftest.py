@@ -1,4 +1,4 @@
-"""One smoke run of all ten stages for the tests of this folder. Whoever changes its project puts it back."""
+"""One smoke run of all stages for the tests of this folder. Whoever changes its project puts it back."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""All ten stages on two nodes with checkouts of their own, against the run of one machine."""
+"""All stages on two nodes, each with its own checkout, against the run of one machine."""
 
 import json
 import subprocess

@@ -1,34 +1,32 @@
-"""The commands of gr2, a module each kind; every module adds its own to the command line."""
+"""The commands of gr2, one a module: `add_options` declares what its parser takes, `execute` carries it out and returns the exit code.
+
+`flows.cli` has the table of them and imports only the chosen one. Commands run with the root of the project as current directory.
+"""
 
 import argparse
+import subprocess
 import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
-Command = Callable[[argparse.Namespace, Path], int]  # (options, the folder the person stands in) -> exit code
 
 STAGE_FAILED, WRONG, INTERRUPTED = 1, 2, 130
 
 
-class Commands:
-    """What `gr2` knows. The commands run with the root of the project as current directory."""
-
-    def __init__(self, parsers: Any):
-        self.parsers = parsers
-
-    def add(self, name: str, command: Command, text: str, *, json: bool = False) -> argparse.ArgumentParser:
-        """A command `gr2 NAME`; with `json` it has a flag --json."""
-        sub: argparse.ArgumentParser = self.parsers.add_parser(name, help=text, description=text)
-        sub.set_defaults(command=command)
-        if json:
-            sub.add_argument("--json", action="store_true", help="print JSON")
-        return sub
+def add_json_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def show(view: object) -> int:
     """Prints a Rich renderable; returns exit code 0."""
-    from rich.console import Console
+    from rich.console import Console  # `gr2 --help` needs none of it
 
     Console(highlight=False, width=None if sys.stdout.isatty() else 240).print(view)  # a file or pipe has no width to wrap at
     return 0
+
+
+def run_tool(name: str, *arguments: str) -> int:
+    """Runs the module `name` of stages.tools, which flows may not import; its exit code."""
+    return subprocess.run([sys.executable, "-m", f"stages.tools.{name}", *arguments], check=False).returncode
+
+
+def given_options(options: argparse.Namespace, names: dict[str, str]) -> list[str]:
+    """The options among `names` (name -> help text) that have a value, as command-line arguments."""
+    return [f"--{name}={getattr(options, name)}" for name in names if getattr(options, name) is not None]

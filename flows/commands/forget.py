@@ -5,103 +5,102 @@ import json
 from pathlib import Path
 from typing import Any
 
-from flows.commands import STAGE_FAILED, Commands
+from flows.commands import STAGE_FAILED, add_json_option
+from tasks.domain.erasure import apply, clean, look
 from tasks.project.graph import read_graph
 
 NAMES_SHOWN = 10
 
 
-def add(commands: Commands) -> None:
-    sub = commands.add("forget", forget, "what a user's deletion request touches, and the rerun that removes it", json=True)
-    sub.add_argument("user", metavar="USER", help="the id as it stands in the raw file")
-    what = sub.add_mutually_exclusive_group()
-    what.add_argument("--apply", action="store_true", help="list the user's digest in params.yaml; the next gr2 run leaves them out")
-    what.add_argument("--check", action="store_true", help="exit code 0 only when nothing current, cached or copied here holds them")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    add_json_option(parser)
+    parser.add_argument("user", metavar="USER", help="the id as it is in the raw file")
+    purpose = parser.add_mutually_exclusive_group()
+    purpose.add_argument("--apply", action="store_true", help="list the user's digest in params.yaml; the next gr2 run leaves them out")
+    purpose.add_argument("--check", action="store_true", help="exit code 0 only when nothing current, cached or copied here holds them")
 
 
-def forget(options: argparse.Namespace, here: Path) -> int:
-    from tasks.domain.erasure import apply, clean, look
-
+def execute(options: argparse.Namespace, here: Path) -> int:
     root = Path.cwd()
-    found = look(root, read_graph(root), options.user)
+    findings = look(root, read_graph(root), options.user)
     if options.check:
-        against = clean(found)
-        print(json.dumps({"clean": not against, "against": against, **found}, indent=2) if options.json else _verdict(against, found))
+        against = clean(findings)
+        print(json.dumps({"clean": not against, "against": against, **findings}, indent=2) if options.json else _verdict(against, findings))
         return STAGE_FAILED if against else 0
     if options.apply:
-        found["changed"] = apply(root, found["digest"])
+        findings["changed"] = apply(root, findings["digest"])
     if options.json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(findings, indent=2))
         return 0
-    print("\n".join(_report(found) if not options.apply else _applied(found)))
+    print("\n".join(_report(findings) if not options.apply else _applied(findings)))
     return 0
 
 
-def _report(found: dict[str, Any]) -> list[str]:
-    raw, dense = found["raw"], found["dense"]
+def _report(findings: dict[str, Any]) -> list[str]:
+    raw, dense = findings["raw"], findings["dense"]
     theirs = f"cannot be read: {raw['error']}" if "error" in raw else f"{raw['rows']} rows of theirs in {raw['source']}"
-    made = f"user {dense}, interactions {_counts(found['interactions'])}; slates {_counts(found['slates'])}"
+    dense_rows = f"user {dense}, interactions {_counts(findings['interactions'])}; slates {_counts(findings['slates'])}"
     lines = [
         f"raw log       {theirs}",
-        f"data/ingest   {made if dense is not None else 'not in its table of users' if found['ingested'] else 'not made yet'}",
-        f"digest        {found['digest']}, {'listed' if found['listed'] else 'not listed'} in ingest.forget",
+        f"data/ingest   {dense_rows if dense is not None else 'not in its table of users' if findings['ingested'] else 'not made yet'}",
+        f"digest        {findings['digest']}, {'listed' if findings['listed'] else 'not listed'} in ingest.forget",
     ]
-    if found["quarantine"]:
-        lines.append(f"quarantine    {found['quarantine']} rejected rows name this id (perhaps that of an item)")
+    if findings["quarantine"]:
+        lines.append(f"quarantine    {findings['quarantine']} rejected rows name this id (perhaps that of an item)")
     if unknown := dense is None and raw.get("rows", 0) == 0:
         lines.append("              nobody by that id is known here: look at its spelling, or the raw file was cleaned before")
-    if not unknown or found["versions"]:
-        lines += ["", "made from data with everyone in it (gr2 run makes anew what really changes):"]
-        lines += [f"  {name}: {', '.join(outs)}" for name, outs in found["stages"].items()]
-    lines += _older(found)
-    return [*lines, "", *_steps(found)]
+    if not unknown or findings["versions"]:
+        lines += ["", "made from data with everyone in it (gr2 run reruns what really changes):"]
+        lines += [f"  {name}: {', '.join(outs)}" for name, outs in findings["stages"].items()]
+    lines += _older(findings)
+    return [*lines, "", *_steps(findings)]
 
 
-def _older(found: dict[str, Any]) -> list[str]:
-    """Versions, copies, messages and remotes, where there are any."""
-    lines = ["", "versions with the user's data:"] if found["versions"] else []
-    for version in found["versions"][:NAMES_SHOWN]:
+def _older(findings: dict[str, Any]) -> list[str]:
+    """Versions, copies, messages and remotes, as far as the findings name any."""
+    lines = ["", "versions with the user's data:"] if findings["versions"] else []
+    for version in findings["versions"][:NAMES_SHOWN]:
         name = ", ".join(name.removeprefix("refs/") for name in version["names"]) or "an older commit"
         word = "holds them" if version["holds"] else "may hold them (its table of users is not in the cache)"
         lines.append(f"  {name}: {word}; {len(version['cached'])} of its outputs in DVC's cache")
-    if len(found["versions"]) > NAMES_SHOWN:
-        lines.append(f"  and {len(found['versions']) - NAMES_SHOWN} more (--json lists them)")
-    lines += [f"  copy: {path}" for path in found["copies"]]
-    lines += [f"  {path} may quote a row of theirs, of an ingest that failed" for path in found["messages"]]
-    lines += [f"  the DVC remote {name} may hold what was pushed" for name in found["remotes"]]
+    if len(findings["versions"]) > NAMES_SHOWN:
+        lines.append(f"  and {len(findings['versions']) - NAMES_SHOWN} more (--json lists them)")
+    lines += [f"  copy: {path}" for path in findings["copies"]]
+    lines += [f"  {path} may quote a row of theirs, of an ingest that failed" for path in findings["messages"]]
+    lines += [f"  the DVC remote {name} may hold what was pushed" for name in findings["remotes"]]
     return lines
 
 
-def _steps(found: dict[str, Any]) -> list[str]:
-    steps = [] if found["listed"] else ["gr2 forget USER --apply      lists the digest in params.yaml"]
+def _steps(findings: dict[str, Any]) -> list[str]:
+    steps = [] if findings["listed"] else ["gr2 forget USER --apply      lists the digest in params.yaml"]
     steps += [
-        "gr2 run                      makes everything behind data/ingest anew, without them",
+        "gr2 run                      reruns everything behind data/ingest, without them",
         "git commit params.yaml infra/profiles/default.yaml dvc.lock",
     ]
     steps += ["remove tags, branches and experiments above (git tag -d, git branch -D, dvc exp remove), there and where they were pushed"]
-    steps += [f"rm -r {path.split('/data/')[0]}" for path in found["copies"]]
-    if found["messages"]:
-        steps.append(f"rm -r .gr2/prefect; remove the failed ingest from {', '.join(found['messages'])}")
+    steps += [f"rm -r {path.split('/data/')[0]}" for path in findings["copies"]]
+    if findings["messages"]:
+        steps.append(f"rm -r .gr2/prefect; remove the failed ingest from {', '.join(findings['messages'])}")
     steps.append("gr2 gc                       empties DVC's cache of what nothing refers to")
-    steps += ["gr2 gc --remote              and the remote"] if found["remotes"] else []
+    steps += ["gr2 gc --remote              and the remote"] if findings["remotes"] else []
     steps += ["gr2 forget USER --check      proves it", "the raw file itself, and models given to others, are yours to clean"]
     return ["what to do:", *(f"  {place}. {step}" for place, step in enumerate(steps, start=1))]
 
 
-def _applied(found: dict[str, Any]) -> list[str]:
-    changed = found["changed"]
-    lines = [f"{path}: ingest.forget lists {found['digest']}" for path in changed] or ["already listed; nothing changed"]
-    if found["dense"] is None and found["raw"].get("rows", 0) == 0:
+def _applied(findings: dict[str, Any]) -> list[str]:
+    changed = findings["changed"]
+    lines = [f"{path}: ingest.forget lists {findings['digest']}" for path in changed] or ["already listed; nothing changed"]
+    if findings["dense"] is None and findings["raw"].get("rows", 0) == 0:
         lines.append("nobody by that id is known here: look at its spelling, unless the raw file was cleaned before")
     return [*lines, "next: gr2 run, then gr2 forget USER --check"]
 
 
-def _verdict(against: dict[str, str], found: dict[str, Any]) -> str:
+def _verdict(against: dict[str, str], findings: dict[str, Any]) -> str:
     if not against:
-        note = [f"  the DVC remote {name} was not asked; gr2 gc --remote empties it" for name in found["remotes"]]
-        note += [f"  {path} may quote a row of theirs" for path in found["messages"]]
+        note = [f"  the DVC remote {name} was not asked; gr2 gc --remote empties it" for name in findings["remotes"]]
+        note += [f"  {path} may quote a row of theirs" for path in findings["messages"]]
         return "\n".join(["gone: no current output, no version in DVC's cache and no copy here holds the user", *note])
-    return "\n".join(["not gone:", *(f"  {words}" for words in against.values()), *_older(found)])
+    return "\n".join(["not gone:", *(f"  {words}" for words in against.values()), *_older(findings)])
 
 
 def _counts(by_split: dict[str, int]) -> str:

@@ -3,27 +3,36 @@
 import argparse
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from flows.commands import STAGE_FAILED, Commands, show
+from flows.commands import STAGE_FAILED, add_json_option, show
+from flows.render.lineage import diff_view, lineage_view, users_view, verdict_view
+from tasks.lineage.diff import compare
+from tasks.lineage.index import Index
+from tasks.lineage.query import chain, retrain, users
+from tasks.lineage.resolve import find
+from tasks.lineage.verify import verify
 from tasks.project.graph import read_graph
 from tasks.system.errors import ProjectError
 
 
-def add(commands: Commands) -> None:
-    sub = commands.add("lineage", lineage, "from an output back to the raw file, and on to every model made from it", json=True)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    add_json_option(parser)
     help_x = "a path; a hash or its first digits; a git revision, or REVISION:PATH; a raw file's name; a copied model folder"
-    sub.add_argument("what", metavar="X", nargs="?", help=help_x)
-    sub.add_argument("--picture", metavar="FILE", help="draw it: a .svg or .png")
-    sub.add_argument("--diff", metavar=("A", "B"), nargs=2, help="what differs between two of them, and only that")
-    sub.add_argument("--verify", action="store_true", help="recompute every hash; exit code 1 when something was changed, lost or forged")
-    sub.add_argument("--who-used", metavar="RAW", help="the models to train again: made from this raw file or data set")
+    parser.add_argument("what", metavar="X", nargs="?", help=help_x)
+    parser.add_argument("--picture", metavar="FILE", help="draw it: a .svg or .png")
+    parser.add_argument("--diff", metavar=("A", "B"), nargs=2, help="what differs between two of them, and only that")
+    parser.add_argument(
+        "--verify", action="store_true", help="recompute every hash; exit code 1 when something was changed, lost or forged"
+    )
+    parser.add_argument("--who-used", metavar="RAW", help="the models to train again: made from this raw file or data set")
 
 
-def lineage(options: argparse.Namespace, here: Path) -> int:
-    wanted = {"X": options.what, "--diff": options.diff, "--verify": options.verify, "--who-used": options.who_used}
-    given = [name for name, value in wanted.items() if value]
+def execute(options: argparse.Namespace, here: Path) -> int:
+    requests = {"X": options.what, "--diff": options.diff, "--verify": options.verify, "--who-used": options.who_used}
+    given = [name for name, value in requests.items() if value]
     if len(given) != 1:
         raise ProjectError(f"one of X, --diff A B, --verify and --who-used RAW is expected (got {' and '.join(given) or 'none'})")
     if options.picture and given != ["X"]:
@@ -32,64 +41,43 @@ def lineage(options: argparse.Namespace, here: Path) -> int:
 
 
 def _chain(options: argparse.Namespace, here: Path) -> int:
-    from tasks.lineage.query import chain
-
     root = Path.cwd()
-    found = chain(root, read_graph(root), options.what, here)
+    lineage_chain = chain(root, read_graph(root), options.what, here)
     if options.picture:
-        from flows.render.lineage_graph import draw
+        from flows.render.lineage_graph import draw  # imports matplotlib, which takes a second
 
-        draw(found, here / options.picture)
+        draw(lineage_chain, here / options.picture)
         print(f"{options.picture} drawn", file=sys.stderr)
     if options.json:
-        return _print(found.to_dict())
+        return _print(lineage_chain.to_dict())
     if options.picture:
         return 0
-    from flows.render.lineage import lineage_view
-
-    return show(lineage_view(found))
+    return show(lineage_view(lineage_chain))
 
 
 def _diff(options: argparse.Namespace, here: Path) -> int:
-    from tasks.lineage.diff import compare
-    from tasks.lineage.index import Index
-
     root = Path.cwd()
     a, b = options.diff
     rows = compare(Index(root), read_graph(root), a, b, here)
     if options.json:
         return _print({"a": a, "b": b, "differences": [row.to_dict() for row in rows]})
-    from flows.render.lineage import diff_view
-
     return show(diff_view(a, b, rows))
 
 
 def _who_used(options: argparse.Namespace, here: Path) -> int:
-    from dataclasses import asdict
-
-    from tasks.lineage.index import Index
-    from tasks.lineage.query import retrain, users
-    from tasks.lineage.resolve import find
-
     root = Path.cwd()
     index = Index(root)
     models = retrain(users(index, find(index, read_graph(root), options.who_used, here)))
     if options.json:
         return _print({"data": options.who_used, "models": [asdict(model) for model in models]})
-    from flows.render.lineage import users_view
-
     return show(users_view(options.who_used, models))
 
 
 def _verify(options: argparse.Namespace, here: Path) -> int:
-    from tasks.lineage.verify import verify
-
     verdict = verify(Path.cwd())
     if options.json:
         _print(verdict.to_dict())
     else:
-        from flows.render.lineage import verdict_view
-
         show(verdict_view(verdict))
     return STAGE_FAILED if verdict.problems else 0
 

@@ -1,50 +1,51 @@
-"""gr2 run."""
+"""gr2 run: the stages that are not current, with what they need."""
 
 import argparse
 import sys
 from pathlib import Path
 
-from flows.commands import INTERRUPTED, STAGE_FAILED, Commands
-from flows.commands.look import add_selection, check_selection, show_plan, wanted
+from flows.commands import INTERRUPTED, STAGE_FAILED
+from flows.commands.plan import show_plan
+from flows.commands.run_queue import run_queue
+from flows.commands.selection import add_selection_options, check_selection, requested_stages
+from flows.pipeline.control import run_control
+from flows.server.settings import prepare, start_server
+from tasks.project import overrides, profiles
+from tasks.system.activity_lock import working
 from tasks.system.errors import ProjectError
 from tasks.system.redaction import refuse_secret_params
+from tasks.system.run_lock import run_lock
 
 
-def add(commands: Commands) -> None:
-    sub = commands.add("run", run, "run the stages that are not current, with what they need")
-    add_selection(sub)
-    sub.add_argument("--dry", action="store_true", help="the plan of exactly this run, running and changing nothing")
-    sub.add_argument("--profile", help="first render this profile into params.yaml (gr2 profiles lists them)")
-    sub.add_argument("--discard-edits", action="store_true", help="let the profile overwrite edits in params.yaml")
-    sub.add_argument("--placement", metavar="NAME", help="run stages on nodes, as this file of infra/placements says (default: all here)")
-    sub.add_argument("--queue", action="store_true", help="run as DVC experiments: one for each combination of the values given with --set")
-    sub.add_argument("--jobs", type=int, metavar="N", help="with --queue: experiments at a time (default: 1)")
-    sub.add_argument("--no-start", action="store_true", help="with --queue: leave them queued (gr2 run --queue starts what is queued)")
-    sub.add_argument(
-        "--control", metavar="NAME", help="run this control of infra/controls, in a workspace of its own: it must show no gain"
+def add_options(parser: argparse.ArgumentParser) -> None:
+    add_selection_options(parser)
+    parser.add_argument("--dry", action="store_true", help="the plan of exactly this run, running and changing nothing")
+    parser.add_argument("--profile", help="first render this profile into params.yaml (gr2 profiles lists them)")
+    parser.add_argument("--discard-edits", action="store_true", help="let the profile overwrite edits in params.yaml")
+    parser.add_argument(
+        "--placement", metavar="NAME", help="run stages on nodes, as this file of infra/placements says (default: all here)"
     )
+    parser.add_argument(
+        "--queue", action="store_true", help="run as DVC experiments: one for each combination of the values given with --set"
+    )
+    parser.add_argument("--jobs", type=int, metavar="N", help="with --queue: experiments at a time (default: 1)")
+    parser.add_argument("--no-start", action="store_true", help="with --queue: leave them queued (gr2 run --queue starts what is queued)")
+    parser.add_argument("--control", metavar="NAME", help="run this control of infra/controls, in its own workspace: it must show no gain")
 
 
-def run(options: argparse.Namespace, here: Path) -> int:
+def execute(options: argparse.Namespace, here: Path) -> int:
     root = Path.cwd()
     _check(options)
     if options.control:
-        from flows.pipeline.control import run_control
-
         return run_control(root, options.control)
     if options.queue:
-        from flows.commands.experiments import run_queue
-
         return run_queue(root, options)
-    if wanted(options) or options.start or options.force:
-        check_selection(root, options)  # an unknown name is said before anything is touched
+    if requested_stages(options) or options.start or options.force:
+        check_selection(root, options)  # an unknown name is an error before anything is touched
     params = _params(root, options)
     refuse_secret_params(root, params)
     if options.dry:
         return show_plan(root, options, params, as_json=False)
-    from tasks.system.activity_lock import working
-    from tasks.system.run_lock import run_lock
-
     with run_lock(root, wait=True), working(root):
         _put_params(root, options)
         return _run_pipeline(root, options)
@@ -54,7 +55,7 @@ def _check(options: argparse.Namespace) -> None:
     """Options that contradict each other."""
     selected = options.stages or options.until or options.start or options.force
     if options.control and (selected or options.profile or options.discard_edits or options.set or options.queue or options.dry):
-        raise ProjectError("--control runs every stage, on params.yaml as it stands; give it neither stages nor a profile")
+        raise ProjectError("--control runs every stage, on params.yaml as it is; give it neither stages nor a profile")
     if options.discard_edits and not options.profile:
         raise ProjectError("--discard-edits needs --profile NAME, the profile to put in place of the edits")
     if options.profile and options.set:
@@ -71,16 +72,12 @@ def _check(options: argparse.Namespace) -> None:
 
 def _params(root: Path, options: argparse.Namespace) -> str | None:
     """The text that params.yaml would have; None where it stays as it is."""
-    from tasks.project import overrides, profiles
-
     if options.profile:
         return profiles.render(root, options.profile)
     return overrides.overlaid(root, overrides.single(overrides.read_settings(root, options.set)))[0] if options.set else None
 
 
 def _put_params(root: Path, options: argparse.Namespace) -> None:
-    from tasks.project import overrides, profiles
-
     if options.profile:
         changes = profiles.apply(root, options.profile, options.discard_edits)
         print(f"profile {options.profile}: " + (f"{len(changes)} changed in params.yaml" if changes else "params.yaml already holds it"))
@@ -94,8 +91,6 @@ def _put_params(root: Path, options: argparse.Namespace) -> None:
 
 
 def _run_pipeline(root: Path, options: argparse.Namespace) -> int:
-    from flows.server.settings import prepare, start_server
-
     before = prepare(root)
     server = start_server(root)
     from flows.pipeline import flow  # imports Prefect, which reads its settings then; meanwhile the server starts
@@ -103,7 +98,7 @@ def _run_pipeline(root: Path, options: argparse.Namespace) -> int:
     if server:
         server.wait_until_ready()
     flow.stage_environment = before
-    state = flow.pipeline(wanted(options), options.start, options.force or None, options.placement, return_state=True)
+    state = flow.pipeline(requested_stages(options), options.start, options.force or None, options.placement, return_state=True)
     if state.is_completed():
         return 0
     error = state.result(raise_on_failure=False)

@@ -1,10 +1,12 @@
 """The command line around the flow: what it prints, its exit codes, its errors."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
+from flows.cli import COMMANDS, main
 from tests.support import dvc_toy
 
 
@@ -81,3 +83,18 @@ def test_deps(project: Path) -> None:
     assert result.returncode == 2 and "c: missing stages/c/more.py" in result.stdout
     assert "c: added stages/c/more.py" in dvc_toy.gr2(project, "deps", "--write").stdout
     dvc_toy.gr2(project, "deps")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_its_module_and_explains_its_options(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--help"])
+    assert ended.value.code == 0
+    assert f"usage: gr2 {name}" in capsys.readouterr().out
+
+
+def test_help_imports_no_command(tmp_path: Path) -> None:
+    listing = "import sys; from flows.cli import main\ntry: main(['--help'])\nfinally: print(*sys.modules, file=sys.stderr)"
+    modules = dvc_toy.call(tmp_path, sys.executable, "-c", listing, PYTHONPATH=str(dvc_toy.ROOT)).stderr.split()
+    assert [name for name in modules if name.startswith("flows.")] == ["flows.commands", "flows.cli"]
+    assert not {"dvc", "prefect", "rich", "polars"} & set(modules)

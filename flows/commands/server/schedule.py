@@ -1,14 +1,19 @@
-"""gr2 schedule: runs at set times, through a Prefect server of one's own and a worker (gr2 worker)."""
+"""gr2 schedule: runs at set times, through a Prefect server that stays and a worker (gr2 worker)."""
 
 import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
 
-from flows.commands import Commands, show
+from rich.table import Table
+from rich.text import Text
+
+from flows.commands import add_json_option, show
+from flows.schedules import deployments
 from flows.server.connection import connected
 from flows.server.settings import prepare
 from tasks.nodes.placement import read_placement
+from tasks.project import profiles
 from tasks.project.graph import read_graph
 from tasks.run.history import RUNNING, crashed, read_records
 from tasks.system.errors import ProjectError
@@ -17,20 +22,19 @@ from tasks.system.run_lock import Busy, run_lock
 ACTIONS = ("add", "list", "pause", "resume", "remove", "history")
 
 
-def add(commands: Commands) -> None:
-    text = "run at set times: add (the default with --cron), list, pause, resume, remove, history"
-    sub = commands.add("schedule", schedule, text, json=True)
-    sub.add_argument("action", nargs="?", choices=ACTIONS, help="what to do (default: add with --cron, else list)")
-    sub.add_argument("schedule", nargs="?", metavar="NAME", help="the schedule to add, pause, resume or remove (add: default)")
-    sub.add_argument("--cron", help="when: minute, hour, day, month, weekday, as in '0 3 * * *'")
-    sub.add_argument("--timezone", help="in which --cron is meant, as in Europe/Vienna (default: UTC)")
-    sub.add_argument("--name", help="the same as NAME")
-    sub.add_argument("--on-new-data", action="store_true", help="run only when the raw files have changed since the last ingest")
-    sub.add_argument("--profile", help="render this profile into params.yaml before each run")
-    sub.add_argument("--placement", metavar="NAME", help="run stages on nodes, as this file of infra/placements says")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    add_json_option(parser)
+    parser.add_argument("action", nargs="?", choices=ACTIONS, help="what to do (default: add with --cron, else list)")
+    parser.add_argument("schedule", nargs="?", metavar="NAME", help="the schedule to add, pause, resume or remove (add: default)")
+    parser.add_argument("--cron", help="when: minute, hour, day, month, weekday, as in '0 3 * * *'")
+    parser.add_argument("--timezone", help="in which --cron is meant, as in Europe/Vienna (default: UTC)")
+    parser.add_argument("--name", help="the same as NAME")
+    parser.add_argument("--on-new-data", action="store_true", help="run only when the raw files have changed since the last ingest")
+    parser.add_argument("--profile", help="render this profile into params.yaml before each run")
+    parser.add_argument("--placement", metavar="NAME", help="run stages on nodes, as this file of infra/placements says")
 
 
-def schedule(options: argparse.Namespace, here: Path) -> int:
+def execute(options: argparse.Namespace, here: Path) -> int:
     root = Path.cwd()
     action = options.action or ("add" if options.cron else "list")
     if action != "add" and (options.cron or options.timezone or options.on_new_data or options.profile or options.placement):
@@ -51,17 +55,14 @@ def schedule(options: argparse.Namespace, here: Path) -> int:
 
 
 def create(root: Path, name: str, options: argparse.Namespace) -> int:
-    from flows.schedules import deployments
-    from tasks.project import profiles
-
     if not options.cron:
         raise ProjectError("when? gr2 schedule add --cron '0 3 * * *' runs every night at 3")
-    if options.profile:  # what is wrong is said before anything is made
+    if options.profile:  # an error in it is reported before anything is made
         profiles.render(root, options.profile)
     read_placement(root, options.placement).check(read_graph(root))
     with connected("schedules") as client:
-        own = {"on_new_data": options.on_new_data, "profile": options.profile, "placement": options.placement}
-        deployments.create(client, root, name, options.cron, options.timezone, own)
+        parameters = {"on_new_data": options.on_new_data, "profile": options.profile, "placement": options.placement}
+        deployments.create(client, root, name, options.cron, options.timezone, parameters)
         first = deployments.planned(client, root, name)
     condition = ", when the raw files have changed" if options.on_new_data else ""
     print(f"schedule {name}: {options.cron} ({options.timezone or 'UTC'}){condition}; its runs need a worker here: gr2 worker")
@@ -70,35 +71,28 @@ def create(root: Path, name: str, options: argparse.Namespace) -> int:
 
 
 def list_schedules(root: Path, as_json: bool) -> int:
-    from flows.schedules import deployments
-
     with connected("schedules") as client:
-        found = deployments.listed(client, root)
+        listing = deployments.listed(client, root)
     if as_json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(listing, indent=2))
         return 0
-    from rich.table import Table
-    from rich.text import Text
-
     table = Table("name", "cron", "timezone", "only on new data", "profile", "next run (UTC)", "last outcome", box=None, pad_edge=False)
-    for row in found["schedules"]:
+    for row in listing["schedules"]:
         last = f"{row['last']['outcome']} {row['last']['time'][:16]}" if row["last"] else "-"
         due = "paused" if row["paused"] else (row["next"] or "not planned yet")[:16]
         condition = "yes" if row["on_new_data"] else "no"
         words = (row["name"], row["cron"] or "-", row["timezone"] or "-", condition, row["profile"] or "-", due, last)
         table.add_row(*map(Text, words))
-    show(table if found["schedules"] else "no schedules; gr2 schedule --cron '0 3 * * *' makes one")
-    if found["schedules"] and not found["worker"]:
+    show(table if listing["schedules"] else "no schedules; gr2 schedule --cron '0 3 * * *' makes one")
+    if listing["schedules"] and not listing["worker"]:
         print("no worker is running here; start one: gr2 worker")
     return 0
 
 
 def change(root: Path, action: str, name: str) -> int:
-    from flows.schedules import deployments
-
     with connected("schedules") as client:
-        found = deployments.find(client, root, name).id
-        {"pause": client.pause_deployment, "resume": client.resume_deployment, "remove": client.delete_deployment}[action](found)
+        deployment = deployments.find(client, root, name).id
+        {"pause": client.pause_deployment, "resume": client.resume_deployment, "remove": client.delete_deployment}[action](deployment)
     print(f"schedule {name}: " + {"pause": "paused", "resume": "goes on", "remove": "removed; its records stay"}[action])
     return 0
 
@@ -114,9 +108,6 @@ def history(root: Path, as_json: bool) -> int:
     if as_json:
         print(json.dumps([asdict(record) for record in records], indent=2))
         return 0
-    from rich.table import Table
-    from rich.text import Text
-
     table = Table("due (UTC)", "schedule", "outcome", "stages", "what", box=None, pad_edge=False)
     for record in records:
         table.add_row(*map(Text, (record.scheduled[:16], record.schedule, record.outcome, str(len(record.stages)), record.message)))

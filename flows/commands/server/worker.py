@@ -3,30 +3,26 @@
 import argparse
 from pathlib import Path
 
-from flows.commands import Commands
+from flows.nodes.worker import node_worker
+from flows.schedules.worker import schedule_worker
 from flows.server.settings import prepare_worker
+from tasks.nodes.placement import read_placement
 from tasks.system.errors import ProjectError
 
 
-def add(commands: Commands) -> None:
-    sub = commands.add("worker", worker, "serve the schedules of this checkout, or stages of a placement's pool; Ctrl-C ends it")
-    sub.add_argument("pool", nargs="?", metavar="POOL", help="run stages of this pool here, as a node (with --placement)")
-    sub.add_argument("--placement", metavar="NAME", help="the file of infra/placements that knows POOL")
-    sub.add_argument(
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("pool", nargs="?", metavar="POOL", help="run stages of this pool here, as a node (with --placement)")
+    parser.add_argument("--placement", metavar="NAME", help="the file of infra/placements that knows POOL")
+    parser.add_argument(
         "--limit", type=int, metavar="N", help="stages at a time on this node (default: as many as come; GPUs are counted besides)"
     )
 
 
-def worker(options: argparse.Namespace, here: Path) -> int:
+def execute(options: argparse.Namespace, here: Path) -> int:
     root = Path.cwd()
     if bool(options.pool) != bool(options.placement):
         raise ProjectError("a node's worker needs both: gr2 worker POOL --placement NAME; for the schedules of this checkout: gr2 worker")
     prepare_worker(root)
     if options.pool:
-        from flows.nodes.worker import node_worker
-        from tasks.nodes.placement import read_placement
-
         return node_worker(root, read_placement(root, options.placement), options.pool, options.limit)
-    from flows.schedules.worker import schedule_worker
-
     return schedule_worker(root)

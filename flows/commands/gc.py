@@ -1,0 +1,40 @@
+"""gr2 gc: removes from DVC's cache what no tag, branch, experiment, promotion or workspace needs."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from flows.commands import show
+from flows.render.gc import gc_view
+from tasks.maintenance.gc import collect
+from tasks.system.activity_lock import alone
+from tasks.system.errors import ProjectError
+
+LISTED = 20  # unneeded objects shown one by one
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dry", action="store_true", help="only say what would go, and what keeps the rest")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument("--remote", action="store_true", help="clean the default remote, too")
+
+
+def execute(options: argparse.Namespace, here: Path) -> int:
+    root = Path.cwd()
+    with alone(root, "gr2 gc"):
+        surveys = collect(root, delete=False, remote=options.remote)
+        show(gc_view(surveys, LISTED))
+        if options.dry or not any(survey.unneeded for survey in surveys):
+            return 0
+        if not options.yes and not _confirmed():
+            print("nothing was removed")
+            return 0
+        collect(root, delete=True, remote=options.remote)
+    print("removed")
+    return 0
+
+
+def _confirmed() -> bool:
+    if not sys.stdin.isatty():
+        raise ProjectError("gc: say --yes to remove these, or --dry to look only (there is no terminal to ask at)")
+    return input("Remove them for good? [y/N] ").strip().lower() in ("y", "yes")

@@ -1,0 +1,50 @@
+"""gr2 plan: what would run and why, running nothing."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from flows.commands import add_json_option, show
+from flows.commands.selection import add_selection_options, check_selection
+from flows.render.plan import plan_view
+from tasks.project.dict_diff import differences
+from tasks.project.graph import holds
+from tasks.project.overrides import overlaid, read_settings, single
+from tasks.project.templates import PARAMS, TEMPLATE
+from tasks.run.plan import make_plan
+from tasks.system.errors import ProjectError
+from tasks.system.redaction import refuse_secret_params
+from tasks.system.yaml_files import parse, read_text
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    add_json_option(parser)
+    add_selection_options(parser)
+
+
+def execute(options: argparse.Namespace, here: Path) -> int:
+    root = Path.cwd()
+    params = overlaid(root, single(read_settings(root, options.set)))[0] if options.set else None
+    return show_plan(root, options, params, options.json)
+
+
+def show_plan(root: Path, options: argparse.Namespace, params: str | None, as_json: bool) -> int:
+    """The plan of the run that `options` ask for. `params`: the text that params.yaml would then have, None for the one it has."""
+    refuse_secret_params(root, params)
+    graph, names = check_selection(root, options)
+    plan = make_plan(root, graph, names, options.force, None if params is None else _foreseen(root, params))
+    if as_json:
+        print(json.dumps(plan.to_dict(), indent=2))
+        return 0
+    return show(plan_view(plan))
+
+
+def _foreseen(root: Path, params: str) -> dict[str, Any]:
+    """`params` parsed; ProjectError where they change a value that dvc.yaml itself is written with, which would be another graph."""
+    values: dict[str, Any] = parse(params, PARAMS)
+    template_keys = {match[1].strip() for match in TEMPLATE.finditer(read_text(root / "dvc.yaml", ""))}
+    for key, _, _ in differences(parse(read_text(root / PARAMS, ""), PARAMS) if (root / PARAMS).exists() else {}, values):
+        if any(holds(key.replace(".", "/"), template_key.replace(".", "/")) for template_key in template_keys):
+            raise ProjectError(f"dvc.yaml names {key}, so another value makes another graph; put it into params.yaml first, then: gr2 plan")
+    return values

@@ -1,0 +1,1 @@
+"""Commands that need a Prefect server that stays: schedules, workers and work pools."""

@@ -1,6 +1,6 @@
 """The flow that a schedule starts: fetch new data, run what is not current, compare with the last model, leave a record.
 
-A worker runs it in the checkout (flows.commands.worker). Whatever happens, a record in .gr2/records says which of OUTCOMES it was.
+A worker runs it in the checkout (flows.commands.server.worker). Whatever happens, a record in .gr2/records says which of OUTCOMES it was.
 """
 
 from contextlib import ExitStack

@@ -75,13 +75,20 @@ def test_profile_and_ephemeral_server(project: Path) -> None:
 
 
 def test_deps(project: Path) -> None:
+    text = (project / "dvc.yaml").read_text()
+    (project / "dvc.yaml").write_text(text.replace(", stages/__init__.py", ""))
     assert "lists what every stage imports" in dvc_toy.gr2(project, "deps").stdout
-    (project / "stages/c/more.py").touch()
+    (project / "stages/helpers").mkdir()
+    (project / "stages/helpers/__init__.py").touch()
     with (project / "stages/c/words.py").open("a") as file:
-        file.write("import stages.c.more\n")
+        file.write("import stages.helpers\n")
     result = dvc_toy.gr2(project, "deps", ok=False)
-    assert result.returncode == 2 and "c: missing stages/c/more.py" in result.stdout
-    assert "c: added stages/c/more.py" in dvc_toy.gr2(project, "deps", "--write").stdout
+    assert result.returncode == 2 and "c imports stages.helpers, dvc.yaml does not list it" in result.stdout
+    refused = dvc_toy.gr2(project, "deps", "--write", ok=False)
+    assert refused.returncode == 2 and "edited by hand" in refused.stderr
+    (project / "dvc.yaml").write_text(
+        text.replace(", stages/__init__.py", "").replace("stages/c/words.py", "stages/c/words.py, stages/helpers")
+    )
     dvc_toy.gr2(project, "deps")
 
 

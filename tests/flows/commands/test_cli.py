@@ -79,7 +79,7 @@ def test_deps(project: Path) -> None:
     (project / "dvc.yaml").write_text(text.replace(", stages/__init__.py", ""))
     assert "lists what every stage imports" in dvc_toy.gr2(project, "deps").stdout
     (project / "stages/helpers").mkdir()
-    (project / "stages/helpers/__init__.py").touch()
+    (project / "stages/helpers/__init__.py").write_text("ONE = 1\n")
     with (project / "stages/c/words.py").open("a") as file:
         file.write("import stages.helpers\n")
     result = dvc_toy.gr2(project, "deps", ok=False)

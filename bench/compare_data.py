@@ -5,8 +5,8 @@
 The renames between the releases are declared in bench/compare_data_renames.py. A file counts as
 
   equal bytes      its content hash is the same
-  equal, renamed   not the bytes, but the content: tables compared cell by cell (and column types), JSON value by value, after
-                   the old file was given the new names
+  equal, renamed   not the bytes, but the content: tables compared cell by cell (and column types), JSON value by value, text by
+                   letter, after the old file was given the new names
   excepted         it differs, and compare_data_renames.py says why it should
   differs          anything else; then the exit code is 1
 """
@@ -14,6 +14,7 @@ The renames between the releases are declared in bench/compare_data_renames.py. 
 import argparse
 import hashlib
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterable
@@ -35,6 +36,7 @@ class Renames:
     columns: dict[str, dict[str, str]] = field(default_factory=dict)  # pattern -> old column -> new column
     values: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)  # pattern, new column -> old -> new
     keys: dict[str, dict[str, str]] = field(default_factory=dict)  # JSON: pattern -> old key -> new key, at any depth
+    words: dict[str, dict[str, str]] = field(default_factory=dict)  # text files: pattern -> old word -> new word, as whole words
     ignored_keys: dict[tuple[str, str], str] = field(default_factory=dict)  # pattern, dotted new key -> the reason
     rows: dict[str, dict[str, str]] = field(default_factory=dict)  # pattern -> column -> value of the new rows that the old table had
     added_columns: dict[str, tuple[str, ...]] = field(default_factory=dict)  # pattern -> columns that the old table did not have
@@ -94,6 +96,8 @@ def compare_files(old: Path, new: Path, name: str, renames: Renames) -> tuple[st
         difference = table_difference(old, new, name, renames)
     elif new.suffix == ".json":
         difference = json_difference(old, new, name, renames)
+    elif new.suffix == ".md" and with_new_words(old, name, renames) == new.read_text(encoding="utf-8"):
+        difference = ""
     else:
         difference = f"{old.stat().st_size} and {new.stat().st_size} bytes"
     return (DIFFERS, difference) if difference else (RENAMED, "")
@@ -145,6 +149,13 @@ def json_difference(old: Path, new: Path, name: str, renames: Renames) -> str:
         if old_values.get(key, absent) != new_values.get(key, absent) and not any(below(key, k) for k in ignored)
     ]
     return f"{len(different)} values, as {', '.join(different[:4])}" if different else ""
+
+
+def with_new_words(path: Path, name: str, renames: Renames) -> str:
+    text = path.read_text(encoding="utf-8")
+    for old, new in matching(renames.words, name):
+        text = re.sub(rf"\b{re.escape(old)}\b", new, text)
+    return text
 
 
 def matching(table: dict[str, dict[str, str]], name: str) -> list[tuple[str, str]]:

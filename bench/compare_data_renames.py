@@ -25,6 +25,9 @@ RENAMES = Renames(
         "traces/metrics.json": {"by_block": "by_fold", "block": "fold"},
         "report/metrics.json": {"unguided": "unconstrained"},
     },
+    words={
+        "ingest/card.md": {"slates": "train"},
+    },
     rows={
         "evaluate/outputs.parquet": {"kind": "greedy"},  # 0.1.0 kept no others
     },

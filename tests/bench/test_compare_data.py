@@ -18,6 +18,7 @@ RENAMES = Renames(
     values={("b/new.parquet", "split"): {"slates": "train"}},
     keys={"b/*.json": {"slates": "train"}},
     ignored_keys={("b/m.json", "seconds"): "a measurement of time"},
+    words={"b/card.md": {"slates": "train"}},
     rows={"b/answers.parquet": {"kind": "greedy"}},
     added_columns={"b/answers.parquet": ("kind",)},
     exceptions={"b/page.html": "names the files"},
@@ -37,6 +38,8 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     (new / "b/weights.bin").write_bytes(b"abc")
     (old / "a/page.html").write_text("a/old.parquet")
     (new / "b/page.html").write_text("b/new.parquet")
+    (old / "a/card.md").write_text("slates: 3, translates: 1")
+    (new / "b/card.md").write_text("train: 3, translates: 1")
     (old / "README.md").write_text("old")
     return old, new
 
@@ -47,7 +50,13 @@ def verdicts(rows: list[Comparison]) -> dict[str, str]:
 
 def test_new_names_alone_are_no_difference(folders: tuple[Path, Path]) -> None:
     rows = compare_folders(*folders, RENAMES)
-    assert verdicts(rows) == {"b/m.json": RENAMED, "b/new.parquet": RENAMED, "b/page.html": EXCEPTED, "b/weights.bin": EQUAL}
+    assert verdicts(rows) == {
+        "b/card.md": RENAMED,
+        "b/m.json": RENAMED,
+        "b/new.parquet": RENAMED,
+        "b/page.html": EXCEPTED,
+        "b/weights.bin": EQUAL,
+    }
     assert next(row.old for row in rows if row.new == "b/new.parquet") == "a/old.parquet"
 
 

@@ -21,6 +21,7 @@ RENAMES = Renames(
     },
     keys={
         "ingest/metrics.json": {"slates": "train"},
+        "embed/metrics.json": {"slates": "train"},
         "tokenize/metrics.json": {"spilled": "overflowed"},
         "traces/metrics.json": {"by_block": "by_fold", "block": "fold"},
         "report/metrics.json": {"unguided": "unconstrained"},

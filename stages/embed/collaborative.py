@@ -48,21 +48,21 @@ def train_item_vectors(sequences: list[list[int]], items: int, params: Collabora
     return ItemVectors(vectors, known, losses)
 
 
-def predict_unknown(text: np.ndarray, own: ItemVectors, seed: int) -> tuple[np.ndarray, float]:
+def predict_unknown(text: np.ndarray, collaborative: ItemVectors, seed: int) -> tuple[np.ndarray, float]:
     """Every item's collaborative vector, and the R2 of predicting one from the text.
 
     Items without one of their own get what ridge regression makes of their text vector, at length 1. R2 (all dimensions
     together) is that of a regression on nine tenths of the known items, on the tenth it has not seen.
     """
-    shuffled = np.random.default_rng(seed).permutation(np.flatnonzero(own.known))
+    shuffled = np.random.default_rng(seed).permutation(np.flatnonzero(collaborative.known))
     held, fit = np.split(shuffled, [max(1, round(HELD_OUT_SHARE * len(shuffled)))])
-    wanted = own.vectors[held]
-    missed = np.square(wanted - _ridge(text[fit], own.vectors[fit], text[held])).sum(dtype=np.float64)
-    spread = np.square(wanted - own.vectors[fit].mean(axis=0)).sum(dtype=np.float64)
-    vectors = own.vectors.copy()
-    if not own.known.all():
-        guessed = _ridge(text[own.known], own.vectors[own.known], text[~own.known])
-        vectors[~own.known] = normalise(guessed, "predicted collaborative vector", "set embed.collaborative.mode: none")
+    actual = collaborative.vectors[held]
+    missed = np.square(actual - _ridge(text[fit], collaborative.vectors[fit], text[held])).sum(dtype=np.float64)
+    spread = np.square(actual - collaborative.vectors[fit].mean(axis=0)).sum(dtype=np.float64)
+    vectors = collaborative.vectors.copy()
+    if not collaborative.known.all():
+        guessed = _ridge(text[collaborative.known], collaborative.vectors[collaborative.known], text[~collaborative.known])
+        vectors[~collaborative.known] = normalise(guessed, "predicted collaborative vector", "set embed.collaborative.mode: none")
     return vectors, float(1 - missed / spread)
 
 

@@ -49,7 +49,7 @@ def read_texts() -> list[str]:
 
 def join_collaborative(text: np.ndarray, params: EmbedParams) -> tuple[np.ndarray, dict[str, Any]]:
     """Text and collaborative vectors as one, and what metrics.json says about it."""
-    wanted, items = params.collaborative, len(text)
+    options, items = params.collaborative, len(text)
     interactions = read_table(DATA / "ingest/interactions.parquet", INTERACTIONS)
     base = training_interactions(interactions, ("base",))
     leak_check = check_no_heldout(base, interactions, "embed.collaborative")
@@ -59,17 +59,17 @@ def join_collaborative(text: np.ndarray, params: EmbedParams) -> tuple[np.ndarra
             f"data/ingest/interactions.parquet: item {beyond['item'][0]} is not in items.parquet ({items} items); rerun: gr2 run ingest"
         )
     sequences = sasrec.sequences_of(base)
-    own = collaborative.train_item_vectors(sequences, items, wanted, params.seed)
-    full, r2 = collaborative.predict_unknown(text, own, params.seed)
-    if wanted.mode == "concat":
-        vectors = fuse.concat(text, full, wanted.weight)
+    trained = collaborative.train_item_vectors(sequences, items, options, params.seed)
+    full, r2 = collaborative.predict_unknown(text, trained, params.seed)
+    if options.mode == "concat":
+        vectors = fuse.concat(text, full, options.weight)
     else:
-        vectors = fuse.align(text, full, wanted.weight, own.known)
+        vectors = fuse.align(text, full, options.weight, trained.known)
     later = sasrec.sequences_of(training_interactions(interactions, ("train",)))
     return vectors, {
-        "mode": wanted.mode,
-        "loss": {"first": own.losses[0], "last": own.losses[-1]},
-        "predicted_from_text": {"items": int((~own.known).sum()), "r2_held_out": r2},
+        "mode": options.mode,
+        "loss": {"first": trained.losses[0], "last": trained.losses[-1]},
+        "predicted_from_text": {"items": int((~trained.known).sum()), "r2_held_out": r2},
         # base is what the vectors learnt from; slates they have never seen
         "neighbours": {
             "base": neighbours.compare(text, vectors, sequences, params.seed),

@@ -86,11 +86,11 @@ def load(folder: Path, params: EmbedParams) -> "SentenceTransformer":
 def _replace_pooling(model: "SentenceTransformer", pooling: str, folder: Path) -> None:
     from sentence_transformers.models import Pooling
 
-    places = [place for place, module in enumerate(model) if isinstance(module, Pooling)]
-    if not places:
+    positions = [position for position, module in enumerate(model) if isinstance(module, Pooling)]
+    if not positions:
         raise StageError(f"{folder}: modules.json has no Pooling module to set to {pooling}; set embed.pooling: auto")
-    old: Any = model[places[0]]
-    model[places[0]] = Pooling(old.embedding_dimension, POOLING[pooling], include_prompt=old.include_prompt)  # type: ignore[arg-type]
+    old: Any = model[positions[0]]
+    model[positions[0]] = Pooling(old.embedding_dimension, POOLING[pooling], include_prompt=old.include_prompt)  # type: ignore[arg-type]
 
 
 def _set_lengths(model: "SentenceTransformer", max_tokens: int, folder: Path) -> None:

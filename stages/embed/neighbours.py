@@ -52,12 +52,12 @@ def compare(text: np.ndarray, result: np.ndarray, sequences: list[list[int]], se
         return {"items": len(rows)}
     before, after = neighbour_shares(text, adjacent, rows), neighbour_shares(result, adjacent, rows)
     diff = after - before
-    beside = np.diff(adjacent.indptr)
-    popular = np.argsort(-beside, kind="stable")[:NEIGHBOURS]
+    degrees = np.diff(adjacent.indptr)
+    popular = np.argsort(-degrees, kind="stable")[:NEIGHBOURS]
     half = 1.96 * float(diff.std(ddof=1)) / len(rows) ** 0.5
     return {
         "items": len(rows),
-        "chance": float(beside[rows].mean() / (len(text) - 1)),
+        "chance": float(degrees[rows].mean() / (len(text) - 1)),
         "popular": float(adjacent[rows][:, popular].toarray().mean()),
         "text": float(before.mean()),
         "result": float(after.mean()),

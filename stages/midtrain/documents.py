@@ -96,8 +96,8 @@ def reading_documents(rng: np.random.Generator, candidates: int) -> Iterator[Doc
         count = int(rng.integers(1, candidates + 1))
         bins = rng.integers(0, 10, size=(count, len(FEATURES))).tolist()
         names = letters(count)
-        told = "".join(f" {' '.join(feature_tokens(own))}{name}" for name, own in zip(names, bins, strict=True))
-        document: Document = [(f" candidates:{told}{STEP_MATCH}", 0.0)]
+        listed = "".join(f" {' '.join(feature_tokens(candidate_bins))}{name}" for name, candidate_bins in zip(names, bins, strict=True))
+        document: Document = [(f" candidates:{listed}{STEP_MATCH}", 0.0)]
         for name, relevance in zip(names, mean_relevances(bins), strict=True):
             document += [(name, 0.0), (f" s{relevance}", 1.0)]
         yield [*document, (END, 0.0)]

@@ -87,14 +87,14 @@ def training_rows(
         (params.reading_share, documents.reading_documents(rng, CANDIDATES)),
         (params.skill_share, documents.full_layout_documents(catalog, options, rng, CANDIDATES)),
     ]
-    parts: list[list[WeightedExample]] = []
+    rows_by_source: list[list[WeightedExample]] = []
     for share, source in sources:
-        wanted, made = round(share * total), list[WeightedExample]()
-        while len(made) < wanted:
-            made += pack(encode(list(islice(source, min(4096, 8 * (wanted - len(made))))), tokenizer), params.row_length)
-        parts.append(made[:wanted])
+        needed, packed = round(share * total), list[WeightedExample]()
+        while len(packed) < needed:
+            packed += pack(encode(list(islice(source, min(4096, 8 * (needed - len(packed))))), tokenizer), params.row_length)
+        rows_by_source.append(packed[:needed])
     # The full layout comes after the short documents: copying is learnt on them in half the tokens.
-    short, long = [row for part in parts[:-1] for row in part], parts[-1]
+    short, long = [row for source_rows in rows_by_source[:-1] for row in source_rows], rows_by_source[-1]
     rows = [short[i] for i in rng.permutation(len(short))] + [long[i] for i in rng.permutation(len(long))]
     if not rows:
         raise StageError(

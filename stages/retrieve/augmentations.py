@@ -34,10 +34,10 @@ def inject(batch: Batch, train_N: np.ndarray, pool_NP: np.ndarray, pool_scores_N
     rows = np.flatnonzero(train_N & (batch.rank_N < 0))
     items, scores = batch.items_NK.copy(), batch.scores_NK.copy()
     rank, injected = batch.rank_N.copy(), batch.injected_N.copy()
-    own = pool_scores_NP[rows]
-    there = (pool_NP[rows] == batch.target_N[rows, None]) & np.isfinite(own)
-    bound = np.where(there, own, np.inf).min(axis=1, initial=np.inf)
-    deepest = np.where(np.isfinite(own), own, np.inf).min(axis=1, initial=np.inf)
+    pool_scores = pool_scores_NP[rows]
+    is_target = (pool_NP[rows] == batch.target_N[rows, None]) & np.isfinite(pool_scores)
+    bound = np.where(is_target, pool_scores, np.inf).min(axis=1, initial=np.inf)
+    deepest = np.where(np.isfinite(pool_scores), pool_scores, np.inf).min(axis=1, initial=np.inf)
     # An empty pool leaves infinity, and so the score of the place itself.
     scores[rows, -1] = np.minimum(scores[rows, -1], np.where(np.isfinite(bound), bound, deepest))
     items[rows, -1], rank[rows], injected[rows] = batch.target_N[rows], items.shape[1] - 1, True
@@ -59,12 +59,12 @@ def add_hard_negatives(
     left, right = category[np.where(usable, pool, 0).ravel()], category[batch.target_N[rows].repeat(pool.shape[1])]
     alike = np.asarray(left.multiply(right).sum(axis=1)).reshape(pool.shape).round(5)  # equal sets, equal cosines
     best = np.lexsort((-pool_scores, np.where(usable, -alike, np.inf)), axis=1)
-    for own, row in enumerate(rows):
-        chosen = best[own, :count][usable[own, best[own, :count]]]
+    for number, row in enumerate(rows):
+        chosen = best[number, :count][usable[number, best[number, :count]]]
         chosen.sort()  # the pool is in the order of scores
         others = np.delete(np.arange(items.shape[1]), batch.rank_N[row])
         free = others[len(others) - len(chosen) :]
-        items[row, free], scores[row, free], hard[row, free] = pool[own, chosen], pool_scores[own, chosen], True
+        items[row, free], scores[row, free], hard[row, free] = pool[number, chosen], pool_scores[number, chosen], True
         scores[row] = np.maximum.accumulate(scores[row, ::-1])[::-1]
     return replace(batch, items_NK=items, scores_NK=scores, hard_NK=hard)
 
@@ -84,18 +84,22 @@ def permute_labels(slates: pl.DataFrame, interactions: pl.DataFrame, seed: int) 
     The distribution of ranks stays, all else is noise. A rank never falls on an item that the user has in a held-out split, as no
     real training target does: later stages rightly refuse to learn such a pair.
     """
-    of = pl.col("split").eq("train") & pl.col("target_rank").ge(0)
-    own = slates.filter(of)
-    if own.is_empty():
+    is_eligible = pl.col("split").eq("train") & pl.col("target_rank").ge(0)
+    eligible = slates.filter(is_eligible)
+    if eligible.is_empty():
         return slates
-    candidates_NK = np.array(own["candidates"].to_list(), dtype=np.int64)
-    rank_N = permuted(own["target_rank"].to_numpy(), _held_out(own["user"].to_numpy(), candidates_NK, interactions), seed)
-    hard = [[place for place in places if place != rank] for places, rank in zip(own["hard"].to_list(), rank_N.tolist(), strict=True)]
+    candidates_NK = np.array(eligible["candidates"].to_list(), dtype=np.int64)
+    rank_N = permuted(eligible["target_rank"].to_numpy(), _held_out(eligible["user"].to_numpy(), candidates_NK, interactions), seed)
+    # The candidate that becomes the target is no negative any more.
+    hard = [
+        [hard_rank for hard_rank in hard_ranks if hard_rank != rank]
+        for hard_ranks, rank in zip(eligible["hard"].to_list(), rank_N.tolist(), strict=True)
+    ]
     changes = {
-        "slate": own["slate"],
-        "target": candidates_NK[np.arange(own.height), rank_N].astype(np.int32),
+        "slate": eligible["slate"],
+        "target": candidates_NK[np.arange(eligible.height), rank_N].astype(np.int32),
         "target_rank": rank_N,
-        "provenance": ["permuted"] * own.height,
+        "provenance": ["permuted"] * eligible.height,
         "hard": pl.Series(hard, dtype=pl.List(pl.Int32)),
     }
     return slates.update(pl.DataFrame(changes), on="slate", maintain_order="left")

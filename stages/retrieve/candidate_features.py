@@ -16,25 +16,25 @@ BATCH = 2048  # slates; the largest array of a batch has as many times K times t
 def collect(slates: pl.DataFrame, candidates: int, statistics: Statistics, last: int, batch: int = BATCH) -> np.ndarray:
     """Features of every slate in the order of FEATURES, float32 [slates, candidates, features]. co and ca look at the `last` items of
     history."""
-    parts = tqdm(slates.iter_slices(batch), total=-(-slates.height // batch), desc="candidate features", mininterval=2.0)
-    made = [_features(part, statistics, last) for part in parts if part.height]
-    return np.concatenate(made) if made else np.zeros((0, candidates, len(FEATURES)), dtype=np.float32)
+    batches = tqdm(slates.iter_slices(batch), total=-(-slates.height // batch), desc="candidate features", mininterval=2.0)
+    feature_batches = [_features(slate_batch, statistics, last) for slate_batch in batches if slate_batch.height]
+    return np.concatenate(feature_batches) if feature_batches else np.zeros((0, candidates, len(FEATURES)), dtype=np.float32)
 
 
 def _features(slates: pl.DataFrame, statistics: Statistics, last: int) -> np.ndarray:
     """Single elements of the item-item matrices are looked up: a product with them would fill rows of which K places are wanted."""
-    found_NK = np.array(slates["candidates"].to_list(), dtype=np.int32)
+    items_NK = np.array(slates["candidates"].to_list(), dtype=np.int32)
     scores_NK = np.array(slates["scores"].to_list(), dtype=np.float32)
     recent_NL, length_N = _tails(slates["history"], last)
     steps_NT, _ = _tails(slates["history"], RECENT_TRANSITIONS)
-    together_NK = _between(statistics.cooccurrence, recent_NL, found_NK) / length_N[:, None].astype(np.float32)
-    follows_NK = _between(statistics.transition, steps_NT, found_NK)
+    together_NK = _between(statistics.cooccurrence, recent_NL, items_NK) / length_N[:, None].astype(np.float32)
+    follows_NK = _between(statistics.transition, steps_NT, items_NK)
     columns = [
         together_NK,
         follows_NK,
-        _shared(statistics.category, recent_NL, length_N, found_NK),
-        statistics.log_count[found_NK],
-        statistics.recency[found_NK],
+        _shared(statistics.category, recent_NL, length_N, items_NK),
+        statistics.log_count[items_NK],
+        statistics.recency[items_NK],
         scores_NK - scores_NK.max(axis=1, keepdims=True),
     ]
     return np.stack(columns, axis=2).astype(np.float32)
@@ -49,9 +49,9 @@ def _tails(histories: pl.Series, last: int) -> tuple[np.ndarray, np.ndarray]:
     return tails_NL, length_N
 
 
-def _between(matrix: sp.csr_matrix, past_NL: np.ndarray, found_NK: np.ndarray) -> np.ndarray:
+def _between(matrix: sp.csr_matrix, past_NL: np.ndarray, items_NK: np.ndarray) -> np.ndarray:
     """Sum of matrix[past, found] over a slate's past, float32 [N, K]."""
-    rows, columns = np.broadcast_arrays(past_NL[:, :, None], found_NK[:, None, :])
+    rows, columns = np.broadcast_arrays(past_NL[:, :, None], items_NK[:, None, :])
     values = _elements(matrix, np.maximum(rows, 0).ravel(), columns.ravel()).reshape(rows.shape)
     return np.where(rows >= 0, values, 0).sum(axis=1, dtype=np.float32)
 
@@ -61,17 +61,17 @@ def _elements(matrix: sp.csr_matrix, rows: np.ndarray, columns: np.ndarray) -> n
     return np.asarray(matrix[rows, columns]).ravel() if len(rows) else np.zeros(0, dtype=np.float32)
 
 
-def _shared(category: sp.csr_matrix, past_NL: np.ndarray, length_N: np.ndarray, found_NK: np.ndarray) -> np.ndarray:
+def _shared(category: sp.csr_matrix, past_NL: np.ndarray, length_N: np.ndarray, items_NK: np.ndarray) -> np.ndarray:
     """Product of each candidate's row of `category` with the mean row of a slate's past, [N, K]."""
     # Built by its parts, so that the past stays in its order: sums of floats keep their last bits.
     weight = np.repeat((1.0 / length_N).astype(np.float32), length_N)
     ends = np.concatenate([[0], np.cumsum(length_N, dtype=np.int64)])
     taste = sp.csr_matrix((weight, past_NL[past_NL >= 0], ends), shape=(len(past_NL), category.shape[0])) @ category
     taste.sort_indices()
-    terms = category[found_NK.ravel()]
-    slate = np.arange(len(found_NK)).repeat(found_NK.shape[1]).repeat(np.diff(terms.indptr))
+    terms = category[items_NK.ravel()]
+    slate = np.arange(len(items_NK)).repeat(items_NK.shape[1]).repeat(np.diff(terms.indptr))
     terms.data = terms.data * _elements(taste, slate, terms.indices)
-    return (terms @ np.ones(terms.shape[1], dtype=np.float32)).reshape(found_NK.shape)
+    return (terms @ np.ones(terms.shape[1], dtype=np.float32)).reshape(items_NK.shape)
 
 
 def bin_edges(features: np.ndarray, bins: int) -> np.ndarray:

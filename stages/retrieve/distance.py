@@ -24,7 +24,7 @@ def rank_distance(one_N: np.ndarray, other_M: np.ndarray, k: int, seed: int) -> 
     small than too large. None where a group is empty.
     """
     counts = [np.bincount(ranks[ranks >= 0], minlength=k) for ranks in (one_N, other_M)]
-    hits = [[int(own.sum()), len(ranks) - int(own.sum())] for own, ranks in zip(counts, (one_N, other_M), strict=True)]
+    hits = [[int(histogram.sum()), len(ranks) - int(histogram.sum())] for histogram, ranks in zip(counts, (one_N, other_M), strict=True)]
     rng = np.random.default_rng(seed)
     variation = _against_chance(counts[0], counts[1], rng)
     rates = _against_chance(np.array(hits[0]), np.array(hits[1]), rng)

@@ -29,52 +29,52 @@ def slate_positions(interactions: pl.DataFrame, positions: int) -> pl.DataFrame:
 
 
 def make(
-    model: Ranker, wanted: pl.DataFrame, interactions: pl.DataFrame, statistics: Statistics, params: RetrieveParams, fold: int
+    model: Ranker, positions: pl.DataFrame, interactions: pl.DataFrame, statistics: Statistics, params: RetrieveParams, fold: int
 ) -> pl.DataFrame:
     """SLATES of the rows `wanted` of `slate_positions`, before any permutation of labels."""
     items = interactions["item"].to_numpy()
-    batches = tqdm(wanted.iter_slices(BATCH), total=-(-wanted.height // BATCH), desc="slates", mininterval=2.0)
-    made = [_batch(model, own, items, statistics, params, fold) for own in batches if own.height]
-    return pl.concat(made) if made else pl.DataFrame(schema=SLATES)
+    batches = tqdm(positions.iter_slices(BATCH), total=-(-positions.height // BATCH), desc="slates", mininterval=2.0)
+    tables = [_batch(model, position_batch, items, statistics, params, fold) for position_batch in batches if position_batch.height]
+    return pl.concat(tables) if tables else pl.DataFrame(schema=SLATES)
 
 
 def _batch(
-    model: Ranker, wanted: pl.DataFrame, items: np.ndarray, statistics: Statistics, params: RetrieveParams, fold: int
+    model: Ranker, positions: pl.DataFrame, items: np.ndarray, statistics: Statistics, params: RetrieveParams, fold: int
 ) -> pl.DataFrame:
-    past = [items[row - position : row] for row, position in wanted.select("row", "position").iter_rows()]
-    told = [own.tolist() for own in past]
+    past = [items[row - position : row] for row, position in positions.select("row", "position").iter_rows()]
+    histories = [items_before.tolist() for items_before in past]
     k = params.candidates
     pool = params.hard_pool if params.inject_targets or params.hard_negatives else 0
-    found, scores = model.top_k(told, told, min(k + pool, len(statistics.popularity)))
-    _require_filled(scores[:, :k], wanted, past, len(statistics.popularity))
+    ranked, scores = model.top_k(histories, histories, min(k + pool, len(statistics.popularity)))
+    _require_filled(scores[:, :k], positions, past, len(statistics.popularity))
 
-    batch = Batch.of(found[:, :k], scores[:, :k], wanted["target"].to_numpy())
-    train_N = (wanted["split"] == "train").to_numpy()
+    batch = Batch.of(ranked[:, :k], scores[:, :k], positions["target"].to_numpy())
+    train_N = (positions["split"] == "train").to_numpy()
     if params.inject_targets:
-        batch = augmentations.inject(batch, train_N, found[:, k:], scores[:, k:])
+        batch = augmentations.inject(batch, train_N, ranked[:, k:], scores[:, k:])
     if params.hard_negatives:
-        batch = augmentations.add_hard_negatives(batch, train_N, found[:, k:], scores[:, k:], statistics.category, params.hard_negatives)
+        batch = augmentations.add_hard_negatives(batch, train_N, ranked[:, k:], scores[:, k:], statistics.category, params.hard_negatives)
     if params.order == "shuffled":
-        batch = augmentations.shuffle(batch, wanted["slate"].to_numpy(), params.seed)
+        batch = augmentations.shuffle(batch, positions["slate"].to_numpy(), params.seed)
     columns = {
-        **wanted.select("slate", "user", "position", "timestamp", "split").to_dict(),
-        "history": pl.Series([own[-params.history :] for own in past], dtype=pl.List(pl.Int32)),
+        **positions.select("slate", "user", "position", "timestamp", "split").to_dict(),
+        "history": pl.Series([items_before[-params.history :] for items_before in past], dtype=pl.List(pl.Int32)),
         "candidates": pl.Series(batch.items_NK).arr.to_list(),
         "scores": pl.Series(batch.scores_NK).arr.to_list(),
         "target": batch.target_N,
         "target_rank": batch.rank_N,
-        "fold": np.full(wanted.height, fold, dtype=np.int32),
+        "fold": np.full(positions.height, fold, dtype=np.int32),
         "provenance": np.where(batch.injected_N, "injected", "").tolist(),
         "hard": pl.Series([np.flatnonzero(row).astype(np.int32) for row in batch.hard_NK], dtype=pl.List(pl.Int32)),
     }
     return pl.DataFrame(columns, schema=SLATES)
 
 
-def _require_filled(scores_NK: np.ndarray, wanted: pl.DataFrame, past: list[np.ndarray], items: int) -> None:
+def _require_filled(scores_NK: np.ndarray, positions: pl.DataFrame, past: list[np.ndarray], items: int) -> None:
     short = np.flatnonzero(~np.isfinite(scores_NK).all(axis=1))
     if not short.size:
         return
-    user, position = wanted.select("user", "position").row(int(short[0]))
+    user, position = positions.select("user", "position").row(int(short[0]))
     k = scores_NK.shape[1]
     if items - len(set(past[short[0]].tolist())) < k:
         raise StageError(f"data/ingest/interactions.parquet: user {user} has taken all but fewer than {k} items; lower retrieve.candidates")

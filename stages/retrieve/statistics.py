@@ -73,8 +73,8 @@ def _categories(items: pl.DataFrame) -> sp.csr_matrix:
         for categories, brand in zip(items["categories"].to_list(), items["brand"].to_list(), strict=True)
     ]
     index = {name: column for column, name in enumerate(sorted({name for row in names for name in row}))}
-    rows = [row for row, own in enumerate(names) for _ in own]
-    columns = [index[name] for own in names for name in own]
+    rows = [row for row, item_names in enumerate(names) for _ in item_names]
+    columns = [index[name] for item_names in names for name in item_names]
     matrix = sp.csr_matrix((np.ones(len(rows), np.float32), (rows, columns)), shape=(len(names), max(1, len(index))))
     length = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
     return sp.csr_matrix(sp.diags((1.0 / np.maximum(length, 1e-6)).astype(np.float32)) @ matrix)

@@ -27,7 +27,7 @@ def response_logprobs(
         input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
     ).logits[:, -1]
 
-    flat = [response for own in responses for response in own]
+    flat = [response for group_responses in responses for response in group_responses]
     length = max(map(len, flat))
     tokens = torch.tensor([list(r) + [pad_id] * (length - len(r)) for r in flat], device=device)
     counted = torch.tensor([[1.0] * len(r) + [0.0] * (length - len(r)) for r in flat], device=device)

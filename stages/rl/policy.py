@@ -28,7 +28,7 @@ class Policy:
         self.forward: Any = module
         self.params = params
         self.optimizer = torch.optim.AdamW(module.parameters(), lr=params.lr, weight_decay=0.0)
-        self.parts = 0
+        self.microbatches = 0
 
     def autocast(self) -> AbstractContextManager[Any]:
         device = next(self.module.parameters()).device.type
@@ -36,17 +36,17 @@ class Policy:
 
     def backward(self, loss: Tensor) -> None:
         loss.backward()  # type: ignore[no-untyped-call]
-        self.parts += 1
+        self.microbatches += 1
 
     def step(self) -> None:
         """One step on the mean of the losses since the last."""
         for parameter in self.module.parameters():
             if parameter.grad is not None:
-                parameter.grad /= self.parts
+                parameter.grad /= self.microbatches
         torch.nn.utils.clip_grad_norm_(self.module.parameters(), MAX_GRAD_NORM)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.parts = 0
+        self.microbatches = 0
 
     def zero_loss(self) -> Tensor:
         """A loss of zero that touches every parameter, so that all ranks reduce the same gradients."""
@@ -64,10 +64,10 @@ class DeepSpeedPolicy(Policy):
             raise StageError(
                 f"{params.deepspeed}: rl samples from local weights and takes ZeRO stage 2 at most; use infra/deepspeed/zero2.json"
             )
-        parts = max(1, -(-params.prompts // params.micro_prompts))
+        microbatches = max(1, -(-params.prompts // params.micro_prompts))
         config |= {
             "train_micro_batch_size_per_gpu": params.micro_prompts * params.group,
-            "gradient_accumulation_steps": parts,
+            "gradient_accumulation_steps": microbatches,
             "gradient_clipping": MAX_GRAD_NORM,
             "optimizer": {"type": "AdamW", "params": {"lr": params.lr, "weight_decay": 0.0, "torch_adam": True}},
             "bf16": {"enabled": False},  # it would drop the float32 weights; the engine also switches off an autocast it does not know of

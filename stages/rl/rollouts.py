@@ -1,4 +1,4 @@
-"""Rollouts of one step: sample, score, drop groups that teach nothing, refill up to a cap (DAPO's dynamic sampling)."""
+"""Rollouts of one step: sample, score, drop groups without reward variance, refill up to a cap (DAPO's dynamic sampling)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -48,30 +48,31 @@ def sample_step(
     reader: AnswerReader,
     reward: Reward,
     sampling: Sampling,
-    wanted: int,
+    prompts: int,
     refills: int,
     tolerance: float,
 ) -> Rollouts:
-    """At most `wanted` groups that teach, from at most 1 + refills rounds of `wanted` prompts."""
+    """At most `prompts` groups with reward variance, from at most 1 + refills rounds of `prompts` tasks."""
     kept: list[Group] = []
     seen: list[Group] = []
     for round_number in range(refills + 1):
-        batch = [next(tasks) for _ in range(wanted)]
+        batch = [next(tasks) for _ in range(prompts)]
+        # A seed for each round: with the same seed, a task that comes round again would draw the same completions.
         options = Sampling(**{**sampling.__dict__, "seed": sampling.seed * (refills + 1) + round_number})
         constraints = [task.constraint for task in batch if task.constraint]
         groups = score(batch, engine.generate([task.prompt for task in batch], options, constraints or None), reader, reward)
         seen += groups
-        useful = has_reward_variance(torch.tensor([group.rewards for group in groups]), tolerance)
-        kept += [group for group, good in zip(groups, useful.tolist(), strict=True) if good]
-        if len(kept) >= wanted:
+        varied = has_reward_variance(torch.tensor([group.rewards for group in groups]), tolerance)
+        kept += [group for group, good in zip(groups, varied.tolist(), strict=True) if good]
+        if len(kept) >= prompts:
             break
-    return Rollouts(kept[:wanted], seen, round_number)
+    return Rollouts(kept[:prompts], seen, round_number)
 
 
 def score(tasks: Sequence[Task], completions: Sequence[Sequence[Completion]], reader: AnswerReader, reward: Reward) -> list[Group]:
     groups = []
-    for task, own in zip(tasks, completions, strict=True):
-        answers = [reader.read(completion.token_ids, task.candidates) for completion in own]
+    for task, samples in zip(tasks, completions, strict=True):
+        answers = [reader.read(completion.token_ids, task.candidates) for completion in samples]
         rewards = [reward(answer, task.target_rank, len(task.candidates)) for answer in answers]
-        groups.append(Group(task, list(own), answers, rewards))
+        groups.append(Group(task, list(samples), answers, rewards))
     return groups

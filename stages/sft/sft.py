@@ -62,9 +62,9 @@ def direct_examples(traces: pl.DataFrame, tokenizer: PreTrainedTokenizerBase, pa
 def order_of_epochs(examples: Sequence[WeightedExample], params: SftParams, steps: int) -> list[WeightedExample]:
     """As many examples as the run takes, epoch after epoch, each in an order of its own."""
     rng = np.random.default_rng(params.seed)
-    wanted = steps * params.batch_size * params.accumulate * params.all_processes
-    order = np.concatenate([rng.permutation(len(examples)) for _ in range(-(-wanted // len(examples)))])
-    return [examples[i] for i in order[:wanted]]
+    needed = steps * params.batch_size * params.accumulate * params.all_processes
+    order = np.concatenate([rng.permutation(len(examples)) for _ in range(-(-needed // len(examples)))])
+    return [examples[i] for i in order[:needed]]
 
 
 def mean_tokens(examples: Sequence[WeightedExample]) -> float:

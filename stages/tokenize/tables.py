@@ -26,5 +26,5 @@ def sid_map(codes_NL: np.ndarray, source_ids: list[str], retired_RL: np.ndarray,
 def sid_texts(codes_NL: np.ndarray) -> pl.Series:
     """The SIDs as the language model writes them: sid_text of stages/shared/slates/sids.py, for a whole catalogue at once."""
     columns = [pl.Series(f"{level}", codes) for level, codes in enumerate(codes_NL.T)]
-    parts = [pl.format(code_token(level, 0).replace("0", "{}"), pl.col(f"{level}")) for level in range(codes_NL.shape[1])]
-    return pl.DataFrame(columns).select(sid=pl.concat_str([pl.lit(SID_BEGIN), *parts, pl.lit(SID_END)]))["sid"]
+    tokens = [pl.format(code_token(level, 0).replace("0", "{}"), pl.col(f"{level}")) for level in range(codes_NL.shape[1])]
+    return pl.DataFrame(columns).select(sid=pl.concat_str([pl.lit(SID_BEGIN), *tokens, pl.lit(SID_END)]))["sid"]

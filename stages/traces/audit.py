@@ -42,7 +42,7 @@ def chance_audit(log: RejectionLog, slates: Sequence[ScoredSlate], attempts: int
     first_kept: dict[int, int] = {}
     for kept in log.kept:  # by attempt within a slate
         first_kept.setdefault(kept.scored.slate.slate, kept.attempt)
-    tries = np.array([first_kept.get(j.slate.slate, asked) for j, asked in zip(slates, log.tries, strict=True)])
+    tries = np.array([first_kept.get(j.slate.slate, proposals) for j, proposals in zip(slates, log.tries, strict=True)])
     supported = np.array([max_noise_rank is None or scored.noise_free_rank < max_noise_rank for scored in slates])
     at_cap = 1.0 - (1.0 - 1.0 / k) ** attempts
     accepted = len(first_kept) / n
@@ -87,9 +87,9 @@ def noise_audit(kept: Sequence[Kept]) -> dict[str, float]:
     a, b = rankdata(sampled, axis=1), rankdata(free, axis=1)
     a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
     norm = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
-    told = norm > 0.0
+    varies = norm > 0.0
     return {
-        "spearman": float(((a * b).sum(axis=1)[told] / norm[told]).mean()) if told.any() else 0.0,
+        "spearman": float(((a * b).sum(axis=1)[varies] / norm[varies]).mean()) if varies.any() else 0.0,
         "changed_words": float(np.abs(sampled - free).mean()),
         "same_first": float(np.mean([k.scored.noise_free_rank == 0 for _, _, k in rows])),
     }

@@ -68,18 +68,18 @@ class LanguageModelTeacher:
 
     def propose(self, slates: Sequence[ScoredSlate], attempt: int) -> list[Proposal]:
         prompts = [self.encode(scored) for scored in slates]
-        found = self.engine.generate(prompts, replace(self.sampling, seed=self.sampling.seed + attempt, samples=1))
-        return [self.read(one[0].token_ids, scored) for one, scored in zip(found, slates, strict=True)]
+        completions = self.engine.generate(prompts, replace(self.sampling, seed=self.sampling.seed + attempt, samples=1))
+        return [self.read(samples[0].token_ids, scored) for samples, scored in zip(completions, slates, strict=True)]
 
     def encode(self, scored: ScoredSlate) -> list[int]:
         """The instruction, then the slate as the student will see it; through the chat template where the tokenizer has one."""
         preface = INSTRUCTION
         if self.targeted:
             preface += SHOWN.format(sid=self.catalog.sids[scored.slate.candidates[scored.slate.target_rank]])
-        told = slate_prompt(scored.slate, self.catalog, self.options)
+        prompt = slate_prompt(scored.slate, self.catalog, self.options)
         if not self.tokenizer.chat_template:
-            return list(self.tokenizer.encode(preface + told, add_special_tokens=False))
-        content = told.removeprefix(USER).removesuffix(ASSISTANT + THINK)
+            return list(self.tokenizer.encode(preface + prompt, add_special_tokens=False))
+        content = prompt.removeprefix(USER).removesuffix(ASSISTANT + THINK)
         messages = [{"role": "system", "content": preface}, {"role": "user", "content": content}]
         text = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
         return list(self.tokenizer.encode(text, add_special_tokens=False))
@@ -103,11 +103,12 @@ class LanguageModelTeacher:
 
 
 def written_relevances(trace: str, count: int) -> tuple[int, ...]:
-    """The strength word after the letter of each of `count` candidates, by incoming rank; empty unless each has exactly one."""
+    """The relevance word after the letter of each of `count` candidates, by incoming rank; empty unless each has exactly one."""
     pairs = _RELEVANCE.findall(trace)
-    found = {f" {letter}": int(strength) for letter, strength in pairs}
-    complete = len(pairs) == count and set(found) == set(letters(count)) and max(found.values()) < RELEVANCE_LEVELS
-    return tuple(found[letter] for letter in letters(count)) if complete else ()
+    relevance_by_letter = {f" {letter}": int(relevance) for letter, relevance in pairs}
+    if len(pairs) != count or set(relevance_by_letter) != set(letters(count)) or max(relevance_by_letter.values()) >= RELEVANCE_LEVELS:
+        return ()
+    return tuple(relevance_by_letter[letter] for letter in letters(count))
 
 
 def layout_tokenizer(sids: Sequence[str]) -> PreTrainedTokenizerBase:

@@ -72,5 +72,5 @@ def sample(
         log.tried.append(len(open_slates))
         log.right.append(right)
         open_slates = still_open
-    log.kept = [kept for own in accepted for kept in own]
+    log.kept = [kept for kept_of_slate in accepted for kept in kept_of_slate]
     return log

@@ -71,15 +71,15 @@ def pairs_seen(slates: Sequence[Slate]) -> pl.DataFrame:
 
 @contextmanager
 def open_teacher(params: TracesParams, catalog: Catalog, options: PromptParams) -> Iterator[Teacher]:
-    targeted, wanted = params.mode == "targeted", params.language_model
+    targeted, model_params = params.mode == "targeted", params.language_model
     if params.teacher == "statistical":
         yield StatisticalTeacher(catalog, options, params.temperature, params.seed, targeted)
         return
-    if not wanted.model:
+    if not model_params.model:
         raise StageError("traces.language_model.model: the folder of the teacher is not given; or choose traces.teacher: statistical")
-    sampling = Sampling(wanted.max_tokens, wanted.temperature, wanted.top_p, seed=params.seed)
-    with open_engine(wanted.engine, Path(wanted.model), params.seed, params.threads) as engine:
-        yield LanguageModelTeacher(engine, load_tokenizer(Path(wanted.model)), sampling, catalog, options, targeted)
+    sampling = Sampling(model_params.max_tokens, model_params.temperature, model_params.top_p, seed=params.seed)
+    with open_engine(model_params.engine, Path(model_params.model), params.seed, params.threads) as engine:
+        yield LanguageModelTeacher(engine, load_tokenizer(Path(model_params.model)), sampling, catalog, options, targeted)
 
 
 def traces_table(kept: Sequence[Kept], catalog: Catalog, options: PromptParams, mode: str) -> pl.DataFrame:

@@ -32,8 +32,8 @@ class ItemKnn:
         self.place[popularity.order] = np.arange(len(popularity.order))
 
     def top_k(self, histories: Sequence[Sequence[int]], seen: Sequence[Sequence[int]], k: int) -> tuple[np.ndarray, np.ndarray]:
-        parts = [self._batch(histories[s : s + BATCH], seen[s : s + BATCH], k) for s in range(0, len(histories), BATCH)]
-        return np.concatenate([items for items, _ in parts]), np.concatenate([scores for _, scores in parts])
+        batches = [self._batch(histories[s : s + BATCH], seen[s : s + BATCH], k) for s in range(0, len(histories), BATCH)]
+        return np.concatenate([items for items, _ in batches]), np.concatenate([scores for _, scores in batches])
 
     def _batch(self, histories: Sequence[Sequence[int]], seen: Sequence[Sequence[int]], k: int) -> tuple[np.ndarray, np.ndarray]:
         count, items = len(histories), self.similarity.shape[0]
@@ -54,24 +54,24 @@ class ItemKnn:
         rows, columns, scores = rows[order], columns[order], scores[order]
         rank = np.arange(len(rows)) - np.searchsorted(rows, rows)
         best = rank < k
-        found_BK = np.zeros((count, k), dtype=np.int32)
+        items_BK = np.zeros((count, k), dtype=np.int32)
         scores_BK = np.full((count, k), -np.inf, dtype=np.float32)
-        found_BK[rows[best], rank[best]] = columns[best]
+        items_BK[rows[best], rank[best]] = columns[best]
         scores_BK[rows[best], rank[best]] = scores[best]
-        return found_BK, scores_BK
+        return items_BK, scores_BK
 
     def _votes(self, histories: Sequence[Sequence[int]]) -> sp.csr_matrix:
         """[B, items]: the weight with which each item of a history votes; one that stands there twice votes twice."""
-        rows, places, values = flatten([history[-self.last :] for history in histories])
+        rows, positions, values = flatten([history[-self.last :] for history in histories])
         lengths = np.bincount(rows, minlength=len(histories))
-        weights = (self.decay ** (lengths[rows] - 1 - places)).astype(np.float32)
+        weights = (self.decay ** (lengths[rows] - 1 - positions)).astype(np.float32)
         return sp.csr_matrix((weights, (rows, values)), shape=(len(histories), self.similarity.shape[0]))
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         near = self.similarity
-        parts = {"offsets": near.indptr.astype(np.int64), "items": near.indices.astype(np.int32), "similarity": near.data}
-        save_file({**parts, "counts": self.popularity.counts}, folder / "item_knn.safetensors")
+        arrays = {"offsets": near.indptr.astype(np.int64), "items": near.indices.astype(np.int32), "similarity": near.data}
+        save_file({**arrays, "counts": self.popularity.counts}, folder / "item_knn.safetensors")
 
 
 def fit(params: ItemKnnParams, training: pl.DataFrame, items: int) -> tuple[ItemKnn, Figures]:

@@ -106,10 +106,10 @@ class LanguageModelRanker:
                 bias_BWT.masked_fill_(~sees_BWT, torch.finfo(bias_BWT.dtype).min)
                 logits = self._forward(tokens_LC[level][codes_BW], bias_BWT[:, None], (next_B1 + level).expand(-1, width), cache, width)
 
-        found = nodes_BW.shape[1]
+        count_found = nodes_BW.shape[1]
         items_BK, scores_BK = np.zeros((count, k), dtype=np.int32), np.full((count, k), -np.inf, dtype=np.float32)
-        items_BK[:, :found] = self.trie.items[np.maximum(nodes_BW - self.trie.first_leaf, 0)]
-        scores_BK[:, :found] = scores_BW.cpu().numpy()
+        items_BK[:, :count_found] = self.trie.items[np.maximum(nodes_BW - self.trie.first_leaf, 0)]
+        scores_BK[:, :count_found] = scores_BW.cpu().numpy()
         return items_BK, scores_BK
 
     def _close_seen(self, scores_BWC: Tensor, nodes_BW: np.ndarray, seen: Sequence[Sequence[int]]) -> None:
@@ -137,7 +137,7 @@ class LanguageModelRanker:
 
 def fit(params: RetrieveParams, items: int) -> tuple[LanguageModelRanker, Figures]:
     """Loads what midtrain learnt; nothing is learnt here. StageError where the folder, the SIDs and the catalogue do not fit."""
-    folder, own = Path(params.reads), params.language_model
+    folder, options = Path(params.reads), params.language_model
     if not folder.is_dir():
         raise StageError(f"{folder}: no such folder; run the stage that makes it: gr2 run {folder.parent.name}")
     sids = read_table(DATA / "tokenize/sids.parquet", SIDS).sort("item")
@@ -151,8 +151,8 @@ def fit(params: RetrieveParams, items: int) -> tuple[LanguageModelRanker, Figure
     if (strangers := np.flatnonzero(trie.item(codes_NL) != np.arange(items))).size:
         raise StageError(f"data/tokenize/sids.parquet: the SID of item {strangers[0]} is not in trie.safetensors; rerun: gr2 run tokenize")
     model = load_model(folder, device=device_of(params.device, "retrieve.device"))
-    ranker = LanguageModelRanker(model, load_tokenizer(folder), codes_NL, trie, own.beam, own.history, own.batch_size)
-    return ranker, {"beam": own.beam, "history": own.history}
+    ranker = LanguageModelRanker(model, load_tokenizer(folder), codes_NL, trie, options.beam, options.history, options.batch_size)
+    return ranker, {"beam": options.beam, "history": options.history}
 
 
 def _token_ids(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str]) -> list[int]:

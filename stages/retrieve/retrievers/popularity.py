@@ -20,8 +20,8 @@ class Popularity:
         self.order = np.argsort(-counts, kind="stable").astype(np.int64)
 
     def top_k(self, histories: Sequence[Sequence[int]], seen: Sequence[Sequence[int]], k: int) -> tuple[np.ndarray, np.ndarray]:
-        parts = [self.most_counted(seen[start : start + BATCH], k) for start in range(0, len(seen), BATCH)]
-        return np.concatenate([items for items, _ in parts]).astype(np.int32), np.concatenate([scores for _, scores in parts])
+        batches = [self.most_counted(seen[start : start + BATCH], k) for start in range(0, len(seen), BATCH)]
+        return np.concatenate([items for items, _ in batches]).astype(np.int32), np.concatenate([scores for _, scores in batches])
 
     def most_counted(self, seen: Sequence[Sequence[int]], k: int) -> tuple[np.ndarray, np.ndarray]:
         """The k most counted items not in `seen`: (items int64 [B, k], counts float32 [B, k], -inf where there are no more)."""
@@ -38,8 +38,8 @@ class Popularity:
             head = np.pad(head, (0, k - len(head)))
         first_BK = np.argsort(~open_BH, axis=1, kind="stable")[:, :k]
         items_BK = head[first_BK]
-        found_BK = np.take_along_axis(open_BH, first_BK, axis=1)
-        return items_BK, np.where(found_BK, self.counts[items_BK], -np.inf).astype(np.float32)
+        is_open_BK = np.take_along_axis(open_BH, first_BK, axis=1)
+        return items_BK, np.where(is_open_BK, self.counts[items_BK], -np.inf).astype(np.float32)
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -5,8 +5,8 @@ import torch
 from stages.shared.core.errors import StageError
 
 
-def device_of(wanted: str, key: str) -> str:
+def device_of(device: str, key: str) -> str:
     """wanted: auto, cpu or cuda, as the parameter `key` says; auto takes the GPU if there is one."""
-    if wanted == "cuda" and not torch.cuda.is_available():
+    if device == "cuda" and not torch.cuda.is_available():
         raise StageError(f"params.yaml: {key}: cuda, but torch finds no GPU here; set it to auto or cpu")
-    return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
+    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device

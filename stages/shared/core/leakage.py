@@ -64,8 +64,8 @@ def check_test_is_later(slates: pl.DataFrame, interactions: pl.DataFrame) -> dic
 
 def check_histories(slates: pl.DataFrame, interactions: pl.DataFrame) -> dict[str, int]:
     """Fails unless the history of every slate, of whatever split, is what its user took before its position, the target not among it."""
-    told = slates.select("slate", "user", "position", "target", pl.col("history").alias("item")).explode("item").drop_nulls("item")
-    known = told.filter(pl.col("item") == pl.col("target")).sort("slate")
+    history_items = slates.select("slate", "user", "position", "target", pl.col("history").alias("item")).explode("item").drop_nulls("item")
+    known = history_items.filter(pl.col("item") == pl.col("target")).sort("slate")
     if known.height:
         row = known.row(0, named=True)
         raise StageError(
@@ -73,7 +73,9 @@ def check_histories(slates: pl.DataFrame, interactions: pl.DataFrame) -> dict[st
             f"(first: slate {row['slate']}, user {row['user']}, item {row['target']}); a history ends before its position"
         )
     first = interactions.group_by("user", "item").agg(pl.col("position").min().alias("taken"))
-    early = told.join(first, on=["user", "item"], how="left").filter(pl.col("taken").is_null() | (pl.col("taken") >= pl.col("position")))
+    early = history_items.join(first, on=["user", "item"], how="left").filter(
+        pl.col("taken").is_null() | (pl.col("taken") >= pl.col("position"))
+    )
     if early.height:
         row = early.sort("slate", "item").row(0, named=True)
         when = "never took" if row["taken"] is None else f"took only at {row['taken']}"
@@ -89,13 +91,15 @@ def check_out_of_sample(slates: pl.DataFrame, seen: pl.DataFrame, what: str, ass
     reranker trained on it learns a false incoming order.
 
     `seen`: columns user and item, all that `what` learnt from. `assigned`: columns user and fold, each user once; the model of fold f
-    learnt from `seen` less the users of f, and ranks training slates only. Without it, one model ranked all.
+    learnt from `seen` minus the users of f, and ranks training slates only. Without it, one model ranked all.
     """
     pairs = seen.select("user", pl.col("item").alias("target")).unique()
     inside = slates.join(pairs, on=["user", "target"], how="semi").sort("slate")
     if assigned is not None:
-        own = assigned.select("user", pl.col("fold").alias("assigned"))
-        inside = inside.join(own, on="user", how="left", maintain_order="left").filter(pl.col("fold").ne_missing(pl.col("assigned")))
+        fold_of_user = assigned.select("user", pl.col("fold").alias("assigned"))
+        # Of fold f's model only slates of f's own users are out of sample; those of any other fold or of none stay suspects.
+        inside = inside.join(fold_of_user, on="user", how="left", maintain_order="left")
+        inside = inside.filter(pl.col("fold").ne_missing(pl.col("assigned")))
     if inside.height:
         row = inside.row(0, named=True)
         raise StageError(
@@ -125,9 +129,9 @@ def check_targets(slates: pl.DataFrame, interactions: pl.DataFrame) -> dict[str,
             f"provenance '{row['provenance']}'); only training slates may be; rerun: gr2 run retrieve"
         )
     taken = interactions.select("user", "position", "item", pl.col("split").alias("taken_in"))
-    found = slates.join(taken, on=["user", "position"], how="left")
+    joined = slates.join(taken, on=["user", "position"], how="left")
     expected = pl.col("split")
-    wrong = found.filter(
+    wrong = joined.filter(
         ((pl.col("item") != pl.col("target")) & (pl.col("provenance") == "")).fill_null(True)
         | pl.col("item").is_null()
         | pl.when(expected.is_in(HELD_OUT)).then(pl.col("taken_in") != expected).otherwise(pl.col("taken_in").is_in(HELD_OUT))
@@ -163,10 +167,10 @@ def check_candidate_features(
     """Fails if the popularity among the features, the log1p of an item's users, is more than `splits` hold: whatever the teacher and
     LambdaMART read was then counted from more. The other features come from the same count, and are not counted again here."""
     held = training_interactions(interactions, splits).group_by("item").agg(pl.col("user").n_unique().alias("users"))
-    told = (
+    counted = (
         feature_table.group_by("item").agg(pl.col("po").max()).join(held, on="item", how="left").with_columns(pl.col("users").fill_null(0))
     )
-    over = told.filter(pl.col("po").cast(pl.Float64) > pl.col("users").log1p() * (1 + 1e-6)).sort("item")  # float32 rounds
+    over = counted.filter(pl.col("po").cast(pl.Float64) > pl.col("users").log1p() * (1 + 1e-6)).sort("item")  # float32 rounds
     if over.height:
         row = over.row(0, named=True)
         raise StageError(
@@ -174,4 +178,4 @@ def check_candidate_features(
             f"{', '.join(splits)} hold them "
             f"(first: item {row['item']}, counted {np.expm1(row['po']):.0f}, held {row['users']}); rerun: gr2 run retrieve"
         )
-    return {"items": told.height, "overcounted": 0}
+    return {"items": counted.height, "overcounted": 0}

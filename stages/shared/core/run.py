@@ -50,10 +50,10 @@ def run_stage(
 def disk_is_full(error: BaseException) -> bool:
     """Whether `error`, or what caused it, is a full disk: Polars, numpy and safetensors each say it in words of their own."""
     while True:
-        said = str(error).lower()
+        text = str(error).lower()
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
-        if "no space left" in said or "os error 28" in said or ("requested and" in said and "written" in said):
+        if "no space left" in text or "os error 28" in text or ("requested and" in text and "written" in text):
             return True
         if (cause := error.__cause__ or error.__context__) is None:
             return False

@@ -34,7 +34,7 @@ class SlotLayer(DynamicLayer):
             self.key_buffer = self.value_buffer = key_states[:, :, :0]
         at_BT, stop = self.slots.at_BT, self.slots.stop
         most = stop + key_states.shape[-2]  # what is written ahead may lie beyond the slots in use
-        self.key_buffer, self.value_buffer = (_with_room(own, most) for own in (self.key_buffer, self.value_buffer))
+        self.key_buffer, self.value_buffer = (_with_room(buffer, most) for buffer in (self.key_buffer, self.value_buffer))
         for buffer, states in ((self.key_buffer, key_states), (self.value_buffer, value_states)):
             if at_BT is None:
                 buffer[:, :, : states.shape[-2]] = states
@@ -44,7 +44,7 @@ class SlotLayer(DynamicLayer):
         return self.keys, self.values
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        self.key_buffer, self.value_buffer = (own.index_select(0, indices) for own in (self.key_buffer, self.value_buffer))
+        self.key_buffer, self.value_buffer = (buffer.index_select(0, indices) for buffer in (self.key_buffer, self.value_buffer))
         self.keys, self.values = self.key_buffer[:, :, : self.slots.stop], self.value_buffer[:, :, : self.slots.stop]
 
 

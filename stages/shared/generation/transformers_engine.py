@@ -45,11 +45,11 @@ class DecodingRow:
         if self.state is None:
             return [FREE] * (len(guess) + 1)
         state = self.state.copy()
-        found = [state.mask()]
+        masks = [state.mask()]
         for token in guess:
             state.advance(token)
-            found.append(state.mask())
-        return found
+            masks.append(state.mask())
+        return masks
 
     def take(self, chosen: Sequence[int], logprobs: Sequence[float], guess: Sequence[int], end_id: int) -> None:
         """chosen: the model's token at every position of `masks`; they hold up to the first one that was not guessed."""
@@ -126,8 +126,8 @@ class TransformersEngine:
         cache = slot_cache(slots)
         self._prefill([prompts[prompt][:-1] for prompt in distinct], slots, cache)
         if len(pairs) > len(distinct):
-            places = {prompt: place for place, prompt in enumerate(distinct)}
-            cache.batch_select_indices(torch.tensor([places[prompt] for prompt, _ in pairs], device=self.model.device))
+            row_of_prompt = {prompt: number for number, prompt in enumerate(distinct)}
+            cache.batch_select_indices(torch.tensor([row_of_prompt[prompt] for prompt, _ in pairs], device=self.model.device))
         rows = [
             DecodingRow(
                 len(prompts[prompt]) - 1,
@@ -140,8 +140,8 @@ class TransformersEngine:
         live = rows
         while not all(row.done for row in live):
             if sum(not row.done for row in live) < COMPACT_BELOW * len(live):
-                keep = [place for place, row in enumerate(live) if not row.done]
-                live = [live[place] for place in keep]
+                keep = [number for number, row in enumerate(live) if not row.done]
+                live = [live[number] for number in keep]
                 cache.batch_select_indices(torch.tensor(keep, device=self.model.device))
             self._pass(live, slots, cache, sampling)
         return [Completion(row.tokens, row.logprobs) for row in rows]
@@ -166,12 +166,12 @@ class TransformersEngine:
         guesses = [row.guess() for row in live]
         width = best_width([len(guess) + 1 for guess, row in zip(guesses, live, strict=True) if not row.done])
         guesses = [guess[: width - 1] for guess in guesses]
-        asked = [(line, place) for line, guess in enumerate(guesses) if not live[line].done for place in range(len(guess) + 1)]
+        positions = [(line, offset) for line, guess in enumerate(guesses) if not live[line].done for offset in range(len(guess) + 1)]
         logits_BTV = self._forward(live, guesses, width, slots, cache)
-        lines, places = torch.tensor(asked, device=logits_BTV.device).T
-        logprobs_NV = torch.log_softmax(logits_BTV[lines, places].float(), dim=-1)
+        lines, offsets = torch.tensor(positions, device=logits_BTV.device).T
+        logprobs_NV = torch.log_softmax(logits_BTV[lines, offsets].float(), dim=-1)
         masks = [mask for row, guess in zip(live, guesses, strict=True) if not row.done for mask in row.masks(guess)]
-        draws_N = torch.tensor([live[line].draws[len(live[line].tokens) + place] for line, place in asked], dtype=torch.float64)
+        draws_N = torch.tensor([live[line].draws[len(live[line].tokens) + offset] for line, offset in positions], dtype=torch.float64)
         chosen_N = choose(apply_masks(logprobs_NV, masks), draws_N.to(logprobs_NV.device), sampling)
         chosen, logprobs = chosen_N.tolist(), logprobs_NV.gather(1, chosen_N[:, None])[:, 0].tolist()
         start = 0
@@ -185,9 +185,9 @@ class TransformersEngine:
         """[B, width, V]: logits after the last token of each row and after each one guessed; anything beyond."""
         device = self.model.device
         fed = [[row.last, *guess] for row, guess in zip(live, guesses, strict=True)]
-        ids_BT = torch.tensor([[*own, *[self.pad_id] * (width - len(own))] for own in fed], device=device)
+        ids_BT = torch.tensor([[*tokens, *[self.pad_id] * (width - len(tokens))] for tokens in fed], device=device)
         slots.at_BT = torch.tensor([row.kept for row in live], device=device)[:, None] + torch.arange(width, device=device)
-        slots.stop = max(row.kept + len(own) for row, own in zip(live, fed, strict=True))
+        slots.stop = max(row.kept + len(tokens) for row, tokens in zip(live, fed, strict=True))
         hidden_BTL = torch.arange(slots.stop, device=device) > slots.at_BT[..., None]
         mask_B1TL = torch.zeros(hidden_BTL.shape, dtype=self.model.dtype, device=device).masked_fill(
             hidden_BTL, torch.finfo(self.model.dtype).min

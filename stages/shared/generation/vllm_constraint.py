@@ -16,10 +16,11 @@ class ConstraintProcessor(AdapterLogitsProcessor):
         return False
 
     def new_req_logits_processor(self, params: Any) -> Callable[[list[int], torch.Tensor], torch.Tensor] | None:
-        told = (params.extra_args or {}).get("constraint")
-        if told is None:
+        constraint = (params.extra_args or {}).get("constraint")
+        if constraint is None:
             return None
-        return Follower(PermutationConstraint(LayoutTokenIds(**told["layout"]), told["candidates"], told["reasoning"]).start())
+        layout = LayoutTokenIds(**constraint["layout"])
+        return Follower(PermutationConstraint(layout, constraint["candidates"], constraint["reasoning"]).start())
 
 
 class Follower:

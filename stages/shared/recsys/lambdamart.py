@@ -59,5 +59,5 @@ def scores(booster: lgb.Booster, features: np.ndarray) -> np.ndarray:
 def contributions(booster: lgb.Booster, features: np.ndarray) -> np.ndarray:
     """features [n, K, F] -> [n, K, F], the share of the score owed to each feature (SHAP; without the constant)."""
     n, k, width = features.shape
-    found = np.asarray(booster.predict(features.reshape(n * k, width), pred_contrib=True), dtype=np.float64)
-    return found[:, :width].reshape(n, k, width)
+    shap_values = np.asarray(booster.predict(features.reshape(n * k, width), pred_contrib=True), dtype=np.float64)
+    return shap_values[:, :width].reshape(n, k, width)

@@ -11,5 +11,5 @@ def flatten(sequences: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDAr
     """(row, place within the row, value) of every element, in order, all int64 [elements]."""
     lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
     rows = np.repeat(np.arange(len(sequences)), lengths)
-    places = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    return rows, places, np.fromiter(chain.from_iterable(sequences), np.int64, len(rows))
+    positions = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return rows, positions, np.fromiter(chain.from_iterable(sequences), np.int64, len(rows))

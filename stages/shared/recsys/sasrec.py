@@ -68,9 +68,9 @@ class SASRec(nn.Module):
 def pad(sequences: Sequence[Sequence[int]], length: int) -> Tensor:
     """The last `length` items of each sequence, shifted by one, right-padded to the longest of them: int64 [B, L]."""
     tails = [sequence[-length:] for sequence in sequences]
-    rows, places, values = flatten(tails)
+    rows, positions, values = flatten(tails)
     tokens = np.full((len(tails), max(1, max(map(len, tails), default=0))), PAD, dtype=np.int64)
-    tokens[rows, places] = values + 1
+    tokens[rows, positions] = values + 1
     return torch.from_numpy(tokens)
 
 
@@ -95,18 +95,18 @@ def batches(lengths: Sequence[int], batch_size: int, generator: torch.Generator)
     """Every row once, in random batches of rows of like length: shuffled, sorted within pools of some batches, the batches shuffled."""
     sizes = torch.as_tensor(lengths)
     shuffled = torch.randperm(len(sizes), generator=generator)
-    made: list[Tensor] = []
+    batch_list: list[Tensor] = []
     for pool in shuffled.split(POOL * batch_size):
-        made.extend(pool[torch.argsort(sizes[pool], stable=True)].split(batch_size))
-    return [made[place].tolist() for place in torch.randperm(len(made), generator=generator).tolist()]
+        batch_list.extend(pool[torch.argsort(sizes[pool], stable=True)].split(batch_size))
+    return [batch_list[number].tolist() for number in torch.randperm(len(batch_list), generator=generator).tolist()]
 
 
-def full_loss(model: SASRec, states_TD: Tensor, wanted_T: Tensor) -> Tensor:
+def full_loss(model: SASRec, states_TD: Tensor, targets_T: Tensor) -> Tensor:
     """Summed cross-entropy of the items `wanted_T` against the whole catalogue."""
-    return F.cross_entropy(model.logits(states_TD), wanted_T, reduction="sum")
+    return F.cross_entropy(model.logits(states_TD), targets_T, reduction="sum")
 
 
-def sampled_loss(model: SASRec, states_TD: Tensor, wanted_T: Tensor, negatives_N: Tensor) -> Tensor:
+def sampled_loss(model: SASRec, states_TD: Tensor, targets_T: Tensor, negatives_N: Tensor) -> Tensor:
     """Summed cross-entropy against `negatives_N`, distinct items drawn uniformly, and the target.
 
     A negative's logit is corrected by -log of its expected count (Bengio and Senecal 2008; Jean et al. 2015, arXiv 1412.2007, eq. 8),
@@ -114,11 +114,11 @@ def sampled_loss(model: SASRec, states_TD: Tensor, wanted_T: Tensor, negatives_N
     as a negative it is masked out.
     """
     table_ID = model.item.weight[1:]
-    own_T = (states_TD * table_ID[wanted_T]).sum(dim=1)
+    target_logits_T = (states_TD * table_ID[targets_T]).sum(dim=1)
     expected = len(negatives_N) / len(table_ID)
-    others_TN = states_TD @ table_ID[negatives_N].T - math.log(expected)
-    others_TN = others_TN.masked_fill(negatives_N == wanted_T[:, None], -torch.inf)
-    return F.cross_entropy(torch.cat([own_T[:, None], others_TN], dim=1), torch.zeros_like(wanted_T), reduction="sum")
+    negative_logits_TN = states_TD @ table_ID[negatives_N].T - math.log(expected)
+    negative_logits_TN = negative_logits_TN.masked_fill(negatives_N == targets_T[:, None], -torch.inf)
+    return F.cross_entropy(torch.cat([target_logits_T[:, None], negative_logits_TN], dim=1), torch.zeros_like(targets_T), reduction="sum")
 
 
 def train(
@@ -150,13 +150,13 @@ def train(
         rounds = batches(lengths, batch_size, generator)
         for rows in rounds:
             tokens = pad([pieces[row] for row in rows], model.max_length + 1).to(device)
-            wanted = tokens[:, 1:]
-            mask = wanted != PAD
-            states, wanted = model(tokens[:, :-1])[mask], wanted[mask] - 1
+            next_items = tokens[:, 1:]
+            mask = next_items != PAD
+            states, next_items = model(tokens[:, :-1])[mask], next_items[mask] - 1
             if negatives is None:
-                loss = full_loss(model, states, wanted)
+                loss = full_loss(model, states, next_items)
             else:
-                loss = sampled_loss(model, states, wanted, torch.randperm(items, generator=generator)[:negatives].to(device))
+                loss = sampled_loss(model, states, next_items, torch.randperm(items, generator=generator)[:negatives].to(device))
             optimizer.zero_grad()
             # By the targets of a mean batch, not of this one: else a target among short sequences would weigh more than one among long.
             (loss * (len(rounds) / targets)).backward()
@@ -182,10 +182,10 @@ def top_k(
         tokens = pad([histories[row] for row in rows], model.max_length).to(device)
         last = (tokens != PAD).sum(dim=1).clamp(min=1) - 1
         logits = model.logits(model(tokens)[torch.arange(len(rows), device=device), last])
-        places, _, taken = flatten([seen[row] for row in rows])
-        logits[torch.from_numpy(places).to(device), torch.from_numpy(taken).to(device)] = -torch.inf
+        seen_rows, _, taken = flatten([seen[row] for row in rows])
+        logits[torch.from_numpy(seen_rows).to(device), torch.from_numpy(taken).to(device)] = -torch.inf
         best = logits.topk(min(k, logits.shape[1]), dim=1)
-        found = best.indices.shape[1]
-        items[rows, :found] = best.indices.cpu().numpy()
-        scores[rows, :found] = best.values.float().cpu().numpy()
+        count_found = best.indices.shape[1]
+        items[rows, :count_found] = best.indices.cpu().numpy()
+        scores[rows, :count_found] = best.values.float().cpu().numpy()
     return items, scores

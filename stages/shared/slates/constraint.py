@@ -117,25 +117,25 @@ class ConstraintState:
         if self.partial:
             fit = [rank for rank in left if candidates[rank][: len(self.partial)] == self.partial]
             begun = self.letter if self.letter in fit else fit[0] if len(fit) == 1 else None
-            said = candidates[begun][len(self.partial) :] if begun is not None else []
+            guess = candidates[begun][len(self.partial) :] if begun is not None else []
         elif self.last in layout.letters:
             begun = self.letter if self.letter in left else None
-            said = candidates[begun] if begun is not None else [layout.begin]
+            guess = candidates[begun] if begun is not None else [layout.begin]
         elif self.last in layout.relevances:
             begun = next((rank for rank in left if self.relevance_of.get(rank) == self.last), None)
-            said = [layout.letters[begun], *candidates[begun]] if begun is not None else []
+            guess = [layout.letters[begun], *candidates[begun]] if begun is not None else []
         else:
-            begun, said = -1, []
+            begun, guess = -1, []
         if begun is None:
-            return list(said)
+            return list(guess)
         after = [rank for rank in left if rank != begun]
         if not after or not layout.letters or not self.constraint.reasoning:
-            return [*said, *([layout.begin] if after and not self.constraint.reasoning else [])][:DRAFT]
+            return [*guess, *([layout.begin] if after and not self.constraint.reasoning else [])][:DRAFT]
         for rank in sorted(after, key=lambda rank: -layout.relevances.index(self.relevance_of.get(rank, layout.relevances[0]))):
-            if rank not in self.relevance_of or len(said) >= DRAFT:
+            if rank not in self.relevance_of or len(guess) >= DRAFT:
                 break
-            said = [*said, self.relevance_of[rank], layout.letters[rank], *candidates[rank]]
-        return list(said[:DRAFT])
+            guess = [*guess, self.relevance_of[rank], layout.letters[rank], *candidates[rank]]
+        return list(guess[:DRAFT])
 
     def mask(self) -> TokenMask:
         """What may come next."""

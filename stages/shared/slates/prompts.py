@@ -71,8 +71,8 @@ def load_slates(slates: pl.DataFrame, feature_table: pl.DataFrame, split: str) -
     columns = [f"{feature}_bin" for feature in FEATURES]
     grouped = feature_table.sort("slate", "rank").group_by("slate", maintain_order=True).agg(pl.concat_list(columns).alias("bins"))
     bins = dict(grouped.iter_rows())
-    rows = chosen.select("slate", "user", "split", "timestamp", "history", "candidates", "target_rank").iter_rows()
-    return [Slate(slate, user, part, time, past, found, bins[slate], rank) for slate, user, part, time, past, found, rank in rows]
+    rows = chosen.select("slate", "user", "split", "timestamp", "history", "candidates", "target_rank").iter_rows(named=True)
+    return [Slate(**row, bins=bins[row["slate"]]) for row in rows]
 
 
 def top_categories(history: Sequence[int], catalog: Catalog, count: int) -> list[str]:

@@ -68,9 +68,9 @@ class SidTrie:
             middle_B = (low_B + high_B) // 2
             less_B = (low_B < high_B) & (self.codes[np.minimum(middle_B, len(self.codes) - 1)] < codes_B)
             low_B, high_B = np.where(less_B, middle_B + 1, low_B), np.where(less_B, high_B, np.minimum(high_B, middle_B))
-        found_B = (nodes_B != DEAD) & (low_B < end_B)
-        found_B &= self.codes[np.minimum(low_B, len(self.codes) - 1)] == codes_B
-        return np.where(found_B, low_B + 1, DEAD)
+        exists_B = (nodes_B != DEAD) & (low_B < end_B)
+        exists_B &= self.codes[np.minimum(low_B, len(self.codes) - 1)] == codes_B
+        return np.where(exists_B, low_B + 1, DEAD)
 
     def walk(self, codes_BL: np.ndarray) -> np.ndarray:
         """The nodes at the end of the prefixes [B, any length up to the levels]; DEAD where no SID begins so."""

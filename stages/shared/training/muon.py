@@ -19,7 +19,7 @@ class MuonAdamW(torch.optim.Optimizer):
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         matrices = [p for p in trained if p.dim() == 2 and id(p) not in embeddings]
         others = [p for p in trained if p.dim() != 2 or id(p) in embeddings]
-        self.parts: list[torch.optim.Optimizer] = [
+        self.optimizers: list[torch.optim.Optimizer] = [
             torch.optim.Muon(matrices, lr=lr, weight_decay=weight_decay, momentum=0.95, nesterov=True),
             torch.optim.AdamW(others, lr=adam_lr, weight_decay=weight_decay, betas=(0.9, 0.95)),
         ]
@@ -28,11 +28,11 @@ class MuonAdamW(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> Any:
         loss = closure() if closure else None
         # A Trainer may replace our groups by copies when it prepares us: the rates a scheduler moves are read from them at each step.
-        for group, part in zip(self.param_groups, self.parts, strict=True):
-            part.param_groups[0]["lr"] = group["lr"]
-            part.step()
+        for group, optimizer in zip(self.param_groups, self.optimizers, strict=True):
+            optimizer.param_groups[0]["lr"] = group["lr"]
+            optimizer.step()
         return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        for part in self.parts:
-            part.zero_grad(set_to_none)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none)

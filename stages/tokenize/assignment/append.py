@@ -33,9 +33,10 @@ class Catalogue:
                 raise StageError(
                     f"{file}: no such file; tokenize.append_to must name a folder with sid_map.parquet and codebooks.safetensors"
                 )
-        if (found := files_sha256(files)) != params.append_sha256:
+        if (actual_sha256 := files_sha256(files)) != params.append_sha256:
             raise StageError(
-                f"tokenize.append_sha256 is '{params.append_sha256}' but {folder} has {found}; set it to that if this is the catalogue to "
+                f"tokenize.append_sha256 is '{params.append_sha256}' but {folder} has {actual_sha256}; "
+                "set it to that if this is the catalogue to "
                 f"extend. It stands in params.yaml so that another catalogue counts as another parameter."
             )
         table = read_table(files[0], SID_MAP)

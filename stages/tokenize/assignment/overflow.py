@@ -62,12 +62,12 @@ def _overfull(codes_NL: np.ndarray, size: int, used: dict[tuple[int, ...], int])
     prefix_N = prefix_numbers(codes_NL[:, :-1])
     # Without SIDs given before, the Python loop below is over the few groups that are too large, not over a million.
     suspects = None if used else np.flatnonzero(np.bincount(prefix_N)[prefix_N] > size)
-    found = []
+    overfull = []
     for prefix, items in prefix_groups(codes_NL, only=suspects):
         free = size - used.get(prefix, 0)
         if len(items) > free:
-            found.append((prefix, items, free))
-    return found
+            overfull.append((prefix, items, free))
+    return overfull
 
 
 def _leavers(
@@ -77,9 +77,9 @@ def _leavers(
     regrets, beams = [], []
     for part in np.array_split(items, -(-len(items) // 256)):
         others, costs = beam_prefixes(latents_ND[part], codebooks_LCD, BEAM)
-        own = latents_ND[part] - sum(codebooks_LCD[level, code] for level, code in enumerate(prefix))
+        residuals = latents_ND[part] - sum(codebooks_LCD[level, code] for level, code in enumerate(prefix))
         costs = np.where((others == prefix).all(axis=2), np.inf, costs)
-        regrets.append(costs.min(axis=1) - np.square(own).sum(axis=1))
+        regrets.append(costs.min(axis=1) - np.square(residuals).sum(axis=1))
         beams.append(others)
     leave = np.argsort(np.concatenate(regrets), kind="stable")[:surplus]
     return items[leave], np.concatenate(beams)[leave]

@@ -65,11 +65,11 @@ class Quantiser:
 
     def errors(self, embeddings_NE: np.ndarray, codes_NL: np.ndarray) -> np.ndarray:
         """Of every item the mean over dimensions of the squared difference between embedding and decoded codes, [N]."""
-        parts = []
+        errors = []
         for start in range(0, len(codes_NL), CHUNK):
             rows = slice(start, start + CHUNK)
-            parts.append(np.square(self.decode(codes_NL[rows]) - embeddings_NE[rows]).mean(axis=1, dtype=np.float64))
-        return np.concatenate(parts)
+            errors.append(np.square(self.decode(codes_NL[rows]) - embeddings_NE[rows]).mean(axis=1, dtype=np.float64))
+        return np.concatenate(errors)
 
     def save(self, path: Path) -> None:
         state = self.autoencoder.state_dict() if self.autoencoder else {}

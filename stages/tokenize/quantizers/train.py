@@ -79,10 +79,10 @@ def _contrast(
     generator: torch.Generator,
     params: TokenizeParams,
 ) -> torch.Tensor:
-    places, partners = cooccurrence.draw(rows, generator)
-    if len(places) < 2:
+    anchors, partners = cooccurrence.draw(rows, generator)
+    if len(anchors) < 2:
         return torch.zeros(())
-    own = torch.arange(len(partners))
-    same_BB = (partners[None, :] == partners[:, None]) | (partners[None, :] == rows[places][:, None])
-    same_BB[own, own] = False
-    return contrastive_loss(latents_BD[places], model.encoder(embeddings_NE[partners]), same_BB, params.contrastive_temperature)
+    diagonal = torch.arange(len(partners))
+    same_BB = (partners[None, :] == partners[:, None]) | (partners[None, :] == rows[anchors][:, None])
+    same_BB[diagonal, diagonal] = False
+    return contrastive_loss(latents_BD[anchors], model.encoder(embeddings_NE[partners]), same_BB, params.contrastive_temperature)

@@ -17,7 +17,7 @@ def gradients(model) -> None:
 def test_every_parameter_stands_in_one_part_and_moves():
     model = tiny_model(VOCABULARY, tied=False)
     optimizer = MuonAdamW(model, lr=0.02, adam_lr=1e-3, weight_decay=0.0)
-    held = [id(parameter) for part in optimizer.parts for group in part.param_groups for parameter in group["params"]]
+    held = [id(parameter) for part in optimizer.optimizers for group in part.param_groups for parameter in group["params"]]
     assert sorted(held) == sorted(id(parameter) for parameter in model.parameters())
     before = [parameter.detach().clone() for parameter in model.parameters()]
     gradients(model)
@@ -29,7 +29,7 @@ def test_every_parameter_stands_in_one_part_and_moves():
 
 def test_embeddings_and_vectors_are_adamws_matrices_are_muons():
     model = tiny_model(VOCABULARY)
-    muon, adamw = MuonAdamW(model, 0.02, 1e-3, 0.0).parts
+    muon, adamw = MuonAdamW(model, 0.02, 1e-3, 0.0).optimizers
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     others = {names[id(parameter)] for parameter in adamw.param_groups[0]["params"]}
     matrices = {names[id(parameter)] for parameter in muon.param_groups[0]["params"]}
@@ -66,7 +66,7 @@ def test_a_scheduler_scales_both_rates():
         optimizer.zero_grad()
         gradients(model)
         optimizer.step()
-        used = [part.param_groups[0]["lr"] for part in optimizer.parts]
+        used = [part.param_groups[0]["lr"] for part in optimizer.optimizers]
         share = used[0] / 0.02
         assert abs(used[1] / 1e-3 - share) < 1e-9
         assert share == (step / 4 if step <= 4 else share)
@@ -83,4 +83,4 @@ def test_a_copy_of_its_groups_still_moves_the_rates():
     for group in optimizer.param_groups:
         group["lr"] *= 0.5
     optimizer.step()
-    assert [part.param_groups[0]["lr"] for part in optimizer.parts] == [0.01, 5e-4]
+    assert [part.param_groups[0]["lr"] for part in optimizer.optimizers] == [0.01, 5e-4]

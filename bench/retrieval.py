@@ -24,7 +24,7 @@ from stages.retrieve.params import RetrieveParams
 from stages.retrieve.retrievers import retriever
 from stages.shared.core.leakage import training_interactions
 from stages.shared.core.run import set_seed, set_threads
-from stages.shared.stats.bootstrap import paired_intervals
+from stages.shared.stats.bootstrap import Bootstrap, paired_intervals
 from stages.shared.stats.metrics import slate_metrics
 
 SEEDS = (7, 8, 9)
@@ -91,7 +91,7 @@ def page(rows: list[dict[str, Any]], interactions: pl.DataFrame, items: int) -> 
         ranks = np.array(row["ranks"])
         metrics = slate_metrics(ranks)  # of a miss, at rank K, they are 0
         values = np.stack([metrics[f"recall@{K}"], metrics[f"ndcg@{K}"]], axis=1)
-        intervals = paired_intervals(values, np.arange(len(ranks)), 1000, 7)
+        intervals = paired_intervals(values, Bootstrap(np.arange(len(ranks)), 1000, 7))
         cells = [f"{value:.4f} [{low:.4f}, {high:.4f}]" for value, (low, high) in zip(values.mean(axis=0), intervals, strict=True)]
         means.setdefault(row["model"], []).append(tuple(values.mean(axis=0).tolist()))
         lines.append(f"| {row['model']} | {row['seed']} | {' | '.join(cells)} | {row['seconds']:.0f} |")

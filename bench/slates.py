@@ -26,7 +26,7 @@ from stages.evaluate.baselines import NAMES, baselines
 from stages.evaluate.features import read_features
 from stages.shared.core.leakage import training_counts
 from stages.shared.slates.prompts import load_slates
-from stages.shared.stats.bootstrap import paired_intervals
+from stages.shared.stats.bootstrap import Bootstrap, paired_intervals
 from stages.shared.stats.metrics import ranks_of_targets, slate_metrics
 
 METRICS = ("recall@1", "recall@5", "ndcg@5")
@@ -114,7 +114,7 @@ def section(name: str, project: Path) -> list[str]:
         for metric in METRICS:
             mean = np.mean([seed[metric] for seed in seeds], axis=0)
             diff = mean - values["incoming"][0][metric]
-            [(low, high)] = paired_intervals(diff[:, None], users, 2000, 7)
+            [(low, high)] = paired_intervals(diff[:, None], Bootstrap(users, 2000, 7))
             cells.append(f"{mean.mean():.4f}" + ("" if ranker == "incoming" else f"<br>{diff.mean():+.4f} [{low:+.4f}, {high:+.4f}]"))
         lines.append(f"| {ranker} | {' | '.join(cells)} |")
     return [*lines, ""]

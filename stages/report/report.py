@@ -24,7 +24,7 @@ from stages.shared.evaluation.ground_truth import load_ground_truth
 from stages.shared.evaluation.rankers import CONTRASTS, MODELS, PRIMARY_MODEL
 from stages.shared.evaluation.test_set import TestSet, load_test_set, read_slate_tables
 from stages.shared.slates.prompts import PromptParams
-from stages.shared.stats.bootstrap import INCOMING, summarise
+from stages.shared.stats.bootstrap import INCOMING, Bootstrap, summarise
 from stages.shared.stats.metrics import ranks_of_targets
 from stages.shared.stats.significance import significance
 
@@ -43,6 +43,7 @@ def report(params: ReportParams, outputs: Outputs) -> None:
     test_set = load_test_set(read_slate_tables(), evaluated.max_slates)
     answers = read_recorded_answers(test_set)
     truth = load_ground_truth(test_set)
+    bootstrap = Bootstrap(test_set.users, params.resamples, params.seed)
     ranked = answers.greedy
     ranks = {name: ranks_of_targets(rankings.orders, test_set.targets) for name, rankings in ranked.items()}
     results = {
@@ -51,8 +52,8 @@ def report(params: ReportParams, outputs: Outputs) -> None:
     }
     pairs = [(name, INCOMING) for name in ranked if name not in (INCOMING, "oracle")] + list(CONTRASTS)
     audits = audits_of(answers, ranks, test_set.slates, test_set.catalog, options)
-    summary = summarise(results, test_set.users, params.resamples, params.seed, CONTRASTS, test_set.missed)
-    summary |= slices_of(ranks, PRIMARY_MODEL, kinds_of(test_set), test_set.users, params.resamples, params.seed)
+    summary = summarise(results, bootstrap, CONTRASTS, test_set.missed)
+    summary |= slices_of(ranks, PRIMARY_MODEL, kinds_of(test_set), bootstrap)
     summary |= {
         "leak_check": evaluated.leak_check,
         "audit": audits,
@@ -61,13 +62,11 @@ def report(params: ReportParams, outputs: Outputs) -> None:
         "significance": significance(results, test_set.users, pairs, params.resamples, params.seed),
     }
     if answers.repeated:
-        summary["repeats"] = repeats(answers, test_set, evaluated.repeat_temperature, params)
+        summary["repeats"] = repeats(answers, test_set, evaluated.repeat_temperature, bootstrap)
     if truth:
-        summary["achievable"] = achievable(ranked, truth.chances_NK, test_set.users, params.resamples, params.seed)
+        summary["achievable"] = achievable(ranked, truth.chances_NK, bootstrap)
     shown = {name: ranks[name] for name in CALIBRATED}
-    calibration = gains_by_incoming_rank(
-        shown, test_set.targets, test_set.users, test_set.candidates_NK.shape[1], params.resamples, params.seed
-    )
+    calibration = gains_by_incoming_rank(shown, test_set.targets, test_set.candidates_NK.shape[1], bootstrap)
     outputs.metrics(summary)
     write_plots_data(outputs, summary, audits, calibration)
     shown_params = read_shown_params()
@@ -95,10 +94,10 @@ def report(params: ReportParams, outputs: Outputs) -> None:
     outputs.path("report.html").write_text(render(page), encoding="utf-8")
 
 
-def repeats(answers: RecordedAnswers, test_set: TestSet, temperature: float, params: ReportParams) -> dict[str, Any]:
+def repeats(answers: RecordedAnswers, test_set: TestSet, temperature: float, bootstrap: Bootstrap) -> dict[str, Any]:
     rows = answers.repeat_rows
     greedy = {name: answers.greedy[name].at(rows) for name in answers.repeated}
-    return of_repeats(answers.repeated, greedy, test_set.targets[rows], test_set.users[rows], temperature, params.resamples, params.seed)
+    return of_repeats(answers.repeated, greedy, test_set.targets[rows], temperature, bootstrap.at(rows))
 
 
 def read_curve(path: Path) -> list[dict[str, float]]:

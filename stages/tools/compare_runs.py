@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from stages.shared.core.errors import StageError
 from stages.shared.evaluation.outputs_table import answers_of, read_columns, read_greedy
-from stages.shared.stats.bootstrap import INCOMING, LEVEL, paired_interval
+from stages.shared.stats.bootstrap import INCOMING, LEVEL, Bootstrap, paired_interval
 from stages.shared.stats.metrics import QUALITY, all_metrics
 
 Floats = NDArray[np.float64]
@@ -94,7 +94,7 @@ def compare(first: Measured, second: Measured, model: str, metric: str, resample
     paired = both.height == min(sizes) and both["slate"].n_unique() == both.height
     if paired:
         diffs = (both["value_second"] - both["value"]).to_numpy()
-        diff, (low, high) = float(diffs.mean()), paired_interval(diffs, both["user"].to_numpy(), resamples, seed)
+        diff, (low, high) = float(diffs.mean()), paired_interval(diffs, Bootstrap(both["user"].to_numpy(), resamples, seed))
     else:
         diff, low, high = unpaired_difference(first, second, resamples, seed)
     return {
@@ -125,7 +125,7 @@ def unpaired_difference(first: Measured, second: Measured, resamples: int, seed:
 
 def _with_interval(own: Measured, resamples: int, seed: int) -> tuple[float, float, float]:
     gains = own.of("gain")
-    return float(gains.mean()), *paired_interval(gains, own.users, resamples, seed)
+    return float(gains.mean()), *paired_interval(gains, Bootstrap(own.users, resamples, seed))
 
 
 def compared(runs: Sequence[Run], models: Sequence[str], metric: str, resamples: int, seed: int) -> dict[str, Any]:

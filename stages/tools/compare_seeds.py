@@ -17,7 +17,7 @@ import polars as pl
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import DATA
 from stages.shared.evaluation.outputs_table import answers_of, read_greedy
-from stages.shared.stats.bootstrap import INCOMING
+from stages.shared.stats.bootstrap import INCOMING, Bootstrap
 from stages.shared.stats.metrics import QUALITY, all_metrics
 from stages.shared.stats.multi_seed import over_seeds
 
@@ -74,7 +74,7 @@ def over_runs(runs: Runs, metric: str, against: str, resamples: int, seed: int) 
     found = {}
     for name in shared:
         values, users = zip(*(_differences(*run, name, against, metric) for run in zip(runs.tables, runs.paths, strict=True)), strict=True)
-        found[name] = over_seeds(np.stack(values), users[0], resamples, seed)
+        found[name] = over_seeds(np.stack(values), Bootstrap(users[0], resamples, seed))
     return {
         "metric": metric,
         "against": against,

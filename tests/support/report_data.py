@@ -9,7 +9,7 @@ from stages.report.diagnostics.audit import audit, identical_to_incoming
 from stages.report.diagnostics.gain_by_rank import gains_by_incoming_rank
 from stages.report.page.page import Example, ReportData, Row, render
 from stages.report.page.provenance import Link
-from stages.shared.stats.bootstrap import summarise
+from stages.shared.stats.bootstrap import Bootstrap, summarise
 from stages.shared.stats.metrics import ranks_of_targets
 
 STRENGTH = {"incoming": 0.0, "lambdamart": 0.9, "sft": 0.55, "sft_no_reasoning": 0.02, "rl": 0.75, "quantized": 0.74, "random": 0.0}
@@ -45,9 +45,11 @@ def made_up(slates: int = 400, seed: int = 0, **changes: object) -> ReportData:
         audits[name] = audit(orders, target_rank, rank, kinds)
         flow = audits["rl"]["rank_flow"] if "rl" in audits else flow
     contrasts = [("rl", "lambdamart"), ("sft", "sft_no_reasoning"), ("rl", "sft"), ("quantized", "rl")]
+    bootstrap = Bootstrap(users, 300, seed)
+    shown = {name: models[name]["rank"] for name in ("lambdamart", "sft", "rl")}
     steps = np.arange(1, 121)
     fields = {
-        "summary": summarise(models, users, 300, seed, contrasts),
+        "summary": summarise(models, bootstrap, contrasts),
         "curves": {
             "midtrain": [{"step": str(s), "loss": str(6 * np.exp(-s / 40) + 2 + rng.normal(0, 0.08))} for s in steps],
             "sft": [{"step": s, "loss": 3 * np.exp(-s / 30) + 0.9 + rng.normal(0, 0.05)} for s in steps],
@@ -71,9 +73,7 @@ def made_up(slates: int = 400, seed: int = 0, **changes: object) -> ReportData:
         "rank_flow": flow,
         "seed": 7,
         "audits": audits,
-        "calibration": gains_by_incoming_rank(
-            {name: models[name]["rank"] for name in ("lambdamart", "sft", "rl")}, target_rank, users, 10, 300, seed
-        ),
+        "calibration": gains_by_incoming_rank(shown, target_rank, 10, bootstrap),
         "notes": ["An output that is not a permutation counts as the incoming order."],
     }
     return ReportData(**(fields | changes))

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.shared.core.errors import StageError
-from stages.shared.stats.bootstrap import paired_intervals
+from stages.shared.stats.bootstrap import Bootstrap, paired_intervals
 from stages.shared.stats.metrics import slate_metrics
 
 Ints = NDArray[np.int_]
@@ -16,9 +16,9 @@ METRIC = "ndcg@5"
 
 
 def gains_by_incoming_rank(
-    ranks: Mapping[str, Ints], target_rank: Ints, users: NDArray[Any], slate_size: int, resamples: int, seed: int
+    ranks: Mapping[str, Ints], target_rank: Ints, slate_size: int, bootstrap: Bootstrap
 ) -> dict[str, list[dict[str, Any]]]:
-    """ranks: ranker -> [n], the target's new rank; target_rank [n]: its incoming one (both from 0); users [n].
+    """ranks: ranker -> [n], the target's new rank; target_rank [n]: its initial one (both from 0).
 
     -> ranker -> a row for each incoming rank that occurs: {"incoming_rank", "n", "rank_gain" and METRIC: {"diff", "diff_ci", "most",
     "least", "blind"}, "part"}. diff: mean difference from the incoming order, with its 95 % interval over users (None where all slates
@@ -39,8 +39,8 @@ def gains_by_incoming_rank(
     for rank in np.unique(target_rank).tolist():
         mask = target_rank == rank
         intervals: list[Any] = [None] * both.shape[1]
-        if len(np.unique(users[mask])) > 1:
-            intervals = paired_intervals(both[mask], users[mask], resamples, seed).tolist()
+        if len(np.unique(bootstrap.at(mask).users)) > 1:
+            intervals = paired_intervals(both[mask], bootstrap.at(mask)).tolist()
         means = both[mask].mean(axis=0).tolist()
         for column, name in enumerate(ranks):
             other = column + len(ranks)

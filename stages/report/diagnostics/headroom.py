@@ -7,20 +7,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.shared.evaluation.rankings import Rankings
-from stages.shared.stats.bootstrap import LEVEL
+from stages.shared.stats.bootstrap import LEVEL, Bootstrap
 from stages.shared.stats.metrics import slate_metrics
 from stages.shared.synthetic.world import expected, share_of_achievable
 
 
-def achievable(
-    judged: Mapping[str, Rankings], chances_NK: NDArray[np.float64], users: NDArray[Any], resamples: int, seed: int
-) -> dict[str, dict[str, Any]]:
+def achievable(judged: Mapping[str, Rankings], chances_NK: NDArray[np.float64], bootstrap: Bootstrap) -> dict[str, dict[str, Any]]:
     """Expected NDCG@5 of every order, free of the luck of the draw, and the share it takes of the gain from the incoming order to the
     Bayes-optimal one, with its 95 % interval (the ratio anew in every resample of users). None where nothing can be gained."""
     gains = slate_metrics(np.arange(chances_NK.shape[1]))["ndcg@5"]
     values = {name: expected(gains, own.orders, chances_NK) for name, own in judged.items()}
-    labels, index = np.unique(users, return_inverse=True)
-    times_BU = np.random.default_rng(seed).multinomial(len(labels), np.full(len(labels), 1 / len(labels)), size=resamples)
+    labels, index = np.unique(bootstrap.users, return_inverse=True)
+    even = np.full(len(labels), 1 / len(labels))
+    times_BU = np.random.default_rng(bootstrap.seed).multinomial(len(labels), even, size=bootstrap.resamples)
     sums = {name: times_BU @ np.bincount(index, weights=own - values["incoming"]) for name, own in values.items()}
     found: dict[str, dict[str, Any]] = {}
     for name, own in values.items():

@@ -7,24 +7,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.shared.evaluation.rankings import Rankings
-from stages.shared.stats.bootstrap import paired_intervals
+from stages.shared.stats.bootstrap import Bootstrap, paired_intervals
 from stages.shared.stats.metrics import NAMES, ranks_of_targets, slate_metrics
-from stages.shared.stats.multi_seed import envelopes
+from stages.shared.stats.multi_seed import best_mean_worst_of_n
 
 
 def of_repeats(
     repeated: Mapping[str, Sequence[Rankings]],
     greedy: Mapping[str, Rankings],
     targets: NDArray[np.int_],
-    users: NDArray[Any],
     temperature: float,
-    resamples: int,
-    seed: int,
+    bootstrap: Bootstrap,
 ) -> dict[str, Any]:
     """repeated, greedy: by model, of the same n slates; targets [n]: incoming rank of the target. Against the incoming order, which is
     what an invalid answer counts as.
 
-    -> {"n", "temperature", "models": {name: {metric: seeds.envelopes, with "greedy": {"mean", "diff", "diff_ci"} beside}},
+    -> {"n", "temperature", "models": {name: {metric: multi_seed.best_mean_worst_of_n, with "greedy": {"mean", "diff", "diff_ci"} beside}},
     "valid_share": {name: share of all repeats}}
     """
     before = slate_metrics(targets)
@@ -36,8 +34,8 @@ def of_repeats(
         for metric in NAMES:
             values_RN = np.stack([own[metric] for own in warm])
             diff = cold[metric] - before[metric]
-            [interval] = paired_intervals(diff[:, None], users, resamples, seed).tolist()
+            [interval] = paired_intervals(diff[:, None], bootstrap).tolist()
             beside = {"mean": float(cold[metric].mean()), "diff": float(diff.mean()), "diff_ci": interval}
-            models[name][metric] = envelopes(values_RN, before[metric], users, resamples, seed) | {"greedy": beside}
+            models[name][metric] = best_mean_worst_of_n(values_RN, before[metric], bootstrap) | {"greedy": beside}
     valid = {name: float(np.mean([own.valid for own in answers])) for name, answers in repeated.items()}
     return {"n": len(targets), "temperature": temperature, "models": models, "valid_share": valid}

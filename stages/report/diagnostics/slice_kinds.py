@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from stages.report.diagnostics.slices import by_slice, in_bins, in_quantiles
 from stages.shared.evaluation.test_set import TestSet
-from stages.shared.stats.bootstrap import INCOMING
+from stages.shared.stats.bootstrap import INCOMING, Bootstrap
 from stages.shared.stats.metrics import METRICS, all_metrics
 
 SMALLEST_SLICE = 60  # slates; below that an interval covers too seldom
@@ -29,9 +29,7 @@ def kinds_of(held: TestSet) -> Kinds:
     }
 
 
-def slices_of(
-    ranks: Mapping[str, NDArray[np.int_]], subject: str, kinds: Kinds, users: NDArray[Any], resamples: int, seed: int
-) -> dict[str, Any]:
+def slices_of(ranks: Mapping[str, NDArray[np.int_]], subject: str, kinds: Kinds, bootstrap: Bootstrap) -> dict[str, Any]:
     """Against the incoming order. -> {"slices": {kind: rows} of `subject`, in METRICS; "slices_of": {name: {kind: rows}} of the others,
     in SHOWN}; rows as of by_slice."""
     targets = ranks[INCOMING]
@@ -42,6 +40,6 @@ def slices_of(
     for kind, (rows, labels) in kinds.items():
         cut = {name: {metric: own[rows] for metric, own in of.items()} for name, of in values.items()}
         baseline = {metric: before[metric][rows] for metric in METRICS}
-        for name, table in by_slice(cut, baseline, users[rows], labels, SMALLEST_SLICE, resamples, seed).items():
+        for name, table in by_slice(cut, baseline, labels, SMALLEST_SLICE, bootstrap.at(rows)).items():
             found[name][kind] = table
     return {"slices": found.pop(subject), "slices_of": found}

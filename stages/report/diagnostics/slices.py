@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stages.shared.core.errors import StageError
-from stages.shared.stats.bootstrap import paired_intervals
+from stages.shared.stats.bootstrap import Bootstrap, paired_intervals
 
 Floats = NDArray[np.float64]
 
@@ -18,30 +18,28 @@ OTHER = "other"
 def by_slice(
     values: Mapping[str, Mapping[str, Floats]],
     baseline: Mapping[str, Floats],
-    clusters: NDArray[Any],
     labels: Sequence[Any] | NDArray[Any],
     smallest: int,
-    resamples: int,
-    seed: int,
+    bootstrap: Bootstrap,
 ) -> dict[str, list[dict[str, Any]]]:
     """For each ranker one row a label, numbers in the label in their order, `other` last:
     {"slice", "n", "users", metric: {"mean", "diff", "diff_ci"}}.
 
-    values: ranker -> metric -> [n]; baseline: metric -> [n], of what they are compared with. clusters [n]: the slate's user. labels [n]:
+    values: ranker -> metric -> [n]; baseline: metric -> [n], of what they are compared with. labels [n]:
     labels of fewer than `smallest` slates are pooled as `other`. diff_ci is None where all slates of a row are of one user. The intervals
     are each of their own row: of twenty rows without any gain, one lies clear of zero by chance.
     A slate with several labels (categories) is given once for each: it counts once in each row.
     """
     names = np.array([str(label) for label in labels], dtype=object)
-    lengths = {len(clusters), len(names), *(len(own) for of in [*values.values(), baseline] for own in of.values())}
+    lengths = {len(bootstrap.users), len(names), *(len(own) for of in [*values.values(), baseline] for own in of.values())}
     if len(lengths) != 1:
-        raise StageError(f"{len(names)} labels for {len(clusters)} slates; give each slate one label and one value of every metric")
+        raise StageError(f"{len(names)} labels for {len(bootstrap.users)} slates; give each slate one label and one value of every metric")
     found, counts = np.unique(names.astype(str), return_counts=True)
     names[np.isin(names.astype(str), found[counts < smallest])] = OTHER
     order = sorted(set(names), key=lambda name: (name == OTHER, _natural(name)))
     tables: dict[str, list[dict[str, Any]]] = {ranker: [] for ranker in values}
     for name in order:
-        for ranker, row in _rows(name, names == name, values, baseline, np.asarray(clusters), resamples, seed).items():
+        for ranker, row in _rows(name, names == name, values, baseline, bootstrap).items():
             tables[ranker].append(row)
     return tables
 
@@ -70,17 +68,15 @@ def _rows(
     mask: NDArray[np.bool_],
     values: Mapping[str, Mapping[str, Floats]],
     baseline: Mapping[str, Floats],
-    clusters: NDArray[Any],
-    resamples: int,
-    seed: int,
+    bootstrap: Bootstrap,
 ) -> dict[str, dict[str, Any]]:
     """One slice: a row a ranker, all on the same resamples."""
-    users = len(np.unique(clusters[mask]))
+    users = len(np.unique(bootstrap.at(mask).users))
     cells = [(ranker, metric) for ranker, own in values.items() for metric in own]
     diffs = np.stack([values[ranker][metric][mask] - baseline[metric][mask] for ranker, metric in cells], axis=1)
     intervals: list[Any] = [None] * len(cells)
     if users > 1:
-        intervals = paired_intervals(diffs, clusters[mask], resamples, seed).tolist()
+        intervals = paired_intervals(diffs, bootstrap.at(mask)).tolist()
     rows: dict[str, dict[str, Any]] = {ranker: {"slice": name, "n": int(mask.sum()), "users": users} for ranker in values}
     for (ranker, metric), diff, interval in zip(cells, diffs.mean(axis=0).tolist(), intervals, strict=True):
         rows[ranker][metric] = {"mean": float(values[ranker][metric][mask].mean()), "diff": diff, "diff_ci": interval}

@@ -1,7 +1,8 @@
 """Paired cluster bootstrap: how far a model lies from another on the same slates, with users as the unit of chance."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import scipy.stats
@@ -17,13 +18,26 @@ LEVEL = 0.95
 _CHUNK = 4_000_000  # draws held at once: 32 MB
 
 
-def paired_interval(diff: Floats, cluster: NDArray[Any], resamples: int, seed: int) -> tuple[float, float]:
-    """95 % interval of the mean of diff [n], resampling whole clusters [n] (one user's slates are not independent)."""
-    low, high = paired_intervals(np.asarray(diff, dtype=np.float64)[:, None], cluster, resamples, seed)[0]
+@dataclass(frozen=True)
+class Bootstrap:
+    """How intervals are drawn: whole users at a time, for the slates of one user are not independent. users [n]: each slate's user."""
+
+    users: NDArray[Any]
+    resamples: int
+    seed: int
+
+    def at(self, rows: Sequence[int] | NDArray[Any]) -> Self:
+        """The same draws on the slates of these rows (indices, or a mask [n])."""
+        return replace(self, users=np.asarray(self.users)[rows])
+
+
+def paired_interval(diff: Floats, bootstrap: Bootstrap) -> tuple[float, float]:
+    """95 % interval of the mean of diff [n]."""
+    low, high = paired_intervals(np.asarray(diff, dtype=np.float64)[:, None], bootstrap)[0]
     return float(low), float(high)
 
 
-def paired_intervals(diffs: Floats, cluster: NDArray[Any], resamples: int, seed: int) -> Floats:
+def paired_intervals(diffs: Floats, bootstrap: Bootstrap) -> Floats:
     """As paired_interval for the m columns of diffs [n, m], all on the same resamples -> [m, 2].
 
     The statistic is a ratio, sum over the drawn clusters / slates in the drawn clusters, so clusters may differ in size
@@ -31,17 +45,17 @@ def paired_intervals(diffs: Floats, cluster: NDArray[Any], resamples: int, seed:
     """
     if len(diffs) == 0:
         raise StageError("no slates to resample; the test split holds no slate with its target")
-    labels, index = np.unique(cluster, return_inverse=True)
+    labels, index = np.unique(bootstrap.users, return_inverse=True)
     if len(labels) == 1:
         raise StageError(f"all {len(diffs)} slates are of one user, {labels[0]}; an interval needs two users, so raise evaluate.max_slates")
     sizes = np.bincount(index).astype(np.float64)
     sums = np.stack([np.bincount(index, weights=column) for column in diffs.T], axis=1)  # [clusters, m]
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(bootstrap.seed)
     even = np.full(len(labels), 1 / len(labels))
     means = []
-    for start in range(0, resamples, step := max(1, _CHUNK // len(labels))):
+    for start in range(0, bootstrap.resamples, step := max(1, _CHUNK // len(labels))):
         # A draw of all clusters with replacement is a multinomial vector of how often each was drawn.
-        times = rng.multinomial(len(labels), even, size=min(step, resamples - start)).astype(np.float64)
+        times = rng.multinomial(len(labels), even, size=min(step, bootstrap.resamples - start)).astype(np.float64)
         means.append((times @ sums) / (times @ sizes)[:, None])
     tail = expanded_tail(len(labels))
     bounds: Floats = np.quantile(np.concatenate(means), [tail, 1 - tail], axis=0)  # [2, m]
@@ -60,40 +74,38 @@ def expanded_tail(clusters: int) -> float:
 
 def summarise(
     models: Mapping[str, Mapping[str, NDArray[Any]]],
-    clusters: NDArray[Any],
-    resamples: int,
-    seed: int,
+    bootstrap: Bootstrap,
     contrasts: Sequence[tuple[str, str]] = (),
     missed: Mapping[int, int] | None = None,
 ) -> dict[str, Any]:
     """The stage's metrics.json.
 
     models: name -> rank [n] (0-based, of the target), valid [n] and identical [n] (bool; identical = the incoming order again); the same
-    slates in the same order for all, `incoming` among them. clusters [n]: the slate's user. contrasts: (a, b) -> `contrasts.a-b`.
+    slates in the same order for all, `incoming` among them. contrasts: (a, b) -> `contrasts.a-b`.
     missed: user -> how many of the user's slates lack their target; each of them counts 0 in every metric of `all_slates`.
     -> {"slates", "users", "bootstrap": {"resamples", "seed", "level"}, "models": {name: {"n", metric: {"mean", "diff", "diff_ci"}, ...,
     "valid_share", "identity_share", "all_slates": {"n", metric: ...}}}, "contrasts": {"a-b": the same shape, with a's mean and the
     difference from b}, "all_slates": {"slates", "users", "hit_rate"}}; `all_slates` only where `missed` is given.
     """
-    clusters = np.asarray(clusters)
+    clusters = np.asarray(bootstrap.users)
     _check(models, clusters, contrasts, missed)
     incoming = models[INCOMING]["rank"]
     values = {name: np.stack(list(all_metrics(model["rank"], incoming).values()), axis=1) for name, model in models.items()}  # [n, metrics]
     pairs = [*((name, INCOMING) for name in models), *contrasts]
     entries = [
         entry | {f"{kind}_share": float(np.mean(models[name][key])) for kind, key in (("valid", "valid"), ("identity", "identical"))}
-        for (name, _), entry in zip(pairs, _measure(values, pairs, clusters, resamples, seed), strict=True)
+        for (name, _), entry in zip(pairs, _measure(values, pairs, bootstrap), strict=True)
     ]
     summary: dict[str, Any] = {
         "slates": len(clusters),
         "users": len(np.unique(clusters)),
-        "bootstrap": {"resamples": resamples, "seed": seed, "level": LEVEL},
+        "bootstrap": {"resamples": bootstrap.resamples, "seed": bootstrap.seed, "level": LEVEL},
     }
     if missed is not None:
         everyone = np.concatenate([clusters, np.repeat(list(missed), list(missed.values())).astype(clusters.dtype)])
         misses = np.zeros((len(everyone) - len(clusters), len(METRICS)))
         padded = {name: np.concatenate([own, misses]) for name, own in values.items()}
-        for entry, whole in zip(entries, _measure(padded, pairs, everyone, resamples, seed), strict=True):
+        for entry, whole in zip(entries, _measure(padded, pairs, replace(bootstrap, users=everyone)), strict=True):
             entry["all_slates"] = whole
         hit_rate = len(clusters) / len(everyone)
         summary["all_slates"] = {"slates": len(everyone), "users": len(np.unique(everyone)), "hit_rate": hit_rate}
@@ -103,17 +115,15 @@ def summarise(
     }
 
 
-def _measure(
-    values: Mapping[str, Floats], pairs: Sequence[tuple[str, str]], clusters: NDArray[Any], resamples: int, seed: int
-) -> list[dict[str, Any]]:
+def _measure(values: Mapping[str, Floats], pairs: Sequence[tuple[str, str]], bootstrap: Bootstrap) -> list[dict[str, Any]]:
     """values: name -> [n, metrics] -> for each pair (a, b) its {"n", metric: a's mean, the difference from b, its interval}."""
     diffs = np.stack([values[name] - values[other] for name, other in pairs], axis=1)  # [n, pairs, metrics]
-    intervals = paired_intervals(diffs.reshape(len(diffs), -1), clusters, resamples, seed).reshape(len(pairs), len(METRICS), 2)
+    intervals = paired_intervals(diffs.reshape(len(diffs), -1), bootstrap).reshape(len(pairs), len(METRICS), 2)
     entries: list[dict[str, Any]] = []
     for pair, (name, _) in enumerate(pairs):
         means, gaps = values[name].mean(axis=0), diffs[:, pair].mean(axis=0)
         rows = zip(METRICS, means.tolist(), gaps.tolist(), intervals[pair].tolist(), strict=True)
-        entries.append({"n": len(clusters)} | {metric: {"mean": mean, "diff": gap, "diff_ci": ci} for metric, mean, gap, ci in rows})
+        entries.append({"n": len(diffs)} | {metric: {"mean": mean, "diff": gap, "diff_ci": ci} for metric, mean, gap, ci in rows})
     return entries
 
 

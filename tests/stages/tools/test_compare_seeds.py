@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 
 from stages.shared.core.errors import StageError
+from stages.shared.stats.bootstrap import Bootstrap
 from stages.shared.stats.multi_seed import over_seeds
 from stages.tools.compare_seeds import main, over_runs, read_runs
 
@@ -45,7 +46,7 @@ def test_two_runs_by_hand(tmp_path, capsys):
     assert list(found["models"]) == ["rl"] and found["slates"] == COUNT
     own = found["models"]["rl"]
     assert own["each"] == [1.0, 0.5] and own["mean"] == 0.75 and own["sd"] == pytest.approx(np.sqrt(0.125))
-    expected = over_seeds(np.array([[1.0] * COUNT, np.array(half_first()) == 0]), np.arange(COUNT) // 2, 200, seed=1)
+    expected = over_seeds(np.array([[1.0] * COUNT, np.array(half_first()) == 0]), Bootstrap(np.arange(COUNT) // 2, 200, 1))
     assert own["ci"] == expected["ci"]
     main([*map(str, folders), "--metric", "recall@1", "--json", "--resamples", "200", "--seed", "1"])
     assert json.loads(capsys.readouterr().out) == found

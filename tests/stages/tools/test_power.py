@@ -4,7 +4,7 @@ import pytest
 import scipy.stats
 
 from stages.shared.core.errors import StageError
-from stages.shared.stats.bootstrap import paired_intervals
+from stages.shared.stats.bootstrap import Bootstrap, paired_intervals
 from stages.tools import power
 from stages.tools.power import intra_user_correlation, main, read_differences, slates_needed, smallest_gain, spread
 
@@ -42,7 +42,7 @@ def test_the_design_effect_is_that_of_the_clustered_variance():
     of_user = [rest[cluster == user].sum() for user in range(150)]
     n = len(diff)
     assert own.standard_error == pytest.approx(np.sqrt(np.sum(np.square(of_user))) / n * np.sqrt(n / (n - 1)))
-    low, high = paired_intervals(diff[:, None], cluster, 4000, seed=2)[0]
+    low, high = paired_intervals(diff[:, None], Bootstrap(cluster, 4000, 2))[0]
     assert own.standard_error == pytest.approx((high - low) / 2 / 1.976, rel=0.05)
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from stages.report.diagnostics.gain_by_rank import gains_by_incoming_rank, price
 from stages.shared.core.errors import StageError
-from stages.shared.stats.bootstrap import paired_interval
+from stages.shared.stats.bootstrap import Bootstrap, paired_interval
 
 
 def ndcg5(rank):
@@ -23,7 +23,7 @@ def made_up(seed=0, n=300, size=8):
 
 def test_rows_agree_with_pandas():
     ranks, target, users = made_up()
-    found = gains_by_incoming_rank(ranks, target, users, 8, 200, 0)
+    found = gains_by_incoming_rank(ranks, target, 8, Bootstrap(users, 200, 0))
     for name, rank in ranks.items():
         frame = pd.DataFrame({"target": target, "gain": target - rank})
         frame["ndcg"] = [ndcg5(new) - ndcg5(old) for new, old in zip(rank, target, strict=True)]
@@ -37,15 +37,17 @@ def test_rows_agree_with_pandas():
 
 def test_intervals_are_those_of_the_slates_at_that_rank_alone():
     ranks, target, users = made_up()
-    row = gains_by_incoming_rank(ranks, target, users, 8, 200, 5)["a"][1]
+    row = gains_by_incoming_rank(ranks, target, 8, Bootstrap(users, 200, 5))["a"][1]
     mask = target == 1
-    assert row["rank_gain"]["diff_ci"] == pytest.approx(paired_interval((target - ranks["a"])[mask].astype(float), users[mask], 200, 5))
+    assert row["rank_gain"]["diff_ci"] == pytest.approx(
+        paired_interval((target - ranks["a"])[mask].astype(float), Bootstrap(users[mask], 200, 5))
+    )
 
 
 def test_blind_and_bounds_are_those_of_every_permutation():
     size = 4
     target = np.arange(size).repeat(2)
-    rows = gains_by_incoming_rank({"a": target}, target, np.tile([0, 1], size), size, 100, 0)["a"]
+    rows = gains_by_incoming_rank({"a": target}, target, size, Bootstrap(np.tile([0, 1], size), 100, 0))["a"]
     for row in rows:
         came = row["incoming_rank"]
         new = [order.index(came) for order in permutations(range(size))]
@@ -59,7 +61,7 @@ def test_blind_and_bounds_are_those_of_every_permutation():
 @given(seed=st.integers(0, 10_000), n=st.integers(2, 20))
 def test_the_parts_add_up_and_nothing_exceeds_its_bounds(seed, n):
     ranks, target, users = made_up(seed, 3 * n)
-    for name, rows in gains_by_incoming_rank(ranks, target, users, 8, 100, 0).items():
+    for name, rows in gains_by_incoming_rank(ranks, target, 8, Bootstrap(users, 100, 0)).items():
         whole = np.mean([ndcg5(new) - ndcg5(old) for new, old in zip(ranks[name], target, strict=True)])
         split = price(rows)
         assert sum(row["part"] for row in rows) == pytest.approx(whole)
@@ -71,11 +73,11 @@ def test_the_parts_add_up_and_nothing_exceeds_its_bounds(seed, n):
 
 
 def test_a_rank_of_one_user_has_no_interval():
-    rows = gains_by_incoming_rank({"a": np.array([0, 1, 0])}, np.array([0, 0, 1]), np.array([1, 2, 2]), 3, 100, 0)["a"]
+    rows = gains_by_incoming_rank({"a": np.array([0, 1, 0])}, np.array([0, 0, 1]), 3, Bootstrap(np.array([1, 2, 2]), 100, 0))["a"]
     assert rows[0]["rank_gain"]["diff_ci"] is not None
     assert rows[1]["rank_gain"]["diff_ci"] is None and rows[1]["ndcg@5"]["diff_ci"] is None
 
 
 def test_other_slates_are_an_error():
     with pytest.raises(StageError, match="b: 2 ranks for 3 slates"):
-        gains_by_incoming_rank({"b": np.array([0, 1])}, np.array([0, 0, 1]), np.array([1, 2, 2]), 3, 100, 0)
+        gains_by_incoming_rank({"b": np.array([0, 1])}, np.array([0, 0, 1]), 3, Bootstrap(np.array([1, 2, 2]), 100, 0))

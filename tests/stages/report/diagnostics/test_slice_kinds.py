@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from stages.report.diagnostics.slice_kinds import SHOWN, kinds_of, slices_of
+from stages.shared.stats.bootstrap import Bootstrap
 from stages.shared.stats.metrics import METRICS
 
 RNG = np.random.default_rng(0)
@@ -33,7 +34,7 @@ def test_kinds_label_the_target():
 
 def test_every_ranker_has_its_slices():
     ranks = {"incoming": HELD.targets, "rl": np.maximum(HELD.targets - 1, 0), "last_item": RNG.integers(0, K, N)}
-    found = slices_of(ranks, "rl", kinds_of(HELD), HELD.users, 50, seed=1)
+    found = slices_of(ranks, "rl", kinds_of(HELD), Bootstrap(HELD.users, 50, 1))
     assert set(found["slices_of"]) == {"last_item"} and set(found["slices"]) == set(found["slices_of"]["last_item"])
     for own, names in ((found["slices"], METRICS), (found["slices_of"]["last_item"], SHOWN)):
         assert all(set(row) == {"slice", "n", "users", *names} for rows in own.values() for row in rows)

@@ -7,8 +7,8 @@ from pathlib import Path
 from flows.commands import show
 from flows.render.gc import gc_view
 from tasks.maintenance.gc import collect
-from tasks.system.activity_lock import alone
 from tasks.system.errors import ProjectError
+from tasks.system.locks import exclusive_lock
 
 LISTED = 20  # unneeded objects shown one by one
 
@@ -21,7 +21,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace, here: Path) -> int:
     root = Path.cwd()
-    with alone(root, "gr2 gc"):
+    with exclusive_lock(root, "gr2 gc"):
         surveys = collect(root, delete=False, remote=options.remote)
         show(gc_view(surveys, LISTED))
         if options.dry or not any(survey.unneeded for survey in surveys):

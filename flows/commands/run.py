@@ -11,10 +11,9 @@ from flows.commands.selection import add_selection_options, check_selection, req
 from flows.pipeline.control import run_control
 from flows.server.settings import prepare, start_server
 from tasks.project import overrides, profiles
-from tasks.system.activity_lock import working
 from tasks.system.errors import ProjectError
+from tasks.system.locks import run_lock, shared_lock
 from tasks.system.redaction import refuse_secret_params
-from tasks.system.run_lock import run_lock
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +45,7 @@ def execute(options: argparse.Namespace, here: Path) -> int:
     refuse_secret_params(root, params)
     if options.dry:
         return show_plan(root, options, params, as_json=False)
-    with run_lock(root, wait=True), working(root):
+    with run_lock(root, wait=True), shared_lock(root):
         _put_params(root, options)
         return _run_pipeline(root, options)
 

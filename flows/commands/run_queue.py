@@ -14,8 +14,8 @@ from tasks.experiments.queue import Experiment
 from tasks.experiments.workers import Workers
 from tasks.project import overrides
 from tasks.project.graph import read_graph
-from tasks.system.activity_lock import alone, working
 from tasks.system.errors import ProjectError
+from tasks.system.locks import exclusive_lock, shared_lock
 
 
 def run_queue(root: Path, options: argparse.Namespace) -> int:
@@ -30,7 +30,7 @@ def run_queue(root: Path, options: argparse.Namespace) -> int:
         if options.no_start:
             print("start them with: gr2 run --queue (or dvc queue start)")
             return 0
-        with working(root):
+        with shared_lock(root):
             return _run_experiments(root, experiments, options.jobs or 1, stopped)
 
 
@@ -39,7 +39,7 @@ def _add_to_queue(root: Path, options: argparse.Namespace, stopped: Callable[[],
     targets = [*options.stages, *options.until]
     read_graph(root).closure(targets)
     copied = queue.left_out(root)
-    with alone(root, "queueing experiments"):  # DVC sets the edits in the workspace aside for a moment
+    with exclusive_lock(root, "queueing experiments"):  # DVC sets the edits in the workspace aside for a moment
         experiments = queue.queue(root, combinations, targets, copied, stopped)
     for experiment in experiments:
         print(f"{experiment.name} | queued")

@@ -27,9 +27,8 @@ from tasks.project import profiles
 from tasks.project.graph import read_graph
 from tasks.run.history import Record, last_completed, now, read_records, write_record
 from tasks.run.plan import make_plan
-from tasks.system.activity_lock import working
 from tasks.system.errors import ProjectError
-from tasks.system.run_lock import run_lock
+from tasks.system.locks import run_lock, shared_lock
 
 TYPES = {
     "Completed": StateType.COMPLETED,
@@ -52,7 +51,7 @@ def scheduled(schedule: str = "default", on_new_data: bool = False, profile: str
     with ExitStack() as held:
         try:
             held.enter_context(run_lock(root, what=f"schedule {schedule}"))
-            held.enter_context(working(root))
+            held.enter_context(shared_lock(root))
         except ProjectError as busy:
             record = record.ended_as("Skipped", str(busy))
             write_record(root, record)

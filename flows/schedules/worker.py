@@ -6,7 +6,7 @@ from flows.schedules.deployments import ensure_pool, pool_name
 from flows.schedules.reconcile import settle
 from flows.server.connection import connected
 from flows.server.worker_process import serve
-from tasks.system.run_lock import Busy, run_lock
+from tasks.system.locks import Busy, run_lock
 
 
 def schedule_worker(root: Path) -> int:

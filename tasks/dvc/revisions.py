@@ -1,6 +1,5 @@
 """A run of the project wherever it is recorded: a git revision, a DVC experiment, the workspace, or another folder with the project."""
 
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,8 +61,8 @@ def read_revision(root: Path, here: Path, name: str) -> Revision:
 
 def locked_stages(root: Path, commit: str) -> dict[str, Entry] | None:
     """The stages in the dvc.lock of `commit`; None where it has none."""
-    shown = subprocess.run(["git", "show", f"{commit}:./{LOCK}"], cwd=root, capture_output=True, text=True, check=False)
-    return None if shown.returncode else parse_lock(shown.stdout, f"{commit[:10]}: {LOCK}")
+    text = git_or_none(root, "show", f"{commit}:./{LOCK}")
+    return None if text is None else parse_lock(text, f"{commit[:10]}: {LOCK}")
 
 
 def resolve(root: Path, name: str) -> str | None:

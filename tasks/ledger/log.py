@@ -6,7 +6,6 @@ from 0), `previous` (the hash of the line before) and `hash` = sha256 of the lin
 so far) also stands outside of the file: in head.json, and after every run in a git ref, so that a tail cut off is noticed.
 """
 
-import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
@@ -15,8 +14,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from tasks.ledger.anchor import git_anchor, set_git_anchor
-from tasks.ledger.lines import CHAIN, EVENTS, FOLDER, HEAD, TORN, Event, Head, canonical, chain_hash, head_of, read_head
+from tasks.ledger.lines import CHAIN, EVENTS, HEAD, TORN, Event, Head, canonical, chain_hash, head_of, read_head
 from tasks.system.errors import ProjectError
+from tasks.system.locks import file_lock
 from tasks.system.yaml_files import write_text
 
 
@@ -45,9 +45,7 @@ def anchor(root: Path) -> None:
 
 @contextmanager
 def _locked(root: Path) -> Iterator[BinaryIO]:
-    (root / FOLDER).mkdir(parents=True, exist_ok=True)
-    with open(os.open(root / EVENTS, os.O_RDWR | os.O_CREAT, 0o644), "r+b", buffering=0) as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # goes with the descriptor, so with a killed process too
+    with file_lock(root / EVENTS, wait=True), (root / EVENTS).open("r+b", buffering=0) as file:
         yield file
 
 

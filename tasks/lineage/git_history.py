@@ -1,14 +1,13 @@
 """Every dvc.lock that git holds: of each branch, tag and experiment as it now stands, and of each commit that changed it."""
 
 import re
-import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tasks.dvc.revisions import resolve
 from tasks.system.errors import ProjectError
-from tasks.system.git import git_or_none
+from tasks.system.git import git_bytes, git_or_none
 from tasks.system.yaml_files import parse
 
 LOCK = "dvc.lock"
@@ -93,7 +92,9 @@ class Parser:
 def _blobs(root: Path, names: list[str]) -> list[bytes | None]:
     """Contents by name; None for what git does not have."""
     given = "".join(f"{name}\n" for name in names).encode()
-    answer = subprocess.run(["git", "cat-file", "--batch"], cwd=root, input=given, capture_output=True, check=False).stdout
+    answer = git_bytes(root, "cat-file", "--batch", given=given)
+    if answer is None:
+        raise ProjectError(f"git cat-file --batch in {root}: git could not read its objects; check them with: git fsck")
     found: list[bytes | None] = []
     position = 0
     for _ in names:

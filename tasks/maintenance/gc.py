@@ -17,8 +17,8 @@ from tasks.dvc.revisions import locked_stages, references, resolve
 from tasks.experiments.queue import queued
 from tasks.maintenance.promotions import PROMOTED
 from tasks.project.graph import Graph, read_graph
-from tasks.system.activity_lock import workspaces
 from tasks.system.errors import ProjectError
+from tasks.system.locks import workspaces
 from tasks.system.yaml_files import parse
 
 KINDS = {"refs/heads/": "branch", PROMOTED: "promotion", "refs/tags/": "tag", "refs/exps/": "experiment"}
@@ -60,7 +60,7 @@ class Survey:
 def collect(root: Path, delete: bool, remote: bool = False) -> list[Survey]:
     """What is unneeded in the cache, and with `remote` in the default remote; with `delete` it is gone afterwards.
 
-    To be called with the project locked (tasks.system.activity_lock.alone).
+    To be called with the project locked (tasks.system.locks.exclusive_lock).
     ProjectError when any revision cannot be read: nothing is deleted then.
     """
     keepers, named = _keepers(root)

@@ -4,7 +4,6 @@ A lock on a slot goes with the process that holds it, also at kill -9; a stage t
 slot, or a GPU, is given to the next.
 """
 
-import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -12,9 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from tasks.system.errors import Interrupted, ProjectError
+from tasks.system.locks import file_lock
 from tasks.system.processes import end, marked
 
 SLOTS = Path(".gr2") / "node"
@@ -35,7 +35,7 @@ def taken(home: Path) -> Iterator[Slot]:
     """A slot of the node whose checkout is `home`: the first that is free, a new one when all are at work."""
     for number in count():
         root = home.resolve() / SLOTS / f"slot-{number}"
-        with _locked(root.with_suffix(".lock")) as got:
+        with file_lock(root.with_suffix(".lock")) as got:
             if got:
                 end(marked(MARK, str(root)))
                 yield Slot(root, {MARK: str(root)})
@@ -60,7 +60,7 @@ def gpus_taken(wanted: int, stopped: Callable[[], bool] = lambda: False, folder:
     while True:
         held: list[tuple[str, Any]] = []
         for gpu in everyone:
-            lock = _locked((folder or gpu_locks()) / f"gpu-{gpu}.lock")
+            lock = file_lock((folder or gpu_locks()) / f"gpu-{gpu}.lock")
             if lock.__enter__() and len(held) < wanted and not marked(GPUS, gpu):
                 held.append((gpu, lock))
             else:
@@ -95,19 +95,3 @@ def machine_gpus() -> list[str]:
     except (OSError, subprocess.CalledProcessError):
         return []
     return listed.stdout.split()
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[bool]:
-    """Whether the lock at `path` could be had at once; it is held in the block, and let go by the kernel when this process dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        yield _lock(file)
-
-
-def _lock(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not inherited: files of Python are closed in processes it starts
-    except BlockingIOError:
-        return False
-    return True

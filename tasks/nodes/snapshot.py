@@ -1,11 +1,9 @@
 """The code of a run, as nodes get it: a commit of the working tree as it stands, under a ref of its own. Branch, index, files stay."""
 
-import os
-import subprocess
 import tempfile
 from pathlib import Path
 
-from tasks.system.errors import ProjectError
+from tasks.system.git import git, git_or_none
 
 IDENTITY = {
     "GIT_AUTHOR_NAME": "gr2",
@@ -41,7 +39,7 @@ def drop(root: Path, run: str, remote: str) -> None:
     for ref in refs:
         _git(root, "update-ref", "-d", ref)
     if remote and refs:
-        subprocess.run(["git", "push", "--quiet", remote, *(f":{ref}" for ref in refs)], cwd=root, capture_output=True, check=False)
+        git_or_none(root, "push", "--quiet", remote, *(f":{ref}" for ref in refs))
 
 
 def check_out(folder: Path, origin: str, ref: str, commit: str) -> None:
@@ -61,11 +59,5 @@ def origin_of(home: Path) -> str:
 
 
 def _git(folder: Path, *words: str, env: dict[str, str] | None = None) -> str:
-    command = ["git", "-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0", *words]
-    result = subprocess.run(
-        command, cwd=folder, env={**os.environ, **(env or {}), "GIT_TERMINAL_PROMPT": "0"}, capture_output=True, text=True, check=False
-    )
-    if result.returncode:
-        said = (result.stderr.strip() or result.stdout.strip() or f"exit code {result.returncode}").splitlines()[-1]
-        raise ProjectError(f"git {words[0]} in {folder}: {said}")
-    return result.stdout.strip()
+    """Without the hooks of the checkout, and without git's housekeeping while others fetch from it."""
+    return git(folder, "-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0", *words, env=env).strip()

@@ -1,11 +1,11 @@
 """Parameter profiles: infra/profiles/default.yaml is complete, every other is laid over it, and params.yaml is the rendered one."""
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
 from tasks.project.dict_diff import MISSING, differences, shown
 from tasks.system.errors import ProjectError, nearest
+from tasks.system.git import git_or_none
 from tasks.system.yaml_files import dump, parse, read_text, write_text
 
 PROFILES = Path("infra") / "profiles"
@@ -66,8 +66,8 @@ def matching(root: Path) -> str | None:
 def _refuse_if_edited(root: Path, profile: str, current: Any) -> None:
     if matching(root):
         return
-    head = subprocess.run(["git", "show", f"HEAD:./{PARAMS}"], cwd=root, capture_output=True, text=True, check=False)
-    base = parse(head.stdout, f"HEAD:{PARAMS}") if head.returncode == 0 else parse(render(root, "default"), "default")
+    head = git_or_none(root, "show", f"HEAD:./{PARAMS}")
+    base = parse(render(root, "default"), "default") if head is None else parse(head, f"HEAD:{PARAMS}")
     edits = [key for key, _, _ in differences(base, current)]
     if edits:
         raise ProjectError(

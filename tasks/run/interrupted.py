@@ -10,7 +10,7 @@ from tasks.dvc.lockfile import read_lock
 from tasks.ledger.events import StageRun, entry_hash, read_events, recorded_entry
 from tasks.ledger.run_context import RunContext
 from tasks.project.graph import Graph
-from tasks.system.activity_lock import dvc_process
+from tasks.system.locks import dvc_process
 from tasks.system.yaml_files import write_text
 
 FILE = Path(".gr2") / "unfinished.json"

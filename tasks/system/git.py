@@ -1,4 +1,4 @@
-"""Asking git: `git` where it must answer, `git_or_none` where it may not."""
+"""All calls of git: `git` where it must answer, `git_or_none` where it may not, `git_bytes` for contents."""
 
 import os
 import subprocess
@@ -7,21 +7,41 @@ from pathlib import Path
 
 from tasks.system.errors import ProjectError
 
+REPOSITORY = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")
 
-def git(folder: Path, *words: str) -> str:
-    """What git prints in the repository of `folder`, also when a hook of another runs us. ProjectError with what git said when it fails."""
-    result = subprocess.run(["git", *words], cwd=folder, env=strip_git_env(os.environ), capture_output=True, text=True, check=False)
+
+def git(folder: Path, *words: str, env: Mapping[str, str] | None = None) -> str:
+    """What git prints in the repository of `folder`, also when a hook of another runs us. `env`: further environment.
+
+    ProjectError with what git said when it fails.
+    """
+    result = _run(folder, words, b"", env)
     if result.returncode:
-        raise ProjectError(f"git {words[0]} in {folder}: {result.stderr.strip() or f'exit code {result.returncode}'}")
-    return result.stdout
+        lines = (result.stderr.decode("utf-8", "replace").strip() or f"exit code {result.returncode}").splitlines()
+        message = next((line for line in lines if line.startswith(("fatal: ", "error: "))), lines[-1])  # hints stand around it
+        command = next(word for word in words if not word.startswith("-") and "=" not in word)  # behind `-c name=value`
+        raise ProjectError(f"git {command} in {folder}: {message}")
+    return result.stdout.decode("utf-8", "surrogateescape")  # a file's name may be no UTF-8
 
 
 def git_or_none(folder: Path, *words: str, given: str = "") -> str | None:
     """What git prints, stripped; None when it fails or there is no repository. `given`: its standard input."""
-    result = subprocess.run(["git", *words], cwd=folder, input=given, capture_output=True, text=True, check=False)
-    return result.stdout.strip() if result.returncode == 0 else None
+    result = _run(folder, words, given.encode())
+    return None if result.returncode else result.stdout.decode("utf-8", "surrogateescape").strip()
+
+
+def git_bytes(folder: Path, *words: str, given: bytes = b"") -> bytes | None:
+    """What git prints, as it is; None when it fails. `given`: its standard input."""
+    result = _run(folder, words, given)
+    return None if result.returncode else result.stdout
 
 
 def strip_git_env(env: Mapping[str, str]) -> dict[str, str]:
     """`env` without what would point git at another repository: set when a hook of it runs us."""
-    return {name: value for name, value in env.items() if name not in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")}
+    return {name: value for name, value in env.items() if name not in REPOSITORY}
+
+
+def _run(folder: Path, words: tuple[str, ...], given: bytes, env: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[bytes]":
+    # Without a terminal to ask at: a remote that wants a password is an error, not a run that hangs.
+    full = {**strip_git_env(os.environ), "GIT_TERMINAL_PROMPT": "0", **(env or {})}
+    return subprocess.run(["git", *words], cwd=folder, env=full, input=given, capture_output=True, check=False)

@@ -17,7 +17,7 @@ from tasks.project import profiles
 from tasks.project.graph import read_graph
 from tasks.run.history import RUNNING, crashed, read_records
 from tasks.system.errors import ProjectError
-from tasks.system.run_lock import Busy, run_lock
+from tasks.system.locks import Busy, run_lock
 
 ACTIONS = ("add", "list", "pause", "resume", "remove", "history")
 

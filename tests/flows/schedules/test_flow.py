@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.system.run_lock import run_lock
+from tasks.system.locks import run_lock
 from tests.support import dvc_toy, postgres
 from tests.support import scheduled_toy as toy
 from tests.support.prefect_server import ask, serve, wait_for

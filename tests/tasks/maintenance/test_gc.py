@@ -11,9 +11,8 @@ import pytest
 from tasks.dvc.clone import refresh
 from tasks.maintenance.gc import Survey, collect
 from tasks.maintenance.promotions import promote, promotions
-from tasks.system.activity_lock import alone, working
 from tasks.system.errors import ProjectError
-from tasks.system.run_lock import run_lock
+from tasks.system.locks import exclusive_lock, run_lock, shared_lock
 from tests.support import dvc_toy
 
 
@@ -146,20 +145,29 @@ def test_the_remote_is_cleaned_only_when_asked(project: Path, tmp_path: Path) ->
 
 
 def test_runs_and_the_collector_keep_out_of_each_others_way(project: Path) -> None:
-    with working(project), working(project), pytest.raises(ProjectError, match="a run is at work; gc"), alone(project, "gc"):
+    with (
+        shared_lock(project),
+        shared_lock(project),
+        pytest.raises(ProjectError, match="a run is at work; gc"),
+        exclusive_lock(project, "gc"),
+    ):
         pass
-    with alone(project, "gc"), pytest.raises(ProjectError, match="for itself just now"), working(project):
+    with exclusive_lock(project, "gc"), pytest.raises(ProjectError, match="for itself just now"), shared_lock(project):
         pass
-    with run_lock(project, what="schedule daily"), pytest.raises(ProjectError, match=r"schedule daily .* is at work"), alone(project, "gc"):
+    with (
+        run_lock(project, what="schedule daily"),
+        pytest.raises(ProjectError, match=r"schedule daily .* is at work"),
+        exclusive_lock(project, "gc"),
+    ):
         pass
     lock = project / ".dvc/tmp/rwlock"
     lock.write_text(json.dumps({"write": {"data/d": {"pid": os.getppid(), "cmd": "dvc repro d"}}, "read": {}}))
-    with pytest.raises(ProjectError, match=f"DVC is at work in . .process {os.getppid()}: dvc repro d"), alone(project, "gc"):
+    with pytest.raises(ProjectError, match=f"DVC is at work in . .process {os.getppid()}: dvc repro d"), exclusive_lock(project, "gc"):
         pass
     ended = subprocess.Popen(["true"])
     ended.wait()
     lock.write_text(json.dumps({"write": {}, "read": {"data/a": [{"pid": ended.pid, "cmd": "dvc repro"}]}}))
-    with alone(project, "gc"):  # the record of a process that was killed binds nobody
+    with exclusive_lock(project, "gc"):  # the record of a process that was killed binds nobody
         pass
 
 

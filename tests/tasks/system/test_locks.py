@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tasks.system.run_lock import LOCK, Busy, run_lock
+from tasks.system.locks import LOCK, Busy, run_lock
 
 ROOT = Path(__file__).resolve().parents[3]
 HOLD = """\
 import pathlib, subprocess, sys, time
-from tasks.system.run_lock import run_lock
+from tasks.system.locks import run_lock
 with run_lock(pathlib.Path(sys.argv[1]), what="gr2 run"):
     child = subprocess.Popen(["sleep", "60"])
     print(child.pid, flush=True)

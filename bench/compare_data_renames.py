@@ -24,7 +24,7 @@ RENAMES = Renames(
         "embed/metrics.json": {"slates": "train"},
         "tokenize/metrics.json": {"spilled": "overflowed"},
         "traces/metrics.json": {"by_block": "by_fold", "block": "fold"},
-        "report/metrics.json": {"unguided": "unconstrained"},
+        "report/metrics.json": {"unguided": "unconstrained", "evidence": "candidate_features"},
     },
     words={
         "ingest/card.md": {"slates": "train"},

@@ -21,10 +21,11 @@ server = ""  # address of the Prefect server for all runs but the first (conftes
 
 @dataclass(frozen=True)
 class SmokeRun:
-    """The run that the tests share. `root`: its clone; `states`: by stage, after the first run."""
+    """The run that the tests share. `root`: its clone; `states`: by stage, after the first run; `reads`: what its stages read."""
 
     root: Path
     states: dict[str, str]
+    reads: Path
 
 
 def clone(folder: Path) -> Path:
@@ -50,12 +51,12 @@ def environment(folder: Path) -> dict[str, str]:
     return {**kept, "PATH": path, "PYTHONPATH": str(folder), "HF_HUB_OFFLINE": "1", **({"PREFECT_API_URL": server} if server else {})}
 
 
-def call(folder: Path, *command: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
+def call(folder: Path, *command: str, ok: bool = True, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Runs `command` in the clone at `folder`; AssertionError with all it said when it fails and `ok`."""
     result = subprocess.run(
         command,
         cwd=folder,
-        env=environment(folder),
+        env=env or environment(folder),
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,

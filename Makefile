@@ -12,9 +12,12 @@ run: $(STAMP)  ## the main job on the embedded default: twelve stages, real data
 	$(BIN)/gr2 run
 	@echo "The report: data/report/report.html"
 
+# One process more than cores: tests of nodes, workers and schedules wait for most of their time.
+TEST_PROCESSES ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+
 # One thread a process: two torch processes with two threads each slow each other tenfold.
 test: $(STAMP) lint  ## everything CI runs
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile --no-loadscope-reorder --durations=25
 
 quick-test: $(STAMP)  ## tests that take seconds
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses=auto --dist=loadfile

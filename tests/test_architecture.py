@@ -56,6 +56,12 @@ def test_every_file_is_in_a_named_package() -> None:
     assert sorted(str(folder.relative_to(ROOT)) for folder in folders if not (folder / "__init__.py").exists()) == []
 
 
+def test_dvc_yaml_can_be_read_by_a_person() -> None:
+    lines = (ROOT / "dvc.yaml").read_text(encoding="utf-8").splitlines()
+    assert len(lines) < 200
+    assert [line for line in lines if len(line) > 140] == []
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_remote_code_and_no_pickle(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -70,6 +70,8 @@ def test_the_recorder_sees_what_is_declared(smoke: SmokeRun, name: str) -> None:
 
 PLANTED = """\
 import pathlib, subprocess, sys
+import importlib.util
+importing = importlib.util.find_spec("polars")  # as transformers does to learn whether it is installed
 import numpy, polars
 from safetensors.numpy import load_file, save_file
 from stages.shared.core.params import load_params

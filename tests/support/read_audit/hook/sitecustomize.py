@@ -83,13 +83,17 @@ class Wrapper(MetaPathFinder):
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
-        self.todo = dict(WRAPPED)
+        self.searched: set[str] = set()
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        functions = self.todo.pop(name, None)
-        if functions is None:
+        functions = WRAPPED.get(name)
+        if functions is None or name in self.searched:
             return None
-        spec = find_spec(name)  # asks the other finders: this name is no longer in `todo`
+        self.searched.add(name)  # the other finders search, not this one again
+        try:
+            spec = find_spec(name)
+        finally:
+            self.searched.remove(name)  # some packages ask whether a module exists long before it is imported
         assert spec and spec.loader
         execute = spec.loader.exec_module
 

@@ -1,5 +1,6 @@
 """Item text -> one unit vector per item, on request joined with what the base sequences say about it."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import polars as pl
 from stages.embed import collaborative, fuse, neighbours
 from stages.embed.encode import encode, resume_key
 from stages.embed.model import dtype_of, model_folder, weights_sha256
-from stages.embed.params import PACKAGED, EmbedParams
+from stages.embed.params import EmbedParams
 from stages.embed.vectors import check_not_constant, mean_cosine
 from stages.shared.core.errors import StageError
 from stages.shared.core.leakage import check_no_heldout, training_interactions
@@ -27,7 +28,7 @@ def embed(params: EmbedParams, outputs: Outputs) -> None:
     check_not_constant(text, texts)
     metrics: dict[str, Any] = {
         "items": len(texts),
-        "model": {"name": params.model if params.model == PACKAGED else folder.name, "sha256": weights, "dtype": dtype_of(params)},
+        "model": {"name": Path(params.model).name, "sha256": weights, "dtype": dtype_of(params)},
     }
     vectors = text
     if params.collaborative.mode != "none":

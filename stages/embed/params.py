@@ -4,9 +4,10 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from stages.shared.core.model_folder import NAMED_MODELS, ModelFolder
 from stages.shared.core.params import ComputeSection, Section
 
-PACKAGED = "packaged-minilm"
+PACKAGED = f"{NAMED_MODELS}/packaged-minilm"
 
 
 class CollaborativeParams(Section):
@@ -34,7 +35,7 @@ class CollaborativeParams(Section):
 
 class EmbedParams(ComputeSection):
     threads: int = Field(1, ge=1, description="threads of torch, BLAS and OpenMP")
-    model: str = Field(
+    model: ModelFolder = Field(
         PACKAGED, description=f"{PACKAGED}, a sentence-transformers folder (modules.json), or a transformers folder (config.json)"
     )
     pooling: Literal["auto", "mean", "last"] = Field(

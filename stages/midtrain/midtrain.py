@@ -10,10 +10,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.midtrain import documents
 from stages.midtrain.decoder import scratch_model
-from stages.midtrain.params import MidtrainParams
+from stages.midtrain.params import SCRATCH, MidtrainParams
 from stages.midtrain.vocabulary import learn_tokenizer
 from stages.shared.core.errors import StageError
 from stages.shared.core.leakage import check_no_heldout, training_interactions
+from stages.shared.core.model_folder import NAMED_MODELS
 from stages.shared.core.outputs import DATA, Outputs
 from stages.shared.core.params import load_params
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, read_table
@@ -58,14 +59,15 @@ def make_model(params: MidtrainParams, texts: list[str], sids: pl.DataFrame) -> 
     """A new small decoder with a vocabulary of its own, or a pretrained folder with the SIDs added."""
     levels = len(sids["codes"][0])
     codebook_size = int(sids["codes"].explode().max()) + 1  # type: ignore[arg-type]
-    if params.model == "scratch":
+    if params.model == SCRATCH:
         tokenizer: PreTrainedTokenizerBase = learn_tokenizer(texts, params.text_vocabulary)
         extend_vocabulary(tokenizer, levels, codebook_size)
         return scratch_model(params, tokenizer), tokenizer
     from stages.shared.lm.packaged import packaged_model
 
-    kind, _, name = params.model.partition(":")
-    folder = packaged_model(name) if kind == "packaged" else Path(params.model)
+    folder = Path(params.model)
+    if folder.parent == Path(NAMED_MODELS):
+        folder = packaged_model(folder.name)
     model, tokenizer = load_model(folder), load_tokenizer(folder)
     extend_vocabulary(tokenizer, levels, codebook_size)
     resize_embeddings(model, tokenizer)

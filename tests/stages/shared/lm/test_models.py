@@ -109,5 +109,5 @@ def test_a_folder_without_a_model(tmp_path):
 
 
 def test_a_packaged_model_nobody_packaged(tmp_path):
-    with pytest.raises(StageError, match="packaged:smollm2-135m"):
+    with pytest.raises(StageError, match="infra/models/smollm2-135m"):
         packaged_model("smollm3", tmp_path)

@@ -3,6 +3,7 @@
 import tempfile
 from pathlib import Path
 
+from tasks.system.errors import ProjectError
 from tasks.system.git import git, git_or_none
 
 IDENTITY = {

@@ -1,4 +1,4 @@
-"""The features about each candidate of a slate, the bins they are told in, and the table of both."""
+"""The features of each candidate of a slate, their bins, and the table of both."""
 
 import numpy as np
 import polars as pl
@@ -66,11 +66,11 @@ def _shared(category: sp.csr_matrix, past_NL: np.ndarray, length_N: np.ndarray, 
     # Built by its parts, so that the past stays in its order: sums of floats keep their last bits.
     weight = np.repeat((1.0 / length_N).astype(np.float32), length_N)
     ends = np.concatenate([[0], np.cumsum(length_N, dtype=np.int64)])
-    taste = sp.csr_matrix((weight, past_NL[past_NL >= 0], ends), shape=(len(past_NL), category.shape[0])) @ category
-    taste.sort_indices()
+    mean_row = sp.csr_matrix((weight, past_NL[past_NL >= 0], ends), shape=(len(past_NL), category.shape[0])) @ category
+    mean_row.sort_indices()
     terms = category[items_NK.ravel()]
     slate = np.arange(len(items_NK)).repeat(items_NK.shape[1]).repeat(np.diff(terms.indptr))
-    terms.data = terms.data * _elements(taste, slate, terms.indices)
+    terms.data = terms.data * _elements(mean_row, slate, terms.indices)
     return (terms @ np.ones(terms.shape[1], dtype=np.float32)).reshape(items_NK.shape)
 
 

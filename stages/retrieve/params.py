@@ -18,7 +18,9 @@ class ItemKnnParams(Section):
 
 class LanguageModelRetrieverParams(Section):
     beam: int = Field(20, ge=1, description="prefixes of SIDs followed at once; at least retrieve.candidates, better twice as many")
-    history: int = Field(20, ge=1, description="items of history told, most recent last; no more than midtrain.row_length has room for")
+    history: int = Field(
+        20, ge=1, description="items of history in the prompt, most recent last; no more than midtrain.row_length has room for"
+    )
     batch_size: int = Field(64, ge=1, description="histories decoded at once, each with its beam")
 
 
@@ -33,13 +35,13 @@ class RetrieveParams(ComputeSection):
     epochs: int = Field(60, ge=1)
     batch_size: int = Field(64, ge=1)
     lr: float = Field(0.001, gt=0.0)
-    feature_history: int = Field(10, ge=1, description="items of history that the evidence looks at")
-    feature_bins: int = Field(10, ge=2, le=10, description="buckets a feature is told in")
+    feature_history: int = Field(10, ge=1, description="items of history that the features look at")
+    feature_bins: int = Field(10, ge=2, le=10, description="bins a feature is cut into")
     model: Literal["sasrec", "item_knn", "popularity", "language_model"] = Field("sasrec", description="the retriever; docs/retrieve.md")
     reads: str = Field(
         "data/ingest/items.parquet",
-        description="what the retriever reads beside the interactions; data/midtrain/model for language_model. "
-        "It stands in dvc.yaml as a dependency",
+        description="what the retriever reads besides the interactions; data/midtrain/model for language_model. "
+        "dvc.yaml takes this value as a dependency",
     )
     loss: Literal["full", "sampled"] = Field(
         "full", description="sasrec: cross-entropy over the catalogue, or sampled softmax (large ones)"
@@ -50,13 +52,13 @@ class RetrieveParams(ComputeSection):
     cross_fit: Literal["cut", "folds"] = Field(
         "cut", description="cut: learns from base alone; folds: training slates by a model of other users' base and train"
     )
-    folds: int = Field(5, ge=2, description="cross_fit folds: parts the users are dealt into, each a fit of its own")
+    folds: int = Field(5, ge=2, description="cross_fit folds: folds the users are assigned to, each with its own fit")
     positions: int = Field(0, ge=0, description="slates at the last so many positions of each split of a user; 0 = at all")
-    hard_negatives: int = Field(0, ge=0, description="places of a training slate given to look-alikes of its target")
+    hard_negatives: int = Field(0, ge=0, description="ranks of a training slate given to look-alikes of its target")
     hard_pool: int = Field(100, ge=1, description="candidates beyond the top K that hard negatives and injected targets' scores come from")
-    inject_targets: bool = Field(False, description="training slates that miss their target get it in the last place")
+    inject_targets: bool = Field(False, description="training slates that miss their target get it at the last rank")
     order: Literal["scores", "shuffled"] = Field("scores", description="incoming order of all slates; shuffled: by chance, seeded")
-    labels: Literal["observed", "permuted"] = Field("observed", description="permuted, a control: training targets' ranks dealt out anew")
+    labels: Literal["observed", "permuted"] = Field("observed", description="permuted, a control: training targets' ranks permuted")
     item_knn: ItemKnnParams = ItemKnnParams()
     language_model: LanguageModelRetrieverParams = LanguageModelRetrieverParams()
 

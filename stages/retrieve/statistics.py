@@ -1,4 +1,4 @@
-"""What the evidence counts: co-occurrence, transitions, popularity and recency, from training interactions only."""
+"""What the candidate features count: co-occurrence, transitions, popularity and recency, from training interactions only."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ import scipy.sparse as sp
 
 TRANSITION_STEPS = 3
 LATE_SHARE = 0.25
-SMOOTHING = 5.0  # pseudo-counts: a pair seen once between two rare items is no strong evidence
+SMOOTHING = 5.0  # pseudo-counts: a pair seen once between two rare items is weak evidence
 # Sources without times number each user's sequence from 0 (stages/ingest): no moment is so early, no sequence so long.
 FIRST_MOMENT = 1_000_000
 

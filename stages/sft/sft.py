@@ -1,6 +1,7 @@
-"""Supervised fine-tuning on accepted traces: L = -lambda_r sum log p(reasoning) - lambda_o sum log p(answer) (GR2.md, section 5).
+"""Supervised fine-tuning on accepted traces: L = -lambda_r sum log p(reasoning) - lambda_o sum log p(answer) (GR2, arXiv 2602.07774).
 
-Beside it the no-reasoning arm: the same base model, the same accepted orders, an empty think block, as many training tokens.
+A second arm without reasoning is trained for comparison: the same base model, the same accepted orders, an empty think block, as many
+training tokens.
 """
 
 from collections.abc import Sequence
@@ -32,11 +33,12 @@ def sft(params: SftParams, outputs: Outputs) -> None:
     arms = {"model": reasoning_examples(traces, tokenizer, params)}
     if params.no_reasoning_arm:
         arms["no_reasoning"] = direct_examples(traces, tokenizer, params)
+    # The arms are compared at equal training tokens, not steps: an answer without a trace is a fraction of the length.
     budget = params.steps * mean_tokens(arms["model"])
     metrics: dict[str, object] = {"traces": traces.height, "leak_check": leak_check}
     for name, examples in arms.items():
         steps = round(budget / mean_tokens(examples))
-        model = load_model(BASE)
+        model = load_model(BASE)  # afresh: the first arm trained its own copy in place
         curve = train_supervised(
             model, order_of_epochs(examples, params, steps), params.model_copy(update={"steps": steps}), tokenizer.pad_token_id
         )
@@ -51,6 +53,7 @@ def reasoning_examples(traces: pl.DataFrame, tokenizer: PreTrainedTokenizerBase,
     """Prompt without weight, trace with lambda_r, the end of thinking and the answer with lambda_o."""
     rows = traces.select("prompt", "trace", "answer").iter_rows()
     weights = (params.reasoning_weight, params.answer_weight)
+    # </think> counts with the answer: in decoding the model itself must decide when to stop thinking.
     return encode([[(prompt, 0.0), (trace, weights[0]), (THINK_END + answer, weights[1])] for prompt, trace, answer in rows], tokenizer)
 
 
@@ -60,8 +63,9 @@ def direct_examples(traces: pl.DataFrame, tokenizer: PreTrainedTokenizerBase, pa
 
 
 def order_of_epochs(examples: Sequence[WeightedExample], params: SftParams, steps: int) -> list[WeightedExample]:
-    """As many examples as the run takes, epoch after epoch, each in an order of its own."""
+    """As many examples as the run takes, epoch after epoch, each in a new random order."""
     rng = np.random.default_rng(params.seed)
+    # `steps` counts optimizer steps of all processes together; the Trainer hands each process its share of the list.
     needed = steps * params.batch_size * params.accumulate * params.all_processes
     order = np.concatenate([rng.permutation(len(examples)) for _ in range(-(-needed // len(examples)))])
     return [examples[i] for i in order[:needed]]

@@ -1,4 +1,4 @@
-"""Is the acceptance earned? What a blind guess and a copy of the incoming order would pass, beside what the teacher passes."""
+"""Is the acceptance earned? The pass rates of a random guess and of a copy of the incoming order, next to the teacher's."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -34,14 +34,15 @@ def scorer_audit(slates: Sequence[ScoredSlate]) -> dict[str, Any]:
 def chance_audit(log: RejectionLog, slates: Sequence[ScoredSlate], attempts: int, max_noise_rank: int | None) -> dict[str, Any]:
     """Shares of the labelled slates. `attempts`: the cap the loop ran under (tries that could differ).
 
-    blind_guess: a guess that draws the first at random passes within n tries with probability 1 - (1 - 1/K)^n: at the cap; over
+    blind_guess: a random guess of the first candidate passes within n tries with probability 1 - (1 - 1/K)^n: at the cap; over
     the tries each slate took until its first kept trace; and at the cap under the rule against luck, which lets only slates
-    pass whose target the evidence supports. `by_try` counts slates still open: with keep > 1 also those with a trace already.
+    pass whose target the features support. `by_try` counts slates still open: with keep > 1 also those with a trace already.
     """
     n, k = len(slates), len(slates[0].scores)
     first_kept: dict[int, int] = {}
     for kept in log.kept:  # by attempt within a slate
         first_kept.setdefault(kept.scored.slate.slate, kept.attempt)
+    # A slate without a kept trace counts with all its tries: leaving it out would make the teacher look quicker than it is.
     tries = np.array([first_kept.get(j.slate.slate, proposals) for j, proposals in zip(slates, log.tries, strict=True)])
     supported = np.array([max_noise_rank is None or scored.noise_free_rank < max_noise_rank for scored in slates])
     at_cap = 1.0 - (1.0 - 1.0 / k) ** attempts
@@ -85,6 +86,7 @@ def noise_audit(kept: Sequence[Kept]) -> dict[str, float]:
         return {}
     sampled, free = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
     a, b = rankdata(sampled, axis=1), rankdata(free, axis=1)
+    # Spearman is Pearson on ranks; ties make the shortcut formula wrong, and a row of equal ranks has no correlation at all.
     a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
     norm = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
     varies = norm > 0.0

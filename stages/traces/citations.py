@@ -1,4 +1,4 @@
-"""What a trace cites must stand in its prompt: SIDs, features, candidates' letters, and no mark of the layout."""
+"""What a trace cites must be in its prompt: SIDs, feature tokens, candidates' letters; and no special token of the layout."""
 
 import re
 
@@ -20,5 +20,6 @@ def uncited(trace: str, prompt: str) -> list[str]:
     """What `trace` says that `prompt` does not: features, letters and SIDs invented, marks of half a SID, special tokens of the layout."""
     known = set(cited(prompt))
     invented = [word for word in cited(trace) if word not in known]
+    # Whole SIDs are taken out first; what is left of SID_BEGIN and SID_END after that is half a SID.
     rest = _SID.sub("", trace)
     return [*invented, *(token for token in [*SPECIAL_TOKENS, SID_BEGIN, SID_END] if token in rest)]

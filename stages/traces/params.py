@@ -25,7 +25,7 @@ class LanguageModelTeacherParams(Section):
 class TracesParams(ComputeSection):
     mode: Literal["rejection", "targeted"] = Field("rejection", description="targeted shows the teacher the answer")
     teacher: Literal["statistical", "language_model"] = "statistical"
-    time_folds: int = Field(8, ge=2, description="pieces of time; each is labelled from the ones before it, the first not at all")
+    time_folds: int = Field(8, ge=2, description="pieces of time; each is labelled from the ones before it, the first is not labelled")
     temperature: float = Field(0.2, ge=0.0, description="noise of the statistical teacher, in standard deviations of its score")
     attempts: int = Field(8, ge=1, description="tries a slate")
     keep: int = Field(2, ge=1, description="accepted traces kept a slate")

@@ -1,4 +1,4 @@
-"""The loop every teacher goes through: try, look at the first of the order, keep or try again."""
+"""Rejection sampling, the same loop for every teacher: try, compare the first of the order with the target, keep or try again."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -22,9 +22,9 @@ class Kept:
 
 @dataclass
 class RejectionLog:
-    """What happened. Lists run by attempt: slates tried, and those whose order put the target first (whatever became of them).
+    """What happened. tried, right [attempts]: slates tried, and those whose order put the target first (kept or not).
 
-    tries [slates]: proposals asked for each slate. luck: slates that were right where the evidence says otherwise.
+    tries [slates]: proposals asked for each slate. luck: slates that were right although the features say otherwise.
     """
 
     kept: list[Kept] = field(default_factory=list)
@@ -42,7 +42,7 @@ def sample(
     """Up to `attempts` tries a slate until `keep` different traces put the target first.
 
     A slate whose target the noise-free scorer ranks at max_noise_rank or below (from 0) leaves the loop when a try is right by
-    luck: nothing in the evidence supports it, and a student could only learn to invent. None = no such rule.
+    luck: nothing in the features supports it, and a student could only learn to invent. None = no such rule.
     """
     log = RejectionLog(tries=[0] * len(slates))
     accepted: list[list[Kept]] = [[] for _ in slates]
@@ -60,9 +60,11 @@ def sample(
                 log.faults[fault] += 1
             elif proposal.order[0] == slates[i].slate.target_rank:
                 right += 1
+                # Leaves the loop without a trace: another lucky try would teach the student to invent reasons.
                 if max_noise_rank is not None and slates[i].noise_free_rank >= max_noise_rank:
                     log.luck += 1
                     continue
+                # The same trace twice would only weigh this slate more than others in sft.
                 if any(kept.proposal == proposal for kept in accepted[i]):
                     log.repeated += 1
                 else:

@@ -1,4 +1,4 @@
-"""What a teacher is, and the statistical one: Plackett-Luce around LambdaMART's scores, in words that cite the evidence."""
+"""What a teacher is, and the statistical one: Plackett-Luce around LambdaMART's scores, in words that cite the features."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,6 +57,7 @@ class StatisticalTeacher:
 
 def sample_utilities(scores: np.ndarray, scale: float, rng: np.random.Generator) -> np.ndarray:
     """scores [..., K] plus centred Gumbel noise of `scale`: sorting them draws from Plackett-Luce with logits scores / scale."""
+    # Centred, so that the noise does not shift utilities against the edges, which are quantiles of noise-free scores.
     return scores + scale * (rng.gumbel(size=scores.shape) - np.euler_gamma)
 
 

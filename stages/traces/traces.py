@@ -37,10 +37,12 @@ def traces(params: TracesParams, outputs: Outputs) -> None:
         raise StageError("data/retrieve/slates.parquet: no training slate holds its target; train the retriever longer (retrieve.epochs)")
     leak_check = check_no_heldout(pairs_seen(slates), read_table(DATA / "ingest/interactions.parquet", INTERACTIONS), "traces")
 
+    # The scorer of a slate has been fitted on earlier slates only; the first fold has none before it and is not labelled.
     scored = score_out_of_time(slates, params.time_folds, params.seed, params.threads, params.scorer)
     prompts = [slate_prompt(one.slate, catalog, options) for one in scored]
-    # The answer is shown in targeted mode: passing is no feat there, and luck is no question.
+    # In targeted mode the teacher sees the answer, so reaching it proves nothing and the rule against luck does not apply.
     max_noise_rank = params.max_noise_rank if params.mode == "rejection" else None
+    # The loop runs inside the block: a language-model teacher frees its engine when the block ends.
     with open_teacher(params, catalog, options) as teacher:
         log = sample(teacher, scored, prompts, params.attempts, params.keep, max_noise_rank)
         attempts = params.attempts if teacher.attempts is None else min(params.attempts, teacher.attempts)

@@ -40,7 +40,7 @@ def pack(examples: Sequence[WeightedExample], length: int) -> list[WeightedExamp
         if ids and len(ids) + len(example.ids) > length:
             rows.append(WeightedExample(ids, weights))
             ids, weights = [], []
-        # the first token of a packed example follows another's end: predicting it teaches nothing
+        # The first token of a packed example follows the end of another one: there is nothing to learn from predicting it.
         ids = ids + example.ids[:length]
         weights = [*weights, 0.0, *example.weights[1:length]]
     return [*rows, WeightedExample(ids, weights)] if ids else rows

@@ -1,4 +1,4 @@
-"""LambdaMART (Burges 2010) over a slate's evidence: the statistical teacher's scorer, and the opponent to beat in the report."""
+"""LambdaMART (Burges 2010) over a slate's features: the statistical teacher's scorer, and the baseline to beat in the report."""
 
 import lightgbm as lgb
 import numpy as np
@@ -7,7 +7,7 @@ from pydantic import Field
 from stages.shared.core.errors import StageError
 from stages.shared.core.params import Section
 
-TRUNCATION = 5  # NDCG@5 is the figure of this project
+TRUNCATION = 5  # NDCG@5 is the headline metric of this project
 
 
 class LambdaMartParams(Section):
@@ -37,12 +37,13 @@ def fit(features: np.ndarray, target_rank: np.ndarray, seed: int, threads: int, 
         "feature_fraction": params.feature_share,
         "seed": seed,
         "num_threads": threads,
-        "deterministic": True,
+        "deterministic": True,  # with force_row_wise and fixed threads: the same trees on the same machine
         "force_row_wise": True,
         "verbosity": -1,
     }
     table = lgb.Dataset(features.reshape(n * k, width), labels.ravel(), group=np.full(n, k), params={"verbosity": -1})
     booster = lgb.train(options, table, num_boost_round=params.rounds)
+    # LightGBM trains on without an error when no split pays; its scores are then all the same.
     if np.ptp(scores(booster, features)) == 0.0:
         raise StageError(
             f"LambdaMART found nothing to split on in {n} slates: it needs more slates, or a smaller min_leaf ({params.min_leaf})"

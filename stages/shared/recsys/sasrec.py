@@ -141,12 +141,13 @@ def train(
     device, items = model.item.weight.device, model.item.num_embeddings - 1
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
     generator = torch.Generator().manual_seed(seed)
+    # The generator orders the batches and draws the negatives; dropout draws from torch's global state, which the caller seeds.
     lengths = [len(piece) for piece in pieces]
     targets = sum(lengths) - len(lengths)
     losses = []
     model.train()
     for _ in tqdm(range(epochs), desc="sasrec", unit="epoch", mininterval=2.0):
-        total = torch.zeros((), device=device)
+        total = torch.zeros((), device=device)  # on the device: reading a loss every batch would wait for the GPU
         rounds = batches(lengths, batch_size, generator)
         for rows in rounds:
             tokens = pad([pieces[row] for row in rows], model.max_length + 1).to(device)

@@ -36,16 +36,18 @@ class AnswerReader:
     def read(self, completion: Sequence[int], candidates: Sequence[Sequence[int]], reasoning: bool = True) -> Answer:
         """completion: generated ids. candidates: token ids of each candidate's SID (begin and end included), in incoming order."""
         ids = list(completion)
+        # A completion that was cut at max_tokens has no end token: no partial credit, or running on would pay.
         if self.end not in ids:
             return Answer(None, "unfinished")
         ids = ids[: ids.index(self.end)]
         if reasoning:
             if self.think_end not in ids:
                 return Answer(None, "malformed")
-            ids = ids[ids.index(self.think_end) + 1 :]  # each SID may be led by its relevance and letter
+            ids = ids[ids.index(self.think_end) + 1 :]
         ranks = {tuple(candidate): rank for rank, candidate in enumerate(candidates)}
         order: list[int] = []
         while ids:
+            # After reasoning each SID may be led by its relevance and letter, which are skipped; anything else is malformed.
             if reasoning and self.begin in ids and tuple(ids[: ids.index(self.begin)]) in self.leads:
                 ids = ids[ids.index(self.begin) :]
             if ids[0] != self.begin or self.close not in ids:

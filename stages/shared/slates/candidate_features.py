@@ -1,14 +1,14 @@
-"""The features a slate carries about each candidate: named, bucketed, told in a handful of tokens.
+"""The features a slate carries about each candidate: named, bucketed, written in a handful of tokens.
 
-Everything that judges a candidate (the statistical teacher, LambdaMART, the student through its prompt) reads these features
-and nothing else, so what a trace cites always stands in the prompt.
+Everything that ranks a candidate (the statistical teacher, LambdaMART, the student through its prompt) reads these features
+and nothing else, so what a trace cites is always in the prompt.
 """
 
 import polars as pl
 
 from stages.shared.core.schemas import Schema
 
-# Short names, because the prompt spells one for each candidate and feature: "co7" = level 7 of co-occurrence.
+# Short names, because the prompt spells one for each candidate and feature: "co7" = bin 7 of co-occurrence.
 FEATURES: dict[str, str] = {
     "co": "co-occurrence with the last items (mean cosine over users)",
     "tr": "transitions from the last items (distance-discounted, within three steps)",
@@ -28,5 +28,5 @@ CANDIDATE_FEATURES: Schema = {
 
 
 def feature_tokens(bins: list[int]) -> list[str]:
-    """Levels in the order of FEATURES -> the words of the prompt, e.g. ["co7", "tr0", ...]."""
-    return [f"{feature}{level}" for feature, level in zip(FEATURES, bins, strict=True)]
+    """Bins in the order of FEATURES -> the words of the prompt, e.g. ["co7", "tr0", ...]."""
+    return [f"{feature}{number}" for feature, number in zip(FEATURES, bins, strict=True)]

@@ -1,7 +1,7 @@
 """Constrained decoding: what a completion may say next so that its answer is a permutation of the slate.
 
 The model still chooses: in the match step any relevance not yet given, in the answer any candidate not yet named. What it would have
-answered unconstrained is measured beside it (stages/evaluate).
+answered without the constraint is measured separately (stages/evaluate).
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from stages.shared.slates.prompts import END, LETTERS, RELEVANCE_LEVELS, STEP_MATCH, THINK_END
 from stages.shared.slates.sids import SID_BEGIN, SID_END
 
-DRAFT = 8  # tokens guessed ahead at most: a candidate of an answer, with what leads it; a wrong guess is paid for too
+DRAFT = 8  # tokens guessed ahead at most: one candidate of an answer with its lead; a wrong guess costs as much as a right one
 
 
 @dataclass(frozen=True)
@@ -140,6 +140,7 @@ class ConstraintState:
     def mask(self) -> TokenMask:
         """What may come next."""
         layout, candidates = self.constraint.layout, self.constraint.candidates
+        # Thinking is free text, apart from the end token and the relevances that are already given.
         if self.thinking:
             return TokenMask(False, [layout.end, *self.given])
         left = [rank for rank in range(len(candidates)) if rank not in self.named]
@@ -150,6 +151,7 @@ class ConstraintState:
             return TokenMask(True, [layout.end])
         if not self.constraint.reasoning or self.last in layout.letters:
             return TokenMask(True, [layout.begin])
+        # This tokenizer splits the layout's words, so a lead cannot be masked token by token: only the early end is closed.
         if not layout.letters:
             return TokenMask(False, [layout.end])
         if self.last in layout.relevances:

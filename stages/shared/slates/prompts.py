@@ -1,9 +1,9 @@
-"""The one place that knows how a slate is told to the language model, and how its answer is laid out.
+"""The one place that knows how a slate is written for the language model, and how its answer is laid out.
 
     <|user|>history:SID SID taste: Drama Comedy candidates: co7 tr3 ca5 po6 re2 sc9 ASID ... BSID<|assistant|>
     <think> 1 pattern: ... 2 link: ... 3 match: A s12 B s3 ... best A co7 tr3SID</think> s12 ASID s3 BSID ...<|end|>    (in one line)
 
-Every candidate has a letter, and its evidence stands before its SID: a small decoder binds features, relevance and SID by the letter
+Every candidate has a letter, and its features come before its SID: a small decoder binds features, relevance and SID by the letter
 last seen, and answers by finding the next relevance, then its letter, then the SID to copy (docs/training.md has the measurement).
 Without reasoning the prompt closes the think block itself, as Qwen3 does, and the answer is the bare SIDs.
 """
@@ -24,15 +24,15 @@ from stages.shared.slates.sids import SID_BEGIN
 
 USER, ASSISTANT, THINK, THINK_END, END, PAD = "<|user|>", "<|assistant|>", "<think>", "</think>", "<|end|>", "<|pad|>"
 SPECIAL_TOKENS = [PAD, END, USER, ASSISTANT, THINK, THINK_END]
-RELEVANCE_LEVELS = 32  # s0 (least) .. s31
+RELEVANCE_LEVELS = 32  # s0 (least) .. s31; the tokens are named after the word "strength" and stay, since models know them
 LETTERS = [f" {letter}" for letter in ascii_uppercase]
 STEP_PATTERN, STEP_LINK, STEP_MATCH, STEP_BEST = " 1 pattern:", " 2 link:", " 3 match:", " best"
 
 
 class PromptParams(Section):
-    """Section `prompt`: how much of a slate is told. Shared by traces, sft, rl and evaluate."""
+    """Section `prompt`: how much of a slate the prompt shows. Shared by traces, sft, rl and evaluate."""
 
-    history: int = Field(5, ge=1, description="items of history told, most recent last")
+    history: int = Field(5, ge=1, description="items of history in the prompt, most recent last")
     top_categories: int = Field(2, ge=0, description="commonest categories of the history that are named")
     titles: bool = Field(False, description="title and categories beside every SID (large models; a small one has no room for them)")
 
@@ -102,6 +102,7 @@ def slate_prompt(slate: Slate, catalog: Catalog, options: PromptParams, reasonin
         f" {' '.join(feature_tokens(bins))}{letter}{item_text(item, catalog, options.titles)}"
         for letter, item, bins in zip(letters(len(slate.candidates)), slate.candidates, slate.bins, strict=True)
     )
+    # Closing the block in the prompt is what makes the model answer at once; it is never asked to "not think".
     opening = THINK if reasoning else THINK + THINK_END
     return f"{USER}history:{history} taste:{categories} candidates:{candidates}{ASSISTANT}{opening}"
 

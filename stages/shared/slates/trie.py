@@ -62,6 +62,7 @@ class SidTrie:
     def step(self, nodes_B: np.ndarray, codes_B: np.ndarray) -> np.ndarray:
         """The nodes after one more code, [B]; DEAD where no SID goes on that way (or went so far)."""
         alive_B = np.maximum(nodes_B, 0)
+        # A dead node has no edges; node 0 stands in its row of the arithmetic, and `exists_B` rules the row out at the end.
         low_B, high_B = self.offsets[alive_B].astype(np.int64), self.offsets[alive_B + 1].astype(np.int64)
         end_B = high_B.copy()
         while (low_B < high_B).any():  # binary search in every row of edges at once

@@ -17,12 +17,14 @@ class MuonAdamW(torch.optim.Optimizer):
     def __init__(self, model: nn.Module, lr: float, adam_lr: float, weight_decay: float):
         embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        # Tied weights appear once in parameters(), so an output head that is the embedding counts as one.
         matrices = [p for p in trained if p.dim() == 2 and id(p) not in embeddings]
         others = [p for p in trained if p.dim() != 2 or id(p) in embeddings]
         self.optimizers: list[torch.optim.Optimizer] = [
             torch.optim.Muon(matrices, lr=lr, weight_decay=weight_decay, momentum=0.95, nesterov=True),
             torch.optim.AdamW(others, lr=adam_lr, weight_decay=weight_decay, betas=(0.9, 0.95)),
         ]
+        # A scheduler needs groups of its own to move; the two optimizers hold the state.
         super().__init__([{"params": matrices, "lr": lr}, {"params": others, "lr": adam_lr}], {})
 
     def step(self, closure: Callable[[], float] | None = None) -> Any:

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Sequence, Sized
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
@@ -32,7 +33,7 @@ def weighted_loss(logits: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
     """Sum of w * -log p over sum of w. logits [B, L, V] predict ids [B, L] shifted by one; weights [B, L] belong to ids."""
     losses = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none")
     flat = weights[:, 1:].flatten()
-    return (losses * flat).sum() / flat.sum().clamp_min(1e-6)
+    return (losses * flat).sum() / flat.sum().clamp_min(1e-6)  # a batch of context alone has no weight: a loss of 0, not NaN
 
 
 def collate(examples: Sequence[WeightedExample], pad_id: int) -> dict[str, Tensor]:
@@ -48,9 +49,10 @@ def collate(examples: Sequence[WeightedExample], pad_id: int) -> dict[str, Tenso
 
 
 class WeightedTrainer(Trainer):
-    """Trainer whose loss weighs each token, and which takes the examples in the order given: a curriculum is the caller's business."""
+    """Trainer whose loss weighs each token, and which takes the examples in the order given: the caller decides on the curriculum."""
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
+        # The Trainer would shuffle; midtrain and sft have put the rows in their order already, with their own seed.
         return SequentialSampler(cast(Sized, self.train_dataset if train_dataset is None else train_dataset))
 
     def compute_loss(
@@ -85,21 +87,23 @@ def train_supervised(
             bf16=params.precision == "bfloat16",
             gradient_checkpointing=params.gradient_checkpointing,
             deepspeed=params.deepspeed or None,
+            # Without a GPU there is no nccl, which the Trainer would otherwise choose.
             ddp_backend="gloo" if world_size() > 1 and not torch.cuda.is_available() else None,
             use_cpu=not torch.cuda.is_available(),
             logging_steps=params.log_every,
             logging_first_step=True,
-            save_strategy="no",
+            save_strategy="no",  # a run that was stopped starts again from the beginning
             report_to=[],
             seed=params.seed,
             data_seed=params.seed,
-            remove_unused_columns=False,
-            dataloader_pin_memory=False,
+            remove_unused_columns=False,  # it would drop `weights`, which no model's forward takes
+            dataloader_pin_memory=False,  # batches of token ids are small; pinned memory is for large copies to a GPU
         )
         model.train()
         trainer = WeightedTrainer(
             model=model, args=arguments, train_dataset=list(examples), data_collator=lambda part: collate(part, pad_id)
         )
+        # Set before train(): the Trainer makes its own optimizer only where none is set. DeepSpeed brings its own AdamW.
         if params.optimizer == "muon" and not params.deepspeed:
             optimizer = MuonAdamW(model, params.muon_lr, params.lr, params.weight_decay)
             schedule = get_cosine_schedule_with_warmup(optimizer, round(params.warmup * params.steps), params.steps)
@@ -114,7 +118,7 @@ def train_supervised(
 
 def _make_whole(model: PreTrainedModel, engine: Any) -> None:
     """ZeRO-3 leaves every process a share of each weight, which would be saved as empty tensors: a plain model again, in all processes."""
-    import deepspeed
+    import deepspeed  # takes seconds, and only ZeRO-3 needs it
 
     whole = []
     for parameter in model.parameters():
@@ -125,7 +129,7 @@ def _make_whole(model: PreTrainedModel, engine: Any) -> None:
         parameter.data = data
 
 
-def write_curve(rows: Sequence[dict[str, float]], path: Any) -> None:
+def write_curve(rows: Sequence[dict[str, float]], path: Path) -> None:
     """Rows of numbers as CSV, for `dvc plots` and the report."""
     header = list(rows[0])
     lines = [",".join(header), *(",".join(f"{row[name]:.6g}" for name in header) for row in rows)]

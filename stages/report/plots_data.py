@@ -11,14 +11,14 @@ from stages.shared.stats.bootstrap import INCOMING
 from stages.shared.stats.metrics import METRICS
 
 Audits = Mapping[str, Mapping[str, Any]]
-Calibration = Mapping[str, Sequence[Mapping[str, Any]]]
+GainByRank = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
-def write_plots_data(outputs: Outputs, summary: Mapping[str, Any], audits: Audits, calibration: Calibration) -> None:
-    """headline.json and the folder plots. summary, audits: of metrics.json; calibration: calibration.gains_by_incoming_rank."""
+def write_plots_data(outputs: Outputs, summary: Mapping[str, Any], audits: Audits, gain_by_rank: GainByRank) -> None:
+    """headline.json and the folder plots. summary, audits: of metrics.json; gain_by_rank: gain_by_rank.gains_by_incoming_rank."""
     write_json(outputs.path("headline.json"), headline(summary))
     _write_csv(outputs.path("plots/metrics.csv"), ["ranker", "metric", "mean", "diff", "low", "high"], metric_rows(summary))
-    _write_csv(outputs.path("plots/gain_by_incoming_rank.csv"), GAIN_COLUMNS, gain_rows(calibration))
+    _write_csv(outputs.path("plots/gain_by_incoming_rank.csv"), GAIN_COLUMNS, gain_rows(gain_by_rank))
     _write_csv(outputs.path("plots/rank_flow.csv"), ["ranker", "incoming_rank", "new_rank", "slates", "share"], flow_rows(audits))
 
 
@@ -42,18 +42,18 @@ def metric_rows(summary: Mapping[str, Any]) -> Iterable[list[Any]]:
 
 
 _KINDS = {"rank_gain": "gain", METRIC: "ndcg"}
-_PARTS = ("diff", "low", "high", "least", "most", "blind")
+_PARTS = ("diff", "low", "high", "lower", "upper", "random")
 GAIN_COLUMNS = ["ranker", "incoming_rank", "slates", *(f"{kind}_{part}" for kind in _KINDS.values() for part in _PARTS), "ndcg_part"]
 
 
-def gain_rows(calibration: Calibration) -> Iterable[list[Any]]:
+def gain_rows(gain_by_rank: GainByRank) -> Iterable[list[Any]]:
     """An interval that could not be told is left empty."""
-    for name, rows in calibration.items():
+    for name, rows in gain_by_rank.items():
         for row in rows:
             figures = []
             for kind in _KINDS:
                 own = row[kind]
-                figures += [own["diff"], *(own["diff_ci"] or ("", "")), own["least"], own["most"], own["blind"]]
+                figures += [own["diff"], *(own["diff_ci"] or ("", "")), own["lower"], own["upper"], own["random"]]
             yield [name, row["incoming_rank"] + 1, row["n"], *figures, row["part"]]
 
 

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from stages.report.answers import RecordedAnswers, read_recorded_answers
-from stages.report.diagnostics.audit import identical_to_incoming, suspicions
+from stages.report.diagnostics.audit import identical_to_incoming, red_flags
 from stages.report.diagnostics.diagnostics import audits_of, constraint_notes, unconstrained
 from stages.report.diagnostics.gain_by_rank import gains_by_incoming_rank
 from stages.report.diagnostics.headroom import achievable, world_notes
 from stages.report.diagnostics.repeats import of_repeats
 from stages.report.diagnostics.slice_kinds import kinds_of, slices_of
+from stages.report.metrics_model import ReportMetrics
 from stages.report.page.examples import choose_examples
 from stages.report.page.page import ReportData, render
 from stages.report.page.pipeline_summary import pipeline_figures
@@ -28,7 +29,7 @@ from stages.shared.stats.bootstrap import INCOMING, Bootstrap, summarise
 from stages.shared.stats.metrics import ranks_of_targets
 from stages.shared.stats.significance import significance
 
-CALIBRATED = ("lambdamart", "sft", PRIMARY_MODEL)
+DECOMPOSED = ("lambdamart", "sft", PRIMARY_MODEL)
 CURVES = {
     "midtrain": DATA / "midtrain/loss.csv",
     "sft": DATA / "sft/loss.csv",
@@ -57,7 +58,7 @@ def report(params: ReportParams, outputs: Outputs) -> None:
     summary |= {
         "leak_check": evaluated.leak_check,
         "audit": audits,
-        "suspicions": {name: suspicions(audit) for name, audit in audits.items() if name in MODELS},
+        "suspicions": {name: red_flags(audit) for name, audit in audits.items() if name in MODELS},
         "unconstrained": unconstrained(answers.free),
         "significance": significance(results, test_set.users, pairs, params.resamples, params.seed),
     }
@@ -65,10 +66,11 @@ def report(params: ReportParams, outputs: Outputs) -> None:
         summary["repeats"] = repeats(answers, test_set, evaluated.repeat_temperature, bootstrap)
     if truth:
         summary["achievable"] = achievable(ranked, truth.chances_NK, bootstrap)
-    shown = {name: ranks[name] for name in CALIBRATED}
-    calibration = gains_by_incoming_rank(shown, test_set.targets, test_set.candidates_NK.shape[1], bootstrap)
+    shown = {name: ranks[name] for name in DECOMPOSED}
+    gain_by_rank = gains_by_incoming_rank(shown, test_set.targets, test_set.candidates_NK.shape[1], bootstrap)
+    ReportMetrics.model_validate(summary)
     outputs.metrics(summary)
-    write_plots_data(outputs, summary, audits, calibration)
+    write_plots_data(outputs, summary, audits, gain_by_rank)
     shown_params = read_shown_params()
     page = ReportData(
         summary=summary,
@@ -84,7 +86,7 @@ def report(params: ReportParams, outputs: Outputs) -> None:
         subject=PRIMARY_MODEL,
         seed=params.seed,
         audits=audits,
-        calibration=calibration,
+        gain_by_rank=gain_by_rank,
         notes=[
             "An output that is no permutation of its slate counts as the incoming order, and as invalid.",
             *constraint_notes(summary["unconstrained"]),

@@ -59,7 +59,7 @@ def made_up(slates: int = 400, seed: int = 0, **changes: object) -> ReportData:
         "examples": [example(rng, group) for group in ("got worse", "improved", "improved")],
         "figures": {
             "Tokenizer": {"unique before assignment": 0.8133, "unique after": 1.0, "reconstruction error": 0.003172, "items": 1682},
-            "Retriever": {"hit rate at 10, test": 0.2136, "blind": 0.0059, "test slates": 11316},
+            "Retriever": {"hit rate at 10, test": 0.2136, "random": 0.0059, "test slates": 11316},
             "Teacher traces": {"accepted": 0.412, "accepted by chance": 0.1, "accepted by copying": 0.139, "model": "lambdamart"},
             "Quantization": {"largest weight error": 0.00211, "size, MB": 4.2, "scheme": "int8, per channel"},
         },
@@ -73,7 +73,7 @@ def made_up(slates: int = 400, seed: int = 0, **changes: object) -> ReportData:
         "rank_flow": flow,
         "seed": 7,
         "audits": audits,
-        "calibration": gains_by_incoming_rank(shown, target_rank, 10, bootstrap),
+        "gain_by_rank": gains_by_incoming_rank(shown, target_rank, 10, bootstrap),
         "notes": ["An output that is not a permutation counts as the incoming order."],
     }
     return ReportData(**(fields | changes))

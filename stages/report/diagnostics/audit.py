@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 BLOCKS = 10
-# From these shares on, `suspicions` speaks up. Conventions, not tests: the shares themselves stand in metrics.json.
+# From these shares on, `red_flags` speaks up. Conventions, not tests: the shares themselves stand in metrics.json.
 MOSTLY = 0.5
 NEARLY_ALWAYS = 0.9
 CONTRADICTS = 0.01
@@ -152,7 +152,7 @@ def lengths(tokens: Sequence[int], reference: Sequence[int] = ()) -> dict[str, A
     return found
 
 
-def suspicions(found: Mapping[str, Any]) -> list[str]:
+def red_flags(found: Mapping[str, Any]) -> list[str]:
     """What in an audit a reader must know before the score, in sentences; positions count from 1.
 
     Beside the keys of `audit`, looks where given into `contradictions` (contradiction.summary), `position_bias` (position_bias.summary)

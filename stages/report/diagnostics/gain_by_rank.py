@@ -20,9 +20,9 @@ def gains_by_incoming_rank(
 ) -> dict[str, list[dict[str, Any]]]:
     """ranks: ranker -> [n], the target's new rank; target_rank [n]: its initial one (both from 0).
 
-    -> ranker -> a row for each incoming rank that occurs: {"incoming_rank", "n", "rank_gain" and METRIC: {"diff", "diff_ci", "most",
-    "least", "blind"}, "part"}. diff: mean difference from the incoming order, with its 95 % interval over users (None where all slates
-    are of one user); most, least: what the rank allows; blind: what a shuffle gives on average. part: what the row adds to the
+    -> ranker -> a row for each incoming rank that occurs: {"incoming_rank", "n", "rank_gain" and METRIC: {"diff", "diff_ci", "upper",
+    "lower", "random"}, "part"}. diff: mean difference from the incoming order, with its 95 % interval over users (None where all slates
+    are of one user); upper, lower: what the rank allows; random: what a shuffle gives on average. part: what the row adds to the
     difference in METRIC over all slates, which is the sum of the parts.
     """
     target_rank = np.asarray(target_rank)
@@ -57,14 +57,14 @@ def gains_by_incoming_rank(
 
 
 def bounds(values: NDArray[Any]) -> dict[str, float]:
-    """values [K]: the difference at each new rank. A blind shuffle puts the target at each of them equally often."""
-    return {"most": float(values.max()), "least": float(values.min()), "blind": float(values.mean())}
+    """values [K]: the difference at each new rank. A random order puts the target at each of them equally often."""
+    return {"upper": float(values.max()), "lower": float(values.min()), "random": float(values.mean())}
 
 
-def price(rows: Sequence[Mapping[str, Any]], kind: str = "diff") -> dict[str, float]:
+def gain_decomposition(rows: Sequence[Mapping[str, Any]], kind: str = "diff") -> dict[str, float]:
     """What the targets that came in first, and all others, add to the difference in METRIC over all slates.
 
-    rows: of one ranker; kind: "diff", or "blind" for what a shuffle would have made of the same slates.
+    rows: of one ranker; kind: "diff", or "random" for what a shuffle would have made of the same slates.
     """
     slates = sum(row["n"] for row in rows)
     parts = {row["incoming_rank"]: row["n"] * row[METRIC][kind] / slates for row in rows}

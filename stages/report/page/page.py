@@ -68,7 +68,7 @@ class ReportData:
     audits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # model -> audit.audit
     notes: list[str] = field(default_factory=list)  # what a reader of the tables must know, such as how invalid outputs are scored
     command: str = "gr2 run"
-    calibration: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)  # model -> calibration.gains_by_incoming_rank
+    gain_by_rank: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)  # model -> gain_by_rank.gains_by_incoming_rank
 
 
 def render(data: ReportData) -> str:
@@ -97,9 +97,9 @@ def render(data: ReportData) -> str:
         contrasts=[(*name.split("-"), entry) for name, entry in data.summary["contrasts"].items()],
         columns=COLUMNS,
         controls=sections.control_notices(data.params, data.summary, data.subject, HEADLINE),
-        calibration=Markup(plots.calibration(data.calibration, len(data.rank_flow))) if data.calibration else "",
-        calibrated=sections.METRIC,
-        prices=sections.price_sentences(data.calibration),
+        gain_by_rank=Markup(plots.gain_by_rank(data.gain_by_rank, len(data.rank_flow))) if data.gain_by_rank else "",
+        decomposed_metric=sections.METRIC,
+        decompositions=sections.decomposition_sentences(data.gain_by_rank),
         repeats=data.summary.get("repeats", {}),
         audit_columns=audit_table.COLUMNS,
         audit_rows=audit_table.audit_rows(data.audits, data.summary.get("unconstrained", {})),
@@ -175,7 +175,7 @@ def _plots(data: ReportData) -> dict[str, Markup]:
     """Caption -> SVG. Ours, with every label escaped by the SVG writer, hence Markup."""
     models, subject = data.summary["models"], label(data.subject)
     gain = "Gain over the incoming order with its 95 % interval. Green lies clear above zero, red clear below, grey is undecided."
-    recall = "How often the target is among the first 1, 3 and 5. Dashed: a blind order."
+    recall = "How often the target is among the first 1, 3 and 5. Dashed: a random order."
     flow = f"Where {subject} moves the target. Outlined: left where it was; left of the outline: lifted."
     made = {
         gain: plots.forest(models, HEADLINE),

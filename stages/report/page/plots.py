@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from stages.report.diagnostics.gain_by_rank import METRIC as CALIBRATED
+from stages.report.diagnostics.gain_by_rank import METRIC as DECOMPOSED
 from stages.report.page.svg import (
     ACCENT,
     GRID,
@@ -58,7 +58,7 @@ def forest(models: Mapping[str, Any], metric: str = "ndcg@5") -> str:
 
 
 def recall_bars(models: Mapping[str, Any], slate_size: int) -> str:
-    """Recall at 1, 3 and 5, one panel each; a dashed line marks what a blind order gets, k / slate_size. Figures stand at the right."""
+    """Recall at 1, 3 and 5, one panel each; a dashed line marks what a random order gets, k / slate_size. Figures stand at the right."""
     names = [name for name in models if name != ORACLE]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 0.75 + 0.4 * len(names)), layout="constrained")
@@ -78,21 +78,21 @@ def recall_bars(models: Mapping[str, Any], slate_size: int) -> str:
         return as_svg(figure, "recall")
 
 
-def calibration(rows_by_model: Mapping[str, Sequence[Mapping[str, Any]]], slate_size: int) -> str:
-    """What each ranker gains by the incoming rank of the target, a row of panels each; rows of calibration.gains_by_incoming_rank.
+def gain_by_rank(rows_by_model: Mapping[str, Sequence[Mapping[str, Any]]], slate_size: int) -> str:
+    """What each ranker gains by the incoming rank of the target, a row of panels each; rows of gain_by_rank.gains_by_incoming_rank.
 
-    Band: what the rank allows, cut off far from the points; dashed: a blind shuffle; points: the ranker, with 95 % intervals.
+    Band: what the rank allows, cut off far from the points; dashed: a random order; points: the ranker, with 95 % intervals.
     """
-    kinds = {"rank_gain": "ranks gained", CALIBRATED: metric_label(CALIBRATED)}
+    kinds = {"rank_gain": "ranks gained", DECOMPOSED: metric_label(DECOMPOSED)}
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 0.5 + 2.0 * len(rows_by_model)), layout="constrained")
         panels = figure.subplots(len(rows_by_model), 2, squeeze=False, sharex=True)
         for row, (name, rows) in enumerate(rows_by_model.items()):
             for axes, (kind, title) in zip(panels[row], kinds.items(), strict=True):
                 ranks = [own["incoming_rank"] + 1 for own in rows]
-                least, most, blind = ([own[kind][part] for own in rows] for part in ("least", "most", "blind"))
-                axes.fill_between(ranks, least, most, color=GRID, alpha=0.7, linewidth=0)
-                axes.plot(ranks, blind, color=MUTED, linewidth=1.2, linestyle=(0, (3, 2)))
+                lower, upper, random = ([own[kind][part] for own in rows] for part in ("lower", "upper", "random"))
+                axes.fill_between(ranks, lower, upper, color=GRID, alpha=0.7, linewidth=0)
+                axes.plot(ranks, random, color=MUTED, linewidth=1.2, linestyle=(0, (3, 2)))
                 axes.axhline(0, color=INK, linewidth=0.8)
                 for rank, own in zip(ranks, rows, strict=True):
                     interval = own[kind]["diff_ci"]
@@ -101,7 +101,7 @@ def calibration(rows_by_model: Mapping[str, Sequence[Mapping[str, Any]]], slate_
                         axes.plot([rank, rank], interval, color=colour, linewidth=2, solid_capstyle="butt")
                     axes.plot(rank, own[kind]["diff"], "o", color=colour, markersize=4)
                 axes.set_title(f"{label(name)}:{' ' if len(label(name)) < 12 else chr(10)}{title}", fontsize=10)
-                seen = [*blind, *(bound for own in rows for bound in own[kind]["diff_ci"] or [own[kind]["diff"]]), 0.0]
+                seen = [*random, *(bound for own in rows for bound in own[kind]["diff_ci"] or [own[kind]["diff"]]), 0.0]
                 margin = 0.08 * (max(seen) - min(seen)) or 1.0
                 axes.set_ylim(min(seen) - margin, max(seen) + margin)
                 axes.set_xlim(0.5, slate_size + 0.5)
@@ -109,7 +109,7 @@ def calibration(rows_by_model: Mapping[str, Sequence[Mapping[str, Any]]], slate_
                 axes.yaxis.set_major_locator(MaxNLocator(6))
                 axes.yaxis.set_major_formatter(lambda tick, _: short(tick))
         figure.supxlabel("rank of the target as it came in", color=MUTED, fontsize=11)
-        return as_svg(figure, "calibration")
+        return as_svg(figure, "gain_by_rank")
 
 
 def curve(rows: Sequence[Mapping[str, Any]], column: str, title: str, source: str) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
-from stages.report.diagnostics.gain_by_rank import METRIC, price
+from stages.report.diagnostics.gain_by_rank import METRIC, gain_decomposition
 from stages.report.page.svg import label, metric_label, signed
 
 # Kind of an example -> its heading; the page shows the kinds in this order, and any other kind last.
@@ -44,11 +44,11 @@ def control_notices(params: Mapping[str, Any], summary: Mapping[str, Any], subje
     return notices
 
 
-def price_sentences(calibration: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
-    """For each ranker, and for a blind shuffle: how its difference splits into targets that came in first and the others."""
-    split = {label(name): price(rows) for name, rows in calibration.items()}
+def decomposition_sentences(gain_by_rank: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """For each ranker, and for a random order: how its difference splits into targets that came in first and the others."""
+    split = {label(name): gain_decomposition(rows) for name, rows in gain_by_rank.items()}
     if split:
-        split["A blind shuffle"] = price(next(iter(calibration.values())), "blind")  # of the same slates for every ranker
+        split["A random order"] = gain_decomposition(next(iter(gain_by_rank.values())), "random")  # of the same slates for every ranker
     return [
         f"{name}: {metric_label(METRIC)} {signed(sum(parts.values()))} over all slates is {signed(parts['first'])} from targets that "
         f"came in first and {signed(parts['others'])} from the others."

@@ -19,7 +19,7 @@ def data():
 def folder(data, tmp_path_factory):
     root = tmp_path_factory.mktemp("data")
     with stage_outputs("report", root) as outputs:
-        write_plots_data(outputs, data.summary, data.audits, data.calibration)
+        write_plots_data(outputs, data.summary, data.audits, data.gain_by_rank)
     return root / "report"
 
 
@@ -40,7 +40,7 @@ def test_gains_by_incoming_rank_count_ranks_from_one_and_add_up(data, folder):
         assert own["slates"].sum() == data.summary["slates"]
         assert own["ndcg_part"].sum() == pytest.approx(data.summary["models"][name]["ndcg@5"]["diff"])
         assert np.average(own["gain_diff"], weights=own["slates"]) == pytest.approx(data.summary["models"][name]["rank_gain"]["diff"])
-    assert (table["gain_most"] == table["incoming_rank"] - 1).all()
+    assert (table["gain_upper"] == table["incoming_rank"] - 1).all()
 
 
 def test_the_rank_flow_holds_every_slate_once(data, folder):
@@ -68,7 +68,7 @@ def test_the_headline_is_small_and_says_what_the_metrics_say(data, folder):
 
 def test_equal_data_gives_equal_bytes(data, folder, tmp_path):
     with stage_outputs("report", tmp_path) as outputs:
-        write_plots_data(outputs, data.summary, data.audits, data.calibration)
+        write_plots_data(outputs, data.summary, data.audits, data.gain_by_rank)
     files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     assert len(files) == 4
     for file in files:
@@ -76,7 +76,7 @@ def test_equal_data_gives_equal_bytes(data, folder, tmp_path):
 
 
 def test_an_interval_that_could_not_be_told_is_left_empty(data, tmp_path):
-    row = data.calibration["rl"][0]
+    row = data.gain_by_rank["rl"][0]
     unknown = row | {kind: row[kind] | {"diff_ci": None} for kind in ("rank_gain", "ndcg@5")}
     with stage_outputs("report", tmp_path) as outputs:
         write_plots_data(outputs, data.summary, data.audits, {"rl": [unknown]})
@@ -89,5 +89,5 @@ def test_a_figure_that_is_no_number_leaves_nothing_behind(data, tmp_path):
     models = data.summary["models"]
     broken = models["rl"] | {"recall@1": models["rl"]["recall@1"] | {"mean": float("nan")}}
     with pytest.raises(StageError, match=r"headline.json: rl.recall@1"), stage_outputs("report", tmp_path) as outputs:
-        write_plots_data(outputs, data.summary | {"models": models | {"rl": broken}}, data.audits, data.calibration)
+        write_plots_data(outputs, data.summary | {"models": models | {"rl": broken}}, data.audits, data.gain_by_rank)
     assert not list(tmp_path.iterdir())

@@ -17,8 +17,8 @@ from stages.report.diagnostics.audit import (
     moves_by_incoming_rank,
     position_histogram,
     rank_flow,
+    red_flags,
     reversed_incoming,
-    suspicions,
 )
 from stages.shared.stats.metrics import movement, ranks_of_targets
 
@@ -80,14 +80,14 @@ def test_planted_cheats_are_named_and_an_honest_model_is_not():
     swaps = incoming.copy()
     places = np.arange(N) % (K - 1)
     swaps[np.arange(N), places], swaps[np.arange(N), places + 1] = places + 1, places
-    assert suspicions(audited(HONEST)) == []
-    assert "repeats the incoming order on 100.0% of the slates" in suspicions(audited(incoming))
-    assert "reverses the incoming order on 100.0% of the slates" in suspicions(audited(incoming[:, ::-1]))
+    assert red_flags(audited(HONEST)) == []
+    assert "repeats the incoming order on 100.0% of the slates" in red_flags(audited(incoming))
+    assert "reverses the incoming order on 100.0% of the slates" in red_flags(audited(incoming[:, ::-1]))
     for place in (1, 2, 9):
         promotes = np.stack([[place, *RNG.permutation([rank for rank in range(K) if rank != place])] for _ in range(N)])
-        assert suspicions(audited(promotes)) == [f"puts position {place + 1} first in 100.0% of its answers"]
-    assert suspicions(audited(swaps)) == ["repeats the incoming order or swaps two neighbours in it on 100.0% of the slates"]
-    assert "gives one and the same order in 100.0% of its answers" in suspicions(audited(np.tile(HONEST[0], (N, 1))))
+        assert red_flags(audited(promotes)) == [f"puts position {place + 1} first in 100.0% of its answers"]
+    assert red_flags(audited(swaps)) == ["repeats the incoming order or swaps two neighbours in it on 100.0% of the slates"]
+    assert "gives one and the same order in 100.0% of its answers" in red_flags(audited(np.tile(HONEST[0], (N, 1))))
 
 
 def test_the_figures_of_a_model_that_promotes_one_position():
@@ -108,13 +108,13 @@ def test_an_invalid_answer_is_no_copy():
     alone = audit(HONEST[N // 2 :], MANY[N // 2 :], ranks_of_targets(HONEST[N // 2 :], MANY[N // 2 :]), [""] * (N // 2))
     assert found["identity_share"] == 0 and found["valid_share"] == 0.5 and found["invalid"] == {"duplicate": 0.25, "outside": 0.25}
     assert (found["kendall_tau"], found["first_from"]) == (alone["kendall_tau"], alone["first_from"])
-    assert suspicions(found) == []
+    assert red_flags(found) == []
 
 
 def test_a_model_without_one_valid_answer():
     found = audited(np.tile(np.arange(K), (N, 1)), ["unfinished"] * N)
     assert "kendall_tau" not in found and "first_from" not in found and found["identity_share"] == 0
-    assert suspicions(found) == []
+    assert red_flags(found) == []
 
 
 @given(st.integers(2, 8).flatmap(lambda size: st.tuples(st.permutations(range(size)), st.permutations(range(size)))))
@@ -153,7 +153,7 @@ def test_a_wider_spread_of_the_same_mean_is_a_distance_without_a_shift():
 
 def test_a_drift_is_named_with_both_means():
     found = audited(HONEST) | {"lengths": {"reasoning": lengths([150] * 9, [100] * 9), "answer": lengths([100] * 9, [99] * 9)}}
-    assert suspicions(found) == ["reasoning: 150.0 tokens on average, the reference 100.0"]
+    assert red_flags(found) == ["reasoning: 150.0 tokens on average, the reference 100.0"]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.report.diagnostics.audit import suspicions
+from stages.report.diagnostics.audit import red_flags
 from stages.report.diagnostics.faithfulness import KINDS, check_answer, contradictions, read_claims, summary
 from stages.shared.core.errors import StageError
 from stages.shared.slates.prompts import END, THINK_END, Catalog, PromptParams, answer_text, break_ties, order_of, trace_text
@@ -136,7 +136,7 @@ def test_a_planted_cheat_shows_in_the_summary_and_among_the_suspicions():
     assert found["kinds"]["best_not_first"] == {"n": 9, "share": 0.0}
     assert (found["first_cited_share"], found["discordant_pairs"]) == (1.0, 0.0)
     audit = {"identity_share": 0.0, "adjacent_swap_share": 0.0, "reversed_share": 0.0, "commonest_order_share": 0.0}
-    assert suspicions(audit | {"contradictions": found}) == [
+    assert red_flags(audit | {"contradictions": found}) == [
         f"contradicts itself in 40.0% of 10 answers: {KINDS['cites_outside']}",
         f"contradicts itself in 40.0% of 10 answers: {KINDS['mislabelled']}",
     ]

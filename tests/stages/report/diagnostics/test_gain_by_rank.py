@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.report.diagnostics.gain_by_rank import gains_by_incoming_rank, price
+from stages.report.diagnostics.gain_by_rank import gain_decomposition, gains_by_incoming_rank
 from stages.shared.core.errors import StageError
 from stages.shared.stats.bootstrap import Bootstrap, paired_interval
 
@@ -44,7 +44,7 @@ def test_intervals_are_those_of_the_slates_at_that_rank_alone():
     )
 
 
-def test_blind_and_bounds_are_those_of_every_permutation():
+def test_random_and_bounds_are_those_of_every_permutation():
     size = 4
     target = np.arange(size).repeat(2)
     rows = gains_by_incoming_rank({"a": target}, target, size, Bootstrap(np.tile([0, 1], size), 100, 0))["a"]
@@ -53,8 +53,8 @@ def test_blind_and_bounds_are_those_of_every_permutation():
         new = [order.index(came) for order in permutations(range(size))]
         gains, diffs = [came - rank for rank in new], [ndcg5(rank) - ndcg5(came) for rank in new]
         for own, values in ((row["rank_gain"], gains), (row["ndcg@5"], diffs)):
-            assert [own["most"], own["least"], own["blind"]] == pytest.approx([max(values), min(values), np.mean(values)])
-        assert row["rank_gain"]["blind"] == pytest.approx(came - (size - 1) / 2)
+            assert [own["upper"], own["lower"], own["random"]] == pytest.approx([max(values), min(values), np.mean(values)])
+        assert row["rank_gain"]["random"] == pytest.approx(came - (size - 1) / 2)
 
 
 @settings(deadline=None, max_examples=25)
@@ -63,13 +63,13 @@ def test_the_parts_add_up_and_nothing_exceeds_its_bounds(seed, n):
     ranks, target, users = made_up(seed, 3 * n)
     for name, rows in gains_by_incoming_rank(ranks, target, 8, Bootstrap(users, 100, 0)).items():
         whole = np.mean([ndcg5(new) - ndcg5(old) for new, old in zip(ranks[name], target, strict=True)])
-        split = price(rows)
+        split = gain_decomposition(rows)
         assert sum(row["part"] for row in rows) == pytest.approx(whole)
         assert split["first"] + split["others"] == pytest.approx(whole)
         assert split["first"] <= 1e-12  # a target that came in first cannot rise
         for row in rows:
             for kind in ("rank_gain", "ndcg@5"):
-                assert row[kind]["least"] - 1e-12 <= row[kind]["diff"] <= row[kind]["most"] + 1e-12
+                assert row[kind]["lower"] - 1e-12 <= row[kind]["diff"] <= row[kind]["upper"] + 1e-12
 
 
 def test_a_rank_of_one_user_has_no_interval():

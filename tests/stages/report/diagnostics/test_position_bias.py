@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from stages.evaluate.shuffled_slates import permuted, shuffles
-from stages.report.diagnostics.audit import audit, suspicions
+from stages.report.diagnostics.audit import audit, red_flags
 from stages.report.diagnostics.position_bias import PositionBias
 from stages.shared.core.errors import StageError
 from stages.shared.evaluation.rankings import Rankings, from_scores, incoming
@@ -82,7 +82,7 @@ def test_of_one_that_sees_positions_only_the_bias_is_total(order):
     centred = np.arange(K) - (K - 1) / 2
     assert found["slope"] == pytest.approx(centred @ np.argsort(order) / (centred @ centred))
     entry = audit(np.tile(order, (N, 1)), np.zeros(N, int), np.zeros(N, int), [""] * N) | {"position_bias": found}
-    assert "ranks by position: 100.0% of the variance of its ranks is owed to where a candidate stands" in suspicions(entry)
+    assert "ranks by position: 100.0% of the variance of its ranks is owed to where a candidate stands" in red_flags(entry)
 
 
 def test_quality_is_held_fixed_where_the_incoming_order_follows_it():

@@ -111,7 +111,7 @@ def test_the_examples_show_what_the_model_wrote_and_where_the_target_went(page):
 
 
 def test_parts_that_are_missing_are_left_out_or_said_to_be(data):
-    page = render(replace(data, curves={}, codebook_usage=[], examples=[], figures={}, lineage=[], audits={}, notes=[], calibration={}))
+    page = render(replace(data, curves={}, codebook_usage=[], examples=[], figures={}, lineage=[], audits={}, notes=[], gain_by_rank={}))
     assert page.count("<svg") == 3
     assert "Nothing is recorded of the stages before" in page
     for heading in ("Who pays", "Asked more than once", "How the models behave", "Example slates", "control run"):

@@ -1,0 +1,72 @@
+"""data/report/metrics.json: its keys, each with what it means. docs/stages.md has the table of them (stages/tools/metrics_tables.py)."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class MetricDifference(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    mean: float = Field(description="mean over the slates")
+    diff: float = Field(description="mean difference from the initial ranking; of a contrast, from the other ranker")
+    diff_ci: tuple[float, float] = Field(description="its 95 % interval: paired bootstrap over users")
+
+
+class SlateMetrics(BaseModel):
+    """One entry a metric: recall@1, @3, @5, @10, ndcg@3, @5, @10, mrr, rank_gain, promoted, demoted."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, MetricDifference] = Field(init=False)
+
+    n: int = Field(description="slates")
+
+
+class RankerMetrics(SlateMetrics):
+    valid_share: float = Field(description="answers that are permutations of their slate")
+    identity_share: float = Field(description="answers that are the initial ranking again")
+    all_slates: SlateMetrics | None = Field(None, description="the same where a slate whose target the retriever missed counts 0")
+
+
+class BootstrapSettings(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    resamples: int = Field(description="report.resamples")
+    seed: int = Field(description="report.seed")
+    level: float = Field(description="confidence of every interval")
+
+
+class AllSlates(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    slates: int = Field(description="test slates, with or without their target")
+    users: int = Field(description="users of these slates")
+    hit_rate: float = Field(description="share of them that hold their target")
+
+
+class ReportMetrics(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    slates: int = Field(description="test slates that hold their target")
+    users: int = Field(description="users of these slates")
+    bootstrap: BootstrapSettings = Field(description="how the intervals were drawn")
+    all_slates: AllSlates = Field(description="the test slates before those without a target were left out")
+    models: dict[str, RankerMetrics] = Field(
+        description="ranker -> its metrics; baselines: incoming (the initial ranking), popularity, last_item, lambdamart, fusion, oracle; "
+        "models: sft_no_reasoning, sft, rl, quantized"
+    )
+    contrasts: dict[str, RankerMetrics] = Field(description="a-b -> the metrics of a, with the difference from b; keys as of a ranker")
+    significance: dict[str, Any] = Field(description="sign-flip p-values over users, and McNemar for R@1, with Holm's correction")
+    slices: dict[str, list[dict[str, Any]]] = Field(description="by history length, popularity, initial rank, category: the RL model")
+    slices_of: dict[str, dict[str, list[dict[str, Any]]]] = Field(description="the same slices for every other ranker")
+    audit: dict[str, dict[str, Any]] = Field(
+        description="ranker -> copying, swaps, Kendall tau, position bias under shuffled input, length drift, reasoning that contradicts "
+        "the answer"
+    )
+    suspicions: dict[str, list[str]] = Field(description="model -> what stands out in its audit, in words (red flags)")
+    unconstrained: dict[str, dict[str, Any]] = Field(description="model -> valid share and faults of its answers without the constraint")
+    leak_check: dict[str, dict[str, int]] = Field(description="counts of the five checks that fail the evaluation")
+    repeats: dict[str, Any] = Field({}, description="several answers a slate at a temperature: the worst, the mean and the best")
+    achievable: dict[str, dict[str, Any]] = Field(
+        {}, description="synthetic world only: share of the achievable gain in expected NDCG@5, with its interval"
+    )

@@ -15,6 +15,11 @@ RENAMES = Renames(
         "retrieve/candidate_features.parquet": {f"{name}_level": f"{name}_bin" for name in ("co", "tr", "ca", "po", "re", "sc")},
         "retrieve/slates.parquet": {"mark": "provenance"},
         "traces/traces.parquet": {"strengths": "relevances"},
+        "report/plots/gain_by_incoming_rank.csv": {
+            f"{name}_{old}": f"{name}_{new}"
+            for name in ("gain", "ndcg")
+            for old, new in {"least": "lower", "most": "upper", "blind": "random"}.items()
+        },
     },
     values={
         ("ingest/interactions.parquet", "split"): {"slates": "train"},

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flows.commands import show
 from flows.render.gc import gc_view
-from tasks.maintenance.gc import collect
+from tasks.maintenance.gc import collect_garbage
 from tasks.system.errors import ProjectError
 from tasks.system.locks import exclusive_lock
 
@@ -22,14 +22,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def execute(options: argparse.Namespace, here: Path) -> int:
     root = Path.cwd()
     with exclusive_lock(root, "gr2 gc"):
-        surveys = collect(root, delete=False, remote=options.remote)
-        show(gc_view(surveys, LISTED))
-        if options.dry or not any(survey.unneeded for survey in surveys):
+        reports = collect_garbage(root, delete=False, remote=options.remote)
+        show(gc_view(reports, LISTED))
+        if options.dry or not any(report.unneeded for report in reports):
             return 0
         if not options.yes and not _confirmed():
             print("nothing was removed")
             return 0
-        collect(root, delete=True, remote=options.remote)
+        collect_garbage(root, delete=True, remote=options.remote)
     print("removed")
     return 0
 

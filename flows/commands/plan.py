@@ -10,7 +10,7 @@ from flows.commands.selection import add_selection_options, check_selection
 from flows.render.plan import plan_view
 from tasks.project.dict_diff import differences
 from tasks.project.graph import holds
-from tasks.project.overrides import overlaid, read_settings, single
+from tasks.project.overrides import read_settings, single, with_overrides
 from tasks.project.templates import PARAMS, TEMPLATE
 from tasks.run.plan import make_plan
 from tasks.system.errors import ProjectError
@@ -25,7 +25,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace, here: Path) -> int:
     root = Path.cwd()
-    params = overlaid(root, single(read_settings(root, options.set)))[0] if options.set else None
+    params = with_overrides(root, single(read_settings(root, options.set)))[0] if options.set else None
     return show_plan(root, options, params, options.json)
 
 

@@ -73,7 +73,7 @@ def _params(root: Path, options: argparse.Namespace) -> str | None:
     """The text that params.yaml would have; None where it stays as it is."""
     if options.profile:
         return profiles.render(root, options.profile)
-    return overrides.overlaid(root, overrides.single(overrides.read_settings(root, options.set)))[0] if options.set else None
+    return overrides.with_overrides(root, overrides.single(overrides.read_settings(root, options.set)))[0] if options.set else None
 
 
 def _put_params(root: Path, options: argparse.Namespace) -> None:
@@ -81,7 +81,7 @@ def _put_params(root: Path, options: argparse.Namespace) -> None:
         changes = profiles.apply(root, options.profile, options.discard_edits)
         print(f"profile {options.profile}: " + (f"{len(changes)} changed in params.yaml" if changes else "params.yaml already holds it"))
     elif options.set:
-        changes = overrides.put(root, overrides.single(overrides.read_settings(root, options.set)))
+        changes = overrides.write(root, overrides.single(overrides.read_settings(root, options.set)))
         print("set: " + (f"{len(changes)} changed in params.yaml" if changes else "params.yaml already holds it"))
     else:
         return

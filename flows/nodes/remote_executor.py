@@ -9,14 +9,14 @@ from typing import Any
 
 from flows.nodes.heartbeat import Beat, read_beat
 from flows.nodes.pools import FLOW, ensure, limit_of
-from flows.nodes.stage_flow import PASSING
+from flows.nodes.stage_flow import TRANSIENT
 from flows.server.connection import connected
 from tasks.dvc import remote
 from tasks.dvc.remote import RemoteUnavailable
 from tasks.nodes import snapshot
 from tasks.nodes.placement import Placement, Pool
 from tasks.project.graph import Graph, Stage
-from tasks.run.retries import Passing
+from tasks.run.retries import TransientError
 from tasks.run.stage import Callbacks
 from tasks.system.errors import Interrupted, StageFailed
 
@@ -65,8 +65,8 @@ class Nodes:
                 if remote.fetch(self.root, stage):
                     return beat
                 # An upload that was cut short is cleared away by now; a node that has the outputs only sends them again.
-                raise Passing("the DVC remote does not give back what its node has pushed")
-            except (Passing, RemoteUnavailable) as error:
+                raise TransientError("the DVC remote does not give back what its node has pushed")
+            except (TransientError, RemoteUnavailable) as error:
                 if number > retries.limit:
                     raise StageFailed(stage.name, f"{error} (given up after {number} tries)") from None
                 wait_s = retries.wait_s(number)
@@ -124,7 +124,7 @@ class Nodes:
         from prefect.deployments import run_deployment
 
         with self._git:
-            ref, commit = snapshot.take(self.root, self.run_name, stage.name, self.placement.git_remote)
+            ref, commit = snapshot.push_code_snapshot(self.root, self.run_name, stage.name, self.placement.git_remote)
         order = {
             "ref": ref,
             "commit": commit,
@@ -168,10 +168,10 @@ class Nodes:
                 order.beat, order.heard = beat, now
             if order.beat and now - order.heard > self.placement.lease_s:
                 _crash(client, order, f"not heard of for {self.placement.lease_s:.0f} s")
-                raise Passing(f"its node{_host(order)} is lost: not heard of for {self.placement.lease_s:.0f} s")
+                raise TransientError(f"its node{_host(order)} is lost: not heard of for {self.placement.lease_s:.0f} s")
         if order.beat is None and not order.state.is_scheduled() and now - order.heard > self.placement.pending_s:
             _crash(client, order, "taken by a worker, never begun")
-            raise Passing(f"a worker of pool '{pool.name}' took it and did not begin for {self.placement.pending_s:.0f} s")
+            raise TransientError(f"a worker of pool '{pool.name}' took it and did not begin for {self.placement.pending_s:.0f} s")
         if order.state.is_scheduled():
             order.heard = now
             if now - order.said > WAITING_SAID_S:
@@ -187,8 +187,8 @@ def _judge(stage: Stage, order: Order) -> None:
     if state.is_completed():
         return
     message = state.message or state.name
-    if state.is_crashed() or state.name == PASSING:
-        raise Passing(f"its node{_host(order)} failed it: {message}")
+    if state.is_crashed() or state.name == TRANSIENT:
+        raise TransientError(f"its node{_host(order)} failed it: {message}")
     if state.is_cancelled():
         raise StageFailed(stage.name, f"cancelled from outside: {message}")
     raise StageFailed(stage.name, message)

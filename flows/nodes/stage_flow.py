@@ -29,7 +29,7 @@ from tasks.dvc.remote import RemoteUnavailable
 from tasks.dvc.repo import configure_cache
 from tasks.nodes import slots, snapshot
 from tasks.project.graph import Graph, Stage, read_graph
-from tasks.run.retries import Passing, can_pass
+from tasks.run.retries import TransientError, is_transient
 from tasks.run.stage import Callbacks, Runner, stage_environment
 from tasks.system.errors import Interrupted, ProjectError, StageFailed
 from tasks.system.hardware import hardware
@@ -37,7 +37,7 @@ from tasks.system.redaction import without_secrets
 
 HOME, CACHE = "GR2_NODE_HOME", "GR2_NODE_CACHE"
 SHORTEST_LEASE_S = 60.0  # that Prefect's server grants
-PASSING, STAGE_FAILED = "Passing", "StageFailed"  # names of the two ways to fail: the orchestrator tries again after the first
+TRANSIENT, STAGE_FAILED = "Passing", "StageFailed"  # names of the two ways to fail: the orchestrator tries again after the first
 
 
 @flow(name="node", flow_run_name="{stage}", persist_result=False, validate_parameters=False)
@@ -53,14 +53,14 @@ def node(stage: str, order: dict[str, Any]) -> State[Any]:
             return (
                 Cancelled(message=str(error))
                 if _cancelling()
-                else Failed(name=PASSING, message=f"{platform.node()}: its worker was stopped")
+                else Failed(name=TRANSIENT, message=f"{platform.node()}: its worker was stopped")
             )
         except StageFailed as error:
-            return Failed(name=PASSING if can_pass(str(error)) else STAGE_FAILED, message=str(error))
-        except (RemoteUnavailable, Passing) as error:
-            return Failed(name=PASSING, message=f"{platform.node()}: {error}")
+            return Failed(name=TRANSIENT if is_transient(str(error)) else STAGE_FAILED, message=str(error))
+        except (RemoteUnavailable, TransientError) as error:
+            return Failed(name=TRANSIENT, message=f"{platform.node()}: {error}")
         except (ProjectError, OSError) as error:
-            return Failed(name=PASSING if can_pass(str(error)) else STAGE_FAILED, message=f"{platform.node()}: {error}")
+            return Failed(name=TRANSIENT if is_transient(str(error)) else STAGE_FAILED, message=f"{platform.node()}: {error}")
     return Completed(message=message)
 
 
@@ -91,8 +91,8 @@ class _Work:
                 # Strict: when the lease cannot be renewed, others may get the slots, so this stage has to end.
                 lease_s = max(SHORTEST_LEASE_S, order["lease_s"])
                 held.enter_context(concurrency(order["limit"], occupy=gpus, lease_duration=lease_s, strict=True))
-            slot = held.enter_context(slots.taken(home))
-            shown = held.enter_context(slots.gpus_taken(gpus, self.halted.is_set))
+            slot = held.enter_context(slots.acquire_slot(home))
+            shown = held.enter_context(slots.acquire_gpus(gpus, self.halted.is_set))
             snapshot.check_out(slot.root, snapshot.origin_of(home), order["ref"], order["commit"])
             _configure_dvc(home, slot.root)
             graph = read_graph(slot.root)

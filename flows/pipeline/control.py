@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.domain.controls import judge, overlaid, read_control
-from tasks.dvc.clone import refresh
+from tasks.dvc.clone import sync_clone
 from tasks.ledger.run_context import git_revision
 from tasks.system.git import strip_git_env
 from tasks.system.yaml_files import write_text
@@ -25,7 +25,7 @@ def run_control(root: Path, name: str) -> int:
     print(f"control {name}: {control.purpose}")
     print(f"in {place}, " + (f"{len(changes)} changed in params.yaml" if changes else "with params.yaml as it is"))
     (copy / VERDICT).unlink(missing_ok=True)
-    notes = refresh(root, copy, params, f"Control {name} of {git_revision(root)['revision']}")
+    notes = sync_clone(root, copy, params, f"Control {name} of {git_revision(root)['revision']}")
     for line in (*changes, *notes):
         print(f"  {line}")
     code = _run_pipeline(copy)

@@ -48,14 +48,14 @@ def pipeline(
     plan = make_plan(root, graph, names, force)
     context = run_context(root, str(flow_run.id or ""))
     if any(not plan[name].current for name in names):
-        interrupted.begin(root, names)
+        interrupted.journal_start(root, names)
     with RunConsole(names) as console:
         run = PipelineRun(root, graph, plan, console, context, placed, frozenset(force or ()), stage_environment)
         with stopping(run.stop):
             failures = _submit(run, names)
         run.close()
     sort_like_dvc(root, before, stages)
-    interrupted.settle(root, graph, context)
+    interrupted.record_interrupted(root, graph, context)
     state = "Cancelled" if run.stopped else "Failed" if failures else "Completed"
     close_run(root, context, state, names)
     if run.stopped:

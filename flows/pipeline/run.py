@@ -16,12 +16,12 @@ from tasks.dvc.repo import default_remote
 from tasks.ledger.events import StageRun
 from tasks.ledger.run_context import RunContext
 from tasks.nodes.placement import Placement
-from tasks.nodes.slots import gpus_taken
+from tasks.nodes.slots import acquire_gpus
 from tasks.project.graph import Graph, Stage
 from tasks.run.plan import Plan
 from tasks.run.stage import Callbacks, Finished, Runner
 from tasks.system.errors import Interrupted, ProjectError, StageFailed
-from tasks.system.resource_pool import Cores
+from tasks.system.resource_pool import ResourcePool
 
 
 class PipelineRun:
@@ -41,7 +41,7 @@ class PipelineRun:
         self.root, self.graph, self.plan, self.console, self.context = root, graph, plan, console, context
         self.placement, self.forced = placement, forced
         self.acted: set[str] = set()  # stages that DVC ran or restored: those behind them are asked again
-        self.cores = Cores()
+        self.cores = ResourcePool()
         self.records: dict[str, StageRun] = {}
         self.callbacks = Callbacks(console.line, console.progress, self._started)
         self.runner = Runner(root, self.callbacks, env)
@@ -81,7 +81,7 @@ class PipelineRun:
         """`source`: where its outputs are known to be, so that nothing will run; empty: it runs if DVC says so."""
         needs = (0, 0, 0.0) if source else (stage.cpus, stage.gpus, stage.memory_gb)
         cpus, gpus, memory_gb = needs
-        with self.cores.taken(cpus, lambda: self.stopped, memory_gb), gpus_taken(gpus, lambda: self.stopped) as shown:
+        with self.cores.acquire(cpus, lambda: self.stopped, memory_gb), acquire_gpus(gpus, lambda: self.stopped) as shown:
             finished = self.runner.run(stage, stage.name in self.forced, shown, checked=bool(source))
         if finished.ran:
             self.acted.add(stage.name)

@@ -10,13 +10,13 @@ from rich.text import Text
 from rich.tree import Tree
 
 from tasks.lineage.diff import Difference
-from tasks.lineage.query import Chain, Link, Use
-from tasks.lineage.verify import Verdict
+from tasks.lineage.query import ChainLink, LineageChain, Use
+from tasks.lineage.verify import Verification
 
 SHOWN = 160
 
 
-def lineage_view(chain: Chain) -> RenderableType:
+def lineage_view(chain: LineageChain) -> RenderableType:
     """A tree from the thing down to the raw file, nearest stage first, and what was made from it."""
     tree = Tree(Text.assemble((chain.path, "bold"), f"  {_hash(chain)}", f"  {_size(chain.size)}" if chain.size is not None else ""))
     if chain.note:
@@ -56,7 +56,7 @@ def diff_view(a: str, b: str, rows: list[Difference]) -> RenderableType:
     return table
 
 
-def verdict_view(verdict: Verdict) -> RenderableType:
+def verdict_view(verdict: Verification) -> RenderableType:
     counts = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in verdict.checked.items())
     parts: list[RenderableType] = [Text(note) for note in verdict.notes]
     if verdict.problems:
@@ -69,7 +69,7 @@ def verdict_view(verdict: Verdict) -> RenderableType:
     return Group(*parts)
 
 
-def _add_stage(tree: Tree, link: Link) -> None:
+def _add_stage(tree: Tree, link: ChainLink) -> None:
     tree.add(Text(f"$ {link.command}" + (f"   (after {', '.join(link.upstream)})" if link.upstream else "")))
     if link.run:
         dirty = ", with uncommitted changes" if link.run.get("dirty") else ""
@@ -104,7 +104,7 @@ def _shown(value: Any) -> Text:
     return Text(text if len(text) <= SHOWN else text[: SHOWN - 3] + "...")
 
 
-def _hash(chain: Chain) -> str:
+def _hash(chain: LineageChain) -> str:
     word = {"raw": "sha256", "revision": "md5" if chain.output else "commit"}.get(chain.kind, "md5")
     return f"{word} {chain.hash or 'unknown'}"
 

@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from tasks.lineage.query import Chain
+from tasks.lineage.query import LineageChain
 from tasks.system.errors import ProjectError
 
 FORMATS = (".svg", ".png")
 COLOURS = {"raw": "#f4d58d", "stage": "#dbe7f0", "used by": "#e9e9e9", "model": "#b7d7b0", "asked": "#f2a97e"}
 
 
-def draw(chain: Chain, file: Path) -> None:
+def draw(chain: LineageChain, file: Path) -> None:
     """Writes `file`, .svg or .png. Downstream, a stage stands for all its outputs of one version."""
     if file.suffix.lower() not in FORMATS:
         raise ProjectError(f"{file}: a picture ends in {' or '.join(FORMATS)}")
@@ -45,7 +45,7 @@ def draw(chain: Chain, file: Path) -> None:
     beside.replace(file)
 
 
-def _graph(chain: Chain) -> Any:
+def _graph(chain: LineageChain) -> Any:
     """Nodes: the raw file, a stage and its version, the thing asked for, and what was made from it by stage and version."""
     import networkx as nx
 

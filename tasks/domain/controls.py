@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.project.dict_diff import differences, shown
-from tasks.project.profiles import lay_over
+from tasks.project.profiles import deep_merge
 from tasks.system.errors import ProjectError, nearest
 from tasks.system.yaml_files import dump, parse, read_text
 
@@ -82,7 +82,7 @@ def overlaid(root: Path, control: Control) -> tuple[str, list[str]]:
     """params.yaml under `control`: its text with the control's values in place, and what changed, a line a key."""
     text = read_text(root / PARAMS, "gr2 run --profile default writes it anew")
     document = parse(text, PARAMS, round_trip=True)
-    lay_over(document, control.params, f"{CONTROLS / control.name}.yaml", PARAMS)
+    deep_merge(document, control.params, f"{CONTROLS / control.name}.yaml", PARAMS)
     changed = dump(document)
     changes = [f"{key}: {shown(old)} -> {shown(new)}" for key, old, new in differences(parse(text, PARAMS), parse(changed, PARAMS))]
     return (changed if changes else text), changes

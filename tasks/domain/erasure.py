@@ -26,7 +26,7 @@ WORKSPACE = "workspace"
 
 
 @dataclass(frozen=True)
-class Version:
+class HoldingVersion:
     """A dvc.lock of now or of git's history that may hold the user. `names`: refs whose tip it is; none: older commits only.
 
     `holds`: null = its table of users is not in the cache. `cached`: its outputs of ingest and all behind it that are there, but for
@@ -112,12 +112,12 @@ def _facts(root: Path, user: str, folders: list[Path]) -> dict[str, Any]:
     return dict(json.loads(result.stdout))
 
 
-def _versions(root: Path, names: list[str], cache: Path, tables: set[str]) -> list[Version]:
+def _versions(root: Path, names: list[str], cache: Path, tables: set[str]) -> list[HoldingVersion]:
     """The workspace's, then one for each other dvc.lock in git, those with a name first; without those that surely do not hold the user."""
     parser = Parser()
     locks = [((WORKSPACE,), read_lock(root)), *((tuple(lock.refs), parser(lock.text, lock.source)) for lock in git_locks(root))]
     now = set(_outputs(locks[0][1], names).values())
-    found: dict[tuple[str, ...], Version] = {}
+    found: dict[tuple[str, ...], HoldingVersion] = {}
 
     def cached(md5: str) -> bool:
         return (cache / md5[:2] / md5[2:]).exists()
@@ -131,7 +131,7 @@ def _versions(root: Path, names: list[str], cache: Path, tables: set[str]) -> li
         earlier = found[key].names if key in found else ()
         own = WORKSPACE in (*earlier, *refs)
         kept = tuple(path for path, md5 in outs.items() if cached(md5) and (own or md5 not in now))
-        found[key] = Version((*earlier, *refs), users, True if cached(users) else None, kept)
+        found[key] = HoldingVersion((*earlier, *refs), users, True if cached(users) else None, kept)
     return sorted(found.values(), key=lambda version: (WORKSPACE not in version.names, not version.names))
 
 

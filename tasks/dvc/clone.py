@@ -23,7 +23,7 @@ LINKED = Path(".git") / "info" / "exclude"  # git's list of what it shall not se
 OWN = {".", ".git", ".dvc", ".gr2", "dvc.yaml", LOCK, PARAMS}  # never linked
 
 
-def refresh(root: Path, copy: Path, params: str, message: str) -> list[str]:
+def sync_clone(root: Path, copy: Path, params: str, message: str) -> list[str]:
     """Makes `copy` what the project at `root` is now, with `params` as its params.yaml. Returns what it did with paths in params.yaml."""
     graph = read_graph(root)
     document = parse(params, PARAMS, round_trip=True)

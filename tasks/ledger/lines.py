@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 FOLDER = Path(".gr2") / "lineage"
-EVENTS, HEAD, TORN = FOLDER / "events.jsonl", FOLDER / "head.json", FOLDER / "events.jsonl.torn"
+EVENTS, HEAD, TRUNCATED = FOLDER / "events.jsonl", FOLDER / "head.json", FOLDER / "events.jsonl.truncated"
 CHAIN = "gr2_chain"
 
 Event = dict[str, Any]
@@ -54,7 +54,7 @@ def read_head(root: Path) -> Head | None:
 def read_events(root: Path) -> list[Event]:
     """Every event, oldest first. What is none (a line cut off by a crash) is passed over; `gr2 lineage --verify` names it."""
     lines = (root / EVENTS).read_bytes().split(b"\n") if (root / EVENTS).exists() else []
-    return [event for event in map(parsed, lines) if shaped(event)]
+    return [event for event in map(parsed, lines) if is_event(event)]
 
 
 def parsed(line: bytes) -> Event | None:
@@ -65,7 +65,7 @@ def parsed(line: bytes) -> Event | None:
     return event if isinstance(event, dict) else None
 
 
-def shaped(event: Event | None) -> TypeGuard[Event]:
+def is_event(event: Event | None) -> TypeGuard[Event]:
     """Whether it has what every event of a run has."""
     run, job = (event or {}).get("run"), (event or {}).get("job")
     return (

@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from tasks.ledger.anchor import git_anchor, set_git_anchor
-from tasks.ledger.lines import CHAIN, EVENTS, HEAD, TORN, Event, Head, canonical, chain_hash, head_of, read_head
+from tasks.ledger.lines import CHAIN, EVENTS, HEAD, TRUNCATED, Event, Head, canonical, chain_hash, head_of, read_head
 from tasks.system.errors import ProjectError
 from tasks.system.locks import file_lock
 from tasks.system.yaml_files import write_text
 
 
 def append(root: Path, event: Event) -> None:
-    """Adds `event` under a lock that holds between processes, after mending what a crash left behind (said in an event of its own)."""
+    """Adds `event` under a lock that holds between processes, after repairing what a crash left behind (an event of its own notes that)."""
     with _locked(root) as file:
-        head, notes = _mended(root, file)
+        head, notes = _repaired(root, file)
         for one in (*notes, event):
             head = _write(file, head, one)
         write_text(root / HEAD, head.text)
@@ -32,7 +32,7 @@ def append(root: Path, event: Event) -> None:
 def anchor(root: Path) -> None:
     """Writes the head into git's ref. When the ref knows events that the file lacks, an event says so first."""
     with _locked(root) as file:
-        head, notes = _mended(root, file)
+        head, notes = _repaired(root, file)
         known = Head.parse(git_anchor(root))
         if known and not _holds(file, known):
             notes.append(_note("lost", anchor="the git ref", index=known.index, hash=known.hash))
@@ -69,7 +69,7 @@ def _write(file: BinaryIO, head: Head, event: Event) -> Head:
     return Head(index, own, head.bytes + len(line))
 
 
-def _mended(root: Path, file: BinaryIO) -> tuple[Head, list[Event]]:
+def _repaired(root: Path, file: BinaryIO) -> tuple[Head, list[Event]]:
     """The head of what the file holds, once its last line is whole; and what is to be noted: a torn line, a head.json that disagrees."""
     notes = []
     size = file.seek(0, os.SEEK_END)
@@ -79,10 +79,10 @@ def _mended(root: Path, file: BinaryIO) -> tuple[Head, list[Event]]:
             file.write(b"\n")
             tail, size = tail + b"\n", size + 1
         else:
-            with (root / TORN).open("ab") as torn:
-                torn.write(tail + b"\n")
+            with (root / TRUNCATED).open("ab") as truncated:
+                truncated.write(tail + b"\n")
             file.truncate(start)
-            notes.append(_note("torn", bytes=len(tail), sha256=hashlib.sha256(tail).hexdigest(), kept=TORN.name))
+            notes.append(_note("truncated", bytes=len(tail), sha256=hashlib.sha256(tail).hexdigest(), kept=TRUNCATED.name))
             size = start
             tail, _ = _last_line(file, size)
     head = head_of(tail, size) or _head_of_bytes(file)
@@ -92,7 +92,7 @@ def _mended(root: Path, file: BinaryIO) -> tuple[Head, list[Event]]:
     elif known and known != head:
         behind = _holds(file, known)  # killed between the event and its head
         notes.append(
-            _note("unanchored", first=known.index + 1, last=head.index)
+            _note("uncommitted", first=known.index + 1, last=head.index)
             if behind
             else _note("lost", anchor=HEAD.name, index=known.index, hash=known.hash)
         )

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.ledger.anchor import git_anchor, ref_name
-from tasks.ledger.lines import EVENTS, FOLDER, HEAD, Event, Head, canonical, chain_hash, chain_link, parsed, read_head, shaped
+from tasks.ledger.lines import EVENTS, FOLDER, HEAD, Event, Head, canonical, chain_hash, chain_link, is_event, parsed, read_head
 
 BEGIN_ANEW = f"bring it back from a backup; without one, move {FOLDER} away and begin a new record"
 
 
 @dataclass(frozen=True)
-class Fault:
+class RecordFault:
     """`where`: the file, with its line where there is one."""
 
     where: str
@@ -20,18 +20,18 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class Ledger:
+class RecordCheck:
     """The record and what is wrong with it. `before`: events at its beginning from before there was a chain."""
 
     events: list[Event]
     before: int
-    faults: list[Fault]
+    faults: list[RecordFault]
 
 
-def check(root: Path) -> Ledger:
+def check(root: Path) -> RecordCheck:
     text = (root / EVENTS).read_bytes() if (root / EVENTS).exists() else b""
     lines = text.split(b"\n")
-    torn = lines.pop()
+    truncated = lines.pop()
     events, faults, before = [], [], 0
     ends: list[tuple[str, int]] = []  # per line: its hash ("" where it has none) and the length of the file up to its end
     seen, expected, begun = hashlib.sha256(), "", False
@@ -52,54 +52,56 @@ def check(root: Path) -> Ledger:
         elif chain_hash(event) != link.get("hash"):
             what = "was changed: its hash does not fit"
         if what:
-            faults.append(Fault(f"{EVENTS}:{index + 1}", what))
-        if shaped(event):
+            faults.append(RecordFault(f"{EVENTS}:{index + 1}", what))
+        if is_event(event):
             events.append(event)
         begun = begun or link is not None
         seen.update(line + b"\n")
         expected = str(link.get("hash")) if link else ""
         ends.append((expected, len(line) + 1 + (ends[-1][1] if ends else 0)))
-    if torn:
-        faults.append(Fault(f"{EVENTS}:{len(lines) + 1}", "is cut off: a run was killed, or the disk was full", "the next run mends it"))
+    if truncated:
+        faults.append(
+            RecordFault(f"{EVENTS}:{len(lines) + 1}", "is cut off: a run was killed, or the disk was full", "the next run mends it")
+        )
     faults += [*_noted(events), *_heads(root, ends, begun)]
-    return Ledger(events, before, faults)
+    return RecordCheck(events, before, faults)
 
 
-def _noted(events: list[Event]) -> list[Fault]:
+def _noted(events: list[Event]) -> list[RecordFault]:
     """Losses that a later run noticed and wrote down."""
     notes = [(event.get("eventTime"), event["run"]["facets"].get("gr2_note")) for event in events if event["job"]["name"] == "ledger"]
     return [
-        Fault(str(EVENTS), f"{note.get('anchor')} knew an event {note.get('index', -1) + 1} that the record no longer had at {time}")
+        RecordFault(str(EVENTS), f"{note.get('anchor')} knew an event {note.get('index', -1) + 1} that the record no longer had at {time}")
         for time, note in notes
         if isinstance(note, dict) and note.get("kind") == "lost"
     ]
 
 
-def _heads(root: Path, ends: list[tuple[str, int]], begun: bool) -> list[Fault]:
+def _heads(root: Path, ends: list[tuple[str, int]], begun: bool) -> list[RecordFault]:
     faults = []
     own = read_head(root)
     if (root / HEAD).exists() and own is None:
-        faults.append(Fault(str(HEAD), "is not as it was written"))
+        faults.append(RecordFault(str(HEAD), "is not as it was written"))
     elif own is None and begun:
-        faults.append(Fault(str(HEAD), "is missing"))
+        faults.append(RecordFault(str(HEAD), "is missing"))
     elif own is not None:
         faults += _against(str(HEAD), own, ends)
         if not faults and own.index + 1 < len(ends):
             what = f"stops at event {own.index + 1} of {len(ends)}: a run was killed there, or the rest was put in"
-            faults.append(Fault(str(HEAD), what, "the next run notes it in the record and goes on from there"))
+            faults.append(RecordFault(str(HEAD), what, "the next run notes it in the record and goes on from there"))
     name = ref_name(root) or "git"
     text = git_anchor(root)
     kept = Head.parse(text)
     if text and kept is None:
-        faults.append(Fault(name, "is no head of a lineage record", f"remove it: git update-ref -d {name}"))
+        faults.append(RecordFault(name, "is no head of a lineage record", f"remove it: git update-ref -d {name}"))
     elif kept is not None:
         faults += _against(name, kept, ends)
     return faults
 
 
-def _against(where: str, head: Head, ends: list[tuple[str, int]]) -> list[Fault]:
+def _against(where: str, head: Head, ends: list[tuple[str, int]]) -> list[RecordFault]:
     if head.index >= len(ends):
-        return [Fault(str(EVENTS), f"ends at event {len(ends)}; {where} knows event {head.index + 1}: the last ones were removed")]
+        return [RecordFault(str(EVENTS), f"ends at event {len(ends)}; {where} knows event {head.index + 1}: the last ones were removed")]
     if head.index < 0 or ends[head.index] != (head.hash, head.bytes):
-        return [Fault(str(EVENTS), f"its event {head.index + 1} is not the one that {where} knows: one of the two was changed")]
+        return [RecordFault(str(EVENTS), f"its event {head.index + 1} is not the one that {where} knows: one of the two was changed")]
     return []

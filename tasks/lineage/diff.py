@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.lineage.index import Index
-from tasks.lineage.resolve import Found, find
+from tasks.lineage.resolve import Resolved, find
 from tasks.lineage.versions import Version
 from tasks.project.dict_diff import MISSING, differences
 from tasks.project.graph import Graph
@@ -45,7 +45,7 @@ def _there(side: dict[str, Version], name: str) -> str | None:
     return "present" if name in side else None
 
 
-def _stages(index: Index, found: Found) -> dict[str, Version]:
+def _stages(index: Index, found: Resolved) -> dict[str, Version]:
     """Upstream first."""
     return {version.stage: version for version in reversed(index.behind(found.made))}
 

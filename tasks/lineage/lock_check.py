@@ -14,16 +14,16 @@ from tasks.project.dict_diff import differences, shown
 
 
 @dataclass(frozen=True)
-class Fault:
+class LockFault:
     what: str
     remedy: str
 
 
-def check_lock(root: Path, lock: dict[str, Entry], events: list[Event]) -> list[Fault]:
+def check_lock(root: Path, lock: dict[str, Entry], events: list[Event]) -> list[LockFault]:
     """The entries that nothing knows, with what differs from the likest known one; when all are known, a text in a form nobody wrote."""
     text = (root / "dvc.lock").read_bytes() if (root / "dvc.lock").exists() else b""
     if not text and not lock:
-        return [Fault("is missing, though the record has runs", "git checkout dvc.lock")] if any(map(_made, events)) else []
+        return [LockFault("is missing, though the record has runs", "git checkout dvc.lock")] if any(map(_made, events)) else []
     locks = git_locks(root)
     if any(text == own.text for own in locks):
         return []
@@ -42,20 +42,20 @@ def check_lock(root: Path, lock: dict[str, Entry], events: list[Event]) -> list[
     if text.decode("utf-8", "replace") == as_dvc_writes(lock):
         return []  # entries of several runs beside each other, the last of which did not come to its end
     what = "its bytes were changed: its entries are known, but neither a run nor DVC wrote them in this form"
-    return [Fault(what, "git checkout dvc.lock, or put the bytes right")]
+    return [LockFault(what, "git checkout dvc.lock, or put the bytes right")]
 
 
-def _unknown(name: str, entry: Entry, in_git: list[Entry], made: list[Event]) -> Fault:
+def _unknown(name: str, entry: Entry, in_git: list[Entry], made: list[Event]) -> LockFault:
     remedy = f"gr2 run --force {name} makes it anew on record; git checkout dvc.lock takes the last commit's"
     candidates = [_differences(known, entry) for known in in_git]
     own = of_entry(name, entry)
     recorded = [version for event in made if event["job"]["name"] == name and (version := _version(event))]
     candidates += [_between(version, own) for version in recorded]
     if not candidates:
-        return Fault(f"{name}: neither the record nor a commit knows a run of it: run by plain dvc repro, or forged", remedy)
+        return LockFault(f"{name}: neither the record nor a commit knows a run of it: run by plain dvc repro, or forged", remedy)
     best = min(candidates, key=len)
     words = "; ".join(best[:4]) + (f"; and {len(best) - 4} more" if len(best) > 4 else "")
-    return Fault(
+    return LockFault(
         f"{name}: neither the record nor a commit knows this entry: run by plain dvc repro, or forged; differs from the likest in "
         + (words or "sizes or other small print"),
         remedy,

@@ -11,13 +11,13 @@ from typing import Any
 from tasks.dvc.dir_listing import file_md5
 from tasks.dvc.repo import open_repo
 from tasks.lineage.index import Data, Index
-from tasks.lineage.resolve import Found, find
+from tasks.lineage.resolve import Resolved, find
 from tasks.lineage.versions import Hashes, Version
 from tasks.project.graph import Graph
 
 
 @dataclass(frozen=True)
-class Link:
+class ChainLink:
     """One stage of the chain. `run`: revision, dirty, host, seconds, time and more of its newest run; empty where none is recorded."""
 
     name: str
@@ -47,7 +47,7 @@ class Use:
 
 
 @dataclass(frozen=True)
-class Chain:
+class LineageChain:
     """`stages`: nearest first. `matches_lock`: whether the file in the workspace is the one dvc.lock records; `note` says it in words."""
 
     path: str
@@ -57,7 +57,7 @@ class Chain:
     size: int | None
     matches_lock: bool
     note: str
-    stages: tuple[Link, ...]
+    stages: tuple[ChainLink, ...]
     raw: dict[str, Any] | None
     kind: str = "output"
     downstream: tuple[Use, ...] = ()
@@ -66,7 +66,7 @@ class Chain:
         return asdict(self)
 
 
-def chain(root: Path, graph: Graph, asked: str, here: Path | None = None, index: Index | None = None) -> Chain:
+def chain(root: Path, graph: Graph, asked: str, here: Path | None = None, index: Index | None = None) -> LineageChain:
     """The chain of what `asked` means (tasks.lineage.resolve); relative paths from `here`, by default the root."""
     index = index or Index(root)
     found = find(index, graph, asked, here or root)
@@ -80,7 +80,7 @@ def chain(root: Path, graph: Graph, asked: str, here: Path | None = None, index:
         note = differs or "the file is the one dvc.lock records"
         if found.member and (root / path).is_file():
             own, size = file_md5(root / path), (root / path).stat().st_size
-    return Chain(
+    return LineageChain(
         path=path or asked,
         output=found.path,
         stage=found.made[0].stage if found.path and found.made else "",
@@ -95,7 +95,7 @@ def chain(root: Path, graph: Graph, asked: str, here: Path | None = None, index:
     )
 
 
-def users(index: Index, found: Found) -> list[Use]:
+def users(index: Index, found: Resolved) -> list[Use]:
     """Every output, of any version that is known, made from it; nearest first."""
     direct = {version.key: version for version in found.readers}
     outputs: list[Data] = [(path, out["hash"]) for version in direct.values() for path, out in version.outputs.items()]
@@ -108,8 +108,8 @@ def retrain(uses: Iterable[Use]) -> list[Use]:
     return sorted((use for use in uses if use.model), key=lambda use: ("workspace" not in use.refs, not use.refs))
 
 
-def _link(index: Index, version: Version) -> Link:
-    return Link(
+def _link(index: Index, version: Version) -> ChainLink:
+    return ChainLink(
         name=version.stage,
         command=version.command,
         code=version.code,
@@ -137,13 +137,13 @@ def _use(index: Index, version: Version, path: str, md5: str) -> Use:
     )
 
 
-def _size(found: Found) -> int | None:
+def _size(found: Resolved) -> int | None:
     if found.member or not found.made or not found.path:
         return None
     return found.made[0].outputs[found.path]["size"]
 
 
-def _compare(root: Path, found: Found) -> str:
+def _compare(root: Path, found: Resolved) -> str:
     """What is to be said against the workspace's version of an output; empty when it is the recorded one."""
     version, recorded = found.made[0], found.data[0][1]
     with open_repo(root) as repo:

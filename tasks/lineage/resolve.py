@@ -19,7 +19,7 @@ EXPECTED = "a path, a hash of at least 6 digits, a git revision or experiment, o
 
 
 @dataclass(frozen=True)
-class Found:
+class Resolved:
     """`made`: the versions that made it; empty for raw data. `data`: the outputs whose readers used it. `member`: a file of the output."""
 
     kind: str  # output, copy, hash, revision, raw, or input: read by a stage, made by none
@@ -32,7 +32,7 @@ class Found:
     readers: tuple[Version, ...] = field(default=())  # of raw data, beside those of `data`
 
 
-def find(index: Index, graph: Graph, asked: str, here: Path) -> Found:
+def find(index: Index, graph: Graph, asked: str, here: Path) -> Resolved:
     """ProjectError when nothing fits, or more than one thing does. `here`: the folder that relative paths are meant from."""
     root = index.root
     inside = os.path.relpath(here / asked, root)
@@ -56,7 +56,7 @@ def find(index: Index, graph: Graph, asked: str, here: Path) -> Found:
     raise ProjectError(f"{asked}: no stage makes it" + (nearest(asked, outs) or f" (outputs: {', '.join(sorted(outs))})") + f"; {EXPECTED}")
 
 
-def _output(index: Index, graph: Graph, path: str) -> Found:
+def _output(index: Index, graph: Graph, path: str) -> Resolved:
     """An output, or a file of one, as the workspace's dvc.lock has it."""
     stage = graph.producer(path)
     version = index.current.get(stage.name) if stage else None
@@ -66,16 +66,16 @@ def _output(index: Index, graph: Graph, path: str) -> Found:
     return _of_version(index, "output", version, path)
 
 
-def _of_version(index: Index, kind: str, version: Version, path: str, note: str = "") -> Found:
+def _of_version(index: Index, kind: str, version: Version, path: str, note: str = "") -> Resolved:
     output = next((out for out in version.outputs if path == out or path.startswith(out + "/")), None)
     if output is None:
         raise ProjectError(f"{path}: {note or 'dvc.lock'} records no such output of '{version.stage}'")
     md5, member = version.outputs[output]["hash"], path.removeprefix(output).lstrip("/")
     own = index.listing(md5).get(member, "") if member else md5
-    return Found(kind, output, own, (version,), ((output, md5),), note, member)
+    return Resolved(kind, output, own, (version,), ((output, md5),), note, member)
 
 
-def _revision(index: Index, revision: str, commit: str, versions: list[Version], path: str) -> Found:
+def _revision(index: Index, revision: str, commit: str, versions: list[Version], path: str) -> Resolved:
     note = f"dvc.lock of {revision} (commit {commit[:9]})"
     if path:
         for version in versions:
@@ -83,10 +83,10 @@ def _revision(index: Index, revision: str, commit: str, versions: list[Version],
                 return _of_version(index, "revision", version, path, note)
         outs = [out for version in versions for out in version.outputs]
         raise ProjectError(f"{path}: {note} records no such output{nearest(path, outs)}")
-    return Found("revision", "", commit, tuple(versions), (), note)
+    return Resolved("revision", "", commit, tuple(versions), (), note)
 
 
-def _hash(index: Index, text: str) -> Found | None:
+def _hash(index: Index, text: str) -> Resolved | None:
     """By what begins with `text`: the md5 of an output, of a file in one, of data no stage makes; the sha256 of a raw file."""
     outputs: dict[str, list[Data]] = defaultdict(list)
     members: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
@@ -115,32 +115,32 @@ def _hash(index: Index, text: str) -> Found | None:
         (places,) = members.values()
         found = _among(index, "hash", [(path, md5) for path, md5, _ in places])
         name = next(name for path, md5, name in places if (path, md5) == found.data[0])
-        return Found("hash", found.path, str(next(iter(members))), found.made, found.data, found.note, name)
+        return Resolved("hash", found.path, str(next(iter(members))), found.made, found.data, found.note, name)
     if inputs:
         (reads,) = inputs.values()
         md5 = next(iter(inputs))
-        return Found("input", reads[0][0], md5, (), tuple(dict.fromkeys((path, md5) for path, _ in reads)), "no stage makes it")
+        return Resolved("input", reads[0][0], md5, (), tuple(dict.fromkeys((path, md5) for path, _ in reads)), "no stage makes it")
     if raws:
         (files,) = raws.values()
         return _raw(index, files[0][0], [version for _, version in files], next(iter(raws)))
     return None
 
 
-def _among(index: Index, kind: str, data: list[Data], note: str = "") -> Found:
+def _among(index: Index, kind: str, data: list[Data], note: str = "") -> Resolved:
     """One thing under several paths or from several versions: the workspace's first, then the newest."""
     makers = [(place, version) for place in dict.fromkeys(data) for version in index.by_output[place]]
     best = index.nearest({"workspace"}, [], [version for _, version in makers])
     place = next(place for place, version in makers if version is best)
     others = sorted({path for path, _ in data} - {place[0]})
     notes = [note, f"the same bytes: {', '.join(others)}" if others else ""]
-    return Found(kind, place[0], place[1], (best,), tuple(dict.fromkeys([place, *data])), "; ".join(filter(None, notes)))
+    return Resolved(kind, place[0], place[1], (best,), tuple(dict.fromkeys([place, *data])), "; ".join(filter(None, notes)))
 
 
-def _raw(index: Index, name: str, readers: list[Version], sha256: str = "") -> Found:
+def _raw(index: Index, name: str, readers: list[Version], sha256: str = "") -> Resolved:
     """All versions of a file by its name; or the one with this sha256."""
     hashes = dict.fromkeys([sha256] if sha256 else [_raw_files(index, version)[name] for version in readers])
     note = f"{len(hashes)} versions of it were read" if len(hashes) > 1 else ""
-    return Found("raw", name, ", ".join(hashes), (), (), note, readers=tuple(readers))
+    return Resolved("raw", name, ", ".join(hashes), (), (), note, readers=tuple(readers))
 
 
 def _raw_files(index: Index, version: Version) -> dict[str, str]:
@@ -150,12 +150,12 @@ def _raw_files(index: Index, version: Version) -> dict[str, str]:
     return {**files, str(raw["name"]): str(raw["sha256"])} if raw.get("name") else files
 
 
-def _copy(index: Index, place: Path, asked: str) -> Found:
+def _copy(index: Index, place: Path, asked: str) -> Resolved:
     """A file or folder outside of the outputs, by its content."""
     if place.is_file():
         found = _hash(index, file_md5(place)) or _hash(index, _sha256(place))
         if found:
-            return found if found.kind in ("raw", "input") else Found("copy", *_rest(found))
+            return found if found.kind in ("raw", "input") else Resolved("copy", *_rest(found))
         raise ProjectError(f"{asked}: no stage made or read a file with this content, as far as dvc.lock, git and the record know")
     files = {name: file_md5(place / name) for name in files_under(place)}
     whole = [data for data in index.by_output if data[1] == listing_hash(files)]
@@ -189,7 +189,7 @@ def _words(held: Listing, files: Listing) -> str:
     return "; ".join([f"{len(same)} of {len(held)} files match", *(f"{word}: {', '.join(names[:8])}" for names, word in parts if names)])
 
 
-def _rest(found: Found) -> tuple[str, str, tuple[Version, ...], tuple[Data, ...], str, str]:
+def _rest(found: Resolved) -> tuple[str, str, tuple[Version, ...], tuple[Data, ...], str, str]:
     return found.path, found.hash, found.made, found.data, found.note, found.member
 
 

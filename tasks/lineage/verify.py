@@ -25,7 +25,7 @@ TAKE_BACK = "git checkout dvc.lock"
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Verification:
     """`notes`: what is no fault (code that changed since, events from before the chain). `checked`: how much was read."""
 
     problems: tuple[Problem, ...]
@@ -36,16 +36,16 @@ class Verdict:
         return {"ok": not self.problems, **asdict(self)}
 
 
-def verify(root: Path) -> Verdict:
+def verify(root: Path) -> Verification:
     began = time.monotonic()
     ledger = check(root)
     problems = [Problem("record", fault.where, fault.what, fault.remedy) for fault in ledger.faults]
     notes = [f"{ledger.before} events from before there was a chain: covered from its first event on"] if ledger.before else []
-    notes += _mended(ledger.events)
+    notes += _repaired(ledger.events)
     try:
         lock = read_lock(root)
     except (ProjectError, ValueError, TypeError) as error:  # no YAML, no UTF-8, no mapping of stages
-        return Verdict((*problems, Problem("lock", "dvc.lock", f"cannot be read: {error}", TAKE_BACK)), tuple(notes), {})
+        return Verification((*problems, Problem("lock", "dvc.lock", f"cannot be read: {error}", TAKE_BACK)), tuple(notes), {})
     broken = {name: why for name, entry in lock.items() if (why := malformed(entry))}
     problems += [Problem("lock", "dvc.lock", f"{name}: {why}", TAKE_BACK) for name, why in broken.items()]
     lock = {name: entry for name, entry in lock.items() if name not in broken}
@@ -66,7 +66,7 @@ def verify(root: Path) -> Verdict:
         "cache_objects": reader.objects,
         "seconds": round(time.monotonic() - began, 2),
     }
-    return Verdict(tuple(dict.fromkeys(problems)), tuple(notes), checked)
+    return Verification(tuple(dict.fromkeys(problems)), tuple(notes), checked)
 
 
 def _outs(root: Path, lock: dict[str, Entry]) -> list[Out]:
@@ -106,7 +106,7 @@ def _not_current(root: Path, lock: dict[str, Entry]) -> list[str]:
     return [f"not current: {path} is not what dvc.lock records ({', '.join(stages)})" for path, stages in changed.items()]
 
 
-def _mended(events: list[Event]) -> list[str]:
+def _repaired(events: list[Event]) -> list[str]:
     """What later runs mended and wrote down."""
     words = {"torn": "a line that a crash had cut off was set aside", "unanchored": "events whose head a crash had left out were taken in"}
     notes = [event for event in events if event["job"]["name"] == "ledger"]

@@ -25,7 +25,7 @@ KINDS = {"refs/heads/": "branch", PROMOTED: "promotion", "refs/tags/": "tag", "r
 
 
 @dataclass(frozen=True)
-class Keeper:
+class GcRoot:
     """Something that keeps data: `outs` outputs of `size` bytes in all, as its dvc.lock says (others may keep the same)."""
 
     kind: str
@@ -35,7 +35,7 @@ class Keeper:
 
 
 @dataclass(frozen=True)
-class Unneeded:
+class UnreferencedObject:
     """An object that nothing keeps. `stage` and `path`: whose output it was, empty where no record tells."""
 
     hash: str
@@ -45,25 +45,25 @@ class Unneeded:
 
 
 @dataclass(frozen=True)
-class Survey:
+class GcReport:
     """`where`: cache, or remote. `unneeded`: the biggest first."""
 
     where: str
-    keepers: tuple[Keeper, ...]
-    unneeded: tuple[Unneeded, ...]
+    keepers: tuple[GcRoot, ...]
+    unneeded: tuple[UnreferencedObject, ...]
 
     @property
     def size(self) -> int:
         return sum(own.size for own in self.unneeded)
 
 
-def collect(root: Path, delete: bool, remote: bool = False) -> list[Survey]:
+def collect_garbage(root: Path, delete: bool, remote: bool = False) -> list[GcReport]:
     """What is unneeded in the cache, and with `remote` in the default remote; with `delete` it is gone afterwards.
 
     To be called with the project locked (tasks.system.locks.exclusive_lock).
     ProjectError when any revision cannot be read: nothing is deleted then.
     """
-    keepers, named = _keepers(root)
+    keepers, named = _gc_roots(root)
     named |= {hash_ for copy in workspaces(root) for hash_ in _used_by(copy)}
     origins = _origins(root, read_graph(root))
     with open_repo(root) as repo:
@@ -72,30 +72,30 @@ def collect(root: Path, delete: bool, remote: bool = False) -> list[Survey]:
         used = named | {info.value for infos in reachable.values() for info in infos}
         used |= set(_inside(repo, used))
         known = _with_contents(repo, origins)
-        surveys = []
+        reports = []
         for where, stores in {"cache": _caches(repo), **({"remote": _remotes(repo)} if remote else {})}.items():
             found = [
-                Unneeded(hash_, _size(odb, hash_), *known.get(hash_, ("", "")))
+                UnreferencedObject(hash_, _size(odb, hash_), *known.get(hash_, ("", "")))
                 for odb in stores
                 for hash_ in odb.all()
                 if hash_ not in used
             ]
             found.sort(key=lambda own: (-own.size, own.path, own.hash))
-            surveys.append(Survey(where, tuple(keeper for keeper, _ in keepers), tuple(found)))
+            reports.append(GcReport(where, tuple(keeper for keeper, _ in keepers), tuple(found)))
             for odb in stores if delete else ():
                 delete_unused(odb, used)
-    return surveys
+    return reports
 
 
-def _keepers(root: Path) -> tuple[list[tuple[Keeper, str]], set[str]]:
+def _gc_roots(root: Path) -> tuple[list[tuple[GcRoot, str]], set[str]]:
     """Every keeper with its commit ('' for a folder), and all hashes that their dvc.lock files name as outputs."""
-    found: list[tuple[Keeper, str]] = []
+    found: list[tuple[GcRoot, str]] = []
     named: set[str] = set()
 
     def add(kind: str, name: str, commit: str, stages: dict[str, Any]) -> None:
         outs = {out["md5"]: out.get("size") or 0 for stage in stages.values() for out in stage.get("outs") or [] if out.get("md5")}
         named.update(outs)
-        found.append((Keeper(kind, name, len(outs), sum(outs.values())), commit))
+        found.append((GcRoot(kind, name, len(outs), sum(outs.values())), commit))
 
     add("workspace", ".", "", read_lock(root))
     if head := resolve(root, "HEAD"):

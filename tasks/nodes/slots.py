@@ -31,7 +31,7 @@ class Slot:
 
 
 @contextmanager
-def taken(home: Path) -> Iterator[Slot]:
+def acquire_slot(home: Path) -> Iterator[Slot]:
     """A slot of the node whose checkout is `home`: the first that is free, a new one when all are at work."""
     for number in count():
         root = home.resolve() / SLOTS / f"slot-{number}"
@@ -43,7 +43,7 @@ def taken(home: Path) -> Iterator[Slot]:
 
 
 @contextmanager
-def gpus_taken(wanted: int, stopped: Callable[[], bool] = lambda: False, folder: Path | None = None) -> Iterator[dict[str, str]]:
+def acquire_gpus(wanted: int, stopped: Callable[[], bool] = lambda: False, folder: Path | None = None) -> Iterator[dict[str, str]]:
     """Waits for `wanted` GPUs of this machine; yields the environment that shows a stage these and no others.
 
     Nothing wanted: nothing is waited for or hidden.

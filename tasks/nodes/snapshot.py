@@ -16,7 +16,7 @@ REFS = "refs/gr2/runs"
 LARGEST_BYTES = 20_000_000  # of an untracked file in a snapshot; source files are far below, weights far above
 
 
-def take(root: Path, run: str, stage: str, remote: str) -> tuple[str, str]:
+def push_code_snapshot(root: Path, run: str, stage: str, remote: str) -> tuple[str, str]:
     """Commits all that git does not ignore, dvc.lock of this moment with it, and pushes it to `remote` (empty: nodes fetch from `root`).
 
     Returns (ref, commit). ProjectError when git has no commit yet or the remote refuses.

@@ -45,7 +45,7 @@ def single(settings: dict[str, list[Any]]) -> Values:
     return {key: values[0] for key, values in settings.items()}
 
 
-def overlaid(root: Path, values: Values) -> tuple[str, list[str]]:
+def with_overrides(root: Path, values: Values) -> tuple[str, list[str]]:
     """params.yaml with `values` in place, comments kept; and what changed, a line a key."""
     text = _text(root)
     document = parse(text, PARAMS, round_trip=True)
@@ -57,9 +57,9 @@ def overlaid(root: Path, values: Values) -> tuple[str, list[str]]:
     return (changed if changes else text), changes
 
 
-def put(root: Path, values: Values) -> list[str]:
+def write(root: Path, values: Values) -> list[str]:
     """Writes `values` into params.yaml; returns what changed. A file that holds them already is left untouched."""
-    text, changes = overlaid(root, values)
+    text, changes = with_overrides(root, values)
     if changes:
         write_text(root / PARAMS, text)
     return changes

@@ -30,7 +30,7 @@ def render(root: Path, profile: str) -> str:
             raise ProjectError(f"{source}: a mapping of sections is expected")
         document = parse(text, "default.yaml", round_trip=True)
         if overlay:
-            lay_over(document, overlay, source, "default.yaml", empty_takes_any=True)
+            deep_merge(document, overlay, source, "default.yaml", empty_takes_any=True)
             text = dump(document)
     _same_in_both_dialects(text, profile)
     return text
@@ -76,7 +76,7 @@ def _refuse_if_edited(root: Path, profile: str, current: Any) -> None:
         )
 
 
-def lay_over(base: Any, overlay: dict[str, Any], source: str, of: str, *, empty_takes_any: bool = False, above: str = "") -> None:
+def deep_merge(base: Any, overlay: dict[str, Any], source: str, of: str, *, empty_takes_any: bool = False, above: str = "") -> None:
     """Deep merge in place: mappings by key, anything else replaced. ProjectError for a key of `overlay`, from the file `source`, that
     `base`, from the file `of`, lacks; but an empty mapping in it may take any key."""
     for key, value in overlay.items():
@@ -86,7 +86,7 @@ def lay_over(base: Any, overlay: dict[str, Any], source: str, of: str, *, empty_
                 f"{source}: {name}: {of} has no such key{nearest(str(key), map(str, base))} (valid: {', '.join(map(str, base))})"
             )
         if isinstance(value, dict) and isinstance(base.get(key), dict):
-            lay_over(base[key], value, source, of, empty_takes_any=empty_takes_any, above=name)
+            deep_merge(base[key], value, source, of, empty_takes_any=empty_takes_any, above=name)
         else:
             base[key] = value
 

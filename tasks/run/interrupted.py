@@ -16,14 +16,14 @@ from tasks.system.yaml_files import write_text
 FILE = Path(".gr2") / "unfinished.json"
 
 
-def begin(root: Path, names: list[str]) -> None:
+def journal_start(root: Path, names: list[str]) -> None:
     """To be called before any of the stages `names` runs, with the run lock held. What a killed run noted stays noted."""
     if wanted := sorted({*names, *_noted(root)}):
         (root / FILE).parent.mkdir(exist_ok=True)
         write_text(root / FILE, json.dumps(wanted) + "\n")
 
 
-def settle(root: Path, graph: Graph, context: RunContext) -> list[str]:
+def record_interrupted(root: Path, graph: Graph, context: RunContext) -> list[str]:
     """To be called when no stage of this run is at work any more. Records the noted stages whose entry in dvc.lock no event knows;
     returns them. The note goes, unless a DVC process of a killed run still works here."""
     noted = _noted(root)

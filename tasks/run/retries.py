@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from tasks.system.errors import ProjectError
 
 # What a stage, git or DVC says when the machine or the network, not the request, is at fault.
-PASSING = re.compile(
+TRANSIENT = re.compile(
     r"no space left|disk quota exceeded|killed \(signal 9\)|connection (refused|reset|aborted|closed)|could not connect|timed? ?out"
     r"|temporary failure|network is unreachable|no route to host|broken pipe|could not resolve host|unexpected eof|early eof|hung up"
     r"|service unavailable|slow ?down|too many requests|input/output error|stale file handle|cuda error: (ecc|unspecified launch)",
@@ -14,7 +14,7 @@ PASSING = re.compile(
 )
 
 
-class Passing(ProjectError):
+class TransientError(ProjectError):
     """A node was lost, its disk was full, the network went: another try, maybe elsewhere, may go well."""
 
 
@@ -30,6 +30,6 @@ class Retries:
         return float(min(self.first_s * 2 ** (number - 1), self.longest_s))
 
 
-def can_pass(message: str) -> bool:
+def is_transient(message: str) -> bool:
     """Whether `message` speaks of something that may be over at the next try. Bad parameters, bad data and bugs never are."""
-    return bool(PASSING.search(message))
+    return bool(TRANSIENT.search(message))

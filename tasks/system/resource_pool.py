@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
-class Cores:
+class ResourcePool:
     """`total` cores and `memory_gb` to share. A stage that asks for more than there are gets all of them."""
 
     def __init__(self, total: int | None = None, memory_gb: float | None = None):
@@ -18,7 +18,7 @@ class Cores:
         self._changed = threading.Condition()
 
     @contextmanager
-    def taken(self, wanted: int, stopped: Callable[[], bool] = lambda: False, memory_gb: float = 0.0) -> Iterator[int]:
+    def acquire(self, wanted: int, stopped: Callable[[], bool] = lambda: False, memory_gb: float = 0.0) -> Iterator[int]:
         """Waits for `wanted` cores and `memory_gb`, or until `stopped()`; yields how many cores were taken (0 when stopped)."""
         count, memory = min(wanted, self.total), min(memory_gb, self.memory_gb)
         ticket = object()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.dvc.clone import refresh
+from tasks.dvc.clone import sync_clone
 from tasks.dvc.lockfile import read_lock
 from tasks.dvc.repo import open_repo
 from tasks.system.errors import ProjectError
@@ -43,7 +43,7 @@ def root(tmp_path: Path) -> Path:
 
 def made(root: Path) -> Path:
     copy = root / ".gr2/controls/noise"
-    refresh(root, copy, (root / "params.yaml").read_text(), "a control")
+    sync_clone(root, copy, (root / "params.yaml").read_text(), "a control")
     return copy
 
 
@@ -136,4 +136,4 @@ def test_the_environment_of_a_git_hook(root: Path, monkeypatch: pytest.MonkeyPat
 def test_outside_git(tmp_path: Path) -> None:
     (tmp_path / "dvc.yaml").write_text("stages: {one: {cmd: x}}\n")
     with pytest.raises(ProjectError, match="not a git repository"):
-        refresh(tmp_path, tmp_path / ".gr2/copy", "a: 1\n", "")
+        sync_clone(tmp_path, tmp_path / ".gr2/copy", "a: 1\n", "")

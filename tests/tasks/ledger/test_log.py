@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tasks.ledger.facets import note_event
-from tasks.ledger.lines import EVENTS, HEAD, TORN, Head, read_events
+from tasks.ledger.lines import EVENTS, HEAD, TRUNCATED, Head, read_events
 from tasks.ledger.log import anchor, append
 from tasks.ledger.verify import check
 
@@ -129,7 +129,7 @@ def test_a_torn_line_is_set_aside_and_no_whole_one_is_lost(tmp_path: Path) -> No
         assert "cut off" in check(tmp_path).faults[-1].what
         append(tmp_path, event(9))
         assert check(tmp_path).faults == [] and len(check(tmp_path).events) == 5
-        assert (tmp_path / EVENTS).read_bytes().startswith(whole) and whole[:cut] in (tmp_path / TORN).read_bytes()
+        assert (tmp_path / EVENTS).read_bytes().startswith(whole) and whole[:cut] in (tmp_path / TRUNCATED).read_bytes()
         (tmp_path / EVENTS).write_bytes(whole)
         (tmp_path / HEAD).write_text(Head(2, json.loads(whole.splitlines()[-1])["run"]["facets"]["gr2_chain"]["hash"], len(whole)).text)
 
@@ -140,7 +140,7 @@ def test_only_the_newline_was_lost(tmp_path: Path) -> None:
     whole = (tmp_path / EVENTS).read_bytes()
     (tmp_path / EVENTS).write_bytes(whole[:-1])
     append(tmp_path, event(3))
-    assert check(tmp_path).faults == [] and (tmp_path / EVENTS).read_bytes().startswith(whole) and not (tmp_path / TORN).exists()
+    assert check(tmp_path).faults == [] and (tmp_path / EVENTS).read_bytes().startswith(whole) and not (tmp_path / TRUNCATED).exists()
 
 
 def test_killed_between_the_event_and_its_head(tmp_path: Path) -> None:

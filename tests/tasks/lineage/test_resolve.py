@@ -9,7 +9,7 @@ import pytest
 
 from tasks.lineage.diff import Difference, compare
 from tasks.lineage.index import Index
-from tasks.lineage.query import Chain, chain, retrain, users
+from tasks.lineage.query import LineageChain, chain, retrain, users
 from tasks.lineage.resolve import find
 from tasks.project.graph import read_graph
 from tasks.system.errors import ProjectError
@@ -26,11 +26,11 @@ def index(project: Path) -> Index:
     return Index(project)
 
 
-def ask(index: Index, asked: str) -> Chain:
+def ask(index: Index, asked: str) -> LineageChain:
     return chain(index.root, read_graph(index.root), asked, index=index)
 
 
-def facts(found: Chain) -> list[tuple[str, dict[str, object]]]:
+def facts(found: LineageChain) -> list[tuple[str, dict[str, object]]]:
     return [(link.name, link.params) for link in found.stages]
 
 

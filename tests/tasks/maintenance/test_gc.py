@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.dvc.clone import refresh
-from tasks.maintenance.gc import Survey, collect
+from tasks.dvc.clone import sync_clone
+from tasks.maintenance.gc import GcReport, collect_garbage
 from tasks.maintenance.promotions import promote, promotions
 from tasks.system.errors import ProjectError
 from tasks.system.locks import exclusive_lock, run_lock, shared_lock
@@ -65,16 +65,16 @@ def cached(root: Path, value: int) -> bool:
 def test_everything_reachable_is_kept_and_the_rest_goes(project: Path) -> None:
     assert all(cached(project, value) for value in range(1, 8))
     before = sorted(path for path in (project / ".dvc/cache").rglob("*"))
-    (survey,) = collect(project, delete=False)
+    (report,) = collect_garbage(project, delete=False)
     assert before == sorted(path for path in (project / ".dvc/cache").rglob("*"))
-    gone = {own.hash for own in survey.unneeded}
+    gone = {own.hash for own in report.unneeded}
     assert {hashlib.md5(text_of(value).encode(), usedforsecurity=False).hexdigest() for value in (6, 7)} <= gone
-    paths = {(own.stage, own.path) for own in survey.unneeded}
+    paths = {(own.stage, own.path) for own in report.unneeded}
     assert {("d", "data/d/out.txt"), ("d", "data/d/model")} <= paths or {("d", "data/d/model/weights.bin"), ("d", "data/d/model")} <= paths
-    assert {own.stage for own in survey.unneeded} == {"d"}
-    assert survey.size == sum((project / ".dvc/cache/files/md5" / own.hash[:2] / own.hash[2:]).stat().st_size for own in survey.unneeded)
-    assert [own.size for own in survey.unneeded] == sorted((own.size for own in survey.unneeded), reverse=True)
-    kept = {(keeper.kind, keeper.name) for keeper in survey.keepers}
+    assert {own.stage for own in report.unneeded} == {"d"}
+    assert report.size == sum((project / ".dvc/cache/files/md5" / own.hash[:2] / own.hash[2:]).stat().st_size for own in report.unneeded)
+    assert [own.size for own in report.unneeded] == sorted((own.size for own in report.unneeded), reverse=True)
+    kept = {(keeper.kind, keeper.name) for keeper in report.keepers}
     assert {
         ("workspace", "."),
         ("branch", "main"),
@@ -83,9 +83,9 @@ def test_everything_reachable_is_kept_and_the_rest_goes(project: Path) -> None:
         ("promotion", "third"),
         ("experiment", "four"),
     } <= kept
-    collect(project, delete=True)
+    collect_garbage(project, delete=True)
     assert [value for value in range(1, 8) if cached(project, value)] == [1, 2, 3, 4, 5]
-    assert collect(project, delete=False)[0].unneeded == ()
+    assert collect_garbage(project, delete=False)[0].unneeded == ()
     for revision in ("one", "side", "promoted/third"):
         dvc_toy.call(project, "git", "checkout", "-q", "-f", revision)
         dvc_toy.dvc(project, "checkout", "-q")
@@ -93,53 +93,53 @@ def test_everything_reachable_is_kept_and_the_rest_goes(project: Path) -> None:
 
 
 def test_it_removes_what_dvc_gc_would(project: Path) -> None:
-    ours = {own.hash for own in survey_of(project).unneeded}
+    ours = {own.hash for own in report_of(project).unneeded}
     dvc_toy.dvc(project, "gc", "-f", "-q", "--workspace", "--all-branches", "--all-tags", "--all-experiments")
     left = {path.parent.name + path.name for path in (project / ".dvc/cache/files/md5").glob("*/*")}
     assert not ours & left
-    assert survey_of(project).unneeded == ()
+    assert report_of(project).unneeded == ()
 
 
-def survey_of(root: Path) -> Survey:
-    return collect(root, delete=False)[0]
+def report_of(root: Path) -> GcReport:
+    return collect_garbage(root, delete=False)[0]
 
 
 def test_without_the_tag_the_promotion_goes(project: Path) -> None:
     dvc_toy.call(project, "git", "tag", "-d", "promoted/third")
-    collect(project, delete=True)
+    collect_garbage(project, delete=True)
     assert [value for value in range(1, 8) if cached(project, value)] == [1, 2, 4, 5]
 
 
 def test_a_run_whose_cached_result_went_runs_again(project: Path) -> None:
     """The run cache still remembers it; its objects are gone."""
-    collect(project, delete=True)
+    collect_garbage(project, delete=True)
     run(project, 6)
     assert (project / "data/d/out.txt").read_text() == text_of(6) and cached(project, 6)
 
 
 def test_a_workspace_of_a_control_keeps_its_data(project: Path) -> None:
     copy = project / ".gr2/controls/none"
-    refresh(project, copy, (project / "params.yaml").read_text().replace("x: 5", "x: 8"), "a control")
+    sync_clone(project, copy, (project / "params.yaml").read_text().replace("x: 5", "x: 8"), "a control")
     dvc_toy.dvc(copy, "repro", "-q")
     assert cached(project, 8)
-    collect(project, delete=True)
+    collect_garbage(project, delete=True)
     assert cached(project, 8) and not cached(project, 7)
 
 
 def test_the_remote_is_cleaned_only_when_asked(project: Path, tmp_path: Path) -> None:
     with pytest.raises(ProjectError, match="no default remote; set one with"):
-        collect(project, delete=False, remote=True)
+        collect_garbage(project, delete=False, remote=True)
     dvc_toy.dvc(project, "remote", "add", "-q", "-d", "store", str(tmp_path / "store"))
     run(project, 6)
     dvc_toy.dvc(project, "push", "-q")
     run(project, 5)
     dvc_toy.dvc(project, "push", "-q")
-    collect(project, delete=True)
+    collect_garbage(project, delete=True)
     in_store = {path.parent.name + path.name for path in (tmp_path / "store/files/md5").glob("*/*")}
-    here, there = collect(project, delete=False, remote=True)
+    here, there = collect_garbage(project, delete=False, remote=True)
     assert here.unneeded == () and {own.hash for own in there.unneeded} < in_store and there.where == "remote"
     assert hashlib.md5(text_of(6).encode(), usedforsecurity=False).hexdigest() in {own.hash for own in there.unneeded}
-    collect(project, delete=True, remote=True)
+    collect_garbage(project, delete=True, remote=True)
     left = {path.parent.name + path.name for path in (tmp_path / "store/files/md5").glob("*/*")}
     assert left == in_store - {own.hash for own in there.unneeded}
 

@@ -12,20 +12,20 @@ from tests.support import dvc_toy
 def test_only_noted_stages_are_recorded(tmp_path: Path) -> None:
     root = dvc_toy.make(tmp_path / "toy")
     graph, context = read_graph(root), run_context(root, "")
-    interrupted.begin(root, [])
-    assert not (root / interrupted.FILE).exists() and interrupted.settle(root, graph, context) == []
-    interrupted.begin(root, ["a"])  # gr2 run is killed here; its DVC goes on
-    interrupted.begin(root, ["c"])  # so is the next one
+    interrupted.journal_start(root, [])
+    assert not (root / interrupted.FILE).exists() and interrupted.record_interrupted(root, graph, context) == []
+    interrupted.journal_start(root, ["a"])  # gr2 run is killed here; its DVC goes on
+    interrupted.journal_start(root, ["c"])  # so is the next one
     dvc_toy.dvc(root, "repro", "b", "c")
     assert [own.what.split(":")[0] for own in verify(root).problems] == ["a", "b", "c"]
-    assert interrupted.settle(root, graph, context) == ["a", "c"]
+    assert interrupted.record_interrupted(root, graph, context) == ["a", "c"]
     assert [own.what.split(":")[0] for own in verify(root).problems] == ["b"]
-    assert not (root / interrupted.FILE).exists() and interrupted.settle(root, graph, context) == []
+    assert not (root / interrupted.FILE).exists() and interrupted.record_interrupted(root, graph, context) == []
 
 
 def test_the_note_stays_while_a_killed_runs_dvc_works(tmp_path: Path) -> None:
     root = dvc_toy.make(tmp_path / "toy")
     (root / ".dvc/tmp/rwlock").write_text('{"write": {"data/a": {"pid": 1, "cmd": "dvc repro"}}, "read": {}}')
-    interrupted.begin(root, ["a"])
-    assert interrupted.settle(root, read_graph(root), run_context(root, "")) == []
+    interrupted.journal_start(root, ["a"])
+    assert interrupted.record_interrupted(root, read_graph(root), run_context(root, "")) == []
     assert (root / interrupted.FILE).exists()

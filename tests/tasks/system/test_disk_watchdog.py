@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.run.retries import can_pass
+from tasks.run.retries import is_transient
 from tasks.system import disk_watchdog
 
 SPINS = "while True: pass"
@@ -45,7 +45,7 @@ def test_one_that_spins_is_ended(start: Start, tmp_path: Path, monkeypatch: pyte
     with disk_watchdog.end_on_full_disk(child, [tmp_path]) as disk:
         assert child.wait(30) == -15
     assert disk.full == str(tmp_path)
-    assert can_pass(f"No space left on the disk of {disk.full}; make room, then run again"), "another node may have room"
+    assert is_transient(f"No space left on the disk of {disk.full}; make room, then run again"), "another node may have room"
 
 
 def test_one_with_a_stage_at_work_is_not(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

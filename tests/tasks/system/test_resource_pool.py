@@ -3,17 +3,17 @@
 import threading
 import time
 
-from tasks.system.resource_pool import Cores
+from tasks.system.resource_pool import ResourcePool
 
 
 def test_never_more_than_there_are() -> None:
-    cores = Cores(3)
+    cores = ResourcePool(3)
     now, most = 0, 0
     guard = threading.Lock()
 
     def work(count: int) -> None:
         nonlocal now, most
-        with cores.taken(count) as taken:
+        with cores.acquire(count) as taken:
             with guard:
                 now += taken
                 most = max(most, now)
@@ -31,10 +31,10 @@ def test_never_more_than_there_are() -> None:
 
 
 def test_stopping_ends_the_wait() -> None:
-    cores = Cores(1)
+    cores = ResourcePool(1)
     stopped = threading.Event()
-    with cores.taken(1):
+    with cores.acquire(1):
         threading.Timer(0.1, stopped.set).start()
-        with cores.taken(1, stopped.is_set) as taken:
+        with cores.acquire(1, stopped.is_set) as taken:
             assert taken == 0
     assert cores.free == 1

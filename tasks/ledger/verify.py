@@ -61,7 +61,7 @@ def check(root: Path) -> RecordCheck:
         ends.append((expected, len(line) + 1 + (ends[-1][1] if ends else 0)))
     if truncated:
         faults.append(
-            RecordFault(f"{EVENTS}:{len(lines) + 1}", "is cut off: a run was killed, or the disk was full", "the next run mends it")
+            RecordFault(f"{EVENTS}:{len(lines) + 1}", "is cut off: a run was killed, or the disk was full", "the next run repairs it")
         )
     faults += [*_noted(events), *_heads(root, ends, begun)]
     return RecordCheck(events, before, faults)

@@ -107,8 +107,9 @@ def _not_current(root: Path, lock: dict[str, Entry]) -> list[str]:
 
 
 def _repaired(events: list[Event]) -> list[str]:
-    """What later runs mended and wrote down."""
-    words = {"torn": "a line that a crash had cut off was set aside", "unanchored": "events whose head a crash had left out were taken in"}
+    """What later runs repaired and wrote down."""
+    set_aside, taken_in = "a line that a crash had cut off was set aside", "events whose head a crash had left out were taken in"
+    words = {"truncated": set_aside, "uncommitted": taken_in, "torn": set_aside, "unanchored": taken_in}  # the last two: before 0.2.0
     notes = [event for event in events if event["job"]["name"] == "ledger"]
     kinds = [(event.get("eventTime"), (event["run"]["facets"].get("gr2_note") or {}).get("kind")) for event in notes]
     return [f"the record: {words[kind]} ({str(when)[:19]})" for when, kind in kinds if kind in words]

@@ -15,7 +15,7 @@ stages:
   d: {cmd: run d, deps: [out/b, out/c/part.bin]}
   b: {cmd: run b, deps: [out/a], outs: [out/b]}
   c: {cmd: run c, deps: [out/a], outs: [{out/c: {cache: true}}], params: [c, c2, {other.yaml: [k]}]}
-  a: {cmd: run a, deps: [code.py], outs: [out/a], metrics: [m.json], meta: {resources: {cpus: 4, gpus: 1, memory_gb: 2.5}}}
+  a: {cmd: run a, deps: [code.py], outs: [out/a], metrics: [m.json]}
 """
 
 
@@ -25,6 +25,7 @@ def write(folder: Path, text: str) -> Path:
 
 
 def test_edges_order_and_resources(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("resources: {a: {cpus: 4, gpus: 1, memory_gb: 2.5}}\n")
     graph = read_graph(write(tmp_path, DIAMOND))
     assert graph.order[0] == "a" and graph.order[-1] == "d"
     assert graph.upstream("d") == ["b", "c"]  # a dep inside an output folder counts
@@ -51,6 +52,7 @@ def test_behind_a_stage_is_all_that_needs_it(tmp_path: Path) -> None:
         ("stages: [", "not valid YAML"),
         ("other: 1", "describes no stages"),
         ("stages: {a: {deps: [x]}}", "stages.a: no 'cmd'"),
+        ("stages: {a: {cmd: x, meta: {resources: {cpus: 1}}}}", "move them to resources.a"),
         ("stages: {a: {cmd: x, deps: y}}", "stages.a.deps: a list"),
         ("stages: {a: {cmd: x, deps: [q], outs: [p]}, b: {cmd: x, deps: [p], outs: [q]}}", "in a circle: "),
     ],

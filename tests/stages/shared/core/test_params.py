@@ -6,6 +6,7 @@ from stages.rl.params import RlParams
 from stages.shared.core.errors import StageError
 from stages.shared.core.params import RENAMED_KEYS, ComputeSection, Section, load_params, validate_section
 from stages.shared.slates.prompts import PromptParams
+from stages.traces.params import TracesParams
 
 
 class Inner(Section):
@@ -70,11 +71,13 @@ def test_a_file_that_does_not_hold_the_section(tmp_path, text, message):
         load(tmp_path, text)
 
 
-@pytest.mark.parametrize(
-    ("section", "model"), [("retrieve", RetrieveParams), ("prompt", PromptParams), ("rl", RlParams), ("evaluate", EvaluateParams)]
-)
+SECTIONS = {"retrieve": RetrieveParams, "prompt": PromptParams, "traces": TracesParams, "rl": RlParams, "evaluate": EvaluateParams}
+
+
+@pytest.mark.parametrize(("section", "model"), SECTIONS.items())
 def test_a_renamed_key_is_told_its_new_name(section, model):
     renamed = {key.partition(".")[2]: new for key, new in RENAMED_KEYS.items() if key.startswith(f"{section}.")}
+    assert {key.partition(".")[0] for key in RENAMED_KEYS} == set(SECTIONS)
     assert renamed and set(renamed.values()) <= set(model.model_fields) and not set(renamed) & set(model.model_fields)
     for old, new in renamed.items():
         with pytest.raises(StageError, match=rf"params\.yaml: {section}\.{old}: this key is now named '{new}'; rename it"):

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,15 @@ def test_dvc_yaml_can_be_read_by_a_person() -> None:
     lines = (ROOT / "dvc.yaml").read_text(encoding="utf-8").splitlines()
     assert len(lines) < 200
     assert [line for line in lines if len(line) > 140] == []
+
+
+def test_no_class_name_is_defined_twice() -> None:
+    homes = defaultdict(list)
+    for path in CODE:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                homes[node.name].append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert {name: lines for name, lines in homes.items() if len(lines) > 1} == {}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))

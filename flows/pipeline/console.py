@@ -16,7 +16,7 @@ PROGRESS_EVERY_S = 10.0
 
 
 @dataclass
-class Row:
+class StageRow:
     state: str = "Waiting"
     began: float = 0.0
     seconds: float = 0.0
@@ -28,7 +28,7 @@ class RunConsole:
     """Live on a terminal, plain lines otherwise. Methods may be called from any thread."""
 
     def __init__(self, names: Iterable[str], console: Console | None = None):
-        self.rows = {name: Row() for name in names}
+        self.rows = {name: StageRow() for name in names}
         self.console = console or Console(highlight=False, soft_wrap=True)
         self._width = max((len(name) for name in self.rows), default=0)
         self._guard = threading.Lock()

@@ -3,15 +3,15 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from stages.ingest.card import data_card
-from stages.ingest.describe import describe
-from stages.ingest.interactions import interactions, with_text
-from stages.ingest.items import item_table, usable_items
+from stages.ingest.build.interactions import interactions, with_text
+from stages.ingest.build.items import item_table, usable_items
+from stages.ingest.build.quarantine import quarantine
 from stages.ingest.params import IngestParams
-from stages.ingest.quarantine import quarantine
-from stages.ingest.raw import RawLog
-from stages.ingest.source import read_source
-from stages.ingest.world import write_world
+from stages.ingest.readers.raw import RawLog
+from stages.ingest.report.card import data_card
+from stages.ingest.report.describe import describe
+from stages.ingest.sources.source import read_source
+from stages.ingest.sources.world import write_world
 from stages.shared.core.outputs import Outputs
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, USERS, write_table
 

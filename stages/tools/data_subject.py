@@ -13,9 +13,9 @@ from typing import Any
 
 import polars as pl
 
-from stages.ingest.forget import digest
 from stages.ingest.params import IngestParams
-from stages.ingest.source import read_source
+from stages.ingest.readers.forget import digest
+from stages.ingest.sources.source import read_source
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import DATA
 from stages.shared.core.params import load_params

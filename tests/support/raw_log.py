@@ -8,7 +8,7 @@ import polars as pl
 
 from stages.ingest.ingest import build
 from stages.ingest.params import IngestParams
-from stages.ingest.raw import RAW_INTERACTIONS, RAW_ITEMS, REJECTED, RawFile, RawLog
+from stages.ingest.readers.raw import RAW_INTERACTIONS, RAW_ITEMS, REJECTED, RawFile, RawLog
 from stages.shared.core.outputs import stage_outputs
 from stages.shared.core.schemas import INTERACTIONS, USERS, read_table
 

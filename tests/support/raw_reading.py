@@ -9,8 +9,8 @@ import polars as pl
 
 from stages.fetch.fetch import fetch
 from stages.ingest.params import IngestParams
-from stages.ingest.raw import RAW_INTERACTIONS, RAW_ITEMS, REJECTED, RawLog
-from stages.ingest.source import read_source
+from stages.ingest.readers.raw import RAW_INTERACTIONS, RAW_ITEMS, REJECTED, RawLog
+from stages.ingest.sources.source import read_source
 from stages.shared.core.outputs import Outputs
 from stages.shared.sources.params import FetchParams
 

@@ -4,9 +4,9 @@ import pytest
 
 from stages.fetch import movielens_wheel as download
 from stages.fetch.fetch import download_cache
-from stages.ingest import movielens_wheel as members
-from stages.ingest.blocks import Input
-from stages.ingest.raw import RawFile
+from stages.ingest.readers.chunks import Input
+from stages.ingest.readers.raw import RawFile
+from stages.ingest.sources import movielens_wheel as members
 from stages.shared.core.errors import StageError
 from stages.shared.sources.published import WHEEL, WHEEL_SHA256
 from tests.support.raw_reading import read

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.ingest import blocks, parquet
+from stages.ingest.readers import chunks, parquet
 from stages.shared.core.errors import StageError
 from tests.support.raw_reading import read, write
 
@@ -115,7 +115,7 @@ def test_parquet_may_hold_dates_and_other_types(tmp_path, zone):
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
 @pytest.mark.parametrize("size", [5, 2**20])
 def test_without_times_the_order_of_the_file_counts(tmp_path, monkeypatch, ending, size):
-    monkeypatch.setattr(blocks, "BLOCK", size)
+    monkeypatch.setattr(chunks, "BLOCK", size)
     monkeypatch.setattr(parquet, "_BATCH", size)
     log = pl.DataFrame({"user": list("abaacbba"), "item": list("12345678")})
     files = stored(tmp_path / "raw", log, pl.DataFrame({"item": ["1"], "title": ["T"]}), ending)
@@ -138,7 +138,7 @@ def test_without_times_the_order_of_the_file_counts(tmp_path, monkeypatch, endin
 def test_csv_as_pandas_reads_it(rows, size):
     frame = pd.DataFrame(rows, columns=["user", "item", "timestamp", "stars"]).sample(frac=1, random_state=0)
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocks, "BLOCK", size)
+        patch.setattr(chunks, "BLOCK", size)
         frame.to_csv(Path(folder) / "log.csv", index=False)
         write(Path(folder), items__csv="item,title\n1,T\n")
         got = read(Path(folder), "table", table={"interactions": "log.csv", "items": "items.csv", "rating": "stars"})

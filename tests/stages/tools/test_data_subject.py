@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.ingest.forget import HIDDEN, digest
 from stages.ingest.ingest import ingest
 from stages.ingest.params import IngestParams, TableParams, WorldParams
+from stages.ingest.readers.forget import HIDDEN, digest
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import read_json, stage_outputs
 from stages.shared.core.params import validate_section

@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from stages.ingest.text import clean_text
+from stages.ingest.build.text import clean_text
 from stages.shared.core.errors import StageError
 from stages.shared.core.schemas import SLATES
 from stages.shared.slates.candidate_features import CANDIDATE_FEATURES, FEATURES, feature_tokens

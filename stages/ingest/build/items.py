@@ -1,0 +1,41 @@
+"""The item table: cleaned text, and what the embedding model will read."""
+
+import polars as pl
+
+from stages.ingest.build.ids import sorted_ids
+from stages.ingest.build.text import clean_text, embedding_text, restore_article, title_and_year
+from stages.ingest.readers.raw import RAW_ITEMS, TEXT_SHOWN, RawLog
+from stages.shared.core.schemas import ITEMS
+
+NOTHING_LEFT = "no title is left after cleaning"
+
+
+def usable_items(raw: RawLog) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The items that have a title (RAW_ITEMS, the title cleaned, in the order of the source ids), and the rest: row and text."""
+    table = pl.read_parquet(raw.items).select(list(RAW_ITEMS))
+    cleaned = table.with_columns(
+        pl.Series("title", [clean_text(title) for title in table["title"]], dtype=pl.String), before=table["title"]
+    )
+    has_title = pl.col("title") != ""
+    shown = pl.concat_str("source_id", "before", separator="\t").str.slice(0, TEXT_SHOWN)
+    untitled = cleaned.filter(~has_title).select("row", shown.alias("text"))
+    usable = cleaned.filter(has_title).drop("before")
+    order = sorted_ids(usable["source_id"]).to_frame()
+    return order.join(usable, on="source_id", how="left", maintain_order="left").select(list(RAW_ITEMS)), untitled
+
+
+def item_table(items: pl.DataFrame, source_ids: pl.Series, category_word: str) -> pl.DataFrame:
+    """The `source_ids`, in that order, of what usable_items gave: ITEMS."""
+    own = source_ids.alias("source_id").to_frame().join(items, on="source_id", how="left", maintain_order="left")
+    rows = []
+    for number, (source_id, title, year, brand, categories) in enumerate(
+        own.select("source_id", "title", "year", "brand", "categories").iter_rows()
+    ):
+        title, published = title_and_year(title, year.strip())
+        title, brand = restore_article(title), clean_text(brand)
+        # "unknown": how MovieLens-100K marks a film without a genre.
+        names = [clean_text(category) for category in categories if category != "unknown"]
+        names = [name for name in names if name]
+        text = embedding_text(title, published, brand, names, category_word)
+        rows.append((number, source_id, title, brand, names, published, text))
+    return pl.DataFrame(rows, schema=ITEMS, orient="row")

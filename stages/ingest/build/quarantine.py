@@ -1,0 +1,91 @@
+"""Rows that cannot be used: kept in a table of their own, and too many of them fail the stage."""
+
+import os
+from pathlib import Path
+
+import polars as pl
+
+from stages.ingest.build.ids import code, distinct
+from stages.ingest.build.items import NOTHING_LEFT
+from stages.ingest.readers.raw import NO_TITLE, REJECTED, TEXT_SHOWN, RawLog
+from stages.shared.core.errors import StageError
+
+UNKNOWN_ITEM = "item is not in the item file, or has no title there"
+# Official metadata list many products without a title that nobody took; one that somebody took counts in the log, by UNKNOWN_ITEM.
+HARMLESS = (NO_TITLE, NOTHING_LEFT)
+FULL_LIST = Path(".gr2/quarantine/ingest.parquet")  # of a stage that failed: such a stage publishes nothing
+ROWS_SHOWN = 5
+
+Counts = dict[str, dict[str, int]]  # file -> reason -> rows
+
+
+def quarantine(raw: RawLog, items: pl.DataFrame, untitled: pl.DataFrame, max_bad_share: float, path: Path) -> Counts:
+    """Writes every rejected row to `path` (REJECTED; no rows where all are good). Fails if a file has too many of them, not
+    counting HARMLESS.
+
+    items, untitled: as usable_items gives them.
+    """
+    rejected = pl.concat(
+        [
+            pl.scan_parquet(raw.rejected).select(list(REJECTED)),
+            _rejected(untitled.lazy(), files(raw)[1], NOTHING_LEFT),
+            _rejected(_unknown_items(raw, items["source_id"]), files(raw)[0], UNKNOWN_ITEM),
+        ]
+    )
+    counts = _count(rejected)
+    gated = {file: sum(rows for reason, rows in reasons.items() if reason not in HARMLESS) for file, reasons in counts.items()}
+    if too_many := [file for file, rows in _rows(raw).items() if gated.get(file, 0) > max_bad_share * rows]:
+        FULL_LIST.parent.mkdir(parents=True, exist_ok=True)
+        partial = FULL_LIST.with_suffix(".partial")
+        rejected.sink_parquet(partial)  # streamed: it may be as long as the log
+        os.replace(partial, FULL_LIST)
+        raise StageError("\n".join(_complaint(file, counts[file], _rows(raw)[file], max_bad_share) for file in too_many))
+    FULL_LIST.unlink(missing_ok=True)  # of an earlier failure
+    table = rejected.sort("file", "row", "reason", "text").collect(engine="streaming")
+    assert table.schema == pl.Schema(REJECTED)
+    table.write_parquet(path, compression="zstd", statistics=False)
+    return counts
+
+
+def files(raw: RawLog) -> tuple[str, str]:
+    """The names of the log and of the item file: the last two that were read (before them stands the archive they came out of, if
+    any)."""
+    return raw.files[-2].name, raw.files[-1].name
+
+
+def _rows(raw: RawLog) -> dict[str, int]:
+    """The item file first: where it is bad, the log has rows without an item because of that."""
+    log, items = files(raw)
+    return {items: raw.item_rows, log: raw.interaction_rows}
+
+
+def _unknown_items(raw: RawLog, known: pl.Series) -> pl.LazyFrame:
+    """Rows of the log whose item is in no usable row of the item file."""
+    taken = distinct(raw.interactions, "item")
+    missing = taken.filter(~taken.is_in(known.implode()))
+    shown = pl.concat_str("user", "item", "timestamp", separator="\t").str.slice(0, TEXT_SHOWN)
+    return pl.scan_parquet(raw.interactions).filter(code("item", missing).is_not_null()).select("row", shown.alias("text"))
+
+
+def _rejected(rows: pl.LazyFrame, file: str, reason: str) -> pl.LazyFrame:
+    return rows.select(pl.lit(file).alias("file"), "row", pl.lit(reason).alias("reason"), "text")
+
+
+def _count(rejected: pl.LazyFrame) -> Counts:
+    counts: Counts = {}
+    for file, reason, rows in rejected.group_by("file", "reason").len().collect(engine="streaming").sort("file", "reason").iter_rows():
+        counts.setdefault(file, {})[reason] = rows
+    return counts
+
+
+def _complaint(file: str, reasons: dict[str, int], rows: int, max_bad_share: float) -> str:
+    bad = sum(reasons.values())
+    why = "; ".join(f"{count:,} x {reason}" for reason, count in sorted(reasons.items(), key=lambda entry: (-entry[1], entry[0])))
+    first = pl.scan_parquet(FULL_LIST).filter(pl.col("file") == file).bottom_k(ROWS_SHOWN, by="row").collect().sort("row", "reason")
+    # repr: the text may hold what a terminal would obey
+    shown = "\n".join(f"  row {row}: {reason}: {text!r}" for _, row, reason, text in first.iter_rows())
+    return (
+        f"{file}: {bad:,} of {rows:,} rows ({bad / rows:.2%}) cannot be used, more than ingest.max_bad_share ({max_bad_share}): {why}\n"
+        f"{shown}\n"
+        f"correct the rows or raise ingest.max_bad_share; all of them: {FULL_LIST}"
+    )

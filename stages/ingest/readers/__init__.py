@@ -1,0 +1,1 @@
+"""From the bytes of a raw file to checked rows."""

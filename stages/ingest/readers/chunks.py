@@ -1,0 +1,177 @@
+"""Reads a raw file, plain, gzipped or inside a zip archive, in blocks of whole lines: memory does not grow with the file."""
+
+import gzip
+import hashlib
+import io
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from tqdm import tqdm
+
+from stages.ingest.readers.raw import RawFile
+from stages.shared.core.errors import StageError
+
+BLOCK = 16 * 2**20  # bytes
+LONGEST_LINE = 64 * 2**20
+_PROGRESS_FROM = 32 * 2**20
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class Input:
+    """A file on disk, or the `member` of the zip archive at `path`."""
+
+    path: Path
+    member: str = ""
+
+    @property
+    def name(self) -> str:
+        return Path(self.member).name if self.member else self.path.name
+
+
+@dataclass(frozen=True)
+class Block:
+    """Whole lines; `first_row` is the number, from 1, of the first of them in its file."""
+
+    data: bytes
+    first_row: int
+
+
+class Lines:
+    """The blocks of a file, to be read once. A line ends at a newline only: a title may hold other line separators.
+
+    With `header` the first line is not part of the blocks but of `self.header`. After the last block `self.file` is known.
+    Gzip is recognised by its first bytes, whatever the name says. StageError: no such file, damaged, or not text.
+    """
+
+    def __init__(self, source: Input, header: bool = False):
+        self.name = source.name
+        self.header = b""
+        self.file = RawFile(source.name, "", 0)
+        self._source = source
+        self._has_header = header
+
+    def __iter__(self) -> Iterator[Block]:
+        try:
+            yield from self._blocks()
+        except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:
+            where = f"{self._source.path.name}, {self.name}" if self._source.member else self.name
+            raise StageError(f"{where}: cut short or damaged ({error}); fetch it again") from None
+
+    def _blocks(self) -> Iterator[Block]:
+        with ExitStack() as stack:
+            counted = _Counted(_open(self._source, stack), _size(self._source), self.name)
+            stack.callback(counted.bar.close)
+            packed = io.BufferedReader(counted, 2**20)
+            stream: Any = gzip.GzipFile(fileobj=packed) if packed.peek(2)[:2] == b"\x1f\x8b" else packed
+            rest = self._start(stream)
+            row = 1 + self._has_header
+            while chunk := stream.read(BLOCK):
+                data = rest + chunk
+                end = data.rfind(b"\n") + 1
+                if end:
+                    yield Block(data[:end], row)
+                    row += data.count(b"\n", 0, end)
+                rest = data[end:]
+                if len(rest) > LONGEST_LINE:
+                    raise StageError(f"{self.name}, row {row}: longer than {LONGEST_LINE >> 20} MiB; this is not a file of lines")
+            if rest:
+                yield Block(rest, row)
+            while packed.read(2**20):  # what may follow the gzip stream belongs to the hash, too
+                pass
+            self.file = RawFile(self.name, counted.hash.hexdigest(), counted.size)
+
+    def _start(self, stream: Any) -> bytes:
+        """Beginning of the file, without byte order mark and header."""
+        start: bytes = stream.readline(LONGEST_LINE) if self._has_header else stream.read(BLOCK)
+        if b"\x00" in start[:64] or start.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise StageError(
+                f"{self.name}, row 1: not text in UTF-8 (UTF-16, or no text at all); convert it, e.g. iconv -f utf-16 -t utf-8"
+            )
+        start = start.removeprefix(_BOM)
+        if self._has_header:
+            self.header = start
+            return b""
+        return start
+
+
+class _Counted(io.RawIOBase):
+    """Hashes and counts the bytes that are read through it."""
+
+    def __init__(self, inner: IO[bytes], total: int, name: str):
+        self.inner = inner
+        self.hash = hashlib.sha256()
+        self.size = 0
+        self.bar = tqdm(total=total, desc=name, unit="B", unit_scale=True, mininterval=2.0, disable=total < _PROGRESS_FROM)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.inner.read(len(buffer))
+        buffer[: len(data)] = data
+        self.hash.update(data)
+        self.size += len(data)
+        self.bar.update(len(data))
+        return len(data)
+
+
+def line_table(block: Block, encoding: str = "utf-8") -> pl.DataFrame:
+    """Columns line, row, reason: one row a line that is not blank. `reason` is null, or "not UTF-8"."""
+    data = block.data.decode(encoding).encode() if encoding != "utf-8" else block.data
+    bad = None
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        lines = data.split(b"\n")
+        bad = [place for place, line in enumerate(lines) if not _is_utf8(line)]
+        for place in bad:
+            lines[place] = lines[place].decode(errors="replace").encode()
+        data = b"\n".join(lines)
+    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == 10) + 1
+    offsets = np.concatenate([[0], ends if data.endswith(b"\n") else [*ends, len(data)]]).astype(np.int64)
+    lines_ = pa.LargeStringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(data))
+    table = pl.DataFrame({"line": pl.Series(pl.from_arrow(lines_), dtype=pl.String)}).with_columns(
+        pl.col("line").str.strip_chars_end("\r\n"),
+        row=pl.int_range(block.first_row, block.first_row + len(offsets) - 1, dtype=pl.Int64),
+        reason=pl.lit(None, dtype=pl.String),
+    )
+    if bad:
+        table = table.with_columns(
+            reason=pl.when(pl.col("row").is_in([block.first_row + place for place in bad])).then(pl.lit("not UTF-8"))
+        )
+    return table.filter(pl.col("line").str.strip_chars().str.len_bytes() > 0)
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _open(source: Input, stack: ExitStack) -> IO[bytes]:
+    if not source.path.is_file():
+        raise StageError(f"{source.path}: no such file; put it there, or look at ingest.folder")
+    if not source.member:
+        return stack.enter_context(source.path.open("rb"))
+    archive = stack.enter_context(zipfile.ZipFile(source.path))
+    if source.member not in archive.namelist():
+        raise StageError(f"{source.path}: holds no {source.member}; fetch the archive again")
+    return stack.enter_context(archive.open(source.member))
+
+
+def _size(source: Input) -> int:
+    if not source.member:
+        return source.path.stat().st_size
+    with zipfile.ZipFile(source.path) as archive:
+        return archive.getinfo(source.member).file_size

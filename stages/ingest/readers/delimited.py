@@ -1,0 +1,115 @@
+"""Text with one record a line and a separator between its fields -> columns, vectorised."""
+
+import csv
+from collections.abc import Callable, Collection, Iterator, Mapping
+
+import polars as pl
+
+from stages.ingest.readers.chunks import Input, Lines, line_table
+from stages.ingest.readers.raw import RawFile
+from stages.ingest.readers.validate import nothing_read
+from stages.shared.core.errors import StageError
+
+csv.field_size_limit(2**26)  # a line is never longer (chunks.py)
+
+
+class Columns:
+    """Which field of a line is which of our columns.
+
+    `names`: our name -> the names it may have in the header; without a header -> (), in the order of the fields. What is `optional`
+    comes out null where the header does not have it. `hint` ends the error. `typed`: the header says `name:type`, as RecBole's does.
+    """
+
+    def __init__(self, names: Mapping[str, tuple[str, ...]], optional: Collection[str] = (), hint: str = "", typed: bool = False):
+        self.names = names
+        self.optional = optional
+        self.hint = hint or "the first row must name the columns"
+        self.typed = typed
+        self.width = len(names)
+        self.has_header = any(names.values())
+        self.places: dict[str, int | None] = {} if self.has_header else {name: place for place, name in enumerate(names)}
+
+    def read_header(self, file: str, header: list[str]) -> None:
+        header = [name.split(":")[0] if self.typed else name for name in header]
+        for name, spellings in self.names.items():
+            found = [header.index(spelling) for spelling in spellings if spelling in header]
+            if not found and name not in self.optional:
+                said = ", ".join(header) if any(header) else "nothing"
+                raise StageError(f"{file}, row 1: the column '{spellings[0]}' is missing (found: {said}); {self.hint}")
+            self.places[name] = found[0] if found else None
+        self.width = len(header)
+
+
+def read_delimited(
+    source: Input,
+    separator: str,
+    columns: Columns,
+    take: Callable[[pl.DataFrame], None],
+    encoding: str = "utf-8",
+    quoted: bool = False,
+) -> RawFile:
+    """Calls `take` with one frame a block: the columns as text, and `row`, `reason`, `text`.
+
+    With `quoted` a line that holds a quote character is read by the rules of CSV; a record stays on one line.
+    """
+    lines = Lines(source, columns.has_header)
+    empty = True
+    for part in lines:
+        if columns.has_header and not columns.places:
+            columns.read_header(lines.name, _header(lines, separator, quoted))
+        table = line_table(part, encoding)
+        if table.height:
+            empty = False
+            take(split_columns(table, separator, columns, quoted))
+    if columns.has_header and not columns.places:
+        columns.read_header(lines.name, _header(lines, separator, quoted))  # a file without rows still has to name them
+    if empty:
+        raise nothing_read(lines.name)
+    return lines.file
+
+
+def split_columns(lines: pl.DataFrame, separator: str, columns: Columns, quoted: bool = False) -> pl.DataFrame:
+    """Columns line, row, reason -> those of `columns`, row, reason, text."""
+    if quoted:
+        by_rules = lines["line"].str.contains('"', literal=True) & lines["reason"].is_null()
+        if by_rules.any():
+            simple = split_columns(lines.filter(~by_rules), separator, columns)
+            return pl.concat([simple, _split_by_rules(lines.filter(by_rules), separator, columns)]).sort("row")
+    count = pl.col("line").str.count_matches(separator, literal=True) + 1
+    split = pl.col("line").str.split_exact(separator, columns.width - 1).alias("fields")
+    width = pl.when(pl.col("count") != columns.width).then(pl.format(f"{{}} columns where {columns.width} are expected", "count"))
+    chosen = {
+        name: pl.lit(None, pl.String) if place is None else pl.col("fields").struct.field(f"field_{place}")
+        for name, place in columns.places.items()
+    }
+    table = lines.select("line", "row", "reason", split, count=count)
+    return table.select(**chosen, row="row", reason=pl.coalesce("reason", width), text="line")
+
+
+def _split_by_rules(lines: pl.DataFrame, separator: str, columns: Columns) -> pl.DataFrame:
+    schema = {**dict.fromkeys(columns.places, pl.String), "row": pl.Int64, "reason": pl.String, "text": pl.String}
+    return pl.DataFrame(list(_parsed(lines, separator, columns)), schema=schema, orient="row")
+
+
+def _parsed(lines: pl.DataFrame, separator: str, columns: Columns) -> Iterator[list[str | int | None]]:
+    for line, row, _ in lines.iter_rows():
+        fields: list[str] = []
+        reason = None
+        try:
+            fields = next(csv.reader([line], delimiter=separator, strict=True))
+            if len(fields) != columns.width:
+                reason = f"{len(fields)} columns where {columns.width} are expected"
+        except (csv.Error, StopIteration):
+            reason = "quotes do not match"
+        yield [*(None if reason or place is None else fields[place] for place in columns.places.values()), row, reason, line]
+
+
+def _header(lines: Lines, separator: str, quoted: bool) -> list[str]:
+    try:
+        text = lines.header.decode().strip("\r\n")
+        fields = next(csv.reader([text], delimiter=separator, strict=True), []) if quoted else text.split(separator)
+    except UnicodeDecodeError:
+        raise StageError(f"{lines.name}, row 1: not UTF-8; convert the file, e.g. iconv -f latin1 -t utf-8") from None
+    except csv.Error as error:
+        raise StageError(f"{lines.name}, row 1: the names of the columns are not CSV ({error})") from None
+    return [field.strip() for field in fields]

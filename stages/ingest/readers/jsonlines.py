@@ -1,0 +1,111 @@
+"""One JSON object a line -> columns. The lines of a block are parsed one by one; only the fields that are wanted stay in memory."""
+
+import ast
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import polars as pl
+
+from stages.ingest.readers.chunks import Input, Lines
+from stages.ingest.readers.raw import TEXT_SHOWN, RawFile
+from stages.ingest.readers.validate import nothing_read
+from stages.shared.core.schemas import Schema
+
+INTERACTION_FIELDS: Schema = {"user": pl.String, "item": pl.String, "timestamp": pl.String, "rating": pl.String}
+ITEM_FIELDS: Schema = {"source_id": pl.String, "title": pl.String, "year": pl.String, "brand": pl.String, "categories": pl.List(pl.String)}
+_REST: Schema = {"row": pl.Int64, "reason": pl.String, "text": pl.String}
+_LONGEST_LITERAL = 2**20  # bytes: Python's parser takes about a thousand times as much memory
+
+Record = dict[str, Any]
+
+
+class Unusable(Exception):
+    """A record lacks what it must have; the message is the reason of its rejection."""
+
+
+def read_json_lines(
+    source: Input,
+    fields: Schema,
+    values: Callable[[Record], tuple[Any, ...]],
+    take: Callable[[pl.DataFrame], None],
+    literals: bool = False,
+) -> RawFile:
+    """Calls `take` with one frame a block: `fields`, and `row`, `reason`, `text`. `values` makes the fields of a record.
+
+    With `literals` a line may also be a Python literal (a dict as `repr` writes it), as in the metadata of Amazon 2014.
+    """
+    lines = Lines(source)
+    nothing = (None,) * len(fields)
+    empty = True
+    for part in lines:
+        rows = []
+        for row, line in enumerate(part.data.split(b"\n"), part.first_row):
+            if not line.strip():
+                continue
+            kept, reason = nothing, None
+            try:
+                kept = values(_record(line, literals))
+            except Unusable as error:
+                reason = str(error)
+            rows.append((*kept, row, reason, line[: 4 * TEXT_SHOWN].decode(errors="replace")[:TEXT_SHOWN].rstrip("\r")))
+        if rows:
+            empty = False
+            columns = zip([*fields, *_REST], [*fields.values(), *_REST.values()], zip(*rows, strict=True), strict=True)
+            take(pl.DataFrame([pl.Series(name, column, dtype) for name, dtype, column in columns]))
+    if empty:
+        raise nothing_read(lines.name)
+    return lines.file
+
+
+def required(record: Record, name: str) -> str:
+    """The field as text; Unusable where it is missing."""
+    if (value := record.get(name)) is None:
+        raise Unusable(f"missing field {name}")
+    return text(value)
+
+
+def optional(record: Record, name: str) -> str | None:
+    return None if (value := record.get(name)) is None else text(value)
+
+
+def text(value: Any) -> str:
+    """Texts and numbers as text; anything else is empty."""
+    if isinstance(value, str):  # a Python literal may hold halves of surrogate pairs, which are no Unicode text
+        return value if value.isascii() else value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else ""
+
+
+def texts(value: Any) -> list[str]:
+    """A list of texts; of a list of lists (paths through a tree of categories) the first."""
+    if isinstance(value, list) and value and isinstance(value[0], list):
+        value = value[0]
+    return [entry for entry in map(text, value) if entry] if isinstance(value, list) else []
+
+
+def _record(line: bytes, literals: bool) -> Record:
+    try:
+        record = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        try:
+            written = line.decode()
+        except UnicodeDecodeError:
+            raise Unusable("not UTF-8") from None
+        record = _literal(written.strip()) if literals else None
+        if record is None:
+            raise Unusable("not valid JSON") from None
+    if not isinstance(record, dict):
+        raise Unusable("not a JSON object")
+    return record
+
+
+def _literal(line: str) -> Any:
+    """The value, or None where `line` is no Python literal. literal_eval builds values only, it never runs anything."""
+    if len(line) > _LONGEST_LITERAL:
+        return None
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of escapes that Python does not know
+            return ast.literal_eval(line)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return None

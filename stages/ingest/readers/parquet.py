@@ -1,0 +1,81 @@
+"""Columns of a Parquet file of one's own, in batches; ids and texts may have any type that can be written as text."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stages.ingest.readers.raw import RawFile
+from stages.ingest.readers.validate import nothing_read
+from stages.shared.core.errors import StageError
+
+_BATCH = 2**17  # rows
+
+
+def read_parquet(path: Path, names: dict[str, str], take: Callable[[pl.DataFrame], None]) -> RawFile:
+    """Calls `take` with one frame a batch: our columns, and `row`, `reason`, `text`. `names`: our column -> that of the file, "" = none."""
+    row = 1
+    for rows in _batches(path, [name for name in names.values() if name], _BATCH):
+        columns = {
+            our: _column(path.name, our, rows[name]) if name else pl.Series(our, [None] * len(rows), pl.String)
+            for our, name in names.items()
+        }
+        table = pl.DataFrame([column.alias(our) for our, column in columns.items()])
+        flat = [pl.col(our).cast(pl.String) for our in names if not isinstance(table.schema[our], pl.List)]
+        take(
+            table.with_columns(
+                row=pl.int_range(row, row + len(rows), dtype=pl.Int64),
+                reason=pl.lit(None, pl.String),
+                text=pl.concat_str(flat, separator="\t", ignore_nulls=True),
+            )
+        )
+        row += len(rows)
+    if row == 1:
+        raise nothing_read(path.name)
+    return RawFile.of(path)
+
+
+def missing_column(file: str, column: str, found: list[str]) -> StageError:
+    return StageError(f"{file}: the column '{column}' is missing (found: {', '.join(found)}); name it in ingest.table")
+
+
+def _batches(path: Path, names: list[str], size: int) -> Iterator[pl.DataFrame]:
+    if not path.is_file():
+        raise StageError(f"{path}: no such file; ingest.table must name files in ingest.folder")
+    try:
+        file = pq.ParquetFile(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise StageError(f"{path}: not a readable Parquet file ({error})") from None
+    with file:
+        found = file.schema_arrow.names
+        if absent := [name for name in names if name not in found]:
+            raise missing_column(path.name, absent[0], found)
+        batches = file.iter_batches(size, columns=list(dict.fromkeys(names)))
+        while True:
+            try:
+                batch = next(batches, None)
+            except (pa.ArrowInvalid, OSError) as error:
+                raise StageError(f"{path}: not a readable Parquet file ({error})") from None
+            if batch is None:
+                return
+            yield pl.DataFrame(pl.from_arrow(batch))
+
+
+def _column(file: str, our: str, column: pl.Series) -> pl.Series:
+    dtype = column.dtype
+    if dtype == pl.Null:
+        return column.cast(pl.String)
+    if our == "timestamp" and (dtype.is_numeric() or isinstance(dtype, pl.Datetime | pl.Date)):
+        return column
+    if our == "rating" and dtype.is_numeric():
+        return column
+    if our == "categories" and isinstance(dtype, pl.List):
+        inner = column.list.first() if isinstance(dtype.inner, pl.List) else column
+        return inner.cast(pl.List(pl.String)).fill_null(pl.Series([[]], dtype=pl.List(pl.String)))
+    if dtype.is_float() and (column.drop_nulls() == column.drop_nulls().round()).all():
+        column = column.cast(pl.Int64, strict=False)  # whole numbers, as pandas writes them beside missing ones
+    elif not (dtype.is_numeric() or dtype in (pl.String, pl.Categorical, pl.Enum)):
+        raise StageError(f"{file}: the column '{column.name}' is {dtype}, which cannot serve as {our}; convert it")
+    return column.cast(pl.String)

@@ -1,0 +1,174 @@
+"""Checks rows as they are read and writes them: the good ones, and with a reason those that cannot be used.
+
+A parsed block has the columns of its table (raw.py), numbers still as text where the file is text, and two more:
+`reason` (null, or why the row was not even parsed) and `text` (the row as it stands).
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+import pyarrow.parquet as pq
+
+from stages.ingest.readers.forget import Forgotten
+from stages.ingest.readers.raw import NO_TITLE, RAW_INTERACTIONS, RAW_ITEMS, REJECTED, TEXT_SHOWN, RawFile, RawLog
+from stages.shared.core.errors import StageError
+from stages.shared.core.schemas import Schema
+
+TimeUnit = Literal["s", "ms", "us", "ns"]
+_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_UNIT_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+_LIMIT = 2**35  # seconds: beyond it stand milliseconds taken for seconds
+_ITEM_SCRATCH: Schema = {**RAW_ITEMS, "text": pl.String}
+
+
+class StagingTables:
+    """The three tables of a RawLog in the making, without the rows of the `forgotten`."""
+
+    def __init__(self, folder: Path, forgotten: Forgotten | None = None):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.forgotten = forgotten or Forgotten()
+        self.interaction_rows = 0
+        self.item_rows = 0
+        self._interactions = _Writer(folder / "interactions.parquet", RAW_INTERACTIONS)
+        self._items = _Writer(folder / "items.all.parquet", _ITEM_SCRATCH)
+        self._rejected = _Writer(folder / "rejected.parquet", REJECTED)
+        self._item_file = ""
+
+    def add_interactions(self, file: str, parsed: pl.DataFrame, unit: TimeUnit = "s") -> None:
+        checked = check_interactions(self.forgotten.without(file, parsed), unit)
+        self.interaction_rows += checked.height
+        self._interactions.write(self._without_rejected(file, checked))
+
+    def add_items(self, file: str, parsed: pl.DataFrame) -> None:
+        checked = check_items(parsed)
+        self.item_rows += checked.height
+        self._item_file = file
+        self._items.write(self._without_rejected(file, checked))
+
+    def finish(
+        self,
+        name: str,
+        licence: str,
+        files: list[RawFile],
+        category_word: str,
+        time: Literal["seconds", "order"] = "seconds",
+        same_again: bool = False,
+    ) -> RawLog:
+        """`same_again`: an item that stands twice with the same fields is no bad row, the second is only skipped."""
+        self._interactions.close()
+        self._items.close()
+        self._keep_first_items(same_again)
+        self._rejected.close()
+        return RawLog(
+            name,
+            licence,
+            files,
+            self._interactions.path,
+            self.folder / "items.parquet",
+            self._rejected.path,
+            self.interaction_rows,
+            self.item_rows,
+            time,
+            category_word,
+            self.forgotten.counts(),
+        )
+
+    def _without_rejected(self, file: str, checked: pl.DataFrame) -> pl.DataFrame:
+        bad = checked.filter(pl.col("reason").is_not_null())
+        if bad.is_empty():
+            return checked
+        self._rejected.write(bad.with_columns(pl.col("text").str.head(TEXT_SHOWN), file=pl.lit(file)))
+        return checked.filter(pl.col("reason").is_null())
+
+    def _keep_first_items(self, same_again: bool) -> None:
+        """Over the whole file at once, on disk: an item may return in a later block."""
+        everything = pl.scan_parquet(self._items.path)
+        said = pl.struct("title", "year", "brand", "categories").hash(seed=0)
+        items = everything.select("source_id", "row", said=said).collect(engine="streaming")
+        items = items.with_columns(first=pl.col("said").first().over("source_id")).filter(~pl.col("source_id").is_first_distinct())
+        again = everything.filter(pl.col("row").is_in(items["row"].implode()))
+        other = items.filter(pl.col("said") != pl.col("first")) if same_again else items
+        rejected = again.filter(pl.col("row").is_in(other["row"].implode())).collect().sort("row")
+        self._rejected.write(rejected.with_columns(file=pl.lit(self._item_file), reason=pl.lit("item stands twice")))
+        kept = everything.filter(~pl.col("row").is_in(items["row"].implode())) if items.height else everything
+        kept.select(list(RAW_ITEMS)).sink_parquet(self.folder / "items.parquet")
+        self._items.path.unlink()
+
+
+class _Writer:
+    """A Parquet file written in row groups."""
+
+    def __init__(self, path: Path, schema: Schema):
+        self.path = path
+        self.schema = schema
+        self.arrow = pl.DataFrame(schema=schema).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
+        texts = [name for name, dtype in schema.items() if dtype == pl.String]
+        self.writer = pq.ParquetWriter(path, self.arrow, compression="zstd", use_dictionary=texts, write_statistics=False)
+
+    def write(self, table: pl.DataFrame) -> None:
+        """The columns of the schema out of `table`; a null text is written as an empty one, `rating` may be null."""
+        columns = [pl.col(name).cast(dtype) for name, dtype in self.schema.items()]
+        table = table.select(columns).with_columns(pl.col(pl.String).fill_null(""))
+        if table.height:
+            self.writer.write_table(table.to_arrow(compat_level=pl.CompatLevel.oldest()))
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+def check_interactions(parsed: pl.DataFrame, unit: TimeUnit = "s") -> pl.DataFrame:
+    """`parsed` with trimmed ids, `timestamp` in whole seconds, `rating` as a number, and a reason where one of them will not do."""
+    parsed = parsed.with_columns(
+        pl.col("user").str.strip_chars(),
+        pl.col("item").str.strip_chars(),
+        *[pl.col(name).str.strip_chars() for name in ("timestamp", "rating") if parsed.schema[name] == pl.String],
+    )
+    if parsed.schema["rating"] == pl.String:
+        parsed = parsed.with_columns(pl.when(pl.col("rating") != "").then("rating"))
+    seconds = _seconds(parsed["timestamp"], unit)
+    number = parsed["rating"].cast(pl.Float32, strict=False)
+    table = parsed.with_columns(seconds=seconds[0], is_number=seconds[1], number=number)
+    faults = {
+        "empty user id": pl.col("user").fill_null("") == "",
+        "empty item id": pl.col("item").fill_null("") == "",
+        "timestamp is not a number": ~pl.col("is_number"),
+        f"timestamp is not in {_UNIT_NAMES[unit]} since 1970": pl.col("seconds").is_null(),
+        "rating is not a number": pl.col("rating").is_not_null() & ~pl.col("number").is_finite().fill_null(False),
+    }
+    return table.with_columns(_reason(faults), timestamp=pl.col("seconds"), rating=pl.col("number")).drop("seconds", "is_number", "number")
+
+
+def check_items(parsed: pl.DataFrame) -> pl.DataFrame:
+    """`parsed` with trimmed ids and a reason where the id or the title is missing."""
+    parsed = parsed.with_columns(pl.col("source_id").str.strip_chars())
+    faults = {
+        "empty item id": pl.col("source_id").fill_null("") == "",
+        NO_TITLE: pl.col("title").fill_null("").str.strip_chars() == "",
+    }
+    return parsed.with_columns(_reason(faults))
+
+
+def _reason(faults: dict[str, pl.Expr]) -> pl.Expr:
+    """The first that holds, unless the row had a reason before."""
+    return pl.coalesce("reason", *[pl.when(holds).then(pl.lit(reason)) for reason, holds in faults.items()]).alias("reason")
+
+
+def _seconds(times: pl.Series, unit: TimeUnit) -> tuple[pl.Series, pl.Series]:
+    """Whole seconds (null where out of bounds), and whether a number stood there. Fractions are cut off."""
+    if times.dtype.is_temporal():
+        times, unit = times.cast(pl.Datetime("us")).dt.timestamp("us"), "us"
+    whole = times.cast(pl.Int64, strict=False) if not times.dtype.is_float() else pl.Series([None] * len(times), dtype=pl.Int64)
+    seconds = whole // _PER_SECOND[unit]
+    is_number = whole.is_not_null()
+    if not is_number.all():
+        real = times.cast(pl.Float64, strict=False)
+        real = real.set(~real.is_finite().fill_null(False), None)
+        is_number |= real.is_not_null()
+        seconds = seconds.zip_with(whole.is_not_null(), (real / _PER_SECOND[unit]).cast(pl.Int64, strict=False))
+    return seconds.set(~((seconds > -_LIMIT) & (seconds < _LIMIT)).fill_null(False), None), is_number
+
+
+def nothing_read(name: str) -> StageError:
+    return StageError(f"{name}: no rows; the file is empty or cut short, fetch it again")

@@ -1,0 +1,1 @@
+"""What the stage says of its data: metrics and the data card."""

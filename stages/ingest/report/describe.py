@@ -1,0 +1,93 @@
+"""The numbers of the data card and of metrics.json."""
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from stages.ingest.build.checks import check_leaks, cold_items
+from stages.ingest.build.interactions import Interactions
+from stages.ingest.build.quarantine import Counts
+from stages.ingest.build.splits import SPLITS
+from stages.ingest.params import IngestParams
+from stages.ingest.readers.raw import RawLog
+
+QUANTILES = {"p05": 0.05, "p25": 0.25, "median": 0.5, "p75": 0.75, "p95": 0.95}
+
+
+def describe(raw: RawLog, items: pl.DataFrame, log: Interactions, rejected: Counts, params: IngestParams) -> dict[str, Any]:
+    """`items`: ITEMS. Runs the leak checks, and fails where one does."""
+    leak_checks = check_leaks(log.table, params.split)
+    table, users = log.table, log.users.height
+    lengths_U = np.bincount(table["user"].to_numpy())
+    popularity_I = np.bincount(table["item"].to_numpy(), minlength=items.height)
+    splits = _by_split(table, raw.time)
+    return {
+        "raw": {
+            "name": raw.files[0].name,
+            "sha256": raw.files[0].sha256,
+            "bytes": raw.files[0].size,
+            "files": {file.name: {"sha256": file.sha256, "bytes": file.size} for file in raw.files},
+            "source": raw.name,
+            "licence": raw.licence,
+            "rows": raw.interaction_rows,
+            "item_rows": raw.item_rows,
+        },
+        "split": params.split,
+        "users": users,
+        "users_all_base": users - splits["test"]["users"],
+        "items": items.height,
+        "items_without_interactions": int((popularity_I == 0).sum()),
+        "items_sharing_their_text": items.height - items["text"].n_unique(),
+        "interactions": table.height,
+        "sparsity": round(1 - table.height / (users * items.height), 6),
+        "by_split": {name: own["interactions"] for name, own in splits.items()},
+        "splits": splits,
+        "time": _span(table["timestamp"], raw.time),
+        "rejected": rejected,
+        **raw.forgotten,
+        "dropped": log.dropped,
+        "sequence_length": _distribution(lengths_U),
+        "item_popularity": {**_distribution(popularity_I), "gini": gini(popularity_I)},
+        "cold": cold_items(table),
+        "leak_checks": leak_checks,
+    }
+
+
+def gini(counts: NDArray[np.integer]) -> float:
+    """0: all alike; towards 1: one has all. The mean absolute difference of two of them by twice the mean."""
+    ascending = np.sort(counts).astype(np.int64)
+    n = len(ascending)
+    return round(int((2 * np.arange(1, n + 1) - n - 1) @ ascending) / (n * int(ascending.sum())), 6)
+
+
+def _distribution(counts: NDArray[np.integer]) -> dict[str, float]:
+    named = {name: round(float(np.quantile(counts, share)), 2) for name, share in QUANTILES.items()}
+    return {"min": int(counts.min()), **named, "max": int(counts.max()), "mean": round(float(counts.mean()), 2)}
+
+
+def _by_split(table: pl.DataFrame, time: str) -> dict[str, dict[str, Any]]:
+    own = {name: table.filter(pl.col("split") == name) for name in SPLITS}
+    return {
+        name: {
+            "interactions": rows.height,
+            "users": rows["user"].n_unique(),
+            "items": rows["item"].n_unique(),
+            "time": _span(rows["timestamp"], time) if rows.height else {},
+        }
+        for name, rows in own.items()
+    }
+
+
+def _span(timestamps: pl.Series, time: str) -> dict[str, int | str]:
+    first, last = int(timestamps.to_numpy().min()), int(timestamps.to_numpy().max())
+    if time == "order":
+        return {"first": first, "last": last, "unit": "order only: places in each user's sequence"}
+    dates = {"first_date": _date(first), "last_date": _date(last)}
+    return {"first": first, "last": last, **dates, "unit": "seconds since 1970"}
+
+
+def _date(seconds: int) -> str:
+    """ISO 8601, UTC. Through numpy, because datetime ends with the year 9999."""
+    return f"{np.datetime64(seconds, 's')}Z"

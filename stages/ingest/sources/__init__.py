@@ -1,0 +1,1 @@
+"""The layouts in which raw files come, and the synthetic world."""

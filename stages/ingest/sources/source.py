@@ -1,0 +1,169 @@
+"""Finds the raw files of a source in ingest.folder, which is data/raw where the stage fetch put them, and reads them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from stages.ingest.params import IngestParams
+from stages.ingest.readers.chunks import Input
+from stages.ingest.readers.forget import Forgotten
+from stages.ingest.readers.raw import RawFile, RawLog
+from stages.ingest.readers.validate import StagingTables
+from stages.ingest.sources import amazon, movielens, movielens_wheel, recbole, sequences, table
+from stages.ingest.sources.world import read_world
+from stages.shared.core.errors import StageError
+from stages.shared.sources.published import ARCHIVES, WHEEL, verify_download
+
+_GROUPLENS = "GroupLens: free for research with acknowledgement; not to be redistributed or used commercially without permission."
+_AMAZON = (
+    "Collected by the McAuley Lab, UCSD, for research, who state no licence; cite their paper. The texts belong to Amazon and its users."
+)
+_NOT_STATED = "Not stated in the files."
+Reader = Callable[[Input, StagingTables], RawFile]
+_MOVIELENS: dict[str, tuple[str, str, Reader, Reader]] = {  # files of the log and of the items, and who reads them
+    "100k": ("u.data", "u.item", movielens.read_u_data, movielens.read_u_item),
+    "1m": ("ratings.dat", "movies.dat", movielens.read_ratings_dat, movielens.read_movies_dat),
+    "25m": ("ratings.csv", "movies.csv", movielens.read_ratings_csv, movielens.read_movies_csv),
+}
+
+
+def read_source(params: IngestParams, scratch: Path) -> RawLog:
+    """Reads the source of `params`; writes the three tables of the RawLog into the folder `scratch`, which the caller removes."""
+    into = StagingTables(scratch, Forgotten(params.forget, params.forget_salt))
+    if params.source == "synthetic":
+        return read_world(params.world, into)
+    folder = Path(params.folder)
+    if not folder.is_dir():
+        remedy = "ingest.folder must name the one that holds the raw files" if params.has_folder else "run: gr2 run fetch"
+        raise StageError(f"{folder}: no such folder; {remedy}")
+    family, _, which = params.source.partition("-")
+    if params.source == "table":
+        return _read_table(folder, params, into)
+    if params.source == "folder":
+        return _recognised(folder, _forms(params.category)).read(folder, into)
+    if params.source == "movielens-100k":
+        return _read_wheel(folder, into) if (folder / WHEEL).is_file() else _recognised(folder, _forms("")[:2]).read(folder, into)
+    if family == "movielens":
+        archived = (folder / ARCHIVES[which].name).is_file() and not _has_any(folder, _MOVIELENS[which][:2])
+        return _read_archive(folder, which, into) if archived else _read_movielens(folder, into, which)
+    return _read_amazon(folder, into, which, params.category)
+
+
+@dataclass(frozen=True)
+class SourceLayout:
+    """A form in which the raw files may lie in a folder."""
+
+    what: str
+    there: Callable[[Path], bool]
+    read: Callable[[Path, StagingTables], RawLog]
+
+
+def _forms(category: str) -> list[SourceLayout]:
+    """All that can be told by the names of the files; MovieLens-100K's two come first."""
+    return [
+        SourceLayout("*.inter and *.item (RecBole)", recbole.is_there, _read_recbole),
+        *[
+            SourceLayout(
+                f"{log} and {items} (MovieLens-{which.upper()})",
+                partial(_has_any, names=(log, items)),
+                partial(_read_movielens, which=which),
+            )
+            for which, (log, items, _, _) in _MOVIELENS.items()
+        ],
+        *[
+            SourceLayout(
+                f"{' or '.join(logs)}, with {amazon.METAS[generation]} (Amazon Reviews {generation}, {{C}} the category; also .gz)",
+                partial(_has_amazon, generation=generation, category=category),
+                partial(_read_any_amazon, generation=generation, category=category),
+            )
+            for generation, logs in amazon.LOGS.items()
+        ],
+        SourceLayout("sequences.txt and items.jsonl (plain pair)", partial(_has_any, names=("sequences.txt", "items.jsonl")), _read_pair),
+    ]
+
+
+def _recognised(folder: Path, forms: list[SourceLayout]) -> SourceLayout:
+    found = [form for form in forms if form.there(folder)]
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(sorted(path.name for path in folder.iterdir())[:20]) or "nothing"
+    known = "".join(f"\n  {form.what}" for form in forms)
+    if found:
+        raise StageError(f"{folder}: holds several forms at once (it has: {names}); leave the files of one of these:{known}")
+    raise StageError(f"{folder}: no known form of raw files (it has: {names}); put there one of these:{known}\nor use ingest.source: table")
+
+
+def _has_any(folder: Path, names: tuple[str, ...]) -> bool:
+    return any((folder / name).is_file() for name in names)
+
+
+def _read_wheel(folder: Path, scratch: StagingTables) -> RawLog:
+    path = folder / WHEEL
+    files = []
+    for member, read in ((movielens_wheel.INTER, recbole.read_inter), (movielens_wheel.ITEM, recbole.read_item)):
+        source = Input(path, member)
+        files.append(read(source, scratch))
+        movielens_wheel.check_member(source, files[-1])
+    return scratch.finish(f"MovieLens-100K ({WHEEL})", _GROUPLENS, [RawFile.of(path), *files], "Genres")
+
+
+def _read_archive(folder: Path, which: str, scratch: StagingTables) -> RawLog:
+    """The members of the zip archive are read as they stand in it; nothing is unpacked."""
+    published = ARCHIVES[which]
+    archive = folder / published.name
+    if wrong := verify_download(archive, published):
+        raise StageError(f"{archive}: {wrong}; fetch it again from {published.url}")
+    log, items, read_log, read_items = _MOVIELENS[which]
+    top = archive.stem  # ml-1m.zip holds ml-1m/ratings.dat
+    files = [read_log(Input(archive, f"{top}/{log}"), scratch), read_items(Input(archive, f"{top}/{items}"), scratch)]
+    return scratch.finish(f"MovieLens-{which.upper()} ({archive.name})", _GROUPLENS, [RawFile.of(archive), *files], "Genres")
+
+
+def _read_movielens(folder: Path, scratch: StagingTables, which: str) -> RawLog:
+    log, items, read_log, read_items = _MOVIELENS[which]
+    for name in (log, items):
+        if not (folder / name).is_file():
+            raise StageError(f"{folder / name}: no such file; {log} and {items} must stand side by side in ingest.folder")
+    files = [read_log(Input(folder / log), scratch), read_items(Input(folder / items), scratch)]
+    return scratch.finish(f"MovieLens-{which.upper()} ({log})", _GROUPLENS, files, "Genres")
+
+
+def _read_recbole(folder: Path, scratch: StagingTables) -> RawLog:
+    log, items = recbole.find(folder)
+    files = [recbole.read_inter(log, scratch), recbole.read_item(items, scratch)]
+    return scratch.finish(f"RecBole files ({log.name})", _NOT_STATED, files, "Genres")
+
+
+def _has_amazon(folder: Path, generation: str, category: str) -> bool:
+    return bool(set(amazon.categories_in(folder, generation)) & {category} if category else amazon.categories_in(folder, generation))
+
+
+def _read_any_amazon(folder: Path, scratch: StagingTables, generation: str, category: str) -> RawLog:
+    found = [category] if category else amazon.categories_in(folder, generation)
+    if len(found) > 1:
+        raise StageError(f"{folder}: holds several categories ({', '.join(found)}); name one in ingest.category")
+    return _read_amazon(folder, scratch, generation, found[0])
+
+
+def _read_amazon(folder: Path, scratch: StagingTables, generation: str, category: str) -> RawLog:
+    log, items = amazon.find(folder, generation, category)
+    files = [amazon.read_log(log, generation, scratch), amazon.read_meta(items, generation, scratch)]
+    # The official metadata list many products twice, word for word; that is no fault of a row.
+    return scratch.finish(f"Amazon Reviews {generation}, {category} ({log.name})", _AMAZON, files, "Categories", same_again=True)
+
+
+def _read_pair(folder: Path, scratch: StagingTables) -> RawLog:
+    files = [
+        sequences.read_sequences(Input(folder / "sequences.txt"), scratch),
+        sequences.read_items(Input(folder / "items.jsonl"), scratch),
+    ]
+    return scratch.finish("Sequences (sequences.txt)", _NOT_STATED, files, "Categories", time="order")
+
+
+def _read_table(folder: Path, params: IngestParams, scratch: StagingTables) -> RawLog:
+    log, items = folder / params.table.interactions, folder / params.table.items
+    files = [table.read_interactions(log, params.table, scratch), table.read_items(items, params.table, scratch)]
+    time: Literal["seconds", "order"] = "seconds" if params.table.timestamp else "order"
+    return scratch.finish(f"Table ({log.name})", params.table.licence, files, "Categories", time)

@@ -1,0 +1,109 @@
+"""A log of one's own: Parquet, CSV, TSV or JSON lines, with the names of the columns in ingest.table."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from stages.ingest.params import TableParams
+from stages.ingest.readers.chunks import Input
+from stages.ingest.readers.delimited import Columns, read_delimited
+from stages.ingest.readers.jsonlines import INTERACTION_FIELDS, ITEM_FIELDS, Record, read_json_lines, required, text, texts
+from stages.ingest.readers.parquet import missing_column, read_parquet
+from stages.ingest.readers.raw import RawFile
+from stages.ingest.readers.validate import StagingTables
+from stages.shared.core.errors import StageError
+from stages.shared.core.schemas import Schema
+
+_ENDINGS = (".parquet", ".csv", ".tsv", ".jsonl")
+_HINT = "name it in ingest.table"
+Take = Callable[[pl.DataFrame], None]
+
+
+def read_interactions(path: Path, table: TableParams, scratch: StagingTables) -> RawFile:
+    names = {"user": table.user, "item": table.item, "timestamp": table.timestamp, "rating": table.rating}
+    places = _Places() if not table.timestamp else None
+
+    def take(rows: pl.DataFrame) -> None:
+        scratch.add_interactions(path.name, places.number(rows) if places else rows, table.time_unit if table.timestamp else "s")
+
+    def values(record: Record) -> tuple[Any, ...]:
+        rating = _field(record, table.rating)
+        time = required(record, table.timestamp) if table.timestamp else None
+        return required(record, table.user), required(record, table.item), time, None if rating is None else text(rating)
+
+    return _read(path, names, values, INTERACTION_FIELDS, take)
+
+
+def read_items(path: Path, table: TableParams, scratch: StagingTables) -> RawFile:
+    names = {"source_id": table.item_id, "title": table.title, "year": table.year, "brand": table.brand, "categories": table.categories}
+
+    def take(rows: pl.DataFrame) -> None:
+        if rows.schema["categories"] == pl.String:
+            rows = rows.with_columns(pl.col("categories").fill_null("").str.split(table.category_separator))
+        parts = pl.element().str.strip_chars()
+        rows = rows.with_columns(pl.col("categories").list.eval(parts.filter(parts.str.len_bytes() > 0)))
+        scratch.add_items(path.name, rows)
+
+    def values(record: Record) -> tuple[Any, ...]:
+        categories = _field(record, table.categories)
+        listed = categories.split(table.category_separator) if isinstance(categories, str) else texts(categories)
+        return (
+            required(record, table.item_id),
+            *(text(_field(record, name)) for name in (table.title, table.year, table.brand)),
+            listed,
+        )
+
+    return _read(path, names, values, ITEM_FIELDS, take)
+
+
+def _read(path: Path, names: dict[str, str], values: Callable[[Record], tuple[Any, ...]], fields: Schema, take: Take) -> RawFile:
+    """`names`: our column -> that of the file, "" = none. `values` does the same for a JSON record."""
+    ending = Path(path.name.lower().removesuffix(".gz")).suffix
+    if ending == ".parquet":
+        return read_parquet(path, names, take)
+    if ending == ".jsonl":
+        return _read_jsonl(path, names, values, fields, take)
+    if ending in (".csv", ".tsv"):
+        columns = Columns(
+            {name: (column,) if column else () for name, column in names.items()}, [name for name in names if not names[name]], _HINT
+        )
+        return read_delimited(Input(path), "," if ending == ".csv" else "\t", columns, take, quoted=ending == ".csv")
+    raise StageError(f"{path}: ends in none of {', '.join(_ENDINGS)} (or these with .gz); convert the file")
+
+
+def _read_jsonl(path: Path, names: dict[str, str], values: Callable[[Record], tuple[Any, ...]], fields: Schema, take: Take) -> RawFile:
+    missing = {name for name in names.values() if name}
+    found: set[str] = set()
+
+    def noted(record: Record) -> tuple[Any, ...]:
+        if missing:
+            missing.difference_update(record)
+            found.update(list(record)[:50])
+        return values(record)
+
+    file = read_json_lines(Input(path), fields, noted, take)
+    if missing:
+        raise missing_column(path.name, sorted(missing)[0], sorted(found))
+    return file
+
+
+def _field(record: Record, name: str) -> Any:
+    """Null where there is none; "" is no field, though pandas may write one of that name (its index)."""
+    return record.get(name) if name else None
+
+
+class _Places:
+    """Numbers the interactions of each user in the order of the file, across blocks."""
+
+    def __init__(self) -> None:
+        self.so_far = pl.DataFrame(schema={"user": pl.String, "so_far": pl.Int64})
+
+    def number(self, rows: pl.DataFrame) -> pl.DataFrame:
+        rows = rows.with_columns(pl.col("user").fill_null("").str.strip_chars())
+        rows = rows.join(self.so_far, on="user", how="left", maintain_order="left")
+        place = pl.col("so_far").fill_null(0) + pl.int_range(pl.len(), dtype=pl.Int64).over("user")
+        counts = rows.group_by("user").agg(so_far=pl.len().cast(pl.Int64))
+        self.so_far = pl.concat([self.so_far, counts]).group_by("user").agg(pl.col("so_far").sum())
+        return rows.with_columns(timestamp=place).drop("so_far")

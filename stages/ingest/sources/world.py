@@ -129,7 +129,7 @@ class _Made:
         self.name, self.size, self.hash = name, 0, hashlib.sha256()
 
     def noted(self, table: pl.DataFrame) -> pl.DataFrame:
-        """`table` as a parsed block (rows.py)."""
+        """`table` as a parsed block (validate.py)."""
         flat = table.with_columns(pl.col(pl.List(pl.String)).list.join("|"))
         words = flat.write_csv(include_header=False).encode()
         self.hash.update(words)

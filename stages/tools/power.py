@@ -139,7 +139,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--gain", type=float, required=True, help="the true gain that should be seen")
     parser.add_argument("--metric", choices=METRICS, default="ndcg@5")
     parser.add_argument("--model", default="rl")
-    parser.add_argument("--against", default=INCOMING, help="the model or comparator it is paired with")
+    parser.add_argument("--against", default=INCOMING, help="the model or baseline it is paired with")
     parser.add_argument("--power", type=float, default=0.8, help="chance to see it")
     parser.add_argument("--alpha", type=float, default=0.05, help="level of the two-sided test")
     options = parser.parse_args(arguments)

@@ -12,11 +12,11 @@ from stages.shared.stats.metrics import slate_metrics
 from stages.shared.synthetic.world import expected, share_of_achievable
 
 
-def achievable(judged: Mapping[str, Rankings], chances_NK: NDArray[np.float64], bootstrap: Bootstrap) -> dict[str, dict[str, Any]]:
+def achievable(rankings: Mapping[str, Rankings], chances_NK: NDArray[np.float64], bootstrap: Bootstrap) -> dict[str, dict[str, Any]]:
     """Expected NDCG@5 of every order, free of the luck of the draw, and the share it takes of the gain from the incoming order to the
     Bayes-optimal one, with its 95 % interval (the ratio anew in every resample of users). None where nothing can be gained."""
     gains = slate_metrics(np.arange(chances_NK.shape[1]))["ndcg@5"]
-    values = {name: expected(gains, own.orders, chances_NK) for name, own in judged.items()}
+    values = {name: expected(gains, own.orders, chances_NK) for name, own in rankings.items()}
     labels, index = np.unique(bootstrap.users, return_inverse=True)
     even = np.full(len(labels), 1 / len(labels))
     times_BU = np.random.default_rng(bootstrap.seed).multinomial(len(labels), even, size=bootstrap.resamples)

@@ -16,15 +16,15 @@ SHOWN = ("recall@1", "ndcg@5", "mrr")  # of the rankers that the report is not a
 Kinds = dict[str, tuple[NDArray[np.int_], list[str]]]
 
 
-def kinds_of(held: TestSet) -> Kinds:
+def kinds_of(test_set: TestSet) -> Kinds:
     """kind -> rows of the slates, and the label of each. A target with several categories counts once in each."""
-    every = np.arange(len(held.slates))
-    wanted = held.candidates_NK[every, held.targets]
-    labelled = [(row, category) for row, item in enumerate(wanted.tolist()) for category in held.catalog.categories[item] or ["none"]]
+    every = np.arange(len(test_set.slates))
+    wanted = test_set.candidates_NK[every, test_set.targets]
+    labelled = [(row, category) for row, item in enumerate(wanted.tolist()) for category in test_set.catalog.categories[item] or ["none"]]
     return {
-        "history_length": (every, in_quantiles(held.positions, 4)),
-        "target_popularity": (every, in_quantiles(held.counts[wanted], 4)),
-        "incoming_rank": (every, in_bins(held.targets + 1, [1, 2, 4, 6])),
+        "history_length": (every, in_quantiles(test_set.positions, 4)),
+        "target_popularity": (every, in_quantiles(test_set.counts[wanted], 4)),
+        "incoming_rank": (every, in_bins(test_set.targets + 1, [1, 2, 4, 6])),
         "category": (np.array([row for row, _ in labelled]), [category for _, category in labelled]),
     }
 

@@ -10,25 +10,27 @@ from stages.shared.slates.candidate_features import feature_tokens
 from stages.shared.slates.prompts import ASSISTANT, END, THINK_END, Catalog, Slate
 
 
-def choose_examples(slates: Sequence[Slate], judged: Rankings, ranks: np.ndarray, catalog: Catalog, count: int, seed: int) -> list[Example]:
+def choose_examples(
+    slates: Sequence[Slate], rankings: Rankings, ranks: np.ndarray, catalog: Catalog, count: int, seed: int
+) -> list[Example]:
     """A seeded choice by kind, never by hand: improved, worse, unchanged and invalid in turn. Kinds: keys of page_parts.GROUPS."""
     gain = np.array([slate.target_rank for slate in slates]) - ranks
     rng = np.random.default_rng(seed)
     kinds = [
         ("improved", gain > 0),
         ("got worse", gain < 0),
-        ("kept", (gain == 0) & judged.valid),
-        ("invalid", ~judged.valid),
+        ("kept", (gain == 0) & rankings.valid),
+        ("invalid", ~rankings.valid),
     ]
     pools = [(kind, rng.permutation(np.flatnonzero(mask)).tolist()) for kind, mask in kinds]
     chosen: list[tuple[int, str]] = []
     while len(chosen) < count and any(pool for _, pool in pools):
         chosen += [(pool.pop(), kind) for kind, pool in pools if pool][: count - len(chosen)]
-    return [example(slates[i], judged, i, catalog, kind) for i, kind in chosen]
+    return [example(slates[i], rankings, i, catalog, kind) for i, kind in chosen]
 
 
-def example(slate: Slate, judged: Rankings, index: int, catalog: Catalog, kind: str) -> Example:
-    new_rank = {old: new for new, old in enumerate(judged.orders[index].tolist())}
+def example(slate: Slate, rankings: Rankings, index: int, catalog: Catalog, kind: str) -> Example:
+    new_rank = {old: new for new, old in enumerate(rankings.orders[index].tolist())}
     rows = [
         Row(
             title=catalog.titles[item],
@@ -41,7 +43,7 @@ def example(slate: Slate, judged: Rankings, index: int, catalog: Catalog, kind: 
         for rank, item in enumerate(slate.candidates)
     ]
     history = [catalog.titles[item] for item in slate.history[-5:]]
-    reasoning = judged.texts[index].split(THINK_END)[0].replace(END, "").replace(ASSISTANT, "")
+    reasoning = rankings.texts[index].split(THINK_END)[0].replace(END, "").replace(ASSISTANT, "")
     for item in slate.candidates:
         reasoning = reasoning.replace(catalog.sids[item], f" [{catalog.titles[item]}]")
-    return Example(history, rows, reasoning.strip(), bool(judged.valid[index]), group=kind)
+    return Example(history, rows, reasoning.strip(), bool(rankings.valid[index]), group=kind)

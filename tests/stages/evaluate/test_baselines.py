@@ -1,4 +1,4 @@
-"""Each comparator against a plain spelling of itself."""
+"""Each baseline against a plain spelling of itself."""
 
 from fractions import Fraction
 

@@ -43,6 +43,11 @@ def test_import_contracts() -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+def test_no_package_is_large() -> None:
+    sizes = Counter(str(path.parent.relative_to(ROOT)) for path in CODE)  # subpackages are counted separately
+    assert {package: size for package, size in sizes.items() if size > 15} == {}
+
+
 @pytest.mark.parametrize("room", EDGES_BEFORE)
 def test_packages_import_few_others(room: str) -> None:
     edges = import_edges.package_edges(import_edges.inside(import_edges.file_edges(ROOT), room))

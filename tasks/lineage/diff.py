@@ -56,7 +56,9 @@ def _between(index: Index, a: Version, b: Version, changed: set[str]) -> Iterato
         yield Difference(name, "command", "cmd", a.command, b.command)
     for key, old, new in differences(a.flat_params, b.flat_params):
         yield Difference(name, "param", key, _or_none(old), _or_none(new))
-    for key, old, new in differences(dict(a.code), dict(b.code)):
+    known = set(a.packages) & set(b.packages) == set(a.packages) | set(b.packages)  # else one side has files, the other the package
+    codes = (a.code_files, b.code_files) if known else (dict(a.code), dict(b.code))
+    for key, old, new in differences(*codes):
         yield Difference(name, "code", key, _or_none(old), _or_none(new))
     made = {path: maker.stage for version in (a, b) for (path, _), maker in index.producers(version)}
     for path in dict.fromkeys([*a.inputs, *b.inputs]):

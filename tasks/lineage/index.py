@@ -180,6 +180,7 @@ class Index:
             known.runs += version.runs
             known.metrics = known.metrics or version.metrics
             known.listings = {**version.listings, **known.listings}
+            known.packages = {**version.packages, **known.packages}
             known.outputs = {path: {**out, "size": out["size"] or version.outputs[path]["size"]} for path, out in known.outputs.items()}
             known.inputs = {path: {**own, "size": own["size"] or version.inputs[path]["size"]} for path, own in known.inputs.items()}
         return known

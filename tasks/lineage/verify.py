@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks.dvc.dep_listing import dep_listings
 from tasks.dvc.dir_listing import file_md5
 from tasks.dvc.lockfile import Entry, read_lock
 from tasks.ledger.lines import Event
@@ -94,6 +95,13 @@ def _not_current(root: Path, lock: dict[str, Entry]) -> list[str]:
     changed: dict[str, list[str]] = {}
     hashes: dict[str, str] = {}
     for name, entry in lock.items():
+        folders = {
+            str(dep.get("path")): str(dep.get("md5"))
+            for dep in entry.get("deps") or []
+            if is_code(str(dep.get("path"))) and str(dep.get("md5", "")).endswith(".dir") and (root / str(dep.get("path"))).is_dir()
+        }
+        for path in folders.keys() - dep_listings(root, name, folders).keys() if folders else ():
+            changed.setdefault(path, []).append(name)
         for dep in entry.get("deps") or []:
             path = str(dep.get("path"))
             inside = any(path == out or path.startswith(out + "/") for out in made)

@@ -32,12 +32,21 @@ class Version:
     latest: int = -1  # place in the record of the newest of them: times are not to be trusted, clocks are set
     metrics: dict[str, Any] = field(default_factory=dict)
     listings: dict[str, Listing] = field(default_factory=dict)
+    packages: dict[str, Listing] = field(default_factory=dict)  # files of the code packages in `code`, where an event has them
 
     @cached_property
     def key(self) -> str:
         """The same for the same work, recorded anywhere. OpenLineage drops nulls, and old events have no sizes."""
         hashes = [{path: entry["hash"] for path, entry in each.items()} for each in (self.inputs, self.outputs)]
         return canonical([self.stage, self.command, self.code, without_nulls(self.params), *hashes])
+
+    @property
+    def code_files(self) -> dict[str, str]:
+        """`code`, with the files of a package in its place where they are known."""
+        files: dict[str, str] = {}
+        for path, md5 in self.code.items():
+            files |= {f"{path}/{name}": own for name, own in self.packages[path].items()} if path in self.packages else {path: md5}
+        return files
 
     @property
     def raw(self) -> dict[str, Any] | None:
@@ -98,6 +107,7 @@ def of_event(event: Event) -> Version | None:
         outputs=outputs,
         runs=[run_facts(event)],
         metrics=metrics,
+        packages=_values(facets, "gr2_code", "packages"),
         listings={
             path: {str(row[0]): str(row[1]) for row in entry["facets"]["gr2_members"].get("files") or []}
             for path, entry in ((entry["name"], entry) for entry in event["outputs"])

@@ -1,4 +1,4 @@
-"""Where stages run: infra/placements/NAME.yaml maps what a stage needs (meta.resources in dvc.yaml) to a Prefect work pool, or to here."""
+"""Where stages run: infra/placements/NAME.yaml maps what a stage needs (`resources` of params.yaml) to a Prefect work pool, or to here."""
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path

@@ -55,7 +55,7 @@ def acquire_gpus(wanted: int, stopped: Callable[[], bool] = lambda: False, folde
     everyone = machine_gpus()
     if wanted > len(everyone):
         raise ProjectError(
-            f"{wanted} GPUs are wanted, this machine has {len(everyone)}; see meta.resources in dvc.yaml and the placement's rules"
+            f"{wanted} GPUs are wanted, this machine has {len(everyone)}; see resources in params.yaml and the placement's rules"
         )
     while True:
         held: list[tuple[str, Any]] = []

@@ -85,7 +85,7 @@ def test_a_grid_runs_what_it_changes_and_can_be_compared(project: Path) -> None:
         *["--slates="] * 3,
         "--json",
     ]
-    assert found["params"] == {"c.x": [1, 2, 2], "d.x": [1, 5, 6]} and found["code"] == ["stages/d/words.py"]
+    assert found["params"] == {"c.x": [1, 2, 2], "d.x": [1, 5, 6]} and found["code"] == ["stages/d"]
     facts = [event["run"]["facets"] for event in read_events(project) if event["eventType"] == "COMPLETE"]
     on_record = {(own["gr2_run"]["experiment"], own["gr2_run"].get("restored"), own["gr2_metrics"]["values"]["length"]) for own in facts}
     assert on_record == {(first, None, 6), (first, None, 15), (second, "cache", 6), (second, None, 15)} and len(facts) == 4

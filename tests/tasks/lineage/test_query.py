@@ -29,7 +29,7 @@ def test_chain_after_plain_dvc(project: Path) -> None:
     locked = read_lock(project)["b"]
     b = next(link for link in found.stages if link.name == "b")
     assert b.outputs["data/b/out.txt"]["hash"] == next(out["md5"] for out in locked["outs"] if out["path"] == "data/b/out.txt")
-    assert b.code.keys() == {"stages/__init__.py", "stages/b/__init__.py", "stages/b/__main__.py", "stages/b/words.py"}
+    assert b.code.keys() == {"stages/__init__.py", "stages/b"}
     assert b.inputs["data/a/out.txt"]["size"] == 3
     assert b.params == {"b": {"x": 1, "deep": {"y": 2}}} and b.metrics == {"length": 6} and b.run == {}
     assert found.raw == {"name": "raw.txt", "sha256": "0" * 64, "bytes": 3, "rows": 1}

@@ -1,47 +1,37 @@
-"""How the orchestrator hears of a stage on a node: one artifact of the node's flow run, written anew every few seconds.
+"""How the orchestrator follows a stage on a node: one artifact of the node's flow run, rewritten every few seconds.
 
-Silence, not a clock, tells a lost node: the orchestrator looks whether the count goes on, so clocks may differ and jump.
+Silence, not a clock, reveals a lost node: the orchestrator looks whether the count goes on, so clocks may differ and jump.
 """
 
-import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from typing import Any
 from uuid import UUID
 
-KIND = "gr2-node"
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterType
 
+from flows.nodes.messages import Heartbeat, read_message
 
-@dataclass
-class Beat:
-    """What a node says of itself: `count` goes up; `line` is the stage's last word; `facts` are the node's, for the lineage record."""
-
-    count: int = 0
-    line: str = ""
-    address: str = ""
-    facts: dict[str, Any] = field(default_factory=dict)
-    outcome: dict[str, Any] = field(default_factory=dict)
+ARTIFACT_TYPE = "gr2-node"
 
 
 @contextmanager
-def beating(flow_run: str, every_s: float, beat: Beat) -> Iterator[threading.Event]:
-    """Writes `beat` every `every_s` seconds, and at once when the event it yields is set; a last time at the end.
+def send_heartbeats(flow_run: str, every_s: float, heartbeat: Heartbeat) -> Iterator[threading.Event]:
+    """Writes `heartbeat` every `every_s` seconds, and at once when the event it yields is set; a last time at the end.
 
-    A server that does not answer is passed over: the orchestrator decides what silence means.
+    A server that does not answer is no error: the orchestrator decides what silence means.
     """
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
-
     wake, ended = threading.Event(), threading.Event()
     with get_client(sync_client=True) as client:
-        artifact = client.create_artifact(ArtifactCreate(type=KIND, data=_data(beat), flow_run_id=UUID(flow_run)))
+        first = ArtifactCreate(type=ARTIFACT_TYPE, data=heartbeat.model_dump_json(), flow_run_id=UUID(flow_run))
+        artifact = client.create_artifact(first)
 
         def write() -> None:
-            beat.count += 1
-            with suppress(Exception):  # whatever the network does; the next beat may get through
-                client.update_artifact(artifact.id, ArtifactUpdate(data=_data(beat)))
+            heartbeat.count += 1
+            with suppress(Exception):  # whatever the network does; the next heartbeat may get through
+                client.update_artifact(artifact.id, ArtifactUpdate(data=heartbeat.model_dump_json()))
 
         def loop() -> None:
             while not ended.is_set():
@@ -60,16 +50,9 @@ def beating(flow_run: str, every_s: float, beat: Beat) -> Iterator[threading.Eve
             write()
 
 
-def read_beat(client: Any, flow_run: UUID) -> Beat | None:
-    """The node's latest word; None before its first."""
-    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterType
-
-    wanted = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run]), type=ArtifactFilterType(any_=[KIND]))
-    found = client.read_artifacts(artifact_filter=wanted)
-    return (
-        Beat(**json.loads(max((str(artifact.data) for artifact in found), key=lambda text: json.loads(text)["count"]))) if found else None
-    )
-
-
-def _data(beat: Beat) -> str:
-    return json.dumps(vars(beat))
+def read_heartbeat(client: SyncPrefectClient, flow_run: UUID) -> Heartbeat | None:
+    """The node's latest one; None before its first. ProjectError for one that another version of gr2 wrote."""
+    of_run = ArtifactFilterFlowRunId(any_=[flow_run])
+    artifacts = client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=of_run, type=ArtifactFilterType(any_=[ARTIFACT_TYPE])))
+    heartbeats = [read_message(Heartbeat, str(artifact.data), f"the heartbeat of flow run {flow_run}") for artifact in artifacts]
+    return max(heartbeats, key=lambda heartbeat: heartbeat.count, default=None)

@@ -21,7 +21,8 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
-from flows.nodes.heartbeat import Beat, beating
+from flows.nodes.heartbeat import send_heartbeats
+from flows.nodes.messages import Heartbeat, NodeFacts, StageRequest, StageResult, read_message
 from flows.server.settings import without_prefect
 from flows.server.signals import stopping
 from tasks.dvc import remote
@@ -41,13 +42,18 @@ TRANSIENT, STAGE_FAILED = "Passing", "StageFailed"  # names of the two ways to f
 
 
 @flow(name="node", flow_run_name="{stage}", persist_result=False, validate_parameters=False)
-def node(stage: str, order: dict[str, Any]) -> State[Any]:
-    """Runs `stage`. `order`: ref and commit of the code, key of the run, gpus and the limit they count against, pool,
-    lease_s, nodes, rank, address of node 0 (`host:port`, for ranks above 0)."""
-    work = _Work(stage, order)
-    with beating(str(flow_run.id), order["lease_s"] / 6, work.beat) as work.wake, stopping(work.stop):
+def node(stage: str, request: dict[str, Any]) -> State[Any]:
+    """Runs `stage`. `request`: the keys of a StageRequest; Prefect hands parameters over as JSON.
+
+    Prefect servers know this flow, and the deployments of it, by the name `node`: keep it.
+    """
+    try:
+        job = StageJob(stage, read_message(StageRequest, request, "the request that this node got"))
+    except ProjectError as error:
+        return Failed(name=STAGE_FAILED, message=f"{platform.node()}: {error}")
+    with send_heartbeats(str(flow_run.id), job.request.lease_s / 6, job.heartbeat) as job.wake, stopping(job.stop):
         try:
-            message = work.do()
+            message = job.run()
         except Interrupted as error:
             # Cancelled by the orchestrator or a person, or only its worker stopped: then another node may take it over.
             return (
@@ -64,12 +70,12 @@ def node(stage: str, order: dict[str, Any]) -> State[Any]:
     return Completed(message=message)
 
 
-class _Work:
-    """One order, from the code to the push. `stop` may be called by a signal handler at any time."""
+class StageJob:
+    """One request, from the code to the push. `stop` may be called by a signal handler at any time."""
 
-    def __init__(self, name: str, order: dict[str, Any]):
-        self.name, self.order = name, order
-        self.beat = Beat(facts={"host": platform.node(), "pool": order["pool"], "flow_run": str(flow_run.id), "hardware": hardware()})
+    def __init__(self, name: str, request: StageRequest):
+        self.name, self.request = name, request
+        self.heartbeat = Heartbeat(node=NodeFacts(host=platform.node(), pool=request.pool, flow_run=str(flow_run.id), hardware=hardware()))
         self.wake = threading.Event()
         self.halted = threading.Event()
         self.runner: Runner | None = None
@@ -83,47 +89,47 @@ class _Work:
         if self.child:
             self.child.terminate()
 
-    def do(self) -> str:
-        order, home = self.order, Path(os.environ.get(HOME) or Path.cwd())
+    def run(self) -> str:
+        request, home = self.request, Path(os.environ.get(HOME) or Path.cwd())
         with ExitStack() as held:
-            gpus = int(order["gpus"])
+            gpus = request.gpus
             if gpus:
                 # Strict: when the lease cannot be renewed, others may get the slots, so this stage has to end.
-                lease_s = max(SHORTEST_LEASE_S, order["lease_s"])
-                held.enter_context(concurrency(order["limit"], occupy=gpus, lease_duration=lease_s, strict=True))
+                lease_s = max(SHORTEST_LEASE_S, request.lease_s)
+                held.enter_context(concurrency(request.limit, occupy=gpus, lease_duration=lease_s, strict=True))
             slot = held.enter_context(slots.acquire_slot(home))
-            shown = held.enter_context(slots.acquire_gpus(gpus, self.halted.is_set))
-            snapshot.check_out(slot.root, snapshot.origin_of(home), order["ref"], order["commit"])
+            gpu_env = held.enter_context(slots.acquire_gpus(gpus, self.halted.is_set))
+            snapshot.check_out(slot.root, snapshot.origin_of(home), request.ref, request.commit)
             _configure_dvc(home, slot.root)
             graph = read_graph(slot.root)
             stage = graph[self.name]
             self._pull_inputs(slot.root, graph, stage)
-            env = stage_environment({**without_prefect(), **slot.env, **shown, **self._meeting()})
-            if order["rank"]:
-                return self._follow(slot.root, stage, env)
-            return self._lead(slot.root, stage, env)
+            env = stage_environment({**without_prefect(), **slot.env, **gpu_env, **self._rendezvous_env()})
+            if request.rank:
+                return self._run_worker_rank(slot.root, stage, env)
+            return self._run_rank_zero(slot.root, stage, env)
 
     def _pull_inputs(self, root: Path, graph: Graph, stage: Stage) -> None:
-        self._say("fetching its inputs")
+        self._announce("fetching its inputs")
         remote.pull(root, [dep for dep in stage.deps if graph.producer(dep)])
-        if (key := remote.run_key(root, stage)) != self.order["key"]:
+        if (key := remote.run_key(root, stage)) != self.request.key:
             raise ProjectError(
-                f"its code, parameters or inputs are other ones here (run {key[:12]}) than at home ({self.order['key'][:12]})"
+                f"its code, parameters or inputs are other ones here (run {key[:12]}) than at home ({self.request.key[:12]})"
             )
 
-    def _lead(self, root: Path, stage: Stage, env: dict[str, str]) -> str:
+    def _run_rank_zero(self, root: Path, stage: Stage, env: dict[str, str]) -> str:
         """The node that makes the outputs: under DVC, as anywhere."""
         self.runner = Runner(root, Callbacks(line=self._line, progress=self._progress), env)
         if self.halted.is_set():
             raise Interrupted(stage.name, "stopped before it began")
-        found = "" if self.order["force"] else remote.fetch(root, stage)
-        finished = self.runner.run(stage, force=self.order["force"], checked=bool(found))
-        self._say("sending its outputs")
+        source = "" if self.request.force else remote.fetch(root, stage)
+        finished = self.runner.run(stage, force=self.request.force, checked=bool(source))
+        self._announce("sending its outputs")
         remote.push(root, stage)
-        self.beat.outcome = {"ran": finished.ran, "seconds": finished.seconds}
+        self.heartbeat.result = StageResult(ran=finished.ran, seconds=finished.seconds)
         return f"ran for {finished.seconds:.1f} s" if finished.ran else "somebody had run it; restored"
 
-    def _follow(self, root: Path, stage: Stage, env: dict[str, str]) -> str:
+    def _run_worker_rank(self, root: Path, stage: Stage, env: dict[str, str]) -> str:
         """A further node of several: the same stage, which publishes nothing there (stages.shared.core.launch)."""
         command = shlex.split(stage.cmd)
         self.child = subprocess.Popen(
@@ -137,28 +143,31 @@ class _Work:
         if code := self.child.wait():
             if self.halted.is_set():
                 raise Interrupted(stage.name, "stopped")
-            raise StageFailed(stage.name, f"{platform.node()} (node {self.order['rank']}): exit code {code}: {tail}")
-        return f"took part as node {self.order['rank']}"
+            raise StageFailed(stage.name, f"{platform.node()} (node {self.request.rank}): exit code {code}: {tail}")
+        return f"took part as node {self.request.rank}"
 
-    def _meeting(self) -> dict[str, str]:
-        """The variables by which the nodes of one stage find each other; node 0 chooses the place and says it in its beat."""
-        if self.order["nodes"] == 1:
+    def _rendezvous_env(self) -> dict[str, str]:
+        """The variables by which the nodes of one stage find each other.
+
+        Rank 0 chooses the address and publishes it in its heartbeat.
+        """
+        if self.request.nodes == 1:
             return {}
-        if self.order["rank"] == 0:
-            self.beat.address = f"{own_address()}:{_free_port()}"
+        if self.request.rank == 0:
+            self.heartbeat.address = f"{own_address()}:{_free_port()}"
             self.wake.set()
-        host, _, port = (self.order["address"] or self.beat.address).rpartition(":")
-        meeting = {"NODES": self.order["nodes"], "NODE_RANK": self.order["rank"], "MASTER_ADDR": host, "MASTER_PORT": port}
-        return {f"GR2_{name}": str(value) for name, value in meeting.items()}
+        host, _, port = (self.request.address or self.heartbeat.address).rpartition(":")
+        rendezvous = {"NODES": self.request.nodes, "NODE_RANK": self.request.rank, "MASTER_ADDR": host, "MASTER_PORT": port}
+        return {f"GR2_{name}": str(value) for name, value in rendezvous.items()}
 
     def _line(self, stage: str, text: str) -> None:
         self.log.info(text)
-        self.beat.line = text
+        self.heartbeat.line = text
 
     def _progress(self, stage: str, text: str) -> None:
-        self.beat.line = text.strip()
+        self.heartbeat.line = text.strip()
 
-    def _say(self, text: str) -> None:
+    def _announce(self, text: str) -> None:
         self._line(self.name, text)
         self.wake.set()
 

@@ -1,7 +1,8 @@
-"""One run of the pipeline: what its tasks share, and what becomes of one stage in it."""
+"""One run of the pipeline: what its tasks share, and the three steps of a stage in it: decide, execute, report."""
 
 import threading
 import time
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,17 +10,19 @@ from typing import Any
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Failed
 
+from flows.nodes.remote_executor import RemoteExecutor
 from flows.pipeline.console import RunConsole
+from flows.pipeline.outcome import Action, Broken, Current, Outcome, Ran, Restore, Restored, RunHere, RunOnNode, Skip, Stopped
 from tasks.dvc import remote
 from tasks.dvc.remote import RemoteUnavailable
 from tasks.dvc.repo import default_remote
 from tasks.ledger.events import StageRun
 from tasks.ledger.run_context import RunContext
-from tasks.nodes.placement import Placement
+from tasks.nodes.placement import Placement, Pool
 from tasks.nodes.slots import acquire_gpus
 from tasks.project.graph import Graph, Stage
 from tasks.run.plan import Plan
-from tasks.run.stage import Callbacks, Finished, Runner
+from tasks.run.stage import Callbacks, Runner
 from tasks.system.errors import Interrupted, ProjectError, StageFailed
 from tasks.system.resource_pool import ResourcePool
 
@@ -45,7 +48,7 @@ class PipelineRun:
         self.records: dict[str, StageRun] = {}
         self.callbacks = Callbacks(console.line, console.progress, self._started)
         self.runner = Runner(root, self.callbacks, env)
-        self.nodes = self._nodes() if placement.pools else None
+        self.nodes = self._executor() if placement.pools else None
         self._asking = threading.Lock()
 
     @property
@@ -62,58 +65,100 @@ class PipelineRun:
             self.nodes.close()
 
     def stage(self, name: str) -> State[Any]:
-        """Runs the stage `name` unless it is current: restored from DVC's cache or remote, else on a node, else here."""
-        stage = self.graph[name]
-        if self.plan[name].current and not self.acted.intersection(self.graph.upstream(name)):
-            self.console.finished(name, "Cached")
-            return Completed(name="Cached", message="DVC finds it current")
+        """The body of the Prefect task of the stage `name`."""
         began = time.monotonic()
+        outcome: Outcome
         try:
-            pool = self.placement.pool(stage)
-            source = "" if name in self.forced else self._restorable(stage)
-            if pool and self.nodes and not source:
-                return self._on_node(stage, self.nodes.run(stage, pool, name in self.forced))
-            return self._here(stage, source)
+            outcome = self.execute(self.decide(self.graph[name]))
+        except Interrupted as error:
+            outcome = Stopped(str(error), time.monotonic() - began)
         except (StageFailed, ProjectError) as error:
-            return self._failed(name, error, time.monotonic() - began)
+            outcome = Broken(str(error), time.monotonic() - began)
+        return self.report(name, outcome)
 
-    def _here(self, stage: Stage, source: str) -> State[Any]:
-        """`source`: where its outputs are known to be, so that nothing will run; empty: it runs if DVC says so."""
-        needs = (0, 0, 0.0) if source else (stage.cpus, stage.gpus, stage.memory_gb)
-        cpus, gpus, memory_gb = needs
-        with self.cores.acquire(cpus, lambda: self.stopped, memory_gb), acquire_gpus(gpus, lambda: self.stopped) as shown:
-            finished = self.runner.run(stage, stage.name in self.forced, shown, checked=bool(source))
+    def decide(self, stage: Stage) -> Action:
+        """What has to be done: nothing, or its outputs come from DVC's cache or remote, or it runs on a node or here."""
+        if self.plan[stage.name].current and not self.acted.intersection(self.graph.upstream(stage.name)):
+            return Skip(stage)
+        force = stage.name in self.forced
+        if not force and (source := self._restorable(stage)):
+            return Restore(stage, source)
+        pool = self.placement.pool(stage)
+        return RunOnNode(stage, pool, force) if pool else RunHere(stage, force)
+
+    def execute(self, action: Action) -> Outcome:
+        """Carries it out. StageFailed, Interrupted or ProjectError when that fails."""
+        outcome: Outcome
+        match action:
+            case Skip():
+                return Current()
+            case Restore(stage, source):
+                finished = self.runner.run(stage, checked=True)
+                outcome = Ran(finished.seconds) if finished.ran else Restored(source)
+            case RunHere(stage, force):
+                outcome = self._run_here(stage, force)
+            case RunOnNode(stage, pool, force):
+                outcome = self._run_on_node(stage, pool, force)
+        if not isinstance(outcome, Current):
+            self.acted.add(action.stage.name)
+        if self.nodes and isinstance(outcome, Ran) and outcome.node is None:
+            try:
+                self.nodes.push(action.stage)  # nodes get their inputs from the remote
+            except ProjectError as error:
+                return replace(outcome, not_sent=str(error))
+        return outcome
+
+    def report(self, name: str, outcome: Outcome) -> State[Any]:
+        """The one place that tells the console, the lineage record and Prefect how the stage ended."""
+        event = self.records.get(name)  # of a command that was started
+        match outcome:
+            case Current():
+                self.console.finished(name, "Cached")
+                return Completed(name="Cached", message="DVC finds it current")
+            case Restored(source):
+                StageRun(self.root, self.graph[name], self.context).restored(source)
+                note = f"restored from DVC's {source}"
+                self.console.finished(name, "Cached", note=note)
+                return Completed(name="Cached", message=note)
+            case Ran(seconds, node, not_sent):
+                if event:
+                    event.complete(node.model_dump() if node else None)
+                if not_sent:
+                    return self.report(name, Broken(not_sent, seconds))
+                place = f"on {node.host}" if node else ""
+                self.console.finished(name, "Completed", seconds, place)
+                return Completed(message=" ".join(filter(None, [f"ran for {seconds:.1f} s", place])))
+            case Stopped(message, seconds):
+                if event:
+                    event.abort(message)
+                self.console.finished(name, "Failed" if event else "Skipped", seconds, message)
+                return Cancelled(message=message)
+            case Broken(message, seconds):
+                if event:
+                    event.fail(message)
+                self.console.finished(name, "Failed", seconds, message)
+                return Failed(message=message)
+
+    def _run_here(self, stage: Stage, force: bool) -> Outcome:
+        """Waits for its share of the machine; DVC then runs it, restores it or finds it current."""
+        free_cores = self.cores.acquire(stage.cpus, lambda: self.stopped, stage.memory_gb)
+        with free_cores, acquire_gpus(stage.gpus, lambda: self.stopped) as gpu_env:
+            finished = self.runner.run(stage, force, gpu_env)
         if finished.ran:
-            self.acted.add(stage.name)
-            self.records[stage.name].complete()
-            if self.nodes:
-                self.nodes.push(stage)
-            self.console.finished(stage.name, "Completed", finished.seconds)
-            return Completed(message=f"ran for {finished.seconds:.1f} s")
-        return self._cached(stage, finished, source)
+            return Ran(finished.seconds)
+        return Restored("cache") if finished.restored else Current()
 
-    def _cached(self, stage: Stage, finished: Finished, source: str) -> State[Any]:
-        if not (finished.restored or source):
-            self.console.finished(stage.name, "Cached")
-            return Completed(name="Cached", message="DVC finds it current")
-        self.acted.add(stage.name)
-        StageRun(self.root, stage, self.context).restored(source or "cache")
-        note = f"restored from DVC's {source or 'cache'}"
-        self.console.finished(stage.name, "Cached", note=note)
-        return Completed(name="Cached", message=note)
-
-    def _on_node(self, stage: Stage, beat: Any) -> State[Any]:
-        """A node has run it, and its outputs are in the cache here; DVC restores them and writes dvc.lock, the one place that does."""
+    def _run_on_node(self, stage: Stage, pool: Pool, force: bool) -> Outcome:
+        """A node runs it, and its outputs are in the cache here; DVC restores them and writes dvc.lock, the one place that does."""
+        assert self.nodes
+        heartbeat = self.nodes.run(stage, pool, force)
         finished = self.runner.run(stage, checked=True)
         if finished.ran:
             raise StageFailed(stage.name, "DVC ran it here again although a node had: its deps have changed meanwhile")
-        self.acted.add(stage.name)
-        host, seconds = beat.facts.get("host", "a node"), beat.outcome.get("seconds", 0.0)
-        if not beat.outcome.get("ran", True) or stage.name not in self.records:
-            return self._cached(stage, finished, "remote")
-        self.records[stage.name].complete(beat.facts)
-        self.console.finished(stage.name, "Completed", seconds, f"on {host}")
-        return Completed(message=f"ran for {seconds:.1f} s on {host}")
+        result = heartbeat.result
+        if (result and not result.ran) or stage.name not in self.records:
+            return Restored("remote")
+        return Ran(result.seconds if result else 0.0, heartbeat.node)
 
     def _restorable(self, stage: Stage) -> str:
         """Where the outputs of this very run of `stage` are already, the DVC remote included; empty when it has to run."""
@@ -133,22 +178,10 @@ class PipelineRun:
     def _remote(self) -> str:
         return default_remote(self.root)
 
-    def _nodes(self) -> Any:
-        from flows.nodes.remote_executor import Nodes
-
-        return Nodes(self.root, self.graph, self.placement, self.context.flow_run, self.callbacks)
+    def _executor(self) -> RemoteExecutor:
+        return RemoteExecutor(self.root, self.graph, self.placement, self.context.flow_run, self.callbacks)
 
     def _started(self, name: str) -> None:
         self.records[name] = StageRun(self.root, self.graph[name], self.context)
         self.records[name].start()
         self.console.started(name)
-
-    def _failed(self, name: str, error: Exception, seconds: float) -> State[Any]:
-        if name in self.records:
-            record = self.records[name]
-            (record.abort if isinstance(error, Interrupted) else record.fail)(str(error))
-        if isinstance(error, Interrupted):
-            self.console.finished(name, "Skipped" if name not in self.records else "Failed", seconds, str(error))
-            return Cancelled(message=str(error))
-        self.console.finished(name, "Failed", seconds, str(error))
-        return Failed(message=str(error))

@@ -1,4 +1,4 @@
-"""The schedules of this checkout on a Prefect server: deployments of flows.schedules.flow on a work pool of its own.
+"""The schedules of this checkout on a Prefect server: deployments of flows.schedules.flow on its own work pool.
 
 Prepare the environment (flows.server.settings) before the functions are called: they import Prefect.
 """
@@ -76,8 +76,8 @@ def _cron(cron: str, timezone: str | None) -> Any:
     try:
         CronSchedule(cron=cron, timezone="UTC")
     except ValidationError as error:
-        said = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise ProjectError(f"--cron '{cron}': {said}; minute, hour, day, month, weekday, as in: '0 3 * * *' (every night at 3)") from None
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise ProjectError(f"--cron '{cron}': {reason}; minute, hour, day, month, weekday, as in: '0 3 * * *' (every night at 3)") from None
     try:
         return CronSchedule(cron=cron, timezone=timezone or "UTC")
     except ValidationError:
@@ -88,9 +88,9 @@ def deployments(client: Any, pool: str) -> dict[str, Any]:
     """Schedule -> its deployment."""
     from prefect.client.schemas.filters import WorkPoolFilter, WorkPoolFilterName
 
-    found = client.read_deployments(work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[pool])))
-    named = {str(own.parameters.get("schedule")): own for own in found if own.entrypoint == ENTRYPOINT}
-    return dict(sorted(named.items()))
+    in_pool = client.read_deployments(work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[pool])))
+    by_schedule = {str(one.parameters.get("schedule")): one for one in in_pool if one.entrypoint == ENTRYPOINT}
+    return dict(sorted(by_schedule.items()))
 
 
 def find(client: Any, root: Path, name: str) -> Any:
@@ -111,20 +111,20 @@ def listed(client: Any, root: Path) -> dict[str, Any]:
     except ObjectNotFound:
         ready = False
     rows = []
-    for name, own in deployments(client, pool).items():
-        cron = own.schedules[0].schedule if own.schedules else None
+    for name, deployment in deployments(client, pool).items():
+        cron = deployment.schedules[0].schedule if deployment.schedules else None
         last = next((record for record in reversed(records) if record.schedule == name), None)
-        due = [run.expected_start_time for run in runs_of(client, own.id, ["SCHEDULED"]) if run.expected_start_time]
+        due = [run.expected_start_time for run in runs_of(client, deployment.id, ["SCHEDULED"]) if run.expected_start_time]
         rows.append(
             {
                 "name": name,
                 "cron": getattr(cron, "cron", None),
                 "timezone": getattr(cron, "timezone", None),
-                "on_new_data": bool(own.parameters.get("on_new_data")),
-                "profile": own.parameters.get("profile"),
-                "placement": own.parameters.get("placement"),
-                "paused": bool(own.paused),
-                "next": min(due).astimezone(UTC).isoformat(timespec="seconds") if due and not own.paused else None,
+                "on_new_data": bool(deployment.parameters.get("on_new_data")),
+                "profile": deployment.parameters.get("profile"),
+                "placement": deployment.parameters.get("placement"),
+                "paused": bool(deployment.paused),
+                "next": min(due).astimezone(UTC).isoformat(timespec="seconds") if due and not deployment.paused else None,
                 "last": {"outcome": last.outcome, "time": last.ended or last.began, "message": last.message} if last else None,
             }
         )

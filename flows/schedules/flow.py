@@ -16,7 +16,7 @@ from prefect.exceptions import TerminationSignal
 from prefect.runtime import flow_run
 
 from flows.pipeline import flow as pipelines
-from flows.schedules.reconcile import settle
+from flows.schedules.reconcile import reconcile_runs
 from flows.server.connection import connected
 from flows.server.settings import without_prefect
 from tasks.domain.compare import judge, output_hashes
@@ -59,7 +59,7 @@ def scheduled(schedule: str = "default", on_new_data: bool = False, profile: str
             write_record(root, record)
             record = _guarded(root, record, Request(on_new_data, profile, placement))
             with connected("schedules") as client:
-                settle(client, root, me=record.flow_run)
+                reconcile_runs(client, root, me=record.flow_run)
     create_markdown_artifact(markdown(record), key="gr2-scheduled", description=f"{record.schedule}: {record.outcome}")
     return State(type=TYPES[record.outcome], name=record.outcome, message=record.message)
 
@@ -90,7 +90,7 @@ def _guarded(root: Path, record: Record, request: Request) -> Record:
 def _run(root: Path, record: Record, request: Request) -> Record:
     pipelines.stage_environment = env = without_prefect()
     with connected("schedules") as client:
-        settle(client, root, me=record.flow_run)
+        reconcile_runs(client, root, me=record.flow_run)
     if request.profile:
         profiles.apply(root, request.profile)
     graph = read_graph(root)

@@ -11,24 +11,24 @@ COLLISION = "Deployment concurrency limit reached."  # how Prefect's server says
 MISSED = "one run of the schedule did the work of all that were due by then"
 
 
-def settle(client: Any, root: Path, me: str = "") -> None:
+def reconcile_runs(client: Any, root: Path, me: str = "") -> None:
     """To be called with the run lock held.
 
     Unfinished records become Crashed, here and on the server. Of the runs that were due while nothing worked, one happens, the others
-    are Missed: the one that happens is the flow run `me`, which stands in for all of its schedule, or the newest of each schedule.
+    are Missed. The one that happens is the flow run `me`, which represents all of its schedule, or else the newest of each schedule.
     """
     for crashed in close_unfinished(root, but=me):
         _end(client, crashed.flow_run, "Crashed", crashed.message)
-    for name, own in deployments(client, pool_name(root)).items():
-        mine = any(str(run.id) == me for run in runs_of(client, own.id, ["RUNNING", "PENDING"]))
-        _miss_late(client, runs_of(client, own.id, ["SCHEDULED"]), stand_in=mine)
-        _record_ended(client, root, name, runs_of(client, own.id, ["CANCELLED", "CRASHED", "FAILED"]))
+    for name, deployment in deployments(client, pool_name(root)).items():
+        in_progress = any(str(run.id) == me for run in runs_of(client, deployment.id, ["RUNNING", "PENDING"]))
+        _mark_missed(client, runs_of(client, deployment.id, ["SCHEDULED"]), represented=in_progress)
+        _record_ended(client, root, name, runs_of(client, deployment.id, ["CANCELLED", "CRASHED", "FAILED"]))
 
 
-def _miss_late(client: Any, waiting: list[Any], stand_in: bool) -> None:
+def _mark_missed(client: Any, waiting: list[Any], represented: bool) -> None:
     moment = datetime.now(UTC)
     due = sorted((run for run in waiting if run.expected_start_time and run.expected_start_time <= moment), key=due_of)
-    newest = "" if stand_in else str(due[-1].id) if due else ""
+    newest = "" if represented else str(due[-1].id) if due else ""
     for run in due:
         if str(run.id) != newest:
             _end(client, run.id, "Missed", MISSED)

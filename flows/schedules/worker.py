@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from flows.schedules.deployments import ensure_pool, pool_name
-from flows.schedules.reconcile import settle
+from flows.schedules.reconcile import reconcile_runs
 from flows.server.connection import connected
 from flows.server.worker_process import serve
 from tasks.system.locks import Busy, run_lock
@@ -16,7 +16,7 @@ def schedule_worker(root: Path) -> int:
         ensure_pool(client, pool)
         try:
             with run_lock(root, what="gr2 worker"):
-                settle(client, root)
+                reconcile_runs(client, root)
         except Busy as busy:
             print(f"gr2 worker: {busy}; what came due before is sorted out by the next run")
     return serve(root, pool, "process")

@@ -1,4 +1,4 @@
-"""The Prefect server that stays, as nodes and schedules need it."""
+"""The client of a Prefect server that outlives a single run, which nodes and schedules need."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from tasks.system.errors import ProjectError
 
 @contextmanager
 def connected(who: str) -> Iterator[Any]:
-    """A client of the server that PREFECT_API_URL names; ProjectError where none is named, or none answers. `who` needs it ("nodes")."""
+    """A client of the server that PREFECT_API_URL names; ProjectError when none is named, or none answers. `who` needs it ("nodes")."""
     from prefect.client.orchestration import get_client
     from prefect.settings import PREFECT_API_URL
 
@@ -22,6 +22,6 @@ def connected(who: str) -> Iterator[Any]:
         )
     with get_client(sync_client=True) as client:
         if error := client.api_healthcheck():
-            said = str(error) or type(error).__name__
-            raise ProjectError(f"no Prefect server answers at PREFECT_API_URL={url} ({said}); start it with: prefect server start")
+            reason = str(error) or type(error).__name__
+            raise ProjectError(f"no Prefect server answers at PREFECT_API_URL={url} ({reason}); start it with: prefect server start")
         yield client

@@ -1,4 +1,4 @@
-"""Prefect's settings for runs without a server of their own: quiet, no analytics, and everything it keeps in .gr2/prefect."""
+"""Prefect's settings for runs without a configured server: quiet, no analytics, and everything it keeps in .gr2/prefect."""
 
 import os
 from pathlib import Path

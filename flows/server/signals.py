@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, heard in good order."""
+"""Ctrl-C and SIGTERM end a run in good order."""
 
 import os
 import signal
@@ -6,12 +6,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
-from typing import Any
+from types import FrameType
 
 
 @contextmanager
 def stopping(stop: Callable[[], None]) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the stages at work; their tasks then end by themselves, so Prefect hears of it and no slot stays taken.
+    """Ctrl-C and SIGTERM end the stages at work; their tasks then end by themselves, so Prefect is notified and no slot stays taken.
 
     A second one ends this process on the spot.
     """
@@ -21,7 +21,7 @@ def stopping(stop: Callable[[], None]) -> Iterator[None]:
     numbers = (signal.SIGINT, signal.SIGTERM)
     calls = count()
 
-    def handler(number: int, frame: Any) -> None:
+    def handler(number: int, frame: FrameType | None) -> None:
         if next(calls):
             os._exit(128 + number)
         stop()

@@ -9,21 +9,23 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from types import FrameType
+
+import psutil
 
 END_S = 120.0  # a stage that ends, and its earlier outputs that come back from DVC's cache
 
 
-def serve(root: Path, pool: str, kind: str, words: list[str] | None = None, env: dict[str, str] | None = None) -> int:
+def serve(root: Path, pool: str, kind: str, options: list[str] | None = None, env: dict[str, str] | None = None) -> int:
     """Runs `prefect worker start` for `pool` in the checkout at `root` until Ctrl-C or SIGTERM (exit code 0; a second one kills), or
-    until it ends by itself. Prepare the environment first (flows.server.settings). `words`, `env`: further options and variables."""
-    command = [sys.executable, "-m", "prefect", "worker", "start", "--type", kind, "--pool", pool, *(words or [])]
+    until it ends by itself. Prepare the environment first (flows.server.settings). `options`, `env`: further options and variables."""
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--type", kind, "--pool", pool, *(options or [])]
     path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
-    whole = {**os.environ, "PYTHONPATH": path, **(env or {})}
+    full_env = {**os.environ, "PYTHONPATH": path, **(env or {})}
     print(f"gr2 worker: serving the pool {pool} in {root}", flush=True)
     signal.signal(signal.SIGTERM, _stopped)
-    # A session of its own: Ctrl-C reaches this process alone.
-    child = subprocess.Popen(command, cwd=root, env=whole, stdin=subprocess.DEVNULL, start_new_session=True)
+    # Its own session: Ctrl-C reaches this process alone.
+    child = subprocess.Popen(command, cwd=root, env=full_env, stdin=subprocess.DEVNULL, start_new_session=True)
     try:
         return child.wait()
     except KeyboardInterrupt:
@@ -36,21 +38,19 @@ def serve(root: Path, pool: str, kind: str, words: list[str] | None = None, env:
             child.wait()
 
 
-def _stopped(number: int, frame: Any) -> None:
+def _stopped(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
 def _end_runs(worker: int) -> None:
-    """SIGTERM to the runs that the process `worker` has started, and waits for their end: their last word goes to Prefect's server.
+    """SIGTERM to the runs that the process `worker` has started, and waits for their end: their last state goes to Prefect's server.
 
     The worker itself is held meanwhile, for it would take the next run, and is killed by the caller.
     """
-    import psutil
-
     try:
-        own = psutil.Process(worker)
-        own.suspend()
-        runs = own.children()
+        worker_process = psutil.Process(worker)
+        worker_process.suspend()
+        runs = worker_process.children()
     except psutil.NoSuchProcess:
         return
     for run in runs:
@@ -60,10 +60,8 @@ def _end_runs(worker: int) -> None:
         time.sleep(0.2)
 
 
-def _alive(process: Any) -> bool:
+def _alive(process: psutil.Process) -> bool:
     """A zombie, whose parent is held, is not."""
-    import psutil
-
     try:
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -17,7 +17,7 @@ from tasks.dvc.remote import RemoteUnavailable
 from tasks.nodes import snapshot
 from tasks.nodes.placement import Placement, Pool
 from tasks.project.graph import Graph, Stage
-from tasks.run.retries import Passing
+from tasks.run.retries import TransientError
 from tasks.run.stage import Callbacks
 from tasks.system.errors import Interrupted, StageFailed
 

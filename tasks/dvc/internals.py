@@ -71,13 +71,13 @@ def cached_run(repo: Any, stage: Any) -> Any:
     return repo.stage_cache._create_stage(entry, wdir=stage.wdir) if entry else None
 
 
-def folder_listing(dep: Any) -> dict[str, str]:
-    """path -> md5 of the files in the folder `dep`, a dep of DVC's stage, as they are now, without what .dvcignore leaves out.
+def folder_listing(dataset: Any) -> dict[str, str]:
+    """path -> md5 of the files in a folder, a dep or output of DVC's stage, as they are now, without what .dvcignore leaves out.
 
     Files that did not change since DVC last looked are not read again: it remembers their hashes by time and size.
     """
     files: Any  # DVC declares less: an object of any kind
-    _, _, files = build(dep.repo.cache.local, dep.fs_path, dep.fs, dep.hash_name, ignore=dep.dvcignore, dry_run=True)
+    _, _, files = build(dataset.repo.cache.local, dataset.fs_path, dataset.fs, dataset.hash_name, ignore=dataset.dvcignore, dry_run=True)
     return {"/".join(parts): hash_info.value for parts, _, hash_info in files}
 
 

@@ -1,4 +1,4 @@
-"""Which files of a folder among a stage's deps changed: dvc.lock keeps one hash for the whole folder.
+"""Which files of a folder among a stage's deps and outputs changed: dvc.lock keeps one hash for the whole folder.
 
 What the folder held at the recorded run comes from DVC's cache (outputs of stages), else from the lineage record (code packages, raw
 data, models given by path), else git says what changed since the commit of that run.
@@ -25,14 +25,14 @@ class ChangedFiles:
     def __init__(self, root: Path, repo: Any):
         self.root, self.repo = root, repo
 
-    def of(self, stage: str, dep: Any, recorded: str) -> list[Change]:
-        """The changes in `dep`, a dep of DVC's stage, against its `recorded` md5; [(the folder, "modified")] where nothing tells more."""
+    def of(self, stage: str, dataset: Any, recorded: str) -> list[Change]:
+        """The changes in `dataset`, a dep or output of DVC's stage, against its `recorded` md5; the folder alone if nothing tells more."""
         from tasks.dvc.internals import folder_listing  # DVC is loaded by now
 
-        folder = str(dep.def_path)
-        if not recorded.endswith(".dir") or not dep.fs.isdir(dep.fs_path):
+        folder = str(dataset.def_path)
+        if not recorded.endswith(".dir") or not dataset.fs.isdir(dataset.fs_path):
             return [(folder, "modified")]
-        now = folder_listing(dep)
+        now = folder_listing(dataset)
         before = listing_in(Path(self.repo.cache.local.path), recorded) or self._listings.get(recorded)
         changes = self._by_git(stage, folder, now) if before is None else listing_changes(folder, before, now)
         if len(changes) > MOST:

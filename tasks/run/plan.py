@@ -94,17 +94,18 @@ class _Planner:
             busy = Cause("running", "", f"another process is at it: {str(error).splitlines()[0]}")
             return StagePlan(stage.name, "run", (busy, *upstream))
         forced = (Cause("forced", "", "it is forced"),) if stage.name in self.forced else ()
-        deps = {str(dep): dep for dep in dvc_stage.deps}  # under the names that its status has
-        causes = (*forced, *self._causes(stage, status, deps, changed_files))
+        # Under the names that its status has. A path is never a dep and an output of one stage.
+        datasets = {str(dataset): dataset for dataset in (*dvc_stage.deps, *dvc_stage.outs)}
+        causes = (*forced, *self._causes(stage, status, datasets, changed_files))
         if causes and not upstream and all(cause.kind == "output" for cause in causes) and dvc_stage.outs_cached():
             note = "its recorded version comes back from the cache"
             return StagePlan(stage.name, "cached", tuple(Cause("output", cause.path, f"{cause.detail}; {note}") for cause in causes))
         return StagePlan(stage.name, "run" if causes or upstream else "cached", (*causes, *upstream))
 
-    def _causes(self, stage: Stage, status: list[Any], deps_by_path: dict[str, Any], changed_files: ChangedFiles) -> Iterator[Cause]:
+    def _causes(self, stage: Stage, status: list[Any], datasets: dict[str, Any], changed_files: ChangedFiles) -> Iterator[Cause]:
         """DVC's status of one stage in our words."""
         recorded = self.lock[stage.name]
-        known = locked_hashes(recorded.get("deps"))
+        known, known_outs = locked_hashes(recorded.get("deps")), locked_hashes(recorded.get("outs"))
         deps: dict[str, Any] = {}
         for entry in status:
             if entry == "changed command":
@@ -112,7 +113,10 @@ class _Planner:
             elif entry == "always changed":
                 yield Cause("command", "dvc.yaml", "it has no deps, so DVC runs it every time")
             elif "changed outs" in entry:
-                yield from (Cause("output", path, _word(change)) for path, change in entry["changed outs"].items())
+                for path, change in entry["changed outs"].items():
+                    is_edit = change == "modified" and path in known_outs
+                    edits = changed_files.of(stage.name, datasets[path], known_outs[path]["hash"]) if is_edit else None
+                    yield from (Cause("output", file, detail) for file, detail in edits or [(path, _word(change))])
             else:
                 deps |= entry["changed deps"]
         if self.params is not None and PARAMS in stage.params:
@@ -125,7 +129,7 @@ class _Planner:
                 if is_code(path) or not self._explained_upstream(path, stage.name):
                     yield Cause("code" if is_code(path) else "data", path, "is new among its deps")
             elif is_code(path) or not self._explained_upstream(path, stage.name):
-                changes = changed_files.of(stage.name, deps_by_path[path], known[path]["hash"]) if change == "modified" else None
+                changes = changed_files.of(stage.name, datasets[path], known[path]["hash"]) if change == "modified" else None
                 for file, detail in changes or [(path, _word(change))]:
                     yield Cause("code" if is_code(path) else "data", file, detail)
 

@@ -142,6 +142,19 @@ def test_missing_or_edited_outputs_come_back_from_the_cache(project: Path) -> No
     assert running(plan(project)) == ["a", "b", "c", "d"]
 
 
+def test_edited_file_of_an_output_folder_is_named(project: Path) -> None:
+    (project / "data/b/model/weights.bin").unlink()  # a link into the cache is not written through
+    (project / "data/b/model/weights.bin").write_text("edited")
+    (project / "data/b/model/more.bin").touch()
+    note = "its recorded version comes back from the cache"
+    assert causes(plan(project), "b") == [
+        f"output data/b/model/more.bin is new; {note}",
+        f"output data/b/model/weights.bin modified; {note}",
+    ]
+    lineage_toy.cached(project, lineage_toy.md5(project, "data/b/model")).unlink()
+    assert causes(plan(project), "b") == ["output data/b/model not in cache"] and running(plan(project)) == ["b", "d"]
+
+
 def test_a_stage_at_work_is_said_to_be(project: Path) -> None:
     dvc_toy.set_param(project, "b:\n  x: 1", "b:\n  x: 1\n  sleep: 4")
     child = subprocess.Popen(

@@ -22,7 +22,7 @@ test: $(STAMP) lint  ## everything CI runs
 quick-test: $(STAMP)  ## tests that take seconds
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses=auto --dist=loadfile
 
-lint: $(STAMP)  ## style, types, doors
+lint: $(STAMP)  ## style, types, import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -36,6 +36,10 @@ $(STAMP): requirements.lock pyproject.toml infra/install.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python infra/install.py
 	touch $@
+
+lock: $(STAMP)  ## requirements.lock again, from what is installed (docs/environment.md)
+	{ head -n 1 requirements.lock; $(BIN)/pip freeze --exclude gr2-pipeline --exclude uv | sed 's/^\(torch==[^+]*\)+.*/\1/' | LC_ALL=C sort --ignore-case; } > $(VENV)/requirements.lock
+	mv $(VENV)/requirements.lock requirements.lock
 
 clean:  ## what stages made; the environment and the DVC cache stay
 	rm -rf data/*/ .gr2

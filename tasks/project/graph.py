@@ -26,6 +26,7 @@ class Stage:
     gpus: int = 0
     memory_gb: float = 0.0
     nodes: int = 1
+    dep_keys: dict[str, str] = field(default_factory=dict)  # dep whose path is a value of params.yaml -> the dotted key
 
     @property
     def metrics_file(self) -> str | None:
@@ -127,6 +128,7 @@ def _stage(name: str, entry: Any, templates: Templates) -> Stage:
         gpus=int(needs["gpus"]),
         memory_gb=needs["memory_gb"],
         nodes=max(1, int(needs["nodes"])),
+        dep_keys={templates.filled(text, ""): key for text in _texts(entry.get("deps")) for key in templates.keys(text)},
     )
 
 
@@ -155,8 +157,11 @@ def _paths(stage: str, key: str, entries: Any, templates: Templates) -> list[str
     """Paths of a list whose entries are `path` or `path: {options}`."""
     if not isinstance(entries or [], list):
         raise ProjectError(f"dvc.yaml: stages.{stage}.{key}: a list of paths is expected (got {type(entries).__name__})")
-    paths = [str(next(iter(entry)) if isinstance(entry, dict) else entry) for entry in entries or []]
-    return [templates.filled(path, f"stages.{stage}.{key}") for path in paths]
+    return [templates.filled(text, f"stages.{stage}.{key}") for text in _texts(entries)]
+
+
+def _texts(entries: Any) -> list[str]:
+    return [str(next(iter(entry)) if isinstance(entry, dict) else entry) for entry in entries or []]
 
 
 def _params(stage: str, entries: Any) -> dict[str, tuple[str, ...]]:

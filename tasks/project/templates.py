@@ -5,10 +5,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from tasks.project.dict_diff import MISSING, value_at
 from tasks.system.errors import ProjectError, nearest
 from tasks.system.yaml_files import parse, read_text
 
 PARAMS = "params.yaml"
+DEFAULT = Path("infra") / "profiles" / "default.yaml"
 TEMPLATE = re.compile(r"(?<!\\)\$\{(.*?)\}")  # as in dvc.parsing.interpolate
 
 
@@ -21,6 +23,10 @@ class Templates:
     def filled(self, text: str, place: str) -> str:
         """`text` with the values in place. `place` says where in dvc.yaml it stands."""
         return TEMPLATE.sub(lambda match: self._value(match[1].strip(), f"dvc.yaml: {place}: {match[0]}"), text)
+
+    def keys(self, text: str) -> list[str]:
+        """The keys of params.yaml that `text` names."""
+        return [match[1].strip() for match in TEMPLATE.finditer(text)]
 
     def section(self, *keys: str) -> Any:
         """What params.yaml has under `keys`; an empty mapping where it, or the file, has nothing."""
@@ -40,11 +46,28 @@ class Templates:
         for part in key.split("."):
             if not isinstance(value, dict) or part not in value:
                 near = nearest(part, map(str, value)) if isinstance(value, dict) else ""
-                raise ProjectError(f"{place}: {PARAMS} has no '{part}' {f'in {above}' if above else 'at its top'}{near}")
+                raise ProjectError(
+                    f"{place}: {PARAMS} has no '{part}' {f'in {above}' if above else 'at its top'}{near}{_default_hint(self.root, key)}"
+                )
             value = value[part]
             above = f"{above}.{part}" if above else part
         if isinstance(value, bool):
             return str(value).lower()
         if not isinstance(value, str | int | float) or value == "":
-            raise ProjectError(f"{place}: {PARAMS} gives {value!r} for {key}; a text or a number is expected")
+            raise ProjectError(
+                f"{place}: {PARAMS} gives {value!r} for {key}; a text or a number is expected{_default_hint(self.root, key)}"
+            )
         return str(value)
+
+
+def default_value(root: Path, key: str) -> Any:
+    """What the profile default gives for the dotted `key`; None where it has none, or the project has no such profile."""
+    path = root / DEFAULT
+    value = value_at(parse(read_text(path, ""), str(DEFAULT)), key) if path.exists() else MISSING
+    return None if value is MISSING else value
+
+
+def _default_hint(root: Path, key: str) -> str:
+    """The way out for a params.yaml of an earlier release, whose sections, keys or values have been renamed since."""
+    value = default_value(root, key)
+    return "" if value is None else f"; {DEFAULT} has {value!r} (CHANGELOG.md lists what was renamed)"

@@ -1,0 +1,88 @@
+"""A value of params.yaml that names a dep which does not exist: an error that names the key and what may stand there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tasks.project.graph import read_graph
+from tasks.run.selection import select
+from tasks.system.errors import ProjectError
+from tests.support import dvc_toy
+
+DVC_YAML = """
+stages:
+  fetch: {cmd: fetch, outs: [data/raw]}
+  ingest: {cmd: ingest, deps: ["${ingest.folder}"], outs: [data/ingest]}
+  train: {cmd: train, deps: [data/ingest, "${train.model}"], outs: [data/train]}
+"""
+DEFAULT = "ingest: {folder: data/raw}\ntrain: {model: infra/models/scratch}\n"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    for name in ("scratch", "packaged-minilm"):
+        (tmp_path / "infra" / "models" / name).mkdir(parents=True)
+    (tmp_path / "infra" / "models" / "README.md").touch()
+    (tmp_path / "infra" / "profiles").mkdir()
+    (tmp_path / "infra" / "profiles" / "default.yaml").write_text(DEFAULT)
+    (tmp_path / "params.yaml").write_text(DEFAULT)
+    (tmp_path / "dvc.yaml").write_text(DVC_YAML)
+    return tmp_path
+
+
+def test_defaults_and_deps_that_a_stage_makes(project: Path) -> None:
+    graph = read_graph(project)
+    assert graph["train"].dep_keys == {"infra/models/scratch": "train.model"}
+    assert select(project, graph) == ["fetch", "ingest", "train"]
+
+
+@pytest.mark.parametrize("old", ["scratch", "packaged:scratch"])
+def test_an_old_name_of_a_packaged_model(project: Path, old: str) -> None:
+    (project / "params.yaml").write_text(DEFAULT.replace("infra/models/scratch", f'"{old}"'))
+    message = (
+        f"params.yaml: train.model: no such file or folder: {old}; did you mean 'infra/models/scratch'? "
+        "(in the project: infra/models/packaged-minilm, infra/models/scratch; the default: infra/models/scratch). CHANGELOG.md"
+    )
+    graph = read_graph(project)
+    with pytest.raises(ProjectError, match="^" + re.escape(message)):
+        select(project, graph)
+    assert select(project, graph, ["ingest"]) == ["fetch", "ingest"], "a stage that is not asked for may wait"
+
+
+def test_a_missing_folder_of_raw_files(project: Path) -> None:
+    (project / "params.yaml").write_text(DEFAULT.replace("data/raw", "mine"))
+    with pytest.raises(ProjectError, match=r"ingest\.folder: no such file or folder: mine; the default is data/raw\. CHANGELOG"):
+        select(project, read_graph(project))
+    (project / "mine.dvc").touch()
+    assert select(project, read_graph(project), ["ingest"]) == ["ingest"], "dvc pull brings it"
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        (
+            DEFAULT.replace("data/raw", "''"),
+            "gives '' for ingest.folder; a text or a number is expected; infra/profiles/default.yaml has 'data",
+        ),
+        (
+            DEFAULT.replace("train:", "midtrain:"),
+            "params.yaml has no 'train' at its top; did you mean 'midtrain'?; infra/profiles/default.yaml has",
+        ),
+    ],
+)
+def test_an_empty_value_and_a_renamed_section(project: Path, params: str, message: str) -> None:
+    (project / "params.yaml").write_text(params)
+    with pytest.raises(ProjectError, match=re.escape(message) + r".*CHANGELOG\.md"):
+        read_graph(project)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [("plan",), ("run",), ("run", "d"), ("run", "--dry")])
+def test_from_the_command_line(tmp_path: Path, words: tuple[str, ...]) -> None:
+    root = dvc_toy.make(tmp_path / "toy", dvc_toy.PARAMS + "  reads: scratch\n")
+    text = (root / "dvc.yaml").read_text().replace("data/c/out.txt]", 'data/c/out.txt, "${d.reads}"]')
+    (root / "dvc.yaml").write_text(text)
+    result = dvc_toy.gr2(root, *words, ok=False)
+    assert result.returncode == 2 and "params.yaml: d.reads: no such file or folder: scratch" in result.stderr
+    assert "Traceback" not in result.stderr

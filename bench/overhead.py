@@ -1,4 +1,4 @@
-"""What orchestration costs: a run that has nothing to do, and ten stages side by side.
+"""What orchestration costs: a run that has nothing to do, and ten made-up stages side by side.
 
     python bench/overhead.py noop --project FOLDER      # a checkout in which `gr2 run` has finished
     python bench/overhead.py shards                     # makes its own project of ten equal stages

@@ -1,6 +1,6 @@
 """Installs requirements.lock and this project into the environment of the Python that runs it: `.venv/bin/python infra/install.py`.
 
-uv does the work: it downloads, unpacks and compiles in parallel, and [tool.uv] in pyproject.toml tells it which requirements of packages do
+uv does the work: it downloads, unpacks and compiles in parallel, and [tool.uv] in pyproject.toml lists the requirements of packages that do
 not hold here. uv does not read pip's configuration, so this script passes on what `pip config list` has about indexes, certificates and the
 proxy. A UV_ variable of the caller wins over it.
 """

@@ -10,7 +10,7 @@ from stages.embed.vectors import normalise
 from stages.shared.core.errors import StageError
 from stages.shared.recsys import sasrec
 
-HELD_OUT_SHARE = 0.1  # of the items with a vector of their own, for the R2 of predicting it
+HELD_OUT_SHARE = 0.1  # of the items with their own vector, for the R2 of predicting it
 LEAST_ITEMS = 20  # fewer leave nothing to fit and to judge the prediction on
 RIDGE_PENALTIES = np.logspace(-2, 4, 13)
 
@@ -25,21 +25,22 @@ class ItemVectors:
 
 
 def train_item_vectors(sequences: list[list[int]], items: int, params: CollaborativeParams, seed: int) -> ItemVectors:
-    """Known are the items that stand in a sequence of at least two: from the others nothing was learnt.
+    """Items in a sequence of at least two are known; nothing was learnt about the others.
 
-    The mean of the known vectors is taken off. It says what all items share, which makes everything look like everything.
+    The mean of the known vectors is subtracted: it is what all items share, and would make all cosines large.
     """
     sequences = [sequence for sequence in sequences if len(sequence) >= 2]
     known = np.zeros(items, dtype=bool)
     known[[item for sequence in sequences for item in sequence]] = True
     if known.sum() < LEAST_ITEMS:
         raise StageError(
-            f"data/ingest/interactions.parquet: {known.sum()} items stand in base sequences of two or more; collaborative vectors "
+            f"data/ingest/interactions.parquet: {known.sum()} items are in base sequences of two or more; collaborative vectors "
             f"need {LEAST_ITEMS}; raise ingest.base_share or set embed.collaborative.mode: none"
         )
     torch.manual_seed(seed)
     model = sasrec.SASRec(items, params.hidden, params.layers, params.heads, params.max_length, params.dropout)
     losses = sasrec.train(model, sequences, params.epochs, params.batch_size, params.lr, seed)
+    # Row 0 is the padding, not an item.
     table = model.item.weight.detach().numpy()[1:]
     if not np.isfinite(losses).all() or not np.isfinite(table).all():
         raise StageError(f"embed.collaborative: the training diverged (last loss {losses[-1]}); lower embed.collaborative.lr")
@@ -51,8 +52,8 @@ def train_item_vectors(sequences: list[list[int]], items: int, params: Collabora
 def predict_unknown(text: np.ndarray, collaborative: ItemVectors, seed: int) -> tuple[np.ndarray, float]:
     """Every item's collaborative vector, and the R2 of predicting one from the text.
 
-    Items without one of their own get what ridge regression makes of their text vector, at length 1. R2 (all dimensions
-    together) is that of a regression on nine tenths of the known items, on the tenth it has not seen.
+    Items without their own get what ridge regression predicts from their text vector, at length 1. R2 (all dimensions
+    together) comes from a regression on nine tenths of the known items, measured on the remaining tenth.
     """
     shuffled = np.random.default_rng(seed).permutation(np.flatnonzero(collaborative.known))
     held, fit = np.split(shuffled, [max(1, round(HELD_OUT_SHARE * len(shuffled)))])

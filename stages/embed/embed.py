@@ -71,7 +71,7 @@ def join_collaborative(text: np.ndarray, params: EmbedParams) -> tuple[np.ndarra
         "mode": options.mode,
         "loss": {"first": trained.losses[0], "last": trained.losses[-1]},
         "predicted_from_text": {"items": int((~trained.known).sum()), "r2_held_out": r2},
-        # base is what the vectors learnt from; slates they have never seen
+        # The vectors were learnt from base; they have never seen the split train.
         "neighbours": {
             "base": neighbours.compare(text, vectors, sequences, params.seed),
             "train": neighbours.compare(text, vectors, later, params.seed),

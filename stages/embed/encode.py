@@ -70,6 +70,7 @@ def in_batches(
 def resume_key(texts: list[str], folder: Path, weights: str, params: EmbedParams) -> str:
     """Of all that decides the bits of the text vectors. `weights`: hash of the model's weights."""
     device = device_of(params)
+    # Also batch size and processor: they change the order in which floats are added, and so the last bits.
     decides = {
         "batching": BATCHING,
         "weights": weights,

@@ -8,6 +8,7 @@ from stages.shared.core.errors import StageError
 
 def concat(text: np.ndarray, collaborative: np.ndarray, weight: float) -> np.ndarray:
     """[N, D + H]. Cosines of the result are (1 - weight) * cosine of the text + weight * cosine of the collaborative part."""
+    # Square roots, because a cosine multiplies two vectors: the weights of the parts appear squared in it.
     return normalise(np.hstack([np.sqrt(1 - weight) * text, np.sqrt(weight) * collaborative]))
 
 

@@ -11,7 +11,7 @@ CHUNK = 256  # rows of one block of cosines
 
 
 def adjacency(sequences: list[list[int]], items: int) -> sp.csr_array:
-    """bool [items, items], symmetric: whether two different items ever stood side by side in a sequence."""
+    """bool [items, items], symmetric: whether two different items were ever neighbours in a sequence."""
     before = np.array([item for sequence in sequences for item in sequence[:-1]], dtype=np.int64)
     after = np.array([item for sequence in sequences for item in sequence[1:]], dtype=np.int64)
     differ = before != after
@@ -21,7 +21,7 @@ def adjacency(sequences: list[list[int]], items: int) -> sp.csr_array:
 
 
 def sample(adjacent: sp.csr_array, seed: int) -> np.ndarray:
-    """Up to SAMPLE items that were ever beside another, in order."""
+    """Up to SAMPLE items that were ever next to another, in order."""
     candidates = np.flatnonzero(np.diff(adjacent.indptr))
     chosen = np.random.default_rng(seed).permutation(candidates)[:SAMPLE]
     return np.sort(chosen)
@@ -41,7 +41,7 @@ def neighbour_shares(unit_ND: np.ndarray, adjacent: sp.csr_array, rows: np.ndarr
 
 
 def compare(text: np.ndarray, result: np.ndarray, sequences: list[list[int]], seed: int) -> dict[str, Any]:
-    """Mean shares of both tables against `sequences`; only the number of items where nothing stood side by side.
+    """Mean shares of both tables against `sequences`; only the number of items if no two items were ever neighbours.
 
     `chance`: what neighbours drawn at random would have; `popular`: what the items with the most neighbours would have as everyone's.
     `diff_ci`: 95 % of result - text, normal approximation over items.

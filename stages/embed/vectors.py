@@ -18,7 +18,7 @@ def normalise(vectors: np.ndarray, what: str = "embedding", remedy: str = "try d
 
 
 def check_not_constant(vectors: np.ndarray, texts: list[str]) -> None:
-    """StageError when all items have one and the same vector: no code could tell them apart."""
+    """StageError when all items have the same vector: no code could separate them."""
     if len(vectors) < 2 or np.ptp(vectors, axis=0).max() > SAME:
         return
     if len(set(texts)) == 1:

@@ -1,7 +1,7 @@
 """A small decoder from scratch, with a head start in copying.
 
-Copying a SID needs an induction circuit: heads that tell each token what stood some places before it, and later ones that find where
-the same stood before (Olsson et al. 2022, arXiv 2209.11895). A small model takes most of a short run to find it by chance. Under
+Copying a SID needs an induction circuit: heads that write into each token what came some places before it, and later heads that find
+where the same came before (Olsson et al. 2022, arXiv 2209.11895). A small model takes most of a short run to find it by chance. Under
 rotary positions a fixed look-back is a constant query and key, so Qwen2's biases can hold it from the start; equal content is found
 in the slowly turning dimensions of a head, whatever the distance. What to copy when is left to training (docs/training.md).
 """
@@ -20,7 +20,7 @@ from stages.shared.slates.prompts import RELEVANCE_LEVELS
 
 ROPE_THETA = 1e6
 LOOK_BACK = 7  # from the end of a SID, its relevance and letter included; from a letter, all its features
-WRITE, MATCH, COPY = 0.15, 6.0, 0.3  # strong enough to be seen beside the token itself, and to pick one place among hundreds
+WRITE, MATCH, COPY = 0.15, 6.0, 0.3  # strong enough to be seen next to the token itself, and to pick one place among hundreds
 # Second layer, a head each: what it holds at its own place (block of the offset; 0 = the token) and where it wants to find the same.
 FOLLOWER, POINTERS, SAME, LEAD = (0, 1), ((1, 2), (2, 3), (3, 4)), (0, 0), (7, 0)
 MATCHES = (FOLLOWER, *POINTERS, SAME, LEAD, SAME)
@@ -38,6 +38,7 @@ def scratch_model(params: MidtrainParams, tokenizer: PreTrainedTokenizerBase) ->
             f"(heads: {params.heads}, layers: {params.layers}); raise them or set midtrain.copy_circuit to false"
         )
     config = Qwen2Config(
+        # A multiple of 64 suits matrix kernels; no token has the rows beyond the tokenizer's.
         vocab_size=-(-len(tokenizer) // 64) * 64,
         hidden_size=params.hidden,
         intermediate_size=params.intermediate,
@@ -65,9 +66,8 @@ def order_scales(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
     """Places the embeddings of a feature's bins, and of the relevances, on waves: near levels start near, as positions do in a
     transformer.
 
-
     Left to chance they are tables to learn by heart. Features are weighed up, so one slow wave does; relevances are sorted, which takes
-    fast waves that tell neighbours apart.
+    fast waves that separate neighbours.
     """
     scales = [([f" {feature}{level}" for level in range(10)], BIN_TURNS) for feature in FEATURES]
     scales.append(([f" s{relevance}" for relevance in range(RELEVANCE_LEVELS)], RELEVANCE_TURNS))
@@ -86,7 +86,7 @@ def order_scales(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
 
 @torch.no_grad()
 def install_copy_circuit(model: PreTrainedModel) -> None:
-    """Layer 1: head h looks h + 1 tokens back and writes what stands there into a subspace of its own. Layer 2 matches by it (MATCHES).
+    """Layer 1: head h looks h + 1 tokens back and writes what it finds into its own subspace. Layer 2 matches by it (MATCHES).
 
     The subspaces are blocks of one random orthogonal matrix; block 0 reads the token itself. All other outputs of attention and MLPs
     start at zero: drawn at random they would drown these.

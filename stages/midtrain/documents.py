@@ -4,7 +4,7 @@
 - caption: SID -> title and categories, and back;
 - ordering: made-up relevances for random items, then the items by falling relevance; the short form of the next;
 - reading: made-up features of each letter, then its relevance: their mean level, put on the scale of relevances;
-- skill: a made-up slate in the full layout, judged like that.
+- skill: a made-up slate in the full layout, with relevances by the same rule.
 
 To read features by letter, weigh them up, sort and copy is a skill without any fact about users, so it can be practised without limit
 and without leaks; which features matter how much is left to sft.
@@ -45,6 +45,7 @@ def sequence_documents(sequences: Sequence[Sequence[int]], catalog: Catalog, rng
         sequence = long_enough[rng.integers(len(long_enough))]
         start = int(rng.integers(max(1, len(sequence) - window + 1)))
         sids = "".join(catalog.sids[item] for item in sequence[start : start + window])
+        # No weight on the end: where a random window stops says nothing about the user.
         yield [(f"{USER}history:", 0.0), (sids, 1.0), (END, 0.0)]
 
 
@@ -63,6 +64,7 @@ def full_layout_documents(catalog: Catalog, options: PromptParams, rng: np.rando
     """Endless: a slate of random items with random bins and relevances, in the full layout of prompt, trace and answer."""
     items = len(catalog.sids)
     while True:
+        # Without repetition, as in a real slate: a retriever leaves out what the user has taken.
         chosen = rng.choice(items, size=options.history + candidates, replace=False).tolist()
         slate = Slate(
             slate=0,
@@ -110,8 +112,10 @@ def mean_relevances(slate: Sequence[Sequence[int]]) -> list[int]:
 
 def mean_relevance(bins: Sequence[int], top: int = 9) -> int:
     """The relevance of a candidate with these feature bins: their mean among means of uniform bins 0..top, as one of 32 equal shares."""
+    # A uniform integer in 0..top has variance ((top + 1)^2 - 1) / 12; the mean of n of them has 1/n of that and is near normal.
     spread = math.sqrt(((top + 1) ** 2 - 1) / 12 / len(bins))
     share = 0.5 * (1 + math.erf((sum(bins) / len(bins) - top / 2) / spread / math.sqrt(2)))
+    # Equal shares of the distribution, so that all 32 relevance tokens are practised about equally often.
     return min(RELEVANCE_LEVELS - 1, int(share * RELEVANCE_LEVELS))
 
 

@@ -56,7 +56,7 @@ def midtrain(params: MidtrainParams, outputs: Outputs) -> None:
 
 
 def make_model(params: MidtrainParams, texts: list[str], sids: pl.DataFrame) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A new small decoder with a vocabulary of its own, or a pretrained folder with the SIDs added."""
+    """A new small decoder with its own vocabulary, or a pretrained folder with the SIDs added."""
     levels = len(sids["codes"][0])
     codebook_size = int(sids["codes"].explode().max()) + 1  # type: ignore[arg-type]
     if params.model == SCRATCH:
@@ -81,6 +81,7 @@ def training_rows(
     rng = np.random.default_rng(params.seed)
     sequences = base.group_by("user", maintain_order=True).agg("item")["item"].to_list()
     total = params.steps * params.batch_size * params.accumulate * params.all_processes
+    # As many SIDs as fit into a row, with one place left for the words around them.
     window = max(2, params.row_length // (len(tokenizer(catalog.sids[0])["input_ids"])) - 1)
     sources = [
         (params.sequence_share, documents.sequence_documents(sequences, catalog, rng, window)),
@@ -91,6 +92,7 @@ def training_rows(
     ]
     rows_by_source: list[list[WeightedExample]] = []
     for share, source in sources:
+        # In portions: the sources are endless, and how many documents fill a row depends on their lengths.
         needed, packed = round(share * total), list[WeightedExample]()
         while len(packed) < needed:
             packed += pack(encode(list(islice(source, min(4096, 8 * (needed - len(packed))))), tokenizer), params.row_length)
@@ -118,7 +120,9 @@ def check_reload(saved: PreTrainedTokenizerBase, loaded: PreTrainedTokenizerBase
 @torch.no_grad()
 def skill_accuracy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, catalog: Catalog, options: PromptParams, seed: int) -> float:
     """Share of the answer's tokens predicted right (teacher-forced) on made-up slates not trained on."""
+    # The caller's seed differs from that of training: for made-up slates this is what keeps probes apart from training data.
     probes = list(islice(documents.full_layout_documents(catalog, options, np.random.default_rng(seed), CANDIDATES), PROBE_DOCUMENTS))
+    # Weight 0 on everything before the answer, the trace included: only the answer is counted.
     answers = [[(text, 0.0) for text, _ in document[:-1]] + [document[-1]] for document in probes]
     batch = collate(encode(answers, tokenizer), tokenizer.pad_token_id)
     device = next(model.parameters()).device

@@ -17,7 +17,7 @@ RANDOM_LENGTH = 64
 
 
 def calibration_examples(traces: Path, tokenizer: PreTrainedTokenizerBase, count: int, seed: int) -> list[WeightedExample]:
-    """`count` training examples, longest first; what the teacher wrote has weight 1. Random tokens where there are no traces."""
+    """`count` training examples, longest first; what the teacher wrote has weight 1. Random tokens if there are no traces."""
     rng = np.random.default_rng(seed)
     if not traces.exists():
         rows = rng.integers(0, len(tokenizer), (count, RANDOM_LENGTH)).tolist()
@@ -39,6 +39,7 @@ class Predictions:
         """Means over the predicted tokens; KL(full || quantized) in nats."""
         tokens = error = divergence = agreement = 0.0
         for full_NV, quantized_NV in zip(self.full, self._logits("quantized model"), strict=True):
+            # In double precision: at 8 bits the divergence is a small difference between large sums.
             before_NV, after_NV = (torch.log_softmax(logits.double(), -1) for logits in (full_NV, quantized_NV.cpu()))
             tokens += len(full_NV)
             error += float((full_NV - quantized_NV.cpu()).abs().double().mean(-1).sum())

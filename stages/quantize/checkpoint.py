@@ -26,6 +26,7 @@ def save_compressed(
     """Writes `model` with the layers of `quantized` (module name -> codes [O, I], scales [O, 1]) at 8 bits. Returns the weights' bytes."""
     tensors = {name: tensor for name, tensor in model.state_dict().items() if name.removesuffix(".weight") not in quantized}
     if model.config.tie_word_embeddings:
+        # The head is the embedding matrix itself; safetensors refuses shared tensors, and from_pretrained ties it again.
         tensors.pop("lm_head.weight", None)
     for name, (codes_OI, scale_O1) in quantized.items():
         tensors[f"{name}.weight_packed"] = pack_to_int32(codes_OI, BITS)  # four codes an int32

@@ -24,10 +24,11 @@ def quantize(params: QuantizeParams, outputs: Outputs) -> None:
     model = load_model(SOURCE, params.dtype)
     layers = quantizable(model)
     if not layers:
-        raise StageError(f"{SOURCE}: no linear layer beside the output head; there is nothing to quantize")
+        raise StageError(f"{SOURCE}: no linear layer apart from the output head; there is nothing to quantize")
     for name, layer in layers.items():
         if not bool(torch.isfinite(layer.weight).all()):
             raise StageError(f"{SOURCE}: {name}.weight holds NaN or infinity; lower rl.lr or sft.lr and train again")
+    # The full model predicts first: its weights are replaced in place below, so that one copy is enough memory.
     predictions = Predictions(model, calibration_examples(TRACES, tokenizer, params.calibration_prompts, params.seed), params.batch_size)
 
     quantized, errors = {}, {}

@@ -50,7 +50,7 @@ def add_hard_negatives(
     """Training slates that hold their target get look-alikes of it from the pool in the `count` lowest places that do not hold it.
 
     Look-alikes share most categories and brand with the target (cosine of the rows of `category`), ties by retriever score. They
-    keep their scores, but where one stands above the target, whose place stays, it is raised to the target's: scores never rise.
+    keep their scores, except that a look-alike placed above the target gets at least the target's: scores never rise along a slate.
     """
     rows = np.flatnonzero(train_N & (batch.rank_N >= 0))
     items, scores, hard = batch.items_NK.copy(), batch.scores_NK.copy(), batch.hard_NK.copy()
@@ -111,7 +111,7 @@ def permuted(rank_N: np.ndarray, taboo_NK: np.ndarray, seed: int) -> np.ndarray:
     ranks, rows = rng.permutation(rank_N), np.arange(len(rank_N))
     for row in np.flatnonzero(taboo_NK[rows, ranks]):
         if not taboo_NK[row, ranks[row]]:
-            continue  # mended by an earlier swap
+            continue  # repaired by an earlier swap
         partners = np.flatnonzero(~taboo_NK[:, ranks[row]] & ~taboo_NK[row, ranks])
         if not partners.size:
             raise StageError(

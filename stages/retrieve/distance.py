@@ -1,4 +1,4 @@
-"""How unlike the targets' incoming ranks are in training and held-out slates, beside what chance alone would give."""
+"""How unlike the targets' incoming ranks are in training and held-out slates, compared with what chance alone would give."""
 
 from typing import Any
 
@@ -17,9 +17,9 @@ def rank_distances(slates: pl.DataFrame, k: int, seed: int) -> dict[str, dict[st
 
 def rank_distance(one_N: np.ndarray, other_M: np.ndarray, k: int, seed: int) -> dict[str, Any]:
     """`total_variation` of the rank histograms of the slates that hold their target, and `hit_rate`, the difference of the shares that
-    do (one less other). Ranks from 0, -1 = missed.
+    do (one minus other). Ranks from 0, -1 = missed.
 
-    Each with what slates dealt at random to two groups of these sizes would give: mean and 95th percentile of its size, and the share
+    Each with what slates assigned at random to two groups of these sizes would give: mean and 95th percentile of its size, and the share
     of draws at least as large (p, counting the data itself as a draw). Slates of one user count as independent, so p is rather too
     small than too large. None where a group is empty.
     """

@@ -1,6 +1,6 @@
 """Which rows the retriever and the statistics of a slate learn from, so that neither has seen its target.
 
-`cut`: all slates come after what was learnt from, the split base. One model, no fold.
+`cut`: all slates come after the split base, from which the model learns. One model, no fold.
 `folds`: the training slates of a fold's users come from a model of the other users' base and train. Validation and test slates come
 from a model of all users' base and train, which both come before them.
 """

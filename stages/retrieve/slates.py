@@ -18,7 +18,7 @@ BATCH = 4096  # slates ranked at once
 
 def slate_positions(interactions: pl.DataFrame, positions: int) -> pl.DataFrame:
     """A row for every slate to be made, by user, then position: slate, user, position, timestamp, split, target, and `row`, where the
-    target stands in `interactions`. With `positions` only so many of each user in each split, the last."""
+    target is in `interactions`. With `positions` only the last so many of each user in each split."""
     later = interactions.with_row_index("row").filter(pl.col("split").is_in(SPLITS) & (pl.col("position") > 0))
     if positions:
         later = later.filter(pl.int_range(pl.len()).reverse().over("user", "split") < positions)

@@ -27,7 +27,7 @@ def uniqueness(codes_NL: np.ndarray) -> float:
 
 
 def collisions(codes_NL: np.ndarray) -> list[list[int]]:
-    """Items behind one SID, for every SID that stands for more than one, ordered by first item."""
+    """Items behind one SID, for every SID that more than one item has, ordered by first item."""
     groups = prefix_numbers(codes_NL)
     found: dict[int, list[int]] = {}
     for item in np.flatnonzero(_shared(groups)).tolist():
@@ -121,6 +121,7 @@ def neighbour_overlap(embeddings_NE: np.ndarray, codes_NL: np.ndarray, seed: int
     for start in range(0, len(queries), chunk):
         part = queries[start : start + chunk]
         distance = embeddings_NE[part] @ embeddings_NE.T
+        # Only the other item's length: the query's is the same for its whole row, so the order is that of cosines.
         distance /= -lengths_N
         distance[np.arange(len(part)), part] = np.inf
         near.append(np.argpartition(distance, neighbours - 1, axis=1)[:, :neighbours].copy())  # a view would keep all of it
@@ -128,6 +129,7 @@ def neighbour_overlap(embeddings_NE: np.ndarray, codes_NL: np.ndarray, seed: int
     random = generator.integers(0, count, size=found.shape)
     shares = {}
     for name, others in (("near", found), ("random", random)):
+        # The running product over levels is 1 as long as all codes so far agree: prefixes of 1, 2, ... codes.
         same_QNL = codes_NL[others] == codes_NL[queries][:, None, :]
         shares[name] = [round(float(share), 6) for share in same_QNL.cumprod(axis=2).mean(axis=(0, 1))[:-1]]
     return {"items": len(queries), "neighbours": neighbours, **shares}

@@ -36,6 +36,7 @@ def tokenize(params: TokenizeParams, outputs: Outputs) -> None:
     latents_ND = quantiser.latents(embeddings_NE)
     nearest_NL = quantiser.codes(latents_ND, params.beam)
 
+    # Without an earlier catalogue every item counts as new, so both cases take the same path below.
     known_N = earlier.known(items["source_id"].to_list()) if earlier else np.full(items.height, -1)
     new_N = known_N < 0
     assigned_NL = nearest_NL.copy()
@@ -44,9 +45,11 @@ def tokenize(params: TokenizeParams, outputs: Outputs) -> None:
     if earlier:
         taken = earlier.taken()
         assigned_NL[~new_N] = earlier.codes[known_N[~new_N]]
+        # Items that left the catalogue keep their SIDs in sid_map.parquet: a later append must not give these to other items.
         gone = np.setdiff1d(np.arange(len(earlier.codes)), known_N)
         retired_RL, retired_ids = earlier.codes[gone], [earlier.source_ids[row] for row in gone]
     assigned_NL[new_N], overflowed = assign(latents_ND[new_N] if earlier else latents_ND, nearest_NL[new_N], quantiser, params, taken)
+    # The use of codes is judged by the nearest ones: a random last level uses its codebook evenly, however poor the codes are.
     quality_gates.check(nearest_NL, assigned_NL, params)
 
     counts_LC = measure.usage_counts(assigned_NL, params.codebook_size)
@@ -74,6 +77,7 @@ def assign(
     if params.assignment == "nearest" or not len(nearest_NL):
         return nearest_NL, 0
     codebooks_LCD = quantiser.codebooks_LCD
+    # Overflow first: with at most codebook_size items under a prefix, distinct last codes always exist.
     codes_NL, moved = resolve_overflow(latents_ND.numpy(), nearest_NL, codebooks_LCD.numpy(), taken)
     if len(moved):
         print(f"tokenize: {len(moved)} items moved to their next-best prefix, because theirs had no free last code", flush=True)
@@ -84,6 +88,7 @@ def assign(
 
 def fitting(quantiser: Quantiser, embeddings_NE: np.ndarray) -> Quantiser:
     """The earlier quantiser, if it takes vectors of this size."""
+    # Decoding one made-up SID gives the dimension for both methods, with and without an autoencoder.
     decoded = quantiser.decode(np.zeros((1, len(quantiser.codebooks_LCD)), dtype=np.int64)).shape[1]
     if decoded != embeddings_NE.shape[1]:
         raise StageError(
@@ -94,7 +99,7 @@ def fitting(quantiser: Quantiser, embeddings_NE: np.ndarray) -> Quantiser:
 
 
 def write_trie(codes_NL: np.ndarray, params: TokenizeParams, outputs: Outputs) -> None:
-    """Only where every item has an SID of its own (assignment nearest with a gate below 1 may leave some that share)."""
+    """Of every SID one item: with assignment nearest and a gate below 1 some items may share their SID."""
     _, first = np.unique(prefix_numbers(codes_NL), return_index=True)
     SidTrie.from_codes(codes_NL, params.codebook_size, rows=np.sort(first)).save(outputs.path("trie.safetensors"))
 

@@ -17,7 +17,7 @@ def ranking_metrics(ranks: np.ndarray) -> dict[str, float]:
 
 
 def scorer_audit(slates: Sequence[ScoredSlate]) -> dict[str, Any]:
-    """The noise-free scorer beside the incoming order, on slates later than those it was fitted on; whole and by fold."""
+    """The noise-free scorer next to the incoming order, on slates later than those it was fitted on; whole and by fold."""
     folds = np.array([scored.fold for scored in slates])
     ranks = {
         "scorer": np.array([scored.noise_free_rank for scored in slates]),

@@ -87,7 +87,7 @@ class LanguageModelTeacher:
     def read(self, completion: Sequence[int], scored: ScoredSlate) -> Proposal:
         """completion: generated ids of the teacher's tokenizer."""
         ids = list(completion)
-        ended = bool(ids) and ids[-1] == self.tokenizer.eos_token_id  # its own end stands for ours
+        ended = bool(ids) and ids[-1] == self.tokenizer.eos_token_id  # its own end token takes the place of ours
         text = str(self.tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=False))
         text = text.strip().removeprefix(THINK) + (END if ended else "")
         trace, closed, _ = text.partition(THINK_END)

@@ -47,7 +47,7 @@ class StatisticalTeacher:
         if self.targeted:
             relevances = shown_relevances(scored)
         else:
-            # A stream for each (slate, attempt): a slate's traces do not depend on which others are labelled beside it.
+            # A stream for each (slate, attempt): a slate's traces do not depend on which others are labelled.
             rng = np.random.default_rng([self.seed, scored.slate.slate, attempt])
             relevances = relevances_of(sample_utilities(scored.scores, self.temperature * scored.spread, rng), scored.edges)
         order = order_of(relevances)

@@ -1,4 +1,4 @@
-"""Nodes for tests: an S3 service and a Prefect server on loopback, a bare git origin, and workers in checkouts of their own."""
+"""Nodes for tests: an S3 service and a Prefect server on loopback, a bare git origin, and workers in their own checkouts."""
 
 import subprocess
 import sys

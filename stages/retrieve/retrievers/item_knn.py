@@ -23,8 +23,8 @@ BATCH = 512
 
 
 class ItemKnn:
-    """`similarity`: float32 [items, items], row: the item that votes; only its nearest are kept. Who gets no vote stands behind all
-    others at score 0, the most popular first."""
+    """`similarity`: float32 [items, items], row: the item that votes; only its nearest are kept. Items without a vote come last,
+    at score 0, the most popular first."""
 
     def __init__(self, similarity: sp.csr_matrix, popularity: Popularity, last: int, decay: float):
         self.similarity, self.popularity, self.last, self.decay = similarity, popularity, last, decay
@@ -41,7 +41,7 @@ class ItemKnn:
         voted = votes.tocoo()
         spare_BK, spare_scores_BK = self.popularity.most_counted(seen, k)
         spare = np.flatnonzero(np.isfinite(spare_scores_BK))
-        # (row, item) as one number; of a pair that stands twice the first is kept, so a vote goes before a spare place.
+        # (row, item) as one number; of a pair that occurs twice the first is kept, so a vote wins over a spare place.
         pairs = np.r_[voted.row.astype(np.int64) * items + voted.col, spare // k * items + spare_BK.ravel()[spare]]
         scores = np.r_[voted.data, np.zeros(len(spare), np.float32)]
         pairs, first = np.unique(pairs, return_index=True)
@@ -61,7 +61,7 @@ class ItemKnn:
         return items_BK, scores_BK
 
     def _votes(self, histories: Sequence[Sequence[int]]) -> sp.csr_matrix:
-        """[B, items]: the weight with which each item of a history votes; one that stands there twice votes twice."""
+        """[B, items]: the weight with which each item of a history votes; one that occurs twice votes twice."""
         rows, positions, values = flatten([history[-self.last :] for history in histories])
         lengths = np.bincount(rows, minlength=len(histories))
         weights = (self.decay ** (lengths[rows] - 1 - positions)).astype(np.float32)

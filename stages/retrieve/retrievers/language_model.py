@@ -97,7 +97,7 @@ class LanguageModelRanker:
             from_BW = np.take_along_axis(nodes_BW, parents_BW.cpu().numpy(), axis=1)
             nodes_BW = self.trie.step(from_BW.ravel(), codes_BW.cpu().numpy().ravel()).reshape(from_BW.shape)
             if not last:
-                # All prefixes of a history are tokens of one row, told apart by the mask: its prompt lies in the cache once.
+                # All prefixes of a history are tokens of one row, separated by the mask: its prompt lies in the cache once.
                 width = parents_BW.shape[1]
                 inherited_BWT = sees_BWT.gather(1, parents_BW[:, :, None].expand(-1, -1, sees_BWT.shape[2]))
                 itself_BWW = torch.eye(width, dtype=torch.bool, device=device).expand(count, -1, -1)

@@ -15,7 +15,7 @@ BATCH = 1024
 
 class Popularity:
     def __init__(self, counts: np.ndarray):
-        """counts: [items]. Equals stand in the order of their numbers."""
+        """counts: [items]. Ties go by item number."""
         self.counts = counts.astype(np.float32)
         self.order = np.argsort(-counts, kind="stable").astype(np.int64)
 
@@ -24,7 +24,7 @@ class Popularity:
         return np.concatenate([items for items, _ in batches]).astype(np.int32), np.concatenate([scores for _, scores in batches])
 
     def most_counted(self, seen: Sequence[Sequence[int]], k: int) -> tuple[np.ndarray, np.ndarray]:
-        """The k most counted items not in `seen`: (items int64 [B, k], counts float32 [B, k], -inf where there are no more)."""
+        """The k most counted items not in `seen`: (items int64 [B, k], counts float32 [B, k], -inf past the last one)."""
         rows, _, values = flatten(seen)
         # No row can have seen more of the order's head than it has seen at all.
         head = self.order[: k + max(map(len, seen), default=0)]

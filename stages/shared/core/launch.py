@@ -17,7 +17,7 @@ from stages.shared.core.errors import StageError
 from stages.shared.core.params import ComputeSection, Section
 
 RENDEZVOUS_TIMEOUT_S = 600  # GR2_RENDEZVOUS_TIMEOUT_S overrules it
-BEGUN = "GR2_BEGUN"  # a file that every process of a stage touches: all nodes had met
+BEGUN = "GR2_BEGUN"  # a file that every process of a stage touches: proof that all nodes met
 
 
 class TrainingSection(ComputeSection):
@@ -81,6 +81,7 @@ def torchrun(stage: str, params: Section, node: Node = ALONE) -> int:
     """
     assert isinstance(params, TrainingSection)
     timeout_s = _number("GR2_RENDEZVOUS_TIMEOUT_S", str(RENDEZVOUS_TIMEOUT_S))
+    # --standalone takes a free port, so two stages at once on a machine do not meet each other.
     meet = ["--standalone"]
     if node.count > 1:
         meet = [f"--nnodes={node.count}", f"--node-rank={node.rank}", f"--master-addr={node.address}", f"--master-port={node.port}"]
@@ -92,10 +93,11 @@ def torchrun(stage: str, params: Section, node: Node = ALONE) -> int:
         if not _has_gpu():
             environment["DS_ACCELERATOR"] = "cpu"
         code = subprocess.run(command, env=environment, check=False).returncode
+        # A negative code is a signal that ended the launcher, which says nothing about the rendezvous.
         if code > 0 and node.count > 1 and not begun.exists():
             raise StageError(
                 f"node {node.rank}: the {node.count} nodes did not meet at {node.address}:{node.port} within {timeout_s} s "
-                "(GR2_RENDEZVOUS_TIMEOUT_S). Was it started on every node, each with a GR2_NODE_RANK of its own, "
+                "(GR2_RENDEZVOUS_TIMEOUT_S). Was it started on every node, each with its own GR2_NODE_RANK, "
                 "and does node 0 have that address and a free port that the others reach?"
             )
     return code
@@ -142,5 +144,5 @@ def _number(name: str, default: str = "") -> int:
     try:
         return int(text)
     except ValueError:
-        said = f"{name}={text!r} is not a whole number" if text else f"GR2_NODES={os.environ['GR2_NODES']}, but {name} is not set"
-        raise StageError(f"{said}; a placement sets it (gr2 run --placement NAME), by hand it is set on every node") from None
+        problem = f"{name}={text!r} is not a whole number" if text else f"GR2_NODES={os.environ['GR2_NODES']}, but {name} is not set"
+        raise StageError(f"{problem}; a placement sets it (gr2 run --placement NAME), by hand it is set on every node") from None

@@ -28,7 +28,7 @@ def check_no_heldout(seen: pl.DataFrame, interactions: pl.DataFrame, what: str) 
 
     `seen`: columns user and item, every pair that `what` learns from as history, target or count.
     Returns the counts for metrics.json. Pairs are compared, not positions: a pair the user took both before and
-    after the cut is told apart by keeping only held-out pairs that the user did not take earlier too.
+    after the cut is not counted: only held-out pairs that the user did not take earlier are kept.
     """
     earlier = interactions.filter(~pl.col("split").is_in(HELD_OUT)).select("user", "item").unique()
     held = interactions.filter(pl.col("split").is_in(HELD_OUT)).select("user", "item", "split").unique(["user", "item"])
@@ -45,7 +45,7 @@ def check_no_heldout(seen: pl.DataFrame, interactions: pl.DataFrame, what: str) 
 
 
 def check_test_is_later(slates: pl.DataFrame, interactions: pl.DataFrame) -> dict[str, int]:
-    """Fails unless every test slate of a user stands after all that anything was trained on for that user: base, train, valid.
+    """Fails unless every test slate of a user comes after everything that anything was trained on for that user: base, train, valid.
 
     Returns the counts for metrics.json.
     """
@@ -55,10 +55,12 @@ def check_test_is_later(slates: pl.DataFrame, interactions: pl.DataFrame) -> dic
     known = test.filter(pl.col("history").list.contains(pl.col("target")))
     if early.height:
         row = early.row(0, named=True)
-        raise StageError(f"leak: test slate {row['slate']} of user {row['user']} stands at {row['position']}, trained up to {row['last']}")
+        raise StageError(
+            f"leak: test slate {row['slate']} of user {row['user']} is at position {row['position']}, trained up to {row['last']}"
+        )
     if known.height:
         row = known.row(0, named=True)
-        raise StageError(f"leak: the target of test slate {row['slate']} (item {row['target']}) stands in its own history")
+        raise StageError(f"leak: the target of test slate {row['slate']} (item {row['target']}) is in its own history")
     return {"test_slates": test.height, "before_training_end": 0, "target_in_history": 0}
 
 
@@ -69,7 +71,7 @@ def check_histories(slates: pl.DataFrame, interactions: pl.DataFrame) -> dict[st
     if known.height:
         row = known.row(0, named=True)
         raise StageError(
-            f"leak: the target of {known['slate'].n_unique()} slates stands in their own history "
+            f"leak: the target of {known['slate'].n_unique()} slates is in their own history "
             f"(first: slate {row['slate']}, user {row['user']}, item {row['target']}); a history ends before its position"
         )
     first = interactions.group_by("user", "item").agg(pl.col("position").min().alias("taken"))
@@ -87,7 +89,7 @@ def check_histories(slates: pl.DataFrame, interactions: pl.DataFrame) -> dict[st
 
 
 def check_out_of_sample(slates: pl.DataFrame, seen: pl.DataFrame, what: str, assigned: pl.DataFrame | None = None) -> dict[str, int]:
-    """Fails if the model that ranked a slate learnt from its target. An in-sample target stands higher than one out of sample would, so a
+    """Fails if the model that ranked a slate learnt from its target. An in-sample target ranks higher than one out of sample would, so a
     reranker trained on it learns a false incoming order.
 
     `seen`: columns user and item, all that `what` learnt from. `assigned`: columns user and fold, each user once; the model of fold f

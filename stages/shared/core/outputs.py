@@ -1,4 +1,4 @@
-"""Outputs that appear whole or not at all: written beside, then moved into place."""
+"""Outputs that appear whole or not at all: written elsewhere first, then moved into place."""
 
 import json
 import math
@@ -15,7 +15,7 @@ DATA = Path("data")
 
 
 class Outputs:
-    """Collects what a stage writes in a hidden folder beside its own; `publish` moves it all into `data/<stage>`."""
+    """Collects what a stage writes in a hidden folder next to its own; `publish` moves it all into `data/<stage>`."""
 
     def __init__(self, stage: str, root: Path = DATA, final: Path | None = None):
         self.final = final or root / stage
@@ -35,6 +35,7 @@ class Outputs:
         self.final.mkdir(parents=True, exist_ok=True)
         for source in sorted(self.staging.iterdir()):
             target = self.final / source.name
+            # A file is replaced in one step; a folder cannot be, so the old one is removed first.
             if target.is_dir() and not target.is_symlink():
                 shutil.rmtree(target)
             os.replace(source, target)
@@ -49,6 +50,7 @@ def stage_outputs(stage: str, root: Path = DATA, main: bool = True, final: Path 
     """
     outputs = Outputs(stage, root, final)
     if not main:
+        # All processes of a node share this disk.
         outputs.staging = outputs.staging.with_name(f"{outputs.staging.name}.{os.getpid()}")
     shutil.rmtree(outputs.staging, ignore_errors=True)
     outputs.staging.mkdir(parents=True)

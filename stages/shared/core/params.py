@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 from stages.shared.core.errors import StageError
 
-# Today's name of each key and section that was renamed, so that a params.yaml of an earlier version is told what to write instead.
+# Today's name of each key and section that was renamed, so that the error for an older params.yaml says what to write instead.
 RENAMED_SECTIONS = {"retrieve": "prerank"}
 RENAMED_KEYS = {
     "retrieve.evidence_last": "feature_history",

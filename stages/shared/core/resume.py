@@ -23,7 +23,7 @@ class ResumePoints:
         self.folder = root / stage / key
 
     def load(self, name: str) -> np.ndarray | None:
-        """The array saved as `name`; None where there is none, or where its file is damaged (a full disk, a lost write)."""
+        """The array saved as `name`; None if there is none, or if its file is damaged (a full disk, a lost write)."""
         path = self._path(name)
         try:
             content = path.read_bytes()
@@ -36,11 +36,12 @@ class ResumePoints:
         return array
 
     def save(self, name: str, array: np.ndarray) -> None:
-        """Whole or not at all: written beside, then renamed. The file is the SHA-256 of what follows, then the array as .npy."""
+        """Whole or not at all: written elsewhere, then renamed. The file is the SHA-256 of what follows, then the array as .npy."""
         body = io.BytesIO()
         np.save(body, array, allow_pickle=False)
         self.folder.mkdir(parents=True, exist_ok=True)
         partial = self.folder / f".{name}.partial"
+        # A power cut may keep the new name and lose the content, so `load` trusts the hash and not the name.
         partial.write_bytes(hashlib.sha256(body.getbuffer()).digest() + body.getbuffer())
         os.replace(partial, self._path(name))
 

@@ -48,7 +48,7 @@ def run_stage(
 
 
 def disk_is_full(error: BaseException) -> bool:
-    """Whether `error`, or what caused it, is a full disk: Polars, numpy and safetensors each say it in words of their own."""
+    """Whether `error`, or what caused it, is a full disk: Polars, numpy and safetensors each say it in their own words."""
     while True:
         text = str(error).lower()
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -65,6 +65,7 @@ def set_threads(count: int) -> None:
     threadpoolctl.threadpool_limits(count)
     os.environ["OMP_NUM_THREADS"] = str(count)  # for processes this one starts
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    # Stages without torch do not pay for its import, which takes seconds.
     if "torch" in sys.modules:
         import torch
 
@@ -73,10 +74,12 @@ def set_threads(count: int) -> None:
 
 def set_seed(seed: int) -> None:
     """Seeds Python, numpy and torch, and asks torch for deterministic kernels."""
+    # The global generators, for libraries that draw from them; our own code makes its generators from the seed.
     random.seed(seed)
     np.random.seed(seed)
     if "torch" in sys.modules:
         import torch
 
         torch.manual_seed(seed)
+        # A warning, not an error: some CUDA kernels that training needs have no deterministic version.
         torch.use_deterministic_algorithms(True, warn_only=True)

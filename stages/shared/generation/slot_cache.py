@@ -1,4 +1,4 @@
-"""A key-value cache in which every row has a length of its own: token i of a row lies in slot i, whatever its neighbours hold.
+"""A key-value cache in which every row has its own length: token i of a row is in slot i, whatever its neighbours hold.
 
 So rows may advance by different numbers of tokens, and what was written ahead and not kept is overwritten by what comes next.
 """

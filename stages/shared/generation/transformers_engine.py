@@ -101,7 +101,7 @@ class TransformersEngine:
         if room is not None and need > room:
             raise StageError(
                 f"a prompt of {longest} tokens and max_tokens {sampling.max_tokens} exceed the {room} positions of the model; "
-                "tell less history (prompt.history), lower max_tokens, or train a model with more positions"
+                "show less history (prompt.history), lower max_tokens, or train a model with more positions"
             )
         window = getattr(self.model.config, "sliding_window", None)
         if "sliding_attention" in (getattr(self.model.config, "layer_types", None) or ()) and need > (window or need):
@@ -147,7 +147,7 @@ class TransformersEngine:
         return [Completion(row.tokens, row.logprobs) for row in rows]
 
     def _prefill(self, prompts: Sequence[Sequence[int]], slots: Slots, cache: Cache) -> None:
-        """Fills the cache. Padding stands on the right, where no token of the prompt looks, and is overwritten later."""
+        """Fills the cache. Padding is on the right, where no token of the prompt looks, and is overwritten later."""
         width = max(map(len, prompts))
         if width == 0:
             return
@@ -217,6 +217,7 @@ def choose(logprobs_BV: Tensor, draws_B: Tensor, sampling: Sampling) -> Tensor:
         probs_BV, order_BV = probs_BV.sort(dim=-1, descending=True, stable=True)
         before_BV = probs_BV.cumsum(-1) - probs_BV
         probs_BV = probs_BV.where(before_BV < sampling.top_p, 0.0)  # the first always stays
+    # In float32 the sum over a large vocabulary ends visibly off 1; the draws are scaled by the last sum in any case.
     sums_BV = probs_BV.double().cumsum(-1)
     chosen_B1 = torch.searchsorted(sums_BV, draws_B[:, None] * sums_BV[:, -1:], right=True).clamp(max=probs_BV.shape[1] - 1)
     return (chosen_B1 if order_BV is None else order_BV.gather(1, chosen_B1))[:, 0]

@@ -22,7 +22,7 @@ class LambdaMartParams(Section):
 def fit(features: np.ndarray, target_rank: np.ndarray, seed: int, threads: int, params: LambdaMartParams) -> lgb.Booster:
     """features [n, K, F], target_rank [n] (from 0, the one relevant candidate) -> the fitted trees.
 
-    StageError where no candidate could be told from another: too few slates, or features that say nothing.
+    StageError where the trees could not separate any candidates: too few slates, or features that say nothing.
     """
     n, k, width = features.shape
     labels = np.zeros((n, k), dtype=np.int32)

@@ -87,7 +87,7 @@ def windows(sequences: Sequence[Sequence[int]], length: int) -> list[list[int]]:
 
 
 def sequences_of(interactions: pl.DataFrame) -> list[list[int]]:
-    """Items of each user in the order of time. `interactions`: INTERACTIONS, sorted as it stands on disk."""
+    """Items of each user in the order of time. `interactions`: INTERACTIONS, sorted as on disk."""
     return interactions.group_by("user", maintain_order=True).agg("item")["item"].to_list()
 
 
@@ -110,7 +110,7 @@ def sampled_loss(model: SASRec, states_TD: Tensor, targets_T: Tensor, negatives_
     """Summed cross-entropy against `negatives_N`, distinct items drawn uniformly, and the target.
 
     A negative's logit is corrected by -log of its expected count (Bengio and Senecal 2008; Jean et al. 2015, arXiv 1412.2007, eq. 8),
-    which makes the sum of exponentials an unbiased estimate of that over all items but the target. The target stands there by itself:
+    which makes the sum of exponentials an unbiased estimate of that over all items but the target. The target is added by itself:
     as a negative it is masked out.
     """
     table_ID = model.item.weight[1:]
@@ -172,7 +172,7 @@ def train(
 def top_k(
     model: SASRec, histories: Sequence[Sequence[int]], seen: Sequence[Sequence[int]], k: int, batch: int = 512
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k best items not in `seen`, best first: (items int32 [N, k], scores float32 [N, k]), at -inf where there are no more."""
+    """The k best items not in `seen`, best first: (items int32 [N, k], scores float32 [N, k]), at -inf past the last one."""
     device = model.item.weight.device
     items = np.zeros((len(histories), k), dtype=np.int32)
     scores = np.full((len(histories), k), -np.inf, dtype=np.float32)

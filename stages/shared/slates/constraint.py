@@ -1,4 +1,4 @@
-"""Constrained decoding: what a completion may say next so that its answer is a permutation of the slate.
+"""Constrained decoding: what may come next in a completion so that its answer is a permutation of the slate.
 
 The model still chooses: in the match step any relevance not yet given, in the answer any candidate not yet named. What it would have
 answered without the constraint is measured separately (stages/evaluate).
@@ -67,9 +67,9 @@ class PermutationConstraint:
 
 @dataclass
 class ConstraintState:
-    """Where one completion stands. given: relevances of the match step; named: candidates in the answer; partial: the SID begun.
+    """The state of one completion. given: relevances of the match step; named: candidates in the answer; partial: the SID begun.
 
-    letter: the candidate whose letter was said last, -1 before any; relevance_of: candidate -> token of its relevance in the match step.
+    letter: the candidate whose letter was written last, -1 before any; relevance_of: candidate -> token of its relevance in the match step.
     """
 
     constraint: PermutationConstraint
@@ -102,7 +102,7 @@ class ConstraintState:
                 self.partial = []
 
     def draft(self) -> list[int]:
-        """What a completion that agrees with itself would say next, as far as it can be told; a guess that binds nobody.
+        """What a completion that agrees with itself would say next, as far as it is determined; only a guess.
 
         A letter stands for its SID, the match step goes through the letters, and the answer follows the relevances given there.
         """

@@ -34,7 +34,7 @@ class PromptParams(Section):
 
     history: int = Field(5, ge=1, description="items of history in the prompt, most recent last")
     top_categories: int = Field(2, ge=0, description="commonest categories of the history that are named")
-    titles: bool = Field(False, description="title and categories beside every SID (large models; a small one has no room for them)")
+    titles: bool = Field(False, description="title and categories after every SID (large models; a small one has no room for them)")
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def trace_text(slate: Slate, catalog: Catalog, options: PromptParams, relevances
     """A trace in the three steps of GR2: the pattern of the history, the candidate most linked to it, then the match of each candidate.
 
     relevances: one of 0..31 a candidate, in incoming order. linked: the candidate (incoming rank) named in step 2, with its
-    co-occurrence. best: feature words of the strongest candidate that speak for it most. All words cited stand in the prompt.
+    co-occurrence. best: feature words of the strongest candidate that speak for it most. All cited words are in the prompt.
     """
     categories = "".join(f" {word}" for word in top_categories(slate.history, catalog, options.top_categories))
     names = letters(len(slate.candidates))
@@ -152,7 +152,7 @@ def break_ties(relevances: Sequence[int], utilities: Sequence[float]) -> list[in
 
 
 def template_words() -> list[str]:
-    """Every word of the layout, for a vocabulary learnt from scratch: each shall be one token."""
+    """Every word of the layout, for a vocabulary learnt from scratch: each must be one token."""
     features = [f" {feature}{level}" for feature in FEATURES for level in range(10)]
     relevances = [f" s{relevance}" for relevance in range(RELEVANCE_LEVELS)]
     layout = ["history:", " taste:", " candidates:", " 1", " pattern:", " 2", " link:", " 3", " match:", " best", "title:", "item:"]

@@ -7,7 +7,7 @@ import polars as pl
 from stages.shared.core.outputs import DATA
 from stages.shared.core.schemas import Schema, read_table
 
-# One row a kept trace, by time, then slate, then attempt. `trace` stands between <think> and </think>, `answer` ends with the end token.
+# One row a kept trace, by time, then slate, then attempt. `trace` goes between <think> and </think>, `answer` ends with the end token.
 # `relevances` by incoming rank; empty where a language model did not write one for each candidate, and then `answer` is bare SIDs.
 # `order`: incoming ranks, best first.
 TRACES: Schema = {

@@ -19,8 +19,8 @@ DEAD = -1  # the node of a prefix that no SID has
 class SidTrie:
     """Nodes are numbered breadth first, the root 0. The edges of node n are `codes[offsets[n]:offsets[n + 1]]`, ascending.
 
-    Breadth first, edge e leads to node e + 1, so children need no array of their own. The last len(items) nodes are the leaves,
-    and leaf k stands for `items[k]`. `offsets` [nodes + 1] and `codes` [nodes - 1] are int32; of N SIDs of L levels there are at
+    Breadth first, edge e leads to node e + 1, so children need no separate array. The last len(items) nodes are the leaves,
+    and leaf k is the SID of `items[k]`. `offsets` [nodes + 1] and `codes` [nodes - 1] are int32; of N SIDs of L levels there are at
     most N * L + 1 nodes.
     """
 
@@ -62,7 +62,7 @@ class SidTrie:
     def step(self, nodes_B: np.ndarray, codes_B: np.ndarray) -> np.ndarray:
         """The nodes after one more code, [B]; DEAD where no SID goes on that way (or went so far)."""
         alive_B = np.maximum(nodes_B, 0)
-        # A dead node has no edges; node 0 stands in its row of the arithmetic, and `exists_B` rules the row out at the end.
+        # A dead node has no edges; node 0 takes its row in the arithmetic, and `exists_B` rules the row out at the end.
         low_B, high_B = self.offsets[alive_B].astype(np.int64), self.offsets[alive_B + 1].astype(np.int64)
         end_B = high_B.copy()
         while (low_B < high_B).any():  # binary search in every row of edges at once
@@ -86,12 +86,13 @@ class SidTrie:
         alive_B = np.maximum(nodes_B, 0)
         width_B = np.where(nodes_B == DEAD, 0, self.offsets[alive_B + 1] - self.offsets[alive_B])
         rows = np.repeat(np.arange(len(nodes_B)), width_B)
+        # 0, 1, 2, ... within the edges of each row.
         within = np.arange(len(rows)) - np.repeat(np.cumsum(width_B) - width_B, width_B)
         mask_BC[rows, self.codes[self.offsets[alive_B[rows]] + within]] = True
         return mask_BC
 
     def item(self, codes_BL: np.ndarray) -> np.ndarray:
-        """The items of whole SIDs, [B]; -1 where there is none."""
+        """The items of whole SIDs, [B]; -1 for an SID without item."""
         leaves_B = self.walk(codes_BL)
         if codes_BL.shape[1] != self.levels:
             raise ValueError(f"{codes_BL.shape[1]} codes where an SID has {self.levels}")

@@ -165,7 +165,7 @@ class World:
 def whole_histories(interactions: pl.DataFrame, users_N: ArrayLike, positions_N: ArrayLike) -> list[Ints]:
     """What each user took before the position, oldest first. The history in a slate is cut short, and the posterior needs all of it.
 
-    interactions: INTERACTIONS, sorted as it stands on disk.
+    interactions: INTERACTIONS, sorted as on disk.
     """
     taken = {user: own["item"].to_numpy() for (user,), own in interactions.group_by("user", maintain_order=True)}
     return [taken[user][:position] for user, position in zip(np.asarray(users_N).tolist(), np.asarray(positions_N).tolist(), strict=True)]

@@ -24,7 +24,7 @@ class MuonAdamW(torch.optim.Optimizer):
             torch.optim.Muon(matrices, lr=lr, weight_decay=weight_decay, momentum=0.95, nesterov=True),
             torch.optim.AdamW(others, lr=adam_lr, weight_decay=weight_decay, betas=(0.9, 0.95)),
         ]
-        # A scheduler needs groups of its own to move; the two optimizers hold the state.
+        # Groups for a scheduler to change; the two optimizers hold the state.
         super().__init__([{"params": matrices, "lr": lr}, {"params": others, "lr": adam_lr}], {})
 
     def step(self, closure: Callable[[], float] | None = None) -> Any:

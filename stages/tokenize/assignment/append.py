@@ -37,7 +37,7 @@ class Catalogue:
             raise StageError(
                 f"tokenize.append_sha256 is '{params.append_sha256}' but {folder} has {actual_sha256}; "
                 "set it to that if this is the catalogue to "
-                f"extend. It stands in params.yaml so that another catalogue counts as another parameter."
+                f"extend. It is in params.yaml so that another catalogue counts as another parameter."
             )
         table = read_table(files[0], SID_MAP)
         codes = np.array(table["codes"].to_list(), dtype=np.int64)

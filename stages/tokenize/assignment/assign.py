@@ -1,4 +1,4 @@
-"""From nearest codes to identifiers: how the last level tells items apart that share all the levels before it."""
+"""From nearest codes to identifiers: how the last level separates items that share all levels before it."""
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -13,13 +13,14 @@ Taken = dict[tuple[int, ...], np.ndarray]
 def random_last(codes_NL: np.ndarray, codebook_size: int, seed: int, taken: Taken | None = None) -> np.ndarray:
     """Codes whose last level is drawn uniformly, without repetition, among all items that share the levels before it.
 
-    As in GR2 (arXiv 2602.07774) every item is drawn for, also one that is alone under its prefix: the last level then means
-    the same everywhere, a number that tells siblings apart, never likeness. No prefix may have more items than free codes
+    As in GR2 (arXiv 2602.07774) a code is drawn for every item, also for one that is alone under its prefix: the last level then means
+    the same everywhere, a number that separates siblings and says nothing about similarity. No prefix may have more items than free codes
     (resolve_overflow.py sees to it).
     """
     assigned_NL = codes_NL.copy()
     generator = np.random.default_rng(seed)
     for prefix, items in prefix_groups(codes_NL):
+        # The whole codebook is permuted, not only its free codes: what is taken under one prefix does not shift the draws of the next.
         drawn = generator.permutation(codebook_size)
         if taken and prefix in taken:
             drawn = drawn[~np.isin(drawn, taken[prefix])]
@@ -55,7 +56,7 @@ def squared_distances(vectors_BD: np.ndarray, codebook_CD: np.ndarray) -> np.nda
 
 
 def _unsettled(codes_NL: np.ndarray, taken: Taken | None) -> np.ndarray:
-    """Items under a prefix where some last code is wanted twice, or is taken."""
+    """Items under a prefix where two items have the same last code, or one that is taken."""
     whole, prefix = prefix_numbers(codes_NL), prefix_numbers(codes_NL[:, :-1])
     clash = np.bincount(whole)[whole] > 1
     if taken:

@@ -36,6 +36,7 @@ def resolve_overflow(
         return codes_NL, np.zeros(0, dtype=np.int64)
     room = _Room(codes_NL, size, used)
     moves = [_leavers(items, prefix, latents_ND, codebooks_LCD, len(items) - free) for prefix, items, free in overfull]
+    # All leave before the first one enters, so that one overfull prefix can take in what another gives up.
     for leavers, _ in moves:
         for row in codes_NL[leavers, :-1]:
             room.leave(tuple(row.tolist()))
@@ -75,6 +76,7 @@ def _leavers(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The `surplus` items that lose least by leaving `prefix`, and their other prefixes, best first, [surplus, beam, L - 1]."""
     regrets, beams = [], []
+    # Blocks of 256 items bound the memory of the beam, items x BEAM x codes.
     for part in np.array_split(items, -(-len(items) // 256)):
         others, costs = beam_prefixes(latents_ND[part], codebooks_LCD, BEAM)
         residuals = latents_ND[part] - sum(codebooks_LCD[level, code] for level, code in enumerate(prefix))

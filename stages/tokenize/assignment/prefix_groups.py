@@ -28,6 +28,7 @@ def prefix_groups(codes_NL: np.ndarray, only: np.ndarray | None = None) -> Itera
 
 def _in_order(codes_NL: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What sorts the rows, and which of the sorted ones differ from the row above, [N] both."""
+    # lexsort sorts by its last key first, so the levels go in backwards.
     order = np.lexsort(codes_NL.T[::-1])
     ordered = codes_NL[order]
     opens = np.ones(len(codes_NL), dtype=bool)

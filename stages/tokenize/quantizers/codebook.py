@@ -57,6 +57,7 @@ def beam_search(latents_BD: torch.Tensor, codebooks_LCD: torch.Tensor, width: in
     levels, size, dim = codebooks_LCD.shape
     flat_KD = codebooks_LCD.reshape(-1, dim)
     gram_KK = flat_KD @ flat_KD.T
+    # ||x - sum_l e_l||^2 = ||x||^2 + sum_l (e_l.e_l - 2 x.e_l) + 2 sum_{m<l} e_m.e_l; ||x||^2 is added at the end.
     scores_BK = gram_KK.diagonal() - 2 * latents_BD @ flat_KD.T
     codes_BWl = torch.zeros(len(latents_BD), 1, 0, dtype=torch.long)
     costs_BW = torch.zeros(len(latents_BD), 1, dtype=latents_BD.dtype)

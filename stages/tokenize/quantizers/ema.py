@@ -14,6 +14,7 @@ class EmaCodebooks:
 
     def __init__(self, codebooks_LCD: torch.Tensor, decay: float, revive_after: int = 0):
         self.vectors = codebooks_LCD.clone()
+        # As if each code had won one item at its place: the first batches move a code, they do not replace it.
         self.count_LC = torch.ones(codebooks_LCD.shape[:2])
         self.total_LCD = codebooks_LCD.clone()
         self.unused_LC = torch.zeros(codebooks_LCD.shape[:2], dtype=torch.long)
@@ -25,6 +26,7 @@ class EmaCodebooks:
         won_LC = one_hot_BLC.sum(dim=0)
         self.count_LC = self.decay * self.count_LC + (1 - self.decay) * won_LC
         self.total_LCD = self.decay * self.total_LCD + (1 - self.decay) * torch.einsum("blc,bld->lcd", one_hot_BLC, residuals_BLD)
+        # Below EPSILON the quotient of two tiny numbers is noise; the code stays where it was.
         alive_LC1 = (self.count_LC > EPSILON).unsqueeze(-1)
         self.vectors = torch.where(alive_LC1, self.total_LCD / self.count_LC.clamp(min=EPSILON).unsqueeze(-1), self.vectors)
         self.unused_LC = torch.where(won_LC > 0, 0, self.unused_LC + 1)
@@ -39,5 +41,6 @@ class EmaCodebooks:
             error_B = (residuals_BLD[:, level] - self.vectors[level, codes_BL[:, level]]).square().sum(dim=1)
             worst = error_B.argsort(descending=True, stable=True)[: len(dead)]
             self.vectors[level, dead] = self.total_LCD[level, dead] = residuals_BLD[worst, level]
+            # One item, as at the start: the next batches may move the code freely.
             self.count_LC[level, dead] = 1.0
             self.unused_LC[level, dead] = 0

@@ -1,4 +1,4 @@
-"""Residual k-means: the first codebooks of the RQ-VAE, and a tokenizer of its own (RQ-k-means)."""
+"""Residual k-means: the first codebooks of the RQ-VAE, and a tokenizer by itself (RQ-k-means)."""
 
 import numpy as np
 import scipy.linalg
@@ -10,7 +10,7 @@ from tqdm import tqdm
 from stages.shared.core.errors import StageError
 from stages.tokenize.quantizers.codebook import find_codes, nearest
 
-POINTS_PER_CODE = 256  # more tell k-means little about a centre (the bound that faiss sets by default)
+POINTS_PER_CODE = 256  # more say little about a centre (the bound that faiss sets by default)
 STIFFNESS = 1.0  # a code keeps its place as firmly as by so many items: a code with one item is not thrown about
 
 
@@ -25,6 +25,7 @@ def kmeans_codebooks(latents_ND: torch.Tensor, levels: int, size: int, seed: int
         raise StageError(f"{different} items with different embeddings cannot fill {size} codes; lower tokenize.codebook_size")
     codebooks = []
     for level in range(levels):
+        # One start: k-means++ spreads its first centres, and the codebooks are trained or refined further.
         kmeans = KMeans(size, init="k-means++", n_init=1, random_state=seed + level).fit(residual_ND.numpy())
         codebook_CD = torch.from_numpy(kmeans.cluster_centers_).to(latents_ND.dtype)
         residual_ND = residual_ND - codebook_CD[nearest(residual_ND, codebook_CD)]
@@ -45,6 +46,7 @@ def refine(embeddings_ND: torch.Tensor, codebooks_LCD: torch.Tensor, rounds: int
     for _ in tqdm(range(rounds), desc="refine", unit="round", mininterval=1.0):
         columns = (find_codes(embeddings_ND, codebooks_LCD, beam).numpy() + size * np.arange(levels)).ravel()
         chosen = scipy.sparse.csr_matrix((np.ones(len(rows), dtype=np.float32), (rows, columns)), shape=(len(embeddings), levels * size))
+        # In double precision: normal equations square the condition number of the system.
         left = (chosen.T @ chosen).toarray().astype(np.float64) + STIFFNESS * np.eye(levels * size)
         right = chosen.T @ embeddings + STIFFNESS * codebooks_LCD.reshape(-1, dim).numpy()
         solved = scipy.linalg.solve(left, right.astype(np.float64), assume_a="pos")

@@ -20,6 +20,7 @@ def rqvae_loss(
     Straight-through: the decoder sees the quantised latent, the encoder gets its gradient as if it were its own.
     """
     latents_BD = model.encoder(embeddings_BE)
+    # The choice of a code has no gradient; without the graph it takes less memory.
     codes_BL, residuals_BLD = quantise(latents_BD.detach(), codebooks_LCD.detach())
     chosen_BLD = torch.stack([codebook[codes] for codebook, codes in zip(codebooks_LCD.detach(), codes_BL.T, strict=True)], dim=1)
     # What level k quantises is the latent minus the codes of the levels before it; only the latent carries a gradient.
@@ -46,6 +47,7 @@ def diversity_loss(latents_BD: torch.Tensor, codes_BL: torch.Tensor, codebooks_L
     residual_BD = latents_BD
     for codebook_CD, codes_B in zip(codebooks_LCD.detach(), codes_BL.T, strict=True):
         distances_BC = torch.cdist(residual_BD, codebook_CD).square()
+        # Detached: otherwise latents could lower the loss by moving away from all codes, which flattens the softmax.
         temperature = distances_BC.detach().amin(dim=1).mean().clamp(min=1e-8)
         used_C = (-distances_BC / temperature).softmax(dim=1).mean(dim=0)
         total = total + len(codebook_CD) * used_C.square().sum()

@@ -28,14 +28,15 @@ class Quantiser:
 
     @classmethod
     def learn(cls, embeddings_NE: np.ndarray, params: TokenizeParams, cooccurrence: Cooccurrence | None = None) -> Self:
-        """Learnt on all items, or on `train_items` of them. The caller has seeded torch. `cooccurrence` speaks of all items, so it
-        needs them all."""
+        """Learnt on all items, or on `train_items` of them. The caller has seeded torch. `cooccurrence` is about all items, so
+        none may be left out."""
         if len(embeddings_NE) > params.train_items:
             if cooccurrence is not None:
                 raise StageError(
                     f"contrastive_weight needs all {len(embeddings_NE)} items in training; "
                     f"raise tokenize.train_items (now {params.train_items})"
                 )
+            # Sorted, so that a catalogue on disk is read from front to back; training shuffles its rows anyway.
             rows = np.random.default_rng(params.seed).choice(len(embeddings_NE), params.train_items, replace=False)
             embeddings_NE = embeddings_NE[np.sort(rows)]
         sample_NE = torch.from_numpy(np.array(embeddings_NE))
@@ -73,6 +74,7 @@ class Quantiser:
 
     def save(self, path: Path) -> None:
         state = self.autoencoder.state_dict() if self.autoencoder else {}
+        # RQ-k-means saves no other tensors, and `load` knows the method by that.
         save_file({"codebooks": self.codebooks_LCD.contiguous(), **state}, path)
 
     @classmethod

@@ -80,9 +80,11 @@ def _contrast(
     params: TokenizeParams,
 ) -> torch.Tensor:
     anchors, partners = cooccurrence.draw(rows, generator)
+    # A single pair has no negatives.
     if len(anchors) < 2:
         return torch.zeros(())
     diagonal = torch.arange(len(partners))
     same_BB = (partners[None, :] == partners[:, None]) | (partners[None, :] == rows[anchors][:, None])
+    # The diagonal holds the positives, which the rule above would mask.
     same_BB[diagonal, diagonal] = False
     return contrastive_loss(latents_BD[anchors], model.encoder(embeddings_NE[partners]), same_BB, params.contrastive_temperature)

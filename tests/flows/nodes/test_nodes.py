@@ -1,4 +1,4 @@
-"""Stages on nodes with checkouts of their own: a real Prefect server on Postgres, real workers, an S3 service as DVC remote."""
+"""Stages on nodes with their own checkouts: a real Prefect server on Postgres, real workers, an S3 service as DVC remote."""
 
 import asyncio
 import hashlib

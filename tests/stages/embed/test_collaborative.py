@@ -212,10 +212,10 @@ def test_too_many_dimensions_to_align(project):
 
 def test_too_little_to_learn_from(project):
     write_interactions(project, [[0, 1, 2], [3], [4]], ["base"] * 3)
-    with pytest.raises(StageError, match=r"3 items stand in base sequences of two or more; collaborative vectors need 20; raise"):
+    with pytest.raises(StageError, match=r"3 items are in base sequences of two or more; collaborative vectors need 20; raise"):
         run(params("concat"))
     write_interactions(project, [[0, 1, 2]], ["train"] * 3)
-    with pytest.raises(StageError, match=r"0 items stand in base sequences"):
+    with pytest.raises(StageError, match=r"0 items are in base sequences"):
         run(params("concat"))
 
 

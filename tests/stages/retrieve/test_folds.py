@@ -139,7 +139,7 @@ def test_evaluation_finds_what_is_planted_in_the_slates_afterwards(project):
     for provenance in ("injected", "permuted"):
         with pytest.raises(StageError, match=f"were changed for training .*slate {test['slate']}, split test, provenance '{provenance}'"):
             check_leaks(planted(test, provenance=provenance), feature_table, interactions())
-    with pytest.raises(StageError, match="stands in their own history"):
+    with pytest.raises(StageError, match="is in their own history"):
         check_leaks(planted(train, history=[*train["history"], train["target"]]), feature_table, interactions())
     more = feature_table.with_columns(po=pl.col("po") + 0.5)
     with pytest.raises(StageError, match=r"leak in data/retrieve/candidate_features\.parquet"):

@@ -171,7 +171,7 @@ def test_events_from_before_the_chain_are_covered_by_it(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
-    """The kernel refuses to let the file grow: a limit on the size of files stands in for a full disk."""
+    """The kernel refuses to let the file grow: a limit on the size of files acts as a full disk."""
     for number in range(3):
         append(tmp_path, event(number))
     whole = (tmp_path / EVENTS).read_bytes()

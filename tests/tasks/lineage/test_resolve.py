@@ -72,7 +72,7 @@ def test_an_old_version_by_hash_tag_and_copy(project: Path, index: Index, tmp_pa
 
 
 def test_found_when_the_cache_is_gone(project: Path, tmp_path: Path) -> None:
-    """The listing of a model's files stands in the record."""
+    """The listing of a model's files is in the record."""
     clone = tmp_path / "clone"
     shutil.copytree(project, clone, symlinks=True)
     old = lineage_toy.cached(clone, ask(Index(project), "v1:data/d/model").hash)

@@ -93,12 +93,12 @@ def test_test_slates_after_all_training_pass():
 
 @pytest.mark.parametrize("position", [0, 2, 3])
 def test_a_test_slate_at_or_before_the_last_trained_position_fails(position):
-    with pytest.raises(StageError, match=f"test slate 9 of user 0 stands at {position}, trained up to 3"):
+    with pytest.raises(StageError, match=f"test slate 9 of user 0 is at position {position}, trained up to 3"):
         check_test_is_later(slates(slate(4), slate(position)), LOG)
 
 
 def test_a_target_in_its_own_history_fails():
-    with pytest.raises(StageError, match=r"the target of test slate 9 \(item 4\) stands in its own history"):
+    with pytest.raises(StageError, match=r"the target of test slate 9 \(item 4\) is in its own history"):
         check_test_is_later(slates(slate(4, history=(0, 4, 1))), LOG)
 
 
@@ -110,7 +110,7 @@ def test_honest_histories_pass():
 
 @pytest.mark.parametrize("split", ["train", "valid", "test"])
 def test_a_target_planted_in_a_history_fails_in_every_split(split):
-    with pytest.raises(StageError, match=r"the target of 1 slates stands in their own history \(first: slate 9, user 0, item 4\)"):
+    with pytest.raises(StageError, match=r"the target of 1 slates is in their own history \(first: slate 9, user 0, item 4\)"):
         check_histories(slates(slate(4, split, (0, 4))), LOG)
 
 

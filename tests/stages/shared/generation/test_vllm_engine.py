@@ -1,4 +1,4 @@
-"""vLLM in processes of their own: it changes torch's threads and memory policy for good."""
+"""vLLM in its own processes: it changes torch's threads and memory policy for good."""
 
 import json
 import subprocess

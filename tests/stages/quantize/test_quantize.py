@@ -19,7 +19,7 @@ from stages.quantize.quantize import quantize
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import read_json, stage_outputs
 from stages.shared.core.schemas import write_table
-from stages.shared.lm.encoding import Example
+from stages.shared.lm.encoding import WeightedExample
 from stages.shared.lm.models import is_quantized, load_model, load_tokenizer, save_model, save_unquantized
 from stages.shared.slates.prompts import ASSISTANT, END, THINK, USER
 from stages.shared.slates.traces import TRACES
@@ -155,7 +155,7 @@ def test_predictions_are_compared_as_a_reference_does(project):
 
     model, other = load_model(Path("data/rl/model")), load_model(tiny_folder(project / "other", seed=3))
     rng = np.random.default_rng(0)
-    examples = [Example(ids, rng.integers(0, 2, len(ids)).astype(float).tolist()) for ids in random_prompts(5, 300)]
+    examples = [WeightedExample(ids, rng.integers(0, 2, len(ids)).astype(float).tolist()) for ids in random_prompts(5, 300)]
     predictions = Predictions(model, examples, batch_size=2)
     rows_full, rows_other = [], []
     for example in examples:

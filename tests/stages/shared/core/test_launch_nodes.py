@@ -44,14 +44,14 @@ def tiny(params, outputs):
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from stages.shared.lm.encoding import Example
+    from stages.shared.lm.encoding import WeightedExample
     from stages.shared.training.trainer import train_supervised, write_curve
 
     torch.manual_seed(params.seed)
     config = LlamaConfig(vocab_size=16, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2)
     model = LlamaForCausalLM(config)
     ids = torch.randint(16, (32, 6), generator=torch.Generator().manual_seed(3)).tolist()
-    rows = train_supervised(model, [Example(row, [1.0] * 6) for row in ids], params, 0)
+    rows = train_supervised(model, [WeightedExample(row, [1.0] * 6) for row in ids], params, 0)
     print(f"rank {rank()} of {world_size()}", flush=True)
     model.save_pretrained(outputs.path("model"))
     write_curve(rows, outputs.path("loss.csv"))

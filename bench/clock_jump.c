@@ -1,4 +1,4 @@
-/* LD_PRELOAD: adds the seconds that stand in the file GR2_CLOCK (a double) to the wall clock of a process, read anew at each call.
+/* LD_PRELOAD: adds the seconds in the file GR2_CLOCK (a double) to the wall clock of a process, read anew at each call.
    The monotonic clock stays, as it does when a machine's clock is set. The kernel's own times (of files) stay too. */
 #define _GNU_SOURCE
 #include <dlfcn.h>

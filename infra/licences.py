@@ -90,7 +90,7 @@ def page(rows: list[tuple[str, str, str, str]]) -> str:
             "# Licences of the dependencies",
             "",
             f"Made by `python infra/licences.py` from the metadata of the {len(rows)} packages that {LOCK} pins.",
-            "None is part of this project's own files, which are under Apache-2.0; `make setup` installs them beside it.",
+            "None is part of this project's own files, which are under Apache-2.0; `make setup` installs them next to it.",
             "A CUDA build of torch brings NVIDIA's libraries with it, under NVIDIA's own terms; they are not listed.",
             "",
             "## With copyleft in some form",

@@ -29,7 +29,7 @@ def campaign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[fault_p
     """The finished diamond, a folder for trials, a Prefect server."""
     folder = tmp_path_factory.mktemp("faults")
     with pytest.MonkeyPatch.context() as patch, prefect_server.serve(folder / "prefect") as url:
-        patch.setenv("PREFECT_API_URL", url)  # the first run needs no server of its own
+        patch.setenv("PREFECT_API_URL", url)  # the first run needs no server
         patch.setenv("DVC_SITE_CACHE_DIR", str(folder / "site"))
         yield fault_project.Toy(folder), folder, url
 
@@ -57,7 +57,7 @@ def test_faults_cost_one_more_run_and_nothing_else(campaign: tuple[fault_project
 
 
 def test_the_checks_see_a_wrong_result(campaign: tuple[fault_project.Toy, Path, str]) -> None:
-    """A finished project where one letter of an output is another, of the same size and time; and a half-written folder beside it."""
+    """A finished project where one letter of an output is another, of the same size and time; and a half-written folder next to it."""
     own = trial(campaign, "kill -9 of the stage", "d", 4)
     own._clean()
     own.folder.mkdir()

@@ -17,7 +17,7 @@ FULL_DISK = Path(__file__).with_name("full_disk.sh")
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone that ingested a small folder of its own; nothing else ran."""
+    """A clone that ingested its own small folder; nothing else ran."""
     root = clone(tmp_path_factory.mktemp("shop") / "project")
     folder = root / "raw"
     folder.mkdir()
@@ -142,7 +142,7 @@ def test_items_without_text(shop: Path) -> None:
 
 
 def a_namespace(root: Path, folder: Path) -> list[str]:
-    """The command that gives the next one mounts of its own, as root or as anyone; skips where neither may."""
+    """The command that gives the next one its own mounts, as root or as anyone; skips where neither may."""
     if shutil.which("unshare") is None:
         pytest.skip("a full disk needs unshare (util-linux)")
     probe = ["sh", "-c", f"mount -t tmpfs tmpfs '{folder}' && mount --bind '{folder}' '{folder}'"]

@@ -98,7 +98,7 @@ def dvc(folder: Path, *words: str, ok: bool = True) -> str:
 
 
 def gr2(folder: Path, *words: str, ok: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
-    """The command line, in a process of its own."""
+    """The command line, in its own process."""
     return call(folder, sys.executable, "-m", "flows.cli", *words, ok=ok, **{"PYTHONPATH": str(ROOT), **env})
 
 

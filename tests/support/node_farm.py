@@ -48,7 +48,7 @@ class Farm:
 
     @contextmanager
     def worker(self, root: Path, pool: str = "nodes", limit: int = 0, **env: str) -> Iterator["subprocess.Popen[bytes]"]:
-        """A worker of `pool` in the checkout `root`, in a session of its own."""
+        """A worker of `pool` in the checkout `root`, in its own session."""
         full = {
             **prefect_server.without_prefect(),
             **self.env,

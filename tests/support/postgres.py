@@ -20,9 +20,9 @@ def installed() -> bool:
 
 @contextmanager
 def if_installed() -> Iterator[dict[str, str]]:
-    """What a Prefect server must know to keep its data in a Postgres of its own; nothing where there is none, then it takes SQLite.
+    """What a Prefect server must know to keep its data in its own Postgres; nothing without Postgres: then it takes SQLite.
 
-    Wanted by every test with workers or automations: with SQLite the server stands still beside them now and then (docs/schedules.md).
+    Wanted by every test with workers or automations: with SQLite the server stalls next to them now and then (docs/schedules.md).
     """
     if not installed():
         yield {}

@@ -1,4 +1,4 @@
-"""Clones of this very project for whole runs: the working tree as it stands, in a repository and a DVC cache of its own."""
+"""Clones of this very project for whole runs: the working tree as it stands, with its own repository and DVC cache."""
 
 import json
 import os
@@ -41,9 +41,9 @@ def clone(folder: Path) -> Path:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """That of a person who stands in the clone: its code, this interpreter as `python`, hashes of strings left to chance.
+    """That of a person who works in the clone: its code, this interpreter as `python`, hashes of strings left to chance.
 
-    Once `server` is set, runs use that Prefect server: one of their own costs each of them half a dozen seconds.
+    Once `server` is set, runs use that Prefect server: a server for each run costs half a dozen seconds.
     """
     dropped = {"PYTHONHASHSEED", "PREFECT_API_URL", "PREFECT_HOME", "OMP_NUM_THREADS", "VIRTUAL_ENV"}
     kept = {name: value for name, value in os.environ.items() if name not in dropped}
@@ -109,7 +109,7 @@ def metrics(folder: Path, name: str) -> dict[str, Any]:
 
 
 def set_params(folder: Path, **sections: dict[str, Any]) -> None:
-    """Puts values into params.yaml by section, e.g. rl={"lr": 0.1}; a mapping goes into the mapping that stands there."""
+    """Puts values into params.yaml by section, e.g. rl={"lr": 0.1}; a mapping goes into the mapping that is there."""
     from ruamel.yaml import YAML
 
     yaml = YAML()

@@ -92,7 +92,7 @@ def test_a_grid_runs_what_it_changes_and_can_be_compared(project: Path) -> None:
     told = dvc_toy.gr2(project, "lineage", first).stdout  # the commit's own dvc.lock, and what the record knows of it
     assert f"dvc.lock of {first}" in told and dvc_toy.gr2(project, "lineage", "--verify").returncode == 0
     again = dvc_toy.gr2(project, "run", "--queue", "--set", "c.x=2", "--set", "d.x=6")
-    assert f"{second}-2 | Completed: " in again.stdout and " ran " not in again.stdout  # a name of its own, and nothing to run
+    assert f"{second}-2 | Completed: " in again.stdout and " ran " not in again.stdout  # its own name, and nothing to run
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from stages.shared.core.params import validate_section
 from stages.shared.core.schemas import INTERACTIONS
 from tests.support.embed_data import run, sentences, tiny_text_model, write_interactions, write_items
 
-ITEMS_N, COLD = 40, (17, 38)  # the last ones never stand in base
+ITEMS_N, COLD = 40, (17, 38)  # the last ones are never in base
 SMALL = {"hidden": 16, "layers": 1, "heads": 2, "max_length": 8, "epochs": 8, "batch_size": 16, "lr": 0.01}
 SPLITS = ["base"] * 8 + ["train"] * 3 + ["valid"] + ["test"] * 2
 

@@ -27,7 +27,7 @@ def test_every_word_of_the_layout_and_every_sid_token_is_one_token(word):
 
 
 def test_in_a_whole_document_too():
-    """Alone a word is one token; beside its neighbours it must be the same one."""
+    """Alone a word is one token; next to its neighbours it must be the same one."""
     table = make_tables(make_slates()[:5], OPTIONS)["data/traces/traces.parquet"]
     words = {*template_words(), *SPECIAL_TOKENS, *sid_vocabulary(LEVELS, CODES)}
     for row in table.iter_rows(named=True):

@@ -138,7 +138,7 @@ def test_a_trace_of_a_held_out_item_is_a_leak(project, kind, split):
 
 
 def test_a_slate_that_no_trace_teaches_may_hold_anything(project):
-    """Test slates stand in the same table: they are no leak as long as no trace is made of them."""
+    """Test slates are in the same table: they are no leak as long as no trace is made of them."""
     tables = planted("target", "test")
     tables["data/traces/traces.parquet"] = TRACES.filter(pl.col("slate") != 0)
     write_project(project, tables)

@@ -20,7 +20,7 @@ SAMPLING = Sampling(max_tokens=8, temperature=1.0, seed=7)
 
 
 def foreign_tokenizer(chat: bool = False) -> PreTrainedTokenizerFast:
-    """Byte-level, as Qwen's and SmolLM's: no token for a SID or a mark of the layout, an end of its own."""
+    """Byte-level, as Qwen's and SmolLM's: no token for a SID or a mark of the layout, and its own end token."""
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer, inner.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()

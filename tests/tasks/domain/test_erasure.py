@@ -1,4 +1,4 @@
-"""A deletion request from end to end, on a small project of its own: the real ingest, and a stage behind it that `trains`."""
+"""A deletion request from end to end, on its own small project: the real ingest, and a stage behind it that `trains`."""
 
 import hashlib
 import json

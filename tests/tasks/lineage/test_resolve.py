@@ -53,7 +53,7 @@ def test_path_hash_and_copy_lead_to_one_chain(project: Path, index: Index, tmp_p
 
 
 def test_a_member_by_its_hash(project: Path, index: Index) -> None:
-    """weights.bin holds the same bytes as out.txt, which is an output of its own and goes first."""
+    """weights.bin holds the same bytes as out.txt, which is itself an output and goes first."""
     content = (project / "data/c/model/weights.bin").read_bytes()
     found = ask(index, hashlib.md5(content).hexdigest()[:12])
     assert (found.path, found.stage) == ("data/c/out.txt", "c")

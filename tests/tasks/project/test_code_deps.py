@@ -71,7 +71,7 @@ def test_gaps(project: Path) -> None:
 
 
 def test_a_helper_outside_of_stages_is_noticed(project: Path) -> None:
-    """One beside stages/, and one in another package of the project; a library is none."""
+    """One next to stages/, and one in another package of the project; a library is none."""
     (project / "helper.py").write_text("import json\n")
     (project / "rooms").mkdir()
     (project / "rooms/__init__.py").write_text("X = 1\n")

@@ -1,4 +1,4 @@
-"""A value of params.yaml that names a dep which does not exist: an error that names the key and what may stand there."""
+"""A value of params.yaml that names a dep which does not exist: an error that names the key and what may be there."""
 
 import re
 from pathlib import Path

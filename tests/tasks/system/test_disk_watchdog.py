@@ -26,7 +26,7 @@ Start = Callable[[str], "subprocess.Popen[bytes]"]
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts Python code as a group of its own. What still runs when the test ends, or fails, is killed: it would spin for ever."""
+    """Starts Python code as its own process group. What still runs when the test ends, or fails, is killed: it would spin for ever."""
     children: list[subprocess.Popen[bytes]] = []
 
     def begin(code: str) -> "subprocess.Popen[bytes]":

@@ -78,7 +78,7 @@ def test_a_failure_says_what_where_and_what_to_do(tmp_path):
     assert not (tmp_path / "data/ingest").exists()
 
     run(tmp_path, raw, max_bad_share=0.1, **PARAMS)
-    assert not (tmp_path / FULL_LIST).exists()  # nothing stale beside a good run
+    assert not (tmp_path / FULL_LIST).exists()  # nothing stale next to a good run
 
 
 def test_a_terminal_is_not_told_what_to_do(tmp_path):

@@ -20,7 +20,7 @@ def splits_of(lengths: list[int], **params) -> list[list[str]]:
 
 
 def sizes(splits: list[str]) -> list[int]:
-    """How many of each split; fails unless they stand in order."""
+    """How many of each split; fails unless they are in order."""
     counts = [splits.count(name) for name in SPLITS]
     assert splits == [name for name, count in zip(SPLITS, counts, strict=True) for _ in range(count)]
     return counts

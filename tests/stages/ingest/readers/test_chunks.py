@@ -20,7 +20,7 @@ from stages.shared.core.errors import StageError
 from tests.support.raw_reading import read, write
 
 MOVIES = "movieId,title,genres\n1,A,X\n"
-# Whatever may stand in a title, but for what ends a line, what no text file holds, and what Python alone strips as blank.
+# Whatever a title may hold, but for what ends a line, what no text file holds, and what Python alone strips as blank.
 texts = st.text(st.characters(exclude_characters="\r\n\x00\x1c\x1d\x1e\x1f", exclude_categories=["Cs"]), min_size=1, max_size=8).filter(
     str.strip
 )

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[4]
 NAMES = ("GR2_NODES", "GR2_NODE_RANK", "GR2_MASTER_ADDR", "GR2_MASTER_PORT", "LOCAL_RANK", "RANK", "WORLD_SIZE")
 
 TRAINING = {"deepspeed": "infra/deepspeed/zero2.json"}
-# A stage of this test's own, beside the real `stages.shared`.
+# This test's own stage, next to the real `stages.shared`.
 PACKAGE = "from pkgutil import extend_path\n__path__ = extend_path(__path__, __name__)\n"
 STAGE = """\
 from stages.shared.core.launch import TrainingSection, rank, world_size

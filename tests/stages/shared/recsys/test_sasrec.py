@@ -67,7 +67,7 @@ def test_batches_are_of_like_length_and_in_no_order_of_length():
 
 @given(st.lists(st.integers(0, 30), min_size=0, max_size=8), st.integers(1, 6))
 def test_every_step_is_a_target_once(lengths, longest):
-    """Sequences of distinct numbers: each step (item before, item) must stand in the windows exactly once."""
+    """Sequences of distinct numbers: each step (item before, item) must be in the windows exactly once."""
     sequences = [[1000 * place + step for step in range(length)] for place, length in enumerate(lengths)]
     pieces = sasrec.windows(sequences, longest)
     assert all(2 <= len(piece) <= longest + 1 for piece in pieces)

@@ -38,7 +38,7 @@ def test_every_metric_equals_brute_force(order, target):
     for k in (3, 5, 10):
         assert got[f"ndcg@{k}"] == pytest.approx(sum(1 / math.log2(place + 1) for place, item in enumerate(order[:k], 1) if item == target))
     assert got["mrr"] == pytest.approx(1 / (order.index(target) + 1))
-    passed = sum(order.index(other) > order.index(target) for other in range(target))  # stood before the target, stand behind it now
+    passed = sum(order.index(other) > order.index(target) for other in range(target))  # were before the target, are behind it now
     fell_behind = sum(order.index(other) < order.index(target) for other in range(target + 1, 12))
     assert got["rank_gain"] == passed - fell_behind
     assert (got["promoted"], got["demoted"]) == (float(passed > fell_behind), float(passed < fell_behind))

@@ -8,6 +8,7 @@ import polars as pl
 
 from stages.embed import collaborative, fuse, neighbours
 from stages.embed.encode import encode, resume_key
+from stages.embed.metrics import EmbedMetrics
 from stages.embed.model import dtype_of, model_folder, weights_sha256
 from stages.embed.params import EmbedParams
 from stages.embed.vectors import check_not_constant, mean_cosine
@@ -34,7 +35,7 @@ def embed(params: EmbedParams, outputs: Outputs) -> None:
     if params.collaborative.mode != "none":
         vectors, metrics["collaborative"] = join_collaborative(text, params)
     np.save(outputs.path("embeddings.npy"), vectors)
-    outputs.metrics({**metrics, "dim": int(vectors.shape[1]), "mean_cosine": mean_cosine(vectors)})
+    outputs.metrics({**metrics, "dim": int(vectors.shape[1]), "mean_cosine": mean_cosine(vectors)}, EmbedMetrics)
     points.clear()
 
 

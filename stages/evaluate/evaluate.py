@@ -65,7 +65,7 @@ def evaluate(params: EvaluateParams, outputs: Outputs) -> None:
         leak_check=leak_check,
         inputs={path.as_posix(): content_md5(path) for path in INPUTS},
     )
-    outputs.metrics(metrics.model_dump())
+    outputs.metrics(metrics.model_dump(), EvaluateMetrics)
 
 
 def outputs_table(test_set: TestSet, ranked: Mapping[str, Rankings], answers: Answers) -> pl.DataFrame:

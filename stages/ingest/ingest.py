@@ -6,6 +6,7 @@ from tempfile import TemporaryDirectory
 from stages.ingest.build.interactions import interactions, with_text
 from stages.ingest.build.items import item_table, usable_items
 from stages.ingest.build.quarantine import quarantine
+from stages.ingest.metrics import IngestMetrics
 from stages.ingest.params import IngestParams
 from stages.ingest.readers.raw import RawLog
 from stages.ingest.report.card import data_card
@@ -34,4 +35,4 @@ def build(raw: RawLog, params: IngestParams, outputs: Outputs) -> None:
     write_table(with_text(log.table), outputs.path("interactions.parquet"), INTERACTIONS)
     write_world(params, log.users, outputs.path("world.safetensors"))
     outputs.path("card.md").write_text(data_card(metrics), encoding="utf-8")
-    outputs.metrics(metrics)
+    outputs.metrics(metrics, IngestMetrics)

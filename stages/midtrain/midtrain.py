@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.midtrain import documents
 from stages.midtrain.decoder import scratch_model
+from stages.midtrain.metrics import MidtrainMetrics
 from stages.midtrain.params import SCRATCH, MidtrainParams
 from stages.midtrain.vocabulary import learn_tokenizer
 from stages.shared.core.errors import StageError
@@ -51,7 +52,8 @@ def midtrain(params: MidtrainParams, outputs: Outputs) -> None:
             "rows": len(rows),
             "skill_token_accuracy": skill_accuracy(model, tokenizer, catalog, options, params.seed + 1),
             "leak_check": leak_check,
-        }
+        },
+        MidtrainMetrics,
     )
 
 

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from stages.quantize.calibration import Predictions, calibration_examples
 from stages.quantize.checkpoint import quantizable, save_compressed, weight_bytes
 from stages.quantize.int8 import dequantize_weight, quantize_weight, relative_error
+from stages.quantize.metrics import QuantizeMetrics
 from stages.quantize.params import QuantizeParams
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import DATA, Outputs
@@ -48,7 +49,8 @@ def quantize(params: QuantizeParams, outputs: Outputs) -> None:
             "bytes": {"before": weight_bytes(SOURCE), "after": after},
             "weight_error": {"mean": fmean(errors.values()), "worst": errors[worst], "worst_tensor": worst},
             "calibration": {"source": "traces" if TRACES.exists() else "random tokens", **predictions.compare()},
-        }
+        },
+        QuantizeMetrics,
     )
 
 

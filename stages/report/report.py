@@ -68,8 +68,7 @@ def report(params: ReportParams, outputs: Outputs) -> None:
         summary["achievable"] = achievable(ranked, truth.chances_NK, bootstrap)
     shown = {name: ranks[name] for name in DECOMPOSED}
     gain_by_rank = gains_by_incoming_rank(shown, test_set.targets, test_set.candidates_NK.shape[1], bootstrap)
-    ReportMetrics.model_validate(summary)
-    outputs.metrics(summary)
+    outputs.metrics(summary, ReportMetrics)
     write_plots_data(outputs, summary, audits, gain_by_rank)
     shown_params = read_shown_params()
     page = ReportData(

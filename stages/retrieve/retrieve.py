@@ -9,6 +9,7 @@ import polars as pl
 from stages.retrieve import candidate_features, folds, slates, statistics
 from stages.retrieve.augmentations import permute_labels
 from stages.retrieve.distance import rank_distances
+from stages.retrieve.metrics import RetrieveMetrics
 from stages.retrieve.params import RetrieveParams
 from stages.retrieve.retrievers import retriever
 from stages.retrieve.retrievers.retriever import Figures
@@ -61,7 +62,8 @@ def retrieve(params: RetrieveParams, outputs: Outputs) -> None:
             "leak_check": {**leak_check, "in_sample": 0, "overcounted": 0},  # rank() has checked the last two for each fold
             "slates": slates.summary(table, params.candidates),
             "rank_distance": distances,
-        }
+        },
+        RetrieveMetrics,
     )
 
 

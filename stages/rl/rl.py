@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from stages.rl.dapo import advantages, dapo_loss
 from stages.rl.logprobs import response_logprobs
+from stages.rl.metrics import RlMetrics
 from stages.rl.params import RlParams
 from stages.rl.policy import Policy, all_mean, all_sum, open_policy
 from stages.rl.rewards import conditional_reward, rank_reward, ungated_reward
@@ -71,7 +72,8 @@ def rl(params: RlParams, outputs: Outputs) -> None:
                 "first_fifth": mean_row(curve[: len(tail)]),
                 "last_fifth": mean_row(tail),
                 "steps_at_refill_cap": sum(row["kept"] < params.prompts for row in curve),
-            }
+            },
+            RlMetrics,
         )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from transformers import PreTrainedTokenizerBase
 
+from stages.sft.metrics import SftMetrics
 from stages.sft.params import SftParams
 from stages.shared.core.leakage import check_no_heldout
 from stages.shared.core.outputs import DATA, Outputs
@@ -46,7 +47,7 @@ def sft(params: SftParams, outputs: Outputs) -> None:
         write_curve(curve, outputs.path("loss.csv" if name == "model" else "no_reasoning_loss.csv"))
         tokens = steps * params.batch_size * params.accumulate * params.all_processes * mean_tokens(examples)
         metrics[name] = {"steps": steps, "tokens": round(tokens), "loss_first": curve[0]["loss"], "loss_last": curve[-1]["loss"]}
-    outputs.metrics(metrics)
+    outputs.metrics(metrics, SftMetrics)
 
 
 def reasoning_examples(traces: pl.DataFrame, tokenizer: PreTrainedTokenizerBase, params: SftParams) -> list[WeightedExample]:

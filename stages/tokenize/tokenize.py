@@ -17,6 +17,7 @@ from stages.tokenize.assignment.append import Catalogue, drift
 from stages.tokenize.assignment.assign import Taken, optimal_last, random_last
 from stages.tokenize.assignment.overflow import resolve_overflow
 from stages.tokenize.assignment.prefix_groups import prefix_numbers
+from stages.tokenize.metrics import TokenizeMetrics
 from stages.tokenize.params import TokenizeParams
 from stages.tokenize.quantizers.cooccurrence import Cooccurrence
 from stages.tokenize.quantizers.quantizer import Quantiser
@@ -66,7 +67,8 @@ def tokenize(params: TokenizeParams, outputs: Outputs) -> None:
             | {"retired_sids": len(retired_ids)}
             if earlier
             else None,
-        }
+        },
+        TokenizeMetrics,
     )
 
 

@@ -7,13 +7,34 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
+from stages.embed.metrics import EmbedMetrics
+from stages.ingest.metrics import IngestMetrics
+from stages.midtrain.metrics import MidtrainMetrics
+from stages.quantize.metrics import QuantizeMetrics
 from stages.report.metrics_model import ReportMetrics
+from stages.retrieve.metrics import RetrieveMetrics
+from stages.rl.metrics import RlMetrics
+from stages.sft.metrics import SftMetrics
 from stages.shared.core.errors import StageError
 from stages.shared.evaluation.evaluate_metrics import EvaluateMetrics
+from stages.tokenize.metrics import TokenizeMetrics
+from stages.traces.metrics import TracesMetrics
 
 PAGE = Path("docs/stages.md")
 # stage -> the model of its metrics.json. A stage with one gets a table between its two comments in PAGE.
-METRICS: dict[str, type[BaseModel]] = {"evaluate": EvaluateMetrics, "report": ReportMetrics}
+METRICS: dict[str, type[BaseModel]] = {
+    "ingest": IngestMetrics,
+    "embed": EmbedMetrics,
+    "tokenize": TokenizeMetrics,
+    "retrieve": RetrieveMetrics,
+    "midtrain": MidtrainMetrics,
+    "traces": TracesMetrics,
+    "sft": SftMetrics,
+    "rl": RlMetrics,
+    "quantize": QuantizeMetrics,
+    "evaluate": EvaluateMetrics,
+    "report": ReportMetrics,
+}
 
 
 def table(stage: str, model: type[BaseModel]) -> str:
@@ -28,10 +49,11 @@ def keys(model: type[BaseModel], prefix: str = "", listed: frozenset[type[BaseMo
     """
     rows: list[tuple[str, str]] = []
     for name, field in model.model_fields.items():
-        rows.append((f"{prefix}{name}", str(field.description)))
+        key = field.alias or name  # "try" and "ndcg@5" cannot be names of fields
+        rows.append((f"{prefix}{key}", str(field.description)))
         path, inner = _inner(field.annotation)
         if inner is not None and inner not in listed:
-            rows += keys(inner, f"{prefix}{name}.{path}", listed)
+            rows += keys(inner, f"{prefix}{key}.{path}", listed)
             listed |= {inner}
     for base in model.__mro__:
         # BaseModel annotates it too, without a type of the values.
@@ -53,7 +75,7 @@ def with_tables(page: str) -> str:
 
 
 def _inner(annotation: Any) -> tuple[str, type[BaseModel] | None]:
-    """The model within an annotation, and the path to it: "<name>." for each mapping around it."""
+    """The model within an annotation, and the path to it: "<name>." for each mapping around it, nothing for a list."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "", annotation
     for part in get_args(annotation):

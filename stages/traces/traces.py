@@ -19,6 +19,7 @@ from stages.shared.slates.prompts import Catalog, PromptParams, Slate, answer_te
 from stages.shared.slates.traces import TRACES
 from stages.traces.audit import chance_audit, noise_audit, scorer_audit
 from stages.traces.language_model import LanguageModelTeacher
+from stages.traces.metrics import TracesMetrics
 from stages.traces.out_of_time import score_out_of_time
 from stages.traces.params import NO_MODEL, TracesParams
 from stages.traces.rejection import Kept, sample
@@ -61,7 +62,8 @@ def traces(params: TracesParams, outputs: Outputs) -> None:
             "noise": noise_audit(log.kept),
             "out_of_time": scorer_audit(scored),
             "leak_check": leak_check,
-        }
+        },
+        TracesMetrics,
     )
 
 

@@ -4,10 +4,12 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel
 
 from stages.shared.core.errors import StageError
 
@@ -27,8 +29,13 @@ class Outputs:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def metrics(self, values: dict[str, Any]) -> None:
-        """Writes metrics.json: sorted keys, so equal numbers give equal bytes. NaN and infinity are refused."""
+    def metrics(self, values: Mapping[str, Any], model: type[BaseModel]) -> None:
+        """Writes metrics.json: sorted keys, so equal numbers give equal bytes. NaN and infinity are refused.
+
+        `model` describes every key. pydantic's ValidationError, which names the key, is a mistake in the stage's code and not caught.
+        """
+        model.model_validate(values)
+        # The values as they are, not the model's dump: an optional key that is absent stays absent.
         write_json(self.path("metrics.json"), values)
 
     def publish(self) -> None:

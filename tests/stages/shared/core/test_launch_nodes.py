@@ -25,6 +25,8 @@ TRAINING = {"deepspeed": "infra/deepspeed/zero2.json"}
 # This test's own stage, next to the real `stages.shared`.
 PACKAGE = "from pkgutil import extend_path\n__path__ = extend_path(__path__, __name__)\n"
 STAGE = """\
+from pydantic import BaseModel
+
 from stages.shared.core.launch import TrainingSection, rank, world_size
 from stages.shared.core.run import run_stage
 
@@ -38,6 +40,11 @@ class TinyParams(TrainingSection):  # the fields of OptimizerSection, which take
     warmup: float = 0.0
     weight_decay: float = 0.01
     log_every: int = 1
+
+
+class TinyMetrics(BaseModel):
+    world_size: int
+    rank: int
 
 
 def tiny(params, outputs):
@@ -55,7 +62,7 @@ def tiny(params, outputs):
     print(f"rank {rank()} of {world_size()}", flush=True)
     model.save_pretrained(outputs.path("model"))
     write_curve(rows, outputs.path("loss.csv"))
-    outputs.metrics({"world_size": world_size(), "rank": rank()})
+    outputs.metrics({"world_size": world_size(), "rank": rank()}, TinyMetrics)
 
 
 run_stage("tiny", TinyParams, tiny)

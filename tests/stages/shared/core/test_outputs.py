@@ -1,9 +1,21 @@
 import math
 
 import pytest
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import read_json, stage_outputs, write_json
+
+
+class ToyMetrics(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    text: str
+    count: int | None = None
+
+
+class AnyMetrics(BaseModel):
+    model_config = ConfigDict(extra="allow")
 
 
 def files(root) -> dict[str, str]:
@@ -14,7 +26,7 @@ def run(root, text: str, fail: Exception | None = None, main: bool = True) -> No
     with stage_outputs("toy", root, main) as outputs:
         outputs.path("table.txt").write_text(text)
         outputs.path("model/weights.txt").write_text(text)
-        outputs.metrics({"text": text})
+        outputs.metrics({"text": text}, ToyMetrics)
         if fail:
             raise fail
 
@@ -76,8 +88,22 @@ def test_a_number_that_is_none_is_refused_by_its_key(tmp_path, values, key):
     run(tmp_path, "first")
     before = files(tmp_path)
     with pytest.raises(StageError, match=rf"metrics\.json: {key} is not a finite number"), stage_outputs("toy", tmp_path) as outputs:
-        outputs.metrics(values)
+        outputs.metrics(values, AnyMetrics)
     assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("values", [{"text": "a", "other": 1}, {}, {"text": 1}])
+def test_metrics_unlike_their_model_are_refused(tmp_path, values):
+    run(tmp_path, "first")
+    before = files(tmp_path)
+    with pytest.raises(ValidationError), stage_outputs("toy", tmp_path) as outputs:
+        outputs.metrics(values, ToyMetrics)
+    assert files(tmp_path) == before
+
+
+def test_metrics_are_written_without_the_defaults_of_their_model(tmp_path):
+    run(tmp_path, "a")
+    assert read_json(tmp_path / "toy/metrics.json") == {"text": "a"}
 
 
 def test_equal_values_give_equal_bytes(tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import BaseModel
 
 from stages.shared.core import run as run_module
 from stages.shared.core.errors import StageError
@@ -21,6 +22,10 @@ ROOT = Path(__file__).parents[4]
 
 class ToyParams(ComputeSection):
     size: int = 1
+
+
+class ToyMetrics(BaseModel):
+    drawn: list[float]
 
 
 @pytest.fixture
@@ -40,7 +45,7 @@ def loose_kernels():
 
 def write(params, outputs) -> None:
     outputs.path("out.txt").write_text(str(params.size))
-    outputs.metrics({"drawn": [random.random(), float(np.random.rand()), float(torch.rand(1))]})
+    outputs.metrics({"drawn": [random.random(), float(np.random.rand()), float(torch.rand(1))]}, ToyMetrics)
 
 
 def contents(root) -> dict[str, str]:

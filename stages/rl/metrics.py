@@ -1,0 +1,29 @@
+"""data/rl/metrics.json; data/rl/steps.csv has the same figures of every step."""
+
+from pydantic import Field
+
+from stages.shared.core.stage_metrics import HeldOutCheck, StageMetrics
+
+
+class RlStepMetrics(StageMetrics):
+    """Means over some steps, and over all processes. Answers: every one sampled, dropped groups included."""
+
+    reward: float = Field(description="mean reward of an answer")
+    rank_reward: float = Field(description="mean part of the reward for the target's rank, of valid answers")
+    valid: float = Field(description="share of valid answers")
+    identical: float = Field(description="share of answers that are the initial ranking again")
+    kept: float = Field(description="groups that the update learns from: those whose rewards vary")
+    refills: float = Field(description="extra rounds of sampling, as too few groups had rewards that vary")
+    length: float = Field(description="tokens of an answer")
+    entropy: float = Field(description="minus the mean log-probability of a sampled token, nats")
+    loss: float = Field(description="DAPO loss")
+    clipped: float = Field(description="share of tokens whose ratio was clipped")
+    logprob_gap: float = Field(description="largest mean gap between the sampler's and the trainer's log-probabilities")
+
+
+class RlMetrics(StageMetrics):
+    slates: int = Field(description="training slates with more than one candidate")
+    first_fifth: RlStepMetrics = Field(description="means over the first fifth of the steps")
+    last_fifth: RlStepMetrics = Field(description="means over the last fifth; keys as of first_fifth")
+    steps_at_refill_cap: int = Field(description="steps that learnt from fewer groups than rl.prompts, as rl.max_refills was reached")
+    leak_check: HeldOutCheck = Field(description="counts of the leak check")

@@ -68,5 +68,5 @@ class ReportMetrics(BaseModel):
     leak_check: dict[str, dict[str, int]] = Field(description="counts of the five checks that fail the evaluation")
     repeats: dict[str, Any] = Field({}, description="several answers a slate at a temperature: the worst, the mean and the best")
     achievable: dict[str, dict[str, Any]] = Field(
-        {}, description="synthetic world only: share of the achievable gain in expected NDCG@5, with its interval"
+        {}, description="synthetic world only: share of the headroom (gain of the oracle) in expected NDCG@5, with its interval"
     )

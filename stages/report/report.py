@@ -8,7 +8,7 @@ from stages.report.answers import RecordedAnswers, read_recorded_answers
 from stages.report.diagnostics.audit import identical_to_incoming, red_flags
 from stages.report.diagnostics.diagnostics import audits_of, constraint_notes, unconstrained
 from stages.report.diagnostics.gain_by_rank import gains_by_incoming_rank
-from stages.report.diagnostics.headroom import achievable, world_notes
+from stages.report.diagnostics.headroom import headroom, world_notes
 from stages.report.diagnostics.repeats import of_repeats
 from stages.report.diagnostics.slice_kinds import kinds_of, slices_of
 from stages.report.metrics_model import ReportMetrics
@@ -60,12 +60,12 @@ def report(params: ReportParams, outputs: Outputs) -> None:
         "audit": audits,
         "suspicions": {name: red_flags(audit) for name, audit in audits.items() if name in MODELS},
         "unconstrained": unconstrained(answers.free),
-        "significance": significance(results, test_set.users, pairs, params.resamples, params.seed),
+        "significance": significance(results, bootstrap, pairs),
     }
     if answers.repeated:
         summary["repeats"] = repeats(answers, test_set, evaluated.repeat_temperature, bootstrap)
     if truth:
-        summary["achievable"] = achievable(ranked, truth.chances_NK, bootstrap)
+        summary["achievable"] = headroom(ranked, truth.chances_NK, bootstrap)
     shown = {name: ranks[name] for name in DECOMPOSED}
     gain_by_rank = gains_by_incoming_rank(shown, test_set.targets, test_set.candidates_NK.shape[1], bootstrap)
     outputs.metrics(summary, ReportMetrics)

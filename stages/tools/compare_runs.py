@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from stages.shared.core.errors import StageError
 from stages.shared.evaluation.outputs_table import answers_of, read_columns, read_greedy
-from stages.shared.stats.bootstrap import INCOMING, LEVEL, Bootstrap, paired_interval
+from stages.shared.stats.bootstrap import INCOMING, LEVEL, Resampling, paired_interval
 from stages.shared.stats.metrics import QUALITY, all_metrics
 
 Floats = NDArray[np.float64]
@@ -60,8 +60,8 @@ class Measured:
 def read_run(name: str, path: Path, slates: Path | None = None) -> Run:
     """`slates`: the run's data/retrieve/slates.parquet, or None; in a project's own folder it is found by itself."""
     answers = read_greedy(path, COLUMNS)
-    beside = path.parent.parent / "retrieve" / "slates.parquet"
-    slates = slates or (beside if beside.exists() else None)
+    same_project = path.parent.parent / "retrieve" / "slates.parquet"
+    slates = slates or (same_project if same_project.exists() else None)
     if slates is None:
         return Run(name, path, answers)
     known = read_columns(slates, SLATE_COLUMNS)
@@ -74,15 +74,15 @@ def read_run(name: str, path: Path, slates: Path | None = None) -> Run:
 
 
 def measured(run: Run, model: str, metric: str) -> Measured:
-    own, incoming = (answers_of(run.answers, run.path, name) for name in (model, INCOMING))
-    if own["slate"].to_list() != incoming["slate"].to_list():
+    answers, incoming = (answers_of(run.answers, run.path, name) for name in (model, INCOMING))
+    if answers["slate"].to_list() != incoming["slate"].to_list():
         raise StageError(f"{run.path}: the models '{model}' and '{INCOMING}' answered different slates; rerun: gr2 run evaluate")
-    value, before = (all_metrics(part["new_rank"].to_numpy(), part["target_rank"].to_numpy())[metric] for part in (own, incoming))
-    return Measured(run, own.with_columns(pl.Series("value", value), pl.Series("gain", value - before)))
+    value, before = (all_metrics(part["new_rank"].to_numpy(), part["target_rank"].to_numpy())[metric] for part in (answers, incoming))
+    return Measured(run, answers.with_columns(pl.Series("value", value), pl.Series("gain", value - before)))
 
 
-def compare(first: Measured, second: Measured, model: str, metric: str, resamples: int, seed: int) -> dict[str, Any]:
-    """`second` less `first`: above zero means that `second` is better.
+def compare(first: Measured, second: Measured, model: str, metric: str, resampling: Resampling) -> dict[str, Any]:
+    """`second` minus `first`: above zero means that `second` is better.
 
     `paired`: every slate of the run with fewer slates is one of the other's too, and the difference is that of the metric on these.
     Otherwise it is that of the gains over the incoming order. `n`: the slates it rests on, of both runs where they are not paired.
@@ -94,9 +94,9 @@ def compare(first: Measured, second: Measured, model: str, metric: str, resample
     paired = both.height == min(sizes) and both["slate"].n_unique() == both.height
     if paired:
         diffs = (both["value_second"] - both["value"]).to_numpy()
-        diff, (low, high) = float(diffs.mean()), paired_interval(diffs, Bootstrap(both["user"].to_numpy(), resamples, seed))
+        diff, (low, high) = float(diffs.mean()), paired_interval(diffs, resampling.of(both["user"].to_numpy()))
     else:
-        diff, low, high = unpaired_difference(first, second, resamples, seed)
+        diff, low, high = unpaired_difference(first, second, resampling)
     return {
         "a": first.run.name,
         "b": second.run.name,
@@ -113,44 +113,44 @@ def compare(first: Measured, second: Measured, model: str, metric: str, resample
     }
 
 
-def unpaired_difference(first: Measured, second: Measured, resamples: int, seed: int) -> tuple[float, float, float]:
-    """The gain of `second` less that of `first`, with the interval that their two intervals give as independent ones.
+def unpaired_difference(first: Measured, second: Measured, resampling: Resampling) -> tuple[float, float, float]:
+    """The gain of `second` minus that of `first`, with the interval that their two intervals give as independent ones.
 
     Zou and Donner (2008), Statistics in Medicine 27, 1693: each bound takes from each interval the side that matters. Users in both runs
     are not paired with themselves: they tend to gain in both, so the interval is rather too wide than too narrow.
     """
-    (a, low_a, high_a), (b, low_b, high_b) = (_with_interval(own, resamples, seed) for own in (first, second))
+    (a, low_a, high_a), (b, low_b, high_b) = (_with_interval(one, resampling) for one in (first, second))
     return b - a, b - a - math.hypot(b - low_b, high_a - a), b - a + math.hypot(high_b - b, a - low_a)
 
 
-def _with_interval(own: Measured, resamples: int, seed: int) -> tuple[float, float, float]:
-    gains = own.of("gain")
-    return float(gains.mean()), *paired_interval(gains, Bootstrap(own.users, resamples, seed))
+def _with_interval(measured_run: Measured, resampling: Resampling) -> tuple[float, float, float]:
+    gains = measured_run.of("gain")
+    return float(gains.mean()), *paired_interval(gains, resampling.of(measured_run.users))
 
 
-def compared(runs: Sequence[Run], models: Sequence[str], metric: str, resamples: int, seed: int) -> dict[str, Any]:
+def compared(runs: Sequence[Run], models: Sequence[str], metric: str, resampling: Resampling) -> dict[str, Any]:
     """-> {"metric", "level", "runs": [{"run", "model", "n", "users", "mean", "gain", "low", "high"}], "pairs": [see `compare`]}."""
     rows, pairs = [], []
     for model in models:
-        own = [measured(run, model, metric) for run in runs]
-        for one in own:
-            gain, low, high = _with_interval(one, resamples, seed)
+        of_runs = [measured(run, model, metric) for run in runs]
+        for one in of_runs:
+            gain, low, high = _with_interval(one, resampling)
             counts = {"n": one.rows.height, "users": one.rows["user"].n_unique()}
             mean = float(one.of("value").mean())
             rows.append({"run": one.run.name, "model": model, **counts, "mean": mean, "gain": gain, "low": low, "high": high})
-        pairs += [compare(own[0], other, model, metric, resamples, seed) for other in own[1:]]
+        pairs += [compare(of_runs[0], other, model, metric, resampling) for other in of_runs[1:]]
     return {"metric": metric, "level": LEVEL, "runs": rows, "pairs": pairs}
 
 
-def table(found: dict[str, Any]) -> list[str]:
-    width = max(len("run"), *(len(row["run"]) for row in found["runs"]))
-    models = max(len("model"), *(len(row["model"]) for row in found["runs"]))
-    lines = [f"{found['metric']}, and its gain over the incoming order with a {found['level']:.0%} interval"]
+def table(comparison: dict[str, Any]) -> list[str]:
+    width = max(len("run"), *(len(row["run"]) for row in comparison["runs"]))
+    models = max(len("model"), *(len(row["model"]) for row in comparison["runs"]))
+    lines = [f"{comparison['metric']}, and its gain over the incoming order with a {comparison['level']:.0%} interval"]
     lines.append(f"{'run':{width}}  {'model':{models}}  slates     mean     gain")
-    for row in found["runs"]:
+    for row in comparison["runs"]:
         interval = f"[{row['low']:+.4f}, {row['high']:+.4f}]"
         lines.append(f"{row['run']:{width}}  {row['model']:{models}}  {row['n']:>6,}  {row['mean']:.4f}  {row['gain']:+.4f} {interval}")
-    for pair in found["pairs"]:
+    for pair in comparison["pairs"]:
         verdict = "better" if pair["low"] > 0 else "worse" if pair["high"] < 0 else "no clear difference"
         change = f"{pair['diff']:+.4f} [{pair['low']:+.4f}, {pair['high']:+.4f}] {verdict}"
         lines.append(f"{pair['b']} less {pair['a']}, {pair['model']}: {change}; {_how(pair)}")
@@ -180,11 +180,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not len(options.outputs) == len(names) == len(slates) >= 2:
             raise StageError("give two or more runs; --name and --slates once for each of them, or not at all")
         given = zip(names, options.outputs, slates, strict=True)
-        runs = [read_run(name, path, Path(beside) if beside else None) for name, path, beside in given]
-        found = compared(runs, options.model or ["rl"], options.metric, options.resamples, options.seed)
+        runs = [read_run(name, path, Path(slates_path) if slates_path else None) for name, path, slates_path in given]
+        comparison = compared(runs, options.model or ["rl"], options.metric, Resampling(options.resamples, options.seed))
     except StageError as error:
         sys.exit(f"compare_runs: {error}")
-    print(json.dumps(found, indent=2) if options.json else "\n".join(table(found)))
+    print(json.dumps(comparison, indent=2) if options.json else "\n".join(table(comparison)))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import polars as pl
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import DATA
 from stages.shared.evaluation.outputs_table import answers_of, read_greedy
-from stages.shared.stats.bootstrap import INCOMING, Bootstrap
+from stages.shared.stats.bootstrap import INCOMING, Resampling
 from stages.shared.stats.metrics import QUALITY, all_metrics
 from stages.shared.stats.multi_seed import over_seeds
 
@@ -48,66 +48,66 @@ def read_runs(folders: Sequence[Path], fewest: int = FEWEST) -> Runs:
     common = slates[0].select(KEY)
     for other in slates[1:]:
         common = common.join(other.select(KEY), on=KEY)
-    unlike = any(own.height != common.height for own in slates)
+    unlike = any(keys.height != common.height for keys in slates)
     if common.height < (fewest if unlike else 1):
         raise StageError(
             f"{' and '.join(str(folder) for folder in folders)} have {common.height} slates in common, of "
-            f"{', '.join(str(own.height) for own in slates)}; keep retrieve.seed and all before it, and change sft.seed and rl.seed only"
+            f"{', '.join(str(keys.height) for keys in slates)}; keep retrieve.seed and all before it, and change sft.seed and rl.seed only"
         )
-    ranks = pl.concat([own.join(common, on=KEY) for own in slates]).group_by(KEY).agg(pl.col("target_rank").n_unique())
+    ranks = pl.concat([keys.join(common, on=KEY) for keys in slates]).group_by(KEY).agg(pl.col("target_rank").n_unique())
     return Runs(
         [table.join(common, on=KEY) for table in tables],
         paths,
         common.height,
-        [own.height for own in slates],
+        [keys.height for keys in slates],
         ranks.filter(pl.col("target_rank") > 1).height,
     )
 
 
-def over_runs(runs: Runs, metric: str, against: str, resamples: int, seed: int) -> dict[str, Any]:
+def over_runs(runs: Runs, metric: str, against: str, resampling: Resampling) -> dict[str, Any]:
     """-> {"metric", "against", "slates", "slates_of_runs", "slates_with_another_incoming_rank", "models": {name: seeds.over_seeds of the
     difference from `against`}}, of the models that every run has."""
     names = [table["model"].unique(maintain_order=True).to_list() for table in runs.tables]
-    shared = [name for name in names[0] if name != against and all(name in own for own in names)]
+    shared = [name for name in names[0] if name != against and all(name in names_of_run for names_of_run in names)]
     if not shared:
         raise StageError(f"no model but '{against}' in all of {', '.join(map(str, runs.paths))}; run the same evaluation in each")
-    found = {}
+    by_model = {}
     for name in shared:
         values, users = zip(*(_differences(*run, name, against, metric) for run in zip(runs.tables, runs.paths, strict=True)), strict=True)
-        found[name] = over_seeds(np.stack(values), Bootstrap(users[0], resamples, seed))
+        by_model[name] = over_seeds(np.stack(values), resampling.of(users[0]))
     return {
         "metric": metric,
         "against": against,
         "slates": runs.common,
         "slates_of_runs": runs.of,
         "slates_with_another_incoming_rank": runs.moved,
-        "models": found,
+        "models": by_model,
     }
 
 
 def _differences(table: pl.DataFrame, path: Path, model: str, against: str, metric: str) -> tuple[np.ndarray, np.ndarray]:
-    """Of each common slate, by user and position: the metric of `model` less that of `against`, and the user."""
-    own, other = (answers_of(table, path, name).sort(KEY) for name in (model, against))
-    if not own.select(KEY).equals(other.select(KEY)):
+    """Of each common slate, by user and position: the metric of `model` minus that of `against`, and the user."""
+    answers, other = (answers_of(table, path, name).sort(KEY) for name in (model, against))
+    if not answers.select(KEY).equals(other.select(KEY)):
         raise StageError(f"{path}: the models '{model}' and '{against}' answered different slates; rerun: gr2 run evaluate")
-    first, second = (all_metrics(part["new_rank"].to_numpy(), part["target_rank"].to_numpy())[metric] for part in (own, other))
-    return first - second, own["user"].to_numpy()
+    first, second = (all_metrics(part["new_rank"].to_numpy(), part["target_rank"].to_numpy())[metric] for part in (answers, other))
+    return first - second, answers["user"].to_numpy()
 
 
-def table(found: dict[str, Any]) -> list[str]:
-    lines = [f"{found['metric']}, difference from {found['against']}, on {found['slates']:,} slates common to all runs"]
-    if set(found["slates_of_runs"]) != {found["slates"]}:
-        lines.append(f"The runs have {', '.join(f'{count:,}' for count in found['slates_of_runs'])} slates; the others are left out.")
-    if moved := found["slates_with_another_incoming_rank"]:
+def table(summary: dict[str, Any]) -> list[str]:
+    lines = [f"{summary['metric']}, difference from {summary['against']}, on {summary['slates']:,} slates common to all runs"]
+    if set(summary["slates_of_runs"]) != {summary["slates"]}:
+        lines.append(f"The runs have {', '.join(f'{count:,}' for count in summary['slates_of_runs'])} slates; the others are left out.")
+    if moved := summary["slates_with_another_incoming_rank"]:
         lines.append(f"The retrievers differ: on {moved:,} of the slates the target came in at another rank in another run.")
-    width = max(len("model"), *map(len, found["models"]))
-    runs = len(found["slates_of_runs"])
+    width = max(len("model"), *map(len, summary["models"]))
+    runs = len(summary["slates_of_runs"])
     heads = [*(f"run {place + 1}" for place in range(runs)), "mean", "sd"]
     lines.append(f"{'model':{width}}" + "".join(f"{head:>9}" for head in heads) + "  95 % interval")
-    for name, own in found["models"].items():
-        figures = [*own["each"], own["mean"]]
-        low, high = own["ci"]
-        cells = "".join(f"{figure:>+9.4f}" for figure in figures) + f"{own['sd']:>9.4f}"
+    for name, of_seeds in summary["models"].items():
+        figures = [*of_seeds["each"], of_seeds["mean"]]
+        low, high = of_seeds["ci"]
+        cells = "".join(f"{figure:>+9.4f}" for figure in figures) + f"{of_seeds['sd']:>9.4f}"
         lines.append(f"{name:{width}}{cells}  [{low:+.4f}, {high:+.4f}]")
     return lines
 
@@ -124,10 +124,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
     try:
-        found = over_runs(read_runs(options.folders), options.metric, options.against, options.resamples, options.seed)
+        summary = over_runs(read_runs(options.folders), options.metric, options.against, Resampling(options.resamples, options.seed))
     except StageError as error:
-        sys.exit(f"over_runs: {error}")
-    print(json.dumps(found, indent=2, sort_keys=True) if options.json else "\n".join(table(found)))
+        sys.exit(f"compare_seeds: {error}")
+    print(json.dumps(summary, indent=2, sort_keys=True) if options.json else "\n".join(table(summary)))
 
 
 if __name__ == "__main__":

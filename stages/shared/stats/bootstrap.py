@@ -31,6 +31,18 @@ class Bootstrap:
         return replace(self, users=np.asarray(self.users)[rows])
 
 
+@dataclass(frozen=True)
+class Resampling:
+    """How often to draw, and with which seed, where the slates differ from one comparison to the next."""
+
+    resamples: int
+    seed: int
+
+    def of(self, users: NDArray[Any]) -> Bootstrap:
+        """The draws on slates of these users [n]."""
+        return Bootstrap(users, self.resamples, self.seed)
+
+
 def paired_interval(diff: Floats, bootstrap: Bootstrap) -> tuple[float, float]:
     """95 % interval of the mean of diff [n]."""
     low, high = paired_intervals(np.asarray(diff, dtype=np.float64)[:, None], bootstrap)[0]

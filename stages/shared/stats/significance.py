@@ -8,7 +8,7 @@ import scipy.stats
 from numpy.typing import NDArray
 
 from stages.shared.core.errors import StageError
-from stages.shared.stats.bootstrap import INCOMING
+from stages.shared.stats.bootstrap import INCOMING, Bootstrap
 from stages.shared.stats.metrics import NAMES, all_metrics
 
 Floats = NDArray[np.float64]
@@ -33,7 +33,7 @@ def mcnemar(first: NDArray[Any], second: NDArray[Any]) -> dict[str, float]:
 
 
 def sign_flip_test(diff: Floats, cluster: NDArray[Any], flips: int, seed: int) -> float:
-    """Two-sided p-value of a mean of zero of diff [n], a ranker's metric less another's, in clusters [n]; see sign_flip_tests."""
+    """Two-sided p-value of a mean of zero of diff [n], a ranker's metric minus another's, in clusters [n]; see sign_flip_tests."""
     return float(sign_flip_tests(np.asarray(diff, dtype=np.float64)[:, None], cluster, flips, seed)[0])
 
 
@@ -84,28 +84,27 @@ def holm(p: Floats) -> Floats:
 
 def significance(
     models: Mapping[str, Mapping[str, NDArray[Any]]],
-    clusters: NDArray[Any],
+    bootstrap: Bootstrap,
     pairs: Sequence[tuple[str, str]],
-    flips: int,
-    seed: int,
     metrics: Sequence[str] = NAMES,
 ) -> dict[str, Any]:
     """The table of p-values: every pair (a, b) by every metric, Holm's correction over all of it.
 
-    models and clusters as for bootstrap.summarise. At least FLIPS_PER_TEST flips a cell are made, however small `flips`.
+    models as for bootstrap.summarise; bootstrap: as many flips as it draws resamples, with its seed, but at least FLIPS_PER_TEST a cell.
     -> {"tests", "flips", "seed", "pairs": {"a-b": {metric: {"p", "p_holm"}, "mcnemar": {"only_first", "only_second", "p", "p_holm"}}}};
-    McNemar's tests, of R@1, are a family of their own.
+    McNemar's tests, of R@1, are corrected apart from the others.
     """
     pairs = list(dict.fromkeys(pairs))
     for name in {INCOMING, *(name for pair in pairs for name in pair)} - set(models):
         raise StageError(f"no results of '{name}' to compare with (measured: {', '.join(models)})")
     values = {name: all_metrics(model["rank"], models[INCOMING]["rank"]) for name, model in models.items()}
     cells = [(a, b, metric) for a, b in pairs for metric in metrics]
-    flips = max(flips, FLIPS_PER_TEST * len(cells))
-    p = sign_flip_tests(np.stack([values[a][metric] - values[b][metric] for a, b, metric in cells], axis=1), clusters, flips, seed)
+    flips = max(bootstrap.resamples, FLIPS_PER_TEST * len(cells))
+    diffs = np.stack([values[a][metric] - values[b][metric] for a, b, metric in cells], axis=1)
+    p = sign_flip_tests(diffs, bootstrap.users, flips, bootstrap.seed)
     counts = {(a, b): mcnemar(values[a]["recall@1"], values[b]["recall@1"]) for a, b in pairs}
-    adjusted = holm(np.array([own["p"] for own in counts.values()]))
+    adjusted = holm(np.array([count["p"] for count in counts.values()]))
     table: dict[str, Any] = {f"{a}-{b}": {"mcnemar": counts[a, b] | {"p_holm": float(adjusted[i])}} for i, (a, b) in enumerate(pairs)}
     for (a, b, metric), one, corrected in zip(cells, p.tolist(), holm(p).tolist(), strict=True):
         table[f"{a}-{b}"][metric] = {"p": one, "p_holm": corrected}
-    return {"tests": len(cells), "flips": flips, "seed": seed, "pairs": table}
+    return {"tests": len(cells), "flips": flips, "seed": bootstrap.seed, "pairs": table}

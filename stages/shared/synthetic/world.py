@@ -180,7 +180,7 @@ def expected(value_K: ArrayLike, orders_NK: Ints, chances_NK: Floats) -> Floats:
     return means
 
 
-def share_of_achievable(model: ArrayLike, incoming: ArrayLike, oracle: ArrayLike) -> float | None:
+def share_of_headroom(model: ArrayLike, incoming: ArrayLike, oracle: ArrayLike) -> float | None:
     """What part of the gain that can be had a model has: (model - incoming) / (oracle - incoming), each a mean over the same slates.
 
     0: no better than the incoming order (below 0: worse). 1: as good as the oracle. Above 1 only by luck of the draw, or with an oracle

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from stages.shared.core.errors import StageError
-from stages.shared.stats.bootstrap import Bootstrap
+from stages.shared.stats.bootstrap import Bootstrap, Resampling
 from stages.shared.stats.multi_seed import over_seeds
 from stages.tools.compare_seeds import main, over_runs, read_runs
 
@@ -42,7 +42,7 @@ def half_first(count=COUNT, first=0):
 def test_two_runs_by_hand(tmp_path, capsys):
     """Run one lifts all targets from 2 to 1, run two every other user's: R@1 rises by 1 and by 1/2."""
     folders = [run(tmp_path / "a", {"rl": [0] * COUNT, "sft": [1] * COUNT}), run(tmp_path / "b", {"rl": half_first(), "only": [0] * COUNT})]
-    found = over_runs(read_runs(folders), "recall@1", "incoming", 200, seed=1)
+    found = over_runs(read_runs(folders), "recall@1", "incoming", Resampling(200, 1))
     assert list(found["models"]) == ["rl"] and found["slates"] == COUNT
     own = found["models"]["rl"]
     assert own["each"] == [1.0, 0.5] and own["mean"] == 0.75 and own["sd"] == pytest.approx(np.sqrt(0.125))
@@ -60,9 +60,9 @@ def test_slates_meet_by_user_and_position_whatever_their_ids_and_order(tmp_path)
     ranks = np.arange(COUNT) % 3
     turned = list(reversed(range(COUNT)))
     folders = [run(tmp_path / "a", {"rl": ranks}), run(tmp_path / "b", {"rl": ranks[turned]}, turned, ids=500)]
-    found = over_runs(read_runs(folders), "mrr", "incoming", 100, 1)
+    found = over_runs(read_runs(folders), "mrr", "incoming", Resampling(100, 1))
     assert found["models"]["rl"]["sd"] == 0
-    pairs = over_runs(read_runs(folders), "mrr", "rl", 100, 1)["models"]["incoming"]
+    pairs = over_runs(read_runs(folders), "mrr", "rl", Resampling(100, 1))["models"]["incoming"]
     assert pairs["mean"] == -found["models"]["rl"]["mean"]
 
 
@@ -88,14 +88,14 @@ def test_too_few_common_slates_name_the_remedy(tmp_path, shift):
 
 def test_small_runs_on_equal_slates_are_no_error(tmp_path):
     folders = [run(tmp_path / name, {"rl": [0] * 6}, range(6)) for name in "ab"]
-    assert over_runs(read_runs(folders), "ndcg@5", "incoming", 50, 0)["slates"] == 6
+    assert over_runs(read_runs(folders), "ndcg@5", "incoming", Resampling(50, 0))["slates"] == 6
 
 
 def test_errors_end_with_a_sentence(tmp_path):
     one = run(tmp_path / "a", {"rl": [0] * COUNT})
-    with pytest.raises(SystemExit, match="over_runs: give two or more folders"):
+    with pytest.raises(SystemExit, match="compare_seeds: give two or more folders"):
         main([str(one)])
-    with pytest.raises(SystemExit, match="over_runs: give two or more folders, each once"):
+    with pytest.raises(SystemExit, match="compare_seeds: give two or more folders, each once"):
         main([str(one), str(tmp_path / "x" / ".." / "a")])
     with pytest.raises(SystemExit, match=r"outputs\.parquet: no such file"):
         main([str(one), str(tmp_path / "gone")])

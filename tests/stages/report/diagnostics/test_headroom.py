@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from stages.report.diagnostics.headroom import achievable, world_notes
+from stages.report.diagnostics.headroom import headroom, world_notes
 from stages.shared.evaluation.rankings import from_scores
 from stages.shared.stats.bootstrap import Bootstrap
 
@@ -22,7 +22,7 @@ def test_shares_of_known_orders():
         "worst": from_scores(-chances),
         "oracle": from_scores(chances),
     }
-    found = achievable(judged, chances, Bootstrap(users, 400, 7))
+    found = headroom(judged, chances, Bootstrap(users, 400, 7))
     assert found["incoming"]["share"] == 0 and found["oracle"]["share"] == pytest.approx(1)
     assert found["oracle"]["share_ci"] == pytest.approx([1, 1])
     low, high = found["half"]["share_ci"]
@@ -36,6 +36,6 @@ def test_shares_of_known_orders():
 
 def test_nothing_to_gain_has_no_share():
     chances = np.full((6, 4), 0.25)
-    found = achievable(dict.fromkeys(("incoming", "oracle"), from_scores(np.zeros((6, 4)))), chances, Bootstrap(np.arange(6), 100, 7))
+    found = headroom(dict.fromkeys(("incoming", "oracle"), from_scores(np.zeros((6, 4)))), chances, Bootstrap(np.arange(6), 100, 7))
     assert found["oracle"]["share"] is None and "share_ci" not in found["oracle"]
     assert world_notes({"achievable": found}) == []

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from stages.shared.core.errors import StageError
 from stages.shared.stats import significance as significance_module
+from stages.shared.stats.bootstrap import Bootstrap
 from stages.shared.stats.significance import holm, mcnemar, sign_flip_test, sign_flip_tests, significance
 
 
@@ -120,7 +121,7 @@ def test_the_table_finds_the_planted_gain_and_nothing_else():
         "copy": {"rank": incoming},
     }
     pairs = [("rl", "incoming"), ("chance", "incoming"), ("copy", "incoming"), ("rl", "chance"), ("rl", "incoming")]
-    table = significance(models, np.repeat(np.arange(200), 2), pairs, flips=100, seed=12, metrics=("recall@1", "ndcg@5"))
+    table = significance(models, Bootstrap(np.repeat(np.arange(200), 2), 100, 12), pairs, metrics=("recall@1", "ndcg@5"))
     assert (table["tests"], table["flips"]) == (8, 3200)
     found = table["pairs"]
     assert list(found) == ["rl-incoming", "chance-incoming", "copy-incoming", "rl-chance"]
@@ -133,4 +134,4 @@ def test_the_table_finds_the_planted_gain_and_nothing_else():
     flat = [own[metric] for own in found.values() for metric in ("recall@1", "ndcg@5")]
     np.testing.assert_allclose([cell["p_holm"] for cell in flat], holm(np.array([cell["p"] for cell in flat])))
     with pytest.raises(StageError, match="no results of 'sft'"):
-        significance(models, np.arange(400), [("rl", "sft")], 10, 0)
+        significance(models, Bootstrap(np.arange(400), 10, 0), [("rl", "sft")])

@@ -13,7 +13,7 @@ from scipy.stats import chisquare
 
 from stages.shared.core.errors import StageError
 from stages.shared.core.schemas import INTERACTIONS
-from stages.shared.synthetic.world import World, expected, save_no_world, share_of_achievable, whole_histories
+from stages.shared.synthetic.world import World, expected, save_no_world, share_of_headroom, whole_histories
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -203,11 +203,11 @@ def test_expected_metric_is_the_mean_over_possible_targets(seed):
     assert expected(NDCG5, order[None], chances)[0] <= expected(NDCG5, best, chances)[0] + 1e-12
 
 
-def test_share_of_achievable():
-    assert share_of_achievable([1, 0, 1, 0], [0, 0, 0, 0], [1, 1, 1, 1]) == 0.5
-    assert share_of_achievable(0.3, 0.4, 0.8) == pytest.approx(-0.25)
-    assert share_of_achievable([0.2, 0.4], [0.2, 0.4], [0.5, 0.3]) == 0.0
-    assert share_of_achievable(0.6, 0.5, 0.5) is None and share_of_achievable(0.6, 0.5, 0.4) is None
+def test_share_of_headroom():
+    assert share_of_headroom([1, 0, 1, 0], [0, 0, 0, 0], [1, 1, 1, 1]) == 0.5
+    assert share_of_headroom(0.3, 0.4, 0.8) == pytest.approx(-0.25)
+    assert share_of_headroom([0.2, 0.4], [0.2, 0.4], [0.5, 0.3]) == 0.0
+    assert share_of_headroom(0.6, 0.5, 0.5) is None and share_of_headroom(0.6, 0.5, 0.4) is None
 
 
 def test_whole_histories_end_before_the_position():

@@ -89,7 +89,7 @@ def reciprocal_rank_fusion(scores: Mapping[str, Floats], k: int = FUSION_K) -> N
 
     Equal scores share their mean rank: broken by the incoming order, a ranking that knows nothing would vote for that order.
     """
-    ranks = np.stack([rankdata(-own, axis=1, method="average") for own in scores.values()])
+    ranks = np.stack([rankdata(-scores_NK, axis=1, method="average") for scores_NK in scores.values()])
     return np.round((1 / (k + ranks)).sum(axis=0), 12)  # rounded: sums of the same terms in another order shall be ties
 
 

@@ -50,11 +50,11 @@ class LanguageModel:
         candidates = [[self.sid_ids[item] for item in slate.candidates] for slate in slates]
         constraints = [PermutationConstraint(self.layout, sids, self.reasoning) for sids in candidates] if constrained else None
         completions = self.engine.generate(prompts, sampling, constraints)
-        return [self._read([own[sample].token_ids for own in completions], candidates) for sample in range(sampling.samples)]
+        return [self._read([of_prompt[sample].token_ids for of_prompt in completions], candidates) for sample in range(sampling.samples)]
 
     def _read(self, completions: list[list[int]], candidates: list[list[list[int]]]) -> Rankings:
-        read = [self.reader.read(ids, own, self.reasoning) for ids, own in zip(completions, candidates, strict=True)]
-        orders = [answer.order or tuple(range(len(own))) for answer, own in zip(read, candidates, strict=True)]
+        read = [self.reader.read(ids, sids, self.reasoning) for ids, sids in zip(completions, candidates, strict=True)]
+        orders = [answer.order or tuple(range(len(sids))) for answer, sids in zip(read, candidates, strict=True)]
         think_end = int(self.tokenizer.get_vocab()[THINK_END])
         thoughts = [thought_length(ids, think_end, self.reasoning) for ids in completions]
         rest = [len(ids) - thought for ids, thought in zip(completions, thoughts, strict=True)]

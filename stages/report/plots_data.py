@@ -24,13 +24,13 @@ def write_plots_data(outputs: Outputs, summary: Mapping[str, Any], audits: Audit
 
 def headline(summary: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     """ranker -> its means, and but for the incoming order the difference from it in METRIC with the 95 % interval."""
-    found = {}
+    figures = {}
     for name, entry in summary["models"].items():
-        found[name] = {metric: entry[metric]["mean"] for metric in (METRIC, "recall@1")}
+        figures[name] = {metric: entry[metric]["mean"] for metric in (METRIC, "recall@1")}
         if name != INCOMING:
             low, high = entry[METRIC]["diff_ci"]
-            found[name] |= {"diff": entry[METRIC]["diff"], "diff_low": low, "diff_high": high}
-    return found
+            figures[name] |= {"diff": entry[METRIC]["diff"], "diff_low": low, "diff_high": high}
+    return figures
 
 
 def metric_rows(summary: Mapping[str, Any]) -> Iterable[list[Any]]:
@@ -52,8 +52,8 @@ def gain_rows(gain_by_rank: GainByRank) -> Iterable[list[Any]]:
         for row in rows:
             figures = []
             for kind in _KINDS:
-                own = row[kind]
-                figures += [own["diff"], *(own["diff_ci"] or ("", "")), own["lower"], own["upper"], own["random"]]
+                entry = row[kind]
+                figures += [entry["diff"], *(entry["diff_ci"] or ("", "")), entry["lower"], entry["upper"], entry["random"]]
             yield [name, row["incoming_rank"] + 1, row["n"], *figures, row["part"]]
 
 

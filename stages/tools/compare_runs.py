@@ -153,7 +153,7 @@ def table(comparison: dict[str, Any]) -> list[str]:
     for pair in comparison["pairs"]:
         verdict = "better" if pair["low"] > 0 else "worse" if pair["high"] < 0 else "no clear difference"
         change = f"{pair['diff']:+.4f} [{pair['low']:+.4f}, {pair['high']:+.4f}] {verdict}"
-        lines.append(f"{pair['b']} less {pair['a']}, {pair['model']}: {change}; {_how(pair)}")
+        lines.append(f"{pair['b']} minus {pair['a']}, {pair['model']}: {change}; {_how(pair)}")
     return lines
 
 

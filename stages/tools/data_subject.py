@@ -42,21 +42,21 @@ def held(user: str, folders: list[Path]) -> dict[str, Any]:
     if not user:
         raise StageError("USER is empty; give the id as it stands in the raw file")
     params = load_params("ingest", IngestParams)
-    own = digest(user, params.forget_salt)
+    user_digest = digest(user, params.forget_salt)
     return {
-        "digest": own,
-        "listed": own in params.forget,
-        "raw": raw_rows(own, params),
+        "digest": user_digest,
+        "listed": user_digest in params.forget,
+        "raw": raw_rows(user_digest, params),
         **outputs(user),
         "tables": [path for folder in folders for path in tables_with(user, folder)],
     }
 
 
-def raw_rows(own: str, params: IngestParams) -> dict[str, Any]:
+def raw_rows(user_digest: str, params: IngestParams) -> dict[str, Any]:
     """How many rows are theirs, counted by reading the raw files as ingest does; {"error"} where they cannot be read."""
     with TemporaryDirectory() as scratch, redirect_stdout(sys.stderr):
         try:
-            raw = read_source(params.model_copy(update={"forget": [own]}), Path(scratch))
+            raw = read_source(params.model_copy(update={"forget": [user_digest]}), Path(scratch))
         except StageError as error:
             return {"error": str(error)}
     return {"files": [file.name for file in raw.files], "source": raw.name, "rows": raw.forgotten["forgotten_rows"]}
@@ -65,26 +65,26 @@ def raw_rows(own: str, params: IngestParams) -> dict[str, Any]:
 def outputs(user: str) -> dict[str, Any]:
     """Dense id (null: not in the table, or no table), interactions and slates by split."""
     table = DATA / "ingest" / "users.parquet"
-    found = read_table(table, USERS).filter(pl.col("source_id") == user)["user"].to_list() if table.exists() else []
+    users = read_table(table, USERS).filter(pl.col("source_id") == user)["user"].to_list() if table.exists() else []
     slates = DATA / "retrieve" / "slates.parquet"
     quarantine = DATA / "ingest" / "quarantine.parquet"
     return {
         "ingested": table.exists(),
-        "dense": found[0] if found else None,
-        "interactions": _by_split(table.with_name("interactions.parquet"), found[0]) if found else {},
-        "slates": _by_split(slates, found[0]) if found and slates.exists() else {},
+        "dense": users[0] if users else None,
+        "interactions": _by_split(table.with_name("interactions.parquet"), users[0]) if users else {},
+        "slates": _by_split(slates, users[0]) if users and slates.exists() else {},
         "quarantine": _mentioned(quarantine, user) if quarantine.exists() else 0,
     }
 
 
 def tables_with(user: str, folder: Path) -> list[str]:
     """Files below `folder` that are tables of users, whatever their name (it may be DVC's cache), and hold `user`."""
-    found = []
+    paths = []
     for path in sorted(folder.rglob("*")):
         if path.is_file() and _is_users(path):
             ids = pl.scan_parquet(path).filter(pl.col("source_id") == user).select(pl.len()).collect().item()
-            found += [str(path)] if ids else []
-    return found
+            paths += [str(path)] if ids else []
+    return paths
 
 
 def _is_users(path: Path) -> bool:

@@ -66,9 +66,9 @@ def with_tables(page: str) -> str:
     """`page` with every table between its comments as it must be."""
     for stage, model in METRICS.items():
         begin, end = f"<!-- begin metrics of {stage}: python -m stages.tools.metrics_tables -->", f"<!-- end metrics of {stage} -->"
-        head, found, rest = page.partition(begin)
+        head, begun, rest = page.partition(begin)
         _, closed, tail = rest.partition(end)
-        if not (found and closed):
+        if not (begun and closed):
             raise StageError(f"{PAGE}: the comments '{begin}' and '{end}' are missing; put them where the table belongs")
         page = f"{head}{begin}\n{table(stage, model)}\n{end}{tail}"
     return page

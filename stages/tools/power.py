@@ -42,7 +42,7 @@ class Spread:
 
 
 def spread(diff: Floats, cluster: NDArray[Any], hit_or_miss: bool) -> Spread:
-    """diff [n]: a ranker's metric less another's; cluster [n]: the slate's user; hit_or_miss: the metric is 0 or 1, so diff is -1, 0 or 1.
+    """diff [n]: a ranker's metric minus another's; cluster [n]: the slate's user; hit_or_miss: the metric is 0 or 1, so diff is -1, 0 or 1.
 
     The design effect is 1 + (m - 1) * correlation, m the mean number of slates a user, weighted by itself where users differ
     (Kish 1965; Kerry and Bland 2001).
@@ -70,37 +70,37 @@ def intra_user_correlation(diff: Floats, index: NDArray[np.int_]) -> float:
     return float(sums @ sums - square) / pairs / (square / len(diff)) if pairs and square else 0.0
 
 
-def slates_needed(own: Spread, gain: float, power: float, alpha: float) -> int:
+def slates_needed(observed: Spread, gain: float, power: float, alpha: float) -> int:
     """Slates on which a true `gain` gives p < alpha, two-sided, with the chance `power`, if new users are like the ones observed.
 
     Hit or miss: by the share of discordant slates (Connor 1987, McNemar's test). Else the paired z test. Times the design effect.
     """
     reach, beyond = _quantiles(power, alpha)
-    _check(own)
+    _check(observed)
     if gain <= 0:
         raise StageError(f"--gain {gain:g}: give the gain to see as a number above zero")
-    if own.discordant is None:
-        return math.ceil(own.design_effect * ((reach + beyond) * own.sd / gain) ** 2)
-    if gain > own.discordant:
+    if observed.discordant is None:
+        return math.ceil(observed.design_effect * ((reach + beyond) * observed.sd / gain) ** 2)
+    if gain > observed.discordant:
         raise StageError(
-            f"--gain {gain:g} is more than the share of slates on which the two rankers disagree, {own.discordant:.4f}: "
+            f"--gain {gain:g} is more than the share of slates on which the two rankers disagree, {observed.discordant:.4f}: "
             "no number of slates shows it; ask for a smaller gain"
         )
-    root = reach * math.sqrt(own.discordant) + beyond * math.sqrt(own.discordant - gain**2)
-    return math.ceil(own.design_effect * (root / gain) ** 2)
+    root = reach * math.sqrt(observed.discordant) + beyond * math.sqrt(observed.discordant - gain**2)
+    return math.ceil(observed.design_effect * (root / gain) ** 2)
 
 
-def smallest_gain(own: Spread, power: float, alpha: float, slates: int | None = None) -> float | None:
+def smallest_gain(observed: Spread, power: float, alpha: float, slates: int | None = None) -> float | None:
     """The true gain that `slates` (default: as many as observed) show with the chance `power`; the inverse of slates_needed.
 
     None where not even the largest gain that the discordant slates allow would show.
     """
     reach, beyond = _quantiles(power, alpha)
-    _check(own)
-    effective = (slates or own.n) / own.design_effect
-    if own.discordant is None:
-        return (reach + beyond) * own.sd / math.sqrt(effective)
-    discordant = own.discordant
+    _check(observed)
+    effective = (slates or observed.n) / observed.design_effect
+    if observed.discordant is None:
+        return (reach + beyond) * observed.sd / math.sqrt(effective)
+    discordant = observed.discordant
 
     def short(gain: float) -> float:
         return reach * math.sqrt(discordant) + beyond * math.sqrt(discordant - gain**2) - math.sqrt(effective) * gain
@@ -109,28 +109,28 @@ def smallest_gain(own: Spread, power: float, alpha: float, slates: int | None = 
 
 
 def read_differences(path: Path, model: str, against: str, metric: str) -> tuple[Floats, NDArray[Any]]:
-    """Of the slates in outputs.parquet: the metric of `model` less that of `against` [n], and the users [n]."""
+    """Of the slates in outputs.parquet: the metric of `model` minus that of `against` [n], and the users [n]."""
     table = read_greedy(path, COLUMNS)
     first, second = (answers_of(table, path, name) for name in (model, against))
     if first["slate"].to_list() != second["slate"].to_list():
         raise StageError(f"{path}: the models '{model}' and '{against}' answered different slates; rerun: gr2 run evaluate")
-    one, other = (all_metrics(own["new_rank"].to_numpy(), own["target_rank"].to_numpy())[metric] for own in (first, second))
+    one, other = (all_metrics(answers["new_rank"].to_numpy(), answers["target_rank"].to_numpy())[metric] for answers in (first, second))
     return one - other, first["user"].to_numpy()
 
 
-def describe(own: Spread, gain: float, power: float, alpha: float) -> list[str]:
+def describe(observed: Spread, gain: float, power: float, alpha: float) -> list[str]:
     """What the command prints below its heading."""
-    needed, visible = slates_needed(own, gain, power, alpha), smallest_gain(own, power, alpha)
-    a_user = own.n / own.users
-    disagree = "" if own.discordant is None else f"; the two disagree on {own.discordant:.1%} of the slates"
+    needed, visible = slates_needed(observed, gain, power, alpha), smallest_gain(observed, power, alpha)
+    a_user = observed.n / observed.users
+    disagree = "" if observed.discordant is None else f"; the two disagree on {observed.discordant:.1%} of the slates"
     return [
-        f"now: {own.n:,} slates of {own.users:,} users ({a_user:.2f} a user); observed gain {own.gain:+.4f}, "
-        f"standard error {own.standard_error:.4f}",
-        f"spread of a slate's difference {own.sd:.4f}; correlation within a user {own.correlation:.3f}, "
-        f"design effect {own.design_effect:.3f}{disagree}",
+        f"now: {observed.n:,} slates of {observed.users:,} users ({a_user:.2f} a user); observed gain {observed.gain:+.4f}, "
+        f"standard error {observed.standard_error:.4f}",
+        f"spread of a slate's difference {observed.sd:.4f}; correlation within a user {observed.correlation:.3f}, "
+        f"design effect {observed.design_effect:.3f}{disagree}",
         f"smallest gain visible now: {'none' if visible is None else f'{visible:.4f}'} (power {power:g}, alpha {alpha:g} two-sided)",
         f"needed for a gain of {gain:g}: {needed:,} slates, of about {math.ceil(needed / a_user):,} users like these "
-        f"({needed / own.n:.2f} times as many as now)",
+        f"({needed / observed.n:.2f} times as many as now)",
     ]
 
 
@@ -145,8 +145,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     try:
         diff, users = read_differences(OUTPUTS, options.model, options.against, options.metric)
-        own = spread(diff, users, options.metric.startswith("recall@"))
-        lines = describe(own, options.gain, options.power, options.alpha)
+        observed = spread(diff, users, options.metric.startswith("recall@"))
+        lines = describe(observed, options.gain, options.power, options.alpha)
     except StageError as error:
         sys.exit(f"gr2 power: {error}")
     print(f"{options.metric} of {options.model} against {options.against}, {OUTPUTS}", *lines, sep="\n")
@@ -158,10 +158,10 @@ def _quantiles(power: float, alpha: float) -> tuple[float, float]:
     return float(norm.ppf(1 - alpha / 2)), float(norm.ppf(power))
 
 
-def _check(own: Spread) -> None:
-    if own.sd == 0:
+def _check(observed: Spread) -> None:
+    if observed.sd == 0:
         raise StageError(
-            f"the difference is {own.gain:g} on every slate, so it has no spread to reckon with; choose another --metric or --model"
+            f"the difference is {observed.gain:g} on every slate, so it has no spread to reckon with; choose another --metric or --model"
         )
 
 

@@ -44,9 +44,9 @@ def reversed_incoming(orders: Ints) -> Bools:
 def kendall_tau(orders: Ints, others: Ints) -> Floats:
     """Two orders [n, K] of the same candidates, K of two or more -> [n], from -1 (reversed) to 1 (the same)."""
     size = orders.shape[1]
-    places = np.take_along_axis(np.argsort(orders, axis=1), others, axis=1)  # where `orders` puts what `others` puts first, second ...
+    positions = np.take_along_axis(np.argsort(orders, axis=1), others, axis=1)  # where `orders` puts what `others` puts first, second ...
     low, high = np.triu_indices(size, 1)
-    inversions = (places[:, low] > places[:, high]).sum(axis=1)
+    inversions = (positions[:, low] > positions[:, high]).sum(axis=1)
     tau: Floats = 1 - 4 * inversions / (size * (size - 1))
     return tau
 
@@ -62,10 +62,10 @@ def first_from(orders: Ints) -> dict[str, Any]:
     return {"shares": shares.tolist(), "entropy": entropy, "commonest": int(shares.argmax()), "commonest_share": float(shares.max())}
 
 
-def invalid_by_kind(kinds: Sequence[str]) -> dict[str, float]:
-    """kinds [n]: why each output is not a permutation, empty where it is one -> share of all outputs, by kind."""
-    counts = Counter(kind for kind in kinds if kind)
-    return {kind: counts[kind] / len(kinds) for kind in sorted(counts)}
+def invalid_by_kind(faults: Sequence[str]) -> dict[str, float]:
+    """faults [n]: why each output is not a permutation, empty where it is one -> share of all outputs, by kind."""
+    counts = Counter(fault for fault in faults if fault)
+    return {fault: counts[fault] / len(faults) for fault in sorted(counts)}
 
 
 def rank_flow(target_rank: Ints, new_rank: Ints, slate_size: int) -> Ints:
@@ -103,32 +103,34 @@ def commonest_order_share(orders: Ints) -> float:
     return float(counts.max() / len(orders))
 
 
-def audit(orders: Ints, target_rank: Ints, new_rank: Ints, kinds: Sequence[str]) -> dict[str, Any]:
-    """All of the above for one model, ready for JSON. orders [n, K]; target_rank, new_rank [n]; kinds [n] as in invalid_by_kind.
+def audit(orders: Ints, target_rank: Ints, new_rank: Ints, faults: Sequence[str]) -> dict[str, Any]:
+    """All of the above for one model, ready for JSON. orders [n, K]; target_rank, new_rank [n]; faults [n] as in invalid_by_kind.
 
     An invalid output stands in `orders` as the incoming order. It counts so in by_incoming_rank, positions and rank_flow, which explain
     the score, but is no copy: the shares of copies, swaps and reversals are of all outputs, and hold valid ones only.
     commonest_order_share, kendall_tau and first_from are over the valid ones; the last two are left out where there are none.
     """
     orders = np.asarray(orders)
-    valid = np.array([not kind for kind in kinds])
-    own = orders[valid]
+    valid = np.array([not fault for fault in faults])
+    valid_orders = orders[valid]
     flow = rank_flow(target_rank, new_rank, orders.shape[1])
-    found: dict[str, Any] = {
+    figures: dict[str, Any] = {
         "valid_share": float(valid.mean()),
         "identity_share": float((identical_to_incoming(orders) & valid).mean()),
         "adjacent_swap_share": float((adjacent_swap_only(orders) & valid).mean()),
         "reversed_share": float((reversed_incoming(orders) & valid).mean()),
-        "commonest_order_share": commonest_order_share(own) if len(own) else 0.0,
-        "invalid": invalid_by_kind(kinds),
+        "commonest_order_share": commonest_order_share(valid_orders) if len(valid_orders) else 0.0,
+        "invalid": invalid_by_kind(faults),
         "by_incoming_rank": moves_by_incoming_rank(flow),
         "positions": position_histogram(orders).tolist(),
         "rank_flow": flow.tolist(),
     }
-    if len(own):
-        found["kendall_tau"] = float(kendall_tau(own, np.broadcast_to(np.arange(own.shape[1]), own.shape)).mean())
-        found["first_from"] = first_from(own)
-    return found
+    if len(valid_orders):
+        figures["kendall_tau"] = float(
+            kendall_tau(valid_orders, np.broadcast_to(np.arange(valid_orders.shape[1]), valid_orders.shape)).mean()
+        )
+        figures["first_from"] = first_from(valid_orders)
+    return figures
 
 
 def lengths(tokens: Sequence[int], reference: Sequence[int] = ()) -> dict[str, Any]:
@@ -139,7 +141,7 @@ def lengths(tokens: Sequence[int], reference: Sequence[int] = ()) -> dict[str, A
     which also sees a spread that the means hide.
     """
     values = np.asarray(tokens, dtype=np.float64)
-    found: dict[str, Any] = {
+    figures: dict[str, Any] = {
         "mean": float(values.mean()),
         "quantiles": {str(at): float(value) for at, value in zip(QUANTILES, np.quantile(values, QUANTILES), strict=True)},
         "longest": int(values.max()),
@@ -147,35 +149,43 @@ def lengths(tokens: Sequence[int], reference: Sequence[int] = ()) -> dict[str, A
         "trend": float(spearmanr(np.arange(len(values)), values).statistic) if np.ptp(values) else 0.0,
     }
     if len(reference):
-        own = np.asarray(reference, dtype=np.float64)
-        found |= {"shift": found["mean"] - float(own.mean()), "distance": float(wasserstein_distance(values, own))}
-    return found
+        reference_values = np.asarray(reference, dtype=np.float64)
+        figures |= {
+            "shift": figures["mean"] - float(reference_values.mean()),
+            "distance": float(wasserstein_distance(values, reference_values)),
+        }
+    return figures
 
 
-def red_flags(found: Mapping[str, Any]) -> list[str]:
+def red_flags(figures: Mapping[str, Any]) -> list[str]:
     """What in an audit a reader must know before the score, in sentences; positions count from 1.
 
-    Beside the keys of `audit`, looks where given into `contradictions` (contradiction.summary), `position_bias` (position_bias.summary)
+    Besides the keys of `audit` it reads, if they are given, `contradictions` (faithfulness.summary), `position_bias` (position_bias.summary)
     and `lengths` (name -> lengths, of those with a reference).
     """
-    first = found.get("first_from", {"commonest": 0, "commonest_share": 0.0})
-    contradicted = found.get("contradictions", {}).get("kinds", {})
-    copies, near = found["identity_share"], found["identity_share"] + found["adjacent_swap_share"]
-    moved = found.get("position_bias", {}).get("position_share", 0.0)
-    drifts = {name: (own["mean"] - own["shift"], own["mean"]) for name, own in found.get("lengths", {}).items() if "shift" in own}
+    first = figures.get("first_from", {"commonest": 0, "commonest_share": 0.0})
+    contradicted = figures.get("contradictions", {}).get("kinds", {})
+    copies, near = figures["identity_share"], figures["identity_share"] + figures["adjacent_swap_share"]
+    moved = figures.get("position_bias", {}).get("position_share", 0.0)
+    drifts = {
+        name: (entry["mean"] - entry["shift"], entry["mean"]) for name, entry in figures.get("lengths", {}).items() if "shift" in entry
+    }
     checks = [
         (copies >= MOSTLY, f"repeats the incoming order on {copies:.1%} of the slates"),
         (near >= MOSTLY and near > copies, f"repeats the incoming order or swaps two neighbours in it on {near:.1%} of the slates"),
-        (found["reversed_share"] >= MOSTLY, f"reverses the incoming order on {found['reversed_share']:.1%} of the slates"),
-        (found["commonest_order_share"] >= MOSTLY, f"gives one and the same order in {found['commonest_order_share']:.1%} of its answers"),
+        (figures["reversed_share"] >= MOSTLY, f"reverses the incoming order on {figures['reversed_share']:.1%} of the slates"),
+        (
+            figures["commonest_order_share"] >= MOSTLY,
+            f"gives one and the same order in {figures['commonest_order_share']:.1%} of its answers",
+        ),
         (
             first["commonest_share"] >= NEARLY_ALWAYS,
             f"puts position {first['commonest'] + 1} first in {first['commonest_share']:.1%} of its answers",
         ),
         (moved >= MOSTLY, f"ranks by position: {moved:.1%} of the variance of its ranks is owed to where a candidate stands"),
         *(
-            (own["share"] >= CONTRADICTS, f"contradicts itself in {own['share']:.1%} of {own['n']:,} answers: {KINDS[kind]}")
-            for kind, own in contradicted.items()
+            (entry["share"] >= CONTRADICTS, f"contradicts itself in {entry['share']:.1%} of {entry['n']:,} answers: {KINDS[kind]}")
+            for kind, entry in contradicted.items()
         ),
         *(
             (abs(now - before) > DRIFT * before, f"{name}: {now:.1f} tokens on average, the reference {before:.1f}")

@@ -24,15 +24,15 @@ def audits_of(
     """Of every ranker its audit; of a model also what its texts say, and their lengths beside those of REFERENCE_MODEL; of PRIMARY_MODEL
     its position bias."""
     targets = np.array([slate.target_rank for slate in slates])
-    audits = {name: audit(own.orders, targets, ranks[name], own.faults) for name, own in answers.greedy.items()}
+    audits = {name: audit(rankings.orders, targets, ranks[name], rankings.faults) for name, rankings in answers.greedy.items()}
     reference = answers.greedy[REFERENCE_MODEL]
     for name, (_, reasoning) in MODELS.items():
-        own, found = answers.greedy[name], audits[name]
-        found["lengths"] = {"answer": lengths(own.answer_tokens, reference.answer_tokens)}
+        rankings, model_audit = answers.greedy[name], audits[name]
+        model_audit["lengths"] = {"answer": lengths(rankings.answer_tokens, reference.answer_tokens)}
         if reasoning:
-            found["lengths"]["reasoning"] = lengths(own.reasoning_tokens, reference.reasoning_tokens)
-            checked = faithfulness.contradictions(own.texts, own.orders, own.valid, slates, catalog, options)
-            found["contradictions"] = faithfulness.summary(checked)
+            model_audit["lengths"]["reasoning"] = lengths(rankings.reasoning_tokens, reference.reasoning_tokens)
+            checked = faithfulness.contradictions(rankings.texts, rankings.orders, rankings.valid, slates, catalog, options)
+            model_audit["contradictions"] = faithfulness.summary(checked)
     if answers.bias:
         audits[PRIMARY_MODEL]["position_bias"] = answers.bias.summary()
     return audits
@@ -41,14 +41,14 @@ def audits_of(
 def unconstrained(free: Mapping[str, Rankings]) -> dict[str, dict[str, Any]]:
     """What the constraint hides: how often each model gives a permutation without it, and why not."""
     return {
-        name: {"n": len(own.faults), "valid_share": float(own.valid.mean()), "invalid": invalid_by_kind(own.faults)}
-        for name, own in free.items()
+        name: {"n": len(rankings.faults), "valid_share": float(rankings.valid.mean()), "invalid": invalid_by_kind(rankings.faults)}
+        for name, rankings in free.items()
     }
 
 
 def constraint_notes(free: Mapping[str, Mapping[str, Any]]) -> list[str]:
     if not free:
         return []
-    shares = ", ".join(f"{name} {own['valid_share']:.1%}" for name, own in free.items())
+    shares = ", ".join(f"{name} {entry['valid_share']:.1%}" for name, entry in free.items())
     count = next(iter(free.values()))["n"]
     return [f"Answers are decoded under constraints that leave only permutations. Freely, on {count} of the slates, valid were: {shares}."]

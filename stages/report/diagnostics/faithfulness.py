@@ -80,32 +80,33 @@ class Checked:
     discordant: float | None = None
 
 
-def check_answer(claims: Claims, order: Sequence[int] | None, candidates: Sequence[str], told: Sequence[str]) -> Checked:
+def check_answer(claims: Claims, order: Sequence[int] | None, candidates: Sequence[str], history: Sequence[str]) -> Checked:
     """order: incoming ranks, best first; None for an invalid answer, of which only citations are checked.
 
-    candidates, told: SIDs, in incoming order and of the history in the prompt.
+    candidates, history: SIDs, in incoming order and of the history in the prompt.
     """
     letters = [letter.strip() for letter in LETTERS[: len(candidates)]]
     sid_of = dict(zip(letters, candidates, strict=True))
-    found = {
-        "cites_outside": any(sid not in {*candidates, *told} for sid in claims.sids) or any(name not in sid_of for name in claims.letters),
+    shown = {
+        "cites_outside": any(sid not in {*candidates, *history} for sid in claims.sids)
+        or any(name not in sid_of for name in claims.letters),
         "mislabelled": any(sid_of.get(name, sid) != sid for name, sid in claims.labels),
     }
     if order is None:
-        return Checked(found)
+        return Checked(shown)
     first_letter, first_sid = letters[order[0]], candidates[order[0]]
     first_cited, discordant = first_sid in claims.sids, None
-    found["first_unmentioned"] = not first_cited and first_letter not in claims.letters
+    shown["first_unmentioned"] = not first_cited and first_letter not in claims.letters
     if claims.best_letter or claims.best_sid:
-        found["best_not_first"] = claims.best_letter not in ("", first_letter) or claims.best_sid not in ("", first_sid)
+        shown["best_not_first"] = claims.best_letter not in ("", first_letter) or claims.best_sid not in ("", first_sid)
     given = [claims.relevances[letters[rank]] for rank in order if letters[rank] in claims.relevances]
     pairs = [earlier < later for earlier, later in combinations(given, 2) if earlier != later]
     if pairs:
-        found["strengths_disagree"] = any(pairs)
+        shown["strengths_disagree"] = any(pairs)
         discordant = sum(pairs) / len(pairs)
     if both := claims.relevances.keys() & claims.leads.keys():
-        found["strengths_changed"] = any(claims.relevances[letter] != claims.leads[letter] for letter in both)
-    return Checked(found, first_cited, discordant)
+        shown["strengths_changed"] = any(claims.relevances[letter] != claims.leads[letter] for letter in both)
+    return Checked(shown, first_cited, discordant)
 
 
 def contradictions(
@@ -116,9 +117,9 @@ def contradictions(
     catalog: Catalog,
     options: PromptParams,
 ) -> list[Checked]:
-    """check_answer for each of a reasoning model's n answers; texts, orders, valid as in judge.Rankings."""
+    """check_answer for each of a reasoning model's n answers; texts, orders, valid as in Rankings."""
     if not len(texts) == len(orders) == len(valid) == len(slates):
-        raise StageError(f"{len(texts)} texts, {len(orders)} orders and {len(valid)} marks for {len(slates)} slates; judge them together")
+        raise StageError(f"{len(texts)} texts, {len(orders)} orders and {len(valid)} marks for {len(slates)} slates; check them together")
     return [
         check_answer(
             read_claims(text),
@@ -135,13 +136,13 @@ def summary(checked: Sequence[Checked]) -> dict[str, Any]:
 
     Kinds, first_cited_share and discordant_pairs (mean share) that could be told of no answer are left out.
     """
-    told = {kind: [own.shown[kind] for own in checked if kind in own.shown] for kind in KINDS}
+    by_kind = {kind: [answer.shown[kind] for answer in checked if kind in answer.shown] for kind in KINDS}
     means: dict[str, list[float]] = {
-        "first_cited_share": [own.first_cited for own in checked if own.first_cited is not None],
-        "discordant_pairs": [own.discordant for own in checked if own.discordant is not None],
+        "first_cited_share": [answer.first_cited for answer in checked if answer.first_cited is not None],
+        "discordant_pairs": [answer.discordant for answer in checked if answer.discordant is not None],
     }
     return {
         "n": len(checked),
-        "any_share": float(np.mean([any(own.shown.values()) for own in checked])) if checked else 0.0,
-        "kinds": {kind: {"n": len(shown), "share": float(np.mean(shown))} for kind, shown in told.items() if shown},
+        "any_share": float(np.mean([any(answer.shown.values()) for answer in checked])) if checked else 0.0,
+        "kinds": {kind: {"n": len(shown), "share": float(np.mean(shown))} for kind, shown in by_kind.items() if shown},
     } | {name: float(np.mean(values)) for name, values in means.items() if values}

@@ -26,16 +26,16 @@ def gains_by_incoming_rank(
     difference in METRIC over all slates, which is the sum of the parts.
     """
     target_rank = np.asarray(target_rank)
-    for name, own in ranks.items():
-        if len(own) != len(target_rank):
-            raise StageError(f"{name}: {len(own)} ranks for {len(target_rank)} slates; measure every ranker on the same slates")
+    for name, new_ranks in ranks.items():
+        if len(new_ranks) != len(target_rank):
+            raise StageError(f"{name}: {len(new_ranks)} ranks for {len(target_rank)} slates; measure every ranker on the same slates")
     if not ranks:
         return {}
     by_rank = slate_metrics(np.arange(slate_size))[METRIC]
-    gains = np.stack([target_rank - own for own in ranks.values()], axis=1).astype(np.float64)  # [n, rankers]
-    diffs = np.stack([by_rank[own] - by_rank[target_rank] for own in ranks.values()], axis=1)
+    gains = np.stack([target_rank - new_ranks for new_ranks in ranks.values()], axis=1).astype(np.float64)  # [n, rankers]
+    diffs = np.stack([by_rank[new_ranks] - by_rank[target_rank] for new_ranks in ranks.values()], axis=1)
     both = np.concatenate([gains, diffs], axis=1)
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in ranks}
+    tables: dict[str, list[dict[str, Any]]] = {name: [] for name in ranks}
     for rank in np.unique(target_rank).tolist():
         mask = target_rank == rank
         intervals: list[Any] = [None] * both.shape[1]
@@ -44,7 +44,7 @@ def gains_by_incoming_rank(
         means = both[mask].mean(axis=0).tolist()
         for column, name in enumerate(ranks):
             other = column + len(ranks)
-            found[name].append(
+            tables[name].append(
                 {
                     "incoming_rank": rank,
                     "n": int(mask.sum()),
@@ -53,7 +53,7 @@ def gains_by_incoming_rank(
                     "part": means[other] * float(mask.mean()),
                 }
             )
-    return found
+    return tables
 
 
 def bounds(values: NDArray[Any]) -> dict[str, float]:
@@ -67,5 +67,5 @@ def gain_decomposition(rows: Sequence[Mapping[str, Any]], kind: str = "diff") ->
     rows: of one ranker; kind: "diff", or "random" for what a shuffle would have made of the same slates.
     """
     slates = sum(row["n"] for row in rows)
-    parts = {row["incoming_rank"]: row["n"] * row[METRIC][kind] / slates for row in rows}
-    return {"first": parts.get(0, 0.0), "others": sum(part for rank, part in parts.items() if rank > 0)}
+    by_rank = {row["incoming_rank"]: row["n"] * row[METRIC][kind] / slates for row in rows}
+    return {"first": by_rank.get(0, 0.0), "others": sum(part for rank, part in by_rank.items() if rank > 0)}

@@ -58,8 +58,8 @@ class PositionBias:
         y = rank[..., None].astype(np.float64)
         y = (y - (weight * y).sum(axis=0) / count) * weight
         x, y = x.reshape(-1, size), y.reshape(-1)
-        found: NDArray[np.float64] = np.linalg.lstsq(x.T @ x, x.T @ y, rcond=1e-9)[0]  # of least norm: orthogonal to a constant
-        return np.round(found, 9) + 0.0
+        effects: NDArray[np.float64] = np.linalg.lstsq(x.T @ x, x.T @ y, rcond=1e-9)[0]  # of least norm: orthogonal to a constant
+        return np.round(effects, 9) + 0.0
 
     def summary(self) -> dict[str, Any]:
         """For JSON. n: pairs (slate, shuffle) valid in both presentations; the first four figures are over them, the rest over all valid.
@@ -69,16 +69,16 @@ class PositionBias:
         """
         size, shuffled = self.shown.shape[2], range(1, len(self.shown))
         both = [self.valid[0] & self.valid[j] for j in shuffled]
-        n = int(sum(own.sum() for own in both))
-        found: dict[str, Any] = {"n": n, "valid_share": self.valid.mean(axis=1).tolist()}
+        n = int(sum(mask.sum() for mask in both))
+        figures: dict[str, Any] = {"n": n, "valid_share": self.valid.mean(axis=1).tolist()}
         if n == 0:
-            return found
-        pairs = [(self.answered[0][own], self.answered[j][own]) for j, own in zip(shuffled, both, strict=True)]
+            return figures
+        pairs = [(self.answered[0][mask], self.answered[j][mask]) for j, mask in zip(shuffled, both, strict=True)]
         before, after = (np.concatenate(part) for part in zip(*pairs, strict=True))
-        target = np.concatenate([self.target_rank[own] for own in both])[:, None]
+        target = np.concatenate([self.target_rank[mask] for mask in both])[:, None]
         effects, centred = self.effects(), np.arange(size) - (size - 1) / 2
         variance = float(centred @ centred)
-        return found | {
+        return figures | {
             "changed_share": float((before != after).any(axis=1).mean()),
             "first_changed_share": float((before[:, 0] != after[:, 0]).mean()),
             "kendall_tau": float(kendall_tau(before, after).mean()),

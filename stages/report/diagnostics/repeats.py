@@ -28,14 +28,14 @@ def of_repeats(
     before = slate_metrics(targets)
     models: dict[str, dict[str, Any]] = {}
     for name, answers in repeated.items():
-        warm = [slate_metrics(ranks_of_targets(own.orders, targets)) for own in answers]
+        warm = [slate_metrics(ranks_of_targets(rankings.orders, targets)) for rankings in answers]
         cold = slate_metrics(ranks_of_targets(greedy[name].orders, targets))
         models[name] = {}
         for metric in NAMES:
-            values_RN = np.stack([own[metric] for own in warm])
+            values_RN = np.stack([metrics[metric] for metrics in warm])
             diff = cold[metric] - before[metric]
             [interval] = paired_intervals(diff[:, None], bootstrap).tolist()
-            beside = {"mean": float(cold[metric].mean()), "diff": float(diff.mean()), "diff_ci": interval}
-            models[name][metric] = best_mean_worst_of_n(values_RN, before[metric], bootstrap) | {"greedy": beside}
-    valid = {name: float(np.mean([own.valid for own in answers])) for name, answers in repeated.items()}
+            greedy_figures = {"mean": float(cold[metric].mean()), "diff": float(diff.mean()), "diff_ci": interval}
+            models[name][metric] = best_mean_worst_of_n(values_RN, before[metric], bootstrap) | {"greedy": greedy_figures}
+    valid = {name: float(np.mean([rankings.valid for rankings in answers])) for name, answers in repeated.items()}
     return {"n": len(targets), "temperature": temperature, "models": models, "valid_share": valid}

@@ -19,27 +19,29 @@ Kinds = dict[str, tuple[NDArray[np.int_], list[str]]]
 def kinds_of(test_set: TestSet) -> Kinds:
     """kind -> rows of the slates, and the label of each. A target with several categories counts once in each."""
     every = np.arange(len(test_set.slates))
-    wanted = test_set.candidates_NK[every, test_set.targets]
-    labelled = [(row, category) for row, item in enumerate(wanted.tolist()) for category in test_set.catalog.categories[item] or ["none"]]
+    target_items = test_set.candidates_NK[every, test_set.targets]
+    labelled = [
+        (row, category) for row, item in enumerate(target_items.tolist()) for category in test_set.catalog.categories[item] or ["none"]
+    ]
     return {
         "history_length": (every, in_quantiles(test_set.positions, 4)),
-        "target_popularity": (every, in_quantiles(test_set.counts[wanted], 4)),
+        "target_popularity": (every, in_quantiles(test_set.counts[target_items], 4)),
         "incoming_rank": (every, in_bins(test_set.targets + 1, [1, 2, 4, 6])),
         "category": (np.array([row for row, _ in labelled]), [category for _, category in labelled]),
     }
 
 
-def slices_of(ranks: Mapping[str, NDArray[np.int_]], subject: str, kinds: Kinds, bootstrap: Bootstrap) -> dict[str, Any]:
+def slices_of(ranks: Mapping[str, NDArray[np.int_]], subject: str, cuts: Kinds, bootstrap: Bootstrap) -> dict[str, Any]:
     """Against the incoming order. -> {"slices": {kind: rows} of `subject`, in METRICS; "slices_of": {name: {kind: rows}} of the others,
     in SHOWN}; rows as of by_slice."""
     targets = ranks[INCOMING]
     before = all_metrics(targets, targets)
-    values = {name: all_metrics(own, targets) for name, own in ranks.items() if name != INCOMING}
-    values = {name: {metric: own[metric] for metric in (METRICS if name == subject else SHOWN)} for name, own in values.items()}
-    found: dict[str, dict[str, Any]] = {name: {} for name in values}
-    for kind, (rows, labels) in kinds.items():
-        cut = {name: {metric: own[rows] for metric, own in of.items()} for name, of in values.items()}
+    values = {name: all_metrics(new_ranks, targets) for name, new_ranks in ranks.items() if name != INCOMING}
+    values = {name: {metric: by_metric[metric] for metric in (METRICS if name == subject else SHOWN)} for name, by_metric in values.items()}
+    tables: dict[str, dict[str, Any]] = {name: {} for name in values}
+    for kind, (rows, labels) in cuts.items():
+        cut = {name: {metric: metric_values[rows] for metric, metric_values in of.items()} for name, of in values.items()}
         baseline = {metric: before[metric][rows] for metric in METRICS}
         for name, table in by_slice(cut, baseline, labels, SMALLEST_SLICE, bootstrap.at(rows)).items():
-            found[name][kind] = table
-    return {"slices": found.pop(subject), "slices_of": found}
+            tables[name][kind] = table
+    return {"slices": tables.pop(subject), "slices_of": tables}

@@ -31,11 +31,11 @@ def by_slice(
     A slate with several labels (categories) is given once for each: it counts once in each row.
     """
     names = np.array([str(label) for label in labels], dtype=object)
-    lengths = {len(bootstrap.users), len(names), *(len(own) for of in [*values.values(), baseline] for own in of.values())}
+    lengths = {len(bootstrap.users), len(names), *(len(column) for of in [*values.values(), baseline] for column in of.values())}
     if len(lengths) != 1:
         raise StageError(f"{len(names)} labels for {len(bootstrap.users)} slates; give each slate one label and one value of every metric")
-    found, counts = np.unique(names.astype(str), return_counts=True)
-    names[np.isin(names.astype(str), found[counts < smallest])] = OTHER
+    unique_names, counts = np.unique(names.astype(str), return_counts=True)
+    names[np.isin(names.astype(str), unique_names[counts < smallest])] = OTHER
     order = sorted(set(names), key=lambda name: (name == OTHER, _natural(name)))
     tables: dict[str, list[dict[str, Any]]] = {ranker: [] for ranker in values}
     for name in order:
@@ -54,12 +54,12 @@ def in_bins(numbers: ArrayLike, starts: Sequence[int]) -> list[str]:
         raise StageError(f"{whole.min()} lies before the first bin, which starts at {starts[0]}")
     ends = [start - 1 for start in starts[1:]]
     texts = [str(start) if start == end else f"{start}-{end}" for start, end in zip(starts, ends, strict=False)] + [f"{starts[-1]}+"]
-    return [texts[place] for place in np.searchsorted(starts, whole, side="right") - 1]
+    return [texts[index] for index in np.searchsorted(starts, whole, side="right") - 1]
 
 
-def in_quantiles(numbers: ArrayLike, parts: int) -> list[str]:
+def in_quantiles(numbers: ArrayLike, count: int) -> list[str]:
     """Whole numbers [n] -> bins as of in_bins that hold about as many each; equal numbers share a bin, so there may be fewer."""
-    starts = np.unique(np.quantile(np.asarray(numbers), np.arange(parts) / parts, method="higher"))
+    starts = np.unique(np.quantile(np.asarray(numbers), np.arange(count) / count, method="higher"))
     return in_bins(numbers, [int(start) for start in starts])
 
 
@@ -72,7 +72,7 @@ def _rows(
 ) -> dict[str, dict[str, Any]]:
     """One slice: a row a ranker, all on the same resamples."""
     users = len(np.unique(bootstrap.at(mask).users))
-    cells = [(ranker, metric) for ranker, own in values.items() for metric in own]
+    cells = [(ranker, metric) for ranker, by_metric in values.items() for metric in by_metric]
     diffs = np.stack([values[ranker][metric][mask] - baseline[metric][mask] for ranker, metric in cells], axis=1)
     intervals: list[Any] = [None] * len(cells)
     if users > 1:

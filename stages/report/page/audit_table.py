@@ -37,33 +37,33 @@ class Cell:
 
 def audit_rows(audits: Mapping[str, Mapping[str, Any]], free: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Cell]]:
     """audits: model -> audit.audit; free: model -> {"valid_share", ...} of answers without constraints. The incoming order is no model."""
-    return {name: _cells(found, free.get(name)) for name, found in audits.items() if name != INCOMING}
+    return {name: _cells(audit, free.get(name)) for name, audit in audits.items() if name != INCOMING}
 
 
-def audit_details(found: Mapping[str, Any], free: Mapping[str, Any] | None) -> dict[str, list[str]]:
+def audit_details(audit: Mapping[str, Any], free: Mapping[str, Any] | None) -> dict[str, list[str]]:
     """Heading -> lines, of one model; headings without lines are left out."""
     lines = {
-        "Invalid outputs": [f"{kind}: {share(part)}" for kind, part in found["invalid"].items()],
+        "Invalid outputs": [f"{kind}: {share(part)}" for kind, part in audit["invalid"].items()],
         "Invalid outputs without constraints": [f"{kind}: {share(part)}" for kind, part in (free or {}).get("invalid", {}).items()],
         "Contradictions": [
-            f"{share(own['share'])} of {own['n']:,}: {KINDS.get(kind, kind)}"
-            for kind, own in found.get("contradictions", {}).get("kinds", {}).items()
+            f"{share(entry['share'])} of {entry['n']:,}: {KINDS.get(kind, kind)}"
+            for kind, entry in audit.get("contradictions", {}).get("kinds", {}).items()
         ],
-        "Lengths in tokens": [_length_line(name, own) for name, own in found.get("lengths", {}).items()],
-        "Under a shuffled order": _bias_lines(found.get("position_bias", {})),
+        "Lengths in tokens": [_length_line(name, entry) for name, entry in audit.get("lengths", {}).items()],
+        "Under a shuffled order": _bias_lines(audit.get("position_bias", {})),
     }
-    return {heading: own for heading, own in lines.items() if own}
+    return {heading: entry for heading, entry in lines.items() if entry}
 
 
-def _cells(found: Mapping[str, Any], free: Mapping[str, Any] | None) -> list[Cell]:
-    copies, swaps = found["identity_share"], found["adjacent_swap_share"]
-    first, bias, told = found.get("first_from"), found.get("position_bias", {}), found.get("contradictions")
+def _cells(audit: Mapping[str, Any], free: Mapping[str, Any] | None) -> list[Cell]:
+    copies, swaps = audit["identity_share"], audit["adjacent_swap_share"]
+    first, bias, contradictions = audit.get("first_from"), audit.get("position_bias", {}), audit.get("contradictions")
     return [
         Cell(share(copies), "copies" if copies >= MOSTLY else ""),
         Cell(share(swaps), "hardly moves" if copies < MOSTLY <= copies + swaps else ""),
-        _share(found["reversed_share"], MOSTLY, "reverses"),
-        _share(found["commonest_order_share"], MOSTLY, "one answer for all"),
-        Cell(fixed(found["kendall_tau"], 2) if "kendall_tau" in found else "–"),
+        _share(audit["reversed_share"], MOSTLY, "reverses"),
+        _share(audit["commonest_order_share"], MOSTLY, "one answer for all"),
+        Cell(fixed(audit["kendall_tau"], 2) if "kendall_tau" in audit else "–"),
         Cell(
             f"rank {first['commonest'] + 1}: {share(first['commonest_share'])}" if first else "–",
             "always that one" if first and first["commonest_share"] >= NEARLY_ALWAYS else "",
@@ -71,13 +71,15 @@ def _cells(found: Mapping[str, Any], free: Mapping[str, Any] | None) -> list[Cel
         _share(bias.get("changed_share")),
         _share(bias.get("first_changed_share"), MOSTLY, "unstable"),
         Cell(fixed(bias["slope"], 2) if "slope" in bias else "–", "by position" if bias.get("position_share", 0) >= MOSTLY else ""),
-        Cell(share(1 - found["valid_share"]), "often invalid" if found["valid_share"] < FEW_VALID else ""),
+        Cell(share(1 - audit["valid_share"]), "often invalid" if audit["valid_share"] < FEW_VALID else ""),
         _share(1 - free["valid_share"] if free else None, MOSTLY, "needs constraints"),
         Cell(
-            share(told["any_share"]) if told else "–",
-            "contradicts itself" if told and any(own["share"] >= CONTRADICTS for own in told["kinds"].values()) else "",
+            share(contradictions["any_share"]) if contradictions else "–",
+            "contradicts itself"
+            if contradictions and any(entry["share"] >= CONTRADICTS for entry in contradictions["kinds"].values())
+            else "",
         ),
-        *(_length(found.get("lengths", {}).get(name)) for name in ("reasoning", "answer")),
+        *(_length(audit.get("lengths", {}).get(name)) for name in ("reasoning", "answer")),
     ]
 
 
@@ -85,20 +87,20 @@ def _share(number: float | None, alarm_from: float = 2.0, alarm: str = "") -> Ce
     return Cell("–") if number is None else Cell(share(number), alarm if number >= alarm_from else "")
 
 
-def _length(own: Mapping[str, Any] | None) -> Cell:
-    if own is None:
+def _length(length: Mapping[str, Any] | None) -> Cell:
+    if length is None:
         return Cell("–")
-    if "shift" not in own:
-        return Cell(fixed(own["mean"], 1))
-    drifts = abs(own["shift"]) > DRIFT * (own["mean"] - own["shift"])
-    return Cell(f"{fixed(own['mean'], 1)} ({signed(own['shift'], 1)})", "drifts" if drifts else "")
+    if "shift" not in length:
+        return Cell(fixed(length["mean"], 1))
+    drifts = abs(length["shift"]) > DRIFT * (length["mean"] - length["shift"])
+    return Cell(f"{fixed(length['mean'], 1)} ({signed(length['shift'], 1)})", "drifts" if drifts else "")
 
 
-def _length_line(name: str, own: Mapping[str, Any]) -> str:
-    middle = ", ".join(f"{float(at):.0%} {value:.0f}" for at, value in own["quantiles"].items())
-    blocks = own["by_block"]
+def _length_line(name: str, length: Mapping[str, Any]) -> str:
+    middle = ", ".join(f"{float(at):.0%} {value:.0f}" for at, value in length["quantiles"].items())
+    blocks = length["by_block"]
     return (
-        f"{name}: mean {fixed(own['mean'], 1)}, longest {own['longest']:,}, quantiles {middle}; "
+        f"{name}: mean {fixed(length['mean'], 1)}, longest {length['longest']:,}, quantiles {middle}; "
         f"from the first tenth of the slates to the last {fixed(blocks[0], 1)} to {fixed(blocks[-1], 1)}"
     )
 
@@ -106,10 +108,10 @@ def _length_line(name: str, own: Mapping[str, Any]) -> str:
 def _bias_lines(bias: Mapping[str, Any]) -> list[str]:
     if "new_position" not in bias:
         return []
-    places = ", ".join(fixed(place + 1, 1) for place in bias["new_position"])
+    positions = ", ".join(fixed(place + 1, 1) for place in bias["new_position"])
     target = bias["target_rank"]
     return [
         f"{bias['n']:,} slates shown in both orders; Kendall's tau between the two answers {fixed(bias['kendall_tau'], 2)}",
         f"mean rank of the target {fixed(target['incoming'] + 1, 2)} as it came in, {fixed(target['shuffled'] + 1, 2)} shuffled",
-        f"mean rank given to whatever item stands at position 1, 2 and so on: {places}",
+        f"mean rank given to whatever item stands at position 1, 2 and so on: {positions}",
     ]

@@ -13,16 +13,16 @@ from stages.shared.slates.prompts import ASSISTANT, END, THINK_END, Catalog, Sla
 def choose_examples(
     slates: Sequence[Slate], rankings: Rankings, ranks: np.ndarray, catalog: Catalog, count: int, seed: int
 ) -> list[Example]:
-    """A seeded choice by kind, never by hand: improved, worse, unchanged and invalid in turn. Kinds: keys of page_parts.GROUPS."""
+    """A seeded choice by kind, never by hand: improved, worse, unchanged and invalid in turn. Kinds: keys of sections.GROUPS."""
     gain = np.array([slate.target_rank for slate in slates]) - ranks
     rng = np.random.default_rng(seed)
-    kinds = [
+    masks = [
         ("improved", gain > 0),
         ("got worse", gain < 0),
         ("kept", (gain == 0) & rankings.valid),
         ("invalid", ~rankings.valid),
     ]
-    pools = [(kind, rng.permutation(np.flatnonzero(mask)).tolist()) for kind, mask in kinds]
+    pools = [(kind, rng.permutation(np.flatnonzero(mask)).tolist()) for kind, mask in masks]
     chosen: list[tuple[int, str]] = []
     while len(chosen) < count and any(pool for _, pool in pools):
         chosen += [(pool.pop(), kind) for kind, pool in pools if pool][: count - len(chosen)]

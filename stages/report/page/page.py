@@ -47,7 +47,7 @@ class Example:
     reasoning: str
     valid: bool
     note: str = ""
-    group: str = ""  # key of page_parts.GROUPS
+    group: str = ""  # key of sections.GROUPS
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,9 @@ def render(data: ReportData) -> str:
         audit_details={
             name: (
                 data.summary.get("suspicions", {}).get(name, []),
-                audit_table.audit_details(found, data.summary.get("unconstrained", {}).get(name)),
+                audit_table.audit_details(audit, data.summary.get("unconstrained", {}).get(name)),
             )
-            for name, found in data.audits.items()
+            for name, audit in data.audits.items()
         },
         examples=sections.grouped(data.examples),
         slices=data.summary.get("slices", {}),
@@ -177,16 +177,16 @@ def _plots(data: ReportData) -> dict[str, Markup]:
     gain = "Gain over the incoming order with its 95 % interval. Green lies clear above zero, red clear below, grey is undecided."
     recall = "How often the target is among the first 1, 3 and 5. Dashed: a random order."
     flow = f"Where {subject} moves the target. Outlined: left where it was; left of the outline: lifted."
-    made = {
+    svg_by_caption = {
         gain: plots.forest(models, HEADLINE),
         recall: plots.recall_bars(models, len(data.rank_flow)),
         flow: plots.rank_flow(data.rank_flow),
     }
     for key, (title, column) in CURVES.items():
         if key in data.curves:
-            made[f"{title}; thin: every step, thick: running mean."] = plots.curve(data.curves[key], column, title, key)
+            svg_by_caption[f"{title}; thin: every step, thick: running mean."] = plots.curve(data.curves[key], column, title, key)
     if data.codebook_usage:
-        made["Codebook usage of the semantic IDs, items per code. Dashed: all codes used alike."] = plots.codebook_usage(
+        svg_by_caption["Codebook usage of the semantic IDs, items per code. Dashed: all codes used alike."] = plots.codebook_usage(
             data.codebook_usage
         )
-    return {caption: Markup(svg) for caption, svg in made.items()}
+    return {caption: Markup(svg) for caption, svg in svg_by_caption.items()}

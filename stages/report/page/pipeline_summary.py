@@ -25,7 +25,7 @@ def pipeline_figures() -> Figures:
             "least used level": percent(min(tokenize["usage"])),
             "reconstruction error": tokenize["reconstruction_error"],
         },
-        "Slates": {f"{split}: hold the target": f"{own['with_target']:,} of {own['slates']:,}" for split, own in slates.items()},
+        "Slates": {f"{split}: hold the target": f"{counts['with_target']:,} of {counts['slates']:,}" for split, counts in slates.items()},
         "Language model": {
             "parameters": midtrain["parameters"],
             "vocabulary": midtrain["vocabulary"],

@@ -83,25 +83,25 @@ def gain_by_rank(rows_by_model: Mapping[str, Sequence[Mapping[str, Any]]], slate
 
     Band: what the rank allows, cut off far from the points; dashed: a random order; points: the ranker, with 95 % intervals.
     """
-    kinds = {"rank_gain": "ranks gained", DECOMPOSED: metric_label(DECOMPOSED)}
+    titles = {"rank_gain": "ranks gained", DECOMPOSED: metric_label(DECOMPOSED)}
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 0.5 + 2.0 * len(rows_by_model)), layout="constrained")
         panels = figure.subplots(len(rows_by_model), 2, squeeze=False, sharex=True)
         for row, (name, rows) in enumerate(rows_by_model.items()):
-            for axes, (kind, title) in zip(panels[row], kinds.items(), strict=True):
-                ranks = [own["incoming_rank"] + 1 for own in rows]
-                lower, upper, random = ([own[kind][part] for own in rows] for part in ("lower", "upper", "random"))
+            for axes, (kind, title) in zip(panels[row], titles.items(), strict=True):
+                ranks = [entry["incoming_rank"] + 1 for entry in rows]
+                lower, upper, random = ([entry[kind][part] for entry in rows] for part in ("lower", "upper", "random"))
                 axes.fill_between(ranks, lower, upper, color=GRID, alpha=0.7, linewidth=0)
                 axes.plot(ranks, random, color=MUTED, linewidth=1.2, linestyle=(0, (3, 2)))
                 axes.axhline(0, color=INK, linewidth=0.8)
-                for rank, own in zip(ranks, rows, strict=True):
-                    interval = own[kind]["diff_ci"]
+                for rank, entry in zip(ranks, rows, strict=True):
+                    interval = entry[kind]["diff_ci"]
                     colour = verdict_colour(*interval) if interval else MUTED
                     if interval:
                         axes.plot([rank, rank], interval, color=colour, linewidth=2, solid_capstyle="butt")
-                    axes.plot(rank, own[kind]["diff"], "o", color=colour, markersize=4)
+                    axes.plot(rank, entry[kind]["diff"], "o", color=colour, markersize=4)
                 axes.set_title(f"{label(name)}:{' ' if len(label(name)) < 12 else chr(10)}{title}", fontsize=10)
-                seen = [*random, *(bound for own in rows for bound in own[kind]["diff_ci"] or [own[kind]["diff"]]), 0.0]
+                seen = [*random, *(bound for entry in rows for bound in entry[kind]["diff_ci"] or [entry[kind]["diff"]]), 0.0]
                 margin = 0.08 * (max(seen) - min(seen)) or 1.0
                 axes.set_ylim(min(seen) - margin, max(seen) + margin)
                 axes.set_xlim(0.5, slate_size + 0.5)
@@ -181,6 +181,6 @@ def rank_flow(flow: Sequence[Sequence[int]]) -> str:
 
 def _column(rows: Sequence[Mapping[str, Any]], column: str, source: str) -> Any:
     if not rows or column not in rows[0]:
-        found = ", ".join(rows[0]) if rows else "no rows"
-        raise StageError(f"the {source} curve has no column '{column}' (found: {found}); rerun: gr2 run {source}")
+        columns = ", ".join(rows[0]) if rows else "no rows"
+        raise StageError(f"the {source} curve has no column '{column}' (found: {columns}); rerun: gr2 run {source}")
     return np.array([float(row[column]) for row in rows])

@@ -25,9 +25,9 @@ E = TypeVar("E", bound=Grouped)
 
 def grouped(examples: Sequence[E]) -> dict[str, list[E]]:
     """Heading -> its examples; kinds without any are left out."""
-    kinds = [*GROUPS, *dict.fromkeys(own.group for own in examples if own.group not in GROUPS)]
-    found = {GROUPS.get(kind, kind or "Slates"): [own for own in examples if own.group == kind] for kind in kinds}
-    return {heading: own for heading, own in found.items() if own}
+    groups = [*GROUPS, *dict.fromkeys(example.group for example in examples if example.group not in GROUPS)]
+    by_heading = {GROUPS.get(kind, kind or "Slates"): [example for example in examples if example.group == kind] for kind in groups}
+    return {heading: members for heading, members in by_heading.items() if members}
 
 
 def control_notices(params: Mapping[str, Any], summary: Mapping[str, Any], subject: str, headline: str) -> list[str]:
@@ -50,9 +50,9 @@ def decomposition_sentences(gain_by_rank: Mapping[str, Sequence[Mapping[str, Any
     if split:
         split["A random order"] = gain_decomposition(next(iter(gain_by_rank.values())), "random")  # of the same slates for every ranker
     return [
-        f"{name}: {metric_label(METRIC)} {signed(sum(parts.values()))} over all slates is {signed(parts['first'])} from targets that "
-        f"came in first and {signed(parts['others'])} from the others."
-        for name, parts in split.items()
+        f"{name}: {metric_label(METRIC)} {signed(sum(terms.values()))} over all slates is {signed(terms['first'])} from targets that "
+        f"came in first and {signed(terms['others'])} from the others."
+        for name, terms in split.items()
     ]
 
 
@@ -65,5 +65,5 @@ def _said(gap: Mapping[str, Any] | None, headline: str) -> str:
 
 
 def _get(params: Mapping[str, Any], section: str, key: str) -> Any:
-    found = params.get(section)
-    return found.get(key) if isinstance(found, Mapping) else None
+    values = params.get(section)
+    return values.get(key) if isinstance(values, Mapping) else None

@@ -108,8 +108,8 @@ def as_svg(figure: Figure, name: str) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>|\sxmlns(:\w+)?=\"[^\"]*\"", "", text, flags=re.DOTALL)
     text = re.sub(r' (width|height)="[\d.]+pt"', "", text, count=2)
-    wanted = set(re.findall(r"#([\w-]+)[\")]", text))
-    text = re.sub(r' id="([^"]*)"', lambda match: match[0] if match[1] in wanted else "", text)
+    referenced = set(re.findall(r"#([\w-]+)[\")]", text))
+    text = re.sub(r' id="([^"]*)"', lambda match: match[0] if match[1] in referenced else "", text)
     text = re.sub(r'font-family: [^;"]*; | transform="rotate\(-0 [^"]*"', "", text)
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, f"var(--{variable})")

@@ -116,7 +116,7 @@ def summarise(
     if missed is not None:
         everyone = np.concatenate([clusters, np.repeat(list(missed), list(missed.values())).astype(clusters.dtype)])
         misses = np.zeros((len(everyone) - len(clusters), len(METRICS)))
-        padded = {name: np.concatenate([own, misses]) for name, own in values.items()}
+        padded = {name: np.concatenate([metrics_NM, misses]) for name, metrics_NM in values.items()}
         for entry, whole in zip(entries, _measure(padded, pairs, replace(bootstrap, users=everyone)), strict=True):
             entry["all_slates"] = whole
         hit_rate = len(clusters) / len(everyone)

@@ -29,7 +29,7 @@ def over_seeds(values_SN: Floats, bootstrap: Bootstrap) -> dict[str, Any]:
     if min(runs, users) < 2:
         raise StageError(f"{runs} run(s) on slates of {users} user(s): a spread needs two of each; train with another seed")
     sizes = np.bincount(index).astype(np.float64)
-    sums_SU = np.stack([np.bincount(index, weights=own) for own in values_SN])
+    sums_SU = np.stack([np.bincount(index, weights=values_N) for values_N in values_SN])
     rng = np.random.default_rng(bootstrap.seed)
     times_BU = rng.multinomial(users - 1, np.full(users, 1 / users), size=bootstrap.resamples)
     times_BS = rng.multinomial(runs - 1, np.full(runs, 1 / runs), size=bootstrap.resamples) / (runs - 1)
@@ -54,10 +54,10 @@ def best_mean_worst_of_n(values_RN: Floats, baseline: Floats, bootstrap: Bootstr
     values_RN, baseline = np.asarray(values_RN, dtype=np.float64), np.asarray(baseline, dtype=np.float64)
     if values_RN.ndim != 2 or values_RN.shape[1] != len(bootstrap.users) or len(baseline) != len(bootstrap.users):
         raise StageError(f"values of shape {values_RN.shape} for {len(bootstrap.users)} slates; repeat every slate equally often")
-    kinds = {"pessimistic": values_RN.min(axis=0), "mean": values_RN.mean(axis=0), "optimistic": values_RN.max(axis=0)}
-    diffs = np.stack([own - baseline for own in kinds.values()], axis=1)
+    by_kind = {"pessimistic": values_RN.min(axis=0), "mean": values_RN.mean(axis=0), "optimistic": values_RN.max(axis=0)}
+    diffs = np.stack([values_N - baseline for values_N in by_kind.values()], axis=1)
     intervals = paired_intervals(diffs, bootstrap).tolist()
-    rows = zip(kinds.items(), diffs.mean(axis=0).tolist(), intervals, strict=True)
+    rows = zip(by_kind.items(), diffs.mean(axis=0).tolist(), intervals, strict=True)
     return {"repeats": len(values_RN)} | {
-        kind: {"mean": float(own.mean()), "diff": diff, "diff_ci": interval} for (kind, own), diff, interval in rows
+        kind: {"mean": float(values_N.mean()), "diff": diff, "diff_ci": interval} for (kind, values_N), diff, interval in rows
     }

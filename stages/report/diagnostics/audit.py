@@ -160,7 +160,7 @@ def lengths(tokens: Sequence[int], reference: Sequence[int] = ()) -> dict[str, A
 def red_flags(figures: Mapping[str, Any]) -> list[str]:
     """What in an audit a reader must know before the score, in sentences; positions count from 1.
 
-    Besides the keys of `audit` it reads, if they are given, `contradictions` (faithfulness.summary), `position_bias` (position_bias.summary)
+    Besides the keys of `audit` it reads, if given, `contradictions` (faithfulness.summary), `position_bias` (position_bias.summary)
     and `lengths` (name -> lengths, of those with a reference).
     """
     first = figures.get("first_from", {"commonest": 0, "commonest_share": 0.0})

@@ -147,7 +147,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert [row["gain"] for row in found["runs"]] == [0.0, 0.5]
     main([str(a), str(b), "--metric", "recall@1", "--name", "old", "--name", "new"])
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last.startswith("new less old, rl: +0.5000 [") and "better; paired on 60 slates" in last
+    assert last.startswith("new minus old, rl: +0.5000 [") and "better; paired on 60 slates" in last
     for words, message in (
         ([str(a)], "give two or more runs"),
         ([str(a), str(tmp_path / "gone")], "no such file"),

@@ -1,10 +1,11 @@
 """The files of the folders that a stage reads, as they are now: code packages, raw data, models given by path."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tasks.dvc.dir_listing import Listing, cached_listing, listing_hash
-from tasks.dvc.repo import named_stage, open_repo
+from tasks.dvc.repo import open_repo
+from tasks.system.errors import ProjectError
 
 
 def dep_listings(root: Path, stage: str, hashes: Mapping[str, str]) -> dict[str, Listing]:
@@ -13,12 +14,18 @@ def dep_listings(root: Path, stage: str, hashes: Mapping[str, str]) -> dict[str,
     A folder that has changed since, and is not what its md5 says, is left out.
     """
     folders = {path: md5 for path, md5 in hashes.items() if md5.endswith(".dir") and cached_listing(root, md5) is None}
-    if not folders:
-        return {}
+    listings = current_listings(root, stage, folders) if folders else {}
+    return {path: listing for path, listing in listings.items() if listing_hash(listing) == folders[path]}
+
+
+def current_listings(root: Path, stage: str, paths: Iterable[str]) -> dict[str, Listing]:
+    """path -> files of those `paths` that are folders now and deps of `stage` in dvc.yaml; empty where DVC cannot read the project."""
     from tasks.dvc.internals import folder_listing  # loads DVC, which takes 0.2 s and more
 
-    with open_repo(root) as repo:
-        deps = {dep.def_path: dep for dep in named_stage(repo, stage).deps}
-        present = {path: deps[path] for path in folders if path in deps and deps[path].fs.isdir(deps[path].fs_path)}
-        listings = {path: folder_listing(dep) for path, dep in present.items()}
-    return {path: listing for path, listing in listings.items() if listing_hash(listing) == folders[path]}
+    try:
+        with open_repo(root) as repo:
+            # A forged dvc.lock may name a stage that does not exist, so it is looked for and not taken for granted.
+            deps = {dep.def_path: dep for known in repo.index.stages if getattr(known, "name", None) == stage for dep in known.deps}
+            return {path: folder_listing(deps[path]) for path in paths if path in deps and deps[path].fs.isdir(deps[path].fs_path)}
+    except ProjectError:  # a forged dvc.lock may break DVC's schema; --verify, which asks here, reports that itself
+        return {}

@@ -10,6 +10,7 @@ from typing import Any
 from tasks.dvc.repo import open_repo
 
 Listing = dict[str, str]  # path in the folder, with slashes -> md5
+Change = tuple[str, str]  # path from the root, what became of it
 
 
 @cache
@@ -53,6 +54,13 @@ def listing_hash(listing: Listing) -> str:
     """DVC's hash of a folder with these files."""
     entries = sorted(({"md5": md5, "relpath": path} for path, md5 in listing.items()), key=lambda entry: entry["relpath"])
     return hashlib.md5(json.dumps(entries, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def listing_changes(folder: str, before: Listing, now: Listing) -> list[Change]:
+    """The files of `folder` that differ between two of its listings, by name."""
+    names = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+    words = {name: "is new" if name not in before else "is missing" if name not in now else "modified" for name in names}
+    return [(f"{folder}/{name}", words[name]) for name in names]
 
 
 def files_under(folder: Path) -> list[str]:

@@ -8,7 +8,7 @@ from tasks.dvc.lockfile import LOCK, Entry, locked_hashes, parse_lock
 from tasks.dvc.remote import fetch_object
 from tasks.dvc.repo import open_repo
 from tasks.project.dict_diff import MISSING, differences, value_at
-from tasks.project.graph import is_code
+from tasks.project.graph import holds, is_code
 from tasks.system.errors import ProjectError
 from tasks.system.git import git, git_or_none
 
@@ -109,9 +109,25 @@ def parameter_differences(revisions: list[Revision]) -> dict[str, list[Any]]:
 
 
 def code_differences(revisions: list[Revision]) -> list[str]:
-    """Code files that are not the same in all of `revisions`."""
+    """Code files that are not the same in all of `revisions`.
+
+    A package is named as a whole where git does not tell its changed files: in a comparison with the workspace or another folder, and
+    for a run of code that was not committed with its dvc.lock.
+    """
     codes = [revision.code for revision in revisions]
-    return sorted(path for path in {path for code in codes for path in code} if len({code.get(path) for code in codes}) > 1)
+    changed = sorted(path for path in {path for code in codes for path in code} if len({code.get(path) for code in codes}) > 1)
+    if not changed or not all(revision.commit for revision in revisions):
+        return changed
+    first, *others = revisions
+    names: set[str] = set()
+    for other in others:
+        listed = git_or_none(
+            first.folder, "diff", "--name-only", "--no-renames", "--relative", "-z", first.commit, other.commit, "--", *changed
+        )
+        names.update(name for name in (listed or "").split("\0") if name)
+    with open_repo(first.folder) as repo:  # a README in a package is no part of its hash
+        names = {name for name in names if not repo.dvcignore.is_ignored_file(str(first.folder / name))}
+    return sorted(file for path in changed for file in sorted(name for name in names if holds(path, name)) or [path])
 
 
 def _at(params: dict[str, Any], key: str) -> Any:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.dvc.dep_listing import dep_listings
 from tasks.dvc.lockfile import Entry, as_dvc_writes
 from tasks.ledger.events import entry_hash, recorded_entry
 from tasks.ledger.lines import Event
@@ -35,7 +36,7 @@ def check_lock(root: Path, lock: dict[str, Entry], events: list[Event]) -> list[
     known = _git_entries(locks) if unknown else {}
     unknown = {name: entry for name, entry in unknown.items() if entry not in known.get(name, [])}
     if unknown:
-        return [_unknown(name, entry, known.get(name, []), made) for name, entry in unknown.items()]
+        return [_unknown(root, name, entry, known.get(name, []), made) for name, entry in unknown.items()]
     whole = {str((event["run"]["facets"].get("gr2_lock") or {}).get("text")) for event in events if event["job"]["name"] == "pipeline"}
     if hashlib.sha256(text).hexdigest() in whole:
         return []
@@ -45,10 +46,11 @@ def check_lock(root: Path, lock: dict[str, Entry], events: list[Event]) -> list[
     return [LockFault(what, "git checkout dvc.lock, or put the bytes right")]
 
 
-def _unknown(name: str, entry: Entry, in_git: list[Entry], made: list[Event]) -> LockFault:
+def _unknown(root: Path, name: str, entry: Entry, in_git: list[Entry], made: list[Event]) -> LockFault:
     remedy = f"gr2 run --force {name} makes it anew on record; git checkout dvc.lock takes the last commit's"
     candidates = [_differences(known, entry) for known in in_git]
     own = of_entry(name, entry)
+    own.packages = dep_listings(root, name, own.code)  # those that are still what the entry says
     recorded = [version for event in made if event["job"]["name"] == name and (version := _version(event))]
     candidates += [_between(version, own) for version in recorded]
     if not candidates:
@@ -76,11 +78,18 @@ def _between(old: Version, new: Version) -> list[str]:
     pairs = [
         ("cmd", old.command, new.command),
         ("", {"params": old.params}, {"params": new.params}),
-        ("", {"deps": dict(old.code)}, {"deps": dict(new.code)}),
+        ("", {"deps": _code(old, new)}, {"deps": _code(new, old)}),
         ("", {"deps": _sized(old.inputs, new.inputs)}, {"deps": _sized(new.inputs, old.inputs)}),
         ("", {"outs": _sized(old.outputs, new.outputs)}, {"outs": _sized(new.outputs, old.outputs)}),
     ]
     return [f"{name}: {shown(a)} -> {shown(b)}" for key, one, other in pairs for name, a, b in differences(one, other, key)]
+
+
+def _code(version: Version, other: Version) -> dict[str, str]:
+    """md5 by path: of the files of a package where both versions know them, else of the package."""
+    known = version.packages.keys() & other.packages.keys()
+    packages = {path: version.packages[path] if path in known else {"": md5} for path, md5 in version.code.items()}
+    return {f"{path}/{name}" if name else path: md5 for path, files in packages.items() for name, md5 in files.items()}
 
 
 def _sized(hashes: Hashes, others: Hashes) -> dict[str, Entry]:

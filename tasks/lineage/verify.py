@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.dvc.dep_listing import dep_listings
-from tasks.dvc.dir_listing import file_md5
+from tasks.dvc.dep_listing import current_listings
+from tasks.dvc.dir_listing import Listing, file_md5, listing_changes, listing_hash
 from tasks.dvc.lockfile import Entry, read_lock
+from tasks.ledger.events import recorded_listings
 from tasks.ledger.lines import Event
 from tasks.ledger.verify import check
 from tasks.lineage.lock_check import check_lock
@@ -58,7 +59,8 @@ def verify(root: Path) -> Verification:
         objects = dict.fromkeys(out.md5 for out in reader.outs if out.cached)
         for found in pool.map(reader.object, objects, objects.values()):
             problems += found
-    notes += _not_current(root, lock)
+    recorded = {md5: listing for event in ledger.events for md5, listing in recorded_listings(event).items()}
+    notes += _not_current(root, lock, recorded)
     checked = {
         "events": len(ledger.events),
         "stages": len(lock),
@@ -89,8 +91,11 @@ def _outs(root: Path, lock: dict[str, Entry]) -> list[Out]:
     ]
 
 
-def _not_current(root: Path, lock: dict[str, Entry]) -> list[str]:
-    """Code and data no stage makes that differ from what dvc.lock records: their stages are not current, nothing is forged."""
+def _not_current(root: Path, lock: dict[str, Entry], recorded: dict[str, Listing]) -> list[str]:
+    """Code and data no stage makes that differ from what dvc.lock records: their stages are not current, nothing is forged.
+
+    `recorded`: md5 of a folder -> its files, as the record has them: the changed files of a package are named where it is among these.
+    """
     made = {str(out.get("path")) for entry in lock.values() for out in entry.get("outs") or []}
     changed: dict[str, list[str]] = {}
     hashes: dict[str, str] = {}
@@ -100,8 +105,13 @@ def _not_current(root: Path, lock: dict[str, Entry]) -> list[str]:
             for dep in entry.get("deps") or []
             if is_code(str(dep.get("path"))) and str(dep.get("md5", "")).endswith(".dir") and (root / str(dep.get("path"))).is_dir()
         }
-        for path in folders.keys() - dep_listings(root, name, folders).keys() if folders else ():
-            changed.setdefault(path, []).append(name)
+        listings = current_listings(root, name, folders) if folders else {}
+        for path, md5 in folders.items():
+            if path not in listings or listing_hash(listings[path]) == md5:
+                continue
+            known = md5 in recorded
+            for file in [file for file, _ in listing_changes(path, recorded[md5], listings[path])] if known else [path]:
+                changed.setdefault(file, []).append(name)
         for dep in entry.get("deps") or []:
             path = str(dep.get("path"))
             inside = any(path == out or path.startswith(out + "/") for out in made)

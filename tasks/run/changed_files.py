@@ -8,15 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tasks.dvc.dir_listing import Listing, listing_in
+from tasks.dvc.dir_listing import Change, Listing, listing_changes, listing_in
 from tasks.ledger.events import recorded_listings, recorded_revision
 from tasks.ledger.lines import Event, read_events
 from tasks.system.git import git_or_none
 
 MOST = 20  # files that are named one by one
 GIT_WORDS = {"A": "is new", "D": "is missing"}
-
-Change = tuple[str, str]  # path from the root, what became of it
 
 
 class ChangedFiles:
@@ -64,10 +62,3 @@ class ChangedFiles:
     def _listings(self) -> dict[str, Listing]:
         """The folders that the record knows, by their md5."""
         return {md5: listing for event in self._events for md5, listing in recorded_listings(event).items()}
-
-
-def listing_changes(folder: str, before: Listing, now: Listing) -> list[Change]:
-    """The files of `folder` that differ between two of its listings, by name."""
-    names = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
-    words = {name: "is new" if name not in before else "is missing" if name not in now else "modified" for name in names}
-    return [(f"{folder}/{name}", words[name]) for name in names]

@@ -32,7 +32,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "dvc.yaml").write_text(text.replace(outs, "outs: [data/evaluate/outputs.parquet, data/d/out.txt, data/d/model]"))
     with (root / "stages/d/__main__.py").open("a") as file:
         file.write('pathlib.Path("data/evaluate").mkdir(exist_ok=True)\npathlib.Path("data/evaluate/outputs.parquet").write_text(text)\n')
-    package = root / "stages/evaluate"
+    package = root / "stages/tools"
     package.mkdir()
     (package / "__init__.py").touch()
     (package / "compare_runs.py").write_text(ECHO)
@@ -85,7 +85,7 @@ def test_a_grid_runs_what_it_changes_and_can_be_compared(project: Path) -> None:
         *["--slates="] * 3,
         "--json",
     ]
-    assert found["params"] == {"c.x": [1, 2, 2], "d.x": [1, 5, 6]} and found["code"] == ["stages/d"]
+    assert found["params"] == {"c.x": [1, 2, 2], "d.x": [1, 5, 6]} and found["code"] == ["stages/d/words.py"]
     facts = [event["run"]["facets"] for event in read_events(project) if event["eventType"] == "COMPLETE"]
     on_record = {(own["gr2_run"]["experiment"], own["gr2_run"].get("restored"), own["gr2_metrics"]["values"]["length"]) for own in facts}
     assert on_record == {(first, None, 6), (first, None, 15), (second, "cache", 6), (second, None, 15)} and len(facts) == 4

@@ -156,10 +156,10 @@ def test_the_record(project: Path) -> None:
 def test_plain_dvc_is_named_not_current_is_a_note(project: Path) -> None:
     (project / "stages/b/words.py").write_text('WORDS = "b"  # \n')
     found = verify(project)
-    assert found.problems == () and "not current: stages/b is not" in found.notes[0] and "(b)" in found.notes[0]
+    assert found.problems == () and "not current: stages/b/words.py" in found.notes[0] and "(b)" in found.notes[0]
     dvc_toy.dvc(project, "repro", "-s", "b")
     assert "b: neither the record nor a commit knows this entry: run by plain dvc repro" in only(project).what
-    assert "deps.stages/b: " in only(project).what
+    assert "stages/b/words.py" in only(project).what
     dvc_toy.commit(project, "plain")
     assert verify(project).problems == ()
 

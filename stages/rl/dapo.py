@@ -9,6 +9,7 @@ from torch import Tensor
 def advantages(rewards_PG: Tensor) -> Tensor:
     """(R - mean) / std within each group (sample standard deviation, as GRPO): [P, G] -> [P, G]."""
     centred = rewards_PG - rewards_PG.mean(dim=1, keepdim=True)
+    # 1e-4, so that a group of nearly equal rewards does not get huge advantages.
     return centred / (rewards_PG.std(dim=1, keepdim=True) + 1e-4)
 
 
@@ -32,6 +33,7 @@ def dapo_loss(
     ratio = torch.exp(logp_BT - old_BT)
     gain = advantage_B[:, None]
     plain, clipped = ratio * gain, ratio.clamp(1 - low, 1 + high) * gain
+    # The minimum: a ratio is clipped where the advantage has pushed it too far, never on its way back (PPO, arXiv 1707.06347, eq. 7).
     value = -(torch.minimum(plain, clipped) * mask_BT).sum() / tokens
     binds = ((clipped < plain) * mask_BT).sum() / mask_BT.sum().clamp_min(1)
     return Loss(value, binds.detach())

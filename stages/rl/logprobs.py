@@ -21,6 +21,7 @@ def response_logprobs(
     width = max(map(len, prompts))
     ids = torch.tensor([[pad_id] * (width - len(p)) + list(p) for p in prompts], device=device)
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
+    # The prompt's tokens count from 0 as without padding; the padding before them is masked, whatever its position.
     positions = (mask.cumsum(-1) - 1).clamp_min(0)
     cache = DynamicCache()
     first = model(
@@ -41,6 +42,7 @@ def response_logprobs(
         past_key_values=cache,
         use_cache=True,
     ).logits[:, :-1]
+    # The prompt's last token predicts the response's first, and each token of the response the next one.
     logits = torch.cat([first.repeat_interleave(group, 0)[:, None], rest], dim=1).float()
     logp = torch.log_softmax(logits, dim=-1).gather(-1, tokens[..., None])[..., 0]
     return logp, counted

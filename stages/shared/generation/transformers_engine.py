@@ -109,6 +109,7 @@ class TransformersEngine:
 
     def _batches(self, prompts: Sequence[Sequence[int]], samples: int) -> Iterator[list[tuple[int, int]]]:
         """(prompt, sample) pairs, longest prompts first: little padding, and memory peaks at once."""
+        # Ties by place, so that equal lengths give the same batches, and the same bits, in every run.
         order = sorted(range(len(prompts)), key=lambda prompt: (-len(prompts[prompt]), prompt))
         pairs = [(prompt, sample) for prompt in order for sample in range(samples)]
         for start in range(0, len(pairs), self.batch_size):
@@ -125,6 +126,7 @@ class TransformersEngine:
         slots = Slots()
         cache = slot_cache(slots)
         self._prefill([prompts[prompt][:-1] for prompt in distinct], slots, cache)
+        # Samples of one prompt share its prefill: the cache row is computed once and copied.
         if len(pairs) > len(distinct):
             row_of_prompt = {prompt: number for number, prompt in enumerate(distinct)}
             cache.batch_select_indices(torch.tensor([row_of_prompt[prompt] for prompt, _ in pairs], device=self.model.device))
@@ -188,6 +190,7 @@ class TransformersEngine:
         ids_BT = torch.tensor([[*tokens, *[self.pad_id] * (width - len(tokens))] for tokens in fed], device=device)
         slots.at_BT = torch.tensor([row.kept for row in live], device=device)[:, None] + torch.arange(width, device=device)
         slots.stop = max(row.kept + len(tokens) for row, tokens in zip(live, fed, strict=True))
+        # A token sees every slot up to its own: later ones hold padding, or guesses that were not kept.
         hidden_BTL = torch.arange(slots.stop, device=device) > slots.at_BT[..., None]
         mask_B1TL = torch.zeros(hidden_BTL.shape, dtype=self.model.dtype, device=device).masked_fill(
             hidden_BTL, torch.finfo(self.model.dtype).min

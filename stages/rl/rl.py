@@ -80,7 +80,7 @@ def rl(params: RlParams, outputs: Outputs) -> None:
 def update(policy: Policy, rollouts: Rollouts, params: RlParams, pad_id: int) -> dict[str, float]:
     """`params.updates` optimizer steps on the kept groups. Ranks without any group still take part, with a loss of zero."""
     groups = rollouts.kept
-    # The unit of the token-level mean is the whole step over all ranks; DeepSpeed and DDP average gradients, hence the world size.
+    # The unit of the token-level mean is the whole step over all ranks; DeepSpeed and DDP average gradients, so the world size divides it.
     tokens = all_sum(sum(len(c.token_ids) for group in groups for c in group.completions)) / world_size()
     totals = {"loss": 0.0, "clipped": 0.0, "logprob_gap": 0.0}
     if tokens == 0:

@@ -87,7 +87,7 @@ class LanguageModelRanker:
             beam, codes = nodes_BW.shape[1], self.trie.codebook_size
             open_BWC = torch.from_numpy(self.trie.allowed(nodes_BW.ravel())).to(device).view(count, beam, codes)
             logits_BWC = logits[:, :, tokens_LC[level]].float().masked_fill(~open_BWC, -torch.inf)
-            # A dead prefix allows nothing, and its log-softmax is not a number: hence the second look at what is open.
+            # A dead prefix allows nothing, and its log-softmax is not a number, so there is a second look at what is open.
             scores_BWC = (scores_BW[:, :, None] + logits_BWC.log_softmax(-1)).masked_fill(~open_BWC, -torch.inf)
             last = level == self.trie.levels - 1
             if last:

@@ -131,7 +131,7 @@ def without_compiled_collectives() -> None:
     """Call before DeepSpeed starts on CPU. Gloo alone then does the collectives.
 
     DeepSpeed would compile a shared-memory operator into a folder that all projects of the user share. That takes a compiler and
-    half a minute, and the lock of one compilation that was killed stops every later process for ever.
+    half a minute, and the lock of one compilation that was killed blocks every later process.
     """
     if not _has_gpu():
         import deepspeed

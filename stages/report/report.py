@@ -25,7 +25,7 @@ from stages.shared.evaluation.ground_truth import load_ground_truth
 from stages.shared.evaluation.rankers import CONTRASTS, MODELS, PRIMARY_MODEL
 from stages.shared.evaluation.test_set import TestSet, load_test_set, read_slate_tables
 from stages.shared.slates.prompts import PromptParams
-from stages.shared.stats.bootstrap import INCOMING, Bootstrap, summarise
+from stages.shared.stats.bootstrap import INCOMING, Bootstrap, RankerResults, summarise
 from stages.shared.stats.metrics import ranks_of_targets
 from stages.shared.stats.significance import significance
 
@@ -47,7 +47,7 @@ def report(params: ReportParams, outputs: Outputs) -> None:
     bootstrap = Bootstrap(test_set.users, params.resamples, params.seed)
     ranked = answers.greedy
     ranks = {name: ranks_of_targets(rankings.orders, test_set.targets) for name, rankings in ranked.items()}
-    results = {
+    results: dict[str, RankerResults] = {
         name: {"rank": ranks[name], "valid": rankings.valid, "identical": identical_to_incoming(rankings.orders) & rankings.valid}
         for name, rankings in ranked.items()
     }

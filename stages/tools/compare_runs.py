@@ -50,7 +50,7 @@ class Measured:
     rows: pl.DataFrame
 
     @property
-    def users(self) -> NDArray[Any]:
+    def users(self) -> NDArray[np.generic]:
         return self.rows["user"].to_numpy()
 
     def of(self, column: str) -> Floats:

@@ -5,7 +5,6 @@ import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import scipy.optimize
@@ -41,7 +40,7 @@ class Spread:
         return self.sd * math.sqrt(self.design_effect / self.n)
 
 
-def spread(diff: Floats, cluster: NDArray[Any], hit_or_miss: bool) -> Spread:
+def spread(diff: Floats, cluster: NDArray[np.generic], hit_or_miss: bool) -> Spread:
     """diff [n]: a ranker's metric minus another's; cluster [n]: the slate's user; hit_or_miss: the metric is 0 or 1, so diff is -1, 0 or 1.
 
     The design effect is 1 + (m - 1) * correlation, m the mean number of slates a user, weighted by itself where users differ
@@ -108,7 +107,7 @@ def smallest_gain(observed: Spread, power: float, alpha: float, slates: int | No
     return None if short(discordant) > 0 else float(scipy.optimize.brentq(short, 0.0, discordant))
 
 
-def read_differences(path: Path, model: str, against: str, metric: str) -> tuple[Floats, NDArray[Any]]:
+def read_differences(path: Path, model: str, against: str, metric: str) -> tuple[Floats, NDArray[np.generic]]:
     """Of the slates in outputs.parquet: the metric of `model` minus that of `against` [n], and the users [n]."""
     table = read_greedy(path, COLUMNS)
     first, second = (answers_of(table, path, name) for name in (model, against))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, Self, TypedDict
 
 import numpy as np
 import scipy.stats
@@ -18,15 +18,23 @@ LEVEL = 0.95
 _CHUNK = 4_000_000  # draws held at once: 32 MB
 
 
+class RankerResults(TypedDict):
+    """A ranker on the n slates. rank [n]: of the target, from 0; valid, identical [n]: identical = the initial ranking again."""
+
+    rank: NDArray[np.int_]
+    valid: NDArray[np.bool_]
+    identical: NDArray[np.bool_]
+
+
 @dataclass(frozen=True)
 class Bootstrap:
     """How intervals are drawn: whole users at a time, for the slates of one user are not independent. users [n]: each slate's user."""
 
-    users: NDArray[Any]
+    users: NDArray[np.generic]
     resamples: int
     seed: int
 
-    def at(self, rows: Sequence[int] | NDArray[Any]) -> Self:
+    def at(self, rows: Sequence[int] | NDArray[np.generic]) -> Self:
         """The same draws on the slates of these rows (indices, or a mask [n])."""
         return replace(self, users=np.asarray(self.users)[rows])
 
@@ -38,7 +46,7 @@ class Resampling:
     resamples: int
     seed: int
 
-    def of(self, users: NDArray[Any]) -> Bootstrap:
+    def of(self, users: NDArray[np.generic]) -> Bootstrap:
         """The draws on slates of these users [n]."""
         return Bootstrap(users, self.resamples, self.seed)
 
@@ -85,15 +93,14 @@ def expanded_tail(clusters: int) -> float:
 
 
 def summarise(
-    models: Mapping[str, Mapping[str, NDArray[Any]]],
+    models: Mapping[str, RankerResults],
     bootstrap: Bootstrap,
     contrasts: Sequence[tuple[str, str]] = (),
     missed: Mapping[int, int] | None = None,
 ) -> dict[str, Any]:
     """The stage's metrics.json.
 
-    models: name -> rank [n] (0-based, of the target), valid [n] and identical [n] (bool; identical = the incoming order again); the same
-    slates in the same order for all, `incoming` among them. contrasts: (a, b) -> `contrasts.a-b`.
+    models: by name, on the same slates in the same order, `incoming` among them. contrasts: (a, b) -> `contrasts.a-b`.
     missed: user -> how many of the user's slates lack their target; each of them counts 0 in every metric of `all_slates`.
     -> {"slates", "users", "bootstrap": {"resamples", "seed", "level"}, "models": {name: {"n", metric: {"mean", "diff", "diff_ci"}, ...,
     "valid_share", "identity_share", "all_slates": {"n", metric: ...}}}, "contrasts": {"a-b": the same shape, with a's mean and the
@@ -105,7 +112,7 @@ def summarise(
     values = {name: np.stack(list(all_metrics(model["rank"], incoming).values()), axis=1) for name, model in models.items()}  # [n, metrics]
     pairs = [*((name, INCOMING) for name in models), *contrasts]
     entries = [
-        entry | {f"{kind}_share": float(np.mean(models[name][key])) for kind, key in (("valid", "valid"), ("identity", "identical"))}
+        entry | {"valid_share": float(np.mean(models[name]["valid"])), "identity_share": float(np.mean(models[name]["identical"]))}
         for (name, _), entry in zip(pairs, _measure(values, pairs, bootstrap), strict=True)
     ]
     summary: dict[str, Any] = {
@@ -140,8 +147,8 @@ def _measure(values: Mapping[str, Floats], pairs: Sequence[tuple[str, str]], boo
 
 
 def _check(
-    models: Mapping[str, Mapping[str, NDArray[Any]]],
-    clusters: NDArray[Any],
+    models: Mapping[str, RankerResults],
+    clusters: NDArray[np.generic],
     contrasts: Sequence[tuple[str, str]],
     missed: Mapping[int, int] | None,
 ) -> None:

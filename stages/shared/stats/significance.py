@@ -8,7 +8,7 @@ import scipy.stats
 from numpy.typing import NDArray
 
 from stages.shared.core.errors import StageError
-from stages.shared.stats.bootstrap import INCOMING, Bootstrap
+from stages.shared.stats.bootstrap import INCOMING, Bootstrap, RankerResults
 from stages.shared.stats.metrics import NAMES, all_metrics
 
 Floats = NDArray[np.float64]
@@ -19,25 +19,25 @@ FLIPS_PER_TEST = 400
 _CHUNK = 4_000_000  # signs held at once: 32 MB
 
 
-def mcnemar(first: NDArray[Any], second: NDArray[Any]) -> dict[str, float]:
+def mcnemar(first: NDArray[np.generic], second: NDArray[np.generic]) -> dict[str, float]:
     """first, second [n]: hit or miss of two rankers on the same slates -> slates that only one of them hits, and the two-sided p-value.
 
     The exact test (McNemar 1947; binomial form as in Fagerland, Lydersen and Laake 2013): of the slates that one alone hits, each
     ranker has half by chance. It takes slates as independent; `sign_flip_test` of the difference does not.
     """
-    first, second = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
-    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    hits, other_hits = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
+    only_first, only_second = int((hits & ~other_hits).sum()), int((other_hits & ~hits).sum())
     discordant = only_first + only_second
     p = scipy.stats.binomtest(only_first, discordant, 0.5).pvalue if discordant else 1.0
     return {"only_first": only_first, "only_second": only_second, "p": float(p)}
 
 
-def sign_flip_test(diff: Floats, cluster: NDArray[Any], flips: int, seed: int) -> float:
+def sign_flip_test(diff: Floats, cluster: NDArray[np.generic], flips: int, seed: int) -> float:
     """Two-sided p-value of a mean of zero of diff [n], a ranker's metric minus another's, in clusters [n]; see sign_flip_tests."""
     return float(sign_flip_tests(np.asarray(diff, dtype=np.float64)[:, None], cluster, flips, seed)[0])
 
 
-def sign_flip_tests(diffs: Floats, cluster: NDArray[Any], flips: int, seed: int) -> Floats:
+def sign_flip_tests(diffs: Floats, cluster: NDArray[np.generic], flips: int, seed: int) -> Floats:
     """Paired permutation test over users for the m columns of diffs [n, m], all on the same flips -> [m].
 
     If two rankers do not differ, their names may be exchanged for any user, all slates of that user at once, which turns the sign of
@@ -83,7 +83,7 @@ def holm(p: Floats) -> Floats:
 
 
 def significance(
-    models: Mapping[str, Mapping[str, NDArray[Any]]],
+    models: Mapping[str, RankerResults],
     bootstrap: Bootstrap,
     pairs: Sequence[tuple[str, str]],
     metrics: Sequence[str] = NAMES,

@@ -20,6 +20,7 @@ RENAMED_KEYS = {
     "rl.guided": "constrained",
     "evaluate.guided": "constrained",
 }
+MOVED_KEYS = {"evaluate.resamples": "report", "evaluate.examples": "report"}  # key -> the section that has it now
 
 
 class Section(BaseModel):
@@ -72,6 +73,8 @@ def _explain(section: str, model: type[BaseModel], item: ErrorDetails, source: s
         return f"{source}: {key}: {item['msg']} (got {item['input']!r}, a {type(item['input']).__name__})"
     if key in RENAMED_KEYS:
         return f"{source}: {key}: this key is now named '{RENAMED_KEYS[key]}'; rename it"
+    if key in MOVED_KEYS:
+        return f"{source}: {key}: this key is now in the section '{MOVED_KEYS[key]}'; move it there"
     valid = _fields_at(model, item["loc"][:-1])
     near = difflib.get_close_matches(str(item["loc"][-1]), valid, n=1, cutoff=0.0)
     hint = f"; did you mean '{near[0]}'?" if near else ""

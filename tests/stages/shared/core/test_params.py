@@ -4,7 +4,7 @@ from stages.evaluate.params import EvaluateParams
 from stages.retrieve.params import RetrieveParams
 from stages.rl.params import RlParams
 from stages.shared.core.errors import StageError
-from stages.shared.core.params import RENAMED_KEYS, ComputeSection, Section, load_params, validate_section
+from stages.shared.core.params import MOVED_KEYS, RENAMED_KEYS, ComputeSection, Section, load_params, validate_section
 from stages.shared.slates.prompts import PromptParams
 from stages.traces.params import TracesParams
 
@@ -98,3 +98,10 @@ def test_a_missing_file_says_where_to_stand(tmp_path):
 def test_a_section_cannot_be_changed_later():
     with pytest.raises(ValueError):
         validate_section("stage", Params, {}, "x").rate = 1.0
+
+
+@pytest.mark.parametrize("key", MOVED_KEYS)
+def test_a_moved_key_is_named_with_its_section(key: str) -> None:
+    section, _, name = key.partition(".")
+    with pytest.raises(StageError, match=rf"p: {key}: this key is now in the section '{MOVED_KEYS[key]}'; move it there"):
+        validate_section(section, ComputeSection, {name: 1}, "p")

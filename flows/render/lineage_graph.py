@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.lineage.query import LineageChain
+from tasks.lineage.versions import RunFacts
 from tasks.system.errors import ProjectError
 
 FORMATS = (".svg", ".png")
@@ -57,8 +58,7 @@ def _graph(chain: LineageChain) -> Any:
         graph.add_node(name, kind="stage", label=f"{link.name}\n{len(link.outputs)} outputs\n{_revision(link.run)}")
         for upstream in link.upstream:
             graph.add_edges_from((maker, name) for maker in makers.get(upstream, []))
-        if isinstance(link.metrics.get("raw"), dict):
-            raw = link.metrics["raw"]
+        if isinstance(raw := link.metrics.get("raw"), dict):
             graph.add_node("raw", kind="raw", label=f"{raw.get('name')}\nsha256 {str(raw.get('sha256'))[:12]}\n{raw.get('rows')} rows")
             graph.add_edge("raw", name)
         makers[link.name] = [name]
@@ -75,5 +75,5 @@ def _graph(chain: LineageChain) -> Any:
     return graph
 
 
-def _revision(run: dict[str, Any]) -> str:
+def _revision(run: RunFacts) -> str:
     return f"{str(run['revision'])[:9]}{' + edits' if run.get('dirty') else ''}" if run.get("revision") else "dvc.lock alone"

@@ -5,7 +5,7 @@ import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from tasks.domain.compare_command import OUTPUTS, SLATES, compare_command
 from tasks.dvc.dir_listing import object_path
@@ -16,14 +16,35 @@ BETTER, WORSE, UNCLEAR = "better", "worse", "no clear difference"
 FIRST, SAME, UNKNOWN = "first run", "same answers", "not comparable"
 
 
+class Pair(TypedDict):
+    """A row of stages.tools.compare_runs: the difference of two runs (new minus old) in one metric of one model, with its interval."""
+
+    model: str
+    metric: str
+    diff: float
+    low: float
+    high: float
+    n: int
+    paired: bool
+
+
+class RunVerdict(TypedDict):
+    """`verdict`: one of the words above; `pairs`: what it rests on, the first one decides."""
+
+    verdict: str
+    detail: str
+    pairs: list[Pair]
+    against: NotRequired[str]
+
+
 def output_hashes(root: Path) -> dict[str, str]:
     """path -> md5 in dvc.lock, of the answers, the slates and every model."""
     outs = {path: entry["hash"] for stage in read_lock(root).values() for path, entry in locked_hashes(stage.get("outs")).items()}
     return {path: md5 for path, md5 in outs.items() if path in (OUTPUTS, SLATES) or Path(path).name == "model"}
 
 
-def judge(root: Path, old: dict[str, str], new: dict[str, str], env: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """`old` and `new` as `output_hashes` gives them -> {"verdict", "detail", "pairs"}; a pair has diff, low, high: new less old."""
+def judge(root: Path, old: dict[str, str], new: dict[str, str], env: Mapping[str, str] | None = None) -> RunVerdict:
+    """`old` and `new` as `output_hashes` gives them."""
     if OUTPUTS not in old:
         return _verdict(FIRST, "there is no earlier model to compare with")
     if OUTPUTS not in new:
@@ -31,11 +52,11 @@ def judge(root: Path, old: dict[str, str], new: dict[str, str], env: Mapping[str
     if old[OUTPUTS] == new[OUTPUTS]:
         return _verdict(SAME, "the new model answers every slate as the last one did")
     runs = {"last": old, "new": new}
-    files = {name: _cached(root, own, OUTPUTS) for name, own in runs.items()}
-    for name, own in runs.items():
+    files = {name: _cached(root, hashes, OUTPUTS) for name, hashes in runs.items()}
+    for name, hashes in runs.items():
         if files[name] is None:
-            return _verdict(UNKNOWN, f"the {name} run's {OUTPUTS} (md5 {own[OUTPUTS]}) is gone from DVC's cache")
-    slates = [_cached(root, own, SLATES) for own in runs.values()]
+            return _verdict(UNKNOWN, f"the {name} run's {OUTPUTS} (md5 {hashes[OUTPUTS]}) is gone from DVC's cache")
+    slates = [_cached(root, hashes, SLATES) for hashes in runs.values()]
     command = compare_command(runs, files.values(), slates, as_json=True)
     environment = stage_environment(os.environ if env is None else env)
     result = subprocess.run(command, cwd=root, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
@@ -44,7 +65,7 @@ def judge(root: Path, old: dict[str, str], new: dict[str, str], env: Mapping[str
     return _of_pairs(json.loads(result.stdout)["pairs"])
 
 
-def _of_pairs(pairs: list[dict[str, Any]]) -> dict[str, Any]:
+def _of_pairs(pairs: list[Pair]) -> RunVerdict:
     pair = pairs[0]
     word = BETTER if pair["low"] > 0 else WORSE if pair["high"] < 0 else UNCLEAR
     how = "paired" if pair["paired"] else "on other slates"
@@ -54,9 +75,9 @@ def _of_pairs(pairs: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _cached(root: Path, hashes: dict[str, str], path: str) -> Path | None:
     """Where DVC's cache has that version of `path`; nothing is fetched."""
-    found = object_path(root, hashes[path]) if path in hashes else None
-    return found if found and found.exists() else None
+    object_file = object_path(root, hashes[path]) if path in hashes else None
+    return object_file if object_file and object_file.exists() else None
 
 
-def _verdict(word: str, detail: str) -> dict[str, Any]:
+def _verdict(word: str, detail: str) -> RunVerdict:
     return {"verdict": word, "detail": detail, "pairs": []}

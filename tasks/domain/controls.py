@@ -25,7 +25,7 @@ class Control:
 
     name: str
     purpose: str
-    params: dict[str, Any]
+    params: dict[str, object]
     no_gain: tuple[tuple[str, str], ...]
 
 
@@ -112,5 +112,5 @@ def _comparison(metrics: dict[str, Any], model: str, against: str, control: str)
     return Comparison(model, against, n, diff, (interval[0], interval[1]), gain=interval[0] > 0)
 
 
-def _finite(value: Any) -> bool:
+def _finite(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.dvc.lockfile import locked_hashes, read_lock
+from tasks.dvc.lockfile import Entry, locked_hashes, read_lock
 from tasks.dvc.repo import open_repo
 from tasks.lineage.git_history import Parser, git_locks
 from tasks.project.graph import Graph
@@ -135,7 +135,7 @@ def _versions(root: Path, names: list[str], cache: Path, tables: set[str]) -> li
     return sorted(found.values(), key=lambda version: (WORKSPACE not in version.names, not version.names))
 
 
-def _outputs(lock: dict[str, Any], names: list[str]) -> dict[str, str]:
+def _outputs(lock: dict[str, Entry], names: list[str]) -> dict[str, str]:
     """path -> hash of what the stages `names` made."""
     return {path: own["hash"] for name in names for path, own in locked_hashes(lock.get(name, {}).get("outs")).items() if own["hash"]}
 

@@ -12,6 +12,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from tasks.dvc.lockfile import Entry
 from tasks.dvc.repo import share_cache
 from tasks.project.graph import Graph, holds, is_code, read_graph
 from tasks.system.errors import ProjectError
@@ -157,6 +158,6 @@ def _commit_and_merge_lock(root: Path, copy: Path, message: str) -> None:
         write_text(copy / LOCK, dump({"schema": "2.0", "stages": {**theirs, **kept}}, indented_lists=False))
 
 
-def _stages(text: str) -> dict[str, Any]:
+def _stages(text: str) -> dict[str, Entry]:
     document = parse(text, LOCK, round_trip=True) if text else {}
     return dict(document.get("stages") or {})

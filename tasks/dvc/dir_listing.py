@@ -10,6 +10,7 @@ from typing import Any
 from tasks.dvc.repo import open_repo
 
 Listing = dict[str, str]  # path in the folder, with slashes -> md5
+Member = list[str | int | None]  # path in the folder, md5, bytes
 Change = tuple[str, str]  # path from the root, what became of it
 
 
@@ -77,12 +78,12 @@ def file_md5(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def members(root: Path, output: str, md5: str) -> list[list[Any]] | None:
+def members(root: Path, output: str, md5: str) -> list[Member] | None:
     """[path, md5, bytes] of every file of the folder `output`; None for a file, or where the cache does not hold the listing."""
     listing = cached_listing(root, md5) if md5.endswith(".dir") else None
     if listing is None:
         return None
-    return [[path, own, _size(root / output / path)] for path, own in listing.items()]
+    return [[path, md5, _size(root / output / path)] for path, md5 in listing.items()]
 
 
 def _size(path: Path) -> int | None:

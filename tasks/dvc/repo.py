@@ -55,7 +55,7 @@ def share_cache(root: Path, copy: Path) -> None:
     configure_cache(copy, settings)
 
 
-def configure_cache(root: Path, settings: dict[str, Any], keep: bool = False) -> None:
+def configure_cache(root: Path, settings: dict[str, object], keep: bool = False) -> None:
     """Writes the cache section of the local configuration (.dvc/config.local) at `root`; with `keep`, values that it has already stay."""
     from tasks.dvc.internals import Config
 

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tasks.dvc.lockfile import LOCK, Entry, locked_hashes, parse_lock
 from tasks.dvc.remote import fetch_object
@@ -31,9 +30,9 @@ class Revision:
         )
 
     @property
-    def params(self) -> dict[str, Any]:
+    def params(self) -> dict[str, object]:
         """file:key -> value as the stages were run with, keys of params.yaml without the file."""
-        merged: dict[str, Any] = {}
+        merged: dict[str, object] = {}
         for stage in self.stages.values():
             for file, values in (stage.get("params") or {}).items():
                 merged |= values if file == "params.yaml" else {f"{file}:{key}": value for key, value in values.items()}
@@ -101,7 +100,7 @@ def file_of(revision: Revision, path: str, required: bool = True) -> Path | None
     raise ProjectError(f"{revision.name}: {path} ({md5}) is neither in DVC's cache nor in a remote; {remedy}")
 
 
-def parameter_differences(revisions: list[Revision]) -> dict[str, list[Any]]:
+def parameter_differences(revisions: list[Revision]) -> dict[str, list[object]]:
     """dotted key -> its value in each of `revisions`, for every key in which one differs from the first."""
     first, *others = [revision.params for revision in revisions]
     keys = dict.fromkeys(key for other in others for key, _, _ in differences(first, other))
@@ -130,7 +129,7 @@ def code_differences(revisions: list[Revision]) -> list[str]:
     return sorted(file for path in changed for file in sorted(name for name in names if holds(path, name)) or [path])
 
 
-def _at(params: dict[str, Any], key: str) -> Any:
+def _at(params: dict[str, object], key: str) -> object:
     """None for a key that this revision lacks. A key may be recorded with its dots (`b.deep`) or down a section."""
     value = params[key] if key in params else value_at(params, key)
     return None if value is MISSING else value

@@ -120,7 +120,7 @@ def entries(root: Path, *stashes: str) -> list[tuple[str, str]]:
     return found
 
 
-def _texts(value: Any) -> list[str]:
+def _texts(value: object) -> list[str]:
     if isinstance(value, dict):
         return [text for part in value.values() for text in _texts(part)]
     return [value] if isinstance(value, str) else []

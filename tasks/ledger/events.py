@@ -6,12 +6,13 @@ stands here and nowhere else. No environment variable is ever recorded. Stages f
 
 import hashlib
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tasks.dvc.dep_listing import dep_listings
 from tasks.dvc.dir_listing import Listing, members, object_path, read_json
-from tasks.dvc.lockfile import locked_hashes, read_lock
+from tasks.dvc.lockfile import Entry, locked_hashes, read_lock
 from tasks.ledger.facets import NAMESPACE
 from tasks.ledger.lines import EVENTS, Event, canonical, read_events
 from tasks.ledger.log import anchor, append
@@ -37,7 +38,7 @@ class StageRun:
     def start(self) -> None:
         self._record("START", {"gr2_run": self._facts()})
 
-    def complete(self, node: dict[str, Any] | None = None) -> None:
+    def complete(self, node: Mapping[str, Any] | None = None) -> None:
         """Records what dvc.lock says of the stage, and its metrics. `node`: host, pool, hardware, flow_run of where it ran (None: here)."""
         self._made(self._facts(seconds=self._seconds()), node or {})
 
@@ -45,7 +46,7 @@ class StageRun:
         """Its outputs came back from DVC's "cache" or "remote"."""
         self._made(self._facts(restored=source), {})
 
-    def of_experiment(self, name: str, entry: dict[str, Any], ran: bool) -> None:
+    def of_experiment(self, name: str, entry: Entry, ran: bool) -> None:
         """DVC ran it, or took it from its cache, in the experiment `name`; `entry`: in the dvc.lock of the experiment's commit."""
         facts = self._facts(experiment=name, **({} if ran else {"restored": "cache"}))
         metrics = locked_hashes(entry.get("outs")).get(self.stage.metrics_file or "")
@@ -59,13 +60,13 @@ class StageRun:
         """Stopped from outside."""
         self._ended("ABORT", message, self._facts(seconds=self._seconds()))
 
-    def _ended(self, kind: str, message: str, facts: dict[str, Any]) -> None:
+    def _ended(self, kind: str, message: str, facts: dict[str, object]) -> None:
         from tasks.ledger.facets import error
 
         self._record(kind, {"gr2_run": facts, "errorMessage": error(without_secrets(message))})
 
     def _made(
-        self, facts: dict[str, Any], node: dict[str, Any], entry: dict[str, Any] | None = None, metrics: dict[str, Any] | None = None
+        self, facts: dict[str, object], node: Mapping[str, Any], entry: Entry | None = None, metrics: dict[str, object] | None = None
     ) -> None:
         """`entry` in dvc.lock and `metrics`: None for those of the workspace."""
         from tasks.ledger import facets
@@ -96,13 +97,13 @@ class StageRun:
         ]
         self._record("COMPLETE", own, [*inputs, *_raw_inputs(metrics)], outputs)
 
-    def _facts(self, **more: Any) -> dict[str, Any]:
+    def _facts(self, **more: object) -> dict[str, object]:
         return {**self.context.git, "host": self.context.host, "command": self.stage.cmd, **more}
 
     def _seconds(self) -> float:
         return round(time.monotonic() - self.began, 3)
 
-    def _record(self, kind: str, own: dict[str, Any], inputs: Any = (), outputs: Any = ()) -> None:
+    def _record(self, kind: str, own: dict[str, Any], inputs: Iterable[object] = (), outputs: Iterable[object] = ()) -> None:
         from tasks.ledger import facets
 
         job = facets.job_facets(self.root, "STAGE", self.context.git.get("revision"))
@@ -138,12 +139,12 @@ def close_run(root: Path, context: RunContext, state: str, names: list[str]) -> 
     flush()
 
 
-def entry_hash(entry: dict[str, Any]) -> str:
+def entry_hash(entry: Entry) -> str:
     """sha256 of the canonical JSON of a stage's entry in dvc.lock."""
     return hashlib.sha256(canonical(entry).encode()).hexdigest()
 
 
-def recorded_entry(event: dict[str, Any]) -> str:
+def recorded_entry(event: Event) -> str:
     """The `entry_hash` that an event of a stage recorded; empty in old events."""
     facet = event["run"]["facets"].get("gr2_lock")
     return str(facet.get("entry", "")) if isinstance(facet, dict) else ""
@@ -169,15 +170,15 @@ def recorded_revision(event: Event, stage: str) -> str | None:
     return str(revision) if revision else None
 
 
-def output_hashes(event: dict[str, Any]) -> dict[str, str]:
+def output_hashes(event: Event) -> dict[str, str]:
     return {entry["name"]: entry["facets"]["version"]["datasetVersion"] for entry in event.get("outputs", []) if _ours(entry)}
 
 
-def _ours(entry: dict[str, Any]) -> bool:
+def _ours(entry: Mapping[str, object]) -> bool:
     return bool(entry.get("namespace", NAMESPACE) == NAMESPACE)
 
 
-def _raw_inputs(metrics: Any) -> list[Any]:
+def _raw_inputs(metrics: object) -> list[object]:
     """The raw files that a stage's metrics name: {"name", "sha256", "bytes", "rows", "files": {name: {"sha256", "bytes"}}}."""
     from tasks.ledger import facets
 
@@ -192,7 +193,7 @@ def _raw_inputs(metrics: Any) -> list[Any]:
     ]
 
 
-def _send(root: Path, event: Any, record: dict[str, Any]) -> None:
+def _send(root: Path, event: object, record: Event) -> None:
     from tasks.ledger.transport import emit
 
     append(root, record)

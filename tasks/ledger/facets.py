@@ -5,6 +5,7 @@ openlineage-python is imported inside: it takes a third of a second.
 
 import hashlib
 import platform
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -13,6 +14,8 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID
 
+from tasks.dvc.dir_listing import Member
+from tasks.ledger.lines import Event
 from tasks.system.git import git_or_none
 
 NAMESPACE = "gr2-pipeline"
@@ -30,8 +33,14 @@ def custom(name: str, values: Facets) -> Facets:
 
 
 def run_event(
-    kind: str, run_id: str, job: str, facets: Facets, inputs: Any = (), outputs: Any = (), job_facets: Facets | None = None
-) -> tuple[Any, dict[str, Any]]:
+    kind: str,
+    run_id: str,
+    job: str,
+    facets: Facets,
+    inputs: Iterable[Any] = (),
+    outputs: Iterable[Any] = (),
+    job_facets: Facets | None = None,
+) -> tuple[object, Event]:
     """The event for OpenLineage's transports, and as exact JSON: their serialiser drops nulls, which parameters may hold.
 
     `facets`: dicts are facets of our own, all else OpenLineage's.
@@ -56,7 +65,7 @@ def run_event(
     return event, record
 
 
-def note_event(facts: Facets) -> dict[str, Any]:
+def note_event(facts: Facets) -> Event:
     """An event of the record about itself, under the job "ledger"."""
     return run_event("OTHER", new_id(), "ledger", {"gr2_note": facts})[1]
 
@@ -82,13 +91,13 @@ def parent(flow_run: str) -> Facets:
     return {"parent": ParentRunFacet(run=Run(runId=run_id), job=Job(NAMESPACE, "pipeline"), producer=PRODUCER)} if run_id else {}
 
 
-def error(message: str) -> Any:
+def error(message: str) -> object:
     from openlineage.client.generated.error_message_run import ErrorMessageRunFacet
 
     return ErrorMessageRunFacet(message=message, programmingLanguage="python", producer=PRODUCER)
 
 
-def engine() -> Any:
+def engine() -> object:
     from openlineage.client.generated.processing_engine_run import ProcessingEngineRunFacet
 
     return ProcessingEngineRunFacet(version=_version("dvc"), name="DVC", producer=PRODUCER)
@@ -113,7 +122,7 @@ def environment(root: Path) -> Facets:
     return {"locks": locks, "python": platform.python_version(), "dvc": _version("dvc"), "prefect": _version("prefect")}
 
 
-def read(path: str, entry: Facets, listing: dict[str, str] | None = None) -> Any:
+def read(path: str, entry: Facets, listing: dict[str, str] | None = None) -> object:
     """An input by its content hash; `listing`: md5 by path of the files in a folder that no stage made."""
     from openlineage.client.event_v2 import InputDataset
     from openlineage.client.generated.base import DatasetFacet
@@ -126,7 +135,7 @@ def read(path: str, entry: Facets, listing: dict[str, str] | None = None) -> Any
     return InputDataset(NAMESPACE, path, facets=facets, inputFacets={"inputStatistics": size})
 
 
-def read_raw(name: str, sha256: str, size: int | None, rows: int | None) -> Any:
+def read_raw(name: str, sha256: str, size: int | None, rows: int | None) -> object:
     from openlineage.client.event_v2 import InputDataset
     from openlineage.client.generated.input_statistics_input_dataset import InputStatisticsInputDatasetFacet
 
@@ -134,7 +143,7 @@ def read_raw(name: str, sha256: str, size: int | None, rows: int | None) -> Any:
     return InputDataset(RAW, name, facets=_content(f"sha256:{sha256}"), inputFacets={"inputStatistics": counted})
 
 
-def written(path: str, entry: Facets, members: list[list[Any]] | None) -> Any:
+def written(path: str, entry: Facets, members: list[Member] | None) -> object:
     """An output by its content hash; `members`: [path in the folder, md5, bytes] of every file of a folder."""
     from openlineage.client.event_v2 import OutputDataset
     from openlineage.client.generated.base import DatasetFacet

@@ -35,7 +35,7 @@ class Head:
         return head if head.text == text and isinstance(head.index, int) and isinstance(head.bytes, int) else None
 
 
-def canonical(value: Any) -> str:
+def canonical(value: object) -> str:
     return json.dumps(value, sort_keys=True)
 
 

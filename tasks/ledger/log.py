@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from tasks.ledger.anchor import git_anchor, set_git_anchor
 from tasks.ledger.lines import CHAIN, EVENTS, HEAD, TRUNCATED, Event, Head, canonical, chain_hash, head_of, read_head
@@ -126,7 +126,7 @@ def _last_line(file: BinaryIO, size: int) -> tuple[bytes, int]:
     return tail[cut:], start + cut
 
 
-def _note(kind: str, **facts: Any) -> Event:
+def _note(kind: str, **facts: object) -> Event:
     from tasks.ledger.facets import note_event
 
     return note_event({"kind": kind, **facts})

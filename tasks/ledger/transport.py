@@ -20,11 +20,11 @@ class Sender:
 
     def __init__(self, client: Any):
         self.client = client
-        self.events: queue.Queue[Any] = queue.Queue()
+        self.events: queue.Queue[object] = queue.Queue()
         self.failed = False
         threading.Thread(target=self._work, name="lineage", daemon=True).start()
 
-    def send(self, event: Any) -> None:
+    def send(self, event: object) -> None:
         if not self.failed:
             self.events.put(event)
 
@@ -51,7 +51,7 @@ class Sender:
             print(f"gr2: lineage events do not reach the server and stay in .gr2/lineage alone ({why[:300]})", file=sys.stderr)
 
 
-def emit(event: Any) -> None:
+def emit(event: object) -> None:
     sender = _sender()
     if sender:
         sender.send(event)

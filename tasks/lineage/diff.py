@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from tasks.lineage.index import Index
 from tasks.lineage.resolve import Resolved, find
@@ -21,11 +20,11 @@ class Difference:
     stage: str
     kind: str
     key: str
-    a: Any
-    b: Any
+    a: object
+    b: object
     why: str = ""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return asdict(self)
 
 
@@ -90,5 +89,5 @@ def _machine(a: Version, b: Version) -> Iterator[Difference]:
                 yield Difference(a.stage, kind, key, _or_none(one), _or_none(other))
 
 
-def _or_none(value: Any) -> Any:
+def _or_none(value: object) -> object:
     return None if value is MISSING else value

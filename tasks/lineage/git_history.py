@@ -3,8 +3,8 @@
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from tasks.dvc.lockfile import Entry
 from tasks.dvc.revisions import resolve
 from tasks.system.errors import ProjectError
 from tasks.system.git import git_bytes, git_or_none
@@ -71,16 +71,16 @@ class Parser:
     """dvc.lock texts into entries by stage; a stage's text that was met before is not parsed again."""
 
     def __init__(self) -> None:
-        self.known: dict[str, dict[str, Any]] = {}
+        self.known: dict[str, dict[str, Entry]] = {}
 
-    def __call__(self, text: bytes, source: str) -> dict[str, Any]:
+    def __call__(self, text: bytes, source: str) -> dict[str, Entry]:
         decoded = text.decode("utf-8", "replace")
         header = HEADER.match(decoded)
         if header is None:
             document = parse(decoded, source)
             stages = document.get("stages") if isinstance(document, dict) else None
             return dict(stages) if isinstance(stages, dict) else {}
-        found: dict[str, Any] = {}
+        found: dict[str, Entry] = {}
         for part in STAGE.split(decoded[header.end() :])[1:]:
             if part not in self.known:
                 entry = parse(part, source)

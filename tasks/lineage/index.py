@@ -5,13 +5,12 @@ from collections.abc import Iterable
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 from tasks.dvc.dir_listing import Listing, cached_listing, object_path, read_json
 from tasks.dvc.lockfile import read_lock
 from tasks.ledger.lines import read_events
 from tasks.lineage.git_history import Parser, git_locks
-from tasks.lineage.versions import Version, malformed, of_entry, of_event
+from tasks.lineage.versions import RawData, Version, malformed, of_entry, of_event
 from tasks.system.errors import ProjectError
 
 WORKSPACE = "workspace"
@@ -63,7 +62,7 @@ class Index:
             self._listings[md5] = found
         return self._listings[md5] or {}
 
-    def metrics(self, version: Version) -> dict[str, Any]:
+    def metrics(self, version: Version) -> dict[str, object]:
         """From an event, or from DVC's cache; empty when neither holds them."""
         if not version.metrics:
             md5 = next((out["hash"] for path, out in version.outputs.items() if Path(path).name == "metrics.json"), "")
@@ -71,7 +70,7 @@ class Index:
             version.metrics = values if isinstance(values, dict) else {"value": values}
         return version.metrics
 
-    def raw(self, version: Version) -> dict[str, Any] | None:
+    def raw(self, version: Version) -> RawData | None:
         self.metrics(version)
         return version.raw
 

@@ -6,13 +6,13 @@ dvc.lock alone is enough, so the chain also holds after plain `dvc repro`; revis
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from tasks.dvc.dir_listing import file_md5
 from tasks.dvc.repo import open_repo
 from tasks.lineage.index import Data, Index
 from tasks.lineage.resolve import Resolved, find
-from tasks.lineage.versions import Hashes, Version
+from tasks.lineage.versions import Hashes, RawData, RunFacts, Version
 from tasks.project.graph import Graph
 
 
@@ -23,11 +23,11 @@ class ChainLink:
     name: str
     command: str
     code: dict[str, str]
-    params: dict[str, Any]
+    params: dict[str, object]
     inputs: Hashes
     outputs: Hashes
-    metrics: dict[str, Any]
-    run: dict[str, Any]
+    metrics: dict[str, object]
+    run: RunFacts
     upstream: tuple[str, ...]
     refs: tuple[str, ...] = ()
 
@@ -58,11 +58,11 @@ class LineageChain:
     matches_lock: bool
     note: str
     stages: tuple[ChainLink, ...]
-    raw: dict[str, Any] | None
+    raw: RawData | None
     kind: str = "output"
     downstream: tuple[Use, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return asdict(self)
 
 
@@ -71,7 +71,7 @@ def chain(root: Path, graph: Graph, asked: str, here: Path | None = None, index:
     index = index or Index(root)
     found = find(index, graph, asked, here or root)
     links = tuple(_link(index, version) for version in index.behind(found.made))
-    raw = next((link.metrics["raw"] for link in reversed(links) if isinstance(link.metrics.get("raw"), dict)), None)
+    raw = next((cast(RawData, raw) for link in reversed(links) if isinstance(raw := link.metrics.get("raw"), dict)), None)
     path = f"{found.path}/{found.member}" if found.member else found.path
     note, own, size = found.note, found.hash, _size(found)
     differs = ""

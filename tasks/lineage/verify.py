@@ -7,7 +7,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from tasks.dvc.dep_listing import current_listings
 from tasks.dvc.dir_listing import Listing, file_md5, listing_changes, listing_hash
@@ -32,9 +31,9 @@ class Verification:
 
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
-    checked: dict[str, Any]
+    checked: dict[str, float]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return {"ok": not self.problems, **asdict(self)}
 
 

@@ -2,15 +2,44 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypedDict, cast
 
 from tasks.dvc.dir_listing import Listing
-from tasks.dvc.lockfile import Content, locked_hashes
+from tasks.dvc.lockfile import Content, Entry, locked_hashes
 from tasks.ledger.facets import NAMESPACE
 from tasks.ledger.lines import Event, canonical
 from tasks.project.graph import is_code
 
 Hashes = dict[str, Content]  # by path
+
+
+class RawFileFacts(TypedDict, total=False):
+    sha256: str
+    bytes: int
+
+
+class RawData(RawFileFacts, total=False):
+    """The raw files that a stage read, as its metrics.json names them. `name`, `sha256`, `bytes`, `rows` of the first; `files`: by name."""
+
+    name: str
+    rows: int
+    files: dict[str, RawFileFacts]
+
+
+class RunFacts(TypedDict, total=False):
+    """What varies from run to run; old events lack some. `time`: ISO 8601; `environment`, `hardware`: see tasks.ledger.events."""
+
+    time: str
+    revision: str | None
+    dirty: bool | None
+    host: str
+    seconds: float
+    pool: str
+    restored: str
+    experiment: str
+    flow_run: str
+    environment: dict[str, Any]
+    hardware: dict[str, Any]
 
 
 @dataclass
@@ -23,14 +52,14 @@ class Version:
     stage: str
     command: str
     code: dict[str, str]
-    params: dict[str, Any]
+    params: dict[str, object]
     inputs: Hashes
     outputs: Hashes
     refs: set[str] = field(default_factory=set)
     commits: list[str] = field(default_factory=list)
-    runs: list[dict[str, Any]] = field(default_factory=list)
+    runs: list[RunFacts] = field(default_factory=list)
     latest: int = -1  # place in the record of the newest of them: times are not to be trusted, clocks are set
-    metrics: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, object] = field(default_factory=dict)
     listings: dict[str, Listing] = field(default_factory=dict)
     packages: dict[str, Listing] = field(default_factory=dict)  # files of the code packages in `code`, where an event has them
 
@@ -49,21 +78,21 @@ class Version:
         return files
 
     @property
-    def raw(self) -> dict[str, Any] | None:
+    def raw(self) -> RawData | None:
         raw = self.metrics.get("raw")
-        return raw if isinstance(raw, dict) and raw.get("sha256") else None
+        return cast(RawData, raw) if isinstance(raw, dict) and raw.get("sha256") else None
 
     @property
-    def flat_params(self) -> dict[str, Any]:
+    def flat_params(self) -> dict[str, object]:
         """The parameters of every file; keys of another file than params.yaml carry its name."""
-        merged: dict[str, Any] = {}
+        merged: dict[str, object] = {}
         for file, values in self.params.items():
             own = values if isinstance(values, dict) else {"": values}
             merged.update(own if file == "params.yaml" else {f"{file}:{key}": value for key, value in own.items()})
         return merged
 
 
-def malformed(entry: Any) -> str:
+def malformed(entry: object) -> str:
     """What keeps an entry of a dvc.lock from being read as one of DVC's; empty for a good one."""
     if not isinstance(entry, dict):
         return "it is no mapping"
@@ -78,7 +107,7 @@ def malformed(entry: Any) -> str:
     return "" if isinstance(params, dict) and all(isinstance(own, dict) for own in params.values()) else "its params are no mapping"
 
 
-def of_entry(stage: str, entry: dict[str, Any]) -> Version:
+def of_entry(stage: str, entry: Entry) -> Version:
     """Of a stage's entry in a dvc.lock."""
     deps = locked_hashes(entry.get("deps"))
     cmd = entry.get("cmd") or ""
@@ -119,11 +148,11 @@ def of_event(event: Event) -> Version | None:
 FACTS = ("revision", "dirty", "host", "seconds", "pool", "restored", "experiment")  # some events lack some
 
 
-def run_facts(event: Event) -> dict[str, Any]:
+def run_facts(event: Event) -> RunFacts:
     """Time, FACTS; and environment and hardware, empty in old events."""
     facets = event["run"]["facets"]
     facts = _values(facets, "gr2_run")
-    known: dict[str, Any] = {key: facts.get(key) for key in FACTS if key in facts}
+    known = cast(RunFacts, {key: facts.get(key) for key in FACTS if key in facts})
     return {
         "time": event.get("eventTime", ""),
         **known,
@@ -133,7 +162,7 @@ def run_facts(event: Event) -> dict[str, Any]:
     }
 
 
-def without_nulls(value: Any) -> Any:
+def without_nulls(value: object) -> object:
     """As openlineage-python's serialiser leaves it: no nulls in mappings and lists, no empty mappings in lists."""
     if isinstance(value, dict):
         return {str(key): without_nulls(own) for key, own in value.items() if own is not None}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.dvc.cache import delete_unused
-from tasks.dvc.lockfile import read_lock
+from tasks.dvc.lockfile import Entry, read_lock
 from tasks.dvc.repo import open_repo
 from tasks.dvc.revisions import locked_stages, references, resolve
 from tasks.experiments.queue import queued
@@ -92,7 +92,7 @@ def _gc_roots(root: Path) -> tuple[list[tuple[GcRoot, str]], set[str]]:
     found: list[tuple[GcRoot, str]] = []
     named: set[str] = set()
 
-    def add(kind: str, name: str, commit: str, stages: dict[str, Any]) -> None:
+    def add(kind: str, name: str, commit: str, stages: dict[str, Entry]) -> None:
         outs = {out["md5"]: out.get("size") or 0 for stage in stages.values() for out in stage.get("outs") or [] if out.get("md5")}
         named.update(outs)
         found.append((GcRoot(kind, name, len(outs), sum(outs.values())), commit))

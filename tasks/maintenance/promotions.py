@@ -2,7 +2,6 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from tasks.dvc.lockfile import read_lock
 from tasks.dvc.repo import open_repo
@@ -20,7 +19,7 @@ class Promotion:
     time: str
     message: str
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return asdict(self)
 
 

@@ -1,8 +1,9 @@
 """Where stages run: infra/placements/NAME.yaml maps what a stage needs (`resources` of params.yaml) to a Prefect work pool, or to here."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from tasks.project.graph import Graph, Stage
 from tasks.run.retries import Retries
@@ -10,6 +11,7 @@ from tasks.system.errors import ProjectError, nearest
 from tasks.system.yaml_files import parse, read_text
 
 PLACEMENTS = Path("infra") / "placements"
+T = TypeVar("T")
 HERE = "here"
 TYPES = ("process", "kubernetes")
 
@@ -22,7 +24,7 @@ class Pool:
     type: str = "process"
     gpus: int = 0
     template: str = ""
-    job_variables: dict[str, Any] = field(default_factory=dict)
+    job_variables: dict[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -96,9 +98,11 @@ def read_placement(root: Path, name: str | None) -> Placement:
     }
     for pool in pools.values():
         _check_pool(root, pool, file)
-    rules = tuple(_rule(entry, pools, file, f"rules[{place}]") for place, entry in enumerate(document.pop("rules", None) or []))
+    rules = tuple(
+        _rule(entry, pools, file, f"rules[{place}]") for place, entry in enumerate(_list(document.pop("rules", None), file, "rules"))
+    )
     retries = _made(Retries, _mapping(document.pop("retries", {}), file, "retries"), file, "retries")
-    placement: Placement = _made(Placement, {**document, "name": name, "pools": pools, "rules": rules, "retries": retries}, file, "")
+    placement = _made(Placement, {**document, "name": name, "pools": pools, "rules": rules, "retries": retries}, file, "")
     return placement
 
 
@@ -113,9 +117,9 @@ def _check_pool(root: Path, pool: Pool, file: str) -> None:
         raise ProjectError(f"{file}: pools.{pool.name}: a Kubernetes pool needs template, e.g. infra/kubernetes/base-job-template.json")
 
 
-def _rule(entry: Any, pools: dict[str, Pool], file: str, place: str) -> Rule:
+def _rule(entry: object, pools: dict[str, Pool], file: str, place: str) -> Rule:
     values = _mapping(entry, file, place)
-    rule: Rule = _made(Rule, {**values, "stages": tuple(values.get("stages") or ())}, file, place)
+    rule = _made(Rule, {**values, "stages": tuple(map(str, _list(values.get("stages"), file, f"{place}.stages")))}, file, place)
     if rule.pool != HERE and rule.pool not in pools:
         raise ProjectError(
             f"{file}: {place}.pool: there is no pool '{rule.pool}'{nearest(rule.pool, pools)} (pools: {', '.join([*pools, HERE])})"
@@ -123,15 +127,22 @@ def _rule(entry: Any, pools: dict[str, Pool], file: str, place: str) -> Rule:
     return rule
 
 
-def _mapping(value: Any, file: str, key: str) -> dict[str, Any]:
+def _mapping(value: object, file: str, key: str) -> dict[str, object]:
     if not isinstance(value, dict):
         raise ProjectError(f"{file}: {key or 'it'}: a mapping is expected (got {type(value).__name__})")
     return dict(value)
 
 
-def _made(kind: Any, values: dict[str, Any], file: str, place: str) -> Any:
+def _list(value: object, file: str, key: str) -> list[object]:
+    """Empty for a key that is absent or has no value."""
+    if not isinstance(value or [], list):
+        raise ProjectError(f"{file}: {key}: a list is expected (got {type(value).__name__})")
+    return list(value) if isinstance(value, list) else []
+
+
+def _made(kind: Callable[..., T], values: Mapping[str, object], file: str, place: str) -> T:
     """A `kind` with `values`; every key must be one of its fields, of the type of that field's default."""
-    known = {entry.name: entry for entry in fields(kind)}
+    known = {entry.name: entry for entry in fields(cast(Any, kind))}  # a dataclass, which no type of `typing` says
     for key, value in values.items():
         name = f"{place}.{key}" if place else key
         if key not in known:

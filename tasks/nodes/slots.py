@@ -7,11 +7,10 @@ slot, or a GPU, is given to the next.
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 from tasks.system.errors import Interrupted, ProjectError
 from tasks.system.locks import file_lock
@@ -58,9 +57,9 @@ def acquire_gpus(wanted: int, stopped: Callable[[], bool] = lambda: False, folde
             f"{wanted} GPUs are wanted, this machine has {len(everyone)}; see resources in params.yaml and the placement's rules"
         )
     while True:
-        held: list[tuple[str, Any]] = []
+        held: list[tuple[str, AbstractContextManager[bool]]] = []
         for gpu in everyone:
-            lock = file_lock((folder or gpu_locks()) / f"gpu-{gpu}.lock")
+            lock: AbstractContextManager[bool] = file_lock((folder or gpu_locks()) / f"gpu-{gpu}.lock")
             if lock.__enter__() and len(held) < wanted and not marked(GPUS, gpu):
                 held.append((gpu, lock))
             else:

@@ -1,12 +1,11 @@
 """Differences between two nested mappings, such as two versions of params.yaml, by dotted key."""
 
 from collections.abc import Iterator
-from typing import Any
 
 MISSING = object()  # stands for a side that lacks the key; None is a value
 
 
-def value_at(document: Any, key: str) -> Any:
+def value_at(document: object, key: str) -> object:
     """The value at the dotted `key`, or MISSING."""
     for part in key.split("."):
         if not isinstance(document, dict) or part not in document:
@@ -15,7 +14,7 @@ def value_at(document: Any, key: str) -> Any:
     return document
 
 
-def differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+def differences(old: object, new: object, key: str = "") -> Iterator[tuple[str, object, object]]:
     """(dotted key, old, new) of every leaf that differs; MISSING stands for a side without the key."""
     if isinstance(old, dict) and isinstance(new, dict):
         for name in [*old, *(name for name in new if name not in old)]:
@@ -24,5 +23,5 @@ def differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, A
         yield key, old, new
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     return "(none)" if value is MISSING else "null" if value is None else str(value)

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Any
 
 from tasks.project.templates import Templates
 from tasks.system.errors import ProjectError, nearest
@@ -106,7 +105,7 @@ def read_graph(root: Path) -> Graph:
     return Graph(_stage(name, entry, templates) for name, entry in stages.items())
 
 
-def _stage(name: str, entry: Any, templates: Templates) -> Stage:
+def _stage(name: str, entry: object, templates: Templates) -> Stage:
     if not isinstance(entry, dict) or "cmd" not in entry:
         kind = "foreach and matrix stages are not supported; write each out" if isinstance(entry, dict) else "it is no mapping"
         raise ProjectError(f"dvc.yaml: stages.{name}: no 'cmd' ({kind})")
@@ -153,22 +152,24 @@ def _resources(name: str, templates: Templates) -> dict[str, float]:
     return needs
 
 
-def _paths(stage: str, key: str, entries: Any, templates: Templates) -> list[str]:
+def _paths(stage: str, key: str, entries: object, templates: Templates) -> list[str]:
     """Paths of a list whose entries are `path` or `path: {options}`."""
-    if not isinstance(entries or [], list):
+    entries = entries or []
+    if not isinstance(entries, list):
         raise ProjectError(f"dvc.yaml: stages.{stage}.{key}: a list of paths is expected (got {type(entries).__name__})")
     return [templates.filled(text, f"stages.{stage}.{key}") for text in _texts(entries)]
 
 
-def _texts(entries: Any) -> list[str]:
+def _texts(entries: list[object] | None) -> list[str]:
     return [str(next(iter(entry)) if isinstance(entry, dict) else entry) for entry in entries or []]
 
 
-def _params(stage: str, entries: Any) -> dict[str, tuple[str, ...]]:
+def _params(stage: str, entries: object) -> dict[str, tuple[str, ...]]:
     params: dict[str, tuple[str, ...]] = {}
-    if not isinstance(entries or [], list):
+    entries = entries or []
+    if not isinstance(entries, list):
         raise ProjectError(f"dvc.yaml: stages.{stage}.params: a list of keys is expected (got {type(entries).__name__})")
-    for entry in entries or []:
+    for entry in entries:
         for file, keys in entry.items() if isinstance(entry, dict) else [("params.yaml", [entry])]:
             params[file] = (*params.get(file, ()), *map(str, keys or []))
     return params

@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -14,13 +13,13 @@ from tasks.system.errors import ProjectError, nearest
 from tasks.system.yaml_files import dump, parse, read_text, write_text
 
 PARAMS = "params.yaml"
-Values = dict[str, Any]  # dotted key -> value
+Values = dict[str, object]  # dotted key -> value
 
 
-def read_settings(root: Path, given: Sequence[str]) -> dict[str, list[Any]]:
+def read_settings(root: Path, given: Sequence[str]) -> dict[str, list[object]]:
     """dotted key -> the values given for it, in the order of the command line."""
     document = parse(_text(root), PARAMS)
-    settings: dict[str, list[Any]] = {}
+    settings: dict[str, list[object]] = {}
     for text in given:
         key, sign, value = text.partition("=")
         if not sign or not key:
@@ -33,12 +32,12 @@ def read_settings(root: Path, given: Sequence[str]) -> dict[str, list[Any]]:
     return settings
 
 
-def grid(settings: dict[str, list[Any]]) -> list[Values]:
+def grid(settings: dict[str, list[object]]) -> list[Values]:
     """Every combination of one value a key, the last key varying fastest."""
     return [dict(zip(settings, values, strict=True)) for values in product(*settings.values())]
 
 
-def single(settings: dict[str, list[Any]]) -> Values:
+def single(settings: dict[str, list[object]]) -> Values:
     for key, values in settings.items():
         if len(values) > 1:
             raise ProjectError(f"--set {key}: {len(values)} values; a run takes one of each key, --queue runs them all side by side")
@@ -51,7 +50,9 @@ def with_overrides(root: Path, values: Values) -> tuple[str, list[str]]:
     document = parse(text, PARAMS, round_trip=True)
     for key, value in values.items():
         *above, last = key.split(".")
-        (value_at(document, ".".join(above)) if above else document)[last] = value
+        section = value_at(document, ".".join(above)) if above else document
+        assert isinstance(section, dict)  # read_settings has refused a key that params.yaml lacks
+        section[last] = value
     changed = dump(document)
     changes = [f"{key}: {shown(old)} -> {shown(new)}" for key, old, new in differences(parse(text, PARAMS), parse(changed, PARAMS))]
     return (changed if changes else text), changes
@@ -77,7 +78,7 @@ def name_of(values: Values, taken: set[str]) -> str:
     return name
 
 
-def override(key: str, value: Any) -> str:
+def override(key: str, value: object) -> str:
     """As `dvc exp run --set-param` wants it (Hydra's grammar): texts in quotes, so that a comma does not make a sweep."""
     texts = [value] if isinstance(value, str) else value if isinstance(value, list) else []
     if any(isinstance(text, str) and re.search(r'[\\"\n]|\$\{', text) for text in texts):
@@ -85,7 +86,7 @@ def override(key: str, value: Any) -> str:
     return f"{key}={json.dumps(value, ensure_ascii=False)}"
 
 
-def _value(document: Any, key: str, text: str) -> Any:
+def _value(document: dict[str, object], key: str, text: str) -> object:
     now = value_at(document, key)
     if now is MISSING:
         raise ProjectError(f"--set {key}: {PARAMS} has no such key{nearest(key, _leaves(document))}")
@@ -110,7 +111,7 @@ def _value(document: Any, key: str, text: str) -> Any:
     return float(new) if isinstance(now, float) else new
 
 
-def _same_kind(now: Any, new: Any) -> bool:
+def _same_kind(now: object, new: object) -> bool:
     if now is None:
         return not isinstance(new, dict)
     if isinstance(now, float):
@@ -118,7 +119,7 @@ def _same_kind(now: Any, new: Any) -> bool:
     return type(now) is type(new)
 
 
-def _leaves(document: Any, above: str = "") -> Iterator[str]:
+def _leaves(document: dict[str, object], above: str = "") -> Iterator[str]:
     for key, value in document.items():
         name = f"{above}.{key}" if above else str(key)
         if isinstance(value, dict):

@@ -63,7 +63,7 @@ def matching(root: Path) -> str | None:
     return next((name for name in names(root) if parse(render(root, name), name) == current), None)
 
 
-def _refuse_if_edited(root: Path, profile: str, current: Any) -> None:
+def _refuse_if_edited(root: Path, profile: str, current: object) -> None:
     if matching(root):
         return
     head = git_or_none(root, "show", f"HEAD:./{PARAMS}")

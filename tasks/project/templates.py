@@ -3,7 +3,6 @@
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from tasks.project.dict_diff import MISSING, value_at
 from tasks.system.errors import ProjectError, nearest
@@ -28,7 +27,7 @@ class Templates:
         """The keys of params.yaml that `text` names."""
         return [match[1].strip() for match in TEMPLATE.finditer(text)]
 
-    def section(self, *keys: str) -> Any:
+    def section(self, *keys: str) -> object:
         """What params.yaml has under `keys`; an empty mapping where it, or the file, has nothing."""
         value = self._params if (self.root / PARAMS).exists() else {}
         for key in keys:
@@ -36,7 +35,7 @@ class Templates:
         return value
 
     @cached_property
-    def _params(self) -> Any:
+    def _params(self) -> object:
         text = read_text(self.root / PARAMS, "dvc.yaml names values of it; gr2 run --profile default writes it anew")
         return parse(text, PARAMS)
 
@@ -60,7 +59,7 @@ class Templates:
         return str(value)
 
 
-def default_value(root: Path, key: str) -> Any:
+def default_value(root: Path, key: str) -> object:
     """What the profile default gives for the dotted `key`; None where it has none, or the project has no such profile."""
     path = root / DEFAULT
     value = value_at(parse(read_text(path, ""), str(DEFAULT)), key) if path.exists() else MISSING

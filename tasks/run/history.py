@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,10 +33,10 @@ class Record:
     began: str = ""
     ended: str = ""
     stages: tuple[str, ...] = ()
-    git: dict[str, Any] = field(default_factory=dict)
-    raw: dict[str, Any] = field(default_factory=dict)
+    git: Mapping[str, object] = field(default_factory=dict)
+    raw: dict[str, list[str]] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)
-    verdict: dict[str, Any] = field(default_factory=dict)
+    verdict: Mapping[str, object] = field(default_factory=dict)
     host: str = field(default_factory=platform.node)
     pid: int = field(default_factory=os.getpid)
 

@@ -54,12 +54,16 @@ class Plan:
     def __getitem__(self, name: str) -> StagePlan:
         return next(stage for stage in self.stages if stage.name == name)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return {"stages": [asdict(stage) for stage in self.stages]}
 
 
 def make_plan(
-    root: Path, graph: Graph, names: Iterable[str] | None = None, force: Iterable[str] | None = None, params: dict[str, Any] | None = None
+    root: Path,
+    graph: Graph,
+    names: Iterable[str] | None = None,
+    force: Iterable[str] | None = None,
+    params: dict[str, object] | None = None,
 ) -> Plan:
     """The plan for `names`, upstream first (tasks.run.selection; None: all). A stage behind one that runs may yet end Cached.
 
@@ -77,7 +81,7 @@ def make_plan(
 class _Planner:
     """Plans stage after stage, upstream first; `plans` holds those done."""
 
-    def __init__(self, root: Path, graph: Graph, forced: frozenset[str], params: dict[str, Any] | None):
+    def __init__(self, root: Path, graph: Graph, forced: frozenset[str], params: dict[str, object] | None):
         self.root, self.graph, self.lock, self.forced, self.params = root, graph, read_lock(root), forced, params
         self.plans: dict[str, StagePlan] = {}
 
@@ -106,7 +110,7 @@ class _Planner:
         """DVC's status of one stage in our words."""
         recorded = self.lock[stage.name]
         known, known_outs = locked_hashes(recorded.get("deps")), locked_hashes(recorded.get("outs"))
-        deps: dict[str, Any] = {}
+        deps: dict[str, str] = {}
         for entry in status:
             if entry == "changed command":
                 yield Cause("command", "dvc.yaml", f"command changed: {_join(recorded.get('cmd'))} -> {stage.cmd}")
@@ -145,14 +149,14 @@ class _Planner:
         return bool(plan.causes) and path in made and path in read and made[path]["hash"] == read[path]["hash"]
 
 
-def _param_causes(file: str, keys: tuple[str, ...], recorded: dict[str, Any], current: Any) -> Iterator[Cause]:
+def _param_causes(file: str, keys: tuple[str, ...], recorded: dict[str, object], current: object) -> Iterator[Cause]:
     """One cause a changed key, dotted down to the leaf."""
-    for key in keys or sorted({*recorded, *(current or {})}):
+    for key in keys or sorted({*recorded, *(current if isinstance(current, dict) else {})}):
         for leaf, old, new in differences(recorded.get(key, MISSING), value_at(current, key), key):
             yield Cause("param", file, f"{shown(old)} -> {shown(new)}", leaf)
 
 
-def _values(root: Path, file: str) -> Any:
+def _values(root: Path, file: str) -> object:
     return parse(read_text(root / file, ""), file) if (root / file).exists() else {}
 
 
@@ -160,5 +164,5 @@ def _word(change: str) -> str:
     return {"deleted": "is missing", "new": "is new"}.get(change, change)
 
 
-def _join(cmd: Any) -> str:
+def _join(cmd: object) -> str:
     return " && ".join(cmd) if isinstance(cmd, list) else str(cmd)

@@ -6,12 +6,27 @@ import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
+
+
+class Gpu(TypedDict):
+    name: str
+    memory_mb: int
+    driver: str
+
+
+class Hardware(TypedDict):
+    """`cores`: those this process may use."""
+
+    cpu: str
+    cores: int
+    memory_gb: float
+    gpus: list[Gpu]
+    platform: str
 
 
 @cache
-def hardware() -> dict[str, Any]:
-    """{"cpu", "cores", "memory_gb", "gpus", "platform"}; `cores`: those this process may use; `gpus`: [{"name", "memory_mb", "driver"}]."""
+def hardware() -> Hardware:
     return {
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)),
@@ -30,7 +45,7 @@ def _cpu() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _gpus() -> list[dict[str, Any]]:
+def _gpus() -> list[Gpu]:
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return []

@@ -4,25 +4,28 @@ import os
 import signal
 import subprocess
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # psutil is loaded by the few commands that look at processes
+    from psutil import Process
 
 
-def marked(name: str, value: str) -> list[Any]:
+def marked(name: str, value: str) -> "list[Process]":
     """Processes, this one aside, in whose environment `name` is `value`, or a comma-separated list with it."""
     import psutil
 
-    found = []
+    processes = []
     for process in psutil.process_iter():
         try:
-            said = process.environ().get(name, "") if process.pid != os.getpid() else ""
-            if said == value or value in said.split(","):
-                found.append(process)
+            mark = process.environ().get(name, "") if process.pid != os.getpid() else ""
+            if mark == value or value in mark.split(","):
+                processes.append(process)
         except (psutil.Error, OSError):
             continue  # it ended, or is another user's
-    return found
+    return processes
 
 
-def end(left: list[Any]) -> None:
+def end(left: "list[Process]") -> None:
     """Kills `left` and waits until they are gone. The caller holds the lock that their owner had."""
     import psutil
 
@@ -34,7 +37,7 @@ def end(left: list[Any]) -> None:
     psutil.wait_procs(left, timeout=10)
 
 
-def is_dvc(process: Any) -> bool:
+def is_dvc(process: "Process") -> bool:
     """Whether `process` is a DVC that outlived who started it: it ends in good order by itself."""
     import psutil
 

@@ -4,7 +4,6 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 
 from tasks.system.errors import ProjectError
@@ -58,7 +57,7 @@ def refuse_secret_params(root: Path, params: str | None = None) -> None:
         )
 
 
-def _suspects(value: Any, above: str = "", name: str = "") -> Iterator[tuple[str, str]]:
+def _suspects(value: object, above: str = "", name: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(value, dict):
         for key, own in value.items():
             yield from _suspects(own, f"{above}.{key}" if above else str(key), str(key))

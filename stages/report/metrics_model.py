@@ -28,6 +28,59 @@ class RankerMetrics(SlateMetrics):
     all_slates: SlateMetrics | None = Field(None, description="the same where a slate whose target the retriever missed counts 0")
 
 
+class SliceDifference(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    mean: float = Field(description="mean over the slates of the slice")
+    diff: float = Field(description="mean difference from the initial ranking")
+    diff_ci: tuple[float, float] | None = Field(description="its 95 % interval; null if all slates are of one user")
+
+
+class SliceMetrics(BaseModel):
+    """One entry a metric."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, SliceDifference] = Field(init=False)
+
+    slice: str = Field(description="label of the slice; other pools the small ones")
+    n: int = Field(description="slates of the slice")
+    users: int = Field(description="users of these slates")
+
+
+class PairTest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    p: float = Field(description="p-value of the sign-flip test, or of McNemar's test under mcnemar")
+    p_holm: float = Field(description="the same with Holm's correction")
+    only_first: int | None = Field(None, description="mcnemar only: slates that a alone puts first")
+    only_second: int | None = Field(None, description="mcnemar only: slates that b alone puts first")
+
+
+class SignificanceMetrics(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    tests: int = Field(description="sign-flip tests made, over which Holm corrects")
+    flips: int = Field(description="sign flips drawn for each")
+    seed: int = Field(description="report.seed")
+    pairs: dict[str, dict[str, PairTest]] = Field(description="a-b -> metric, or mcnemar -> its test")
+
+
+class UnconstrainedMetrics(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    n: int = Field(description="slates answered without the constraint")
+    valid_share: float = Field(description="answers that are permutations of their slate")
+    invalid: dict[str, float] = Field(description="fault -> share of all answers")
+
+
+class HeadroomMetrics(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    ndcg_at_5: float = Field(alias="ndcg@5", description="expected NDCG@5")
+    share: float | None = Field(description="share of the headroom; null where nothing can be gained")
+    share_ci: tuple[float, float] | None = Field(None, description="its 95 % interval")
+
+
 class BootstrapSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -56,17 +109,19 @@ class ReportMetrics(BaseModel):
         "models: sft_no_reasoning, sft, rl, quantized"
     )
     contrasts: dict[str, RankerMetrics] = Field(description="a-b -> the metrics of a, with the difference from b; keys as of a ranker")
-    significance: dict[str, Any] = Field(description="sign-flip p-values over users, and McNemar for R@1, with Holm's correction")
-    slices: dict[str, list[dict[str, Any]]] = Field(description="by history length, popularity, initial rank, category: the RL model")
-    slices_of: dict[str, dict[str, list[dict[str, Any]]]] = Field(description="the same slices for every other ranker")
+    significance: SignificanceMetrics = Field(description="sign-flip p-values over users, and McNemar for R@1, with Holm's correction")
+    slices: dict[str, list[SliceMetrics]] = Field(description="by history length, popularity, initial rank, category: the RL model")
+    slices_of: dict[str, dict[str, list[SliceMetrics]]] = Field(description="the same slices for every other ranker")
     audit: dict[str, dict[str, Any]] = Field(
         description="ranker -> copying, swaps, Kendall tau, position bias under shuffled input, length drift, reasoning that contradicts "
         "the answer"
     )
     suspicions: dict[str, list[str]] = Field(description="model -> what stands out in its audit, in words (red flags)")
-    unconstrained: dict[str, dict[str, Any]] = Field(description="model -> valid share and faults of its answers without the constraint")
+    unconstrained: dict[str, UnconstrainedMetrics] = Field(
+        description="model -> valid share and faults of its answers without the constraint"
+    )
     leak_check: dict[str, dict[str, int]] = Field(description="counts of the five checks that fail the evaluation")
     repeats: dict[str, Any] = Field({}, description="several answers a slate at a temperature: the worst, the mean and the best")
-    achievable: dict[str, dict[str, Any]] = Field(
+    achievable: dict[str, HeadroomMetrics] = Field(
         {}, description="synthetic world only: share of the headroom (gain of the oracle) in expected NDCG@5, with its interval"
     )

@@ -101,12 +101,12 @@ def judge(root: Path, control: Control) -> Verdict:
 
 def _comparison(metrics: dict[str, Any], model: str, against: str, control: str) -> Comparison:
     models, contrasts = metrics.get("models", {}), metrics.get("contrasts", {})
-    found, name = (models, model) if against == INCOMING else (contrasts, f"{model}-{against}")
+    section, name = (models, model) if against == INCOMING else (contrasts, f"{model}-{against}")
     place = f"{METRICS}: the control {control} compares {model} against {against}"
-    if name not in found or model not in models:
-        raise ProjectError(f"{place}, which was not evaluated{nearest(name, found)} (there are: {', '.join(found)})")
-    own = found[name].get(METRIC, {})
-    n, diff, interval = models[model].get("n"), own.get("diff"), own.get("diff_ci")
+    if name not in section or model not in models:
+        raise ProjectError(f"{place}, which was not evaluated{nearest(name, section)} (there are: {', '.join(section)})")
+    contrast = section[name].get(METRIC, {})
+    n, diff, interval = models[model].get("n"), contrast.get("diff"), contrast.get("diff_ci")
     if not n or not isinstance(interval, list) or len(interval) != 2 or not all(_finite(value) for value in (diff, *interval)):
         raise ProjectError(f"{place}, and {METRIC} has no difference with an interval there (n {n}, {diff}, {interval})")
     return Comparison(model, against, n, diff, (interval[0], interval[1]), gain=interval[0] > 0)

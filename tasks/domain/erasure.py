@@ -44,8 +44,8 @@ def look(root: Path, graph: Graph, user: str) -> dict[str, Any]:
     with open_repo(root) as repo:
         cache, remotes = Path(repo.cache.local.path), sorted(repo.config.get("remote", {}))
     facts = _facts(root, user, [cache, root / ".gr2", root / ".dvc" / "tmp"])
-    found = [Path(path) for path in facts.pop("tables")]
-    tables = {path.parent.name + path.name for path in found if cache in path.parents}
+    table_files = [Path(path) for path in facts.pop("tables")]
+    tables = {path.parent.name + path.name for path in table_files if cache in path.parents}
     names = graph.behind(INGEST)
     plan = make_plan(root, graph, names)
     return {
@@ -54,7 +54,7 @@ def look(root: Path, graph: Graph, user: str) -> dict[str, Any]:
         "stale": [name for name in names if not plan[name].current],
         "versions": [asdict(version) for version in _versions(root, names, cache, tables)],
         "tables_in_cache": len(tables),
-        "copies": [str(path.relative_to(root)) for path in found if cache not in path.parents],
+        "copies": [str(path.relative_to(root)) for path in table_files if cache not in path.parents],
         "messages": _messages(root, user),
         "remotes": remotes,
     }
@@ -117,7 +117,7 @@ def _versions(root: Path, names: list[str], cache: Path, tables: set[str]) -> li
     parser = Parser()
     locks = [((WORKSPACE,), read_lock(root)), *((tuple(lock.refs), parser(lock.text, lock.source)) for lock in git_locks(root))]
     now = set(_outputs(locks[0][1], names).values())
-    found: dict[tuple[str, ...], HoldingVersion] = {}
+    holding: dict[tuple[str, ...], HoldingVersion] = {}
 
     def cached(md5: str) -> bool:
         return (cache / md5[:2] / md5[2:]).exists()
@@ -128,16 +128,21 @@ def _versions(root: Path, names: list[str], cache: Path, tables: set[str]) -> li
         if not users or (cached(users) and users not in tables):
             continue
         key = tuple(sorted(outs.values()))
-        earlier = found[key].names if key in found else ()
-        own = WORKSPACE in (*earlier, *refs)
-        kept = tuple(path for path, md5 in outs.items() if cached(md5) and (own or md5 not in now))
-        found[key] = HoldingVersion((*earlier, *refs), users, True if cached(users) else None, kept)
-    return sorted(found.values(), key=lambda version: (WORKSPACE not in version.names, not version.names))
+        earlier = holding[key].names if key in holding else ()
+        is_current = WORKSPACE in (*earlier, *refs)
+        kept = tuple(path for path, md5 in outs.items() if cached(md5) and (is_current or md5 not in now))
+        holding[key] = HoldingVersion((*earlier, *refs), users, True if cached(users) else None, kept)
+    return sorted(holding.values(), key=lambda version: (WORKSPACE not in version.names, not version.names))
 
 
 def _outputs(lock: dict[str, Entry], names: list[str]) -> dict[str, str]:
     """path -> hash of what the stages `names` made."""
-    return {path: own["hash"] for name in names for path, own in locked_hashes(lock.get(name, {}).get("outs")).items() if own["hash"]}
+    return {
+        path: content["hash"]
+        for name in names
+        for path, content in locked_hashes(lock.get(name, {}).get("outs")).items()
+        if content["hash"]
+    }
 
 
 def _messages(root: Path, user: str) -> list[str]:

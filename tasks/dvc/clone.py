@@ -52,12 +52,12 @@ def _copy_files(root: Path, copy: Path, graph: Graph, links: list[str]) -> None:
     def ours(name: str) -> bool:
         return name in (LOCK, PARAMS) or graph.producer(name) is not None
 
-    wanted = [name for name in _held(root) if not any(holds(link, name) for link in links)]
-    for name in set(_held(copy)) - set(wanted):
+    files = [name for name in _held(root) if not any(holds(link, name) for link in links)]
+    for name in set(_held(copy)) - set(files):
         if not ours(name):
             (copy / name).unlink()
             _remove_empty(copy, Path(name).parent)
-    for name in wanted:
+    for name in files:
         source, target = root / name, copy / name
         if name in (LOCK, PARAMS) or (ours(name) and target.exists()):
             continue
@@ -92,8 +92,8 @@ def _paths(root: Path, graph: Graph, document: Any, above: str = "") -> Iterator
             yield from _paths(root, graph, value, name)
         elif isinstance(value, str) and value.strip() and not os.path.isabs(value) and os.path.exists(root / value):
             path = os.path.normpath(value)
-            made = any(holds(out, path) or holds(path, out) for stage in graph.stages.values() for out in stage.outs)
-            if not (made or is_code(path) or path.split("/")[0] in OWN):
+            is_output = any(holds(out, path) or holds(path, out) for stage in graph.stages.values() for out in stage.outs)
+            if not (is_output or is_code(path) or path.split("/")[0] in OWN):
                 yield name, path
 
 
@@ -112,13 +112,13 @@ def _set_absolute(document: Any, key: str, root: Path) -> str:
 
 def _links(root: Path, paths: Iterator[str]) -> list[str]:
     """The outermost ones, each cut at its first part that is itself a link: nothing is ever written through one."""
-    found: list[str] = []
+    links: list[str] = []
     for path in sorted(set(paths)):
         steps = list(accumulate(path.split("/"), "{}/{}".format))
         first = next((step for step in steps if (root / step).is_symlink()), path)
-        if not any(holds(link, first) for link in found):
-            found.append(first)
-    return found
+        if not any(holds(link, first) for link in links):
+            links.append(first)
+    return links
 
 
 def _unlink(copy: Path) -> None:
@@ -142,10 +142,10 @@ def _link(root: Path, copy: Path, links: list[str]) -> None:
 def _commit_and_merge_lock(root: Path, copy: Path, message: str) -> None:
     """Commits the copy with the original's dvc.lock, then gives each stage its own entry back unless the original has run it since."""
     known = git(copy, "rev-list", "--all", "--max-count=1").strip()
-    base = _stages(git(copy, "show", f"HEAD:{LOCK}") if known and git(copy, "ls-tree", "HEAD", LOCK) else "")
-    own = _stages(read_text(copy / LOCK, "") if (copy / LOCK).exists() else "")
+    base_stages = _stages(git(copy, "show", f"HEAD:{LOCK}") if known and git(copy, "ls-tree", "HEAD", LOCK) else "")
+    copy_stages = _stages(read_text(copy / LOCK, "") if (copy / LOCK).exists() else "")
     text = read_text(root / LOCK, "") if (root / LOCK).exists() else ""
-    theirs = _stages(text)
+    original_stages = _stages(text)
     (copy / LOCK).unlink(missing_ok=True)
     if text:
         write_text(copy / LOCK, text)
@@ -153,9 +153,9 @@ def _commit_and_merge_lock(root: Path, copy: Path, message: str) -> None:
     identity = ["-c", "user.name=gr2", "-c", "user.email=gr2@localhost", "-c", "commit.gpgsign=false", "-c", "core.hooksPath=/dev/null"]
     if not known or git(copy, "status", "--porcelain"):
         git(copy, *identity, "commit", "--quiet", "--allow-empty", "--no-verify", "--message", message)
-    kept = {name: entry for name, entry in own.items() if theirs.get(name) == base.get(name)}
+    kept = {name: entry for name, entry in copy_stages.items() if original_stages.get(name) == base_stages.get(name)}
     if kept:
-        write_text(copy / LOCK, dump({"schema": "2.0", "stages": {**theirs, **kept}}, indented_lists=False))
+        write_text(copy / LOCK, dump({"schema": "2.0", "stages": {**original_stages, **kept}}, indented_lists=False))
 
 
 def _stages(text: str) -> dict[str, Entry]:

@@ -66,11 +66,11 @@ def listing_changes(folder: str, before: Listing, now: Listing) -> list[Change]:
 
 def files_under(folder: Path) -> list[str]:
     """Every file below `folder`, links to folders followed as DVC does, with slashes."""
-    found = []
-    for here, _, names in os.walk(folder, followlinks=True):
-        inside = os.path.relpath(here, folder)
-        found += [name if inside == "." else f"{inside}/{name}" for name in names]
-    return sorted(found)
+    names_below = []
+    for folder_path, _, names in os.walk(folder, followlinks=True):
+        inside = os.path.relpath(folder_path, folder)
+        names_below += [name if inside == "." else f"{inside}/{name}" for name in names]
+    return sorted(names_below)
 
 
 def file_md5(path: Path) -> str:

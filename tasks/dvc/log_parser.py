@@ -64,14 +64,14 @@ class DvcOutput:
     def _message(self, code: int) -> str:
         if self.full:
             return f"No space left on the disk of {self.full}; make room, then run again"
-        said = list(self.tail["stderr"])
+        error_lines = list(self.tail["stderr"])
         ours = f"ERROR: failed to reproduce '{self.stage}'" if self.ran else "ERROR: "
-        place = max((place for place, line in enumerate(said) if line.startswith(ours)), default=len(said))
-        cause = "\n".join(said[place:]).removeprefix(f"ERROR: failed to reproduce '{self.stage}': ").removeprefix("ERROR: ").strip()
+        place = max((place for place, line in enumerate(error_lines) if line.startswith(ours)), default=len(error_lines))
+        cause = "\n".join(error_lines[place:]).removeprefix(f"ERROR: failed to reproduce '{self.stage}': ").removeprefix("ERROR: ").strip()
         failed = COMMAND_FAILED.search(cause)
         if cause and not failed:
             return cause  # DVC's own complaint: a missing dep, an output the stage did not write
-        words = own_words(self.stage, said[:place]) or "\n".join(list(self.tail["stdout"])[-MESSAGE_LINES:])
+        words = own_words(self.stage, error_lines[:place]) or "\n".join(list(self.tail["stdout"])[-MESSAGE_LINES:])
         code = int(failed["code"]) if failed else code
         if code in (-9, 137):
             words = f"{words}\nkilled (signal 9), most likely for want of memory".strip()

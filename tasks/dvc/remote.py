@@ -112,8 +112,8 @@ def _translate_errors(repo: Any) -> Iterator[str]:
     except Exception as error:  # every protocol's library has errors of its own
         if not _of_transport(error):
             raise
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise RemoteUnavailable(f"the DVC remote '{name}' failed: {said}") from error
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise RemoteUnavailable(f"the DVC remote '{name}' failed: {reason}") from error
 
 
 def _of_transport(error: BaseException) -> bool:

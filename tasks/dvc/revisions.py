@@ -66,11 +66,13 @@ def locked_stages(root: Path, commit: str) -> dict[str, Entry] | None:
 
 def resolve(root: Path, name: str) -> str | None:
     """The commit that `name` is, an experiment's name before all else."""
-    found = [(commit, ref) for commit, ref in references(root, "refs/exps") if ref.split("/")[-1] == name]
-    if len(found) > 1:
-        raise ProjectError(f"{name}: {len(found)} experiments have this name; give the commit ({', '.join(commit for commit, _ in found)})")
-    if found:
-        return found[0][0]
+    experiments = [(commit, ref) for commit, ref in references(root, "refs/exps") if ref.split("/")[-1] == name]
+    if len(experiments) > 1:
+        raise ProjectError(
+            f"{name}: {len(experiments)} experiments have this name; give the commit ({', '.join(commit for commit, _ in experiments)})"
+        )
+    if experiments:
+        return experiments[0][0]
     return git_or_none(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
 
 

@@ -92,8 +92,8 @@ def failure(lines: Sequence[str]) -> str:
     if place < 0:
         return _errors("\n".join(lines)) or "it ended without a word"
     stage = lines[place].removeprefix("Running stage '").rstrip("':")
-    said = [line for line in lines[place + 1 :] if not line.startswith(("ERROR: failed to reproduce", "> "))]
-    return f"{stage}: {own_words(stage, said) or 'it ended without a word'}"
+    stage_lines = [line for line in lines[place + 1 :] if not line.startswith(("ERROR: failed to reproduce", "> "))]
+    return f"{stage}: {own_words(stage, stage_lines) or 'it ended without a word'}"
 
 
 def _errors(text: str) -> str:
@@ -111,13 +111,13 @@ def record(root: Path, rev: str, kind: str) -> dict[str, Any] | None:
 
 def entries(root: Path, *stashes: str) -> list[tuple[str, str]]:
     """(rev, name) of the experiments in DVC's stashes, newest first."""
-    found = []
+    queued = []
     for stash in stashes:
         listed = git_or_none(root, "log", "--walk-reflogs", "--format=%H %gs", stash, "--") or ""  # no such ref: nothing was ever queued
         for line in listed.splitlines():
             if match := re.fullmatch(r"(\w+) .*dvc-exp:\w+:\w+:([^:]*)(:.*)?", line):
-                found.append((match[1], match[2]))
-    return found
+                queued.append((match[1], match[2]))
+    return queued
 
 
 def _texts(value: object) -> list[str]:

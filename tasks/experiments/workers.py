@@ -30,10 +30,10 @@ class Workers:
         """Ends when all are done; or when `stopped`, those that are not done taken out of the queue again."""
         try:
             self.workers = [self._worker(number) for number in range(min(jobs, len(self.experiments)))]
-            while not all(own.done for own in self.experiments):
+            while not all(experiment.done for experiment in self.experiments):
                 alive = any(worker.poll() is None for worker in self.workers)
-                for own in self.experiments:
-                    self._look(own)
+                for experiment in self.experiments:
+                    self._look(experiment)
                 if stopped():
                     self._withdraw()
                 elif not alive:
@@ -58,61 +58,67 @@ class Workers:
                 start_new_session=True,  # Ctrl-C reaches this process alone, which then ends them in good order
             )
 
-    def _look(self, own: Experiment) -> None:
-        info = record(self.root, own.rev, "run")
-        if own.done or info is None:
+    def _look(self, experiment: Experiment) -> None:
+        info = record(self.root, experiment.rev, "run")
+        if experiment.done or info is None:
             return
-        if own.state == "Queued" and info["status"] >= RUNNING:
-            own.state = "Running"
-            self.tell(own, "running")
-        self._read(own)
+        if experiment.state == "Queued" and info["status"] >= RUNNING:
+            experiment.state = "Running"
+            self.tell(experiment, "running")
+        self._read(experiment)
         if info["status"] == FINISHED and info["result_ref"]:
-            own.state = "Completed"
-            ran = f"ran {', '.join(own.ran)}" if own.ran else "nothing ran"
-            self.tell(own, f"Completed: {ran}" + (f"; from the cache: {', '.join(own.restored)}" if own.restored else ""))
+            experiment.state = "Completed"
+            ran = f"ran {', '.join(experiment.ran)}" if experiment.ran else "nothing ran"
+            self.tell(
+                experiment, f"Completed: {ran}" + (f"; from the cache: {', '.join(experiment.restored)}" if experiment.restored else "")
+            )
         elif info["status"] >= FAILED:  # DVC calls one that was killed finished, too
-            own.state, own.message = "Failed", failure(own.lines)
-            self.tell(own, f"Failed: {own.message}")
+            experiment.state, experiment.message = "Failed", failure(experiment.lines)
+            self.tell(experiment, f"Failed: {experiment.message}")
 
-    def _read(self, own: Experiment) -> None:
-        file = self.root / RUNS / own.rev / f"{own.rev}.out"
+    def _read(self, experiment: Experiment) -> None:
+        file = self.root / RUNS / experiment.rev / f"{experiment.rev}.out"
         try:
             lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
             return
-        for line in lines[len(own.lines) :]:
+        for line in lines[len(experiment.lines) :]:
             if step := STEP.fullmatch(line):
-                (own.ran if step["ran"] else own.restored).append(step["ran"] or step["cached"])
-                self.tell(own, f"{step['ran']} runs" if step["ran"] else f"{step['cached']} comes from the cache")
-        own.lines = lines
+                (experiment.ran if step["ran"] else experiment.restored).append(step["ran"] or step["cached"])
+                self.tell(experiment, f"{step['ran']} runs" if step["ran"] else f"{step['cached']} comes from the cache")
+        experiment.lines = lines
 
     def _given_up(self) -> None:
         """The workers are gone: what is not done by now never will be."""
-        for own in self.experiments:
-            self._look(own)
-            if not own.done:
-                own.state, own.message = "Failed", "its worker ended; see .gr2/logs/experiments-1.log"
-                self.tell(own, f"Failed: {own.message}")
+        for experiment in self.experiments:
+            self._look(experiment)
+            if not experiment.done:
+                experiment.state, experiment.message = "Failed", "its worker ended; see .gr2/logs/experiments-1.log"
+                self.tell(experiment, f"Failed: {experiment.message}")
 
     def _withdraw(self) -> None:
         """Ends the experiments at work and takes all that are not done out of the queue."""
         for worker in self.workers:
             worker.send_signal(signal.SIGTERM)  # it takes no more
-        if waiting := [own.rev for own in self.experiments if own.state == "Queued"]:
+        if waiting := [experiment.rev for experiment in self.experiments if experiment.state == "Queued"]:
             run_dvc(self.root, "queue", "remove", *waiting)
         self._end_workers(at_once=True)
         filed = {ref.split("/")[-1] for _, ref in references(self.root, "refs/exps")}
-        for own in self.experiments:
-            info = record(self.root, own.rev, "run")
-            if own.state == "Completed" or own.name in filed:
-                own.state = "Completed"
+        for experiment in self.experiments:
+            info = record(self.root, experiment.rev, "run")
+            if experiment.state == "Completed" or experiment.name in filed:
+                experiment.state = "Completed"
                 continue
             if info is not None:
                 shutil.rmtree(info["root_dir"], ignore_errors=True)
-            if own.state != "Failed" and own.rev not in waiting and run_dvc(self.root, "queue", "remove", own.rev).returncode:
-                run_dvc(self.root, "queue", "kill", "--force", own.rev)  # DVC believes it to be at work
-                run_dvc(self.root, "queue", "remove", own.rev)
-            own.state = "Failed" if own.state == "Failed" else "Stopped"
+            if (
+                experiment.state != "Failed"
+                and experiment.rev not in waiting
+                and run_dvc(self.root, "queue", "remove", experiment.rev).returncode
+            ):
+                run_dvc(self.root, "queue", "kill", "--force", experiment.rev)  # DVC believes it to be at work
+                run_dvc(self.root, "queue", "remove", experiment.rev)
+            experiment.state = "Failed" if experiment.state == "Failed" else "Stopped"
 
     def _end_workers(self, at_once: bool = False) -> None:
         """SIGTERM has a worker take no more and end what it is at; `at_once` ends the experiment, too. None is left afterwards."""

@@ -9,12 +9,12 @@ REF = "refs/gr2/lineage"
 
 def ref_name(root: Path) -> str | None:
     """The ref of the ledger at `root`: a worktree, and a project in a folder of a repository, has one of its own. None outside git."""
-    found = git_or_none(root, "rev-parse", "--path-format=absolute", "--git-dir", "--git-common-dir", "--show-prefix")
-    if found is None:
+    folders = git_or_none(root, "rev-parse", "--path-format=absolute", "--git-dir", "--git-common-dir", "--show-prefix")
+    if folders is None:
         return None
-    own, common, *prefix = found.splitlines()
-    parts = [Path(own).name] if own != common else []
-    return "-".join([REF, *parts, *(part for line in prefix for part in line.split("/") if part)])
+    git_folder, common_folder, *prefix = folders.splitlines()
+    worktree = [Path(git_folder).name] if git_folder != common_folder else []
+    return "-".join([REF, *worktree, *(part for line in prefix for part in line.split("/") if part)])
 
 
 def git_anchor(root: Path) -> str:

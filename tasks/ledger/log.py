@@ -55,7 +55,7 @@ def _write(file: BinaryIO, head: Head, event: Event) -> Head:
 
     index, link = head.index + 1, custom(CHAIN, {"index": head.index + 1, "previous": head.hash})
     chained = {**event, "run": {**event["run"], "facets": {**event["run"].get("facets", {}), CHAIN: link}}}
-    own = link["hash"] = chain_hash(chained)
+    line_hash = link["hash"] = chain_hash(chained)
     line = canonical(chained).encode() + b"\n"
     file.seek(head.bytes)
     try:
@@ -66,7 +66,7 @@ def _write(file: BinaryIO, head: Head, event: Event) -> Head:
     except OSError as error:
         file.truncate(head.bytes)
         raise ProjectError(f"{EVENTS}: an event could not be recorded ({error.strerror}); make room there, then run again") from None
-    return Head(index, own, head.bytes + len(line))
+    return Head(index, line_hash, head.bytes + len(line))
 
 
 def _repaired(root: Path, file: BinaryIO) -> tuple[Head, list[Event]]:

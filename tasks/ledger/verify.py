@@ -79,15 +79,15 @@ def _noted(events: list[Event]) -> list[RecordFault]:
 
 def _heads(root: Path, ends: list[tuple[str, int]], begun: bool) -> list[RecordFault]:
     faults = []
-    own = read_head(root)
-    if (root / HEAD).exists() and own is None:
+    head = read_head(root)
+    if (root / HEAD).exists() and head is None:
         faults.append(RecordFault(str(HEAD), "is not as it was written"))
-    elif own is None and begun:
+    elif head is None and begun:
         faults.append(RecordFault(str(HEAD), "is missing"))
-    elif own is not None:
-        faults += _against(str(HEAD), own, ends)
-        if not faults and own.index + 1 < len(ends):
-            what = f"stops at event {own.index + 1} of {len(ends)}: a run was killed there, or the rest was put in"
+    elif head is not None:
+        faults += _against(str(HEAD), head, ends)
+        if not faults and head.index + 1 < len(ends):
+            what = f"stops at event {head.index + 1} of {len(ends)}: a run was killed there, or the rest was put in"
             faults.append(RecordFault(str(HEAD), what, "the next run notes it in the record and goes on from there"))
     name = ref_name(root) or "git"
     text = git_anchor(root)

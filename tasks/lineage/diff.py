@@ -85,8 +85,8 @@ def _machine(a: Version, b: Version) -> Iterator[Difference]:
         if bool(before) != bool(after):
             yield Difference(a.stage, kind, kind, before or NOT_RECORDED, after or NOT_RECORDED)
         else:
-            for key, one, other in differences(before, after):
-                yield Difference(a.stage, kind, key, _or_none(one), _or_none(other))
+            for key, old_value, new_value in differences(before, after):
+                yield Difference(a.stage, kind, key, _or_none(old_value), _or_none(new_value))
 
 
 def _or_none(value: object) -> object:

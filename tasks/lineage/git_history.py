@@ -80,13 +80,13 @@ class Parser:
             document = parse(decoded, source)
             stages = document.get("stages") if isinstance(document, dict) else None
             return dict(stages) if isinstance(stages, dict) else {}
-        found: dict[str, Entry] = {}
+        entries: dict[str, Entry] = {}
         for part in STAGE.split(decoded[header.end() :])[1:]:
             if part not in self.known:
                 entry = parse(part, source)
                 self.known[part] = entry if isinstance(entry, dict) else {}
-            found.update(self.known[part])
-        return found
+            entries.update(self.known[part])
+        return entries
 
 
 def _blobs(root: Path, names: list[str]) -> list[bytes | None]:
@@ -95,15 +95,15 @@ def _blobs(root: Path, names: list[str]) -> list[bytes | None]:
     answer = git_bytes(root, "cat-file", "--batch", given=given)
     if answer is None:
         raise ProjectError(f"git cat-file --batch in {root}: git could not read its objects; check them with: git fsck")
-    found: list[bytes | None] = []
+    contents: list[bytes | None] = []
     position = 0
     for _ in names:
         end = answer.index(b"\n", position)
         words = answer[position:end].split(b" ")
         size = int(words[-1]) if words[-2:-1] == [b"blob"] else None
-        found.append(None if size is None else answer[end + 1 : end + 1 + size])
+        contents.append(None if size is None else answer[end + 1 : end + 1 + size])
         position = end + 1 + (size + 1 if size is not None else 0)
-    return found
+    return contents
 
 
 def _short(ref: str) -> str:

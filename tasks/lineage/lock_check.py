@@ -95,19 +95,19 @@ def _code(version: Version, other: Version) -> dict[str, str]:
 def _sized(hashes: Hashes, others: Hashes) -> dict[str, Entry]:
     """md5 and size by path; no size where the other side has none."""
     return {
-        path: {"md5": own["hash"], **({"size": own["size"]} if others.get(path, own)["size"] is not None else {})}
-        for path, own in hashes.items()
+        path: {"md5": content["hash"], **({"size": content["size"]} if others.get(path, content)["size"] is not None else {})}
+        for path, content in hashes.items()
     }
 
 
 def _git_entries(locks: Iterable[Lock]) -> dict[str, list[Entry]]:
     parser = Parser()
-    found: dict[str, list[Entry]] = {}
+    entries_by_stage: dict[str, list[Entry]] = {}
     for lock in locks:
         for name, entry in parser(lock.text, "dvc.lock in git").items():
-            if entry not in (own := found.setdefault(name, [])):
-                own.append(entry)
-    return found
+            if entry not in (entries := entries_by_stage.setdefault(name, [])):
+                entries.append(entry)
+    return entries_by_stage
 
 
 def _made(event: Event) -> bool:

@@ -112,9 +112,9 @@ def _hash(index: Index, text: str) -> Resolved | None:
         (data,) = outputs.values()
         return _among(index, "hash", data)
     if members:
-        (places,) = members.values()
-        found = _among(index, "hash", [(path, md5) for path, md5, _ in places])
-        name = next(name for path, md5, name in places if (path, md5) == found.data[0])
+        (occurrences,) = members.values()
+        found = _among(index, "hash", [(path, md5) for path, md5, _ in occurrences])
+        name = next(name for path, md5, name in occurrences if (path, md5) == found.data[0])
         return Resolved("hash", found.path, str(next(iter(members))), found.made, found.data, found.note, name)
     if inputs:
         (reads,) = inputs.values()

@@ -95,7 +95,7 @@ def _not_current(root: Path, lock: dict[str, Entry], recorded: dict[str, Listing
 
     `recorded`: md5 of a folder -> its files, as the record has them: the changed files of a package are named where it is among these.
     """
-    made = {str(out.get("path")) for entry in lock.values() for out in entry.get("outs") or []}
+    output_paths = {str(out.get("path")) for entry in lock.values() for out in entry.get("outs") or []}
     changed: dict[str, list[str]] = {}
     hashes: dict[str, str] = {}
     for name, entry in lock.items():
@@ -113,7 +113,7 @@ def _not_current(root: Path, lock: dict[str, Entry], recorded: dict[str, Listing
                 changed.setdefault(file, []).append(name)
         for dep in entry.get("deps") or []:
             path = str(dep.get("path"))
-            inside = any(path == out or path.startswith(out + "/") for out in made)
+            inside = any(path == out or path.startswith(out + "/") for out in output_paths)
             if inside or not (is_code(path) or (root / path).is_file()):
                 continue
             if path not in hashes:
@@ -128,5 +128,5 @@ def _repaired(events: list[Event]) -> list[str]:
     set_aside, taken_in = "a line that a crash had cut off was set aside", "events whose head a crash had left out were taken in"
     words = {"truncated": set_aside, "uncommitted": taken_in, "torn": set_aside, "unanchored": taken_in}  # the last two: before 0.2.0
     notes = [event for event in events if event["job"]["name"] == "ledger"]
-    kinds = [(event.get("eventTime"), (event["run"]["facets"].get("gr2_note") or {}).get("kind")) for event in notes]
-    return [f"the record: {words[kind]} ({str(when)[:19]})" for when, kind in kinds if kind in words]
+    notes_by_time = [(event.get("eventTime"), (event["run"]["facets"].get("gr2_note") or {}).get("kind")) for event in notes]
+    return [f"the record: {words[kind]} ({str(when)[:19]})" for when, kind in notes_by_time if kind in words]

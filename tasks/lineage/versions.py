@@ -87,8 +87,8 @@ class Version:
         """The parameters of every file; keys of another file than params.yaml carry its name."""
         merged: dict[str, object] = {}
         for file, values in self.params.items():
-            own = values if isinstance(values, dict) else {"": values}
-            merged.update(own if file == "params.yaml" else {f"{file}:{key}": value for key, value in own.items()})
+            keys = values if isinstance(values, dict) else {"": values}
+            merged.update(keys if file == "params.yaml" else {f"{file}:{key}": value for key, value in keys.items()})
         return merged
 
 
@@ -165,25 +165,25 @@ def run_facts(event: Event) -> RunFacts:
 def without_nulls(value: object) -> object:
     """As openlineage-python's serialiser leaves it: no nulls in mappings and lists, no empty mappings in lists."""
     if isinstance(value, dict):
-        return {str(key): without_nulls(own) for key, own in value.items() if own is not None}
+        return {str(key): without_nulls(member) for key, member in value.items() if member is not None}
     if isinstance(value, list):
-        return [own for own in map(without_nulls, value) if own is not None and own != {}]
+        return [member for member in map(without_nulls, value) if member is not None and member != {}]
     return value
 
 
 def _datasets(entries: Any, kind: str, statistics: str) -> Hashes:
     """path -> {"hash", "size"} of the project's own datasets of an event."""
-    found: Hashes = {}
+    contents: Hashes = {}
     for entry in entries or []:
         if entry.get("namespace", NAMESPACE) == NAMESPACE:
             version = str(((entry.get("facets") or {}).get("version") or {}).get("datasetVersion", ""))
             size = ((entry.get(kind) or {}).get(statistics) or {}).get("size")
-            found[str(entry["name"])] = {"hash": version.removeprefix("md5:"), "size": size}
-    return found
+            contents[str(entry["name"])] = {"hash": version.removeprefix("md5:"), "size": size}
+    return contents
 
 
 def _values(facets: dict[str, Any], name: str, key: str | None = None) -> dict[str, Any]:
     facet = facets.get(name)
     values = facet.get(key) if isinstance(facet, dict) and key else facet
-    own = values if isinstance(values, dict) else {}
-    return {name: value for name, value in own.items() if name not in ("_producer", "_schemaURL")}
+    fields = values if isinstance(values, dict) else {}
+    return {name: value for name, value in fields.items() if name not in ("_producer", "_schemaURL")}

@@ -49,7 +49,7 @@ def promote(root: Path, name: str, message: str | None = None) -> Promotion:
             raise ProjectError(f"promote: {file} is not committed as it stands; run: git add {' '.join(RECORDED)} && git commit")
     _check_outputs(root)
     git(root, "tag", "--annotate", "--message", message or f"Promoted as {name}", "--", tag, "HEAD")
-    return next(own for own in promotions(root) if own.name == name)
+    return next(promotion for promotion in promotions(root) if promotion.name == name)
 
 
 def _check_outputs(root: Path) -> None:

@@ -54,7 +54,7 @@ def project_imports(root: Path, module: str) -> set[str]:
 
 def gaps(root: Path, graph: Graph) -> dict[str, Gap]:
     """The stages whose code deps in dvc.yaml are not what they import, by name."""
-    found = {}
+    gaps_by_stage = {}
     for stage in graph.stages.values():
         needed = needed_code(root, stage)
         if needed is None:
@@ -63,8 +63,8 @@ def gaps(root: Path, graph: Graph) -> dict[str, Gap]:
         missing = tuple(sorted(file for file in needed if not any(holds(dep, file) for dep in stage.deps)))
         stale = tuple(sorted(dep for dep in listed if not any(holds(dep, file) for file in needed)))
         if missing or stale:
-            found[stage.name] = Gap(missing, stale)
-    return found
+            gaps_by_stage[stage.name] = Gap(missing, stale)
+    return gaps_by_stage
 
 
 def needed_code(root: Path, stage: Stage) -> set[str] | None:
@@ -107,8 +107,8 @@ def _imported_names(root: Path, file: Path, module: str) -> set[str]:
 
 
 def _with_parents(module: str) -> list[str]:
-    parts = module.split(".")
-    return [".".join(parts[: end + 1]) for end in range(len(parts))]
+    names = module.split(".")
+    return [".".join(names[: end + 1]) for end in range(len(names))]
 
 
 def _file_of(root: Path, module: str) -> Path | None:
@@ -117,5 +117,5 @@ def _file_of(root: Path, module: str) -> Path | None:
 
 
 def _module_of(root: Path, file: Path) -> str:
-    parts = file.relative_to(root).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+    names = file.relative_to(root).with_suffix("").parts
+    return ".".join(names[:-1] if names[-1] == "__init__" else names)

@@ -3,8 +3,8 @@
 import argparse
 import json
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from flows.commands import add_json_option
 from tasks.domain.compare_command import OUTPUTS, SLATES, compare_command
@@ -41,7 +41,7 @@ def execute(options: argparse.Namespace, here: Path) -> int:
     return exit_code
 
 
-def _differences(params: dict[str, list[Any]], code: list[str]) -> list[str]:
+def _differences(params: Mapping[str, Sequence[object]], code: list[str]) -> list[str]:
     lines = [f"{key}: {' | '.join(map(json.dumps, values))}" for key, values in params.items()]
     lines = (
         ["parameters that differ, in the order of the runs:", *(f"  {line}" for line in lines)]

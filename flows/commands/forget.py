@@ -9,7 +9,8 @@ from flows.commands import STAGE_FAILED, add_json_option
 from tasks.domain.erasure import apply, clean, look
 from tasks.project.graph import read_graph
 
-NAMES_SHOWN = 10
+NAMES_SHOWN = 10  # versions listed one by one
+Findings = dict[str, Any]  # what tasks.domain.erasure.look returns, which is also the output of --json
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +37,8 @@ def execute(options: argparse.Namespace, here: Path) -> int:
     return 0
 
 
-def _report(findings: dict[str, Any]) -> list[str]:
+def _report(findings: Findings) -> list[str]:
+    """The lines of `gr2 forget USER`: what holds the user, then what to do."""
     raw, dense = findings["raw"], findings["dense"]
     theirs = f"cannot be read: {raw['error']}" if "error" in raw else f"{raw['rows']} rows of theirs in {raw['source']}"
     dense_rows = f"user {dense}, interactions {_counts(findings['interactions'])}; slates {_counts(findings['slates'])}"
@@ -56,7 +58,7 @@ def _report(findings: dict[str, Any]) -> list[str]:
     return [*lines, "", *_steps(findings)]
 
 
-def _older(findings: dict[str, Any]) -> list[str]:
+def _older(findings: Findings) -> list[str]:
     """Versions, copies, messages and remotes, as far as the findings name any."""
     lines = ["", "versions with the user's data:"] if findings["versions"] else []
     for version in findings["versions"][:NAMES_SHOWN]:
@@ -71,7 +73,8 @@ def _older(findings: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _steps(findings: dict[str, Any]) -> list[str]:
+def _steps(findings: Findings) -> list[str]:
+    # In this order: gc removes only what nothing refers to, so it comes after the rerun and after refs and copies are gone.
     steps = [] if findings["listed"] else ["gr2 forget USER --apply      lists the digest in params.yaml"]
     steps += [
         "gr2 run                      reruns everything behind data/ingest, without them",
@@ -84,10 +87,10 @@ def _steps(findings: dict[str, Any]) -> list[str]:
     steps.append("gr2 gc                       empties DVC's cache of what nothing refers to")
     steps += ["gr2 gc --remote              and the remote"] if findings["remotes"] else []
     steps += ["gr2 forget USER --check      proves it", "the raw file itself, and models given to others, are yours to clean"]
-    return ["what to do:", *(f"  {place}. {step}" for place, step in enumerate(steps, start=1))]
+    return ["what to do:", *(f"  {number}. {step}" for number, step in enumerate(steps, start=1))]
 
 
-def _applied(findings: dict[str, Any]) -> list[str]:
+def _applied(findings: Findings) -> list[str]:
     changed = findings["changed"]
     lines = [f"{path}: ingest.forget lists {findings['digest']}" for path in changed] or ["already listed; nothing changed"]
     if findings["dense"] is None and findings["raw"].get("rows", 0) == 0:
@@ -95,7 +98,7 @@ def _applied(findings: dict[str, Any]) -> list[str]:
     return [*lines, "next: gr2 run, then gr2 forget USER --check"]
 
 
-def _verdict(against: dict[str, str], findings: dict[str, Any]) -> str:
+def _verdict(against: dict[str, str], findings: Findings) -> str:
     if not against:
         note = [f"  the DVC remote {name} was not asked; gr2 gc --remote empties it" for name in findings["remotes"]]
         note += [f"  {path} may quote a row of theirs" for path in findings["messages"]]

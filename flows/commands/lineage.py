@@ -1,11 +1,11 @@
-"""gr2 lineage: where a thing comes from and what was made from it; what differs, who used it, and whether all of it is as recorded."""
+"""gr2 lineage: what a file or output was made from and what was made from it, the differences of two of them, and a check of all hashes."""
 
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from flows.commands import STAGE_FAILED, add_json_option, show
 from flows.render.lineage import diff_view, lineage_view, users_view, verdict_view
@@ -82,6 +82,7 @@ def _verify(options: argparse.Namespace, here: Path) -> int:
     return STAGE_FAILED if verdict.problems else 0
 
 
-def _print(document: dict[str, Any]) -> int:
+def _print(document: Mapping[str, object]) -> int:
+    """As JSON; returns exit code 0."""
     print(json.dumps(document, indent=2))
     return 0

@@ -19,7 +19,7 @@ from tasks.system.locks import exclusive_lock, shared_lock
 
 
 def run_queue(root: Path, options: argparse.Namespace) -> int:
-    """`gr2 run --queue`: an experiment for each combination of --set; none set: those that wait in the queue."""
+    """`gr2 run --queue`: an experiment for each combination of --set; without --set, those that are queued already."""
     with _stop_requested() as stopped:
         if options.set:
             experiments = _add_to_queue(root, options, stopped)
@@ -64,8 +64,10 @@ def _run_experiments(root: Path, experiments: list[Experiment], jobs: int, stopp
 
 @contextmanager
 def _stop_requested() -> Iterator[Callable[[], bool]]:
-    """Yields a function that says whether Ctrl-C or SIGTERM has come. The signals interrupt nothing: DVC has the edits in the workspace
-    set aside while it queues."""
+    """Yields a function that returns whether Ctrl-C or SIGTERM has come.
+
+    The signals interrupt nothing by themselves: while DVC queues, the edits in the workspace are in its stash and must come back.
+    """
     signals_received: list[int] = []
     earlier = {
         number: signal.signal(number, lambda number, frame: signals_received.append(number)) for number in (signal.SIGINT, signal.SIGTERM)

@@ -1,6 +1,6 @@
-"""How the orchestrator follows a stage on a node: one artifact of the node's flow run, rewritten every few seconds.
+"""Heartbeats, by which the orchestrator follows a stage on a node: one artifact of the node's flow run, rewritten every few seconds.
 
-Silence, not a clock, reveals a lost node: the orchestrator looks whether the count goes on, so clocks may differ and jump.
+The orchestrator looks whether the count still goes up, never at the node's clock: clocks of two machines differ, and may jump.
 """
 
 import threading
@@ -45,7 +45,7 @@ def send_heartbeats(flow_run: str, every_s: float, heartbeat: Heartbeat) -> Iter
             yield wake
         finally:
             ended.set()
-            wake.set()
+            wake.set()  # the loop may be in the middle of its wait
             thread.join()
             write()
 

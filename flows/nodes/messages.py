@@ -1,8 +1,9 @@
-"""What the orchestrator and a node send each other. Both may run different versions of gr2, so every message says its own."""
+"""The messages between the orchestrator and a node. Both may run different versions of gr2, so every message has a version number."""
 
-from typing import Any, Literal, TypeVar
+from collections.abc import Mapping
+from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from tasks.system.errors import ProjectError
 
@@ -39,11 +40,11 @@ class NodeFacts(BaseModel):
     host: str = ""
     pool: str = ""
     flow_run: str = ""
-    hardware: dict[str, Any] = Field(default_factory=dict)
+    hardware: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 class StageResult(BaseModel):
-    """`ran`: whether its command ran there; false when its outputs could be restored."""
+    """`ran`: whether its command ran on the node; false when its outputs could be restored."""
 
     model_config = ConfigDict(extra="forbid")
     ran: bool
@@ -63,7 +64,7 @@ class Heartbeat(_Message):
 Message = TypeVar("Message", bound=_Message)
 
 
-def read_message(model: type[Message], document: str | dict[str, Any], source: str) -> Message:
+def read_message(model: type[Message], document: str | Mapping[str, JsonValue], source: str) -> Message:
     """`document`: JSON text or what it holds. ProjectError names `source`, the keys that are wrong, and the remedy."""
     try:
         return model.model_validate_json(document) if isinstance(document, str) else model.model_validate(document)

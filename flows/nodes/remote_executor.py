@@ -1,11 +1,18 @@
-"""Stages on nodes, as the orchestrator sees it: hands a request to a work pool, listens, tries again when a node is lost."""
+"""Stages on nodes, seen from the orchestrator: submits a request to a work pool, follows its heartbeats, retries when a node is lost."""
 
 import threading
 import time
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import cast
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType, FlowRunFilterTags
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.deployments import run_deployment
+from prefect.states import Cancelling, Crashed
 
 from flows.nodes.heartbeat import read_heartbeat
 from flows.nodes.messages import Heartbeat, StageRequest
@@ -23,19 +30,27 @@ from tasks.system.errors import Interrupted, StageFailed
 
 POLL_S = 1.0
 WAITING_REPORT_S = 60.0
-FOLLOWERS_END_S = 30.0  # for the other nodes of a stage, once node 0 has pushed
+FOLLOWERS_END_S = 30.0  # how long the other ranks of a stage may take to end, once rank 0 has pushed the outputs
 
 
 @dataclass
 class RemoteRun:
-    """One flow run on one node, and what was last heard of it."""
+    """One flow run on one node, and the last state and heartbeat read of it. Times are those of `time.monotonic`."""
 
-    id: Any
+    id: UUID
     rank: int
-    waiting_reported: float = field(default_factory=time.monotonic)  # when it was last told that it waits
-    last_heard: float = field(default_factory=time.monotonic)
+    waiting_reported: float = field(default_factory=time.monotonic)  # when the console last said that it waits for a worker
+    last_sign: float = field(default_factory=time.monotonic)  # of life: a new heartbeat, or still in the pool's queue
     heartbeat: Heartbeat | None = None
-    state: Any = None
+    state: State[None] | None = None
+
+    @property
+    def completed(self) -> bool:
+        return self.state is not None and self.state.is_completed()
+
+    @property
+    def over(self) -> bool:
+        return self.state is not None and self.state.is_final()
 
 
 class RemoteExecutor:
@@ -47,37 +62,37 @@ class RemoteExecutor:
         self.root, self.graph, self.placement, self.run_name, self.callbacks = root, graph, placement, run, callbacks
         self.halted = threading.Event()
         self._pushed: set[str] = set()
-        self._git = threading.Lock()
+        self._git = threading.Lock()  # one snapshot at a time: stages are submitted from several threads
 
     def close(self) -> None:
         snapshot.drop(self.root, self.run_name, self.placement.git_remote)
 
     def run(self, stage: Stage, pool: Pool, force: bool = False) -> Heartbeat:
-        """Has a node run `stage` and push what it made, and brings that into the cache here; returns the node's last word.
+        """Runs `stage` on a node of `pool`, which pushes its outputs, and fetches them into the local cache; returns the last heartbeat.
 
-        StageFailed when the stage itself fails or every try was lost; Interrupted once `halted` is set.
+        StageFailed when the stage itself fails or every attempt was lost; Interrupted once `halted` is set.
         """
         self._push_inputs(stage)
         key = remote.run_key(self.root, stage)
         retries = self.placement.retries
-        for number in count(1):
+        for attempt in count(1):
             try:
-                heartbeat = self._once(stage, pool, key, force)
+                heartbeat = self._attempt(stage, pool, key, force)
                 if remote.fetch(self.root, stage):
                     return heartbeat
-                # An upload that was cut short is cleared away by now; a node that has the outputs only sends them again.
+                # `fetch` has removed an upload that was cut short, so a node that still has the outputs only pushes them again.
                 raise TransientError("the DVC remote does not give back what its node has pushed")
             except (TransientError, RemoteUnavailable) as error:
-                if number > retries.limit:
-                    raise StageFailed(stage.name, f"{error} (given up after {number} tries)") from None
-                wait_s = retries.wait_s(number)
-                self.callbacks.line(stage.name, f"{error}; trying again in {wait_s:.0f} s ({number} of {retries.limit})")
+                if attempt > retries.limit:
+                    raise StageFailed(stage.name, f"{error} (given up after {attempt} tries)") from None
+                wait_s = retries.wait_s(attempt)
+                self.callbacks.line(stage.name, f"{error}; trying again in {wait_s:.0f} s ({attempt} of {retries.limit})")
                 if self.halted.wait(wait_s):
                     raise Interrupted(stage.name, "stopped while it waited for another try") from None
-        raise AssertionError
+        raise AssertionError("the loop above ends by return or raise")
 
     def push(self, stage: Stage) -> None:
-        """Sends what `stage` made here, for nodes and for other checkouts."""
+        """Pushes the outputs of `stage` from the local cache to the DVC remote, for nodes and for other checkouts."""
         remote.push(self.root, stage)
         self._pushed.add(stage.name)
 
@@ -86,44 +101,42 @@ class RemoteExecutor:
             if name not in self._pushed:
                 self.push(self.graph[name])
 
-    def _once(self, stage: Stage, pool: Pool, key: str, force: bool) -> Heartbeat:
+    def _attempt(self, stage: Stage, pool: Pool, key: str, force: bool) -> Heartbeat:
+        """Submits the ranks of `stage` and polls them until rank 0 has completed; cancels those still at work when it leaves."""
         with connected("nodes") as client:
-            runs = [self._reattach(client, stage, key) or self._submit(client, stage, pool, key, force, 0, "")]
-            ended = 0.0
+            runs = [self._reattach(client, stage, key) or self._submit(stage, pool, key, force)]
+            completed_at = 0.0  # when rank 0 had completed; 0 = not yet
             try:
                 while True:
                     if self.halted.is_set():
-                        raise Interrupted(stage.name, "stopped; its node was told to end it")
+                        raise Interrupted(stage.name, "stopped; its node was told to end it")  # by `finally` below
                     for run in runs:
                         self._poll(client, stage, pool, run)
+                    # The further ranks need the address of rank 0, which only its node knows.
                     address = runs[0].heartbeat.address if runs[0].heartbeat else ""
                     if len(runs) < stage.nodes and address:
-                        runs += [self._submit(client, stage, pool, key, force, rank, address) for rank in range(1, stage.nodes)]
-                    if runs[0].state and runs[0].state.is_completed():
-                        ended = ended or time.monotonic()
-                        if all(run.state.is_final() for run in runs) or time.monotonic() - ended > FOLLOWERS_END_S:
+                        runs += [self._submit(stage, pool, key, force, rank, address) for rank in range(1, stage.nodes)]
+                    if runs[0].completed:
+                        completed_at = completed_at or time.monotonic()
+                        if all(run.over for run in runs) or time.monotonic() - completed_at > FOLLOWERS_END_S:
                             return runs[0].heartbeat or Heartbeat()
                     time.sleep(POLL_S)
             finally:
                 for run in runs:
                     _cancel(client, run)
 
-    def _reattach(self, client: Any, stage: Stage, key: str) -> RemoteRun | None:
-        """A flow run that is at this very run already, for an orchestrator that was killed or beside this one: nothing runs twice."""
-        from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType, FlowRunFilterTags
-        from prefect.client.schemas.objects import StateType
-
+    def _reattach(self, client: SyncPrefectClient, stage: Stage, key: str) -> RemoteRun | None:
+        """A live flow run with the same `key`, started by an orchestrator that was killed or runs in parallel: nothing runs twice."""
         if stage.nodes > 1:
-            return None  # its ranks belong together
+            return None  # rank 0 alone carries the tag, and the other ranks of a run that is half over cannot be taken up
         alive = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING]))
         flow_runs = client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=[_tag(key)]), state=alive))
         if flow_runs:
-            self.callbacks.line(stage.name, "a node is at it already; waiting for it")
+            self.callbacks.line(stage.name, "a node runs it already; waiting for it")
         return RemoteRun(flow_runs[0].id, 0) if flow_runs else None
 
-    def _submit(self, client: Any, stage: Stage, pool: Pool, key: str, force: bool, rank: int, address: str) -> RemoteRun:
-        from prefect.deployments import run_deployment
-
+    def _submit(self, stage: Stage, pool: Pool, key: str, force: bool, rank: int = 0, address: str = "") -> RemoteRun:
+        """Submits one rank of `stage` to `pool`. `address`: that of rank 0, for the other ranks."""
         with self._git:
             ref, commit = snapshot.push_code_snapshot(self.root, self.run_name, stage.name, self.placement.git_remote)
         request = StageRequest(
@@ -139,55 +152,75 @@ class RemoteExecutor:
             rank=rank,
             address=address,
         )
-        needs = {"cpus": stage.cpus, "memory": f"{max(1, round(stage.memory_gb))}Gi", **({"gpus": stage.gpus} if stage.gpus else {})}
-        where = f" (node {rank} of {stage.nodes})" if stage.nodes > 1 else ""
-        flow_run: Any = run_deployment(
-            f"{FLOW}/{pool.name}",
-            parameters={"stage": stage.name, "request": request.model_dump()},
-            flow_run_name=f"{stage.name}{where}",
-            timeout=0,
-            tags=[f"gr2-run:{self.run_name}", *([_tag(key)] if rank == 0 else [])],
-            job_variables=needs if pool.type == "kubernetes" else {},
+        # What a pod asks Kubernetes for; the worker of a process pool has the machine it runs on.
+        resources = {"cpus": stage.cpus, "memory": f"{max(1, round(stage.memory_gb))}Gi", **({"gpus": stage.gpus} if stage.gpus else {})}
+        rank_note = f" (node {rank} of {stage.nodes})" if stage.nodes > 1 else ""
+        # run_deployment is sync and async in one, so its declared type is a union; here, outside an event loop, it is a FlowRun.
+        flow_run = cast(
+            FlowRun,
+            run_deployment(
+                f"{FLOW}/{pool.name}",
+                parameters={"stage": stage.name, "request": request.model_dump()},
+                flow_run_name=f"{stage.name}{rank_note}",
+                timeout=0,  # returns at once: `_poll` follows the run
+                tags=[f"gr2-run:{self.run_name}", *([_tag(key)] if rank == 0 else [])],
+                job_variables=resources if pool.type == "kubernetes" else {},
+            ),
         )
-        self.callbacks.line(stage.name, f"placed on pool '{pool.name}'{where}")
+        self.callbacks.line(stage.name, f"placed on pool '{pool.name}'{rank_note}")
         return RemoteRun(flow_run.id, rank)
 
-    def _poll(self, client: Any, stage: Stage, pool: Pool, run: RemoteRun) -> None:
-        """Looks once. TransientError for a node that is lost, StageFailed for a stage that failed."""
+    def _poll(self, client: SyncPrefectClient, stage: Stage, pool: Pool, run: RemoteRun) -> None:
+        """Reads state and heartbeat once. TransientError for a node that is lost, StageFailed for a stage that failed."""
         run.state = client.read_flow_run(run.id).state
+        assert run.state is not None  # a run that a deployment created has one from the start
         if run.state.is_final():
             run.heartbeat = read_heartbeat(client, run.id)
-            return _raise_failure(stage, run)
+            _raise_failure(stage, run, run.state)
+        elif run.state.is_scheduled():
+            self._report_waiting(stage, pool, run)
+        else:
+            if run.state.is_running():
+                self._follow_heartbeat(client, stage, run)
+            self._check_lost(client, pool, run, run.state)
+
+    def _report_waiting(self, stage: Stage, pool: Pool, run: RemoteRun) -> None:
+        """No worker has taken the run yet, which may last for hours: says so now and then."""
         now = time.monotonic()
-        if run.state.is_running():
-            heartbeat = read_heartbeat(client, run.id)
-            if heartbeat and (run.heartbeat is None or heartbeat.count != run.heartbeat.count):
-                if run.heartbeat is None and run.rank == 0:
-                    self.callbacks.started(stage.name)
-                if heartbeat.line and (run.heartbeat is None or heartbeat.line != run.heartbeat.line):
-                    self.callbacks.progress(stage.name, f"{heartbeat.node.host}: {heartbeat.line}")
-                run.heartbeat, run.last_heard = heartbeat, now
-            if run.heartbeat and now - run.last_heard > self.placement.lease_s:
-                _crash(client, run, f"not heard of for {self.placement.lease_s:.0f} s")
-                raise TransientError(f"its node{_host(run)} is lost: not heard of for {self.placement.lease_s:.0f} s")
-        if run.heartbeat is None and not run.state.is_scheduled() and now - run.last_heard > self.placement.pending_s:
+        run.last_sign = now  # the time until it has to begin counts from when a worker takes it
+        if now - run.waiting_reported > WAITING_REPORT_S:
+            run.waiting_reported = now
+            start = f"gr2 worker {pool.name} --placement {self.placement.name}"
+            self.callbacks.line(stage.name, f"waiting for a worker of pool '{pool.name}' ({start})")
+
+    def _follow_heartbeat(self, client: SyncPrefectClient, stage: Stage, run: RemoteRun) -> None:
+        """Passes news on to the callbacks. Only a changed count is news: the server keeps the last heartbeat of a dead node."""
+        heartbeat, previous = read_heartbeat(client, run.id), run.heartbeat
+        if heartbeat is None or (previous and heartbeat.count == previous.count):
+            return
+        if previous is None and run.rank == 0:
+            self.callbacks.started(stage.name)
+        if heartbeat.line and (previous is None or heartbeat.line != previous.line):
+            self.callbacks.progress(stage.name, f"{heartbeat.node.host}: {heartbeat.line}")
+        run.heartbeat, run.last_sign = heartbeat, time.monotonic()
+
+    def _check_lost(self, client: SyncPrefectClient, pool: Pool, run: RemoteRun, state: State[None]) -> None:
+        """TransientError for a node that was silent for too long: since its last heartbeat, or since its worker took the run."""
+        silence_s = time.monotonic() - run.last_sign
+        # A node that is cancelled ends by itself: while it does, its heartbeats are not followed and its silence means nothing.
+        if run.heartbeat and state.is_running() and silence_s > self.placement.lease_s:
+            _crash(client, run, f"not heard of for {self.placement.lease_s:.0f} s")
+            raise TransientError(f"its node{_host(run)} is lost: not heard of for {self.placement.lease_s:.0f} s")
+        if run.heartbeat is None and silence_s > self.placement.pending_s:
             _crash(client, run, "taken by a worker, never begun")
             raise TransientError(f"a worker of pool '{pool.name}' took it and did not begin for {self.placement.pending_s:.0f} s")
-        if run.state.is_scheduled():
-            run.last_heard = now
-            if now - run.waiting_reported > WAITING_REPORT_S:
-                run.waiting_reported = now
-                self.callbacks.line(
-                    stage.name, f"waiting for a worker of pool '{pool.name}' (gr2 worker {pool.name} --placement {self.placement.name})"
-                )
-        return None
 
 
-def _raise_failure(stage: Stage, run: RemoteRun) -> None:
-    state = run.state
+def _raise_failure(stage: Stage, run: RemoteRun, state: State[None]) -> None:
+    """Raises what the final `state` means; nothing for a run that has completed."""
     if state.is_completed():
         return
-    message = state.message or state.name
+    message = state.message or state.name or "no reason is given"
     if state.is_crashed() or state.name == TRANSIENT:
         raise TransientError(f"its node{_host(run)} failed it: {message}")
     if state.is_cancelled():
@@ -199,23 +232,20 @@ def _host(run: RemoteRun) -> str:
     return f" {run.heartbeat.node.host}" if run.heartbeat else ""
 
 
-def _cancel(client: Any, run: RemoteRun) -> None:
+def _cancel(client: SyncPrefectClient, run: RemoteRun) -> None:
     """Ends what is still at work: the other nodes of a stage that failed on one, or all of them after Ctrl-C."""
-    from prefect.states import Cancelling
-
-    if run.state is None or not run.state.is_final():
+    if not run.over:
         try:
-            if not client.read_flow_run(run.id).state.is_final():
+            state = client.read_flow_run(run.id).state
+            if state is None or not state.is_final():
                 client.set_flow_run_state(run.id, Cancelling())
-        except Exception:  # a server that is gone cannot be told; the node's lease or its own end will do
+        except Exception:  # a server that is gone cannot be told; the node ends when its lease does, or with its stage
             return
 
 
-def _crash(client: Any, run: RemoteRun, why: str) -> None:
-    """Says on the server that the run is lost, so that its slots are free. A node that was only cut off learns it from its lease."""
-    from prefect.states import Crashed
-
-    client.set_flow_run_state(run.id, Crashed(message=why), force=True)
+def _crash(client: SyncPrefectClient, run: RemoteRun, message: str) -> None:
+    """Marks the run as lost on the server, which frees its slots. A node that was only cut off ends when it cannot renew its lease."""
+    client.set_flow_run_state(run.id, Crashed(message=message), force=True)  # force: whatever state the server has it in
     run.state = client.read_flow_run(run.id).state
 
 

@@ -1,4 +1,4 @@
-"""One stage on a node of a work pool: the flow that a Prefect worker starts there, in the node's own checkout.
+"""One stage on a node of a work pool: the flow that a Prefect worker starts in the node's checkout.
 
 Code comes from git, inputs from the DVC remote; outputs and DVC's record of the run go back to it.
 """
@@ -11,15 +11,18 @@ import subprocess
 import threading
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from prefect import flow
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.concurrency.sync import concurrency
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
+from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Completed, Failed
+from pydantic import JsonValue
 
 from flows.nodes.heartbeat import send_heartbeats
 from flows.nodes.messages import Heartbeat, NodeFacts, StageRequest, StageResult, read_message
@@ -37,12 +40,12 @@ from tasks.system.hardware import hardware
 from tasks.system.redaction import without_secrets
 
 HOME, CACHE = "GR2_NODE_HOME", "GR2_NODE_CACHE"
-SHORTEST_LEASE_S = 60.0  # that Prefect's server grants
-TRANSIENT, STAGE_FAILED = "Passing", "StageFailed"  # names of the two ways to fail: the orchestrator tries again after the first
+SHORTEST_LEASE_S = 60.0  # Prefect's server refuses a shorter one
+TRANSIENT, STAGE_FAILED = "Passing", "StageFailed"  # names of the two failed states: the orchestrator tries again after the first
 
 
 @flow(name="node", flow_run_name="{stage}", persist_result=False, validate_parameters=False)
-def node(stage: str, request: dict[str, Any]) -> State[Any]:
+def node(stage: str, request: dict[str, JsonValue]) -> State[None]:
     """Runs `stage`. `request`: the keys of a StageRequest; Prefect hands parameters over as JSON.
 
     Prefect servers know this flow, and the deployments of it, by the name `node`: keep it.
@@ -71,7 +74,7 @@ def node(stage: str, request: dict[str, Any]) -> State[Any]:
 
 
 class StageJob:
-    """One request, from the code to the push. `stop` may be called by a signal handler at any time."""
+    """Carries out one request, from the code checkout to the push of the outputs. A signal handler may call `stop` at any time."""
 
     def __init__(self, name: str, request: StageRequest):
         self.name, self.request = name, request
@@ -91,14 +94,14 @@ class StageJob:
 
     def run(self) -> str:
         request, home = self.request, Path(os.environ.get(HOME) or Path.cwd())
-        with ExitStack() as held:
+        with ExitStack() as slot_locks:
             gpus = request.gpus
             if gpus:
                 # Strict: when the lease cannot be renewed, others may get the slots, so this stage has to end.
                 lease_s = max(SHORTEST_LEASE_S, request.lease_s)
-                held.enter_context(concurrency(request.limit, occupy=gpus, lease_duration=lease_s, strict=True))
-            slot = held.enter_context(slots.acquire_slot(home))
-            gpu_env = held.enter_context(slots.acquire_gpus(gpus, self.halted.is_set))
+                slot_locks.enter_context(concurrency(request.limit, occupy=gpus, lease_duration=lease_s, strict=True))
+            slot = slot_locks.enter_context(slots.acquire_slot(home))
+            gpu_env = slot_locks.enter_context(slots.acquire_gpus(gpus, self.halted.is_set))
             snapshot.check_out(slot.root, snapshot.origin_of(home), request.ref, request.commit)
             _configure_dvc(home, slot.root)
             graph = read_graph(slot.root)
@@ -114,11 +117,11 @@ class StageJob:
         remote.pull(root, [dep for dep in stage.deps if graph.producer(dep)])
         if (key := remote.run_key(root, stage)) != self.request.key:
             raise ProjectError(
-                f"its code, parameters or inputs are other ones here (run {key[:12]}) than at home ({self.request.key[:12]})"
+                f"its code, parameters or inputs on this node (run {key[:12]}) are not those of the orchestrator ({self.request.key[:12]})"
             )
 
     def _run_rank_zero(self, root: Path, stage: Stage, env: dict[str, str]) -> str:
-        """The node that makes the outputs: under DVC, as anywhere."""
+        """Runs the stage under DVC, as on any machine, and pushes its outputs."""
         self.runner = Runner(root, Callbacks(line=self._line, progress=self._progress), env)
         if self.halted.is_set():
             raise Interrupted(stage.name, "stopped before it began")
@@ -127,10 +130,10 @@ class StageJob:
         self._announce("sending its outputs")
         remote.push(root, stage)
         self.heartbeat.result = StageResult(ran=finished.ran, seconds=finished.seconds)
-        return f"ran for {finished.seconds:.1f} s" if finished.ran else "somebody had run it; restored"
+        return f"ran for {finished.seconds:.1f} s" if finished.ran else "restored: it had run before"
 
     def _run_worker_rank(self, root: Path, stage: Stage, env: dict[str, str]) -> str:
-        """A further node of several: the same stage, which publishes nothing there (stages.shared.core.launch)."""
+        """Runs the same command without DVC: on a rank above 0 a stage publishes nothing (stages.shared.core.launch)."""
         command = shlex.split(stage.cmd)
         self.child = subprocess.Popen(
             command, cwd=root, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -154,7 +157,7 @@ class StageJob:
         if self.request.nodes == 1:
             return {}
         if self.request.rank == 0:
-            self.heartbeat.address = f"{own_address()}:{_free_port()}"
+            self.heartbeat.address = f"{node_address()}:{_free_port()}"
             self.wake.set()
         host, _, port = (self.request.address or self.heartbeat.address).rpartition(":")
         rendezvous = {"NODES": self.request.nodes, "NODE_RANK": self.request.rank, "MASTER_ADDR": host, "MASTER_PORT": port}
@@ -173,34 +176,30 @@ class StageJob:
 
 
 def _cancelling() -> bool:
-    from prefect.client.orchestration import get_client
-
+    """Whether the server has this flow run as cancelled; else the signal came from elsewhere."""
     with get_client(sync_client=True) as client:
         state = client.read_flow_run(UUID(str(flow_run.id))).state
     return state is not None and (state.is_cancelling() or state.is_cancelled())
 
 
-def own_address() -> str:
+def node_address() -> str:
     """The address at which other nodes reach this one: GR2_NODE_ADDRESS, or that of the interface that leads to Prefect's server."""
-    from urllib.parse import urlsplit
-
-    from prefect.settings import PREFECT_API_URL
-
-    if named := os.environ.get("GR2_NODE_ADDRESS"):
-        return named
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:  # UDP: connecting sends nothing
+    if address := os.environ.get("GR2_NODE_ADDRESS"):
+        return address
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:  # UDP: connecting sends nothing, it only chooses the interface
         probe.connect((urlsplit(str(PREFECT_API_URL.value())).hostname or "127.0.0.1", 9))
         return str(probe.getsockname()[0])
 
 
 def _free_port() -> int:
+    """Another process may take it before the stage does; the stage then fails and is tried again."""
     with socket.socket() as probe:
         probe.bind(("", 0))
         return int(probe.getsockname()[1])
 
 
 def _configure_dvc(home: Path, root: Path) -> None:
-    """The slot's own DVC settings: those of the node's checkout (credentials profiles, endpoints), and the node's one cache."""
+    """Gives the slot at `root` the DVC settings of the node's checkout (credential profiles, endpoints) and the cache all slots share."""
     (root / ".dvc").mkdir(exist_ok=True)
     local = home / ".dvc" / "config.local"
     text = local.read_text(encoding="utf-8") if local.exists() else ""

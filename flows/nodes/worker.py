@@ -16,6 +16,6 @@ def node_worker(root: Path, placement: Placement, pool: str, limit: int | None =
         raise ProjectError(f"placement '{placement.name}' has no pool '{pool}'{nearest(pool, known)} (pools: {', '.join(known) or 'none'})")
     kind = placement.pools[pool].type
     if kind == "process":
-        origin_of(root)  # a checkout without one could never fetch a run's code: said now, not at the first stage
+        origin_of(root)  # ProjectError at once: a checkout without an origin cannot fetch the code of any run
     ensure(root, placement)
     return serve(root, pool, kind, ["--limit", str(limit)] if limit else [], {"GR2_NODE_HOME": str(root)})

@@ -1,10 +1,10 @@
-"""What a person sees of a run: the stages' own output behind their names, how long each has been at it, a table at the end."""
+"""What a person sees of a run: each stage's output with its name in front, how long it has been running, a table at the end."""
 
 import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from types import TracebackType
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -17,6 +17,8 @@ PROGRESS_EVERY_S = 10.0
 
 @dataclass
 class StageRow:
+    """`began`, `progress_shown`: readings of `time.monotonic`. `note`: the last progress line, or how the stage ended."""
+
     state: str = "Waiting"
     began: float = 0.0
     seconds: float = 0.0
@@ -31,7 +33,7 @@ class RunConsole:
         self.rows = {name: StageRow() for name in names}
         self.console = console or Console(highlight=False, soft_wrap=True)
         self._width = max((len(name) for name in self.rows), default=0)
-        self._guard = threading.Lock()
+        self._guard = threading.Lock()  # lines of two stages must not mix
         self._live = (
             Live(get_renderable=self._running, console=self.console, refresh_per_second=4, transient=True)
             if self.console.is_terminal
@@ -43,7 +45,7 @@ class RunConsole:
             self._live.start()
         return self
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         if self._live:
             self._live.stop()
         self.console.print(self.table(), soft_wrap=False)  # soft wrapping loses the newline behind a table
@@ -57,7 +59,7 @@ class RunConsole:
         self._print(name, text)
 
     def progress(self, name: str, text: str) -> None:
-        """A progress bar's line: beside the stage on a terminal, every ten seconds as a line otherwise."""
+        """A progress bar's line: shown next to the stage on a terminal, otherwise printed every ten seconds."""
         row = self.rows[name]
         row.note = text.strip()
         if not self._live and time.monotonic() - row.progress_shown > PROGRESS_EVERY_S:

@@ -1,11 +1,11 @@
-"""`gr2 run --control NAME`: the pipeline in a workspace of its own under .gr2/controls, and whether it showed the gain it must not show."""
+"""`gr2 run --control NAME`: runs the pipeline in a clone under .gr2/controls on data without a signal, where a gain means a leak."""
 
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from types import FrameType
 
 from tasks.domain.controls import judge, overlaid, read_control
 from tasks.dvc.clone import sync_clone
@@ -17,14 +17,14 @@ VERDICT = "verdict.json"
 
 
 def run_control(root: Path, name: str) -> int:
-    """0 = passed, 1 = a gain; else the exit code of the pipeline's run."""
+    """Exit code: 0 when no gain is clear above zero, 1 when one is, else that of the pipeline's run."""
     control = read_control(root, name)
     params, changes = overlaid(root, control)
     copy = root / ".gr2" / "controls" / name
-    place = copy.relative_to(root)
+    folder = copy.relative_to(root)
     print(f"control {name}: {control.purpose}")
-    print(f"in {place}, " + (f"{len(changes)} changed in params.yaml" if changes else "with params.yaml as it is"))
-    (copy / VERDICT).unlink(missing_ok=True)
+    print(f"in {folder}, " + (f"{len(changes)} changed in params.yaml" if changes else "with params.yaml as it is"))
+    (copy / VERDICT).unlink(missing_ok=True)  # a run that fails must not leave the verdict of an earlier one
     notes = sync_clone(root, copy, params, f"Control {name} of {git_revision(root)['revision']}")
     for line in (*changes, *notes):
         print(f"  {line}")
@@ -37,28 +37,29 @@ def run_control(root: Path, name: str) -> int:
     for comparison in verdict.comparisons:
         print(f"  {comparison}")
     failed = "FAILED: a gain where nothing was to be learnt; the pipeline or its evaluation leaks"
-    print(f"{'passed: no gain is clear above zero' if verdict.passed else failed} ({place / VERDICT})")
+    print(f"{'passed: no gain is clear above zero' if verdict.passed else failed} ({folder / VERDICT})")
     return 0 if verdict.passed else 1
 
 
 def _run_pipeline(copy: Path) -> int:
-    """Runs `gr2 run` with the copy's own code. Ctrl-C and SIGTERM are handed on, so that it ends its stages in good order."""
+    """Runs `gr2 run` with the code of the clone `copy`. Forwards Ctrl-C and SIGTERM, so that it ends its stages in good order."""
     path = os.pathsep.join(filter(None, [str(copy), os.environ.get("PYTHONPATH")]))
     environment = {**strip_git_env(os.environ), "PYTHONPATH": path}
-    sys.stdout.flush()
+    sys.stdout.flush()  # what was printed so far comes before the child's lines
     command = [sys.executable, "-m", "flows.cli", "run"]
-    children: list[subprocess.Popen[bytes]] = []
+    children: list[subprocess.Popen[bytes]] = []  # a list, because the handler is installed before the child exists
 
-    def hand_on(number: int, frame: Any) -> None:
+    def forward(number: int, frame: FrameType | None) -> None:
         if not children:
             raise KeyboardInterrupt
         children[0].send_signal(number)
 
-    earlier = {number: signal.signal(number, hand_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    earlier = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        # Its own session: Ctrl-C on the terminal would reach it a second time, which kills.
         children.append(subprocess.Popen(command, cwd=copy, env=environment, stdin=subprocess.DEVNULL, start_new_session=True))
         code = children[0].wait()
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)
-    return code if code >= 0 else 128 - code
+    return code if code >= 0 else 128 - code  # ended by a signal: as a shell reports it

@@ -1,4 +1,4 @@
-"""The pipeline as a Prefect flow: one task a stage, in the order of dvc.yaml, independent ones side by side.
+"""The pipeline as a Prefect flow: one task for each stage, in the order of dvc.yaml, independent ones in parallel.
 
 DVC decides what is current; Prefect's own result cache is off. Prepare the environment (flows.server.settings) before importing this.
 """
@@ -9,6 +9,7 @@ from typing import Any
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -25,36 +26,38 @@ from tasks.run import interrupted
 from tasks.run.plan import make_plan
 from tasks.run.selection import select
 
-# The environment of the stages; None = that of this process. The command line sets it to what it was before Prefect's settings went in.
+# The environment of the stages; None = that of this process. The callers set it to the environment without Prefect's settings. A module
+# variable and not a parameter of the flow, because Prefect would store a parameter, with every secret in it, on its server.
 stage_environment: dict[str, str] | None = None
 
-SIDE_BY_SIDE: Any = ThreadPoolTaskRunner(max_workers=64)  # the cores say how many really are
+# Enough threads for every stage that may wait: PipelineRun.cores limits how many work at the same time.
+THREADS: Any = ThreadPoolTaskRunner(max_workers=64)
 
 
-@flow(name="pipeline", task_runner=SIDE_BY_SIDE, persist_result=False, validate_parameters=False)
+@flow(name="pipeline", task_runner=THREADS, persist_result=False, validate_parameters=False)
 def pipeline(
     stages: list[str] | None = None, start: str | None = None, force: list[str] | None = None, placement: str | None = None
-) -> State[Any]:
+) -> State[None]:
     """Runs `stages` and what they need (None: all), from the stage `start` on, in the project at the current directory.
 
-    Stages of `force` run even when they are current. `placement`: a file of infra/placements; None: all here. Each stage ends
-    Completed, Cached or Failed; those behind a failed one, NotReady. The flow fails with the failed stages' messages.
+    Stages of `force` run even when they are current. `placement`: a file of infra/placements; None: all on this machine. Each stage
+    ends Completed, Cached or Failed; those behind a failed one, NotReady. The flow fails with the failed stages' messages.
     """
     root = Path.cwd()
     graph = read_graph(root)
     names = select(root, graph, stages, start)
-    placed = read_placement(root, placement)
-    before = list(read_lock(root))
+    nodes = read_placement(root, placement)
+    lock_order = list(read_lock(root))  # DVC appends what parallel stages finish, in any order; sorted again at the end
     plan = make_plan(root, graph, names, force)
     context = run_context(root, str(flow_run.id or ""))
     if any(not plan[name].current for name in names):
         interrupted.journal_start(root, names)
     with RunConsole(names) as console:
-        run = PipelineRun(root, graph, plan, console, context, placed, frozenset(force or ()), stage_environment)
+        run = PipelineRun(root, graph, plan, console, context, nodes, frozenset(force or ()), stage_environment)
         with stopping(run.stop):
             failures = _submit(run, names)
         run.close()
-    sort_like_dvc(root, before, stages)
+    sort_like_dvc(root, lock_order, stages)
     interrupted.record_interrupted(root, graph, context)
     state = "Cancelled" if run.stopped else "Failed" if failures else "Completed"
     close_run(root, context, state, names)
@@ -62,15 +65,16 @@ def pipeline(
         return Cancelled(message="stopped from outside")
     if failures:
         return Failed(message="\n".join(f"{name}: {message}" for name, message in failures.items()))
-    return Completed(message=f"{len(names)} stages, {len(run.acted)} of them anew")
+    return Completed(message=f"{len(names)} stages, {len(run.acted)} of them run or restored")
 
 
 def _submit(run: PipelineRun, names: list[str]) -> dict[str, str]:
     """Submits every stage behind its upstreams, waits for all; returns the messages of those that failed."""
-    futures: dict[str, Any] = {}
+    futures: dict[str, PrefectFuture[State[None]]] = {}
     for name in names:
-        work: Any = task(name=name, task_run_name=name, cache_policy=NO_CACHE, persist_result=False)(run.stage)
-        futures[name] = work.submit(name, wait_for=[futures[other] for other in run.graph.upstream(name) if other in futures])
+        stage_task = task(name=name, task_run_name=name, cache_policy=NO_CACHE, persist_result=False)(run.stage)
+        upstream = [futures[other] for other in run.graph.upstream(name) if other in futures]
+        futures[name] = stage_task.submit(name, return_state=False, wait_for=upstream)
     for future in futures.values():
         future.wait()
     failures = {}
@@ -79,6 +83,6 @@ def _submit(run: PipelineRun, names: list[str]) -> dict[str, str]:
             run.console.finished(name, "Skipped")
         elif future.state.is_failed() or future.state.is_crashed():
             failures[name] = future.state.message or "failed"
-            if run.console.rows[name].state != "Failed":  # not the stage but something around it
+            if run.console.rows[name].state != "Failed":  # the task failed outside of the stage, so `report` was not reached
                 run.console.finished(name, "Failed", note=failures[name])
     return failures

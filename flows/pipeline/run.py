@@ -5,7 +5,6 @@ import time
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Failed
@@ -43,13 +42,13 @@ class PipelineRun:
     ):
         self.root, self.graph, self.plan, self.console, self.context = root, graph, plan, console, context
         self.placement, self.forced = placement, forced
-        self.acted: set[str] = set()  # stages that DVC ran or restored: those behind them are asked again
+        self.acted: set[str] = set()  # stages that DVC ran or restored: whether those behind them are current is decided anew
         self.cores = ResourcePool()
         self.records: dict[str, StageRun] = {}
         self.callbacks = Callbacks(console.line, console.progress, self._started)
         self.runner = Runner(root, self.callbacks, env)
         self.nodes = self._executor() if placement.pools else None
-        self._asking = threading.Lock()
+        self._asking = threading.Lock()  # one stage at a time asks the remote, so that a failure is reported once
 
     @property
     def stopped(self) -> bool:
@@ -64,7 +63,7 @@ class PipelineRun:
         if self.nodes:
             self.nodes.close()
 
-    def stage(self, name: str) -> State[Any]:
+    def stage(self, name: str) -> State[None]:
         """The body of the Prefect task of the stage `name`."""
         began = time.monotonic()
         outcome: Outcome
@@ -108,7 +107,7 @@ class PipelineRun:
                 return replace(outcome, not_sent=str(error))
         return outcome
 
-    def report(self, name: str, outcome: Outcome) -> State[Any]:
+    def report(self, name: str, outcome: Outcome) -> State[None]:
         """The one place that tells the console, the lineage record and Prefect how the stage ended."""
         event = self.records.get(name)  # of a command that was started
         match outcome:
@@ -125,9 +124,9 @@ class PipelineRun:
                     event.complete(node.model_dump() if node else None)
                 if not_sent:
                     return self.report(name, Broken(not_sent, seconds))
-                place = f"on {node.host}" if node else ""
-                self.console.finished(name, "Completed", seconds, place)
-                return Completed(message=" ".join(filter(None, [f"ran for {seconds:.1f} s", place])))
+                host_note = f"on {node.host}" if node else ""
+                self.console.finished(name, "Completed", seconds, host_note)
+                return Completed(message=" ".join(filter(None, [f"ran for {seconds:.1f} s", host_note])))
             case Stopped(message, seconds):
                 if event:
                     event.abort(message)
@@ -140,7 +139,7 @@ class PipelineRun:
                 return Failed(message=message)
 
     def _run_here(self, stage: Stage, force: bool) -> Outcome:
-        """Waits for its share of the machine; DVC then runs it, restores it or finds it current."""
+        """Waits for free cores, memory and GPUs; DVC then runs the stage, restores it or finds it current."""
         free_cores = self.cores.acquire(stage.cpus, lambda: self.stopped, stage.memory_gb)
         with free_cores, acquire_gpus(stage.gpus, lambda: self.stopped) as gpu_env:
             finished = self.runner.run(stage, force, gpu_env)
@@ -149,7 +148,7 @@ class PipelineRun:
         return Restored("cache") if finished.restored else Current()
 
     def _run_on_node(self, stage: Stage, pool: Pool, force: bool) -> Outcome:
-        """A node runs it, and its outputs are in the cache here; DVC restores them and writes dvc.lock, the one place that does."""
+        """A node runs it and its outputs reach the local cache; DVC then restores them and writes dvc.lock, which nothing else does."""
         assert self.nodes
         heartbeat = self.nodes.run(stage, pool, force)
         finished = self.runner.run(stage, checked=True)

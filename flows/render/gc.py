@@ -9,21 +9,22 @@ from tasks.maintenance.gc import GcReport
 
 
 def gc_view(reports: list[GcReport], listed: int) -> RenderableType:
-    parts: list[RenderableType] = []
+    """`listed`: how many unneeded objects of each report get a line of their own."""
+    blocks: list[RenderableType] = []
     for report in reports:
-        parts.append(Text(f"{report.where}: {len(report.unneeded):,} objects that nothing needs, {decimal(report.size)}", "bold"))
+        blocks.append(Text(f"{report.where}: {len(report.unneeded):,} objects that nothing needs, {decimal(report.size)}", "bold"))
         if report.unneeded:
-            parts.append(_unneeded(report, listed))
+            blocks.append(_unneeded(report, listed))
     keepers = Table("kept by", "name", "outputs", "size", box=None, pad_edge=False)
-    for keeper in reports[0].keepers:
+    for keeper in reports[0].keepers:  # the same for the cache and the remote
         keepers.add_row(keeper.kind, keeper.name, f"{keeper.outs}", decimal(keeper.size))
-    return Group(*parts, Text(""), keepers)
+    return Group(*blocks, Text(""), keepers)
 
 
 def _unneeded(report: GcReport, listed: int) -> Table:
     table = Table("size", "stage", "path", "md5", box=None, pad_edge=False)
-    for own in report.unneeded[:listed]:
-        table.add_row(decimal(own.size), own.stage or "?", own.path or "?", own.hash)
+    for entry in report.unneeded[:listed]:
+        table.add_row(decimal(entry.size), entry.stage or "?", entry.path or "?", entry.hash)
     if rest := report.unneeded[listed:]:
-        table.add_row(decimal(sum(own.size for own in rest)), "", f"in {len(rest):,} smaller ones", "")
+        table.add_row(decimal(sum(entry.size for entry in rest)), "", f"in {len(rest):,} smaller ones", "")
     return table

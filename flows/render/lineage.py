@@ -1,8 +1,7 @@
 """Lineage, its differences and its verification as a person reads them on a terminal."""
 
 import json
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -13,11 +12,11 @@ from tasks.lineage.diff import Difference
 from tasks.lineage.query import ChainLink, LineageChain, Use
 from tasks.lineage.verify import Verification
 
-SHOWN = 160
+VALUE_WIDTH = 160  # longer values are cut
 
 
 def lineage_view(chain: LineageChain) -> RenderableType:
-    """A tree from the thing down to the raw file, nearest stage first, and what was made from it."""
+    """A tree from the output or file down to the raw file, nearest stage first, then the outputs made from it."""
     tree = Tree(Text.assemble((chain.path, "bold"), f"  {_hash(chain)}", f"  {_size(chain.size)}" if chain.size is not None else ""))
     if chain.note:
         tree.add(Text(chain.note, "red" if chain.kind == "output" and not chain.matches_lock else "green"))
@@ -35,16 +34,18 @@ def lineage_view(chain: LineageChain) -> RenderableType:
     return tree
 
 
-def users_view(asked: str, uses: list[Use]) -> RenderableType:
-    """The models to train again."""
+def users_view(data: str, uses: list[Use]) -> RenderableType:
+    """A table of the models made from the raw file or data set `data`: those to train again if it changes."""
     if not uses:
-        return Text(f"No model that dvc.lock, git or the record knows was made from {asked}.")
-    table = Table("model", "md5", "stage", "stands in", "revision", "made", box=None, pad_edge=False)
+        return Text(f"No model that dvc.lock, git or the record knows was made from {data}.")
+    table = Table("model", "md5", "stage", "current in", "revision", "made", box=None, pad_edge=False)
     for use in uses:
-        made_at = use.revision or (use.commits[0] if use.commits else "")
-        table.add_row(use.path, use.hash, use.stage, ", ".join(use.refs) or "nowhere now", made_at[:9] or "-", use.time[:19] or "-")
+        revision = use.revision or (use.commits[0] if use.commits else "")
+        table.add_row(use.path, use.hash, use.stage, ", ".join(use.refs) or "-", revision[:9] or "-", use.time[:19] or "-")
     current = sum(bool(use.refs) for use in uses)
-    return Group(table, Text(f"{len(uses)} models were made from {asked}, {current} of them stand in the workspace or a git ref.", "bold"))
+    return Group(
+        table, Text(f"{len(uses)} models were made from {data}, {current} of them are current in the workspace or a git ref.", "bold")
+    )
 
 
 def diff_view(a: str, b: str, rows: list[Difference]) -> RenderableType:
@@ -58,15 +59,15 @@ def diff_view(a: str, b: str, rows: list[Difference]) -> RenderableType:
 
 def verdict_view(verdict: Verification) -> RenderableType:
     counts = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in verdict.checked.items())
-    parts: list[RenderableType] = [Text(note) for note in verdict.notes]
+    blocks: list[RenderableType] = [Text(note) for note in verdict.notes]
     if verdict.problems:
         table = Table("file", "what is wrong", "remedy", box=None, pad_edge=False)
         for problem in verdict.problems:
             table.add_row(Text(problem.file, "red"), Text(problem.what), Text(problem.remedy))
-        parts += [table, Text(f"{len(verdict.problems)} problems ({counts})", "bold red")]
+        blocks += [table, Text(f"{len(verdict.problems)} problems ({counts})", "bold red")]
     else:
-        parts.append(Text(f"Every hash fits ({counts}).", "bold green"))
-    return Group(*parts)
+        blocks.append(Text(f"Every hash fits ({counts}).", "bold green"))
+    return Group(*blocks)
 
 
 def _add_stage(tree: Tree, link: ChainLink) -> None:
@@ -91,17 +92,19 @@ def _add_stage(tree: Tree, link: ChainLink) -> None:
     for path, md5 in link.code.items():
         branch.add(Text(f"{path}  md5 {md5}"))
     if link.metrics:
-        _add_values(tree.add("metrics"), {key: value for key, value in link.metrics.items() if key != "raw"})
+        _add_values(
+            tree.add("metrics"), {key: value for key, value in link.metrics.items() if key != "raw"}
+        )  # the raw file has a line of its own
 
 
-def _add_values(tree: Tree, values: dict[str, Any]) -> None:
+def _add_values(tree: Tree, values: Mapping[str, object]) -> None:
     for key, value in values.items():
         tree.add(Text(f"{key}: ") + _shown(value))
 
 
-def _shown(value: Any) -> Text:
+def _shown(value: object) -> Text:
     text = value if isinstance(value, str) else "-" if value is None else json.dumps(value)
-    return Text(text if len(text) <= SHOWN else text[: SHOWN - 3] + "...")
+    return Text(text if len(text) <= VALUE_WIDTH else text[: VALUE_WIDTH - 3] + "...")
 
 
 def _hash(chain: LineageChain) -> str:
@@ -110,6 +113,7 @@ def _hash(chain: LineageChain) -> str:
 
 
 def _where(use: Use) -> str:
+    """The refs in which the output is current, else the newest commits that record it, else the lineage record alone."""
     names: Iterable[str] = use.refs or (f"commit {commit[:9]}" for commit in use.commits)
     return ", ".join(names) or f"in the record alone, {use.time[:19]}"
 

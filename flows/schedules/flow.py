@@ -1,13 +1,13 @@
-"""The flow that a schedule starts: fetch new data, run what is not current, compare with the last model, leave a record.
+"""The flow that a schedule starts: fetches new data, runs what is not current, compares with the last model, writes a record.
 
-A worker runs it in the checkout (flows.commands.server.worker). Whatever happens, a record in .gr2/records says which of OUTCOMES it was.
+A worker runs it in the checkout (flows.commands.server.worker). However it ends, a record in .gr2/records says which of
+tasks.run.history.OUTCOMES it was.
 """
 
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC
 from pathlib import Path
-from typing import Any
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
@@ -30,7 +30,8 @@ from tasks.run.plan import make_plan
 from tasks.system.errors import ProjectError
 from tasks.system.locks import run_lock, shared_lock
 
-TYPES = {
+# The outcomes are the names of states; Prefect needs one of its own types for each.
+STATE_TYPES = {
     "Completed": StateType.COMPLETED,
     "NothingNew": StateType.COMPLETED,
     "Skipped": StateType.CANCELLED,
@@ -40,54 +41,60 @@ TYPES = {
 
 
 @flow(name="scheduled", persist_result=False, validate_parameters=False)
-def scheduled(schedule: str = "default", on_new_data: bool = False, profile: str | None = None, placement: str | None = None) -> State[Any]:
-    """Runs the project at the current directory; `on_new_data`: only when its raw files have changed; `profile`: rendered first.
+def scheduled(
+    schedule: str = "default", on_new_data: bool = False, profile: str | None = None, placement: str | None = None
+) -> State[None]:
+    """Runs the project at the current directory.
 
-    `placement`: see flows.pipeline.flow.
+    `on_new_data`: only when its raw files have changed. `profile`: rendered into params.yaml first. `placement`: see flows.pipeline.flow.
     """
     root = Path.cwd()
     due = flow_run.scheduled_start_time.astimezone(UTC).isoformat(timespec="seconds")
     record = Record(str(flow_run.id), schedule, scheduled=due, began=now())
-    with ExitStack() as held:
+    with ExitStack() as locks:
         try:
-            held.enter_context(run_lock(root, what=f"schedule {schedule}"))
-            held.enter_context(shared_lock(root))
+            # Not waited for: a person's run holds them for hours, and this run would be out of date by then.
+            locks.enter_context(run_lock(root, what=f"schedule {schedule}"))
+            locks.enter_context(shared_lock(root))
         except ProjectError as busy:
             record = record.ended_as("Skipped", str(busy))
             write_record(root, record)
         else:
             write_record(root, record)
             record = _guarded(root, record, Request(on_new_data, profile, placement))
-            with connected("schedules") as client:
+            with connected("schedules") as client:  # again: more runs came due meanwhile
                 reconcile_runs(client, root, me=record.flow_run)
     create_markdown_artifact(markdown(record), key="gr2-scheduled", description=f"{record.schedule}: {record.outcome}")
-    return State(type=TYPES[record.outcome], name=record.outcome, message=record.message)
+    return State(type=STATE_TYPES[record.outcome], name=record.outcome, message=record.message)
 
 
 @dataclass(frozen=True)
 class Request:
+    """The parameters of the flow, but for the schedule's name."""
+
     on_new_data: bool
     profile: str | None
     placement: str | None
 
 
 def _guarded(root: Path, record: Record, request: Request) -> Record:
-    """The record at the end of the run, written; also when the end is an error or a signal."""
+    """Runs it and writes its final record, which it returns; an error or a signal is recorded too."""
     try:
-        done = _run(root, record, request)
+        final = _run(root, record, request)
     except ProjectError as error:
-        done = record.ended_as("Failed", str(error))
-    except TerminationSignal:  # outside of the pipeline, which takes care of it itself
+        final = record.ended_as("Failed", str(error))
+    except TerminationSignal:  # while no pipeline ran; a pipeline handles the signal itself and ends Cancelled
         write_record(root, record.ended_as("Cancelled", "stopped from outside before a stage began, or after the last"))
         raise
-    except BaseException as error:
+    except BaseException as error:  # KeyboardInterrupt too: every end leaves a record
         write_record(root, record.ended_as("Failed", f"{type(error).__name__}: {error}"))
         raise
-    write_record(root, done)
-    return done
+    write_record(root, final)
+    return final
 
 
 def _run(root: Path, record: Record, request: Request) -> Record:
+    """The record of a run that came to an end by itself: nothing new, failed, cancelled or completed."""
     pipelines.stage_environment = env = without_prefect()
     with connected("schedules") as client:
         reconcile_runs(client, root, me=record.flow_run)
@@ -95,6 +102,7 @@ def _run(root: Path, record: Record, request: Request) -> Record:
         profiles.apply(root, request.profile)
     graph = read_graph(root)
     if fetching := fetch_stages(graph):
+        # Forced: DVC cannot know that the publisher has a new file. A fetch of unchanged files makes nothing behind it stale.
         state = pipelines.pipeline(fetching, force=fetching, placement=request.placement, return_state=True)
         if not state.is_completed():
             return record.ended_as("Cancelled" if state.is_cancelled() else "Failed", state.message or "the raw files could not be fetched")
@@ -105,8 +113,13 @@ def _run(root: Path, record: Record, request: Request) -> Record:
         return record.ended_as("NothingNew", "the raw files are those of the last ingest")
     if all(stage.current for stage in make_plan(root, graph).stages):
         return record.ended_as("NothingNew", "the raw files are those of the last ingest, and every stage is current")
+    return _run_and_judge(root, record, request, env)
+
+
+def _run_and_judge(root: Path, record: Record, request: Request, env: dict[str, str]) -> Record:
+    """Runs the pipeline and compares its model with that of the last completed run, or with the workspace if there was none."""
     last = last_completed(read_records(root))
-    before = last.outputs if last else output_hashes(root)
+    before = last.outputs if last else output_hashes(root)  # taken before the pipeline replaces them
     state = pipelines.pipeline(placement=request.placement, return_state=True)
     ran = _ran_since(root, record.began)
     if state.is_cancelled():
@@ -120,14 +133,14 @@ def _run(root: Path, record: Record, request: Request) -> Record:
 
 
 def _ran_since(root: Path, began: str) -> tuple[str, ...]:
-    """Stages whose command was started, in that order."""
+    """Stages whose command was started since `began`, in order of their first start."""
     order = read_graph(root).order
     starts = [event["job"]["name"] for event in read_events(root) if event["eventType"] == "START" and event["eventTime"] >= began]
     return tuple(name for name in dict.fromkeys(starts) if name in order)
 
 
 def markdown(record: Record) -> str:
-    """The record as a person reads it in Prefect's interface."""
+    """The record as Markdown, for Prefect's web interface."""
     raw = "; ".join(record.raw.get("changes", [])) or "unchanged"
     rows = {
         "due": record.scheduled,

@@ -10,7 +10,10 @@ from tasks.system.locks import Busy, run_lock
 
 
 def schedule_worker(root: Path) -> int:
-    """Serves until it is stopped; what came due before is sorted out first. Prepare the environment before."""
+    """Serves until it is stopped; runs that came due before get their states first.
+
+    Prepare the environment (flows.server.settings) before.
+    """
     pool = pool_name(root)
     with connected("schedules") as client:
         ensure_pool(client, pool)
@@ -18,5 +21,6 @@ def schedule_worker(root: Path) -> int:
             with run_lock(root, what="gr2 worker"):
                 reconcile_runs(client, root)
         except Busy as busy:
+            # The run that holds the lock reconciles at its end.
             print(f"gr2 worker: {busy}; what came due before is sorted out by the next run")
     return serve(root, pool, "process")

@@ -2,15 +2,19 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 from flows.server.ephemeral import is_ephemeral
 from tasks.system.errors import ProjectError
 
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
 
 @contextmanager
-def connected(who: str) -> Iterator[Any]:
+def connected(who: str) -> "Iterator[SyncPrefectClient]":
     """A client of the server that PREFECT_API_URL names; ProjectError when none is named, or none answers. `who` needs it ("nodes")."""
+    # Imported here: Prefect reads its settings at its import, and the caller may set them just before (flows.server.settings).
     from prefect.client.orchestration import get_client
     from prefect.settings import PREFECT_API_URL
 

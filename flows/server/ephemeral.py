@@ -1,4 +1,4 @@
-"""The Prefect server of a single run: a process that this one starts while it still imports Prefect, and that ends with it.
+"""The Prefect server of a single run: a child process that starts while this process still imports Prefect, and ends with it.
 
 Prefect's own SubprocessASGIServer does the same after an import of the whole server in this process, two seconds of CPU time that
 only the child needs, and one after the other. Here both import at the same time.
@@ -87,8 +87,10 @@ def _in_pyproject(root: Path) -> bool:
 
 
 def _start(listener: socket.socket) -> "subprocess.Popen[bytes]":
-    """Ctrl-C reaches every process of a terminal's group, and the server must live to be told how the run ended: a signal that is
-    blocked here is blocked in the child too."""
+    """Starts the child with SIGINT blocked: Ctrl-C reaches all processes of the terminal, and the server has to outlive the run's end.
+
+    A child inherits the signal mask of the thread that starts it.
+    """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         descriptor = listener.fileno()
@@ -100,9 +102,9 @@ def _start(listener: socket.socket) -> "subprocess.Popen[bytes]":
 
 
 def _lifeline(pid: int) -> int:
-    """Our end of a pipe to a process that kills `pid` when that end is closed: by our death, for no other process inherits it.
+    """Starts a process that kills `pid` when this one dies, however it dies; returns the file descriptor that keeps it waiting.
 
-    After a kill -9 no `atexit` runs, and the server would stay for ever.
+    It reads from a pipe whose other end only this process has. After a kill -9 no `atexit` runs, so the server would stay for ever.
     """
     reading, writing = os.pipe()
     subprocess.Popen(

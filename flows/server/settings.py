@@ -14,7 +14,7 @@ def prepare(root: Path) -> dict[str, str]:
         "PREFECT_HOME": str(root / ".gr2" / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
-        "PREFECT_LOGGING_LEVEL": "CRITICAL",  # the console says what happens; Prefect would say it again, with tracebacks
+        "PREFECT_LOGGING_LEVEL": "CRITICAL",  # RunConsole reports what happens; Prefect would repeat it, with tracebacks
         "PREFECT_LOGGING_SERVER_LEVEL": "CRITICAL",
         "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
         "PREFECT_LOGGING_TO_API_ENABLED": "false",
@@ -26,7 +26,7 @@ def prepare(root: Path) -> dict[str, str]:
         unused = ("SCHEDULER", "LATE_RUNS", "PAUSE_EXPIRATIONS", "CANCELLATION_CLEANUP", "FOREMAN", "TRIGGERS", "EVENT_PERSISTER")
         settings["PREFECT_CLIENT_MAX_RETRIES"] = "1"  # an ephemeral server that is gone does not come back
         settings["PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED"] = "false"  # the server is this very installation
-        settings["PREFECT_SERVER_REGISTER_BLOCKS_ON_START"] = "false"  # of which nothing here uses any
+        settings["PREFECT_SERVER_REGISTER_BLOCKS_ON_START"] = "false"  # Prefect's blocks are not used here
         settings |= {f"PREFECT_SERVER_SERVICES_{service}_ENABLED": "false" for service in unused}
     for name, value in settings.items():
         os.environ.setdefault(name, value)
@@ -34,7 +34,7 @@ def prepare(root: Path) -> dict[str, str]:
 
 
 def prepare_worker(root: Path) -> None:
-    """As `prepare`, for a worker and the flow runs it starts: nobody watches those, so Prefect logs them, to its server too."""
+    """As `prepare`, for a worker and the flow runs it starts: they have no terminal, so Prefect logs them, also to its server."""
     levels = ("PREFECT_LOGGING_LEVEL", "PREFECT_LOGGING_INTERNAL_LEVEL")
     for name, value in {**dict.fromkeys(levels, "INFO"), "PREFECT_LOGGING_TO_API_ENABLED": "true"}.items():
         os.environ.setdefault(name, value)
@@ -42,7 +42,7 @@ def prepare_worker(root: Path) -> None:
 
 
 def without_prefect() -> dict[str, str]:
-    """The environment of the stages in a process that a worker started: Prefect's settings and keys are not theirs."""
+    """The environment for stages in a process that a worker started: without Prefect's settings and keys."""
     return {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
 
 

@@ -11,11 +11,11 @@ from types import FrameType
 
 @contextmanager
 def stopping(stop: Callable[[], None]) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the stages at work; their tasks then end by themselves, so Prefect is notified and no slot stays taken.
+    """Ctrl-C and SIGTERM end the stages at work; their tasks then end normally, so Prefect gets their states and no slot stays taken.
 
-    A second one ends this process on the spot.
+    A second signal ends this process at once.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread():  # Python allows signal handlers there alone
         yield
         return
     numbers = (signal.SIGINT, signal.SIGTERM)
@@ -23,7 +23,7 @@ def stopping(stop: Callable[[], None]) -> Iterator[None]:
 
     def handler(number: int, frame: FrameType | None) -> None:
         if next(calls):
-            os._exit(128 + number)
+            os._exit(128 + number)  # not sys.exit: that waits for the threads of the stages
         stop()
 
     earlier = [signal.signal(number, handler) for number in numbers]

@@ -1,6 +1,6 @@
-"""Prefect's worker beside a process that ends its runs in good order when it is stopped.
+"""Runs Prefect's worker as a child and, when stopped, ends its flow runs in good order.
 
-Prefect's worker, told to stop, kills the processes of its runs on the spot; their stages would go on by themselves.
+Prefect's worker alone kills the processes of its flow runs when it is stopped, and their stages would go on as orphans.
 """
 
 import os
@@ -13,7 +13,7 @@ from types import FrameType
 
 import psutil
 
-END_S = 120.0  # a stage that ends, and its earlier outputs that come back from DVC's cache
+END_S = 120.0  # for a stage to end and for DVC to put its earlier outputs back
 
 
 def serve(root: Path, pool: str, kind: str, options: list[str] | None = None, env: dict[str, str] | None = None) -> int:
@@ -24,7 +24,7 @@ def serve(root: Path, pool: str, kind: str, options: list[str] | None = None, en
     full_env = {**os.environ, "PYTHONPATH": path, **(env or {})}
     print(f"gr2 worker: serving the pool {pool} in {root}", flush=True)
     signal.signal(signal.SIGTERM, _stopped)
-    # Its own session: Ctrl-C reaches this process alone.
+    # A new session: Ctrl-C on the terminal reaches this process alone.
     child = subprocess.Popen(command, cwd=root, env=full_env, stdin=subprocess.DEVNULL, start_new_session=True)
     try:
         return child.wait()
@@ -43,9 +43,9 @@ def _stopped(number: int, frame: FrameType | None) -> None:
 
 
 def _end_runs(worker: int) -> None:
-    """SIGTERM to the runs that the process `worker` has started, and waits for their end: their last state goes to Prefect's server.
+    """Sends SIGTERM to the flow runs that the process `worker` has started and waits until they have reported their last state.
 
-    The worker itself is held meanwhile, for it would take the next run, and is killed by the caller.
+    The worker itself is suspended meanwhile, else it would take the next run; the caller kills it.
     """
     try:
         worker_process = psutil.Process(worker)
@@ -61,7 +61,7 @@ def _end_runs(worker: int) -> None:
 
 
 def _alive(process: psutil.Process) -> bool:
-    """A zombie, whose parent is held, is not."""
+    """A zombie is not: its parent, the worker, is suspended and cannot reap it."""
     try:
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -81,8 +81,8 @@ def list_schedules(root: Path, as_json: bool) -> int:
         last = f"{row['last']['outcome']} {row['last']['time'][:16]}" if row["last"] else "-"
         due = "paused" if row["paused"] else (row["next"] or "not planned yet")[:16]
         condition = "yes" if row["on_new_data"] else "no"
-        words = (row["name"], row["cron"] or "-", row["timezone"] or "-", condition, row["profile"] or "-", due, last)
-        table.add_row(*map(Text, words))
+        cells = (row["name"], row["cron"] or "-", row["timezone"] or "-", condition, row["profile"] or "-", due, last)
+        table.add_row(*map(Text, cells))
     show(table if listing["schedules"] else "no schedules; gr2 schedule --cron '0 3 * * *' makes one")
     if listing["schedules"] and not listing["worker"]:
         print("no worker is running here; start one: gr2 worker")
@@ -98,13 +98,13 @@ def change(root: Path, action: str, name: str) -> int:
 
 
 def history(root: Path, as_json: bool) -> int:
-    """Needs no server, and writes nothing: that a run died is shown here, and noted by the next one."""
+    """Needs no server, and writes nothing: that a run died is shown here, and recorded by the next one."""
     records = read_records(root)
     try:
         with run_lock(root, what="gr2 schedule history"):
             records = [crashed(record) if record.outcome == RUNNING else record for record in records]
     except Busy:
-        pass  # an unfinished one is at work
+        pass  # a run is at work, so an unfinished record is its own
     if as_json:
         print(json.dumps([asdict(record) for record in records], indent=2))
         return 0

@@ -83,7 +83,10 @@ def test_workers_that_start_together_agree_on_a_pool(farm: Farm) -> None:
     with ThreadPoolExecutor(6) as threads:
         for made in [threads.submit(start) for _ in range(6)]:
             made.result()
-    with SyncPrefectClient(farm.url) as client, pytest.raises(ProjectError, match="a pool 'new' of type process; asked for is kubernetes"):
+    with (
+        SyncPrefectClient(farm.url) as client,
+        pytest.raises(ProjectError, match="a pool 'new' of type process, the placement wants kubernetes"),
+    ):
         make_pool(client, "new", "kubernetes", template)
 
 
@@ -117,35 +120,34 @@ def test_an_orchestrator_that_was_killed_finds_its_stage_again(farm: Farm) -> No
         prefect_server.wait_for(lambda: at_work(farm))
         prefect_server.end_group(process, signal.SIGKILL)
     again = farm.run("run", "a", "--placement", "farm")
-    assert "a node is at it already" in again.stdout or "restored from DVC's remote" in again.stdout  # it had ended by then
+    assert "a node runs it already" in again.stdout or "restored from DVC's remote" in again.stdout  # it had ended by then
     assert "placed on pool" not in again.stdout and set(dvc_toy.states(again)) == {"a"}
 
 
 def test_gpus_are_never_shared(farm: Farm) -> None:
     """Two stages that could run side by side want the one GPU of the machine, and of the pool."""
-    set_a(farm, "{x: 14}", b="{x: 2, sleep: 2}", c="{x: 2, sleep: 2}")
-    text = (farm.home / "dvc.yaml").read_text()
+    set_a(farm, "{x: 14}", b="{x: 2, sleep: 2}", c="{x: 2, sleep: 2}", resources="{b: {gpus: 1}, c: {gpus: 1}}")
     placement = farm.home / "infra/placements/farm.yaml"
-    with edited(farm.home / "dvc.yaml", text.replace("gpus: 0", "gpus: 1")), edited(placement, placement.read_text()):
+    with edited(placement, placement.read_text()):
         node_farm.place(farm.home, pools={"nodes": {"type": "process", "gpus": 1}}, rules=[{"min_gpus": 1, "pool": "nodes"}])
         result = farm.run("run", "c", "b", "--placement", "farm")
     assert set(dvc_toy.states(result).values()) == {"Completed"}
+    assert result.stdout.count("placed on pool 'nodes'") == 2  # b and c; a wants no GPU and runs here
     spans = sorted(tuple(map(float, path.read_text().split()))[:2] for path in farm.folder.glob("*/.gr2/node/*/spans/[bc]"))[-2:]
     assert spans[0][1] <= spans[1][0]
 
 
 def test_a_stage_of_two_nodes_runs_once_on_each(farm: Farm) -> None:
     """Both know the place to meet, which node 0 chose; node 0's outputs count."""
-    set_a(farm, "{x: 18, sleep: 15}")  # of both: node 1 is asked when node 0 has said where
-    text, words = (farm.home / "dvc.yaml").read_text(), farm.home / "stages/a/words.py"
-    two = text.replace("gpus: 0, memory_gb: 1}", "gpus: 0, memory_gb: 1, nodes: 2}", 1)
-    with edited(farm.home / "dvc.yaml", two), edited(words, words.read_text() + TELLS_ITS_PLACE):
+    set_a(farm, "{x: 18, sleep: 15, nodes: 2}")  # both sleep: node 1 gets its request when node 0 has published its address
+    words = farm.home / "stages/a/words.py"
+    with edited(words, words.read_text() + RECORDS_ITS_RANK):
         result = farm.run("run", "a", "--placement", "farm")
     assert dvc_toy.states(result) == {"a": "Completed"}
     assert "placed on pool 'nodes' (node 1 of 2)" in result.stdout
-    told = [json.loads(path.read_text()) for path in farm.folder.glob("*/.gr2/node/*/spans/place-*")]
-    assert sorted(one["NODE_RANK"] for one in told) == ["0", "1"]
-    assert {one["NODES"] for one in told} == {"2"} and len({(one["MASTER_ADDR"], one["MASTER_PORT"]) for one in told}) == 1
+    ranks = [json.loads(path.read_text()) for path in farm.folder.glob("*/.gr2/node/*/spans/place-*")]
+    assert sorted(one["NODE_RANK"] for one in ranks) == ["0", "1"]
+    assert {one["NODES"] for one in ranks} == {"2"} and len({(one["MASTER_ADDR"], one["MASTER_PORT"]) for one in ranks}) == 1
     assert (farm.home / "data/a/out.txt").read_text() == "a18\n"
 
 
@@ -186,15 +188,15 @@ def _completed(root: Path) -> list[dict[str, Any]]:
     ]
 
 
-def set_a(farm: Farm, values: str, b: str = "{x: 1}", c: str = "{x: 1}") -> None:
-    (farm.home / "params.yaml").write_text(f"a: {values}\nb: {b}\nc: {c}\nd: {{x: 1}}\n")
+def set_a(farm: Farm, values: str, b: str = "{x: 1}", c: str = "{x: 1}", resources: str = "{}") -> None:
+    (farm.home / "params.yaml").write_text(f"a: {values}\nb: {b}\nc: {c}\nd: {{x: 1}}\nresources: {resources}\n")
 
 
-TELLS_ITS_PLACE = """
+RECORDS_ITS_RANK = """
 import json, os, pathlib
 pathlib.Path("spans").mkdir(exist_ok=True)
-own = {name[4:]: value for name, value in os.environ.items() if name.startswith(("GR2_NODES", "GR2_NODE_RANK", "GR2_MASTER"))}
-pathlib.Path("spans/place-" + own.get("NODE_RANK", "none")).write_text(json.dumps(own))
+rendezvous = {name[4:]: value for name, value in os.environ.items() if name.startswith(("GR2_NODES", "GR2_NODE_RANK", "GR2_MASTER"))}
+pathlib.Path("spans/place-" + rendezvous.get("NODE_RANK", "none")).write_text(json.dumps(rendezvous))
 """
 
 

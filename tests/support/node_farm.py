@@ -1,4 +1,4 @@
-"""Nodes for tests: an S3 service and a Prefect server on loopback, a bare git origin, and workers in their own checkouts."""
+"""Nodes for tests: an S3 service and a Prefect server on loopback, a bare git origin, and workers, each in its checkout."""
 
 import subprocess
 import sys
@@ -48,8 +48,8 @@ class Farm:
 
     @contextmanager
     def worker(self, root: Path, pool: str = "nodes", limit: int = 0, **env: str) -> Iterator["subprocess.Popen[bytes]"]:
-        """A worker of `pool` in the checkout `root`, in its own session."""
-        full = {
+        """A worker of `pool` in the checkout `root`, in a new session, so that its whole process group can be ended."""
+        full_env = {
             **prefect_server.without_prefect(),
             **self.env,
             **QUICK,
@@ -60,7 +60,7 @@ class Farm:
         command = [sys.executable, "-m", "flows.cli", "worker", pool, "--placement", "farm", *(["--limit", str(limit)] if limit else [])]
         with (root.parent / f"{root.name}.log").open("ab") as log:
             process = subprocess.Popen(
-                command, cwd=root, env=full, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                command, cwd=root, env=full_env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
         self.workers[root] = process
         try:
@@ -69,7 +69,7 @@ class Farm:
             prefect_server.end_group(process)
 
     def ready(self) -> "Farm":
-        """Waits until every worker serves its pool; AssertionError with the words of one that does not."""
+        """Waits until every worker serves its pool; AssertionError with the log of one that ends instead."""
         for root, process in self.workers.items():
             log = root.parent / f"{root.name}.log"
             prefect_server.wait_for(partial(_serves_or_ended, process, log), 180)
@@ -89,12 +89,12 @@ def farm(folder: Path, project: Path, database: dict[str, str] | None = None, **
     """
     from moto.server import ThreadedMotoServer
 
-    with ExitStack() as held:
+    with ExitStack() as resources:
         s3 = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         s3.start()
-        held.callback(s3.stop)
+        resources.callback(s3.stop)
         endpoint = f"http://127.0.0.1:{s3.get_host_and_port()[1]}"
-        url = held.enter_context(prefect_server.serve(folder / "prefect", **(database or {})))
+        url = resources.enter_context(prefect_server.serve(folder / "prefect", **(database or {})))
         farm = Farm(folder, project, url, endpoint, {**CREDENTIALS, "PREFECT_API_URL": url}, *(database or {}).values())
         farm.store().create_bucket(Bucket="store")
         for words in (("add", "-d", "store", "s3://store/dvc"), ("modify", "store", "endpointurl", endpoint)):
@@ -108,7 +108,7 @@ def farm(folder: Path, project: Path, database: dict[str, str] | None = None, **
 
 
 def place(project: Path, **placement: object) -> None:
-    """Writes infra/placements/farm.yaml: every stage on the pool `nodes`, but for what `placement` says."""
+    """Writes infra/placements/farm.yaml: every stage on the pool `nodes`; `placement` overrides keys of it."""
     values = {
         "git_remote": "origin",
         "lease_s": 20,

@@ -1,4 +1,4 @@
-"""A PostgreSQL of a test's own, from the machine's installation: its programs refuse to run as root, so they run as `nobody` then."""
+"""A PostgreSQL server for one test, from the machine's installation. Its programs refuse to run as root; then they run as `nobody`."""
 
 import getpass
 import os
@@ -20,9 +20,9 @@ def installed() -> bool:
 
 @contextmanager
 def if_installed() -> Iterator[dict[str, str]]:
-    """What a Prefect server must know to keep its data in its own Postgres; nothing without Postgres: then it takes SQLite.
+    """The settings with which a Prefect server keeps its data in Postgres; empty if Postgres is not installed: it takes SQLite then.
 
-    Wanted by every test with workers or automations: with SQLite the server stalls next to them now and then (docs/schedules.md).
+    For every test with workers or automations: with SQLite the server stops answering now and then under them (docs/schedules.md).
     """
     if not installed():
         yield {}

@@ -1,4 +1,4 @@
-"""A Prefect server on loopback, started as a person starts one, with its scheduler; and a few questions to its API."""
+"""A Prefect server on loopback, started as a person starts one, with its scheduler; and requests to its API."""
 
 import json
 import os
@@ -52,22 +52,22 @@ def without_prefect() -> dict[str, str]:
 
 def end_group(process: subprocess.Popen[bytes], number: signal.Signals = signal.SIGTERM) -> None:
     """Ends `process`, the leader of a session, and what it started."""
-    for own in (number, signal.SIGKILL):
+    for signal_number in (number, signal.SIGKILL):
         try:
-            os.killpg(process.pid, own)
+            os.killpg(process.pid, signal_number)
             process.wait(20)
         except (ProcessLookupError, subprocess.TimeoutExpired):
             continue
 
 
-def wait_for(true: Callable[[], Any], seconds: float = 180) -> Any:
-    """What `true()` gives as soon as that is true; AssertionError after `seconds`."""
+def wait_for(condition: Callable[[], Any], seconds: float = 180) -> Any:
+    """Calls `condition` until its result is true, and returns that; AssertionError after `seconds`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if found := true():
-            return found
+        if result := condition():
+            return result
         time.sleep(0.2)
-    raise AssertionError(f"not within {seconds} s: {true}")
+    raise AssertionError(f"not within {seconds} s: {condition}")
 
 
 def ask(url: str, path: str, body: Any = None) -> Any:

@@ -1,4 +1,4 @@
-"""A project for tests of schedules: fetch copies raw.txt, which plays the publisher's file and which DVC does not know; ingest reads the
+"""A project for tests of schedules: fetch copies raw.txt, which is the publisher's file and unknown to DVC; ingest reads the
 copy, sft makes a model of it, evaluate judges that. The stages and compare_runs keep the contracts of the real ones.
 """
 
@@ -93,16 +93,16 @@ def worker(root: Path, server: str) -> Iterator[subprocess.Popen[bytes]]:
 
 def due(server: str, name: str, seconds: float = 0) -> str:
     """A run of the schedule `name`, due that many seconds from now (in the past: negative); its id."""
-    found = [own for own in ask(server, "deployments/filter", {}) if own["parameters"].get("schedule") == name]
+    deployments = [entry for entry in ask(server, "deployments/filter", {}) if entry["parameters"].get("schedule") == name]
     time = (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
     state = {"type": "SCHEDULED", "state_details": {"scheduled_time": time}}
-    return str(ask(server, f"deployments/{found[0]['id']}/create_flow_run", {"state": state})["id"])
+    return str(ask(server, f"deployments/{deployments[0]['id']}/create_flow_run", {"state": state})["id"])
 
 
 def state(server: str, run: str) -> tuple[str, str]:
     """(type, name)"""
-    found = ask(server, f"flow_runs/{run}")["state"]
-    return found["type"], found["name"]
+    state = ask(server, f"flow_runs/{run}")["state"]
+    return state["type"], state["name"]
 
 
 def ended(server: str, *runs: str) -> list[str]:
@@ -114,8 +114,8 @@ def ended(server: str, *runs: str) -> list[str]:
 
 def records(root: Path) -> dict[str, dict[str, Any]]:
     """By flow run, as the files say."""
-    found = [json.loads(path.read_text()) for path in sorted((root / ".gr2" / "records").glob("*.json"))]
-    return {record["flow_run"]: record for record in found}
+    documents = [json.loads(path.read_text()) for path in sorted((root / ".gr2" / "records").glob("*.json"))]
+    return {record["flow_run"]: record for record in documents}
 
 
 def cancel(server: str, run: str) -> None:

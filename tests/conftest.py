@@ -2,12 +2,18 @@
 
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 TESTS = Path(__file__).parent
 # The first makes the smoke run that others wait for, so the second is one that does not need it.
 FIRST = ["test_two_nodes.py", "test_nodes.py"]
 ROOMS = ["flows", "end_to_end", "bench", "tasks"]  # whose tests run whole projects; the rest behind them
+
+
+# Tests never assert on seconds: an example that takes a while on a busy machine is no failure.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

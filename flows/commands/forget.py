@@ -67,6 +67,9 @@ def _older(findings: Findings) -> list[str]:
         lines.append(f"  {name}: {word}; {len(version['cached'])} of its outputs in DVC's cache")
     if len(findings["versions"]) > NAMES_SHOWN:
         lines.append(f"  and {len(findings['versions']) - NAMES_SHOWN} more (--json lists them)")
+    for entry in findings["raw_objects"]:
+        word = "may hold rows of theirs" if entry["rows"] is None else f"one of the raw files with {entry['rows']} rows of theirs"
+        lines.append(f"  {entry['file']}: {word}; {entry['object'] or 'only in the workspace'}; a deletion must reach it")
     lines += [f"  copy: {path}" for path in findings["copies"]]
     lines += [f"  {path} may quote a row of theirs, of an ingest that failed" for path in findings["messages"]]
     lines += [f"  the DVC remote {name} may hold what was pushed" for name in findings["remotes"]]
@@ -80,6 +83,8 @@ def _steps(findings: Findings) -> list[str]:
         "gr2 run                      reruns everything behind data/ingest, without them",
         "git commit params.yaml infra/profiles/default.yaml dvc.lock",
     ]
+    if findings["raw_objects"]:  # ingest.forget leaves the rows out, but fetch would bring the published file again
+        steps.append("copy the raw files, without the user's rows, into a folder; set ingest.folder to it; gr2 run; commit")
     steps += ["remove tags, branches and experiments above (git tag -d, git branch -D, dvc exp remove), there and where they were pushed"]
     steps += [f"rm -r {path.split('/data/')[0]}" for path in findings["copies"]]
     if findings["messages"]:

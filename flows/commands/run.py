@@ -11,6 +11,7 @@ from flows.commands.selection import add_selection_options, check_selection, req
 from flows.pipeline.control import run_control
 from flows.server.settings import prepare, start_server
 from tasks.project import overrides, profiles
+from tasks.project.missing_deps import check_template_deps
 from tasks.system.errors import ProjectError
 from tasks.system.locks import run_lock, shared_lock
 from tasks.system.redaction import refuse_secret_params
@@ -45,6 +46,8 @@ def execute(options: argparse.Namespace, here: Path) -> int:
     refuse_secret_params(root, params)
     if options.dry:
         return show_plan(root, options, params, as_json=False)
+    if params is None:  # else the values that count are not in params.yaml yet; the flow looks at them once they are
+        check_template_deps(root, *check_selection(root, options))
     with run_lock(root, wait=True), shared_lock(root):
         _put_params(root, options)
         return _run_pipeline(root, options)

@@ -22,6 +22,7 @@ from tasks.ledger.events import close_run
 from tasks.ledger.run_context import run_context
 from tasks.nodes.placement import read_placement
 from tasks.project.graph import read_graph
+from tasks.project.missing_deps import check_template_deps
 from tasks.run import interrupted
 from tasks.run.plan import make_plan
 from tasks.run.selection import select
@@ -46,6 +47,7 @@ def pipeline(
     root = Path.cwd()
     graph = read_graph(root)
     names = select(root, graph, stages, start)
+    check_template_deps(root, graph, names)
     nodes = read_placement(root, placement)
     lock_order = list(read_lock(root))  # DVC appends what parallel stages finish, in any order; sorted again at the end
     plan = make_plan(root, graph, names, force)

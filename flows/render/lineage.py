@@ -25,7 +25,12 @@ def lineage_view(chain: LineageChain) -> RenderableType:
     if chain.raw:
         raw = chain.raw
         sizes = f"{_size(raw.get('bytes'))}  {raw.get('rows')} rows"
-        tree.add(Text.assemble(("raw ", "bold"), f"{raw.get('name')}  sha256 {raw.get('sha256')}  {sizes}"))
+        branch = tree.add(Text.assemble(("raw ", "bold"), f"{raw.get('name')}  sha256 {raw.get('sha256')}  {sizes}"))
+        if raw.get("source"):
+            branch.add(Text(f"source: {raw['source']}"))
+        for name, file in (raw.get("files") or {}).items():
+            if name != raw.get("name"):
+                branch.add(Text(f"{name}  sha256 {file.get('sha256')}  {_size(file.get('bytes'))}"))
     if chain.downstream:
         models = sum(use.model for use in chain.downstream)
         branch = tree.add(Text(f"made from it: {len(chain.downstream)} outputs, {models} of them models", "bold"))

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks.domain.raw_data import INGEST
+from tasks.domain.raw_objects import raw_objects
 from tasks.dvc.lockfile import Entry, locked_hashes, read_lock
 from tasks.dvc.repo import open_repo
 from tasks.lineage.git_history import Parser, git_locks
@@ -19,7 +21,6 @@ from tasks.run.plan import make_plan
 from tasks.system.errors import ProjectError
 from tasks.system.yaml_files import dump, parse, read_text, write_text
 
-INGEST = "ingest"
 USERS = "data/ingest/users.parquet"
 DEFAULT = PROFILES / "default.yaml"  # every profile is laid over it, so a list that stands here survives gr2 run --profile
 WORKSPACE = "workspace"
@@ -48,11 +49,14 @@ def look(root: Path, graph: Graph, user: str) -> dict[str, Any]:
     tables = {path.parent.name + path.name for path in table_files if cache in path.parents}
     names = graph.behind(INGEST)
     plan = make_plan(root, graph, names)
+    locks = _locks(root)
+    raw = raw_objects(root, graph, [lock for _, lock in locks], cache, facts["raw"].get("rows"))
     return {
         **facts,
+        "raw_objects": [asdict(entry) for entry in raw if entry.rows != 0],
         "stages": {name: list(graph[name].outs) for name in names},
         "stale": [name for name in names if not plan[name].current],
-        "versions": [asdict(version) for version in _versions(root, names, cache, tables)],
+        "versions": [asdict(version) for version in _versions(locks, names, cache, tables)],
         "tables_in_cache": len(tables),
         "copies": [str(path.relative_to(root)) for path in table_files if cache not in path.parents],
         "messages": _messages(root, user),
@@ -70,6 +74,7 @@ def clean(found: dict[str, Any]) -> dict[str, str]:
         "stages": f"not rerun since: {', '.join(found['stale'])}" if found["stale"] else "",
         "cache": f"{found['tables_in_cache']} older tables of users in DVC's cache hold them" if found["tables_in_cache"] else "",
         "versions": f"{len(may)} older versions with outputs in DVC's cache may have been made from their data" if may else "",
+        "raw": f"{len(found['raw_objects'])} raw files that were fetched hold or may hold their rows" if found["raw_objects"] else "",
         "copies": f"copies hold them: {', '.join(found['copies'])}" if found["copies"] else "",
     }
     return {kind: words for kind, words in against.items() if words}
@@ -112,10 +117,17 @@ def _facts(root: Path, user: str, folders: list[Path]) -> dict[str, Any]:
     return dict(json.loads(result.stdout))
 
 
-def _versions(root: Path, names: list[str], cache: Path, tables: set[str]) -> list[HoldingVersion]:
-    """The workspace's, then one for each other dvc.lock in git, those with a name first; without those that surely do not hold the user."""
+Locks = list[tuple[tuple[str, ...], dict[str, Entry]]]
+
+
+def _locks(root: Path) -> Locks:
+    """(refs, dvc.lock): the workspace's, then every other in git."""
     parser = Parser()
-    locks = [((WORKSPACE,), read_lock(root)), *((tuple(lock.refs), parser(lock.text, lock.source)) for lock in git_locks(root))]
+    return [((WORKSPACE,), read_lock(root)), *((tuple(lock.refs), parser(lock.text, lock.source)) for lock in git_locks(root))]
+
+
+def _versions(locks: Locks, names: list[str], cache: Path, tables: set[str]) -> list[HoldingVersion]:
+    """The workspace's, then one for each other dvc.lock in git, those with a name first; without those that surely do not hold the user."""
     now = set(_outputs(locks[0][1], names).values())
     holding: dict[tuple[str, ...], HoldingVersion] = {}
 

@@ -95,7 +95,7 @@ class StageRun:
             facets.written(path, {**sizes[path], "hash": entry["hash"]}, members(self.root, path, entry["hash"]))
             for path, entry in locked_hashes(locked.get("outs")).items()
         ]
-        self._record("COMPLETE", own, [*inputs, *_raw_inputs(metrics)], outputs)
+        self._record("COMPLETE", own, inputs, outputs)
 
     def _facts(self, **more: object) -> dict[str, object]:
         return {**self.context.git, "host": self.context.host, "command": self.stage.cmd, **more}
@@ -176,21 +176,6 @@ def output_hashes(event: Event) -> dict[str, str]:
 
 def _ours(entry: Mapping[str, object]) -> bool:
     return bool(entry.get("namespace", NAMESPACE) == NAMESPACE)
-
-
-def _raw_inputs(metrics: object) -> list[object]:
-    """The raw files that a stage's metrics name: {"name", "sha256", "bytes", "rows", "files": {name: {"sha256", "bytes"}}}."""
-    from tasks.ledger import facets
-
-    raw = metrics.get("raw") if isinstance(metrics, dict) else None
-    if not isinstance(raw, dict) or not raw.get("sha256"):
-        return []
-    first = str(raw.get("name"))
-    others = {name: file for name, file in (raw.get("files") or {}).items() if name != first}
-    return [
-        facets.read_raw(first, raw["sha256"], raw.get("bytes"), raw.get("rows")),
-        *(facets.read_raw(name, file["sha256"], file.get("bytes"), None) for name, file in others.items()),
-    ]
 
 
 def _send(root: Path, event: object, record: Event) -> None:

@@ -19,7 +19,6 @@ from tasks.ledger.lines import Event
 from tasks.system.git import git_or_none
 
 NAMESPACE = "gr2-pipeline"
-RAW = "gr2-raw"  # the namespace of raw files; their versions are sha256, all others md5
 PRODUCER = "https://openlineage.io/integration/gr2-pipeline"
 SCHEMA = f"{PRODUCER}/facets"
 LOCKS = ("requirements.lock",)
@@ -133,14 +132,6 @@ def read(path: str, entry: Facets, listing: dict[str, str] | None = None) -> obj
     if listing is not None:
         facets["gr2_members"] = DatasetFacet(producer=PRODUCER).with_additional_properties(files=[[*row, None] for row in listing.items()])
     return InputDataset(NAMESPACE, path, facets=facets, inputFacets={"inputStatistics": size})
-
-
-def read_raw(name: str, sha256: str, size: int | None, rows: int | None) -> object:
-    from openlineage.client.event_v2 import InputDataset
-    from openlineage.client.generated.input_statistics_input_dataset import InputStatisticsInputDatasetFacet
-
-    counted = InputStatisticsInputDatasetFacet(size=size, rowCount=rows, producer=PRODUCER)
-    return InputDataset(RAW, name, facets=_content(f"sha256:{sha256}"), inputFacets={"inputStatistics": counted})
 
 
 def written(path: str, entry: Facets, members: list[Member] | None) -> object:

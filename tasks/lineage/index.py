@@ -57,7 +57,12 @@ class Index:
         if md5 not in self._listings:
             found = cached_listing(self.root, md5) if md5.endswith(".dir") else None
             if found is None:
-                known = (v.listings[p] for v in self.versions for p, out in v.outputs.items() if out["hash"] == md5 and p in v.listings)
+                known = (
+                    version.listings[path]
+                    for version in self.versions
+                    for path, entry in (*version.outputs.items(), *version.inputs.items())
+                    if entry["hash"] == md5 and path in version.listings
+                )
                 found = next(known, None)
             self._listings[md5] = found
         return self._listings[md5] or {}
@@ -94,6 +99,16 @@ class Index:
         for version in self.versions:
             for data in dict.fromkeys(data for path, own in version.inputs.items() for data in self.sources(path, own["hash"])):
                 found[data].append(version)
+        return found
+
+    @cached_property
+    def unmade(self) -> dict[Data, list[Version]]:
+        """(path, md5) of an input that no known version made, such as a folder of the user's -> the versions that read it."""
+        found: dict[Data, list[Version]] = defaultdict(list)
+        for version in self.versions:
+            for path, entry in version.inputs.items():
+                if (path, entry["hash"]) in self.sources(path, entry["hash"]) and (path, entry["hash"]) not in self.by_output:
+                    found[path, entry["hash"]].append(version)
         return found
 
     def sources(self, path: str, md5: str) -> list[Data]:

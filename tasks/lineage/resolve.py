@@ -4,10 +4,10 @@ import hashlib
 import os
 import re
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tasks.dvc.dir_listing import Listing, file_md5, files_under, listing_hash
+from tasks.dvc.dir_listing import Listing, file_md5, files_under, listing_hash, object_path
 from tasks.lineage.git_history import lock_at
 from tasks.lineage.index import WEIGHTS, Data, Index
 from tasks.lineage.versions import Version
@@ -72,7 +72,7 @@ def _of_version(index: Index, kind: str, version: Version, path: str, note: str 
         raise ProjectError(f"{path}: {note or 'dvc.lock'} records no such output of '{version.stage}'")
     md5, member = version.outputs[output]["hash"], path.removeprefix(output).lstrip("/")
     own = index.listing(md5).get(member, "") if member else md5
-    return Resolved(kind, output, own, (version,), ((output, md5),), note, member)
+    return _with_readers_of_raw(index, Resolved(kind, output, own, (version,), ((output, md5),), note, member))
 
 
 def _revision(index: Index, revision: str, commit: str, versions: list[Version], path: str) -> Resolved:
@@ -90,7 +90,7 @@ def _hash(index: Index, text: str) -> Resolved | None:
     """By what begins with `text`: the md5 of an output, of a file in one, of data no stage makes; the sha256 of a raw file."""
     outputs: dict[str, list[Data]] = defaultdict(list)
     members: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
-    inputs: dict[str, list[tuple[str, Version]]] = defaultdict(list)
+    inputs: dict[str, list[tuple[Data, str]]] = defaultdict(list)
     raws: dict[str, list[tuple[str, Version]]] = defaultdict(list)
     for path, md5 in index.by_output:
         if md5.startswith(text):
@@ -98,10 +98,13 @@ def _hash(index: Index, text: str) -> Resolved | None:
         for name, member in (index.listing(md5) if md5.endswith(".dir") else {}).items():
             if member.startswith(text):
                 members[member].append((path, md5, name))
+    for path, md5 in index.unmade:
+        if md5.startswith(text):
+            inputs[md5].append(((path, md5), ""))
+        for name, member in (index.listing(md5) if md5.endswith(".dir") else {}).items():
+            if member.startswith(text):
+                inputs[member].append(((path, md5), name))
     for version in index.versions:
-        for path, own in version.inputs.items():
-            if own["hash"].startswith(text) and (path, own["hash"]) in index.sources(path, own["hash"]):
-                inputs[own["hash"]].append((path, version))
         for name, sha256 in _raw_files(index, version).items():
             if sha256.startswith(text):
                 raws[sha256].append((name, version))
@@ -115,11 +118,13 @@ def _hash(index: Index, text: str) -> Resolved | None:
         (occurrences,) = members.values()
         found = _among(index, "hash", [(path, md5) for path, md5, _ in occurrences])
         name = next(name for path, md5, name in occurrences if (path, md5) == found.data[0])
-        return Resolved("hash", found.path, str(next(iter(members))), found.made, found.data, found.note, name)
+        resolved = Resolved("hash", found.path, str(next(iter(members))), found.made, found.data, found.note, name)
+        return _with_readers_of_raw(index, resolved)
     if inputs:
         (reads,) = inputs.values()
-        md5 = next(iter(inputs))
-        return Resolved("input", reads[0][0], md5, (), tuple(dict.fromkeys((path, md5) for path, _ in reads)), "no stage makes it")
+        folders = tuple(dict.fromkeys(folder for folder, _ in reads))
+        resolved = Resolved("input", folders[0][0], next(iter(inputs)), (), folders, "no stage makes it", reads[0][1])
+        return _with_readers_of_raw(index, resolved)
     if raws:
         (files,) = raws.values()
         return _raw(index, files[0][0], [version for _, version in files], next(iter(raws)))
@@ -150,17 +155,42 @@ def _raw_files(index: Index, version: Version) -> dict[str, str]:
     return {**files, str(raw["name"]): str(raw["sha256"])} if raw.get("name") else files
 
 
+def _with_readers_of_raw(index: Index, resolved: Resolved) -> Resolved:
+    """Adds the versions that read the same raw file before DVC knew it: metrics of old and new versions name it by sha256."""
+    sha256s = {sha256 for data in resolved.data for sha256 in _raw_sha256s(index, data, resolved.member)}
+    readers = [version for version in index.versions if sha256s.intersection(_raw_files(index, version).values())]
+    return replace(resolved, readers=tuple(readers)) if sha256s else resolved
+
+
+def _raw_sha256s(index: Index, data: Data, member: str) -> set[str]:
+    """sha256 of those files of `data` (`member` alone where it is given) that are known as raw files."""
+    path, md5 = data
+    listing = index.listing(md5) if md5.endswith(".dir") else {path: md5}
+    files = {name: own for name, own in listing.items() if member in ("", name)}
+    readers = [_raw_files(index, version) for version in index.readers.get(data, [])]
+    named = {raw[Path(name).name] for name in files for raw in readers if Path(name).name in raw}
+    if named:
+        return named
+    # No version that read it names it: the stage that reads it has not run since. A name known from elsewhere is worth hashing the file.
+    raw_names = {name for version in index.versions for name in _raw_files(index, version)}
+    objects = [object_path(index.root, own) for name, own in files.items() if Path(name).name in raw_names]
+    return {_sha256(path) for path in objects if path.is_file()}
+
+
 def _copy(index: Index, place: Path, asked: str) -> Resolved:
     """A file or folder outside of the outputs, by its content."""
     if place.is_file():
         found = _hash(index, file_md5(place)) or _hash(index, _sha256(place))
         if found:
-            return found if found.kind in ("raw", "input") else Resolved("copy", *_rest(found))
+            return found if found.kind in ("raw", "input") else replace(found, kind="copy")
         raise ProjectError(f"{asked}: no stage made or read a file with this content, as far as dvc.lock, git and the record know")
     files = {name: file_md5(place / name) for name in files_under(place)}
     whole = [data for data in index.by_output if data[1] == listing_hash(files)]
     if whole:
-        return _among(index, "copy", whole, f"all {len(files)} files match")
+        return _with_readers_of_raw(index, _among(index, "copy", whole, f"all {len(files)} files match"))
+    read = tuple(data for data in index.unmade if data[1] == listing_hash(files))
+    if read:
+        return _with_readers_of_raw(index, Resolved("input", read[0][0], read[0][1], (), read, "no stage makes it"))
     best = max(
         ((_alike(index.listing(data[1]), files), data) for data in index.by_output if data[1].endswith(".dir")), default=((0, 0), None)
     )
@@ -187,10 +217,6 @@ def _words(held: Listing, files: Listing) -> str:
     more = [name for name, md5 in files.items() if md5 not in held.values() and name not in held]
     parts = [(differ, "differ"), (missing, "missing"), (more, "not part of it")]
     return "; ".join([f"{len(same)} of {len(held)} files match", *(f"{word}: {', '.join(names[:8])}" for names, word in parts if names)])
-
-
-def _rest(found: Resolved) -> tuple[str, str, tuple[Version, ...], tuple[Data, ...], str, str]:
-    return found.path, found.hash, found.made, found.data, found.note, found.member
 
 
 def _sha256(path: Path) -> str:

@@ -22,6 +22,7 @@ class RawData(RawFileFacts, total=False):
     """The raw files that a stage read, as its metrics.json names them. `name`, `sha256`, `bytes`, `rows` of the first; `files`: by name."""
 
     name: str
+    source: str  # the data set and its publisher, in words
     rows: int
     files: dict[str, RawFileFacts]
 
@@ -46,7 +47,8 @@ class RunFacts(TypedDict, total=False):
 class Version:
     """`params`: file -> values. `refs`: where its dvc.lock entry stands now ("workspace", branches, tags); `commits`: those that hold it.
 
-    `runs`: facts of the runs that made or restored it, oldest first. `listings`: of output folders, where an event has them.
+    `runs`: facts of the runs that made or restored it, oldest first. `listings`: of the folders it
+    read or wrote, where an event has them.
     """
 
     stage: str
@@ -139,7 +141,7 @@ def of_event(event: Event) -> Version | None:
         packages=_values(facets, "gr2_code", "packages"),
         listings={
             path: {str(row[0]): str(row[1]) for row in entry["facets"]["gr2_members"].get("files") or []}
-            for path, entry in ((entry["name"], entry) for entry in event["outputs"])
+            for path, entry in ((entry["name"], entry) for entry in [*(event.get("inputs") or []), *event["outputs"]])
             if "gr2_members" in entry.get("facets", {})
         },
     )

@@ -5,22 +5,14 @@ from pathlib import Path
 
 from tasks.dvc.lockfile import read_lock
 from tasks.project.graph import Graph
-from tasks.project.missing_deps import check_template_deps
 from tasks.system.errors import ProjectError
 
 
 def select(root: Path, graph: Graph, until: Iterable[str] | None = None, start: str | None = None) -> list[str]:
     """The stages to deal with, upstream first: `until` and what they need (None or none: all), from `start` on.
 
-    What lies before `start` is taken as it stands; ProjectError when a stage there has never run, or params.yaml names a dep of one of
-    the stages that does not exist.
+    What lies before `start` is taken as it stands; ProjectError when a stage there has never run.
     """
-    chosen = _chosen(root, graph, until, start)
-    check_template_deps(root, graph, chosen)
-    return chosen
-
-
-def _chosen(root: Path, graph: Graph, until: Iterable[str] | None, start: str | None) -> list[str]:
     names = graph.closure(until)
     if start is None:
         return names

@@ -1,6 +1,7 @@
 """The toy project run on record, without Prefect: every stage by DVC, with the events that the flow writes around it."""
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from tests.support import dvc_toy
 FLOW_RUN = "0190a3f6-1111-7222-8333-444455556666"
 
 
-def run(root: Path, names: str = "abcd") -> None:
+def run(root: Path, names: Iterable[str] = "abcd") -> None:
     context = RunContext(git_revision(root), FLOW_RUN)
     graph = read_graph(root)
     records = [StageRun(root, graph[name], context) for name in names]

@@ -44,11 +44,11 @@ def test_a_run_has_all_its_facets(project: Path) -> None:
     assert event["job"]["facets"]["jobType"]["jobType"] == "STAGE"
 
 
-def test_the_raw_file_is_an_input_with_its_rows(project: Path) -> None:
-    raw = next(entry for entry in last(project, "a")["inputs"] if entry["namespace"] == "gr2-raw")
-    assert raw["name"] == "raw.txt" and raw["facets"]["version"]["datasetVersion"] == "sha256:" + "0" * 64
-    statistics = raw["inputFacets"]["inputStatistics"]
-    assert (statistics["rowCount"], statistics["size"]) == (1, 3)
+def test_the_raw_file_is_in_the_metrics(project: Path) -> None:
+    """By name and sha256; as a file of data/raw or of the user's folder it is an input like any other."""
+    event = last(project, "a")
+    assert event["run"]["facets"]["gr2_metrics"]["values"]["raw"] == {"name": "raw.txt", "sha256": "0" * 64, "bytes": 3, "rows": 1}
+    assert event["inputs"] == []
 
 
 def test_the_whole_run_closes_with_the_lock(project: Path) -> None:

@@ -1,12 +1,14 @@
 """A value of params.yaml that names a dep which does not exist: an error that names the key and what may be there."""
 
+import argparse
 import re
 from pathlib import Path
 
 import pytest
 
+from flows.commands import run
 from tasks.project.graph import read_graph
-from tasks.run.selection import select
+from tasks.project.missing_deps import check_template_deps
 from tasks.system.errors import ProjectError
 from tests.support import dvc_toy
 
@@ -34,7 +36,7 @@ def project(tmp_path: Path) -> Path:
 def test_defaults_and_deps_that_a_stage_makes(project: Path) -> None:
     graph = read_graph(project)
     assert graph["train"].dep_keys == {"infra/models/scratch": "train.model"}
-    assert select(project, graph) == ["fetch", "ingest", "train"]
+    check_template_deps(project, graph, graph.order)
 
 
 @pytest.mark.parametrize("old", ["scratch", "packaged:scratch"])
@@ -46,16 +48,16 @@ def test_an_old_name_of_a_packaged_model(project: Path, old: str) -> None:
     )
     graph = read_graph(project)
     with pytest.raises(ProjectError, match="^" + re.escape(message)):
-        select(project, graph)
-    assert select(project, graph, ["ingest"]) == ["fetch", "ingest"], "a stage that is not asked for may wait"
+        check_template_deps(project, graph, graph.order)
+    check_template_deps(project, graph, graph.closure(["ingest"]))  # the stage with the old value does not run
 
 
 def test_a_missing_folder_of_raw_files(project: Path) -> None:
     (project / "params.yaml").write_text(DEFAULT.replace("data/raw", "mine"))
     with pytest.raises(ProjectError, match=r"ingest\.folder: no such file or folder: mine; the default is data/raw\. CHANGELOG"):
-        select(project, read_graph(project))
+        check_template_deps(project, read_graph(project), ["ingest"])
     (project / "mine.dvc").touch()
-    assert select(project, read_graph(project), ["ingest"]) == ["ingest"], "dvc pull brings it"
+    check_template_deps(project, read_graph(project), ["ingest"])  # dvc pull brings it
 
 
 @pytest.mark.parametrize(
@@ -86,3 +88,16 @@ def test_from_the_command_line(tmp_path: Path, words: tuple[str, ...]) -> None:
     result = dvc_toy.gr2(root, *words, ok=False)
     assert result.returncode == 2 and "params.yaml: d.reads: no such file or folder: scratch" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_value_that_the_command_itself_sets_is_not_asked_for_before(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`gr2 run --set` puts an old params.yaml right; the flow looks at the new value."""
+    parser = argparse.ArgumentParser()
+    run.add_options(parser)
+    (project / "params.yaml").write_text(DEFAULT.replace("infra/models/scratch", "scratch"))
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(run, "_run_pipeline", lambda root, options: 0)
+    with pytest.raises(ProjectError, match=r"train\.model: no such file"):
+        run.execute(parser.parse_args(["train"]), project)
+    assert run.execute(parser.parse_args(["train", "--set", "train.model=infra/models/scratch"]), project) == 0
+    check_template_deps(project, read_graph(project), ["train"])

@@ -4,7 +4,6 @@ Beside `.NAME.part` stands `.NAME.part.json` with what the server said of the fi
 asks for the rest on the condition (If-Range) that the file is still the same; else, or where the server sends neither, it starts anew.
 """
 
-import fcntl
 import http.client
 import json
 import os
@@ -16,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 
+from filelock import FileLock
 from tqdm import tqdm
 
 from stages.shared.core.errors import StageError
@@ -53,8 +53,8 @@ def download_all(files: Sequence[PublishedFile], folder: Path) -> list[Path]:
 def _complete(published: PublishedFile, folder: Path, missing: Sequence[PublishedFile]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path, part = folder / published.name, folder / f".{published.name}.part"
-    with (folder / f".{published.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the system lets go of it when the process dies
+    # On flock, which the system releases when the process dies; a lock by a file's existence would outlive a kill.
+    with FileLock(folder / f".{published.name}.lock", fallback_to_soft=False, mode=0o644):
         if not verify_download(path, published):  # another process was faster
             return
         print(f"fetching {published} into {folder}", flush=True)

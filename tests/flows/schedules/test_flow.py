@@ -102,7 +102,7 @@ def test_new_data_and_the_verdict(project: Path, server: str) -> None:
     assert better["verdict"]["verdict"] == "better" and better["verdict"]["pairs"][0]["diff"] == 2.0
     assert (
         better["message"].startswith("better: rl, ndcg@5: +2.0000 [+1.5000, +2.5000]")
-        and "data data/raw modified" in better["raw"]["changes"][0]
+        and "data data/raw/raw.txt modified" in better["raw"]["changes"][0]
     )
 
 
@@ -121,7 +121,7 @@ def test_overlap_and_cancelling(project: Path, server: str) -> None:
     toy.cancel(server, first)
     assert toy.ended(server, first) == ["Cancelled"]
     records = toy.records(project)
-    assert records[first]["outcome"] == "Cancelled" and records[first]["stages"] == ["sft"]
+    assert records[first]["outcome"] == "Cancelled" and records[first]["stages"] == ["fetch", "sft"]
     assert records[second]["outcome"] == "Skipped" and "still at work" in records[second]["message"]
     assert not alive(pid) and (project / "data/sft/model/weights.txt").read_text() == outputs
 

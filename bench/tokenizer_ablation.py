@@ -23,7 +23,7 @@ from stages.shared.core.run import set_seed, set_threads
 from stages.tokenize import measure
 from stages.tokenize.params import TokenizeParams
 from stages.tokenize.quantizers.cooccurrence import Cooccurrence
-from stages.tokenize.quantizers.quantizer import Quantiser
+from stages.tokenize.quantizers.quantizer import Quantizer
 from stages.tokenize.tokenize import assign
 
 SETTING = {
@@ -86,10 +86,10 @@ def one_run(
 ) -> dict[str, Any]:
     params = TokenizeParams(**values, seed=seed)
     set_seed(seed)
-    quantiser = Quantiser.learn(embeddings_NE, params, cooccurrence if params.contrastive_weight else None)
+    quantizer = Quantizer.learn(embeddings_NE, params, cooccurrence if params.contrastive_weight else None)
     with torch.no_grad():
-        latents_ND = quantiser.latents(embeddings_NE)
-    nearest_NL = quantiser.codes(latents_ND, params.beam)
+        latents_ND = quantizer.latents(embeddings_NE)
+    nearest_NL = quantizer.codes(latents_ND, params.beam)
     variance = measure.variance(embeddings_NE)
     use = measure.codebook_use(nearest_NL, params.codebook_size)
     purity = measure.prefix_purity(nearest_NL, labels_N, seed)
@@ -102,9 +102,9 @@ def one_run(
         "shuffled2": purity["shuffled"][1],
     }
     for mode in MODES:
-        codes_NL, moved = assign(latents_ND, nearest_NL, quantiser, params.model_copy(update={"assignment": mode}), None)
+        codes_NL, moved = assign(latents_ND, nearest_NL, quantizer, params.model_copy(update={"assignment": mode}), None)
         result[mode] = measure.uniqueness(codes_NL)
-        result[f"{mode}_error"] = float(quantiser.errors(embeddings_NE, codes_NL).mean()) / variance
+        result[f"{mode}_error"] = float(quantizer.errors(embeddings_NE, codes_NL).mean()) / variance
         result[f"{mode}_moved"] = moved
     return result
 

@@ -34,15 +34,15 @@ Result = tuple[np.ndarray, np.ndarray | None, Callable[[np.ndarray], np.ndarray]
 def ours(embeddings_NE: np.ndarray, seed: int, **values: Any) -> Result:
     from stages.shared.core.run import set_seed
     from stages.tokenize.params import TokenizeParams
-    from stages.tokenize.quantizers.quantizer import Quantiser
+    from stages.tokenize.quantizers.quantizer import Quantizer
     from stages.tokenize.tokenize import assign
 
     set_seed(seed)
     params = TokenizeParams(levels=LEVELS, codebook_size=SIZE, seed=seed, threads=2, assignment="optimal_last", **values)
-    quantiser = Quantiser.learn(embeddings_NE, params)
-    latents_ND = quantiser.latents(embeddings_NE)
-    nearest_NL = quantiser.codes(latents_ND, params.beam)
-    return nearest_NL, assign(latents_ND, nearest_NL, quantiser, params, None)[0], quantiser.decode
+    quantizer = Quantizer.learn(embeddings_NE, params)
+    latents_ND = quantizer.latents(embeddings_NE)
+    nearest_NL = quantizer.codes(latents_ND, params.beam)
+    return nearest_NL, assign(latents_ND, nearest_NL, quantizer, params, None)[0], quantizer.decode
 
 
 def our_rqkmeans(embeddings_NE: np.ndarray, seed: int) -> Result:

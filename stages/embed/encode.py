@@ -44,7 +44,7 @@ def in_batches(
     A part on disk holds the batches since the one before it and is named by its first row: what is missing or damaged
     between two parts is computed again, the rest is loaded.
     """
-    parts: list[np.ndarray] = []
+    saved_parts: list[np.ndarray] = []
     unsaved: list[np.ndarray] = []
     done, saved, last_save = 0, 0, time.monotonic()
     with tqdm(total=len(rows), desc="embed", unit="item") as progress:
@@ -56,7 +56,7 @@ def in_batches(
             elif unsaved:
                 points.save(str(saved), np.concatenate(unsaved))
                 unsaved = []
-            parts.append(part)
+            saved_parts.append(part)
             done += len(part)
             progress.update(len(part))
             if not unsaved:
@@ -64,7 +64,7 @@ def in_batches(
             elif time.monotonic() - last_save >= save_seconds and done < len(rows):
                 points.save(str(saved), np.concatenate(unsaved))
                 unsaved, saved, last_save = [], done, time.monotonic()
-    return np.concatenate(parts)
+    return np.concatenate(saved_parts)
 
 
 def resume_key(texts: list[str], folder: Path, weights: str, params: EmbedParams) -> str:

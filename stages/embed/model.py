@@ -36,8 +36,8 @@ def model_folder(model: str) -> Path:
         )
     pickled = [path for path in sorted(folder.rglob("pytorch_model*.bin")) if not any(path.parent.glob("*.safetensors"))]
     if pickled or not any(folder.rglob("*.safetensors")):
-        found = f"{pickled[0]}: pickled weights, which are never loaded" if pickled else f"{folder}: no weights there"
-        raise StageError(f"{found}; put the model's .safetensors next to its config (save_pretrained writes them)")
+        problem = f"{pickled[0]}: pickled weights, which are never loaded" if pickled else f"{folder}: no weights there"
+        raise StageError(f"{problem}; put the model's .safetensors next to its config (save_pretrained writes them)")
     return folder
 
 

@@ -9,7 +9,7 @@ import scipy.stats
 
 from stages.tokenize.assignment.prefix_groups import prefix_numbers
 from stages.tokenize.quantizers.codebook import CHUNK
-from stages.tokenize.quantizers.quantizer import Quantiser
+from stages.tokenize.quantizers.quantizer import Quantizer
 
 NEIGHBOURS = 10
 QUERIES = 1_000  # items whose neighbours are looked at
@@ -29,10 +29,10 @@ def uniqueness(codes_NL: np.ndarray) -> float:
 def collisions(codes_NL: np.ndarray) -> list[list[int]]:
     """Items behind one SID, for every SID that more than one item has, ordered by first item."""
     groups = prefix_numbers(codes_NL)
-    found: dict[int, list[int]] = {}
+    items_by_sid: dict[int, list[int]] = {}
     for item in np.flatnonzero(_shared(groups)).tolist():
-        found.setdefault(int(groups[item]), []).append(item)
-    return list(found.values())
+        items_by_sid.setdefault(int(groups[item]), []).append(item)
+    return list(items_by_sid.values())
 
 
 def _shared(groups_N: np.ndarray) -> np.ndarray:
@@ -66,9 +66,9 @@ def codebook_use(codes_NL: np.ndarray, codebook_size: int) -> dict[str, list[flo
     }
 
 
-def error_by_level(quantiser: Quantiser, embeddings_NE: np.ndarray, codes_NL: np.ndarray) -> list[float]:
+def error_by_level(quantizer: Quantizer, embeddings_NE: np.ndarray, codes_NL: np.ndarray) -> list[float]:
     """Reconstruction error of the first 1, 2, ... L codes."""
-    return [round(float(quantiser.errors(embeddings_NE, codes_NL[:, : level + 1]).mean()), 9) for level in range(codes_NL.shape[1])]
+    return [round(float(quantizer.errors(embeddings_NE, codes_NL[:, : level + 1]).mean()), 9) for level in range(codes_NL.shape[1])]
 
 
 def variance(embeddings_NE: np.ndarray) -> float:
@@ -125,10 +125,10 @@ def neighbour_overlap(embeddings_NE: np.ndarray, codes_NL: np.ndarray, seed: int
         distance /= -lengths_N
         distance[np.arange(len(part)), part] = np.inf
         near.append(np.argpartition(distance, neighbours - 1, axis=1)[:, :neighbours].copy())  # a view would keep all of it
-    found = np.concatenate(near)
-    random = generator.integers(0, count, size=found.shape)
+    neighbours_QM = np.concatenate(near)
+    random = generator.integers(0, count, size=neighbours_QM.shape)
     shares = {}
-    for name, others in (("near", found), ("random", random)):
+    for name, others in (("near", neighbours_QM), ("random", random)):
         # The running product over levels is 1 as long as all codes so far agree: prefixes of 1, 2, ... codes.
         same_QNL = codes_NL[others] == codes_NL[queries][:, None, :]
         shares[name] = [round(float(share), 6) for share in same_QNL.cumprod(axis=2).mean(axis=(0, 1))[:-1]]

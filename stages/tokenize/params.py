@@ -38,7 +38,7 @@ class TokenizeParams(ComputeSection):
     )
     ema: bool = Field(True, description="codebooks follow their items' means; off: codebook loss and gradient")
     ema_decay: float = Field(0.97, gt=0, lt=1, description="of the codebooks; GR2 finds 0.95 to 0.99 good")
-    revive_after: int = Field(0, ge=0, description="batches unused before a code is re-seeded on a badly quantised item; 0 = never")
+    revive_after: int = Field(0, ge=0, description="batches unused before a code is re-seeded on a badly quantized item; 0 = never")
     diversity_weight: float = Field(0.0, ge=0, description="lambda of lambda * C * sum p_j^2 over the soft use of codes")
     contrastive_weight: float = Field(
         0.0, ge=0, description="weight of InfoNCE between latents of items taken one after the other (base split)"

@@ -20,7 +20,7 @@ from stages.tokenize.assignment.prefix_groups import prefix_numbers
 from stages.tokenize.metrics import TokenizeMetrics
 from stages.tokenize.params import TokenizeParams
 from stages.tokenize.quantizers.cooccurrence import Cooccurrence
-from stages.tokenize.quantizers.quantizer import Quantiser
+from stages.tokenize.quantizers.quantizer import Quantizer
 from stages.tokenize.tables import sid_map, sid_table
 
 
@@ -30,12 +30,12 @@ def tokenize(params: TokenizeParams, outputs: Outputs) -> None:
     embeddings_NE = read_embeddings(items.height)
     earlier = Catalogue.load(params) if params.append_to else None
     if earlier:
-        quantiser = fitting(earlier.quantiser, embeddings_NE)
+        quantizer = fitting(earlier.quantizer, embeddings_NE)
     else:
         cooccurrence = Cooccurrence.count(interactions, items.height) if params.contrastive_weight else None
-        quantiser = Quantiser.learn(embeddings_NE, params, cooccurrence)
-    latents_ND = quantiser.latents(embeddings_NE)
-    nearest_NL = quantiser.codes(latents_ND, params.beam)
+        quantizer = Quantizer.learn(embeddings_NE, params, cooccurrence)
+    latents_ND = quantizer.latents(embeddings_NE)
+    nearest_NL = quantizer.codes(latents_ND, params.beam)
 
     # Without an earlier catalogue every item counts as new, so both cases take the same path below.
     known_N = earlier.known(items["source_id"].to_list()) if earlier else np.full(items.height, -1)
@@ -49,21 +49,21 @@ def tokenize(params: TokenizeParams, outputs: Outputs) -> None:
         # Items that left the catalogue keep their SIDs in sid_map.parquet: a later append must not give these to other items.
         gone = np.setdiff1d(np.arange(len(earlier.codes)), known_N)
         retired_RL, retired_ids = earlier.codes[gone], [earlier.source_ids[row] for row in gone]
-    assigned_NL[new_N], overflowed = assign(latents_ND[new_N] if earlier else latents_ND, nearest_NL[new_N], quantiser, params, taken)
+    assigned_NL[new_N], overflowed = assign(latents_ND[new_N] if earlier else latents_ND, nearest_NL[new_N], quantizer, params, taken)
     # The use of codes is judged by the nearest ones: a random last level uses its codebook evenly, however poor the codes are.
     quality_gates.check(nearest_NL, assigned_NL, params)
 
     counts_LC = measure.usage_counts(assigned_NL, params.codebook_size)
     write_table(sid_table(assigned_NL), outputs.path("sids.parquet"), SIDS)
     write_table(sid_map(assigned_NL, items["source_id"].to_list(), retired_RL, retired_ids), outputs.path("sid_map.parquet"), SID_MAP)
-    quantiser.save(outputs.path("codebooks.safetensors"))
+    quantizer.save(outputs.path("codebooks.safetensors"))
     write_json(outputs.path("usage.json"), counts_LC.tolist())
     write_trie(assigned_NL, params, outputs)
     outputs.metrics(
         {
-            **metrics(quantiser, embeddings_NE, nearest_NL, assigned_NL, items, interactions, params),
+            **metrics(quantizer, embeddings_NE, nearest_NL, assigned_NL, items, interactions, params),
             "overflowed": overflowed,
-            "append": drift(quantiser, embeddings_NE, nearest_NL, assigned_NL, new_N, params.codebook_size)
+            "append": drift(quantizer, embeddings_NE, nearest_NL, assigned_NL, new_N, params.codebook_size)
             | {"retired_sids": len(retired_ids)}
             if earlier
             else None,
@@ -73,12 +73,12 @@ def tokenize(params: TokenizeParams, outputs: Outputs) -> None:
 
 
 def assign(
-    latents_ND: torch.Tensor, nearest_NL: np.ndarray, quantiser: Quantiser, params: TokenizeParams, taken: Taken | None
+    latents_ND: torch.Tensor, nearest_NL: np.ndarray, quantizer: Quantizer, params: TokenizeParams, taken: Taken | None
 ) -> tuple[np.ndarray, int]:
     """The codes by the mode of `params.assignment`, and how many items had to move to another prefix."""
     if params.assignment == "nearest" or not len(nearest_NL):
         return nearest_NL, 0
-    codebooks_LCD = quantiser.codebooks_LCD
+    codebooks_LCD = quantizer.codebooks_LCD
     # Overflow first: with at most codebook_size items under a prefix, distinct last codes always exist.
     codes_NL, moved = resolve_overflow(latents_ND.numpy(), nearest_NL, codebooks_LCD.numpy(), taken)
     if len(moved):
@@ -88,16 +88,16 @@ def assign(
     return optimal_last(codes_NL, latents_ND.numpy(), codebooks_LCD.numpy(), taken), len(moved)
 
 
-def fitting(quantiser: Quantiser, embeddings_NE: np.ndarray) -> Quantiser:
-    """The earlier quantiser, if it takes vectors of this size."""
+def fitting(quantizer: Quantizer, embeddings_NE: np.ndarray) -> Quantizer:
+    """The earlier quantizer, if it takes vectors of this size."""
     # Decoding one made-up SID gives the dimension for both methods, with and without an autoencoder.
-    decoded = quantiser.decode(np.zeros((1, len(quantiser.codebooks_LCD)), dtype=np.int64)).shape[1]
+    decoded = quantizer.decode(np.zeros((1, len(quantizer.codebooks_LCD)), dtype=np.int64)).shape[1]
     if decoded != embeddings_NE.shape[1]:
         raise StageError(
             f"data/embed/embeddings.npy: vectors of {embeddings_NE.shape[1]} dimensions, the catalogue of append_to has {decoded}; "
             f"embed with the model it was made with"
         )
-    return quantiser
+    return quantizer
 
 
 def write_trie(codes_NL: np.ndarray, params: TokenizeParams, outputs: Outputs) -> None:
@@ -107,7 +107,7 @@ def write_trie(codes_NL: np.ndarray, params: TokenizeParams, outputs: Outputs) -
 
 
 def metrics(
-    quantiser: Quantiser,
+    quantizer: Quantizer,
     embeddings_NE: np.ndarray,
     nearest_NL: np.ndarray,
     assigned_NL: np.ndarray,
@@ -118,7 +118,7 @@ def metrics(
     labels_N = measure.category_labels(items["categories"])
     sizes = np.bincount(prefix_numbers(assigned_NL[:, :-1]))
     use, use_nearest = (measure.codebook_use(codes, params.codebook_size) for codes in (assigned_NL, nearest_NL))
-    by_level = measure.error_by_level(quantiser, embeddings_NE, assigned_NL)
+    by_level = measure.error_by_level(quantizer, embeddings_NE, assigned_NL)
     return {
         "items": len(assigned_NL),
         "uniqueness": {"before": round(measure.uniqueness(nearest_NL), 6), "after": round(measure.uniqueness(assigned_NL), 6)},
@@ -128,7 +128,7 @@ def metrics(
         "prefix_group_max": int(sizes.max()),
         "reconstruction_error": by_level[-1],
         "reconstruction_error_by_level": by_level,
-        "reconstruction_error_nearest": round(float(quantiser.errors(embeddings_NE, nearest_NL).mean()), 9),
+        "reconstruction_error_nearest": round(float(quantizer.errors(embeddings_NE, nearest_NL).mean()), 9),
         "embedding_variance": round(measure.variance(embeddings_NE), 9),
         "category_purity": measure.prefix_purity(assigned_NL, labels_N, params.seed),
         "neighbour_overlap": measure.neighbour_overlap(embeddings_NE, assigned_NL, params.seed),

@@ -34,8 +34,8 @@ def code(column: str, ids: pl.Series) -> pl.Expr:
 def densify(codes_N: NDArray[np.int32], ids: pl.Series) -> tuple[NDArray[np.int32], pl.Series]:
     """Codes (places in `ids`) renumbered without gaps in the order of the ids that occur, and those ids."""
     used = np.flatnonzero(np.bincount(codes_N, minlength=len(ids)))
-    own = ids.gather(used)
-    order = id_order(own)
+    used_ids = ids.gather(used)
+    order = id_order(used_ids)
     place = np.full(len(ids), -1, dtype=np.int32)
     place[used[order]] = np.arange(len(used), dtype=np.int32)
-    return place[codes_N], own.gather(order)
+    return place[codes_N], used_ids.gather(order)

@@ -26,10 +26,10 @@ def usable_items(raw: RawLog) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 def item_table(items: pl.DataFrame, source_ids: pl.Series, category_word: str) -> pl.DataFrame:
     """The `source_ids`, in that order, of what usable_items gave: ITEMS."""
-    own = source_ids.alias("source_id").to_frame().join(items, on="source_id", how="left", maintain_order="left")
+    usable = source_ids.alias("source_id").to_frame().join(items, on="source_id", how="left", maintain_order="left")
     rows = []
     for number, (source_id, title, year, brand, categories) in enumerate(
-        own.select("source_id", "title", "year", "brand", "categories").iter_rows()
+        usable.select("source_id", "title", "year", "brand", "categories").iter_rows()
     ):
         title, published = title_and_year(title, year.strip())
         title, brand = restore_article(title), clean_text(brand)

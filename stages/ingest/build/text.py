@@ -66,9 +66,9 @@ def title_and_year(title: str, year: str) -> tuple[str, int | None]:
 
 def embedding_text(title: str, year: int | None, brand: str, categories: list[str], category_word: str) -> str:
     """What the embedding model reads: `Title (year). Brand: B. Genres: A, B.`, each part only where known."""
-    parts = [f"{title} ({year})." if year is not None else f"{title}."]
+    sentences = [f"{title} ({year})." if year is not None else f"{title}."]
     if brand:
-        parts.append(f"Brand: {brand}.")
+        sentences.append(f"Brand: {brand}.")
     if categories:
-        parts.append(f"{category_word}: {', '.join(categories)}.")
-    return " ".join(parts)
+        sentences.append(f"{category_word}: {', '.join(categories)}.")
+    return " ".join(sentences)

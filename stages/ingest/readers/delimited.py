@@ -27,16 +27,16 @@ class Columns:
         self.typed = typed
         self.width = len(names)
         self.has_header = any(names.values())
-        self.places: dict[str, int | None] = {} if self.has_header else {name: place for place, name in enumerate(names)}
+        self.positions: dict[str, int | None] = {} if self.has_header else {name: place for place, name in enumerate(names)}
 
     def read_header(self, file: str, header: list[str]) -> None:
         header = [name.split(":")[0] if self.typed else name for name in header]
         for name, spellings in self.names.items():
-            found = [header.index(spelling) for spelling in spellings if spelling in header]
-            if not found and name not in self.optional:
-                said = ", ".join(header) if any(header) else "nothing"
-                raise StageError(f"{file}, row 1: the column '{spellings[0]}' is missing (found: {said}); {self.hint}")
-            self.places[name] = found[0] if found else None
+            positions = [header.index(spelling) for spelling in spellings if spelling in header]
+            if not positions and name not in self.optional:
+                present = ", ".join(header) if any(header) else "nothing"
+                raise StageError(f"{file}, row 1: the column '{spellings[0]}' is missing (found: {present}); {self.hint}")
+            self.positions[name] = positions[0] if positions else None
         self.width = len(header)
 
 
@@ -55,13 +55,13 @@ def read_delimited(
     lines = Lines(source, columns.has_header)
     empty = True
     for part in lines:
-        if columns.has_header and not columns.places:
+        if columns.has_header and not columns.positions:
             columns.read_header(lines.name, _header(lines, separator, quoted))
         table = line_table(part, encoding)
         if table.height:
             empty = False
             take(split_columns(table, separator, columns, quoted))
-    if columns.has_header and not columns.places:
+    if columns.has_header and not columns.positions:
         columns.read_header(lines.name, _header(lines, separator, quoted))  # a file without rows still has to name them
     if empty:
         raise nothing_read(lines.name)
@@ -80,14 +80,14 @@ def split_columns(lines: pl.DataFrame, separator: str, columns: Columns, quoted:
     width = pl.when(pl.col("count") != columns.width).then(pl.format(f"{{}} columns where {columns.width} are expected", "count"))
     chosen = {
         name: pl.lit(None, pl.String) if place is None else pl.col("fields").struct.field(f"field_{place}")
-        for name, place in columns.places.items()
+        for name, place in columns.positions.items()
     }
     table = lines.select("line", "row", "reason", split, count=count)
     return table.select(**chosen, row="row", reason=pl.coalesce("reason", width), text="line")
 
 
 def _split_by_rules(lines: pl.DataFrame, separator: str, columns: Columns) -> pl.DataFrame:
-    schema = {**dict.fromkeys(columns.places, pl.String), "row": pl.Int64, "reason": pl.String, "text": pl.String}
+    schema = {**dict.fromkeys(columns.positions, pl.String), "row": pl.Int64, "reason": pl.String, "text": pl.String}
     return pl.DataFrame(list(_parsed(lines, separator, columns)), schema=schema, orient="row")
 
 
@@ -101,7 +101,7 @@ def _parsed(lines: pl.DataFrame, separator: str, columns: Columns) -> Iterator[l
                 reason = f"{len(fields)} columns where {columns.width} are expected"
         except (csv.Error, StopIteration):
             reason = "quotes do not match"
-        yield [*(None if reason or place is None else fields[place] for place in columns.places.values()), row, reason, line]
+        yield [*(None if reason or place is None else fields[place] for place in columns.positions.values()), row, reason, line]
 
 
 def _header(lines: Lines, separator: str, quoted: bool) -> list[str]:

@@ -30,9 +30,9 @@ class Forgotten:
             return parsed
         user = parsed["user"].str.strip_chars()
         by_digest = {digest(source_id, self.salt): source_id for source_id in user.drop_nulls().unique()}
-        theirs = self.digests & by_digest.keys()
-        self.found |= theirs
-        gone = user.is_in([by_digest[own] for own in theirs]).fill_null(False)
+        matched_digests = self.digests & by_digest.keys()
+        self.found |= matched_digests
+        gone = user.is_in([by_digest[each] for each in matched_digests]).fill_null(False)
         self.rows[file] += int(gone.sum())
         unread = pl.col("reason").is_not_null()
         return parsed.filter(~gone).with_columns(text=pl.when(unread).then(pl.lit(HIDDEN)).otherwise(pl.col("text")))

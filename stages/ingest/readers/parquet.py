@@ -37,8 +37,8 @@ def read_parquet(path: Path, names: dict[str, str], take: Callable[[pl.DataFrame
     return RawFile.of(path)
 
 
-def missing_column(file: str, column: str, found: list[str]) -> StageError:
-    return StageError(f"{file}: the column '{column}' is missing (found: {', '.join(found)}); name it in ingest.table")
+def missing_column(file: str, column: str, present: list[str]) -> StageError:
+    return StageError(f"{file}: the column '{column}' is missing (found: {', '.join(present)}); name it in ingest.table")
 
 
 def _batches(path: Path, names: list[str], size: int) -> Iterator[pl.DataFrame]:
@@ -49,9 +49,9 @@ def _batches(path: Path, names: list[str], size: int) -> Iterator[pl.DataFrame]:
     except (pa.ArrowInvalid, OSError) as error:
         raise StageError(f"{path}: not a readable Parquet file ({error})") from None
     with file:
-        found = file.schema_arrow.names
-        if absent := [name for name in names if name not in found]:
-            raise missing_column(path.name, absent[0], found)
+        present = file.schema_arrow.names
+        if absent := [name for name in names if name not in present]:
+            raise missing_column(path.name, absent[0], present)
         batches = file.iter_batches(size, columns=list(dict.fromkeys(names)))
         while True:
             try:

@@ -85,11 +85,11 @@ class StagingTables:
     def _keep_first_items(self, same_again: bool) -> None:
         """Over the whole file at once, on disk: an item may return in a later block."""
         everything = pl.scan_parquet(self._items.path)
-        said = pl.struct("title", "year", "brand", "categories").hash(seed=0)
-        items = everything.select("source_id", "row", said=said).collect(engine="streaming")
-        items = items.with_columns(first=pl.col("said").first().over("source_id")).filter(~pl.col("source_id").is_first_distinct())
+        content_hash = pl.struct("title", "year", "brand", "categories").hash(seed=0)
+        items = everything.select("source_id", "row", content=content_hash).collect(engine="streaming")
+        items = items.with_columns(first=pl.col("content").first().over("source_id")).filter(~pl.col("source_id").is_first_distinct())
         again = everything.filter(pl.col("row").is_in(items["row"].implode()))
-        other = items.filter(pl.col("said") != pl.col("first")) if same_again else items
+        other = items.filter(pl.col("content") != pl.col("first")) if same_again else items
         rejected = again.filter(pl.col("row").is_in(other["row"].implode())).collect().sort("row")
         self._rejected.write(rejected.with_columns(file=pl.lit(self._item_file), reason=pl.lit("item stands twice")))
         kept = everything.filter(~pl.col("row").is_in(items["row"].implode())) if items.height else everything

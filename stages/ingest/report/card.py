@@ -35,8 +35,8 @@ def data_card(metrics: dict[str, Any]) -> str:
         *_table(
             ("split", "interactions", "users", "items", "first", "last"),
             (
-                (name, *(own[key] for key in ("interactions", "users", "items")), *_dates(own["time"]))
-                for name, own in metrics["splits"].items()
+                (name, *(counts[key] for key in ("interactions", "users", "items")), *_dates(counts["time"]))
+                for name, counts in metrics["splits"].items()
             ),
         ),
         "## Lengths and popularity",

@@ -42,7 +42,7 @@ def describe(raw: RawLog, items: pl.DataFrame, log: Interactions, rejected: Coun
         "items_sharing_their_text": items.height - items["text"].n_unique(),
         "interactions": table.height,
         "sparsity": round(1 - table.height / (users * items.height), 6),
-        "by_split": {name: own["interactions"] for name, own in splits.items()},
+        "by_split": {name: counts["interactions"] for name, counts in splits.items()},
         "splits": splits,
         "time": _span(table["timestamp"], raw.time),
         "rejected": rejected,
@@ -68,7 +68,7 @@ def _distribution(counts: NDArray[np.integer]) -> dict[str, float]:
 
 
 def _by_split(table: pl.DataFrame, time: str) -> dict[str, dict[str, Any]]:
-    own = {name: table.filter(pl.col("split") == name) for name in SPLITS}
+    rows_by_split = {name: table.filter(pl.col("split") == name) for name in SPLITS}
     return {
         name: {
             "interactions": rows.height,
@@ -76,7 +76,7 @@ def _by_split(table: pl.DataFrame, time: str) -> dict[str, dict[str, Any]]:
             "items": rows["item"].n_unique(),
             "time": _span(rows["timestamp"], time) if rows.height else {},
         }
-        for name, rows in own.items()
+        for name, rows in rows_by_split.items()
     }
 
 

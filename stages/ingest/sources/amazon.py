@@ -31,14 +31,14 @@ _CSV_ORDER = {"2014": ("user", "item", "rating", "timestamp"), "2018": ("item", 
 
 def find(folder: Path, generation: str, category: str) -> tuple[Input, Input]:
     """The log and the metadata of `category` in `folder`; StageError names the files that would do."""
-    found = []
+    inputs = []
     for patterns in (LOGS[generation], (METAS[generation],)):
         names = [pattern.replace("{C}", category) + gz for pattern in patterns for gz in ("", ".gz")]
         paths = [folder / name for name in names if (folder / name).is_file()]
         if not paths:
             raise StageError(f"{folder}: needs one of {', '.join(names)}; put it there, or look at ingest.category")
-        found.append(Input(paths[0]))
-    return found[0], found[1]
+        inputs.append(Input(paths[0]))
+    return inputs[0], inputs[1]
 
 
 def categories_in(folder: Path, generation: str) -> list[str]:

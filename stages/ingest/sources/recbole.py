@@ -47,8 +47,8 @@ def find(folder: Path) -> tuple[Input, Input]:
 
 
 def _only(folder: Path, pattern: str) -> Input:
-    found = sorted(folder.glob(pattern))
-    if len(found) != 1:
-        names = ", ".join(path.name for path in found) or "none"
+    paths = sorted(folder.glob(pattern))
+    if len(paths) != 1:
+        names = ", ".join(path.name for path in paths) or "none"
         raise StageError(f"{folder}: exactly one {pattern} file is needed, found {names}; add it or leave only the one to use")
-    return Input(found[0])
+    return Input(paths[0])

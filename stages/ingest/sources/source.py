@@ -56,7 +56,7 @@ class SourceLayout:
     """A form in which the raw files may lie in a folder."""
 
     what: str
-    there: Callable[[Path], bool]
+    matches: Callable[[Path], bool]
     read: Callable[[Path, StagingTables], RawLog]
 
 
@@ -85,12 +85,12 @@ def _forms(category: str) -> list[SourceLayout]:
 
 
 def _recognised(folder: Path, forms: list[SourceLayout]) -> SourceLayout:
-    found = [form for form in forms if form.there(folder)]
-    if len(found) == 1:
-        return found[0]
+    matching = [form for form in forms if form.matches(folder)]
+    if len(matching) == 1:
+        return matching[0]
     names = ", ".join(sorted(path.name for path in folder.iterdir())[:20]) or "nothing"
     known = "".join(f"\n  {form.what}" for form in forms)
-    if found:
+    if matching:
         raise StageError(f"{folder}: holds several forms at once (it has: {names}); leave the files of one of these:{known}")
     raise StageError(f"{folder}: no known form of raw files (it has: {names}); put there one of these:{known}\nor use ingest.source: table")
 
@@ -141,10 +141,10 @@ def _has_amazon(folder: Path, generation: str, category: str) -> bool:
 
 
 def _read_any_amazon(folder: Path, scratch: StagingTables, generation: str, category: str) -> RawLog:
-    found = [category] if category else amazon.categories_in(folder, generation)
-    if len(found) > 1:
-        raise StageError(f"{folder}: holds several categories ({', '.join(found)}); name one in ingest.category")
-    return _read_amazon(folder, scratch, generation, found[0])
+    categories = [category] if category else amazon.categories_in(folder, generation)
+    if len(categories) > 1:
+        raise StageError(f"{folder}: holds several categories ({', '.join(categories)}); name one in ingest.category")
+    return _read_amazon(folder, scratch, generation, categories[0])
 
 
 def _read_amazon(folder: Path, scratch: StagingTables, generation: str, category: str) -> RawLog:

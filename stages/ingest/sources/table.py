@@ -23,10 +23,10 @@ Take = Callable[[pl.DataFrame], None]
 
 def read_interactions(path: Path, table: TableParams, scratch: StagingTables) -> RawFile:
     names = {"user": table.user, "item": table.item, "timestamp": table.timestamp, "rating": table.rating}
-    places = _Places() if not table.timestamp else None
+    numbering = _PositionCounter() if not table.timestamp else None
 
     def take(rows: pl.DataFrame) -> None:
-        scratch.add_interactions(path.name, places.number(rows) if places else rows, table.time_unit if table.timestamp else "s")
+        scratch.add_interactions(path.name, numbering.number(rows) if numbering else rows, table.time_unit if table.timestamp else "s")
 
     def values(record: Record) -> tuple[Any, ...]:
         rating = _field(record, table.rating)
@@ -42,8 +42,8 @@ def read_items(path: Path, table: TableParams, scratch: StagingTables) -> RawFil
     def take(rows: pl.DataFrame) -> None:
         if rows.schema["categories"] == pl.String:
             rows = rows.with_columns(pl.col("categories").fill_null("").str.split(table.category_separator))
-        parts = pl.element().str.strip_chars()
-        rows = rows.with_columns(pl.col("categories").list.eval(parts.filter(parts.str.len_bytes() > 0)))
+        category = pl.element().str.strip_chars()
+        rows = rows.with_columns(pl.col("categories").list.eval(category.filter(category.str.len_bytes() > 0)))
         scratch.add_items(path.name, rows)
 
     def values(record: Record) -> tuple[Any, ...]:
@@ -75,17 +75,17 @@ def _read(path: Path, names: dict[str, str], values: Callable[[Record], tuple[An
 
 def _read_jsonl(path: Path, names: dict[str, str], values: Callable[[Record], tuple[Any, ...]], fields: Schema, take: Take) -> RawFile:
     missing = {name for name in names.values() if name}
-    found: set[str] = set()
+    present: set[str] = set()
 
     def noted(record: Record) -> tuple[Any, ...]:
         if missing:
             missing.difference_update(record)
-            found.update(list(record)[:50])
+            present.update(list(record)[:50])
         return values(record)
 
     file = read_json_lines(Input(path), fields, noted, take)
     if missing:
-        raise missing_column(path.name, sorted(missing)[0], sorted(found))
+        raise missing_column(path.name, sorted(missing)[0], sorted(present))
     return file
 
 
@@ -94,7 +94,7 @@ def _field(record: Record, name: str) -> Any:
     return record.get(name) if name else None
 
 
-class _Places:
+class _PositionCounter:
     """Numbers the interactions of each user in the order of the file, across blocks."""
 
     def __init__(self) -> None:

@@ -102,12 +102,12 @@ def log_of(users_N: Ints, taken_NL: Ints, first_row: int, rng: np.random.Generat
 def items_of(world: World, params: WorldParams) -> pl.DataFrame:
     """RAW_ITEMS of the world."""
     departments = list(DEPARTMENTS)
-    places: dict[int, int] = {}
+    last_in_cell: dict[int, int] = {}
     rows = []
     for item, (category, brand) in enumerate(zip(world.category_I.tolist(), world.brand_I.tolist(), strict=True)):
         department, kind = divmod(category, params.categories)
         cell = category * params.brands + brand % params.brands
-        places[cell] = place = places.get(cell, -1) + 1
+        last_in_cell[cell] = place = last_in_cell.get(cell, -1) + 1
         words = DEPARTMENTS[departments[department]][kind]
         rows.append((str(item), title(BRANDS[brand], words, cell, place), "", BRANDS[brand], [departments[department], words], item + 1))
     return pl.DataFrame(rows, schema=["source_id", "title", "year", "brand", "categories", "row"], orient="row")

@@ -13,14 +13,14 @@ from stages.shared.core.schemas import SID_MAP, read_table
 from stages.tokenize.assignment.assign import Taken
 from stages.tokenize.measure import usage_counts
 from stages.tokenize.params import TokenizeParams
-from stages.tokenize.quantizers.quantizer import Quantiser
+from stages.tokenize.quantizers.quantizer import Quantizer
 
 
 @dataclass(frozen=True)
 class Catalogue:
     """An earlier output of this stage."""
 
-    quantiser: Quantiser
+    quantizer: Quantizer
     codes: np.ndarray  # [M, L], of every SID ever given
     source_ids: list[str]  # [M]
 
@@ -41,13 +41,13 @@ class Catalogue:
             )
         table = read_table(files[0], SID_MAP)
         codes = np.array(table["codes"].to_list(), dtype=np.int64)
-        quantiser = Quantiser.load(files[1])
-        if quantiser.codebooks_LCD.shape[:2] != (params.levels, params.codebook_size):
+        quantizer = Quantizer.load(files[1])
+        if quantizer.codebooks_LCD.shape[:2] != (params.levels, params.codebook_size):
             raise StageError(
-                f"{files[1]}: {' x '.join(map(str, quantiser.codebooks_LCD.shape[:2]))} codes, but tokenize.levels and codebook_size are "
+                f"{files[1]}: {' x '.join(map(str, quantizer.codebooks_LCD.shape[:2]))} codes, but tokenize.levels and codebook_size are "
                 f"{params.levels} and {params.codebook_size}; an appended catalogue keeps its codebooks, so set both to its"
             )
-        return cls(quantiser, codes, table["source_id"].to_list())
+        return cls(quantizer, codes, table["source_id"].to_list())
 
     def known(self, source_ids: list[str]) -> np.ndarray:
         """For each item its row in this catalogue, -1 for a new one."""
@@ -62,7 +62,7 @@ class Catalogue:
 
 
 def drift(
-    quantiser: Quantiser, embeddings_NE: np.ndarray, nearest_NL: np.ndarray, assigned_NL: np.ndarray, new_N: np.ndarray, codebook_size: int
+    quantizer: Quantizer, embeddings_NE: np.ndarray, nearest_NL: np.ndarray, assigned_NL: np.ndarray, new_N: np.ndarray, codebook_size: int
 ) -> dict[str, Any]:
     """How well the old codebooks still fit, over the items that are here now.
 
@@ -73,7 +73,7 @@ def drift(
     old_N = ~new_N
     if not new_N.any() or not old_N.any():
         return {"old_items": int(old_N.sum()), "new_items": int(new_N.sum())}
-    errors = quantiser.errors(embeddings_NE, nearest_NL)
+    errors = quantizer.errors(embeddings_NE, nearest_NL)
     old_error, new_error = float(errors[old_N].mean()), float(errors[new_N].mean())
     old_use, new_use = usage_counts(nearest_NL[old_N], codebook_size), usage_counts(nearest_NL[new_N], codebook_size)
     moved = (nearest_NL[old_N, :-1] != assigned_NL[old_N, :-1]).any(axis=1)

@@ -6,10 +6,10 @@ CHUNK = 65_536  # rows encoded or decoded at once: bounds the memory of a large 
 BEAM_CHUNK = 2_048  # the beam keeps rows x beam x codes scores
 
 
-def quantise(latents_BD: torch.Tensor, codebooks_LCD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def quantize(latents_BD: torch.Tensor, codebooks_LCD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Codes [B, L] and the residuals each level saw [B, L, D]: z_k = argmin_j ||r_k - e_j||, r_{k+1} = r_k - e_{z_k}.
 
-    Ties go to the lowest code. The quantised vector is latents - (last residual - its code) = the sum of the codes.
+    Ties go to the lowest code. The quantized vector is latents - (last residual - its code) = the sum of the codes.
     """
     residual_BD, codes, residuals = latents_BD, [], []
     for codebook_CD in codebooks_LCD:
@@ -41,7 +41,7 @@ def find_codes(latents_ND: torch.Tensor, codebooks_LCD: torch.Tensor, beam: int 
 
 
 def _level_by_level(latents_BD: torch.Tensor, codebooks_LCD: torch.Tensor) -> torch.Tensor:
-    """As quantise, without keeping the residuals."""
+    """As quantize, without keeping the residuals."""
     codes = []
     for codebook_CD in codebooks_LCD:
         codes.append(nearest(latents_BD, codebook_CD))
@@ -62,10 +62,10 @@ def beam_search(latents_BD: torch.Tensor, codebooks_LCD: torch.Tensor, width: in
     codes_BWl = torch.zeros(len(latents_BD), 1, 0, dtype=torch.long)
     costs_BW = torch.zeros(len(latents_BD), 1, dtype=latents_BD.dtype)
     for level in range(levels):
-        here = slice(level * size, (level + 1) * size)
-        costs_BWC = costs_BW[:, :, None] + scores_BK[:, None, here]
+        level_rows = slice(level * size, (level + 1) * size)
+        costs_BWC = costs_BW[:, :, None] + scores_BK[:, None, level_rows]
         for earlier in range(level):
-            costs_BWC = costs_BWC + 2 * gram_KK[:, here][earlier * size + codes_BWl[:, :, earlier]]
+            costs_BWC = costs_BWC + 2 * gram_KK[:, level_rows][earlier * size + codes_BWl[:, :, earlier]]
         costs_BW, best_BW = costs_BWC.flatten(1).topk(min(width, costs_BWC[0].numel()), largest=False)
         parents_BW = best_BW // size
         codes_BWl = torch.cat([codes_BWl.gather(1, parents_BW[:, :, None].expand(-1, -1, level)), (best_BW % size)[:, :, None]], dim=2)

@@ -35,7 +35,7 @@ class EmaCodebooks:
         return torch.zeros(())
 
     def _revive(self, codes_BL: torch.Tensor, residuals_BLD: torch.Tensor) -> None:
-        """Codes unused for `revive_after` batches move, level by level, onto the items that level quantises worst."""
+        """Codes unused for `revive_after` batches move, level by level, onto the items that level quantizes worst."""
         for level in range(self.vectors.shape[0]):
             dead = torch.nonzero(self.unused_LC[level] >= self.revive_after).flatten()[: len(codes_BL)]
             error_B = (residuals_BLD[:, level] - self.vectors[level, codes_BL[:, level]]).square().sum(dim=1)

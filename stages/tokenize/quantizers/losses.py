@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional as F
 
-from stages.tokenize.quantizers.codebook import quantise
+from stages.tokenize.quantizers.codebook import quantize
 from stages.tokenize.quantizers.model import Autoencoder
 
 
@@ -17,13 +17,13 @@ def rqvae_loss(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Reconstruction + beta * commitment; codes [B, L]; residuals [B, L, D]; latents [B, D], the last alone with its gradient.
 
-    Straight-through: the decoder sees the quantised latent, the encoder gets its gradient as if it were its own.
+    Straight-through: the decoder sees the quantized latent, the encoder gets its gradient as if it were its own.
     """
     latents_BD = model.encoder(embeddings_BE)
     # The choice of a code has no gradient; without the graph it takes less memory.
-    codes_BL, residuals_BLD = quantise(latents_BD.detach(), codebooks_LCD.detach())
+    codes_BL, residuals_BLD = quantize(latents_BD.detach(), codebooks_LCD.detach())
     chosen_BLD = torch.stack([codebook[codes] for codebook, codes in zip(codebooks_LCD.detach(), codes_BL.T, strict=True)], dim=1)
-    # What level k quantises is the latent minus the codes of the levels before it; only the latent carries a gradient.
+    # What level k quantizes is the latent minus the codes of the levels before it; only the latent carries a gradient.
     targets_BLD = chosen_BLD.cumsum(dim=1)
     commitment = sum((squared(latents_BD - targets_BLD[:, level]) for level in range(len(codebooks_LCD))), torch.zeros(()))
     straight_BD = latents_BD + (targets_BLD[:, -1] - latents_BD).detach()

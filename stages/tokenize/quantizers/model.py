@@ -1,4 +1,4 @@
-"""The autoencoder around the quantiser (RQ-VAE)."""
+"""The autoencoder around the quantizer (RQ-VAE)."""
 
 from itertools import pairwise
 

@@ -20,7 +20,7 @@ from stages.tokenize.quantizers.train import train
 
 
 @dataclass(frozen=True)
-class Quantiser:
+class Quantizer:
     """`codebooks_LCD` live in the space of the latents; without an autoencoder (RQ-k-means) the latents are the embeddings."""
 
     codebooks_LCD: torch.Tensor

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.tokenize.quantizers.codebook import decode_codes, find_codes, quantise
+from stages.tokenize.quantizers.codebook import decode_codes, find_codes, quantize
 
 
 def brute_force(latents: np.ndarray, codebooks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -25,11 +25,11 @@ def brute_force(latents: np.ndarray, codebooks: np.ndarray) -> tuple[np.ndarray,
 
 @settings(max_examples=40, deadline=None)
 @given(items=st.integers(1, 20), levels=st.integers(1, 4), size=st.integers(1, 9), dim=st.integers(1, 6), seed=st.integers(0, 999))
-def test_quantise_equals_brute_force(items, levels, size, dim, seed):
+def test_quantize_equals_brute_force(items, levels, size, dim, seed):
     generator = np.random.default_rng(seed)
     latents = generator.normal(size=(items, dim)).astype(np.float32)
     codebooks = generator.normal(size=(levels, size, dim)).astype(np.float32)
-    codes, residuals = quantise(torch.from_numpy(latents), torch.from_numpy(codebooks))
+    codes, residuals = quantize(torch.from_numpy(latents), torch.from_numpy(codebooks))
     expected_codes, expected_residuals = brute_force(latents, codebooks)
     np.testing.assert_array_equal(codes.numpy(), expected_codes)
     np.testing.assert_allclose(residuals.numpy(), expected_residuals, atol=1e-4)
@@ -40,7 +40,7 @@ def test_quantise_equals_brute_force(items, levels, size, dim, seed):
 
 def test_ties_go_to_the_lowest_code():
     codebook = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]])
-    assert quantise(torch.tensor([[1.0, 0.0], [0.5, 0.5]]), codebook)[0].tolist() == [[0], [0]]
+    assert quantize(torch.tensor([[1.0, 0.0], [0.5, 0.5]]), codebook)[0].tolist() == [[0], [0]]
 
 
 def errors(latents: torch.Tensor, codes: torch.Tensor, books: torch.Tensor) -> torch.Tensor:
@@ -59,5 +59,5 @@ def test_a_beam_is_on_average_nearer_than_level_by_level_and_a_beam_of_one_is_th
     generator = torch.Generator().manual_seed(3)
     latents, books = torch.randn(500, 8, generator=generator), torch.randn(4, 16, 8, generator=generator) * 0.7
     greedy, beam = find_codes(latents, books), find_codes(latents, books, beam=8)
-    assert torch.equal(greedy, quantise(latents, books)[0])
+    assert torch.equal(greedy, quantize(latents, books)[0])
     assert errors(latents, beam, books).mean() < 0.95 * errors(latents, greedy, books).mean()

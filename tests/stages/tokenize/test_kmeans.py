@@ -5,7 +5,7 @@ from sklearn.cluster import kmeans_plusplus
 
 from stages.shared.core.errors import StageError
 from stages.tokenize.quantizers import kmeans as module
-from stages.tokenize.quantizers.codebook import decode_codes, find_codes, quantise
+from stages.tokenize.quantizers.codebook import decode_codes, find_codes, quantize
 from stages.tokenize.quantizers.kmeans import kmeans_codebooks, refine
 
 
@@ -16,7 +16,7 @@ def test_kmeans_finds_a_hierarchy():
     label = generator.integers(0, 3, size=(300, 2))
     points = far[label[:, 0]] + near[label[:, 1]] + generator.normal(scale=0.01, size=(300, 2))
     latents = torch.from_numpy(points.astype(np.float32))
-    codes, _ = quantise(latents, kmeans_codebooks(latents, levels=2, size=3, seed=1))
+    codes, _ = quantize(latents, kmeans_codebooks(latents, levels=2, size=3, seed=1))
     pairs = {(*row, *truth) for row, truth in zip(codes.tolist(), label.tolist(), strict=True)}
     assert len({pair[:2] for pair in pairs}) == len({pair[2:] for pair in pairs}) == len(pairs) == 9
 

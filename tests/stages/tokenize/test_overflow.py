@@ -10,13 +10,13 @@ from stages.shared.core.errors import StageError
 from stages.tokenize.assignment import overflow as module
 from stages.tokenize.assignment.assign import optimal_last, random_last
 from stages.tokenize.assignment.overflow import beam_prefixes, resolve_overflow
-from stages.tokenize.quantizers.codebook import quantise
+from stages.tokenize.quantizers.codebook import quantize
 
 
 def nearest(latents: np.ndarray, books: np.ndarray) -> np.ndarray:
     import torch
 
-    return quantise(torch.from_numpy(latents), torch.from_numpy(books))[0].numpy()
+    return quantize(torch.from_numpy(latents), torch.from_numpy(books))[0].numpy()
 
 
 @settings(max_examples=80, deadline=None)

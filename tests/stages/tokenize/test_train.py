@@ -7,7 +7,7 @@ from stages.shared.core.errors import StageError
 from stages.shared.core.run import set_seed
 from stages.tokenize.measure import perplexity, usage_counts
 from stages.tokenize.params import TokenizeParams
-from stages.tokenize.quantizers.codebook import decode_codes, quantise
+from stages.tokenize.quantizers.codebook import decode_codes, quantize
 from stages.tokenize.quantizers.cooccurrence import Cooccurrence
 from stages.tokenize.quantizers.kmeans import kmeans_codebooks
 from stages.tokenize.quantizers.losses import codebook_loss, contrastive_loss, diversity_loss, rqvae_loss
@@ -51,7 +51,7 @@ def test_training_explains_the_embeddings_better_than_their_mean():
     set_seed(params.seed)
     model, books = train(x, params)
     with torch.no_grad():
-        codes, _ = quantise(model.encoder(x), books)
+        codes, _ = quantize(model.encoder(x), books)
         error = (model.decoder(decode_codes(codes, books)) - x).square().mean()
     assert books.shape == (3, 8, 4)
     assert error < 0.75 * (x - x.mean(dim=0)).square().mean()
@@ -83,12 +83,12 @@ def test_the_codebook_loss_pulls_codes_to_their_residuals_and_nothing_else():
 def test_diversity_loss_is_least_when_codes_are_used_alike():
     codebook = torch.tensor([[[0.0], [10.0], [20.0], [30.0]]])
     even, heaped = torch.tensor([[0.1], [10.1], [20.1], [30.1]]), torch.tensor([[0.1], [0.1], [0.1], [0.1]])
-    values = [diversity_loss(latents, quantise(latents, codebook)[0], codebook).item() for latents in (even, heaped)]
+    values = [diversity_loss(latents, quantize(latents, codebook)[0], codebook).item() for latents in (even, heaped)]
     assert values == pytest.approx([1.0, 4.0], abs=1e-3)
     spread = heaped.clone().requires_grad_()
     with torch.no_grad():
         spread[0] += 4.0  # nearly half-way: where a little push changes its code
-    diversity_loss(spread, quantise(spread.detach(), codebook)[0], codebook).backward()
+    diversity_loss(spread, quantize(spread.detach(), codebook)[0], codebook).backward()
     assert spread.grad[0] < 0  # descent moves it up, to the unused code
 
 
@@ -146,5 +146,5 @@ def test_gradient_codebooks_from_a_random_start_learn_too():
     start = torch.rand(books.shape, generator=torch.Generator().manual_seed(params.seed))
     assert not torch.allclose(books, (2 * start - 1) / 8) and not books.requires_grad
     with torch.no_grad():
-        codes = quantise(model.encoder(embeddings()), books)[0].numpy()
+        codes = quantize(model.encoder(embeddings()), books)[0].numpy()
     assert perplexity(usage_counts(codes, 8)[0]) >= 1.0

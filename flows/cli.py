@@ -34,9 +34,9 @@ COMMANDS = {  # name -> (module in flows.commands, help text)
 def main(arguments: list[str] | None = None) -> int:
     options = _parse(sys.argv[1:] if arguments is None else arguments)
     try:
-        here = Path.cwd()
-        os.chdir(_project_root(here))
-        return int(options.execute(options, here))
+        cwd = Path.cwd()
+        os.chdir(_project_root(cwd))
+        return int(options.execute(options, cwd))
     except ProjectError as error:
         print(f"gr2: {error}", file=sys.stderr)
         return WRONG
@@ -48,11 +48,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
 
 
-def _project_root(here: Path) -> Path:
-    for folder in (here, *here.parents):
+def _project_root(cwd: Path) -> Path:
+    for folder in (cwd, *cwd.parents):
         if (folder / "dvc.yaml").exists():
             return folder
-    raise ProjectError(f"no dvc.yaml in {here} or above it; run at the root of the project")
+    raise ProjectError(f"no dvc.yaml in {cwd} or above it; run at the root of the project")
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:

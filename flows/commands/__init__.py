@@ -1,6 +1,7 @@
-"""The commands of gr2, one a module: `add_options` declares what its parser takes, `execute` carries it out and returns the exit code.
+"""The commands of gr2, one per module: `add_options` declares the options of its parser, `execute` runs it and returns the exit code.
 
-`flows.cli` has the table of them and imports only the chosen one. Commands run with the root of the project as current directory.
+`flows.cli` has the table of them and imports only the chosen one. Commands run with the root of the project as current directory;
+`cwd` is the directory in which gr2 was called, from which relative paths in the options are resolved.
 """
 
 import argparse

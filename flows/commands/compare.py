@@ -19,11 +19,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--metric", help="the metric (default: ndcg@5)")
 
 
-def execute(options: argparse.Namespace, here: Path) -> int:
+def execute(options: argparse.Namespace, cwd: Path) -> int:
     if len(options.runs) < 2 or len(set(options.runs)) < len(options.runs):
         raise ProjectError("compare: give two or more runs, each once")
     root = Path.cwd()
-    runs = [read_revision(root, here, name) for name in options.runs]
+    runs = [read_revision(root, cwd, name) for name in options.runs]
     files = [file_of(run, OUTPUTS) for run in runs]
     slates = [file_of(run, SLATES, required=False) for run in runs]
     arguments = [*(f"--model={name}" for name in options.model or ()), *([f"--metric={options.metric}"] if options.metric else [])]

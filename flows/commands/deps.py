@@ -12,7 +12,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--write", action="store_true", help="no longer there: dvc.yaml lists packages, edit it by hand")
 
 
-def execute(options: argparse.Namespace, here: Path) -> int:
+def execute(options: argparse.Namespace, cwd: Path) -> int:
     if options.write:
         raise ProjectError("deps --write: dvc.yaml lists packages now and is edited by hand; gr2 deps names what it lacks")
     root = Path.cwd()

@@ -21,7 +21,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     purpose.add_argument("--check", action="store_true", help="exit code 0 only when nothing current, cached or copied here holds them")
 
 
-def execute(options: argparse.Namespace, here: Path) -> int:
+def execute(options: argparse.Namespace, cwd: Path) -> int:
     root = Path.cwd()
     findings = look(root, read_graph(root), options.user)
     if options.check:
@@ -40,10 +40,10 @@ def execute(options: argparse.Namespace, here: Path) -> int:
 def _report(findings: Findings) -> list[str]:
     """The lines of `gr2 forget USER`: what holds the user, then what to do."""
     raw, dense = findings["raw"], findings["dense"]
-    theirs = f"cannot be read: {raw['error']}" if "error" in raw else f"{raw['rows']} rows of theirs in {raw['source']}"
+    raw_log = f"cannot be read: {raw['error']}" if "error" in raw else f"{raw['rows']} rows of theirs in {raw['source']}"
     dense_rows = f"user {dense}, interactions {_counts(findings['interactions'])}; slates {_counts(findings['slates'])}"
     lines = [
-        f"raw log       {theirs}",
+        f"raw log       {raw_log}",
         f"data/ingest   {dense_rows if dense is not None else 'not in its table of users' if findings['ingested'] else 'not made yet'}",
         f"digest        {findings['digest']}, {'listed' if findings['listed'] else 'not listed'} in ingest.forget",
     ]

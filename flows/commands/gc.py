@@ -19,7 +19,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--remote", action="store_true", help="clean the default remote, too")
 
 
-def execute(options: argparse.Namespace, here: Path) -> int:
+def execute(options: argparse.Namespace, cwd: Path) -> int:
     root = Path.cwd()
     with exclusive_lock(root, "gr2 gc"):
         reports = collect_garbage(root, delete=False, remote=options.remote)

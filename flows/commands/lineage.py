@@ -30,23 +30,23 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--who-used", metavar="RAW", help="the models to train again: made from this raw file or data set")
 
 
-def execute(options: argparse.Namespace, here: Path) -> int:
+def execute(options: argparse.Namespace, cwd: Path) -> int:
     requests = {"X": options.what, "--diff": options.diff, "--verify": options.verify, "--who-used": options.who_used}
     given = [name for name, value in requests.items() if value]
     if len(given) != 1:
         raise ProjectError(f"one of X, --diff A B, --verify and --who-used RAW is expected (got {' and '.join(given) or 'none'})")
     if options.picture and given != ["X"]:
         raise ProjectError(f"--picture draws the lineage of one X; it does not go with {given[0]}")
-    return {"X": _chain, "--diff": _diff, "--verify": _verify, "--who-used": _who_used}[given[0]](options, here)
+    return {"X": _chain, "--diff": _diff, "--verify": _verify, "--who-used": _who_used}[given[0]](options, cwd)
 
 
-def _chain(options: argparse.Namespace, here: Path) -> int:
+def _chain(options: argparse.Namespace, cwd: Path) -> int:
     root = Path.cwd()
-    lineage_chain = chain(root, read_graph(root), options.what, here)
+    lineage_chain = chain(root, read_graph(root), options.what, cwd)
     if options.picture:
         from flows.render.lineage_graph import draw  # imports matplotlib, which takes a second
 
-        draw(lineage_chain, here / options.picture)
+        draw(lineage_chain, cwd / options.picture)
         print(f"{options.picture} drawn", file=sys.stderr)
     if options.json:
         return _print(lineage_chain.to_dict())
@@ -55,25 +55,25 @@ def _chain(options: argparse.Namespace, here: Path) -> int:
     return show(lineage_view(lineage_chain))
 
 
-def _diff(options: argparse.Namespace, here: Path) -> int:
+def _diff(options: argparse.Namespace, cwd: Path) -> int:
     root = Path.cwd()
     a, b = options.diff
-    rows = compare(Index(root), read_graph(root), a, b, here)
+    rows = compare(Index(root), read_graph(root), a, b, cwd)
     if options.json:
         return _print({"a": a, "b": b, "differences": [row.to_dict() for row in rows]})
     return show(diff_view(a, b, rows))
 
 
-def _who_used(options: argparse.Namespace, here: Path) -> int:
+def _who_used(options: argparse.Namespace, cwd: Path) -> int:
     root = Path.cwd()
     index = Index(root)
-    models = retrain(users(index, find(index, read_graph(root), options.who_used, here)))
+    models = retrain(users(index, find(index, read_graph(root), options.who_used, cwd)))
     if options.json:
         return _print({"data": options.who_used, "models": [asdict(model) for model in models]})
     return show(users_view(options.who_used, models))
 
 
-def _verify(options: argparse.Namespace, here: Path) -> int:
+def _verify(options: argparse.Namespace, cwd: Path) -> int:
     verdict = verify(Path.cwd())
     if options.json:
         _print(verdict.to_dict())

@@ -24,7 +24,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_selection_options(parser)
 
 
-def execute(options: argparse.Namespace, here: Path) -> int:
+def execute(options: argparse.Namespace, cwd: Path) -> int:
     root = Path.cwd()
     params = with_overrides(root, single(read_settings(root, options.set)))[0] if options.set else None
     return show_plan(root, options, params, options.json)

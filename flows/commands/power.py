@@ -21,5 +21,5 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", required=name == "gain", help=text)
 
 
-def execute(options: argparse.Namespace, here: Path) -> int:
+def execute(options: argparse.Namespace, cwd: Path) -> int:
     return run_tool("power", *given_options(options, OPTIONS))

@@ -10,7 +10,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """It takes none."""
 
 
-def execute(options: argparse.Namespace, here: Path) -> int:
+def execute(options: argparse.Namespace, cwd: Path) -> int:
     root = Path.cwd()
     current = matching(root)
     for name in names(root):

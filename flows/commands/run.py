@@ -33,7 +33,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--control", metavar="NAME", help="run this control of infra/controls, in its own workspace: it must show no gain")
 
 
-def execute(options: argparse.Namespace, here: Path) -> int:
+def execute(options: argparse.Namespace, cwd: Path) -> int:
     root = Path.cwd()
     _check(options)
     if options.control:

@@ -20,6 +20,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", help=text)
 
 
-def execute(options: argparse.Namespace, here: Path) -> int:
+def execute(options: argparse.Namespace, cwd: Path) -> int:
     flags = [*given_options(options, OPTIONS), *(["--json"] if options.json else [])]
-    return run_tool("compare_seeds", *flags, "--", *(os.path.relpath(here / folder) for folder in options.folders))
+    return run_tool("compare_seeds", *flags, "--", *(os.path.relpath(cwd / folder) for folder in options.folders))

@@ -14,7 +14,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_json_option(parser)
 
 
-def execute(options: argparse.Namespace, here: Path) -> int:
+def execute(options: argparse.Namespace, cwd: Path) -> int:
     root = Path.cwd()
     rows = project_status(root, read_graph(root))
     if options.json:

@@ -44,9 +44,9 @@ class Revision:
         return {path: entry["hash"] for entries in deps for path, entry in entries.items() if is_code(path)}
 
 
-def read_revision(root: Path, here: Path, name: str) -> Revision:
-    """`name`: `workspace`, a folder with a dvc.lock (relative to `here`), an experiment, or anything that git takes for a commit."""
-    folder = root if name == WORKSPACE else here / name
+def read_revision(root: Path, cwd: Path, name: str) -> Revision:
+    """`name`: `workspace`, a folder with a dvc.lock (relative to `cwd`), an experiment, or any name of a commit that git accepts."""
+    folder = root if name == WORKSPACE else cwd / name
     if (folder / LOCK).exists():
         return Revision(name, folder, "", parse_lock((folder / LOCK).read_text(encoding="utf-8"), f"{name}: {LOCK}"))
     commit = resolve(root, name)

@@ -28,25 +28,25 @@ class Difference:
         return asdict(self)
 
 
-def compare(index: Index, graph: Graph, first: str, second: str, here: Path) -> list[Difference]:
-    """Stage by stage, upstream first. `data` inputs name the stage upstream that differs, where one explains it."""
-    a, b = (_stages(index, find(index, graph, asked, here)) for asked in (first, second))
-    found: list[Difference] = []
+def compare(index: Index, graph: Graph, first: str, second: str, cwd: Path) -> list[Difference]:
+    """The differences by stage, upstream first. A `data` input names the upstream stage that changed it, if one did."""
+    a, b = (_stages(index, find(index, graph, query, cwd)) for query in (first, second))
+    rows: list[Difference] = []
     for name in dict.fromkeys([*a, *b]):
         if name not in a or name not in b:
-            found.append(Difference(name, "stage", name, _there(a, name), _there(b, name)))
+            rows.append(Difference(name, "stage", name, _there(a, name), _there(b, name)))
         elif a[name] is not b[name]:
-            found += _between(index, a[name], b[name], {row.stage for row in found})
-    return found
+            rows += _between(index, a[name], b[name], {row.stage for row in rows})
+    return rows
 
 
 def _there(side: dict[str, Version], name: str) -> str | None:
     return "present" if name in side else None
 
 
-def _stages(index: Index, found: Resolved) -> dict[str, Version]:
-    """Upstream first."""
-    return {version.stage: version for version in reversed(index.behind(found.made))}
+def _stages(index: Index, resolved: Resolved) -> dict[str, Version]:
+    """The versions behind `resolved` by stage name, upstream first."""
+    return {version.stage: version for version in reversed(index.behind(resolved.made))}
 
 
 def _between(index: Index, a: Version, b: Version, changed: set[str]) -> Iterator[Difference]:
@@ -59,12 +59,12 @@ def _between(index: Index, a: Version, b: Version, changed: set[str]) -> Iterato
     codes = (a.code_files, b.code_files) if known else (dict(a.code), dict(b.code))
     for key, old, new in differences(*codes):
         yield Difference(name, "code", key, _or_none(old), _or_none(new))
-    made = {path: maker.stage for version in (a, b) for (path, _), maker in index.producers(version)}
+    makers = {path: maker.stage for version in (a, b) for (path, _), maker in index.producers(version)}
     for path in dict.fromkeys([*a.inputs, *b.inputs]):
         old, new = (side.inputs[path]["hash"] if path in side.inputs else None for side in (a, b))
         if old != new:
             source = next(
-                (stage for out, stage in made.items() if path == out or path.startswith(out + "/") or out.startswith(path + "/")), ""
+                (stage for out, stage in makers.items() if path == out or path.startswith(out + "/") or out.startswith(path + "/")), ""
             )
             yield Difference(name, "data", path, old, new, f"from {source}, which differs" if source in changed else "")
     yield from _raw(index, a, b)

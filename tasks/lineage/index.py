@@ -53,18 +53,18 @@ class Index:
         return [self._add(of_entry(name, entry)) for name, entry in self.parser(text, source).items()]
 
     def listing(self, md5: str) -> Listing:
-        """The files of a folder by its hash: from DVC's cache, or from an event; empty where neither knows."""
+        """The files of the folder with this hash, from DVC's cache or an event; empty when neither has them."""
         if md5 not in self._listings:
-            found = cached_listing(self.root, md5) if md5.endswith(".dir") else None
-            if found is None:
+            listing = cached_listing(self.root, md5) if md5.endswith(".dir") else None
+            if listing is None:
                 known = (
                     version.listings[path]
                     for version in self.versions
                     for path, entry in (*version.outputs.items(), *version.inputs.items())
                     if entry["hash"] == md5 and path in version.listings
                 )
-                found = next(known, None)
-            self._listings[md5] = found
+                listing = next(known, None)
+            self._listings[md5] = listing
         return self._listings[md5] or {}
 
     def metrics(self, version: Version) -> dict[str, object]:
@@ -86,54 +86,54 @@ class Index:
 
     @cached_property
     def by_output(self) -> dict[Data, list[Version]]:
-        found: dict[Data, list[Version]] = defaultdict(list)
+        makers: dict[Data, list[Version]] = defaultdict(list)
         for version in self.versions:
             for path, out in version.outputs.items():
-                found[path, out["hash"]].append(version)
-        return found
+                makers[path, out["hash"]].append(version)
+        return makers
 
     @cached_property
     def readers(self) -> dict[Data, list[Version]]:
-        """(path, md5) of an output -> the versions that read it, or a file of it, or a folder that holds it."""
-        found: dict[Data, list[Version]] = defaultdict(list)
+        """(path, md5) of an output -> the versions that read it, a file in it or a folder that contains it."""
+        readers: dict[Data, list[Version]] = defaultdict(list)
         for version in self.versions:
-            for data in dict.fromkeys(data for path, own in version.inputs.items() for data in self.sources(path, own["hash"])):
-                found[data].append(version)
-        return found
+            for data in dict.fromkeys(data for path, entry in version.inputs.items() for data in self.sources(path, entry["hash"])):
+                readers[data].append(version)
+        return readers
 
     @cached_property
     def unmade(self) -> dict[Data, list[Version]]:
-        """(path, md5) of an input that no known version made, such as a folder of the user's -> the versions that read it."""
-        found: dict[Data, list[Version]] = defaultdict(list)
+        """(path, md5) of an input that no known version produced, such as the user's own folder -> the versions that read it."""
+        readers: dict[Data, list[Version]] = defaultdict(list)
         for version in self.versions:
             for path, entry in version.inputs.items():
                 if (path, entry["hash"]) in self.sources(path, entry["hash"]) and (path, entry["hash"]) not in self.by_output:
-                    found[path, entry["hash"]].append(version)
-        return found
+                    readers[path, entry["hash"]].append(version)
+        return readers
 
     def sources(self, path: str, md5: str) -> list[Data]:
-        """The outputs behind an input: itself, the folder it lies in, or those it holds. Itself where nobody is known to have made it."""
+        """The outputs that an input comes from: itself, a folder that contains it, or those inside it; itself if no producer is known."""
         if (path, md5) in self.by_output:
             return [(path, md5)]
-        found = []
+        outputs = []
         for folder in accumulate(path.split("/")[:-1], "{}/{}".format):
             inside = path.removeprefix(folder + "/")
-            found += [(folder, own) for own in self._hashes.get(folder, ()) if self.listing(own).get(inside) == md5]
+            outputs += [(folder, folder_md5) for folder_md5 in self._hashes.get(folder, ()) if self.listing(folder_md5).get(inside) == md5]
         if md5.endswith(".dir"):
             held, start = self.listing(md5), path.rstrip("/") + "/"
             for other in (other for other in self._hashes if other.startswith(start)):
-                found += [(other, own) for own in self._hashes[other] if self._lies_in(held, other.removeprefix(start), own)]
-        return found or [(path, md5)]
+                outputs += [(other, out_md5) for out_md5 in self._hashes[other] if self._lies_in(held, other.removeprefix(start), out_md5)]
+        return outputs or [(path, md5)]
 
     def producers(self, version: Version) -> list[tuple[Data, Version]]:
-        """Who made its inputs. Where several versions made the very same bytes, the one recorded nearest to `version`."""
-        found = []
-        for path, own in version.inputs.items():
-            for data in self.sources(path, own["hash"]):
+        """The versions that produced the inputs of `version`; of several with the same bytes, the one recorded nearest to it."""
+        producers = []
+        for path, entry in version.inputs.items():
+            for data in self.sources(path, entry["hash"]):
                 makers = self.by_output.get(data, [])
                 if makers:
-                    found.append((data, self.nearest(version.refs, version.commits, makers)))
-        return found
+                    producers.append((data, self.nearest(version.refs, version.commits, makers)))
+        return producers
 
     def nearest(self, refs: set[str], commits: list[str], makers: list[Version]) -> Version:
         """The one recorded beside: in the workspace's dvc.lock if it can be, in the same refs or commit, else the newest."""
@@ -164,29 +164,29 @@ class Index:
         return list(reversed(order.values()))
 
     def ahead(self, starts: Iterable[Data]) -> list[Version]:
-        """Every version made from any of these outputs, directly or through others, nearest first."""
-        found: dict[str, Version] = {}
+        """Every version that used any of these outputs, directly or through others, nearest first."""
+        versions: dict[str, Version] = {}
         todo = list(starts)
         for data in todo:  # grows as it goes
             for version in self.readers.get(data, []):
-                if version.key not in found:
-                    found[version.key] = version
+                if version.key not in versions:
+                    versions[version.key] = version
                     todo += [(path, out["hash"]) for path, out in version.outputs.items()]
-        return list(found.values())
+        return list(versions.values())
 
     @cached_property
     def _hashes(self) -> dict[str, set[str]]:
-        found: dict[str, set[str]] = defaultdict(set)
+        hashes: dict[str, set[str]] = defaultdict(set)
         for path, md5 in self.by_output:
-            found[path].add(md5)
-        return found
+            hashes[path].add(md5)
+        return hashes
 
     def _lies_in(self, held: Listing, inside: str, md5: str) -> bool:
-        """Whether the output with this hash stands at `inside` in a folder with the files `held`."""
+        """Whether the output with this hash is at the path `inside` in a folder with the files `held`."""
         if not md5.endswith(".dir"):
             return held.get(inside) == md5
         files = self.listing(md5)
-        return bool(files) and all(held.get(f"{inside}/{name}") == own for name, own in files.items())
+        return bool(files) and all(held.get(f"{inside}/{name}") == file_hash for name, file_hash in files.items())
 
     def _add(self, version: Version) -> Version:
         known = self._by_key.setdefault(version.key, version)
@@ -196,5 +196,5 @@ class Index:
             known.listings = {**version.listings, **known.listings}
             known.packages = {**version.packages, **known.packages}
             known.outputs = {path: {**out, "size": out["size"] or version.outputs[path]["size"]} for path, out in known.outputs.items()}
-            known.inputs = {path: {**own, "size": own["size"] or version.inputs[path]["size"]} for path, own in known.inputs.items()}
+            known.inputs = {path: {**entry, "size": entry["size"] or version.inputs[path]["size"]} for path, entry in known.inputs.items()}
         return known

@@ -21,22 +21,25 @@ class LockFault:
 
 
 def check_lock(root: Path, lock: dict[str, Entry], events: list[Event]) -> list[LockFault]:
-    """The entries that nothing knows, with what differs from the likest known one; when all are known, a text in a form nobody wrote."""
+    """A fault for each entry that neither git nor the record has, with its differences from the most similar known one.
+
+    When all entries are known: a fault if the text of the file is one that neither a run nor DVC wrote.
+    """
     text = (root / "dvc.lock").read_bytes() if (root / "dvc.lock").exists() else b""
     if not text and not lock:
         return [LockFault("is missing, though the record has runs", "git checkout dvc.lock")] if any(map(_made, events)) else []
     locks = git_locks(root)
-    if any(text == own.text for own in locks):
+    if any(text == git_lock.text for git_lock in locks):
         return []
-    made = [event for event in events if _made(event)]
-    hashes = {recorded_entry(event) for event in made} - {""}
-    old = [event for event in made if not recorded_entry(event)]  # from before entries were recorded
+    run_events = [event for event in events if _made(event)]
+    hashes = {recorded_entry(event) for event in run_events} - {""}
+    old = [event for event in run_events if not recorded_entry(event)]  # from before entries were recorded
     keys = {version.key for event in old if (version := _version(event))}
     unknown = {name: entry for name, entry in lock.items() if entry_hash(entry) not in hashes and of_entry(name, entry).key not in keys}
     known = _git_entries(locks) if unknown else {}
     unknown = {name: entry for name, entry in unknown.items() if entry not in known.get(name, [])}
     if unknown:
-        return [_unknown(root, name, entry, known.get(name, []), made) for name, entry in unknown.items()]
+        return [_unknown(root, name, entry, known.get(name, []), run_events) for name, entry in unknown.items()]
     whole = {str((event["run"]["facets"].get("gr2_lock") or {}).get("text")) for event in events if event["job"]["name"] == "pipeline"}
     if hashlib.sha256(text).hexdigest() in whole:
         return []
@@ -46,13 +49,13 @@ def check_lock(root: Path, lock: dict[str, Entry], events: list[Event]) -> list[
     return [LockFault(what, "git checkout dvc.lock, or put the bytes right")]
 
 
-def _unknown(root: Path, name: str, entry: Entry, in_git: list[Entry], made: list[Event]) -> LockFault:
+def _unknown(root: Path, name: str, entry: Entry, in_git: list[Entry], run_events: list[Event]) -> LockFault:
     remedy = f"gr2 run --force {name} makes it anew on record; git checkout dvc.lock takes the last commit's"
     candidates = [_differences(known, entry) for known in in_git]
-    own = of_entry(name, entry)
-    own.packages = dep_listings(root, name, own.code)  # those that are still what the entry says
-    recorded = [version for event in made if event["job"]["name"] == name and (version := _version(event))]
-    candidates += [_between(version, own) for version in recorded]
+    lock_version = of_entry(name, entry)
+    lock_version.packages = dep_listings(root, name, lock_version.code)  # those that are still what the entry says
+    recorded = [version for event in run_events if event["job"]["name"] == name and (version := _version(event))]
+    candidates += [_between(version, lock_version) for version in recorded]
     if not candidates:
         return LockFault(f"{name}: neither the record nor a commit knows a run of it: run by plain dvc repro, or forged", remedy)
     best = min(candidates, key=len)
@@ -69,7 +72,7 @@ def _differences(old: Entry, new: Entry) -> list[str]:
 
 
 def _by_path(entry: Entry) -> Entry:
-    listed = {key: {str(own.get("path")): own for own in entry.get(key) or []} for key in ("deps", "outs")}
+    listed = {key: {str(row.get("path")): row for row in entry.get(key) or []} for key in ("deps", "outs")}
     return {**entry, **listed}
 
 

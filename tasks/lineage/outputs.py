@@ -47,15 +47,15 @@ class Reader:
             return [Problem("data", out.path, f"is {'a folder' if place.is_dir() else 'a file'}; dvc.lock records {out.md5}", back)]
         if place.is_file():
             self.files += 1
-            own, size = file_md5(place), place.stat().st_size
-            if own != out.md5:
-                return [Problem("data", out.path, f"has md5 {own}; dvc.lock records {out.md5}", back)]
+            actual_md5, size = file_md5(place), place.stat().st_size
+            if actual_md5 != out.md5:
+                return [Problem("data", out.path, f"has md5 {actual_md5}; dvc.lock records {out.md5}", back)]
         else:
             names = files_under(place)
             self.files += len(names)
-            found = {name: file_md5(place / name) for name in names}
-            if listing_hash(found) != out.md5:
-                return list(self._members(out, found, back))
+            files = {name: file_md5(place / name) for name in names}
+            if listing_hash(files) != out.md5:
+                return list(self._members(out, files, back))
             size = sum((place / name).stat().st_size for name in names)
         if out.size not in (None, size):
             what = f"{out.stage}: {out.path} has {size} bytes and the hash recorded; its recorded size, {out.size}, is wrong"
@@ -63,30 +63,30 @@ class Reader:
         return []
 
     def object(self, md5: str, _: None = None) -> list[Problem]:
-        """The object of an output, and for a folder those of its files."""
+        """The problems of the cache object of an output and, for a folder, of the objects of its files."""
         listing = self._object(md5)
         if isinstance(listing, Problem):
             return [listing]
-        members = [self._object(own) for own in dict.fromkeys((listing or {}).values())]
+        members = [self._object(member_md5) for member_md5 in dict.fromkeys((listing or {}).values())]
         return [problem for problem in members if isinstance(problem, Problem)]
 
-    def _members(self, out: Out, found: Listing, back: str) -> Iterator[Problem]:
-        """The files of a folder that are not as recorded, by name."""
+    def _members(self, out: Out, files: Listing, back: str) -> Iterator[Problem]:
+        """A problem for each file of a folder that differs from the recorded one; `files`: md5 by name, as in the workspace."""
         recorded = self._object(out.md5) if out.cached else None
         if not isinstance(recorded, dict):
             what = (
-                f"its files have the hash {listing_hash(found)}; dvc.lock records {out.md5} (which file differs, DVC's cache does not know)"
+                f"its files have the hash {listing_hash(files)}; dvc.lock records {out.md5} (which file differs, DVC's cache does not know)"
             )
             yield Problem("data", out.path, what, back)
             return
-        ignored = self._ignored(out.path, [name for name in found if name not in recorded])
-        for name in dict.fromkeys([*recorded, *found]):
-            if name not in found:
+        ignored = self._ignored(out.path, [name for name in files if name not in recorded])
+        for name in dict.fromkeys([*recorded, *files]):
+            if name not in files:
                 yield Problem("data", f"{out.path}/{name}", f"is missing; {out.path} is recorded with it (md5 {recorded[name]})", back)
             elif name not in recorded and name not in ignored:
                 yield Problem("data", f"{out.path}/{name}", f"was put in: {out.path} is recorded without it", back)
-            elif name in recorded and found[name] != recorded[name]:
-                yield Problem("data", f"{out.path}/{name}", f"has md5 {found[name]}; {recorded[name]} is recorded", back)
+            elif name in recorded and files[name] != recorded[name]:
+                yield Problem("data", f"{out.path}/{name}", f"has md5 {files[name]}; {recorded[name]} is recorded", back)
 
     def _ignored(self, path: str, names: list[str]) -> set[str]:
         """Those that .dvcignore keeps out of DVC's hash."""
@@ -96,17 +96,17 @@ class Reader:
             return {name for name in names if repo.dvcignore.is_ignored_file(str(self.root / path / name))}
 
     def _object(self, md5: str) -> Listing | Problem | None:
-        """The listing of a folder's object, None for a file's; a Problem where it is missing or something else."""
+        """The listing in a folder's object, None for a file's object; a Problem when it is missing or its content has another md5."""
         place = self.cache / md5[:2] / md5[2:]
         name = str(place.relative_to(self.root)) if place.is_relative_to(self.root) else str(place)
         self.objects += 1
         try:
             text = place.read_bytes() if md5.endswith(".dir") else b""
-            own = hashlib.md5(text, usedforsecurity=False).hexdigest() + ".dir" if text else file_md5(place)
+            actual_md5 = hashlib.md5(text, usedforsecurity=False).hexdigest() + ".dir" if text else file_md5(place)
         except OSError:
             return Problem(
                 "cache", name, f"is missing from DVC's cache, which should hold what dvc.lock records ({md5})", "dvc fetch, or dvc commit"
             )
-        if own != md5:
-            return Problem("cache", name, f"has md5 {own} under the name of another", f"rm -f {name}, then dvc fetch or dvc commit")
+        if actual_md5 != md5:
+            return Problem("cache", name, f"has md5 {actual_md5} under the name of another", f"rm -f {name}, then dvc fetch or dvc commit")
         return {entry["relpath"]: entry["md5"] for entry in json.loads(text)} if text else None

@@ -66,40 +66,40 @@ class LineageChain:
         return asdict(self)
 
 
-def chain(root: Path, graph: Graph, asked: str, here: Path | None = None, index: Index | None = None) -> LineageChain:
-    """The chain of what `asked` means (tasks.lineage.resolve); relative paths from `here`, by default the root."""
+def chain(root: Path, graph: Graph, query: str, cwd: Path | None = None, index: Index | None = None) -> LineageChain:
+    """The chain of what `query` names (tasks.lineage.resolve); relative paths are resolved from `cwd`, by default the root."""
     index = index or Index(root)
-    found = find(index, graph, asked, here or root)
-    links = tuple(_link(index, version) for version in index.behind(found.made))
+    resolved = find(index, graph, query, cwd or root)
+    links = tuple(_link(index, version) for version in index.behind(resolved.made))
     raw = next((cast(RawData, raw) for link in reversed(links) if isinstance(raw := link.metrics.get("raw"), dict)), None)
-    path = f"{found.path}/{found.member}" if found.member else found.path
-    note, own, size = found.note, found.hash, _size(found)
+    path = f"{resolved.path}/{resolved.member}" if resolved.member else resolved.path
+    note, content_hash, size = resolved.note, resolved.hash, _size(resolved)
     differs = ""
-    if found.kind == "output":
-        differs = _compare(root, found)
+    if resolved.kind == "output":
+        differs = _compare(root, resolved)
         note = differs or "the file is the one dvc.lock records"
-        if found.member and (root / path).is_file():
-            own, size = file_md5(root / path), (root / path).stat().st_size
+        if resolved.member and (root / path).is_file():
+            content_hash, size = file_md5(root / path), (root / path).stat().st_size
     return LineageChain(
-        path=path or asked,
-        output=found.path,
-        stage=found.made[0].stage if found.path and found.made else "",
-        hash=own,
+        path=path or query,
+        output=resolved.path,
+        stage=resolved.made[0].stage if resolved.path and resolved.made else "",
+        hash=content_hash,
         size=size,
-        matches_lock=found.kind == "output" and not differs,
+        matches_lock=resolved.kind == "output" and not differs,
         note=note,
         stages=links,
         raw=raw,
-        kind=found.kind,
-        downstream=tuple(users(index, found)),
+        kind=resolved.kind,
+        downstream=tuple(users(index, resolved)),
     )
 
 
-def users(index: Index, found: Resolved) -> list[Use]:
-    """Every output, of any version that is known, made from it; nearest first."""
-    direct = {version.key: version for version in found.readers}
+def users(index: Index, resolved: Resolved) -> list[Use]:
+    """Every output of any known version that was produced from `resolved`; nearest first."""
+    direct = {version.key: version for version in resolved.readers}
     outputs: list[Data] = [(path, out["hash"]) for version in direct.values() for path, out in version.outputs.items()]
-    behind = {version.key: version for version in index.ahead([*found.data, *outputs])}
+    behind = {version.key: version for version in index.ahead([*resolved.data, *outputs])}
     return [_use(index, version, path, out["hash"]) for version in {**direct, **behind}.values() for path, out in version.outputs.items()]
 
 
@@ -137,17 +137,17 @@ def _use(index: Index, version: Version, path: str, md5: str) -> Use:
     )
 
 
-def _size(found: Resolved) -> int | None:
-    if found.member or not found.made or not found.path:
+def _size(resolved: Resolved) -> int | None:
+    if resolved.member or not resolved.made or not resolved.path:
         return None
-    return found.made[0].outputs[found.path]["size"]
+    return resolved.made[0].outputs[resolved.path]["size"]
 
 
-def _compare(root: Path, found: Resolved) -> str:
-    """What is to be said against the workspace's version of an output; empty when it is the recorded one."""
-    version, recorded = found.made[0], found.data[0][1]
+def _compare(root: Path, resolved: Resolved) -> str:
+    """How the output in the workspace differs from the one in dvc.lock, in words; empty when they are the same."""
+    version, recorded = resolved.made[0], resolved.data[0][1]
     with open_repo(root) as repo:
-        outs = [out for out in repo.index.outs if out.def_path == found.path and getattr(out.stage, "name", "") == version.stage]
+        outs = [out for out in repo.index.outs if out.def_path == resolved.path and getattr(out.stage, "name", "") == version.stage]
         status = list(outs[0].workspace_status().values()) if outs else ["new"]
     if "deleted" in status:
         return f"not in the workspace; dvc.lock records {recorded}; bring it back with: gr2 run {version.stage}"

@@ -32,28 +32,28 @@ class Resolved:
     readers: tuple[Version, ...] = field(default=())  # of raw data, beside those of `data`
 
 
-def find(index: Index, graph: Graph, asked: str, here: Path) -> Resolved:
-    """ProjectError when nothing fits, or more than one thing does. `here`: the folder that relative paths are meant from."""
+def find(index: Index, graph: Graph, query: str, cwd: Path) -> Resolved:
+    """What `query` names; relative paths are resolved from `cwd`. ProjectError when nothing matches, or more than one thing does."""
     root = index.root
-    inside = os.path.relpath(here / asked, root)
-    for path in dict.fromkeys([inside.rstrip("/"), asked.rstrip("/")]):
+    inside = os.path.relpath(cwd / query, root)
+    for path in dict.fromkeys([inside.rstrip("/"), query.rstrip("/")]):
         if graph.producer(path):
             return _output(index, graph, path)
-    if (here / asked).exists():
-        return _copy(index, here / asked, asked)
-    if HEX.fullmatch(text := asked.lower().removesuffix(".dir")):
-        found = _hash(index, text)
-        if found:
-            return found
-    revision, _, path = asked.partition(":")
+    if (cwd / query).exists():
+        return _copy(index, cwd / query, query)
+    if HEX.fullmatch(text := query.lower().removesuffix(".dir")):
+        resolved = _hash(index, text)
+        if resolved:
+            return resolved
+    revision, _, path = query.partition(":")
     at = lock_at(root, revision) if revision else None
     if at:
         return _revision(index, revision, at[0], index.of_lock(at[1].text, f"dvc.lock of {revision}"), path.rstrip("/"))
-    readers = [version for version in index.versions if asked in _raw_files(index, version)]
+    readers = [version for version in index.versions if query in _raw_files(index, version)]
     if readers:
-        return _raw(index, asked, readers)
+        return _raw(index, query, readers)
     outs = [out for stage in graph.stages.values() for out in stage.outs]
-    raise ProjectError(f"{asked}: no stage makes it" + (nearest(asked, outs) or f" (outputs: {', '.join(sorted(outs))})") + f"; {EXPECTED}")
+    raise ProjectError(f"{query}: no stage makes it" + (nearest(query, outs) or f" (outputs: {', '.join(sorted(outs))})") + f"; {EXPECTED}")
 
 
 def _output(index: Index, graph: Graph, path: str) -> Resolved:
@@ -71,8 +71,8 @@ def _of_version(index: Index, kind: str, version: Version, path: str, note: str 
     if output is None:
         raise ProjectError(f"{path}: {note or 'dvc.lock'} records no such output of '{version.stage}'")
     md5, member = version.outputs[output]["hash"], path.removeprefix(output).lstrip("/")
-    own = index.listing(md5).get(member, "") if member else md5
-    return _with_readers_of_raw(index, Resolved(kind, output, own, (version,), ((output, md5),), note, member))
+    content_hash = index.listing(md5).get(member, "") if member else md5
+    return _with_readers_of_raw(index, Resolved(kind, output, content_hash, (version,), ((output, md5),), note, member))
 
 
 def _revision(index: Index, revision: str, commit: str, versions: list[Version], path: str) -> Resolved:
@@ -116,9 +116,9 @@ def _hash(index: Index, text: str) -> Resolved | None:
         return _among(index, "hash", data)
     if members:
         (occurrences,) = members.values()
-        found = _among(index, "hash", [(path, md5) for path, md5, _ in occurrences])
-        name = next(name for path, md5, name in occurrences if (path, md5) == found.data[0])
-        resolved = Resolved("hash", found.path, str(next(iter(members))), found.made, found.data, found.note, name)
+        holder = _among(index, "hash", [(path, md5) for path, md5, _ in occurrences])
+        name = next(name for path, md5, name in occurrences if (path, md5) == holder.data[0])
+        resolved = Resolved("hash", holder.path, str(next(iter(members))), holder.made, holder.data, holder.note, name)
         return _with_readers_of_raw(index, resolved)
     if inputs:
         (reads,) = inputs.values()
@@ -166,24 +166,24 @@ def _raw_sha256s(index: Index, data: Data, member: str) -> set[str]:
     """sha256 of those files of `data` (`member` alone where it is given) that are known as raw files."""
     path, md5 = data
     listing = index.listing(md5) if md5.endswith(".dir") else {path: md5}
-    files = {name: own for name, own in listing.items() if member in ("", name)}
+    files = {name: file_hash for name, file_hash in listing.items() if member in ("", name)}
     readers = [_raw_files(index, version) for version in index.readers.get(data, [])]
     named = {raw[Path(name).name] for name in files for raw in readers if Path(name).name in raw}
     if named:
         return named
     # No version that read it names it: the stage that reads it has not run since. A name known from elsewhere is worth hashing the file.
     raw_names = {name for version in index.versions for name in _raw_files(index, version)}
-    objects = [object_path(index.root, own) for name, own in files.items() if Path(name).name in raw_names]
+    objects = [object_path(index.root, file_hash) for name, file_hash in files.items() if Path(name).name in raw_names]
     return {_sha256(path) for path in objects if path.is_file()}
 
 
-def _copy(index: Index, place: Path, asked: str) -> Resolved:
-    """A file or folder outside of the outputs, by its content."""
+def _copy(index: Index, place: Path, query: str) -> Resolved:
+    """The output or raw file whose content equals, or for a folder mostly equals, that of `place`, which is no output."""
     if place.is_file():
-        found = _hash(index, file_md5(place)) or _hash(index, _sha256(place))
-        if found:
-            return found if found.kind in ("raw", "input") else replace(found, kind="copy")
-        raise ProjectError(f"{asked}: no stage made or read a file with this content, as far as dvc.lock, git and the record know")
+        resolved = _hash(index, file_md5(place)) or _hash(index, _sha256(place))
+        if resolved:
+            return resolved if resolved.kind in ("raw", "input") else replace(resolved, kind="copy")
+        raise ProjectError(f"{query}: no stage made or read a file with this content, as far as dvc.lock, git and the record know")
     files = {name: file_md5(place / name) for name in files_under(place)}
     whole = [data for data in index.by_output if data[1] == listing_hash(files)]
     if whole:
@@ -195,7 +195,7 @@ def _copy(index: Index, place: Path, asked: str) -> Resolved:
         ((_alike(index.listing(data[1]), files), data) for data in index.by_output if data[1].endswith(".dir")), default=((0, 0), None)
     )
     if best[1] is None or best[0] == (0, 0):
-        raise ProjectError(f"{asked}: no output has these weights or most of these files, as far as dvc.lock, git and the record know")
+        raise ProjectError(f"{query}: no output has these weights or most of these files, as far as dvc.lock, git and the record know")
     held = index.listing(best[1][1])
     same = [data for data in index.by_output if data[1] == best[1][1]]
     return _among(index, "copy", same, _words(held, files))
@@ -215,8 +215,8 @@ def _words(held: Listing, files: Listing) -> str:
     differ = [name for name, md5 in held.items() if name in files and md5 not in files.values()]
     missing = [name for name in held if name not in files and held[name] not in files.values()]
     more = [name for name, md5 in files.items() if md5 not in held.values() and name not in held]
-    parts = [(differ, "differ"), (missing, "missing"), (more, "not part of it")]
-    return "; ".join([f"{len(same)} of {len(held)} files match", *(f"{word}: {', '.join(names[:8])}" for names, word in parts if names)])
+    groups = [(differ, "differ"), (missing, "missing"), (more, "not part of it")]
+    return "; ".join([f"{len(same)} of {len(held)} files match", *(f"{word}: {', '.join(names[:8])}" for names, word in groups if names)])
 
 
 def _sha256(path: Path) -> str:

@@ -53,11 +53,11 @@ def verify(root: Path) -> Verification:
     problems += [Problem("lock", "dvc.lock", fault.what, fault.remedy) for fault in check_lock(root, lock, ledger.events)]
     reader = Reader(root, _outs(root, lock))
     with ThreadPoolExecutor(WORKERS) as pool:  # hashing lets go of the interpreter
-        for found in pool.map(reader.output, reader.outs):
-            problems += found
+        for output_problems in pool.map(reader.output, reader.outs):
+            problems += output_problems
         objects = dict.fromkeys(out.md5 for out in reader.outs if out.cached)
-        for found in pool.map(reader.object, objects, objects.values()):
-            problems += found
+        for object_problems in pool.map(reader.object, objects, objects.values()):
+            problems += object_problems
     if not any(problem.kind == "lock" for problem in problems):  # DVC, which is asked, refuses a file with keys that it does not know
         recorded = {md5: listing for event in ledger.events for md5, listing in recorded_listings(event).items()}
         notes += _not_current(root, lock, recorded)

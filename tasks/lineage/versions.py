@@ -73,10 +73,10 @@ class Version:
 
     @property
     def code_files(self) -> dict[str, str]:
-        """`code`, with the files of a package in its place where they are known."""
+        """md5 by path: `code`, with each package replaced by its files where these are known."""
         files: dict[str, str] = {}
         for path, md5 in self.code.items():
-            files |= {f"{path}/{name}": own for name, own in self.packages[path].items()} if path in self.packages else {path: md5}
+            files |= {f"{path}/{name}": hash_ for name, hash_ in self.packages[path].items()} if path in self.packages else {path: md5}
         return files
 
     @property
@@ -95,7 +95,7 @@ class Version:
 
 
 def malformed(entry: object) -> str:
-    """What keeps an entry of a dvc.lock from being read as one of DVC's; empty for a good one."""
+    """Why an entry of a dvc.lock is not valid; empty for a valid one."""
     if not isinstance(entry, dict):
         return "it is no mapping"
     for key in ("deps", "outs"):
@@ -106,7 +106,7 @@ def malformed(entry: object) -> str:
             if not isinstance(row, dict) or not isinstance(row.get("path"), str) or not isinstance(row.get("md5", ""), str):
                 return f"one of its {key} has no path, or an md5 that is no text"
     params = entry.get("params") or {}
-    return "" if isinstance(params, dict) and all(isinstance(own, dict) for own in params.values()) else "its params are no mapping"
+    return "" if isinstance(params, dict) and all(isinstance(values, dict) for values in params.values()) else "its params are no mapping"
 
 
 def of_entry(stage: str, entry: Entry) -> Version:

@@ -13,7 +13,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--placement", required=True, metavar="NAME", help="a file of infra/placements")
 
 
-def execute(options: argparse.Namespace, here: Path) -> int:
+def execute(options: argparse.Namespace, cwd: Path) -> int:
     root = Path.cwd()
     placement, graph = read_placement(root, options.placement), read_graph(root)
     placement.check(graph)

@@ -34,7 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--placement", metavar="NAME", help="run stages on nodes, as this file of infra/placements says")
 
 
-def execute(options: argparse.Namespace, here: Path) -> int:
+def execute(options: argparse.Namespace, cwd: Path) -> int:
     root = Path.cwd()
     action = options.action or ("add" if options.cron else "list")
     if action != "add" and (options.cron or options.timezone or options.on_new_data or options.profile or options.placement):

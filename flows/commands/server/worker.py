@@ -18,7 +18,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def execute(options: argparse.Namespace, here: Path) -> int:
+def execute(options: argparse.Namespace, cwd: Path) -> int:
     root = Path.cwd()
     if bool(options.pool) != bool(options.placement):
         raise ProjectError("a node's worker needs both: gr2 worker POOL --placement NAME; for the schedules of this checkout: gr2 worker")

@@ -89,14 +89,14 @@ def overlaid(root: Path, control: Control) -> tuple[str, list[str]]:
 
 
 def judge(root: Path, control: Control) -> Verdict:
-    """What the evaluation of the run at `root` says of `control`. ProjectError when it lacks a comparison: nothing was shown then."""
+    """The verdict on `control` by the evaluation of the run at `root`. ProjectError when a comparison is missing: nothing is shown then."""
     file = root / METRICS
     try:
         metrics = json.loads(read_text(file, "the evaluation wrote no metrics"))
     except json.JSONDecodeError as error:
         raise ProjectError(f"{file}: not valid JSON: {error}") from None
     comparisons = tuple(_comparison(metrics, model, against, control.name) for model, against in control.no_gain)
-    return Verdict(control.name, control.purpose, METRIC, not any(own.gain for own in comparisons), comparisons)
+    return Verdict(control.name, control.purpose, METRIC, not any(comparison.gain for comparison in comparisons), comparisons)
 
 
 def _comparison(metrics: dict[str, Any], model: str, against: str, control: str) -> Comparison:

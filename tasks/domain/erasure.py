@@ -64,18 +64,18 @@ def look(root: Path, graph: Graph, user: str) -> dict[str, Any]:
     }
 
 
-def clean(found: dict[str, Any]) -> dict[str, str]:
-    """What still stands against `the user is gone`, by kind; empty = proven for this checkout and its cache."""
-    raw = found["raw"]
-    may = [version for version in found["versions"] if version["holds"] is None and version["cached"]]
+def clean(findings: dict[str, Any]) -> dict[str, str]:
+    """What still holds data of the user, or may hold it, in words by kind; empty: proven gone from this checkout and its cache."""
+    raw = findings["raw"]
+    may = [version for version in findings["versions"] if version["holds"] is None and version["cached"]]
     against = {
-        "params": "" if found["listed"] or raw.get("rows") == 0 else f"{PARAMS} does not list the digest: the next run reads them again",
-        "outputs": f"{USERS} holds the user" if found["dense"] is not None else "" if found["ingested"] else f"{USERS}: no such file",
-        "stages": f"not rerun since: {', '.join(found['stale'])}" if found["stale"] else "",
-        "cache": f"{found['tables_in_cache']} older tables of users in DVC's cache hold them" if found["tables_in_cache"] else "",
+        "params": "" if findings["listed"] or raw.get("rows") == 0 else f"{PARAMS} does not list the digest: the next run reads them again",
+        "outputs": f"{USERS} holds the user" if findings["dense"] is not None else "" if findings["ingested"] else f"{USERS}: no such file",
+        "stages": f"not rerun since: {', '.join(findings['stale'])}" if findings["stale"] else "",
+        "cache": f"{findings['tables_in_cache']} older tables of users in DVC's cache hold them" if findings["tables_in_cache"] else "",
         "versions": f"{len(may)} older versions with outputs in DVC's cache may have been made from their data" if may else "",
-        "raw": f"{len(found['raw_objects'])} raw files that were fetched hold or may hold their rows" if found["raw_objects"] else "",
-        "copies": f"copies hold them: {', '.join(found['copies'])}" if found["copies"] else "",
+        "raw": f"{len(findings['raw_objects'])} raw files that were fetched hold or may hold their rows" if findings["raw_objects"] else "",
+        "copies": f"copies hold them: {', '.join(findings['copies'])}" if findings["copies"] else "",
     }
     return {kind: words for kind, words in against.items() if words}
 

@@ -78,7 +78,7 @@ def folder_listing(dataset: Any) -> dict[str, str]:
     """
     files: Any  # DVC declares less: an object of any kind
     _, _, files = build(dataset.repo.cache.local, dataset.fs_path, dataset.fs, dataset.hash_name, ignore=dataset.dvcignore, dry_run=True)
-    return {"/".join(parts): hash_info.value for parts, _, hash_info in files}
+    return {"/".join(key): hash_info.value for key, _, hash_info in files}
 
 
 def repro_order(repo: Any, targets: list[str]) -> list[str]:

@@ -12,23 +12,23 @@ from tasks.project.graph import Graph
 
 
 def record_experiments(root: Path, graph: Graph, experiments: Iterable[Experiment]) -> None:
-    """An end for every stage that ran, was restored or failed in those of `experiments` that are done; revision: their own commit."""
+    """Records the end of every stage that ran, was restored or failed in the `experiments` that are done, with the experiment's commit."""
     from tasks.ledger.transport import flush
 
-    for own in experiments:
-        if own.state == "Failed":
-            _failed(root, graph, own)
-        commit = resolve(root, own.name) if own.state == "Completed" else None
+    for experiment in experiments:
+        if experiment.state == "Failed":
+            _failed(root, graph, experiment)
+        commit = resolve(root, experiment.name) if experiment.state == "Completed" else None
         for name, entry in ((commit and locked_stages(root, commit)) or {}).items():
-            if name in graph.stages and name in (*own.ran, *own.restored):
+            if name in graph.stages and name in (*experiment.ran, *experiment.restored):
                 StageRun(root, graph[name], RunContext({"revision": commit, "dirty": False})).of_experiment(
-                    own.name, entry, name in own.ran
+                    experiment.name, entry, name in experiment.ran
                 )
     anchor(root)
     flush()
 
 
-def _failed(root: Path, graph: Graph, own: Experiment) -> None:
-    name, _, message = own.message.partition(": ")  # tasks.experiments.queue.failure
+def _failed(root: Path, graph: Graph, experiment: Experiment) -> None:
+    name, _, message = experiment.message.partition(": ")  # tasks.experiments.queue.failure
     if name in graph.stages:
-        StageRun(root, graph[name], RunContext({"revision": None, "dirty": None})).fail(message, own.name)
+        StageRun(root, graph[name], RunContext({"revision": None, "dirty": None})).fail(message, experiment.name)

@@ -70,7 +70,7 @@ def queue(
             if stopped():
                 raise KeyboardInterrupt
             raise ProjectError(f"{name}: DVC did not queue it: {_errors(result.stderr)}")
-    return [own for own in queued(root) if own.name in names]
+    return [experiment for experiment in queued(root) if experiment.name in names]
 
 
 def queued(root: Path) -> list[Experiment]:

@@ -76,7 +76,7 @@ class StageRun:
         deps, sizes = locked_hashes(locked.get("deps")), {entry["path"]: entry for entry in locked.get("outs") or []}
         metrics = read_json(self.root / (self.stage.metrics_file or "metrics.json")) if metrics is None else metrics
         listings = dep_listings(self.root, self.stage.name, {path: entry["hash"] for path, entry in deps.items()})
-        own = {
+        run_facets = {
             "gr2_run": {**facts, **{key: node[key] for key in ("host", "pool") if node.get(key)}},
             "gr2_prefect": {"flow_run": self.context.flow_run, "node_flow_run": node.get("flow_run", "")},
             "gr2_params": {"values": locked.get("params") or {}},
@@ -95,7 +95,7 @@ class StageRun:
             facets.written(path, {**sizes[path], "hash": entry["hash"]}, members(self.root, path, entry["hash"]))
             for path, entry in locked_hashes(locked.get("outs")).items()
         ]
-        self._record("COMPLETE", own, inputs, outputs)
+        self._record("COMPLETE", run_facets, inputs, outputs)
 
     def _facts(self, **more: object) -> dict[str, object]:
         return {**self.context.git, "host": self.context.host, "command": self.stage.cmd, **more}
@@ -103,12 +103,12 @@ class StageRun:
     def _seconds(self) -> float:
         return round(time.monotonic() - self.began, 3)
 
-    def _record(self, kind: str, own: dict[str, Any], inputs: Iterable[object] = (), outputs: Iterable[object] = ()) -> None:
+    def _record(self, kind: str, run_facets: dict[str, Any], inputs: Iterable[object] = (), outputs: Iterable[object] = ()) -> None:
         from tasks.ledger import facets
 
         job = facets.job_facets(self.root, "STAGE", self.context.git.get("revision"))
         parent = facets.parent(self.context.flow_run)
-        _send(self.root, *facets.run_event(kind, self.run_id, self.stage.name, {**own, **parent}, inputs, outputs, job))
+        _send(self.root, *facets.run_event(kind, self.run_id, self.stage.name, {**run_facets, **parent}, inputs, outputs, job))
 
 
 def close_run(root: Path, context: RunContext, state: str, names: list[str]) -> None:
@@ -121,7 +121,7 @@ def close_run(root: Path, context: RunContext, state: str, names: list[str]) -> 
     from tasks.system.hardware import hardware
 
     lock = root / "dvc.lock"
-    own = {
+    run_facets = {
         "gr2_run": {**context.git, "host": context.host, "state": state, "stages": names},
         "gr2_prefect": {"flow_run": context.flow_run},
         "gr2_environment": facets.environment(root),
@@ -134,7 +134,7 @@ def close_run(root: Path, context: RunContext, state: str, names: list[str]) -> 
     }
     run_id = facets.pipeline_run_id(context.flow_run) or facets.new_id()
     job = facets.job_facets(root, "PIPELINE", context.git.get("revision"))
-    _send(root, *facets.run_event(KINDS.get(state, "OTHER"), run_id, "pipeline", own, job_facets=job))
+    _send(root, *facets.run_event(KINDS.get(state, "OTHER"), run_id, "pipeline", run_facets, job_facets=job))
     anchor(root)
     flush()
 

@@ -48,8 +48,8 @@ def run_event(
     from openlineage.client.generated.base import RunFacet
     from openlineage.client.serde import Serde
 
-    own = {name: facet for name, facet in facets.items() if isinstance(facet, dict)}
-    wrapped: Facets = {name: RunFacet(producer=PRODUCER).with_additional_properties(**facet) for name, facet in own.items()}
+    custom_facets = {name: facet for name, facet in facets.items() if isinstance(facet, dict)}
+    wrapped: Facets = {name: RunFacet(producer=PRODUCER).with_additional_properties(**facet) for name, facet in custom_facets.items()}
     event = RunEvent(
         eventType=RunState(kind),
         eventTime=datetime.now(UTC).isoformat(),
@@ -60,7 +60,7 @@ def run_event(
         producer=PRODUCER,
     )
     record = Serde.to_dict(event)
-    record["run"].setdefault("facets", {}).update({name: custom(name, facet) for name, facet in own.items()})
+    record["run"].setdefault("facets", {}).update({name: custom(name, facet) for name, facet in custom_facets.items()})
     return event, record
 
 
@@ -155,10 +155,10 @@ def _content(name: str) -> Facets:
 
 @cache
 def _origin(root: Path) -> str:
-    """The address of git's remote "origin", without the user and password that may stand in it."""
+    """The URL of git's remote "origin", without a user and password in it."""
     url = git_or_none(root, "config", "--get", "remote.origin.url") or ""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if parts.scheme else url
+    split_url = urlsplit(url)
+    return urlunsplit(split_url._replace(netloc=split_url.netloc.rpartition("@")[2])) if split_url.scheme else url
 
 
 def _version(package: str) -> str:

@@ -54,7 +54,7 @@ class GcReport:
 
     @property
     def size(self) -> int:
-        return sum(own.size for own in self.unneeded)
+        return sum(entry.size for entry in self.unneeded)
 
 
 def collect_garbage(root: Path, delete: bool, remote: bool = False) -> list[GcReport]:
@@ -74,28 +74,28 @@ def collect_garbage(root: Path, delete: bool, remote: bool = False) -> list[GcRe
         known = _with_contents(repo, origins)
         reports = []
         for where, stores in {"cache": _caches(repo), **({"remote": _remotes(repo)} if remote else {})}.items():
-            found = [
+            unneeded = [
                 UnreferencedObject(hash_, _size(odb, hash_), *known.get(hash_, ("", "")))
                 for odb in stores
                 for hash_ in odb.all()
                 if hash_ not in used
             ]
-            found.sort(key=lambda own: (-own.size, own.path, own.hash))
-            reports.append(GcReport(where, tuple(keeper for keeper, _ in keepers), tuple(found)))
+            unneeded.sort(key=lambda entry: (-entry.size, entry.path, entry.hash))
+            reports.append(GcReport(where, tuple(keeper for keeper, _ in keepers), tuple(unneeded)))
             for odb in stores if delete else ():
                 delete_unused(odb, used)
     return reports
 
 
 def _gc_roots(root: Path) -> tuple[list[tuple[GcRoot, str]], set[str]]:
-    """Every keeper with its commit ('' for a folder), and all hashes that their dvc.lock files name as outputs."""
-    found: list[tuple[GcRoot, str]] = []
+    """Every keeper with its commit ('' for a folder), and the hashes of all outputs in their dvc.lock files."""
+    keepers: list[tuple[GcRoot, str]] = []
     named: set[str] = set()
 
     def add(kind: str, name: str, commit: str, stages: dict[str, Entry]) -> None:
         outs = {out["md5"]: out.get("size") or 0 for stage in stages.values() for out in stage.get("outs") or [] if out.get("md5")}
         named.update(outs)
-        found.append((GcRoot(kind, name, len(outs), sum(outs.values())), commit))
+        keepers.append((GcRoot(kind, name, len(outs), sum(outs.values())), commit))
 
     add("workspace", ".", "", read_lock(root))
     if head := resolve(root, "HEAD"):
@@ -110,7 +110,7 @@ def _gc_roots(root: Path) -> tuple[list[tuple[GcRoot, str]], set[str]]:
         add("queued experiment", experiment.name, experiment.rev, locked_stages(root, experiment.rev) or {})
     for copy in workspaces(root):
         add("workspace", str(copy.relative_to(root)), "", read_lock(copy))
-    return found, named
+    return keepers, named
 
 
 def _used_by(copy: Path) -> Iterator[str]:
@@ -120,8 +120,8 @@ def _used_by(copy: Path) -> Iterator[str]:
 
 
 def _caches(repo: Any) -> list[Any]:
-    found = {id(odb): odb for _, odb in repo.cache.by_scheme() if odb}
-    return list(found.values())
+    caches = {id(odb): odb for _, odb in repo.cache.by_scheme() if odb}
+    return list(caches.values())
 
 
 def _remotes(repo: Any) -> list[Any]:
@@ -146,10 +146,10 @@ def _folder(repo: Any, hash_: str) -> list[dict[str, str]]:
 
 
 def _origins(root: Path, graph: Graph) -> dict[str, tuple[str, str]]:
-    """hash -> (stage, path), as the run cache remembers every run there was."""
+    """hash -> (stage, path) of every output in DVC's run cache."""
     with open_repo(root) as repo:
         files = sorted(Path(repo.stage_cache.cache_dir).glob("*/*/*"))
-    found: dict[str, tuple[str, str]] = {}
+    origins: dict[str, tuple[str, str]] = {}
     for file in files:
         try:
             entry = parse(file.read_text(encoding="utf-8"), str(file))
@@ -158,8 +158,8 @@ def _origins(root: Path, graph: Graph) -> dict[str, tuple[str, str]]:
             continue  # DVC drops a broken entry by itself; it only tells names here
         for hash_, path in outs:
             producer = graph.producer(path)
-            found[hash_] = (producer.name if producer else "", path)
-    return found
+            origins[hash_] = (producer.name if producer else "", path)
+    return origins
 
 
 def _with_contents(repo: Any, origins: dict[str, tuple[str, str]]) -> dict[str, tuple[str, str]]:

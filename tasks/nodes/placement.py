@@ -57,7 +57,7 @@ class Placement:
     rules: tuple[Rule, ...] = ()
 
     def pool(self, stage: Stage) -> Pool | None:
-        """The pool of the first rule that fits; None: it runs here. ProjectError when nobody could run it."""
+        """The pool of the first rule that fits; None: it runs on this machine. ProjectError when nothing can run it."""
         rule = next((rule for rule in self.rules if rule.fits(stage)), None)
         if rule is None or rule.pool == HERE:
             if stage.nodes > 1:
@@ -68,8 +68,8 @@ class Placement:
             return None
         pool = self.pools[rule.pool]
         if pool.gpus and stage.gpus * stage.nodes > pool.gpus:
-            wanted = f"{stage.gpus * stage.nodes} GPUs ({stage.gpus} on each of {stage.nodes} nodes)"
-            raise ProjectError(f"'{stage.name}' wants {wanted}; the pool '{pool.name}' of {self._said()} has {pool.gpus}")
+            request = f"{stage.gpus * stage.nodes} GPUs ({stage.gpus} on each of {stage.nodes} nodes)"
+            raise ProjectError(f"'{stage.name}' wants {request}; the pool '{pool.name}' of {self._said()} has {pool.gpus}")
         return pool
 
     def check(self, graph: Graph) -> None:

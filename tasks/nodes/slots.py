@@ -42,30 +42,30 @@ def acquire_slot(home: Path) -> Iterator[Slot]:
 
 
 @contextmanager
-def acquire_gpus(wanted: int, stopped: Callable[[], bool] = lambda: False, folder: Path | None = None) -> Iterator[dict[str, str]]:
-    """Waits for `wanted` GPUs of this machine; yields the environment that shows a stage these and no others.
+def acquire_gpus(gpu_count: int, stopped: Callable[[], bool] = lambda: False, folder: Path | None = None) -> Iterator[dict[str, str]]:
+    """Waits for `gpu_count` GPUs of this machine; yields the environment that shows a stage these and no others.
 
-    Nothing wanted: nothing is waited for or hidden.
+    With a count of 0 it neither waits nor hides GPUs.
     Interrupted when `stopped()` while it waits.
     """
-    if not wanted:
+    if not gpu_count:
         yield {}
         return
     everyone = machine_gpus()
-    if wanted > len(everyone):
+    if gpu_count > len(everyone):
         raise ProjectError(
-            f"{wanted} GPUs are wanted, this machine has {len(everyone)}; see resources in params.yaml and the placement's rules"
+            f"{gpu_count} GPUs are wanted, this machine has {len(everyone)}; see resources in params.yaml and the placement's rules"
         )
     while True:
         held: list[tuple[str, AbstractContextManager[bool]]] = []
         for gpu in everyone:
             lock: AbstractContextManager[bool] = file_lock((folder or gpu_locks()) / f"gpu-{gpu}.lock")
-            if lock.__enter__() and len(held) < wanted and not marked(GPUS, gpu):
+            if lock.__enter__() and len(held) < gpu_count and not marked(GPUS, gpu):
                 held.append((gpu, lock))
             else:
                 lock.__exit__(None, None, None)
         try:
-            if len(held) == wanted:
+            if len(held) == gpu_count:
                 names = ",".join(gpu for gpu, _ in held)
                 yield {"CUDA_VISIBLE_DEVICES": names, GPUS: names}
                 return

@@ -58,21 +58,21 @@ class Graph:
 
     def closure(self, names: Iterable[str] | None = None) -> list[str]:
         """`names` and all they need, upstream first; the whole graph for None or no names."""
-        wanted, todo = set(), [self[name].name for name in names or self.order]
+        needed, todo = set(), [self[name].name for name in names or self.order]
         while todo:
             name = todo.pop()
-            if name not in wanted:
-                wanted.add(name)
+            if name not in needed:
+                needed.add(name)
                 todo += self._upstream[name]
-        return [name for name in self.order if name in wanted]
+        return [name for name in self.order if name in needed]
 
     def behind(self, name: str) -> list[str]:
-        """`name` and every stage that reads what it made, directly or not, upstream first."""
-        found = {self[name].name}
+        """`name` and every stage that reads its outputs, directly or through others, upstream first."""
+        affected = {self[name].name}
         for other in self.order:
-            if found.intersection(self._upstream[other]):
-                found.add(other)
-        return [other for other in self.order if other in found]
+            if affected.intersection(self._upstream[other]):
+                affected.add(other)
+        return [other for other in self.order if other in affected]
 
     def producer(self, path: str) -> Stage | None:
         """The stage that makes `path`, or the folder it lies in."""

@@ -13,9 +13,9 @@ PARAMS = "params.yaml"
 
 
 def names(root: Path) -> list[str]:
-    """The profiles there are, `default` first."""
-    found = sorted(path.stem for path in (root / PROFILES).glob("*.yaml"))
-    return sorted(found, key=lambda name: name != "default")
+    """The names of the profiles, `default` first."""
+    profiles = sorted(path.stem for path in (root / PROFILES).glob("*.yaml"))
+    return sorted(profiles, key=lambda name: name != "default")
 
 
 def render(root: Path, profile: str) -> str:
@@ -42,12 +42,12 @@ def apply(root: Path, profile: str, discard_edits: bool = False) -> list[str]:
     ProjectError when that would lose edits: params.yaml is neither a rendered profile nor what git HEAD holds.
     """
     text = render(root, profile)
-    wanted, path = parse(text, profile), root / PARAMS
+    rendered, path = parse(text, profile), root / PARAMS
     if not path.exists():
         write_text(path, text)
         return [f"{PARAMS} written from the profile {profile}"]
     current = parse(read_text(path, ""), PARAMS)
-    changes = list(differences(current, wanted))
+    changes = list(differences(current, rendered))
     if not changes:
         return []
     if not discard_edits:
@@ -92,11 +92,12 @@ def deep_merge(base: Any, overlay: dict[str, Any], source: str, of: str, *, empt
 
 
 def _same_in_both_dialects(text: str, profile: str) -> None:
-    """DVC reads YAML 1.2, the stages read 1.1: a value such as 5e-7 or `on` means two things and is refused."""
+    """ProjectError for a value such as 5e-7 or `on`, which YAML 1.2 (read by DVC) and YAML 1.1 (read by the stages) read differently."""
     import yaml
 
-    for key, ours, theirs in differences(parse(text, profile), yaml.safe_load(text)):
-        if ours is not MISSING:
+    for key, dvc_value, stage_value in differences(parse(text, profile), yaml.safe_load(text)):
+        if dvc_value is not MISSING:
             raise ProjectError(
-                f"profile {profile}: {key}: YAML 1.1 reads {theirs!r}, YAML 1.2 reads {ours!r}; write it unambiguously (5.0e-7, 'on', true)"
+                f"profile {profile}: {key}: YAML 1.1 reads {stage_value!r}, YAML 1.2 reads {dvc_value!r}; "
+                "write it unambiguously (5.0e-7, 'on', true)"
             )

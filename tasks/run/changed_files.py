@@ -39,7 +39,7 @@ class ChangedFiles:
 
     def _by_git(self, stage: str, folder: str, now: Listing) -> list[Change]:
         """Since the commit of the newest recorded run of `stage`, or HEAD; empty outside of git, and for what git does not hold."""
-        revision = next((found for event in reversed(self._events) if (found := recorded_revision(event, stage))), "HEAD")
+        revision = next((recorded for event in reversed(self._events) if (recorded := recorded_revision(event, stage))), "HEAD")
         lines = git_or_none(self.root, "diff", "--name-status", "--no-renames", "--relative", revision, "--", folder) or ""
         untracked = git_or_none(self.root, "ls-files", "--others", "--exclude-standard", "--", folder) or ""
         changes = [(path, GIT_WORDS.get(letter, "modified")) for letter, path in (line.split("\t", 1) for line in lines.splitlines())]

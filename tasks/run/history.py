@@ -63,9 +63,9 @@ def read_records(root: Path) -> list[Record]:
 
 
 def last_completed(records: Iterable[Record]) -> Record | None:
-    """The newest that ended with a model, of whichever schedule."""
-    found = [record for record in records if record.outcome == "Completed"]
-    return found[-1] if found else None
+    """The newest record, of any schedule, whose run completed; None if there is none."""
+    completed = [record for record in records if record.outcome == "Completed"]
+    return completed[-1] if completed else None
 
 
 def close_unfinished(root: Path, but: str = "") -> list[Record]:

@@ -17,10 +17,10 @@ FILE = Path(".gr2") / "unfinished.json"
 
 
 def journal_start(root: Path, names: list[str]) -> None:
-    """To be called before any of the stages `names` runs, with the run lock held. What a killed run noted stays noted."""
-    if wanted := sorted({*names, *_noted(root)}):
+    """Notes the stages `names`, before any of them runs and with the run lock held. The notes of a killed run are kept."""
+    if stages := sorted({*names, *_noted(root)}):
         (root / FILE).parent.mkdir(exist_ok=True)
-        write_text(root / FILE, json.dumps(wanted) + "\n")
+        write_text(root / FILE, json.dumps(stages) + "\n")
 
 
 def record_interrupted(root: Path, graph: Graph, context: RunContext) -> list[str]:
@@ -40,7 +40,7 @@ def record_interrupted(root: Path, graph: Graph, context: RunContext) -> list[st
 
 def _noted(root: Path) -> list[str]:
     try:
-        found = json.loads((root / FILE).read_text(encoding="utf-8"))
+        content = json.loads((root / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return []
-    return [str(name) for name in found] if isinstance(found, list) else []
+    return [str(name) for name in content] if isinstance(content, list) else []

@@ -138,15 +138,15 @@ class _Planner:
                     yield Cause("code" if is_code(path) else "data", file, detail)
 
     def _explained_upstream(self, path: str, name: str) -> bool:
-        """Whether a changed data dep is its producer's doing: that will run, or be restored to the very version recorded here."""
+        """Whether a changed data dep follows from its producer, which will run or be restored to the version recorded for this dep."""
         producer = self.graph.producer(path)
         if producer is None or producer.name not in self.plans:
             return False
         plan = self.plans[producer.name]
         if plan.action == "run":
             return True
-        made, read = locked_hashes(self.lock[producer.name].get("outs")), locked_hashes(self.lock[name].get("deps"))
-        return bool(plan.causes) and path in made and path in read and made[path]["hash"] == read[path]["hash"]
+        outputs, inputs = locked_hashes(self.lock[producer.name].get("outs")), locked_hashes(self.lock[name].get("deps"))
+        return bool(plan.causes) and path in outputs and path in inputs and outputs[path]["hash"] == inputs[path]["hash"]
 
 
 def _param_causes(file: str, keys: tuple[str, ...], recorded: dict[str, object], current: object) -> Iterator[Cause]:

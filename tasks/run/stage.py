@@ -155,9 +155,9 @@ class Runner:
 
 
 def stage_environment(env: Mapping[str, str]) -> dict[str, str]:
-    """`env` with this interpreter's folder first in PATH: the `python` of a stage's cmd is the one that runs us, venv activated or not."""
-    here, path = str(Path(sys.executable).parent), env.get("PATH", os.defpath)
-    first = path if path.split(os.pathsep)[0] == here else f"{here}{os.pathsep}{path}"
+    """`env` with this interpreter's folder first in PATH: the `python` of a stage's cmd is then this one, venv activated or not."""
+    bin_folder, path = str(Path(sys.executable).parent), env.get("PATH", os.defpath)
+    first = path if path.split(os.pathsep)[0] == bin_folder else f"{bin_folder}{os.pathsep}{path}"
     return {**env, "PATH": first, "PYTHONUNBUFFERED": "1"}
 
 

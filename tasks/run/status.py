@@ -21,8 +21,8 @@ def project_status(root: Path, graph: Graph) -> list[dict[str, Any]]:
 
 
 def _word(plan: Plan, name: str) -> str:
-    kinds = [cause.kind for cause in plan[name].causes]
-    return "never run" if "new" in kinds else "changed" if kinds else "current"
+    cause_kinds = [cause.kind for cause in plan[name].causes]
+    return "never run" if "new" in cause_kinds else "changed" if cause_kinds else "current"
 
 
 def _last_runs(root: Path) -> dict[str, dict[str, Any]]:

@@ -22,5 +22,5 @@ class Interrupted(StageFailed):
 
 def nearest(name: str, valid: Iterable[str]) -> str:
     """`; did you mean 'x'?`, or nothing when no valid name resembles `name`."""
-    found = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.4)
-    return f"; did you mean '{found[0]}'?" if found else ""
+    matches = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.4)
+    return f"; did you mean '{matches[0]}'?" if matches else ""

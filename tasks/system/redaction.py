@@ -26,14 +26,14 @@ Secrets = list[tuple[str, str]]  # (value, what is written instead), longest fir
 
 def secrets(env: Mapping[str, str] | None = None) -> Secrets:
     """The values of secret-looking variables, each line of them, and the passwords in URLs of any variable."""
-    found: dict[str, str] = {}
+    placeholders: dict[str, str] = {}
     for name, value in (os.environ if env is None else env).items():
         lines = value.splitlines() if SECRET_NAME.search(name) else []
         passwords = [match["password"] for match in URL_PASSWORD.finditer(value)]
         for text in [*lines, *passwords, *map(unquote, passwords)]:
             if len(text.strip()) >= SHORTEST:
-                found[text.strip()] = f"<{name}>"
-    return sorted(found.items(), key=lambda entry: (-len(entry[0]), entry))
+                placeholders[text.strip()] = f"<{name}>"
+    return sorted(placeholders.items(), key=lambda entry: (-len(entry[0]), entry))
 
 
 def without_secrets(text: str, known: Secrets | None = None) -> str:
@@ -44,26 +44,27 @@ def without_secrets(text: str, known: Secrets | None = None) -> str:
 
 
 def refuse_secret_params(root: Path, params: str | None = None) -> None:
-    """ProjectError when params.yaml holds what looks like a secret: it goes into git, dvc.lock and the lineage. `params`: the text that
+    """ProjectError when params.yaml has what looks like a secret: it goes into git, dvc.lock and the lineage. `params`: the text that
     it is about to have; None: the one it has."""
     path = root / PARAMS
     if params is None and not path.exists():
         return
-    found = [f"{key} ({why})" for key, why in _suspects(parse(read_text(path, "") if params is None else params, PARAMS))]
-    if found:
+    text = read_text(path, "") if params is None else params
+    suspects = [f"{key} ({why})" for key, why in _suspects(parse(text, PARAMS))]
+    if suspects:
         raise ProjectError(
-            f"{PARAMS}: {', '.join(found)}: secrets do not belong into parameters, which go into git, dvc.lock and the lineage; take the "
-            "value out (and renew it if it was ever committed), and give it in the environment or a Prefect block (docs/security.md)"
+            f"{PARAMS}: {', '.join(suspects)}: secrets do not belong into parameters, which go into git, dvc.lock and the lineage; take "
+            "the value out (and renew it if it was ever committed), and give it in the environment or a Prefect block (docs/security.md)"
         )
 
 
 def _suspects(value: object, above: str = "", name: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(value, dict):
-        for key, own in value.items():
-            yield from _suspects(own, f"{above}.{key}" if above else str(key), str(key))
+        for key, member in value.items():
+            yield from _suspects(member, f"{above}.{key}" if above else str(key), str(key))
     elif isinstance(value, list):
-        for place, own in enumerate(value):
-            yield from _suspects(own, f"{above}.{place}", name)
+        for place, member in enumerate(value):
+            yield from _suspects(member, f"{above}.{place}", name)
     elif isinstance(value, str) and value.strip():
         if KEY.fullmatch(name.replace("-", "_")):
             yield above, "by its name a secret"

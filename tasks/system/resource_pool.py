@@ -18,9 +18,9 @@ class ResourcePool:
         self._changed = threading.Condition()
 
     @contextmanager
-    def acquire(self, wanted: int, stopped: Callable[[], bool] = lambda: False, memory_gb: float = 0.0) -> Iterator[int]:
-        """Waits for `wanted` cores and `memory_gb`, or until `stopped()`; yields how many cores were taken (0 when stopped)."""
-        count, memory = min(wanted, self.total), min(memory_gb, self.memory_gb)
+    def acquire(self, cores: int, stopped: Callable[[], bool] = lambda: False, memory_gb: float = 0.0) -> Iterator[int]:
+        """Waits until `cores` and `memory_gb` are free, or `stopped()`; yields how many cores were taken (0 when stopped)."""
+        count, memory = min(cores, self.total), min(memory_gb, self.memory_gb)
         ticket = object()
         with self._changed:
             self._queue.append(ticket)

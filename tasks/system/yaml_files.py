@@ -46,7 +46,7 @@ def dump(document: Any, indented_lists: bool = True) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes beside and moves into place, so that a reader never sees half a file."""
-    beside = path.with_name(f".{path.name}.new")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
+    """Writes a temporary file in the same folder and moves it into place, so that a reader never sees half a file."""
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)

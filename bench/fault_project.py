@@ -26,8 +26,11 @@ Good = dict[str, list[Content]]  # by output: old content, new content last
 REPEATS = 2000
 STAGE = """\
 import pathlib, time, yaml
+from pydantic import BaseModel
 from stages.{name}.words import WORDS
 from stages.shared.core.outputs import stage_outputs
+class Metrics(BaseModel):
+    length: int
 x = yaml.safe_load(open("params.yaml"))["{name}"]["x"]
 text = "".join(pathlib.Path(path).read_text() for path in {inputs!r}) + f"{{WORDS}}{{x}}\\n"
 with stage_outputs("{name}") as outputs:
@@ -37,7 +40,7 @@ with stage_outputs("{name}") as outputs:
                 file.write(text * (count // 4 + (part < count % 4)))
                 file.flush()
                 time.sleep(0.05)
-    outputs.metrics({{"length": len(text)}})
+    outputs.metrics({{"length": len(text)}}, Metrics)
 """
 
 

@@ -80,7 +80,7 @@ def test_a_missing_folder_through_the_command_line(shop: Path) -> None:
     with restored(shop / "params.yaml"):
         set_params(shop, ingest={"folder": "nowhere"})
         result = gr2(shop, "run", "ingest", ok=False)
-    assert result.returncode == 1 and "gr2: ingest: nowhere: no such folder" in result.stderr
+    assert result.returncode == 2 and "ingest.folder: no such file or folder: nowhere; the default is data/raw" in result.stderr
     assert "Traceback" not in result.stdout + result.stderr
     assert contents(shop / "data") == before
 

@@ -29,6 +29,6 @@ def test_a_clone_with_the_lock_and_an_empty_cache(smoke: SmokeRun, tmp_path: Pat
     root = clone(tmp_path / "colleague")
     for name in ("params.yaml", "dvc.lock"):
         (root / name).write_bytes((smoke.root / name).read_bytes())
-    assert states(gr2(root, "run", "ingest")) == {"ingest": "Completed"}
+    assert states(gr2(root, "run", "ingest")) == {"fetch": "Completed", "ingest": "Completed"}
     assert (root / "dvc.lock").read_bytes() == (smoke.root / "dvc.lock").read_bytes()
     assert contents(root / "data/ingest") == contents(smoke.root / "data/ingest")

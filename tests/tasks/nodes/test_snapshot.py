@@ -17,7 +17,7 @@ def test_weights_that_git_does_not_ignore_are_refused(tmp_path: Path) -> None:
     weights = tmp_path / "models" / "model.safetensors"
     weights.write_bytes(bytes(snapshot.LARGEST_BYTES + 1))
     with pytest.raises(ProjectError, match=r"models/model\.safetensors has 20 MB and git does not ignore it: .*\.gitignore"):
-        snapshot.take(tmp_path, "run", "stage", "")
+        snapshot.push_code_snapshot(tmp_path, "run", "stage", "")
     (tmp_path / ".gitignore").write_text("/models/\n")
-    _, commit = snapshot.take(tmp_path, "run", "stage", "")
+    _, commit = snapshot.push_code_snapshot(tmp_path, "run", "stage", "")
     assert dvc_toy.call(tmp_path, "git", "ls-tree", "-r", "--name-only", commit).stdout.split() == [".gitignore", "code.py"]

@@ -12,6 +12,7 @@ from typing import Any
 
 from tasks.domain.raw_data import INGEST
 from tasks.domain.raw_objects import raw_objects
+from tasks.dvc.dir_listing import object_in
 from tasks.dvc.lockfile import Entry, locked_hashes, read_lock
 from tasks.dvc.repo import open_repo
 from tasks.lineage.git_history import Parser, git_locks
@@ -132,7 +133,7 @@ def _versions(locks: Locks, names: list[str], cache: Path, tables: set[str]) -> 
     holding: dict[tuple[str, ...], HoldingVersion] = {}
 
     def cached(md5: str) -> bool:
-        return (cache / md5[:2] / md5[2:]).exists()
+        return object_in(cache, md5).exists()
 
     for refs, lock in locks:
         outs = _outputs(lock, names)

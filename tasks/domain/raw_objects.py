@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.domain.raw_data import INGEST, fetch_stages
-from tasks.dvc.dir_listing import files_under, listing_in
+from tasks.dvc.dir_listing import files_under, listing_in, object_in
 from tasks.dvc.lockfile import Entry, locked_hashes
-from tasks.project.graph import Graph
+from tasks.project.graph import Graph, holds
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,13 @@ def raw_objects(root: Path, graph: Graph, locks: Iterable[dict[str, Entry]], cac
             md5 = locked_hashes(lock.get(name, {}).get("outs")).get(out, {"hash": ""})["hash"] or ""
             files = (listing_in(cache, md5) or {}) if md5.endswith(".dir") else {"": md5} if md5 else {}
             for inside, own_md5 in files.items():
-                path = cache / own_md5[:2] / own_md5[2:]
+                path = object_in(cache, own_md5)
                 if path.exists() and str(path) not in objects:
                     file = f"{out}/{inside}".rstrip("/")
                     objects[str(path)] = RawObject(file, str(path), rows if place == 0 and out in current else None)
     in_cache = {entry.file for entry in objects.values()}
     present = [f"{out}/{inside}" for _, out in outputs for inside in files_under(root / out)]
-    workspace = [RawObject(file, "", rows if file.startswith(tuple(current)) else None) for file in present if file not in in_cache]
+    workspace = [
+        RawObject(file, "", rows if any(holds(out, file) for out in current) else None) for file in present if file not in in_cache
+    ]
     return [*objects.values(), *workspace]

@@ -23,7 +23,12 @@ def cache_folder(root: Path) -> Path:
 
 def object_path(root: Path, md5: str) -> Path:
     """Of an object in the cache; a folder's listing ends in .dir."""
-    return cache_folder(root) / md5[:2] / md5[2:]
+    return object_in(cache_folder(root), md5)
+
+
+def object_in(cache: Path, md5: str) -> Path:
+    """The same from the folder of a DVC cache."""
+    return cache / md5[:2] / md5[2:]
 
 
 def read_json(file: Path) -> Any:
@@ -43,7 +48,7 @@ def cached_listing(root: Path, md5: str) -> Listing | None:
 def listing_in(cache: Path, md5: str) -> Listing | None:
     """The same from the folder of a DVC cache."""
     try:
-        text = (cache / md5[:2] / md5[2:]).read_bytes()
+        text = object_in(cache, md5).read_bytes()
     except OSError:
         return None
     if hashlib.md5(text, usedforsecurity=False).hexdigest() + ".dir" != md5:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.dvc.dir_listing import Listing, cache_folder, file_md5, files_under, listing_hash
+from tasks.dvc.dir_listing import Listing, cache_folder, file_md5, files_under, listing_hash, object_in
 from tasks.dvc.repo import open_repo
 
 
@@ -97,7 +97,7 @@ class Reader:
 
     def _object(self, md5: str) -> Listing | Problem | None:
         """The listing in a folder's object, None for a file's object; a Problem when it is missing or its content has another md5."""
-        place = self.cache / md5[:2] / md5[2:]
+        place = object_in(self.cache, md5)
         name = str(place.relative_to(self.root)) if place.is_relative_to(self.root) else str(place)
         self.objects += 1
         try:

@@ -25,7 +25,7 @@ from bench.retrieval import SASREC
 from stages.evaluate.baselines import NAMES, baselines
 from stages.evaluate.features import read_features
 from stages.shared.core.leakage import training_counts
-from stages.shared.slates.prompts import load_slates
+from stages.shared.slates.slate import load_slates
 from stages.shared.stats.bootstrap import Bootstrap, paired_intervals
 from stages.shared.stats.metrics import ranks_of_targets, slate_metrics
 

@@ -14,7 +14,7 @@ from stages.shared.evaluation import rankings
 from stages.shared.evaluation.rankings import Rankings
 from stages.shared.recsys import lambdamart
 from stages.shared.slates.candidate_features import FEATURES
-from stages.shared.slates.prompts import Slate
+from stages.shared.slates.slate import Slate
 
 Floats = NDArray[np.floating]
 

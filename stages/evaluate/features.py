@@ -7,7 +7,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from stages.shared.slates.candidate_features import FEATURES
-from stages.shared.slates.prompts import Slate
+from stages.shared.slates.slate import Slate
 
 
 def read_features(feature_table: pl.DataFrame, slates: Sequence[Slate]) -> NDArray[np.floating]:

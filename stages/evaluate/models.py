@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from stages.evaluate.language_model import open_language_model
 from stages.evaluate.params import EvaluateParams
-from stages.evaluate.shuffled_slates import permuted, shuffles
+from stages.evaluate.shuffled_slates import shuffles
 from stages.shared.evaluation.rankers import MODELS, PRIMARY_MODEL, REFERENCE_MODEL
 from stages.shared.evaluation.rankings import Rankings
 from stages.shared.generation.base import Sampling
 from stages.shared.generation.choose import on_cpu
-from stages.shared.slates.prompts import Catalog, PromptParams, Slate
+from stages.shared.slates.layouts.layout import Layout
+from stages.shared.slates.slate import Slate, permuted
 
 REPEATED = (REFERENCE_MODEL, PRIMARY_MODEL)
 LOADING = Lock()  # transformers switches global state while it loads a model
@@ -36,11 +37,11 @@ class Answers:
     shuffled: tuple[NDArray[np.int_], Rankings] | None = None
 
 
-def ask_models(slates: list[Slate], catalog: Catalog, options: PromptParams, params: EvaluateParams) -> Answers:
+def ask_models(slates: list[Slate], layout: Layout, params: EvaluateParams) -> Answers:
     """Models are asked side by side, with a thread each, where they run on this CPU: small ones gain nothing from a second thread."""
     workers = min(params.threads, len(MODELS)) if on_cpu(params.engine) else 1
     answers = Answers(evenly_spaced(len(slates), params.repeat_slates) if params.repeats else [])
-    ask = partial(_ask, answers, slates, catalog, options, params, max(1, params.threads // workers))
+    ask = partial(_ask, answers, slates, layout, params, max(1, params.threads // workers))
     if workers == 1:
         for name in MODELS:
             ask(name)
@@ -54,19 +55,16 @@ def ask_models(slates: list[Slate], catalog: Catalog, options: PromptParams, par
     return answers
 
 
-def _ask(
-    answers: Answers, slates: list[Slate], catalog: Catalog, options: PromptParams, params: EvaluateParams, threads: int, name: str
-) -> None:
+def _ask(answers: Answers, slates: list[Slate], layout: Layout, params: EvaluateParams, threads: int, name: str) -> None:
     """Puts all that is asked of one model into `answers`."""
     torch.set_num_threads(threads)  # of this Python thread
     greedily = Sampling(params.max_tokens, seed=params.seed)
     sampled = Sampling(params.max_tokens, params.repeat_temperature, samples=params.repeats, seed=params.seed)
     to_repeat = [slates[row] for row in answers.repeat_rows]
     to_shuffle = slates[: params.shuffled_slates]
-    folder, reasoning = MODELS[name]
     with ExitStack() as stack:
         with LOADING:
-            model = stack.enter_context(open_language_model(folder, catalog, options, params.engine, reasoning, params.seed, threads))
+            model = stack.enter_context(open_language_model(MODELS[name], layout, params.engine, params.seed, threads))
         [answers.greedy[name]] = model.answers(slates, greedily, params.constrained)
         if params.constrained and params.free_slates:
             [answers.free[name]] = model.answers(slates[: params.free_slates], greedily, constrained=False)

@@ -9,9 +9,11 @@ from stages.shared.generation.choose import EngineParams
 class EvaluateParams(ComputeSection):
     max_tokens: int = Field(224, ge=16, description="longest completion")
     max_slates: int = Field(0, ge=0, description="evaluate only the first this many test slates by user, then position; 0 = all")
-    constrained: bool = Field(True, description="constrained decoding: every answer a permutation (stages/shared/slates/constraint.py)")
+    constrained: bool = Field(False, description="constrained decoding: every answer a permutation (stages/shared/slates/constraint.py)")
     free_slates: int = Field(
-        150, ge=0, description="test slates that each model also answers freely, to tell how often it needs the constraint"
+        150,
+        ge=0,
+        description="under constrained: test slates that each model also answers freely, to tell how often it needs the constraint",
     )
     shuffled_slates: int = Field(100, ge=0, description="test slates also shown to the RL model in a shuffled order: position bias")
     repeats: int = Field(4, ge=0, description="answers of the SFT and RL models to the same slate at repeat_temperature; 0 = none")

@@ -4,25 +4,14 @@ The retriever's score is a feature of the candidate (`sc`) and moves with it: a 
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.shared.core.errors import StageError
-from stages.shared.slates.prompts import Slate
+from stages.shared.slates.slate import Slate
 
 Ints = NDArray[np.int_]
-
-
-def permuted(slate: Slate, order: Sequence[int]) -> Slate:
-    """`slate` with the candidate at order[p] at position p; its features and the target's rank move along."""
-    return replace(
-        slate,
-        candidates=[slate.candidates[rank] for rank in order],
-        bins=[slate.bins[rank] for rank in order],
-        target_rank=list(order).index(slate.target_rank) if slate.target_rank >= 0 else -1,
-    )
 
 
 def shuffles(slates: Sequence[Slate], seed: int, repeat: int = 0) -> Ints:

@@ -5,12 +5,32 @@ from pydantic import Field
 from stages.shared.core.stage_metrics import HeldOutCheck, LossSpan, StageMetrics
 
 
+class NextItemMetrics(StageMetrics):
+    """The whole catalogue ranked by beam search over the SIDs that exist."""
+
+    users: int = Field(description="users asked: the item after their base history is the target, and nothing of it was trained on")
+    recall_at_10: float = Field(alias="recall@10", description="share of targets among the first ten")
+    ndcg_at_10: float = Field(alias="ndcg@10", description="mean NDCG@10")
+    chance_at_10: float = Field(alias="chance@10", description="recall@10 of a random order of the catalogue")
+
+
+class ProbeMetrics(StageMetrics):
+    """Shares of tokens predicted right, the text before them given."""
+
+    next_item: NextItemMetrics | None = Field(None, description="sequence: the next item of users (absent where midtrain.probe_users is 0)")
+    sid_to_caption: float = Field(description="caption: tokens of title and categories after the SID")
+    caption_to_sid: float = Field(description="caption: tokens of the SID after title and categories")
+    preference: float = Field(description="preference: tokens of the categories, on users' training positions after their base history")
+    quoting: float = Field(description="judging: restated features, on made-up slates not trained on")
+    judging: float = Field(description="judging: relevances, on the same slates")
+    sorting: float = Field(description="sorting: tokens of the answer, on made-up lists not trained on")
+
+
 class MidtrainMetrics(StageMetrics):
     loss: LossSpan = Field(description="of the training; the curve is in loss.csv")
     parameters: int = Field(description="parameters of the model")
     vocabulary: int = Field(description="tokens of its vocabulary, those of the SIDs among them")
     rows: int = Field(description="training rows")
-    skill_token_accuracy: float = Field(
-        description="share of the answer's tokens predicted right (teacher-forced) on made-up slates that it was not trained on"
-    )
+    tokens: dict[str, int] = Field(description="task -> training tokens of its rows")
+    probes: ProbeMetrics = Field(description="what the model can do after training")
     leak_check: HeldOutCheck = Field(description="counts of the leak check")

@@ -1,17 +1,18 @@
-"""Makes the language model and teaches it semantic IDs: the base of sft."""
+"""Makes the language model and teaches it semantic IDs and the layout of a slate: the base of sft."""
 
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import polars as pl
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.midtrain import documents
 from stages.midtrain.decoder import scratch_model
 from stages.midtrain.metrics import MidtrainMetrics
 from stages.midtrain.params import SCRATCH, MidtrainParams
+from stages.midtrain.probes import Probed, probe
 from stages.midtrain.vocabulary import learn_tokenizer
 from stages.shared.core.errors import StageError
 from stages.shared.core.leakage import check_no_heldout, training_interactions
@@ -21,11 +22,14 @@ from stages.shared.core.params import load_params
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, read_table
 from stages.shared.lm.encoding import WeightedExample, encode, pack
 from stages.shared.lm.models import extend_vocabulary, load_model, load_tokenizer, resize_embeddings, save_model
-from stages.shared.slates.prompts import Catalog, PromptParams
-from stages.shared.training.trainer import collate, train_supervised, write_curve
+from stages.shared.slates import practice
+from stages.shared.slates.layouts.choose import layout_of
+from stages.shared.slates.layouts.layout import Layout
+from stages.shared.slates.prompt_params import PromptParams
+from stages.shared.slates.slate import Catalog
+from stages.shared.training.trainer import train_supervised, write_curve
 
-CANDIDATES = 10  # of a made-up slate
-PROBE_DOCUMENTS = 64
+CANDIDATES = 10  # of a made-up slate, at most
 
 
 def midtrain(params: MidtrainParams, outputs: Outputs) -> None:
@@ -34,35 +38,43 @@ def midtrain(params: MidtrainParams, outputs: Outputs) -> None:
     items = read_table(DATA / "ingest/items.parquet", ITEMS)
     sids = read_table(DATA / "tokenize/sids.parquet", SIDS)
     catalog = Catalog.from_tables(sids, items)
+    layout = layout_of(catalog, options)
     base = training_interactions(interactions, ("base",))
     leak_check = check_no_heldout(base, interactions, "midtrain")
 
-    model, tokenizer = make_model(params, items["text"].to_list(), sids)
-    rows = training_rows(params, options, catalog, base, tokenizer)
+    model, tokenizer = make_model(params, items["text"].to_list(), sids, layout)
+    by_task = training_rows(params, layout, catalog, base, tokenizer, options.history)
+    rows = mixed(by_task, params.seed)
     curve = train_supervised(model, rows, params, tokenizer.pad_token_id)
 
     save_model(model, tokenizer, outputs.path("model"))
     check_reload(tokenizer, load_tokenizer(outputs.path("model")), rows[-1].ids)
     write_curve(curve, outputs.path("loss.csv"))
+    codes_NL = np.array(sids.sort("item")["codes"].to_list(), dtype=np.int64)
+    later = interactions.filter(pl.col("split") == "train")
+    probed = Probed(layout, catalog, codes_NL, base, later, options.history, CANDIDATES)
     outputs.metrics(
         {
             "loss": {"first": curve[0]["loss"], "last": curve[-1]["loss"]},
             "parameters": model.num_parameters(),
             "vocabulary": len(tokenizer),
             "rows": len(rows),
-            "skill_token_accuracy": skill_accuracy(model, tokenizer, catalog, options, params.seed + 1),
+            "tokens": {task: sum(len(row.ids) for row in task_rows) for task, task_rows in by_task.items()},
+            "probes": probe(model, tokenizer, probed, params.probe_users, params.seed + 1),
             "leak_check": leak_check,
         },
         MidtrainMetrics,
     )
 
 
-def make_model(params: MidtrainParams, texts: list[str], sids: pl.DataFrame) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def make_model(
+    params: MidtrainParams, texts: list[str], sids: pl.DataFrame, layout: Layout
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A new small decoder with its own vocabulary, or a pretrained folder with the SIDs added."""
     levels = len(sids["codes"][0])
     codebook_size = int(sids["codes"].explode().max()) + 1  # type: ignore[arg-type]
     if params.model == SCRATCH:
-        tokenizer: PreTrainedTokenizerBase = learn_tokenizer(texts, params.text_vocabulary)
+        tokenizer: PreTrainedTokenizerBase = learn_tokenizer(texts, params.text_vocabulary, layout.words())
         extend_vocabulary(tokenizer, levels, codebook_size)
         return scratch_model(params, tokenizer), tokenizer
     from stages.shared.lm.packaged import packaged_model
@@ -77,39 +89,47 @@ def make_model(params: MidtrainParams, texts: list[str], sids: pl.DataFrame) -> 
 
 
 def training_rows(
-    params: MidtrainParams, options: PromptParams, catalog: Catalog, base: pl.DataFrame, tokenizer: PreTrainedTokenizerBase
-) -> list[WeightedExample]:
-    """As many rows as the run will take, of each task its share: the short tasks mixed, then the full layout."""
+    params: MidtrainParams,
+    layout: Layout,
+    catalog: Catalog,
+    base: pl.DataFrame,
+    tokenizer: PreTrainedTokenizerBase,
+    history: int,
+) -> dict[str, list[WeightedExample]]:
+    """Task -> its share of as many rows as the run will take."""
     rng = np.random.default_rng(params.seed)
     sequences = base.group_by("user", maintain_order=True).agg("item")["item"].to_list()
     total = params.steps * params.batch_size * params.accumulate * params.all_processes
+    items = len(catalog.sids)
     # As many SIDs as fit into a row, with one place left for the words around them.
     window = max(2, params.row_length // (len(tokenizer(catalog.sids[0])["input_ids"])) - 1)
-    sources = [
-        (params.sequence_share, documents.sequence_documents(sequences, catalog, rng, window)),
-        (params.caption_share, documents.caption_documents(catalog, rng)),
-        (params.ordering_share, documents.ordering_documents(catalog, rng, CANDIDATES)),
-        (params.reading_share, documents.reading_documents(rng, CANDIDATES)),
-        (params.skill_share, documents.full_layout_documents(catalog, options, rng, CANDIDATES)),
-    ]
-    rows_by_source: list[list[WeightedExample]] = []
-    for share, source in sources:
+    sources: dict[str, tuple[float, Iterator[documents.Document]]] = {
+        "sequence": (params.sequence_share, documents.sequence_documents(sequences, catalog, rng, window)),
+        "caption": (params.caption_share, documents.caption_documents(catalog, rng)),
+        "preference": (params.preference_share, documents.preference_documents(sequences, catalog, rng)),
+        "sorting": (params.sorting_share, practice.sorting_documents(layout, items, rng, CANDIDATES)),
+        "judging": (params.judging_share, practice.judging_documents(layout, items, rng, history, CANDIDATES)),
+    }
+    shares = sum(share for share, _ in sources.values())
+    if shares <= 0:
+        raise StageError("params.yaml: midtrain: all shares are 0; give at least one of " + ", ".join(f"{task}_share" for task in sources))
+    rows: dict[str, list[WeightedExample]] = {}
+    for task, (share, source) in sources.items():
         # In portions: the sources are endless, and how many documents fill a row depends on their lengths.
-        needed, packed = round(share * total), list[WeightedExample]()
+        needed, packed = round(share / shares * total), list[WeightedExample]()
         while len(packed) < needed:
             packed += pack(encode(list(islice(source, min(4096, 8 * (needed - len(packed))))), tokenizer), params.row_length)
-        rows_by_source.append(packed[:needed])
-    # The full layout comes after the short documents: copying is learnt on them in half the tokens.
-    short, long = [row for source_rows in rows_by_source[:-1] for row in source_rows], rows_by_source[-1]
-    rows = [short[i] for i in rng.permutation(len(short))] + [long[i] for i in rng.permutation(len(long))]
-    if not rows:
-        raise StageError(
-            "params.yaml: midtrain: all shares are 0; give at least one of sequence_share, caption_share, ordering_share, skill_share"
-        )
-    longest = max(len(row.ids) for row in rows)
+        rows[task] = packed[:needed]
+    longest = max(len(row.ids) for task_rows in rows.values() for row in task_rows)
     if longest > params.max_length:
         raise StageError(f"params.yaml: midtrain.max_length {params.max_length} is less than the longest row, {longest} tokens")
     return rows
+
+
+def mixed(by_task: dict[str, list[WeightedExample]], seed: int) -> list[WeightedExample]:
+    """All rows in one random order: each batch holds every task in about its share."""
+    rows = [row for task_rows in by_task.values() for row in task_rows]
+    return [rows[i] for i in np.random.default_rng(seed).permutation(len(rows))]
 
 
 def check_reload(saved: PreTrainedTokenizerBase, loaded: PreTrainedTokenizerBase, ids: list[int]) -> None:
@@ -117,18 +137,3 @@ def check_reload(saved: PreTrainedTokenizerBase, loaded: PreTrainedTokenizerBase
     text = saved.decode(ids, skip_special_tokens=False)
     if saved(text)["input_ids"] != loaded(text)["input_ids"] or saved.get_vocab() != loaded.get_vocab():
         raise StageError("data/midtrain/model: the saved tokenizer does not read as the one trained with; check the transformers version")
-
-
-@torch.no_grad()
-def skill_accuracy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, catalog: Catalog, options: PromptParams, seed: int) -> float:
-    """Share of the answer's tokens predicted right (teacher-forced) on made-up slates not trained on."""
-    # The caller's seed differs from that of training: for made-up slates this is what keeps probes apart from training data.
-    probes = list(islice(documents.full_layout_documents(catalog, options, np.random.default_rng(seed), CANDIDATES), PROBE_DOCUMENTS))
-    # Weight 0 on everything before the answer, the trace included: only the answer is counted.
-    answers = [[(text, 0.0) for text, _ in document[:-1]] + [document[-1]] for document in probes]
-    batch = collate(encode(answers, tokenizer), tokenizer.pad_token_id)
-    device = next(model.parameters()).device
-    ids, mask = batch["input_ids"].to(device), batch["attention_mask"].to(device)
-    guesses = model(input_ids=ids, attention_mask=mask).logits[:, :-1].argmax(-1)
-    counted = batch["weights"][:, 1:].to(device) > 0
-    return float((guesses == ids[:, 1:])[counted].float().mean())

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.shared.lm.encoding import WeightedExample, encode
-from stages.shared.slates.prompts import THINK_END
+from stages.shared.slates.layouts.marks import THINK_END
 from stages.shared.slates.traces import read_traces
 
 RANDOM_LENGTH = 64

@@ -19,12 +19,11 @@ from stages.report.page.provenance import provenance, read_shown_params
 from stages.report.params import ReportParams
 from stages.report.plots_data import write_plots_data
 from stages.shared.core.outputs import DATA, Outputs, read_json
-from stages.shared.core.params import load_params
 from stages.shared.evaluation.evaluate_metrics import read_evaluate_metrics
 from stages.shared.evaluation.ground_truth import load_ground_truth
 from stages.shared.evaluation.rankers import CONTRASTS, MODELS, PRIMARY_MODEL
 from stages.shared.evaluation.test_set import TestSet, load_test_set, read_slate_tables
-from stages.shared.slates.prompts import PromptParams
+from stages.shared.slates.layouts.choose import layout_of
 from stages.shared.stats.bootstrap import INCOMING, Bootstrap, RankerResults, summarise
 from stages.shared.stats.metrics import ranks_of_targets
 from stages.shared.stats.significance import significance
@@ -33,13 +32,11 @@ DECOMPOSED = ("lambdamart", "sft", PRIMARY_MODEL)
 CURVES = {
     "midtrain": DATA / "midtrain/loss.csv",
     "sft": DATA / "sft/loss.csv",
-    "no_reasoning": DATA / "sft/no_reasoning_loss.csv",
     "rl": DATA / "rl/steps.csv",
 }
 
 
 def report(params: ReportParams, outputs: Outputs) -> None:
-    options = load_params("prompt", PromptParams)
     evaluated = read_evaluate_metrics()
     test_set = load_test_set(read_slate_tables(), evaluated.max_slates)
     answers = read_recorded_answers(test_set)
@@ -52,7 +49,7 @@ def report(params: ReportParams, outputs: Outputs) -> None:
         for name, rankings in ranked.items()
     }
     pairs = [(name, INCOMING) for name in ranked if name not in (INCOMING, "oracle")] + list(CONTRASTS)
-    audits = audits_of(answers, ranks, test_set.slates, test_set.catalog, options)
+    audits = audits_of(answers, ranks, test_set.slates, layout_of(test_set.catalog))
     summary = summarise(results, bootstrap, CONTRASTS, test_set.missed)
     summary |= slices_of(ranks, PRIMARY_MODEL, kinds_of(test_set), bootstrap)
     summary |= {

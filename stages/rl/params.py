@@ -19,8 +19,9 @@ class RlParams(TrainingSection):
     reward: Literal["conditional", "ungated", "random"] = Field("conditional", description="ungated and random are ablations")
     invalid_reward: float = Field(-1.0, le=0, description="reward of an output that is no permutation")
     constrained: bool = Field(
-        True, description="roll out under constrained decoding, as evaluate does (stages/shared/slates/constraint.py)"
+        False, description="roll out under constrained decoding (stages/shared/slates/constraint.py); as evaluate.constrained"
     )
+    shuffle: bool = Field(True, description="show each slate's candidates in a random order")
     temperature: float = Field(1.0, gt=0)
     max_tokens: int = Field(224, ge=16, description="longest completion")
     variance_tolerance: float = Field(1e-6, ge=0, description="groups whose rewards' standard deviation is at most this teach nothing")

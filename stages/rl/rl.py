@@ -8,7 +8,6 @@ import numpy as np
 import polars as pl
 import torch
 from tqdm import tqdm
-from transformers import PreTrainedTokenizerBase
 
 from stages.rl.dapo import advantages, dapo_loss
 from stages.rl.logprobs import response_logprobs
@@ -21,22 +20,21 @@ from stages.shared.core.errors import StageError
 from stages.shared.core.launch import is_main_process, rank, world_size
 from stages.shared.core.leakage import check_no_heldout
 from stages.shared.core.outputs import DATA, Outputs
-from stages.shared.core.params import load_params
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, SLATES, read_table
 from stages.shared.generation.base import Sampling
 from stages.shared.generation.transformers_engine import TransformersEngine
 from stages.shared.lm.models import load_model, load_tokenizer, save_model
-from stages.shared.slates.answers import Answer, AnswerReader
+from stages.shared.slates.answers import Answer
 from stages.shared.slates.candidate_features import CANDIDATE_FEATURES
-from stages.shared.slates.constraint import LayoutTokenIds, PermutationConstraint
-from stages.shared.slates.prompts import Catalog, PromptParams, Slate, load_slates, slate_prompt
+from stages.shared.slates.layouts.choose import layout_of
+from stages.shared.slates.layouts.encoded import EncodedLayout
+from stages.shared.slates.slate import Catalog, Slate, load_slates, permuted
 from stages.shared.training.trainer import write_curve
 
 BASE = DATA / "sft/model"
 
 
 def rl(params: RlParams, outputs: Outputs) -> None:
-    options = load_params("prompt", PromptParams)
     slates_table = read_table(DATA / "retrieve/slates.parquet", SLATES)
     slates = load_slates(slates_table, read_table(DATA / "retrieve/candidate_features.parquet", CANDIDATE_FEATURES), "train")
     interactions = read_table(DATA / "ingest/interactions.parquet", INTERACTIONS)
@@ -47,17 +45,20 @@ def rl(params: RlParams, outputs: Outputs) -> None:
         raise StageError("data/retrieve/slates.parquet: no training slate with more than one candidate; nothing can be ranked")
 
     tokenizer = load_tokenizer(BASE)
-    tasks = make_tasks(slates, catalog, options, tokenizer, params.constrained)
+    encoded = EncodedLayout(layout_of(catalog), tokenizer)
+    tasks = make_tasks(slates, encoded, params)
     policy = open_policy(load_model(BASE), params)
     engine = TransformersEngine(policy.module, tokenizer.pad_token_id, tokenizer.eos_token_id, params.batch_size)
-    reader, reward = AnswerReader(tokenizer), choose_reward(params)
+    reward = choose_reward(params)
     stream = cycle_tasks(tasks, params.seed)
     curve: list[dict[str, float]] = []
     for step in tqdm(range(params.steps), desc="rl", unit="step", disable=not is_main_process()):
         # Each (step, rank) draws from its own seed, so ranks sample different completions and a step does not repeat the one before.
         seed = (params.seed * 100_003 + step) * world_size() + rank()
         sampling = Sampling(params.max_tokens, params.temperature, samples=params.group, seed=seed)
-        rollouts = sample_step(stream, engine, reader, reward, sampling, params.prompts, params.max_refills, params.variance_tolerance)
+        rollouts = sample_step(
+            stream, engine, encoded.reader, reward, sampling, params.prompts, params.max_refills, params.variance_tolerance
+        )
         learning = update(policy, rollouts, params, tokenizer.pad_token_id)
         curve.append({"step": float(step + 1), **{name: all_mean(value) for name, value in (step_metrics(rollouts) | learning).items()}})
 
@@ -129,18 +130,15 @@ def choose_reward(params: RlParams) -> Reward:
     return partial(function, alpha=params.alpha, invalid=params.invalid_reward)
 
 
-def make_tasks(
-    slates: Sequence[Slate], catalog: Catalog, options: PromptParams, tokenizer: PreTrainedTokenizerBase, constrained: bool
-) -> list[Task]:
-    prompts = tokenizer([slate_prompt(slate, catalog, options) for slate in slates], add_special_tokens=False)["input_ids"]
-    sids = tokenizer(catalog.sids, add_special_tokens=False)["input_ids"]
-    layout, tasks = LayoutTokenIds.of(tokenizer), list[Task]()
-    for prompt, slate in zip(prompts, slates, strict=True):
-        candidates = [sids[item] for item in slate.candidates]
-        tasks.append(
-            Task(prompt, candidates, slate.target_rank, PermutationConstraint(layout, candidates, reasoning=True) if constrained else None)
-        )
-    return tasks
+def make_tasks(slates: Sequence[Slate], encoded: EncodedLayout, params: RlParams) -> list[Task]:
+    """One a slate, its candidates in a random order if params.shuffle: else the policy could be paid for copying the retriever."""
+    rng = np.random.default_rng([params.seed, 1])
+    orders = [rng.permutation(len(slate.candidates)).tolist() if params.shuffle else range(len(slate.candidates)) for slate in slates]
+    shown = [permuted(slate, order) for slate, order in zip(slates, orders, strict=True)]
+    rows = zip(encoded.prompts(shown), encoded.constraints(shown, enforced=params.constrained), slates, orders, strict=True)
+    return [
+        Task(prompt, constraint, slate.target_rank, tuple(order), encoded.layout.reasoning) for prompt, constraint, slate, order in rows
+    ]
 
 
 def cycle_tasks(tasks: Sequence[Task], seed: int) -> Iterator[Task]:
@@ -156,7 +154,7 @@ def step_metrics(rollouts: Rollouts) -> dict[str, float]:
     groups = rollouts.seen
     answers = [(answer, group.task) for group in groups for answer in group.answers]
     lengths = [len(completion.token_ids) for group in groups for completion in group.completions]
-    rank_rewards = [rank_reward(answer, task.target_rank, len(task.candidates)) for answer, task in answers if answer.valid]
+    rank_rewards = [rank_reward(answer, task.target_rank, len(task.shown)) for answer, task in answers if answer.valid]
     return {
         "reward": float(np.mean([reward for group in groups for reward in group.rewards])),
         "rank_reward": float(np.mean(rank_rewards)) if rank_rewards else 0.0,

@@ -1,7 +1,7 @@
 """Rollouts of one step: sample, score, drop groups without reward variance, refill up to a cap (DAPO's dynamic sampling)."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -15,17 +15,18 @@ Reward = Callable[[Answer, int, int], float]
 
 @dataclass(frozen=True)
 class Task:
-    """One training slate as token ids. candidates: the ids of each candidate's SID, in incoming order. constraint: None = free decoding."""
+    """One training slate as token ids. target_rank: in the initial ranking; shown: the initial ranks in the order of the prompt."""
 
     prompt: list[int]
-    candidates: list[list[int]]
+    constraint: PermutationConstraint
     target_rank: int
-    constraint: PermutationConstraint | None = None
+    shown: tuple[int, ...]
+    reasoning: bool = True
 
 
 @dataclass(frozen=True)
 class Group:
-    """G rollouts of one task."""
+    """G rollouts of one task. answers: in initial ranks."""
 
     task: Task
     completions: list[Completion]
@@ -59,8 +60,8 @@ def sample_step(
         batch = [next(tasks) for _ in range(prompts)]
         # A seed for each round: with the same seed, a task that comes round again would draw the same completions.
         options = Sampling(**{**sampling.__dict__, "seed": sampling.seed * (refills + 1) + round_number})
-        constraints = [task.constraint for task in batch if task.constraint]
-        groups = score(batch, engine.generate([task.prompt for task in batch], options, constraints or None), reader, reward)
+        constraints = [task.constraint for task in batch]
+        groups = score(batch, engine.generate([task.prompt for task in batch], options, constraints), reader, reward)
         seen += groups
         varied = has_reward_variance(torch.tensor([group.rewards for group in groups]), tolerance)
         kept += [group for group, good in zip(groups, varied.tolist(), strict=True) if good]
@@ -72,7 +73,12 @@ def sample_step(
 def score(tasks: Sequence[Task], completions: Sequence[Sequence[Completion]], reader: AnswerReader, reward: Reward) -> list[Group]:
     groups = []
     for task, samples in zip(tasks, completions, strict=True):
-        answers = [reader.read(completion.token_ids, task.candidates) for completion in samples]
-        rewards = [reward(answer, task.target_rank, len(task.candidates)) for answer in answers]
+        answers = [initial_ranks(reader.read(completion.token_ids, task.constraint.names, task.reasoning), task) for completion in samples]
+        rewards = [reward(answer, task.target_rank, len(task.shown)) for answer in answers]
         groups.append(Group(task, list(samples), answers, rewards))
     return groups
+
+
+def initial_ranks(answer: Answer, task: Task) -> Answer:
+    """The answer to the slate as shown, in ranks of the initial ranking: what the reward counts from."""
+    return replace(answer, order=tuple(task.shown[rank] for rank in answer.order)) if answer.order is not None else answer

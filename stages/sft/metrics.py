@@ -2,18 +2,14 @@
 
 from pydantic import Field
 
-from stages.shared.core.stage_metrics import HeldOutCheck, StageMetrics
-
-
-class SftArmMetrics(StageMetrics):
-    steps: int = Field(description="optimizer steps")
-    tokens: int = Field(description="training tokens, all processes together")
-    loss_first: float = Field(description="loss at the first step")
-    loss_last: float = Field(description="loss at the last step")
+from stages.shared.core.stage_metrics import HeldOutCheck, LossSpan, StageMetrics
 
 
 class SftMetrics(StageMetrics):
     traces: int = Field(description="rows of traces.parquet")
-    model: SftArmMetrics = Field(description="the model that reasons")
-    no_reasoning: SftArmMetrics | None = Field(None, description="the arm without reasoning (sft.no_reasoning_arm)")
+    reasoning: bool = Field(description="prompt.reasoning: whether the model was taught to write a trace")
+    steps: int = Field(description="optimizer steps")
+    rows: dict[str, int] = Field(description="training rows: traces, and packed practice")
+    tokens: dict[str, int] = Field(description="training tokens of these rows, all processes together")
+    loss: LossSpan = Field(description="of the training; the curve is in loss.csv")
     leak_check: HeldOutCheck = Field(description="counts of the leak check")

@@ -1,10 +1,9 @@
 """Supervised fine-tuning on accepted traces: L = -lambda_r sum log p(reasoning) - lambda_o sum log p(answer) (GR2, arXiv 2602.07774).
 
-A second arm without reasoning is trained for comparison: the same base model, the same accepted orders, an empty think block, as many
-training tokens.
+Without reasoning (prompt.reasoning: false) the same accepted orders are taught, after an empty think block.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import polars as pl
@@ -12,12 +11,17 @@ from transformers import PreTrainedTokenizerBase
 
 from stages.sft.metrics import SftMetrics
 from stages.sft.params import SftParams
+from stages.shared.core.errors import StageError
 from stages.shared.core.leakage import check_no_heldout
 from stages.shared.core.outputs import DATA, Outputs
-from stages.shared.core.schemas import INTERACTIONS, SLATES, read_table
-from stages.shared.lm.encoding import WeightedExample, encode
+from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, SLATES, read_table
+from stages.shared.lm.encoding import WeightedExample, encode, pack
 from stages.shared.lm.models import load_model, load_tokenizer, save_model
-from stages.shared.slates.prompts import THINK_END, without_reasoning
+from stages.shared.slates import practice
+from stages.shared.slates.layouts.choose import layout_of
+from stages.shared.slates.layouts.layout import Layout
+from stages.shared.slates.layouts.marks import THINK_END
+from stages.shared.slates.slate import Catalog
 from stages.shared.slates.traces import TRACES
 from stages.shared.training.trainer import train_supervised, write_curve
 
@@ -28,52 +32,79 @@ def sft(params: SftParams, outputs: Outputs) -> None:
     traces = read_table(DATA / "traces/traces.parquet", TRACES)
     slates = read_table(DATA / "retrieve/slates.parquet", SLATES)
     interactions = read_table(DATA / "ingest/interactions.parquet", INTERACTIONS)
+    catalog = Catalog.from_tables(read_table(DATA / "tokenize/sids.parquet", SIDS), read_table(DATA / "ingest/items.parquet", ITEMS))
+    layout = layout_of(catalog)
     leak_check = check_no_heldout(pairs_seen(traces, slates), interactions, "sft")
     tokenizer = load_tokenizer(BASE)
 
-    arms = {"model": reasoning_examples(traces, tokenizer, params)}
-    if params.no_reasoning_arm:
-        arms["no_reasoning"] = direct_examples(traces, tokenizer, params)
-    # The arms are compared at equal training tokens, not steps: an answer without a trace is a fraction of the length.
-    budget = params.steps * mean_tokens(arms["model"])
-    metrics: dict[str, object] = {"traces": traces.height, "leak_check": leak_check}
-    for name, examples in arms.items():
-        steps = round(budget / mean_tokens(examples))
-        model = load_model(BASE)  # afresh: the first arm trained its own copy in place
-        curve = train_supervised(
-            model, order_of_epochs(examples, params, steps), params.model_copy(update={"steps": steps}), tokenizer.pad_token_id
-        )
-        save_model(model, tokenizer, outputs.path(name))
-        write_curve(curve, outputs.path("loss.csv" if name == "model" else "no_reasoning_loss.csv"))
-        tokens = steps * params.batch_size * params.accumulate * params.all_processes * mean_tokens(examples)
-        metrics[name] = {"steps": steps, "tokens": round(tokens), "loss_first": curve[0]["loss"], "loss_last": curve[-1]["loss"]}
-    outputs.metrics(metrics, SftMetrics)
+    examples = trace_examples(traces, tokenizer, params, layout.reasoning)
+    rows = training_rows(examples, params, layout, len(catalog.sids), int(traces["shown"].list.len().max()), tokenizer)  # type: ignore[arg-type]
+    model = load_model(BASE)
+    curve = train_supervised(model, mixed(rows, params.seed), params, tokenizer.pad_token_id)
+
+    save_model(model, tokenizer, outputs.path("model"))
+    write_curve(curve, outputs.path("loss.csv"))
+    outputs.metrics(
+        {
+            "traces": traces.height,
+            "reasoning": layout.reasoning,
+            "steps": params.steps,
+            "rows": {kind: len(kind_rows) for kind, kind_rows in rows.items()},
+            "tokens": {kind: sum(len(row.ids) for row in kind_rows) for kind, kind_rows in rows.items()},
+            "loss": {"first": curve[0]["loss"], "last": curve[-1]["loss"]},
+            "leak_check": leak_check,
+        },
+        SftMetrics,
+    )
 
 
-def reasoning_examples(traces: pl.DataFrame, tokenizer: PreTrainedTokenizerBase, params: SftParams) -> list[WeightedExample]:
+def trace_examples(traces: pl.DataFrame, tokenizer: PreTrainedTokenizerBase, params: SftParams, reasoning: bool) -> list[WeightedExample]:
     """Prompt without weight, trace with lambda_r, the end of thinking and the answer with lambda_o."""
-    rows = traces.select("prompt", "trace", "answer").iter_rows()
     weights = (params.reasoning_weight, params.answer_weight)
-    # </think> counts with the answer: in decoding the model itself must decide when to stop thinking.
-    return encode([[(prompt, 0.0), (trace, weights[0]), (THINK_END + answer, weights[1])] for prompt, trace, answer in rows], tokenizer)
+    documents = []
+    for prompt, trace, answer in traces.select("prompt", "trace", "answer").iter_rows():
+        if prompt.endswith(THINK_END) == reasoning:
+            raise StageError(
+                f"data/traces/traces.parquet: its prompts were written with prompt.reasoning {str(not reasoning).lower()}; "
+                "rerun: gr2 run traces"
+            )
+        # </think> counts with the answer: in decoding the model itself must decide when to stop thinking.
+        thought = [(trace, weights[0]), (THINK_END + answer, weights[1])]
+        documents.append([(prompt, 0.0), *(thought if reasoning else [(answer, weights[1])])])
+    return encode(documents, tokenizer)
 
 
-def direct_examples(traces: pl.DataFrame, tokenizer: PreTrainedTokenizerBase, params: SftParams) -> list[WeightedExample]:
-    pairs = [without_reasoning(prompt, answer) for prompt, answer in traces.select("prompt", "answer").iter_rows()]
-    return encode([[(prompt, 0.0), (answer, params.answer_weight)] for prompt, answer in pairs], tokenizer)
-
-
-def order_of_epochs(examples: Sequence[WeightedExample], params: SftParams, steps: int) -> list[WeightedExample]:
-    """As many examples as the run takes, epoch after epoch, each in a new random order."""
+def training_rows(
+    examples: Sequence[WeightedExample], params: SftParams, layout: Layout, items: int, candidates: int, tokenizer: PreTrainedTokenizerBase
+) -> dict[str, list[WeightedExample]]:
+    """As many rows as the run takes: traces, epoch after epoch, each in a new random order; and practice, packed as long as a trace."""
     rng = np.random.default_rng(params.seed)
     # `steps` counts optimizer steps of all processes together; the Trainer hands each process its share of the list.
-    needed = steps * params.batch_size * params.accumulate * params.all_processes
-    order = np.concatenate([rng.permutation(len(examples)) for _ in range(-(-needed // len(examples)))])
-    return [examples[i] for i in order[:needed]]
+    total = params.steps * params.batch_size * params.accumulate * params.all_processes
+    practised = round(params.practice_share * total) if layout.reasoning else 0  # an empty think block gives no relevances to sort
+    needed = total - practised
+    order = np.concatenate([rng.permutation(len(examples)) for _ in range(-(-needed // len(examples)))])[:needed]
+    source = practice.sorting_documents(layout, items, rng, candidates)
+    return {
+        "traces": [examples[i] for i in order],
+        "practice": practice_rows(source, practised, max(len(example.ids) for example in examples), tokenizer),
+    }
 
 
-def mean_tokens(examples: Sequence[WeightedExample]) -> float:
-    return sum(len(example.ids) for example in examples) / len(examples)
+def practice_rows(
+    source: Iterator[practice.Document], count: int, length: int, tokenizer: PreTrainedTokenizerBase
+) -> list[WeightedExample]:
+    """`count` rows of about `length` tokens."""
+    rows: list[WeightedExample] = []
+    while len(rows) < count:
+        rows += pack(encode([next(source) for _ in range(min(4096, 16 * (count - len(rows))))], tokenizer), length)
+    return rows[:count]
+
+
+def mixed(rows: dict[str, list[WeightedExample]], seed: int) -> list[WeightedExample]:
+    """All rows in one random order."""
+    every = [row for kind_rows in rows.values() for row in kind_rows]
+    return [every[i] for i in np.random.default_rng([seed, 1]).permutation(len(every))]
 
 
 def pairs_seen(traces: pl.DataFrame, slates: pl.DataFrame) -> pl.DataFrame:

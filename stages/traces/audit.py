@@ -8,7 +8,7 @@ from scipy.stats import rankdata
 
 from stages.traces.out_of_time import ScoredSlate
 from stages.traces.rejection import Kept, RejectionLog
-from stages.traces.teacher import relevances_of
+from stages.traces.teacher import levels_of
 
 
 def ranking_metrics(ranks: np.ndarray) -> dict[str, float]:
@@ -81,7 +81,7 @@ def noise_audit(kept: Sequence[Kept]) -> dict[str, float]:
     spearman: mean rank correlation within a slate; changed_words: mean distance in levels; same_first: share whose first
     candidate is the noise-free first.
     """
-    rows = [(k.proposal.relevances, relevances_of(k.scored.scores, k.scored.edges), k) for k in kept if k.proposal.relevances]
+    rows = [(k.proposal.relevances, levels_of(k.scored.scores, k.scored.edges), k) for k in kept if k.proposal.relevances]
     if not rows:
         return {}
     sampled, free = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])

@@ -10,36 +10,24 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from stages.shared.generation.base import Engine, Sampling
-from stages.shared.slates.answers import AnswerReader
-from stages.shared.slates.prompts import (
-    ASSISTANT,
-    END,
-    RELEVANCE_LEVELS,
-    SPECIAL_TOKENS,
-    THINK,
-    THINK_END,
-    USER,
-    Catalog,
-    PromptParams,
-    letters,
-    slate_prompt,
-    template_words,
-)
+from stages.shared.slates.layouts.encoded import EncodedLayout
+from stages.shared.slates.layouts.layout import Layout
+from stages.shared.slates.layouts.marks import ASSISTANT, END, SPECIAL_TOKENS, THINK, THINK_END, USER, letters
 from stages.shared.slates.sids import SID_BEGIN, SID_END
+from stages.shared.slates.slate import RELEVANCE_LEVELS, Catalog
 from stages.traces.out_of_time import ScoredSlate
 from stages.traces.teacher import Proposal
 
 TOP = RELEVANCE_LEVELS - 1
-# A neutral analyst's voice, three steps, items cited by SID, evidence before the item it speaks of.
+# A neutral analyst's voice, two steps, candidates by letter, what is said of each right after what it follows from.
 INSTRUCTION = f"""You analyse a recommendation log. You are given the items a user took, oldest first, the commonest categories among them,
-and candidates in the order of a retriever. Every item is written as a semantic ID, from {SID_BEGIN} to {SID_END}. Before each candidate
+and candidates. Every item is written as a semantic ID, from {SID_BEGIN} to {SID_END}. Before each candidate
 stand its letter and its facts, each a level from 0 to 9: co co-occurrence with the last items, tr transitions from them,
 ca shared categories, po popularity, re recency, sc score of the retriever. Order the candidates by how likely the user takes them next.
-Reason first, in three steps and in this layout, citing only letters, facts and IDs that are given:
- 1 pattern: the categories that matter 2 link: the candidate most linked to the history, as its co fact, letter and ID
- 3 match: every candidate in the given order, each as its letter and a strength from s0 (least) to s{TOP} (most), as in A s12 B s3
- best the strongest candidate, as its letter, the two facts that speak most for it, and its ID
-Then close the reasoning with {THINK_END}, write the IDs of all candidates, best first, with nothing between them, and end with {END}.
+Reason first, in two steps and in this layout, citing only letters and facts that are given:
+ 1 pattern: the categories that matter 2 match: every candidate in the given order, each as its letter, its six facts, its letter again
+ and a strength from s0 (least) to s{TOP} (most), as in A co7 tr3 ca5 po6 re2 sc9 A s12 B co1 tr0 ca2 po4 re6 sc5 B s3
+Then close the reasoning with {THINK_END}, write {{names}} of all candidates, best first, and end with {END}.
 """
 SHOWN = "The user took {sid} next: explain why the evidence speaks for it, and put it first.\n"
 
@@ -57,14 +45,13 @@ class LanguageModelTeacher:
         engine: Engine,
         tokenizer: PreTrainedTokenizerBase,
         sampling: Sampling,
+        layout: Layout,
         catalog: Catalog,
-        options: PromptParams,
         targeted: bool,
     ):
         self.engine, self.tokenizer, self.sampling = engine, tokenizer, sampling
-        self.catalog, self.options, self.targeted = catalog, options, targeted
-        self.layout = layout_tokenizer(catalog.sids)
-        self.reader = AnswerReader(self.layout)
+        self.layout, self.catalog, self.targeted = layout, catalog, targeted
+        self.encoded = EncodedLayout(layout, layout_tokenizer(layout.words(), catalog.sids))
 
     def propose(self, slates: Sequence[ScoredSlate], attempt: int) -> list[Proposal]:
         prompts = [self.encode(scored) for scored in slates]
@@ -73,13 +60,14 @@ class LanguageModelTeacher:
 
     def encode(self, scored: ScoredSlate) -> list[int]:
         """The instruction, then the slate as the student will see it; through the chat template where the tokenizer has one."""
-        preface = INSTRUCTION
+        by_letter = self.layout.names(scored.slate) == letters(len(scored.slate.candidates))
+        preface = INSTRUCTION.format(names="the letters" if by_letter else "the IDs")
         if self.targeted:
             preface += SHOWN.format(sid=self.catalog.sids[scored.slate.candidates[scored.slate.target_rank]])
-        prompt = slate_prompt(scored.slate, self.catalog, self.options)
+        prompt = self.layout.prompt(scored.slate)
         if not self.tokenizer.chat_template:
             return list(self.tokenizer.encode(preface + prompt, add_special_tokens=False))
-        content = prompt.removeprefix(USER).removesuffix(ASSISTANT + THINK)
+        content = prompt.removeprefix(USER).partition(ASSISTANT + THINK)[0]
         messages = [{"role": "system", "content": preface}, {"role": "user", "content": content}]
         text = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
         return list(self.tokenizer.encode(text, add_special_tokens=False))
@@ -92,14 +80,11 @@ class LanguageModelTeacher:
         text = text.strip().removeprefix(THINK) + (END if ended else "")
         trace, closed, _ = text.partition(THINK_END)
         trace = " " + trace.strip()  # as the layout begins
-        sids = [self.catalog.sids[item] for item in scored.slate.candidates]
-        answer = self.reader.read(self._ids(text), [self._ids(sid) for sid in sids])
+        [names] = self.encoded.names([scored.slate])
+        answer = self.encoded.reader.read(self.encoded.tokenizer.encode(text, add_special_tokens=False), names)
         if not closed or answer.order is None:
             return Proposal(trace, None, answer.fault or "malformed")
-        return Proposal(trace, answer.order, relevances=written_relevances(trace, len(sids)))
-
-    def _ids(self, text: str) -> list[int]:
-        return list(self.layout.encode(text, add_special_tokens=False))
+        return Proposal(trace, answer.order, relevances=written_relevances(trace, len(names)))
 
 
 def written_relevances(trace: str, count: int) -> tuple[int, ...]:
@@ -111,9 +96,9 @@ def written_relevances(trace: str, count: int) -> tuple[int, ...]:
     return tuple(relevance_by_letter[letter] for letter in letters(count))
 
 
-def layout_tokenizer(sids: Sequence[str]) -> PreTrainedTokenizerBase:
+def layout_tokenizer(layout_words: Sequence[str], sids: Sequence[str]) -> PreTrainedTokenizerBase:
     """One token for each word of the layout and of `sids`; every other word is unknown, white space is nothing."""
-    words = dict.fromkeys(["<unk>", *(word.strip() for word in template_words())])
+    words = dict.fromkeys(["<unk>", *(word.strip() for word in layout_words)])
     inner = Tokenizer(WordLevel({word: place for place, word in enumerate(words)}, unk_token="<unk>"))
     inner.pre_tokenizer = WhitespaceSplit()
     tokenizer: PreTrainedTokenizerBase = PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>")  # type: ignore[no-untyped-call]

@@ -1,7 +1,7 @@
 """Out-of-time scores: slates in folds of time, each scored by LambdaMART fitted on the folds before it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -9,12 +9,14 @@ from stages.shared.core.errors import StageError
 from stages.shared.recsys import lambdamart
 from stages.shared.recsys.lambdamart import LambdaMartParams
 from stages.shared.slates.candidate_features import FEATURES
-from stages.shared.slates.prompts import RELEVANCE_LEVELS, Slate
+from stages.shared.slates.slate import RELEVANCE_LEVELS, Slate, permuted
+
+TOP_FINENESS = 2.0  # the highest candidates decide the answer: levels there hold this many times fewer scores than at the bottom
 
 
 @dataclass(frozen=True)
 class ScoredSlate:
-    """A slate and what the noise-free scorer gives it. `scores` [K]; `contributions` [K, F].
+    """A slate and what the noise-free scorer gives it. `scores` [K], by the order in which the slate shows its candidates.
 
     edges [RELEVANCE_LEVELS - 1]: scores at which the relevance level changes; spread: standard deviation of the scores. Both from the
     slates the scorer was fitted on, so a relevance is comparable between folds although raw scores are not.
@@ -23,9 +25,12 @@ class ScoredSlate:
     slate: Slate
     fold: int
     scores: np.ndarray
-    contributions: np.ndarray
     edges: np.ndarray
     spread: float
+
+    def shown_as(self, order: Sequence[int]) -> "ScoredSlate":
+        """The same slate with the candidate at order[p] at place p."""
+        return replace(self, slate=permuted(self.slate, order), scores=self.scores[list(order)])
 
     @property
     def noise_free_rank(self) -> int:
@@ -70,19 +75,22 @@ def score_out_of_time(slates: Sequence[Slate], folds: int, seed: int, threads: i
         check_earlier(times[past], times[now], fold)
         booster = lambdamart.fit(features[past], targets[past], seed, threads, params)
         # Edges and spread come from the slates fitted on: those of the labelled fold would look into its future.
-        known = centred(lambdamart.scores(booster, features[past]))
-        edges = np.quantile(known, np.arange(1, RELEVANCE_LEVELS) / RELEVANCE_LEVELS)
-        scores, reasons = centred(lambdamart.scores(booster, features[now])), lambdamart.contributions(booster, features[now])
-        scored += [ScoredSlate(slates[i], fold, scores[j], reasons[j], edges, float(known.std())) for j, i in enumerate(now)]
+        known = lambdamart.scores(booster, features[past])
+        edges = level_edges(known)
+        scores = lambdamart.scores(booster, features[now])
+        scored += [ScoredSlate(slates[i], fold, scores[j], edges, float(known.std())) for j, i in enumerate(now)]
     return scored
 
 
-def centred(scores: np.ndarray) -> np.ndarray:
-    """scores [n, K] minus each slate's mean: relevance compares the candidates of one slate.
+def level_edges(scores: np.ndarray) -> np.ndarray:
+    """[RELEVANCE_LEVELS - 1]: quantiles of `scores`, whose levels hold evenly fewer of them from the bottom to the top.
 
-    Most of the raw scores' variance lies between slates, where it orders nothing; a student then learns to repeat the first relevance.
+    Of the scores themselves, not less their slate's mean: then the relevance of a candidate follows from its own features alone, and the
+    student need not know the other candidates to find it (docs/training.md).
     """
-    return scores - scores.mean(axis=1, keepdims=True)
+    sizes = np.linspace(TOP_FINENESS, 1.0, RELEVANCE_LEVELS)
+    edges: np.ndarray = np.quantile(scores, np.cumsum(sizes)[:-1] / sizes.sum())
+    return edges
 
 
 def check_earlier(fitted: np.ndarray, labelled: np.ndarray, fold: int) -> None:

@@ -26,9 +26,10 @@ class TracesParams(ComputeSection):
     mode: Literal["rejection", "targeted"] = Field("rejection", description="targeted shows the teacher the answer")
     teacher: Literal["statistical", "language_model"] = "statistical"
     time_folds: int = Field(8, ge=2, description="pieces of time; each is labelled from the ones before it, the first is not labelled")
-    temperature: float = Field(0.2, ge=0.0, description="noise of the statistical teacher, in standard deviations of its score")
+    temperature: float = Field(0.05, ge=0.0, description="noise of the statistical teacher, in standard deviations of its score")
     attempts: int = Field(8, ge=1, description="tries a slate")
-    keep: int = Field(2, ge=1, description="accepted traces kept a slate")
+    keep: int = Field(4, ge=1, description="accepted traces kept a slate")
+    shuffle: bool = Field(True, description="show the candidates of every kept trace in a random order of its own")
     max_noise_rank: int = Field(3, ge=1, description="a target that the noise-free scorer ranks below this is refused as luck")
     scorer: LambdaMartParams = LambdaMartParams.model_validate({})
     language_model: LanguageModelTeacherParams = LanguageModelTeacherParams.model_validate({})

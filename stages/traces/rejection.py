@@ -4,20 +4,22 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 from tqdm import tqdm
 
-from stages.traces.citations import uncited
+from stages.shared.slates.layouts.layout import Layout
 from stages.traces.out_of_time import ScoredSlate
 from stages.traces.teacher import Proposal, Teacher
 
 
 @dataclass(frozen=True)
 class Kept:
-    """An accepted proposal; `attempt` counts from 1."""
+    """An accepted proposal; `attempt` counts from 1. scored: as the teacher saw it; shown: the initial ranks in that order."""
 
     scored: ScoredSlate
     proposal: Proposal
     attempt: int
+    shown: tuple[int, ...]
 
 
 @dataclass
@@ -37,9 +39,17 @@ class RejectionLog:
 
 
 def sample(
-    teacher: Teacher, slates: Sequence[ScoredSlate], prompts: Sequence[str], attempts: int, keep: int, max_noise_rank: int | None
+    teacher: Teacher,
+    layout: Layout,
+    slates: Sequence[ScoredSlate],
+    attempts: int,
+    keep: int,
+    max_noise_rank: int | None,
+    shuffle_seed: int | None = None,
 ) -> RejectionLog:
     """Up to `attempts` tries a slate until `keep` different traces put the target first.
+
+    shuffle_seed: every try shows the candidates in an order of its own; None = in the initial ranking.
 
     A slate whose target the noise-free scorer ranks at max_noise_rank or below (from 0) leaves the loop when a try is right by
     luck: nothing in the features supports it, and a student could only learn to invent. None = no such rule.
@@ -51,24 +61,26 @@ def sample(
     for attempt in tqdm(range(limit), desc="traces", unit="try", mininterval=2.0):
         if not open_slates:
             break
-        proposals = teacher.propose([slates[i] for i in open_slates], attempt)
+        orders = [order_shown(slates[i], attempt, shuffle_seed) for i in open_slates]
+        shown_slates = [slates[i].shown_as(order) for i, order in zip(open_slates, orders, strict=True)]
+        proposals = teacher.propose(shown_slates, attempt)
         right, still_open = 0, []
-        for i, proposal in zip(open_slates, proposals, strict=True):
+        for i, proposal, scored, order in zip(open_slates, proposals, shown_slates, orders, strict=True):
             log.tries[i] += 1
-            fault = proposal.fault or ("uncited" if uncited(proposal.trace, prompts[i]) else "")
+            fault = proposal.fault or ("unfounded" if layout.unfounded(proposal.trace, scored.slate) else "")
             if fault or proposal.order is None:
                 log.faults[fault] += 1
-            elif proposal.order[0] == slates[i].slate.target_rank:
+            elif proposal.order[0] == scored.slate.target_rank:
                 right += 1
                 # Leaves the loop without a trace: another lucky try would teach the student to invent reasons.
                 if max_noise_rank is not None and slates[i].noise_free_rank >= max_noise_rank:
                     log.luck += 1
                     continue
                 # The same trace twice would only weigh this slate more than others in sft.
-                if any(kept.proposal == proposal for kept in accepted[i]):
+                if any((kept.proposal, kept.shown) == (proposal, order) for kept in accepted[i]):
                     log.repeated += 1
                 else:
-                    accepted[i].append(Kept(slates[i], proposal, attempt + 1))
+                    accepted[i].append(Kept(scored, proposal, attempt + 1, order))
             if len(accepted[i]) < keep:
                 still_open.append(i)
         log.tried.append(len(open_slates))
@@ -76,3 +88,12 @@ def sample(
         open_slates = still_open
     log.kept = [kept for kept_of_slate in accepted for kept in kept_of_slate]
     return log
+
+
+def order_shown(scored: ScoredSlate, attempt: int, seed: int | None) -> tuple[int, ...]:
+    """The initial ranks in the order in which a try shows them; it depends on the seed, the slate's id and the attempt alone."""
+    count = len(scored.scores)
+    if seed is None:
+        return tuple(range(count))
+    # A stream apart from the teacher's noise, which has the first three of these numbers.
+    return tuple(np.random.default_rng([seed, scored.slate.slate, attempt, 1]).permutation(count).tolist())

@@ -15,7 +15,10 @@ from stages.shared.generation.base import Sampling
 from stages.shared.generation.choose import open_engine
 from stages.shared.lm.models import load_tokenizer
 from stages.shared.slates.candidate_features import CANDIDATE_FEATURES
-from stages.shared.slates.prompts import Catalog, PromptParams, Slate, answer_text, load_slates, slate_prompt
+from stages.shared.slates.layouts.choose import layout_of
+from stages.shared.slates.layouts.layout import Layout
+from stages.shared.slates.prompt_params import PromptParams
+from stages.shared.slates.slate import Catalog, Slate, load_slates
 from stages.shared.slates.traces import TRACES
 from stages.traces.audit import chance_audit, noise_audit, scorer_audit
 from stages.traces.language_model import LanguageModelTeacher
@@ -27,8 +30,9 @@ from stages.traces.teacher import StatisticalTeacher, Teacher
 
 
 def traces(params: TracesParams, outputs: Outputs) -> None:
-    options = load_params("prompt", PromptParams)
     catalog = Catalog.from_tables(read_table(DATA / "tokenize/sids.parquet", SIDS), read_table(DATA / "ingest/items.parquet", ITEMS))
+    # Traces are made in any case: without reasoning, sft learns their answers alone.
+    layout = layout_of(catalog, load_params("prompt", PromptParams))
     slates = load_slates(
         read_table(DATA / "retrieve/slates.parquet", SLATES),
         read_table(DATA / "retrieve/candidate_features.parquet", CANDIDATE_FEATURES),
@@ -40,19 +44,19 @@ def traces(params: TracesParams, outputs: Outputs) -> None:
 
     # The scorer of a slate has been fitted on earlier slates only; the first fold has none before it and is not labelled.
     scored = score_out_of_time(slates, params.time_folds, params.seed, params.threads, params.scorer)
-    prompts = [slate_prompt(one.slate, catalog, options) for one in scored]
     # In targeted mode the teacher sees the answer, so reaching it proves nothing and the rule against luck does not apply.
     max_noise_rank = params.max_noise_rank if params.mode == "rejection" else None
     # The loop runs inside the block: a language-model teacher frees its engine when the block ends.
-    with open_teacher(params, catalog, options) as teacher:
-        log = sample(teacher, scored, prompts, params.attempts, params.keep, max_noise_rank)
+    with open_teacher(params, layout, catalog) as teacher:
+        shuffle_seed = params.seed if params.shuffle else None
+        log = sample(teacher, layout, scored, params.attempts, params.keep, max_noise_rank, shuffle_seed)
         attempts = params.attempts if teacher.attempts is None else min(params.attempts, teacher.attempts)
     if not log.kept:
         raise StageError(
             f"no trace of {len(scored)} slates was accepted (faults: {dict(log.faults)}); raise traces.attempts or traces.max_noise_rank"
         )
 
-    write_table(traces_table(log.kept, catalog, options, params.mode), outputs.path("traces.parquet"), TRACES)
+    write_table(traces_table(log.kept, layout, params.mode), outputs.path("traces.parquet"), TRACES)
     outputs.metrics(
         {
             "mode": params.mode,
@@ -74,19 +78,19 @@ def pairs_seen(slates: Sequence[Slate]) -> pl.DataFrame:
 
 
 @contextmanager
-def open_teacher(params: TracesParams, catalog: Catalog, options: PromptParams) -> Iterator[Teacher]:
+def open_teacher(params: TracesParams, layout: Layout, catalog: Catalog) -> Iterator[Teacher]:
     targeted, model_params = params.mode == "targeted", params.language_model
     if params.teacher == "statistical":
-        yield StatisticalTeacher(catalog, options, params.temperature, params.seed, targeted)
+        yield StatisticalTeacher(layout, params.temperature, params.seed, targeted)
         return
     if model_params.model == NO_MODEL:
         raise StageError("traces.language_model.model: the folder of the teacher is not given; or choose traces.teacher: statistical")
     sampling = Sampling(model_params.max_tokens, model_params.temperature, model_params.top_p, seed=params.seed)
     with open_engine(model_params.engine, Path(model_params.model), params.seed, params.threads) as engine:
-        yield LanguageModelTeacher(engine, load_tokenizer(Path(model_params.model)), sampling, catalog, options, targeted)
+        yield LanguageModelTeacher(engine, load_tokenizer(Path(model_params.model)), sampling, layout, catalog, targeted)
 
 
-def traces_table(kept: Sequence[Kept], catalog: Catalog, options: PromptParams, mode: str) -> pl.DataFrame:
+def traces_table(kept: Sequence[Kept], layout: Layout, mode: str) -> pl.DataFrame:
     """One row a kept trace; see TRACES."""
     rows = []
     for one in kept:
@@ -97,9 +101,10 @@ def traces_table(kept: Sequence[Kept], catalog: Catalog, options: PromptParams, 
                 "slate": slate.slate,
                 "user": slate.user,
                 "timestamp": slate.timestamp,
-                "prompt": slate_prompt(slate, catalog, options, reasoning=True),
+                "shown": list(one.shown),
+                "prompt": layout.prompt(slate),
                 "trace": one.proposal.trace,
-                "answer": answer_text(order, slate, catalog, one.proposal.relevances),
+                "answer": layout.answer(slate, order),
                 "relevances": list(one.proposal.relevances),
                 "order": list(order),
                 "target_rank": slate.target_rank,

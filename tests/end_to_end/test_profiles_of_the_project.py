@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel
 
 from stages.shared.core.params import Section, validate_section
-from stages.shared.slates.prompts import PromptParams
+from stages.shared.slates.prompt_params import PromptParams
 from tasks.project.profiles import names, render
 from tests.support.project_clone import ROOT, STAGES
 

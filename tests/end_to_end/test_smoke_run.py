@@ -11,7 +11,7 @@ from tests.support.project_clone import STAGES, SmokeRun, contents, gr2, metrics
 
 pytestmark = pytest.mark.slow
 
-MODELS = {"incoming", "popularity", "last_item", "lambdamart", "fusion", "oracle", "sft_no_reasoning", "sft", "rl", "quantized"}
+MODELS = {"incoming", "popularity", "last_item", "lambdamart", "fusion", "oracle", "sft", "rl", "quantized"}
 RANKING = {"recall@1", "recall@3", "recall@5", "ndcg@5", "mrr"}
 MADE_OF_INTERVALS = {  # of the outputs of report
     f"report/{name}" for name in ("metrics.json", "headline.json", "report.html", "plots/metrics.csv", "plots/gain_by_incoming_rank.csv")

@@ -12,7 +12,7 @@ from stages.report.page.provenance import Link
 from stages.shared.stats.bootstrap import Bootstrap, summarise
 from stages.shared.stats.metrics import ranks_of_targets
 
-STRENGTH = {"incoming": 0.0, "lambdamart": 0.9, "sft": 0.55, "sft_no_reasoning": 0.02, "rl": 0.75, "quantized": 0.74, "random": 0.0}
+STRENGTH = {"incoming": 0.0, "lambdamart": 0.9, "sft": 0.55, "rl": 0.75, "quantized": 0.74, "random": 0.0}
 TITLES = [
     "Toy Story",
     "GoldenEye",
@@ -44,7 +44,7 @@ def made_up(slates: int = 400, seed: int = 0, **changes: object) -> ReportData:
         models[name] = {"rank": rank, "valid": np.array([not kind for kind in kinds]), "identical": identical_to_incoming(orders)}
         audits[name] = audit(orders, target_rank, rank, kinds)
         flow = audits["rl"]["rank_flow"] if "rl" in audits else flow
-    contrasts = [("rl", "lambdamart"), ("sft", "sft_no_reasoning"), ("rl", "sft"), ("quantized", "rl")]
+    contrasts = [("rl", "lambdamart"), ("rl", "sft"), ("quantized", "rl")]
     bootstrap = Bootstrap(users, 300, seed)
     shown = {name: models[name]["rank"] for name in ("lambdamart", "sft", "rl")}
     steps = np.arange(1, 121)

@@ -7,8 +7,10 @@ import polars as pl
 
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, SLATES, write_table
 from stages.shared.slates.candidate_features import CANDIDATE_FEATURES, FEATURES
-from stages.shared.slates.prompts import Catalog, PromptParams, Slate, answer_text, break_ties, order_of, slate_prompt, trace_text
+from stages.shared.slates.layouts.compact import CompactLayout
+from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.sids import sid_text
+from stages.shared.slates.slate import Catalog, Slate, order_of
 from stages.shared.slates.traces import TRACES
 
 ITEM_COUNT, USERS, K = 40, 60, 4
@@ -55,22 +57,20 @@ def make_tables(slates: list[Slate], options: PromptParams) -> dict[str, pl.Data
     """Path -> table, the keys of TABLES. Every slate has a trace whose relevances are its co-occurrence bins, so its target may lose."""
     interactions = [(u, item, i, 900 + i, SPLITS[i]) for u in range(USERS) for i, item in enumerate(own_items(u))]
     items = [(i, str(i), CATALOG.titles[i], "", CATALOG.categories[i], None, CATALOG.titles[i]) for i in range(ITEM_COUNT)]
-    shown = [(s.slate, s.user, len(s.history), s.timestamp, s.split, s.history, s.candidates) for s in slates]
+    columns = [(s.slate, s.user, len(s.history), s.timestamp, s.split, s.history, s.candidates) for s in slates]
     targets = [([0.0] * len(s.candidates), s.candidates[s.target_rank], s.target_rank, -1, "", []) for s in slates]
     features = [
         (s.slate, rank, s.candidates[rank], *map(float, s.bins[rank]), *s.bins[rank]) for s in slates for rank in range(len(s.bins))
     ]
-    traces = []
+    traces, layout = [], CompactLayout(CATALOG, options)
     for s in slates:
-        relevances = break_ties([bins[0] for bins in s.bins], [bins[0] for bins in s.bins])
-        texts = (
-            slate_prompt(s, CATALOG, options),
-            trace_text(s, CATALOG, options, relevances, 0, ["ca8"]),
-            answer_text(order_of(relevances), s, CATALOG, relevances),
-        )
-        traces.append((s.slate, s.user, s.timestamp, *texts, relevances, order_of(relevances), s.target_rank, 0, "targeted"))
+        relevances = [bins[0] for bins in s.bins]
+        order = order_of(relevances)
+        texts = (layout.prompt(s), layout.trace(s, relevances), layout.answer(s, order))
+        shown = list(range(len(s.candidates)))
+        traces.append((s.slate, s.user, s.timestamp, shown, *texts, relevances, order, s.target_rank, 0, "targeted"))
     rows = [interactions, items, list(zip(range(ITEM_COUNT), CODES, CATALOG.sids, strict=True))]
-    rows += [[(*left, *right) for left, right in zip(shown, targets, strict=True)], features, traces]
+    rows += [[(*left, *right) for left, right in zip(columns, targets, strict=True)], features, traces]
     return {path: pl.DataFrame(own, schema=schema, orient="row") for (path, schema), own in zip(TABLES.items(), rows, strict=True)}
 
 

@@ -7,9 +7,13 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from stages.shared.lm.models import extend_vocabulary, save_model
-from stages.shared.slates.prompts import END, PAD, SPECIAL_TOKENS, template_words
+from stages.shared.slates.layouts.compact import CompactLayout
+from stages.shared.slates.layouts.marks import END, PAD, SPECIAL_TOKENS
+from stages.shared.slates.prompt_params import PromptParams
+from stages.shared.slates.slate import Catalog
 
 LEVELS, CODEBOOK = 4, 8
+LAYOUT_WORDS = CompactLayout(Catalog([], [], []), PromptParams()).words()
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
@@ -22,7 +26,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     trainer = trainers.BpeTrainer(
         vocab_size=700, special_tokens=SPECIAL_TOKENS, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
     )
-    tokenizer.train_from_iterator([word * 20 if word.startswith(" ") else f"{word} " * 20 for word in template_words()], trainer)
+    tokenizer.train_from_iterator([word * 20 if word.startswith(" ") else f"{word} " * 20 for word in LAYOUT_WORDS], trainer)
     wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, eos_token=END)
     extend_vocabulary(wrapped, LEVELS, CODEBOOK)
     return wrapped

@@ -7,8 +7,10 @@ import yaml
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, SLATES, write_table
 from stages.shared.recsys.lambdamart import LambdaMartParams
 from stages.shared.slates.candidate_features import CANDIDATE_FEATURES, FEATURES
-from stages.shared.slates.prompts import Catalog, PromptParams, Slate
+from stages.shared.slates.layouts.compact import CompactLayout
+from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.sids import sid_text
+from stages.shared.slates.slate import Catalog, Slate
 from stages.traces.out_of_time import ScoredSlate, score_out_of_time
 
 ITEM_COUNT, USERS, K = 40, 30, 5
@@ -19,6 +21,8 @@ CATALOG = Catalog(
     [f"Title {item}" for item in range(ITEM_COUNT)],
     [["Drama", "Comedy"] if item % 2 else ["Action"] for item in range(ITEM_COUNT)],
 )
+
+LAYOUT = CompactLayout(CATALOG, OPTIONS)
 
 
 def make_slates(per_user: int = 10, seed: int = 0) -> list[Slate]:

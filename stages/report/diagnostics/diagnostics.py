@@ -11,27 +11,27 @@ from stages.report.diagnostics import faithfulness
 from stages.report.diagnostics.audit import audit, invalid_by_kind, lengths
 from stages.shared.evaluation.rankers import MODELS, PRIMARY_MODEL, REFERENCE_MODEL
 from stages.shared.evaluation.rankings import Rankings
-from stages.shared.slates.prompts import Catalog, PromptParams, Slate
+from stages.shared.slates.layouts.layout import Layout
+from stages.shared.slates.slate import Slate
 
 
 def audits_of(
     answers: RecordedAnswers,
     ranks: Mapping[str, NDArray[np.int_]],
     slates: list[Slate],
-    catalog: Catalog,
-    options: PromptParams,
+    layout: Layout,
 ) -> dict[str, dict[str, Any]]:
     """Of every ranker its audit; of a model also what its texts say, and their lengths beside those of REFERENCE_MODEL; of PRIMARY_MODEL
     its position bias."""
     targets = np.array([slate.target_rank for slate in slates])
     audits = {name: audit(rankings.orders, targets, ranks[name], rankings.faults) for name, rankings in answers.greedy.items()}
     reference = answers.greedy[REFERENCE_MODEL]
-    for name, (_, reasoning) in MODELS.items():
+    for name in MODELS:
         rankings, model_audit = answers.greedy[name], audits[name]
         model_audit["lengths"] = {"answer": lengths(rankings.answer_tokens, reference.answer_tokens)}
-        if reasoning:
+        if layout.reasoning:
             model_audit["lengths"]["reasoning"] = lengths(rankings.reasoning_tokens, reference.reasoning_tokens)
-            checked = faithfulness.contradictions(rankings.texts, rankings.orders, rankings.valid, slates, catalog, options)
+            checked = faithfulness.contradictions(rankings.texts, rankings.orders, rankings.valid, slates, layout)
             model_audit["contradictions"] = faithfulness.summary(checked)
     if answers.bias:
         audits[PRIMARY_MODEL]["position_bias"] = answers.bias.summary()

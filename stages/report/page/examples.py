@@ -7,7 +7,8 @@ import numpy as np
 from stages.report.page.page import Example, Row
 from stages.shared.evaluation.rankings import Rankings
 from stages.shared.slates.candidate_features import feature_tokens
-from stages.shared.slates.prompts import ASSISTANT, END, THINK_END, Catalog, Slate
+from stages.shared.slates.layouts.marks import ASSISTANT, END, THINK_END
+from stages.shared.slates.slate import Catalog, Slate
 
 
 def choose_examples(

@@ -21,7 +21,6 @@ COLUMNS = (HEADLINE, *(name for name in NAMES if name != HEADLINE))
 CURVES = {
     "midtrain": ("Mid-training: loss", "loss"),
     "sft": ("SFT: loss", "loss"),
-    "no_reasoning": ("SFT without reasoning: loss", "loss"),
     "rl": ("RL: mean reward of the group", "reward"),
 }
 
@@ -139,9 +138,8 @@ def verdict(summary: Mapping[str, Any], subject: str = "rl", shipped: str = "qua
     if shipped in models and shipped != subject:
         gains = {"above": "is above", "below": "is below"}.get(standing(models[shipped][HEADLINE]), "cannot be told apart from")
         lines.append(f"The model that would be deployed ({label(shipped)}) {gains} the incoming order: {_gap(models[shipped][HEADLINE])}.")
-    for name, what in (("lambdamart", "LambdaMART"), ("sft_no_reasoning", "An arm without reasoning")):
-        if name not in models:
-            lines.append(f"{what} was not measured here, so nothing is said about it.")
+    if "lambdamart" not in models:
+        lines.append("LambdaMART was not measured here, so nothing is said about it.")
     if copied > 0.5 and subject != INCOMING:
         lines.append(f"Mind that {label(subject)} repeats the incoming order on {share(copied)} of the slates.")
     if entry["valid_share"] < 0.99:

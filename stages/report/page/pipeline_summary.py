@@ -1,5 +1,7 @@
 """The pipeline's own figures for the report, out of the stages' metrics.json."""
 
+from typing import Any
+
 from stages.shared.core.outputs import DATA, read_json
 
 Figures = dict[str, dict[str, float | str]]
@@ -30,7 +32,9 @@ def pipeline_figures() -> Figures:
             "parameters": midtrain["parameters"],
             "vocabulary": midtrain["vocabulary"],
             "mid-training loss, last": midtrain["loss"]["last"],
-            "made-up slates: answer tokens right": percent(midtrain["skill_token_accuracy"]),
+            "next item among ten of the catalogue": _next_item(midtrain["probes"]),
+            "made-up slates: features restated right": percent(midtrain["probes"]["quoting"]),
+            "made-up lists: answer tokens right": percent(midtrain["probes"]["sorting"]),
         },
         "Teacher traces": {
             "slates labelled": sampling["labelled"],
@@ -39,7 +43,9 @@ def pipeline_figures() -> Figures:
             "copying would pass": percent(sampling["chance"]["copying_incoming"]),
         },
         "Fine-tuning": {
-            name: f"{sft[name]['steps']:,} steps, {sft[name]['tokens']:,} tokens" for name in ("model", "no_reasoning") if name in sft
+            "steps": sft["steps"],
+            **{f"tokens of {kind}": tokens for kind, tokens in sft["tokens"].items()},
+            "loss, last": sft["loss"]["last"],
         },
         "RL, first to last fifth": {
             name: f"{rl['first_fifth'][name]:.4f} to {rl['last_fifth'][name]:.4f}"
@@ -51,3 +57,8 @@ def pipeline_figures() -> Figures:
 
 def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
+
+
+def _next_item(probes: dict[str, Any]) -> str:
+    found = probes.get("next_item")
+    return f"{percent(found['recall@10'])} (chance {percent(found['chance@10'])})" if found else "not measured"

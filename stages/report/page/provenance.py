@@ -35,7 +35,6 @@ READ = (
     "traces/metrics.json",
     "sft/loss.csv",
     "sft/metrics.json",
-    "sft/no_reasoning_loss.csv",
     "rl/metrics.json",
     "rl/steps.csv",
     "quantize/metrics.json",

@@ -17,7 +17,6 @@ LABELS = {
     "fusion": "Rank fusion",
     "oracle": "Oracle",
     "sft": "SFT",
-    "sft_no_reasoning": "SFT without reasoning",
     "rl": "RL",
     "quantized": "Quantized",
     "random": "Random order",

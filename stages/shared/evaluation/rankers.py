@@ -1,28 +1,11 @@
 """Who is measured: the language models by name, and the pairs that are compared."""
 
-from pathlib import Path
-from typing import NamedTuple
-
 from stages.shared.core.outputs import DATA
 
-
-class Model(NamedTuple):
-    """`reasoning`: whether it thinks before it answers."""
-
-    folder: Path
-    reasoning: bool
-
-
-MODELS = {
-    "sft_no_reasoning": Model(DATA / "sft/no_reasoning", False),
-    "sft": Model(DATA / "sft/model", True),
-    "rl": Model(DATA / "rl/model", True),
-    "quantized": Model(DATA / "quantize/model", True),
-}
+MODELS = {"sft": DATA / "sft/model", "rl": DATA / "rl/model", "quantized": DATA / "quantize/model"}  # name -> folder
 CONTRASTS = (
     ("rl", "sft"),
-    ("rl", "sft_no_reasoning"),
-    ("sft", "sft_no_reasoning"),
+    ("sft", "lambdamart"),
     ("rl", "lambdamart"),
     ("rl", "fusion"),
     ("fusion", "lambdamart"),

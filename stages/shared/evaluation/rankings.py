@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from stages.shared.slates.prompts import Slate
+from stages.shared.slates.slate import Slate
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from stages.shared.core.leakage import training_counts
 from stages.shared.core.outputs import DATA, read_json
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, SLATES, read_table
 from stages.shared.slates.candidate_features import CANDIDATE_FEATURES
-from stages.shared.slates.prompts import Catalog, Slate, load_slates
+from stages.shared.slates.slate import Catalog, Slate, load_slates
 
 Ints = NDArray[np.int_]
 

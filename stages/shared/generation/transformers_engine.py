@@ -18,11 +18,10 @@ from transformers.cache_utils import Cache
 from stages.shared.core.errors import StageError
 from stages.shared.generation.base import Completion, Sampling
 from stages.shared.generation.slot_cache import Slots, slot_cache
-from stages.shared.slates.constraint import ConstraintState, PermutationConstraint, TokenMask
+from stages.shared.slates.constraint import FREE, ConstraintState, PermutationConstraint, TokenMask
 
 COMPACT_BELOW = 0.75  # of a batch's rows still running: then the rest moves to a smaller batch, at the price of one copy of its cache
 PASS = 2.0  # what a pass costs before its first token, in tokens a row: reading the cache, mostly; measured on a CPU
-FREE = TokenMask(False, [])
 
 
 @dataclass

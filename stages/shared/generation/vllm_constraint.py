@@ -19,8 +19,7 @@ class ConstraintProcessor(AdapterLogitsProcessor):
         constraint = (params.extra_args or {}).get("constraint")
         if constraint is None:
             return None
-        layout = LayoutTokenIds(**constraint["layout"])
-        return Follower(PermutationConstraint(layout, constraint["candidates"], constraint["reasoning"]).start())
+        return Follower(PermutationConstraint(**{**constraint, "layout": LayoutTokenIds(**constraint["layout"])}).start())
 
 
 class Follower:

@@ -100,7 +100,8 @@ class VllmEngine:
                 ignore_eos=True,  # the model's config may name others
                 detokenize=False,
                 skip_special_tokens=False,
-                extra_args={"constraint": asdict(constraints[prompt])} if constraints else None,
+                # Without a rule to enforce there is nothing to close, and vLLM takes no drafts.
+                extra_args={"constraint": asdict(constraints[prompt])} if constraints and constraints[prompt].enforced else None,
             )
             for prompt in range(len(prompts))
         ]

@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from transformers import PreTrainedTokenizerBase
 
@@ -11,10 +11,19 @@ Segment = tuple[str, float]  # text, loss weight of its tokens (0 = context only
 
 @dataclass(frozen=True)
 class WeightedExample:
-    """ids [L] and the loss weight [L] of predicting each of them; weights[0] is never used."""
+    """ids [L] and the loss weight [L] of predicting each of them; weights[0] is never used.
+
+    starts: where each of the documents packed into this row begins, ascending from 0; documents do not see each other.
+    """
 
     ids: list[int]
     weights: list[float]
+    starts: list[int] = field(default_factory=lambda: [0])
+
+    def positions(self) -> list[int]:
+        """Of each token within its document [L]."""
+        ends = [*self.starts[1:], len(self.ids)]
+        return [place for start, end in zip(self.starts, ends, strict=True) for place in range(end - start)]
 
 
 def encode(documents: Sequence[Sequence[Segment]], tokenizer: PreTrainedTokenizerBase) -> list[WeightedExample]:
@@ -36,11 +45,13 @@ def pack(examples: Sequence[WeightedExample], length: int) -> list[WeightedExamp
     rows: list[WeightedExample] = []
     ids: list[int] = []
     weights: list[float] = []
+    starts: list[int] = []
     for example in examples:
         if ids and len(ids) + len(example.ids) > length:
-            rows.append(WeightedExample(ids, weights))
-            ids, weights = [], []
+            rows.append(WeightedExample(ids, weights, starts))
+            ids, weights, starts = [], [], []
+        starts = [*starts, len(ids)]
         # The first token of a packed example follows the end of another one: there is nothing to learn from predicting it.
         ids = ids + example.ids[:length]
         weights = [*weights, 0.0, *example.weights[1:length]]
-    return [*rows, WeightedExample(ids, weights)] if ids else rows
+    return [*rows, WeightedExample(ids, weights, starts)] if ids else rows

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import read_json
-from stages.shared.slates.prompts import END, PAD, SPECIAL_TOKENS
+from stages.shared.slates.layouts.marks import END, PAD, SPECIAL_TOKENS
 from stages.shared.slates.sids import sid_vocabulary
 
 

@@ -3,17 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from transformers import PreTrainedTokenizerBase
-
-from stages.shared.slates.prompts import END, LETTERS, RELEVANCE_LEVELS, THINK_END
-from stages.shared.slates.sids import SID_BEGIN, SID_END
-
 
 @dataclass(frozen=True)
 class Answer:
-    """order: incoming ranks, best first, when the answer is a permutation of the slate; else None.
+    """order: ranks as shown, best first, when the answer is a permutation of the slate; else None.
 
-    fault: "" | "unfinished" (no end) | "malformed" (not a list of SIDs) | "outside" (a SID not in the slate) | "duplicate" | "missing".
+    fault: "" | "unfinished" (no end) | "malformed" (not a list of names) | "outside" (a name not in the slate) | "duplicate" | "missing".
     """
 
     order: tuple[int, ...] | None
@@ -24,17 +19,18 @@ class Answer:
         return self.order is not None
 
 
+@dataclass(frozen=True)
 class AnswerReader:
-    """Knows the token ids of the layout of one tokenizer."""
+    """Knows the token ids of the marks of one tokenizer. letters: the ids of single letters, whichever of them a slate uses."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase):
-        ids = {token: tokenizer.convert_tokens_to_ids(token) for token in (SID_BEGIN, SID_END, THINK_END, END)}
-        leads = [f" s{relevance}{letter}" for relevance in range(RELEVANCE_LEVELS) for letter in LETTERS]
-        self.leads = {tuple(ids) for ids in tokenizer(leads, add_special_tokens=False)["input_ids"]}
-        self.begin, self.close, self.think_end, self.end = (ids[token] for token in (SID_BEGIN, SID_END, THINK_END, END))
+    begin: int
+    close: int
+    think_end: int
+    end: int
+    letters: frozenset[int]
 
-    def read(self, completion: Sequence[int], candidates: Sequence[Sequence[int]], reasoning: bool = True) -> Answer:
-        """completion: generated ids. candidates: token ids of each candidate's SID (begin and end included), in incoming order."""
+    def read(self, completion: Sequence[int], names: Sequence[Sequence[int]], reasoning: bool = True) -> Answer:
+        """completion: generated ids. names: token ids of what names each candidate, in the order shown."""
         ids = list(completion)
         # A completion that was cut at max_tokens has no end token: no partial credit, or running on would pay.
         if self.end not in ids:
@@ -44,22 +40,30 @@ class AnswerReader:
             if self.think_end not in ids:
                 return Answer(None, "malformed")
             ids = ids[ids.index(self.think_end) + 1 :]
-        ranks = {tuple(candidate): rank for rank, candidate in enumerate(candidates)}
+        ranks = {tuple(name): rank for rank, name in enumerate(names)}
         order: list[int] = []
         while ids:
-            # After reasoning each SID may be led by its relevance and letter, which are skipped; anything else is malformed.
-            if reasoning and self.begin in ids and tuple(ids[: ids.index(self.begin)]) in self.leads:
-                ids = ids[ids.index(self.begin) :]
-            if ids[0] != self.begin or self.close not in ids:
+            name = self._first_name(ids, ranks)
+            if not name:
                 return Answer(None, "malformed")
-            stop = ids.index(self.close) + 1
-            rank = ranks.get(tuple(ids[:stop]))
-            if rank is None:
+            if name not in ranks:
                 return Answer(None, "outside")
-            order.append(rank)
-            ids = ids[stop:]
+            order.append(ranks[name])
+            ids = ids[len(name) :]
         if len(set(order)) < len(order):
             return Answer(None, "duplicate")
-        if len(order) < len(candidates):
+        if len(order) < len(names):
             return Answer(None, "missing")
         return Answer(tuple(order), "")
+
+    def _first_name(self, ids: Sequence[int], ranks: dict[tuple[int, ...], int]) -> tuple[int, ...]:
+        """The name that `ids` begin with, of this slate or another; () where there is none."""
+        # Names of the slate first: in a pretrained vocabulary a letter may take several tokens. None is the beginning of another.
+        for name in ranks:
+            if tuple(ids[: len(name)]) == name:
+                return name
+        if ids[0] in self.letters:
+            return (ids[0],)
+        if ids[0] == self.begin and self.close in ids:
+            return tuple(ids[: ids.index(self.close) + 1])
+        return ()

@@ -8,12 +8,13 @@ from stages.shared.core.outputs import DATA
 from stages.shared.core.schemas import Schema, read_table
 
 # One row a kept trace, by time, then slate, then attempt. `trace` goes between <think> and </think>, `answer` ends with the end token.
-# `relevances` by incoming rank; empty where a language model did not write one for each candidate, and then `answer` is bare SIDs.
-# `order`: incoming ranks, best first.
+# `shown`: the initial ranks in the order in which the prompt shows the candidates; everything else about candidates counts by that order:
+# `relevances` (empty where a language model did not write one for each), `order` (best first) and `target_rank`.
 TRACES: Schema = {
     "slate": pl.Int32,
     "user": pl.Int32,
     "timestamp": pl.Int64,
+    "shown": pl.List(pl.Int32),
     "prompt": pl.String,
     "trace": pl.String,
     "answer": pl.String,

@@ -10,11 +10,13 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 from torch.utils.data import SequentialSampler
-from transformers import PreTrainedModel, Trainer, TrainingArguments, get_cosine_schedule_with_warmup
+from transformers import PreTrainedModel, Trainer, TrainingArguments, get_scheduler
 
 from stages.shared.core.launch import TrainingSection, without_compiled_collectives, world_size
 from stages.shared.lm.encoding import WeightedExample
 from stages.shared.training.muon import MuonAdamW
+
+SCHEDULES = {"cosine": "cosine", "constant": "constant_with_warmup"}  # ours -> transformers'
 
 
 class OptimizerSection(TrainingSection):
@@ -24,6 +26,7 @@ class OptimizerSection(TrainingSection):
     optimizer: Literal["adamw", "muon"] = Field("adamw", description="muon: for models from scratch; DeepSpeed brings its own AdamW")
     lr: float = Field(1e-3, gt=0, description="of AdamW")
     muon_lr: float = Field(0.02, gt=0, description="of the hidden matrices under muon")
+    schedule: Literal["cosine", "constant"] = Field("cosine", description="of the rates after the warmup")
     warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps")
     weight_decay: float = Field(0.01, ge=0)
     log_every: int = Field(10, ge=1)
@@ -37,13 +40,16 @@ def weighted_loss(logits: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
 
 
 def collate(examples: Sequence[WeightedExample], pad_id: int) -> dict[str, Tensor]:
-    """Right-padded batch: input_ids, attention_mask [B, L], weights [B, L] (0 on padding)."""
+    """Right-padded batch: input_ids, attention_mask, position_ids [B, L], weights [B, L] (0 on padding)."""
     length = max(len(example.ids) for example in examples)
-    batch: dict[str, list[Sequence[float]]] = {"input_ids": [], "attention_mask": [], "weights": []}
+    batch: dict[str, list[Sequence[float]]] = {"input_ids": [], "attention_mask": [], "position_ids": [], "weights": []}
     for example in examples:
         gap = length - len(example.ids)
         batch["input_ids"].append(example.ids + [pad_id] * gap)
         batch["attention_mask"].append([1] * len(example.ids) + [0] * gap)
+        # Padding counts on: it would otherwise look like the beginning of another packed document.
+        positions = example.positions()
+        batch["position_ids"].append(positions + [positions[-1] + 1 + place for place in range(gap)])
         batch["weights"].append(example.weights + [0.0] * gap)
     return {name: torch.tensor(rows, dtype=torch.float32 if name == "weights" else torch.long) for name, rows in batch.items()}
 
@@ -60,9 +66,12 @@ class WeightedTrainer(Trainer):
     ) -> Any:
         weights, ids = inputs["weights"], inputs["input_ids"]
         # Logits are the widest tensor of a small model: make them only from the first token that counts.
-        first = max(0, int((weights > 0).any(dim=0).nonzero()[0]) - 1)
+        counted = (weights > 0).any(dim=0).nonzero()
+        first = max(0, int(counted[0]) - 1) if len(counted) else 0
         kept = ids.shape[1] - first
-        outputs = model(input_ids=ids, attention_mask=inputs["attention_mask"], use_cache=False, logits_to_keep=kept)
+        # Without a mask transformers reads from the positions where a packed document ends, and masks what lies before it; padding is on
+        # the right, where no token of a document looks.
+        outputs = model(input_ids=ids, position_ids=inputs["position_ids"], use_cache=False, logits_to_keep=kept)
         loss = weighted_loss(outputs.logits, ids[:, first:], weights[:, first:])
         return (loss, outputs) if return_outputs else loss
 
@@ -70,7 +79,7 @@ class WeightedTrainer(Trainer):
 def train_supervised(
     model: PreTrainedModel, examples: Sequence[WeightedExample], params: OptimizerSection, pad_id: int
 ) -> list[dict[str, float]]:
-    """Trains in place, AdamW under a cosine schedule. Returns rows {"step", "loss", "lr"}; a rising loss is no error here."""
+    """Trains in place. Returns rows {"step", "loss", "lr"}; a rising loss is no error here."""
     if params.deepspeed:
         without_compiled_collectives()
     with tempfile.TemporaryDirectory() as scratch:
@@ -80,7 +89,7 @@ def train_supervised(
             per_device_train_batch_size=params.batch_size,
             gradient_accumulation_steps=params.accumulate,
             learning_rate=params.lr,
-            lr_scheduler_type="cosine",
+            lr_scheduler_type=SCHEDULES[params.schedule],
             warmup_steps=round(params.warmup * params.steps),
             weight_decay=params.weight_decay,
             adam_beta2=0.95,
@@ -106,7 +115,7 @@ def train_supervised(
         # Set before train(): the Trainer makes its own optimizer only where none is set. DeepSpeed brings its own AdamW.
         if params.optimizer == "muon" and not params.deepspeed:
             optimizer = MuonAdamW(model, params.muon_lr, params.lr, params.weight_decay)
-            schedule = get_cosine_schedule_with_warmup(optimizer, round(params.warmup * params.steps), params.steps)
+            schedule = get_scheduler(SCHEDULES[params.schedule], optimizer, round(params.warmup * params.steps), params.steps)
             trainer.optimizer, trainer.lr_scheduler = optimizer, schedule
         trainer.train()
         if any(hasattr(parameter, "ds_id") for parameter in model.parameters()):

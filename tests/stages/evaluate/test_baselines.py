@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from stages.evaluate.baselines import FUSED_FEATURES, NAMES, baselines, oracle, reciprocal_rank_fusion
-from stages.evaluate.shuffled_slates import permuted, shuffles
+from stages.evaluate.shuffled_slates import shuffles
 from stages.shared.core.errors import StageError
 from stages.shared.core.leakage import training_counts
 from stages.shared.core.schemas import INTERACTIONS
 from stages.shared.slates.candidate_features import FEATURES
-from stages.shared.slates.prompts import Slate
+from stages.shared.slates.slate import Slate, permuted
 from stages.shared.stats.metrics import ranks_of_targets
 
 RNG = np.random.default_rng(11)

@@ -12,12 +12,12 @@ from stages.evaluate.params import EvaluateParams
 from stages.shared.evaluation.rankers import MODELS, PRIMARY_MODEL, REFERENCE_MODEL
 from stages.shared.generation.base import Sampling
 from stages.shared.generation.choose import EngineParams
-from stages.shared.slates.prompts import PromptParams
-from tests.stages.shared.slates.test_prompts import CATALOG, SLATE
+from tests.stages.shared.slates.test_compact import SLATE, layout
 from tests.support.tiny_models import tiny_folder
 
 SLATES = [replace(SLATE, slate=i, candidates=[i, i + 1, i + 2], history=[7]) for i in range(3)]
-ENGINE, OPTIONS = EngineParams(batch_size=8), PromptParams(history=1)
+ENGINE = EngineParams(batch_size=8)
+LAYOUT, AT_ONCE = layout(), layout(answer="sids", reasoning=False)
 
 
 @pytest.fixture(scope="module")
@@ -27,16 +27,16 @@ def folder(tmp_path_factory):
 
 @pytest.mark.parametrize("reasoning", [False, True])
 def test_tokens_are_counted_on_either_side_of_the_think_block(folder, reasoning):
-    with open_language_model(folder, CATALOG, OPTIONS, ENGINE, reasoning, seed=0, threads=1) as model:
-        [found] = model.answers(SLATES, Sampling(40))
+    with open_language_model(folder, LAYOUT if reasoning else AT_ONCE, ENGINE, seed=0, threads=1) as model:
+        [found] = model.answers(SLATES, Sampling(80))
         if reasoning:
-            assert all(a > 0 and a + b <= 40 for a, b in zip(found.reasoning_tokens, found.answer_tokens, strict=True))
+            assert all(a > 0 and a + b <= 80 for a, b in zip(found.reasoning_tokens, found.answer_tokens, strict=True))
         else:
             assert found.valid.all() and found.reasoning_tokens == [0] * 3 and found.answer_tokens == [3 * 6 + 1] * 3
 
 
 def test_samples_are_one_judged_each_and_an_invalid_one_is_the_incoming_order(folder):
-    with open_language_model(folder, CATALOG, OPTIONS, ENGINE, False, seed=0, threads=1) as model:
+    with open_language_model(folder, AT_ONCE, ENGINE, seed=0, threads=1) as model:
         drawn = model.answers(SLATES, Sampling(40, 3.0, samples=4, seed=5))
         [free] = model.answers(SLATES, Sampling(12), constrained=False)
     assert len(drawn) == 4 and all(own.valid.all() for own in drawn) and len({own.orders.tobytes() for own in drawn}) > 1
@@ -46,25 +46,25 @@ def test_samples_are_one_judged_each_and_an_invalid_one_is_the_incoming_order(fo
 
 
 def test_what_every_model_is_asked(folder, monkeypatch):
-    monkeypatch.setattr(models, "MODELS", {name: (folder, False) for name in MODELS})
-    params = EvaluateParams(max_tokens=40, free_slates=2, shuffled_slates=2, repeats=3, repeat_slates=2, engine=ENGINE)
-    found = ask_models(SLATES, CATALOG, OPTIONS, params)
+    monkeypatch.setattr(models, "MODELS", dict.fromkeys(MODELS, folder))
+    params = EvaluateParams(max_tokens=40, constrained=True, free_slates=2, shuffled_slates=2, repeats=3, repeat_slates=2, engine=ENGINE)
+    found = ask_models(SLATES, AT_ONCE, params)
     assert list(found.greedy) == list(found.free) == list(MODELS) and set(found.repeated) == {PRIMARY_MODEL, REFERENCE_MODEL}
     assert found.repeat_rows == [0, 2] and all(len(own) == 3 and len(own[0].orders) == 2 for own in found.repeated.values())
     assert (
-        [len(own.orders) for own in found.free.values()] == [2] * 4
+        [len(own.orders) for own in found.free.values()] == [2] * len(MODELS)
         and found.shuffled is not None
         and found.shuffled[0].shape == found.shuffled[1].orders.shape == (2, 3)
     )
-    none = ask_models(SLATES, CATALOG, OPTIONS, params.model_copy(update={"repeats": 0, "free_slates": 0, "shuffled_slates": 0}))
+    none = ask_models(SLATES, AT_ONCE, params.model_copy(update={"repeats": 0, "free_slates": 0, "shuffled_slates": 0}))
     assert (none.repeated, none.free, none.shuffled) == ({}, {}, None)
     assert none.greedy["rl"].texts == found.greedy["rl"].texts
 
 
 def test_models_asked_side_by_side_answer_as_one_after_another(folder, monkeypatch):
-    monkeypatch.setattr(models, "MODELS", {name: (folder, False) for name in MODELS})
-    params = EvaluateParams(max_tokens=40, free_slates=3, shuffled_slates=2, repeats=2, repeat_slates=2, engine=ENGINE)
-    alone, together = (ask_models(SLATES, CATALOG, OPTIONS, params.model_copy(update={"threads": threads})) for threads in (1, 3))
+    monkeypatch.setattr(models, "MODELS", dict.fromkeys(MODELS, folder))
+    params = EvaluateParams(max_tokens=40, constrained=True, free_slates=3, shuffled_slates=2, repeats=2, repeat_slates=2, engine=ENGINE)
+    alone, together = (ask_models(SLATES, AT_ONCE, params.model_copy(update={"threads": threads})) for threads in (1, 3))
     for kind in ("greedy", "free"):
         one, other = getattr(alone, kind), getattr(together, kind)
         assert list(one) == list(other) and all(one[name].texts == other[name].texts for name in one)

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 
 from stages.midtrain import documents
-from stages.shared.slates.candidate_features import FEATURES, feature_tokens
-from stages.shared.slates.prompts import END, RELEVANCE_LEVELS, THINK, THINK_END, PromptParams, answer_text, order_of, slate_prompt
+from stages.shared.slates.layouts.marks import END
 from stages.shared.slates.sids import SID_BEGIN, SID_END
-from tests.support.small_project import CATALOG, make_slates
+from stages.shared.slates.slate import top_categories
+from tests.support.small_project import CATALOG
 
-OPTIONS = PromptParams()
 SIDS = re.compile(re.escape(SID_BEGIN) + ".*?" + re.escape(SID_END))
+SEQUENCES = [[0, 1, 2, 3, 4], [7], [9, 8]]
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -22,65 +22,15 @@ def text_of(document) -> str:
     return "".join(text for text, _ in document)
 
 
-def judged(text: str) -> dict[str, int]:
-    """Letter -> relevance, as the match step says."""
-    return {
-        letter: int(relevance) for letter, relevance in re.findall(r" ([A-Z]) s(\d+)", text[text.index(" match:") :].split(THINK_END)[0])
-    }
-
-
-@pytest.mark.parametrize("made", ["skill", "ordering"])
-def test_the_answer_is_the_order_that_the_relevances_command(made):
-    source = (
-        documents.full_layout_documents(CATALOG, OPTIONS, rng(), 8) if made == "skill" else documents.ordering_documents(CATALOG, rng(), 8)
-    )
-    for document in islice(source, 30):
-        text = text_of(document)
-        shown = re.findall(r" ([A-Z])(" + SIDS.pattern + ")", text[: text.index(" match:")].split("candidates:")[1].split(THINK)[0])
-        sids, relevances = dict(shown), judged(text)
-        assert list(sids) == list(relevances) and set(relevances.values()) <= set(range(RELEVANCE_LEVELS))
-        order = [list(relevances)[rank] for rank in order_of(list(relevances.values()))]
-        expected = "".join(f" s{relevances[letter]} {letter}{sids[letter]}" for letter in order) + END
-        assert text.split(THINK_END)[1] == expected
-
-
-def test_a_skill_document_is_the_layout_of_the_other_stages():
-    for slate in make_slates()[:5]:
-        document = documents.full_layout_document(slate, CATALOG, OPTIONS)
-        relevances = documents.mean_relevances(slate.bins)
-        assert document[0] == (slate_prompt(slate, CATALOG, OPTIONS), 0.0), "the prompt carries no loss"
-        assert text_of(document).endswith(THINK_END + answer_text(order_of(relevances), slate, CATALOG, relevances))
-
-
-def test_relevances_are_even_shares_and_rise_with_the_features():
-    """As even as can be: the sum of six whole numbers has 55 values, the commonest with 5.6 % of the draws."""
-    bins = rng().integers(0, 10, size=(20000, len(FEATURES)))
-    counts = np.bincount([documents.mean_relevance(row) for row in bins.tolist()], minlength=RELEVANCE_LEVELS)
-    assert len(counts) == RELEVANCE_LEVELS
-    assert np.abs(counts.cumsum() / 20000 - np.arange(1, RELEVANCE_LEVELS + 1) / RELEVANCE_LEVELS).max() < 0.04
-    rising = [documents.mean_relevance([level] * len(FEATURES)) for level in range(10)]
-    assert rising == sorted(rising) and rising[0] == 0 and rising[-1] == RELEVANCE_LEVELS - 1
-
-
-def test_a_reading_documents_relevances_follow_from_its_features():
-    for document in islice(documents.reading_documents(rng(), 6), 20):
-        text = text_of(document)
-        told = re.findall(r"((?: [a-z]{2}\d){6}) ([A-Z])", text.split(" match:")[0])
-        expected = documents.mean_relevances([[int(word[2:]) for word in words.split()] for words, _ in told])
-        assert list(judged(text).values()) == expected and len(set(expected)) == len(expected)
-        assert [word for words, _ in told for word in words.split()][: len(FEATURES)] == feature_tokens(
-            [int(w[2:]) for w in told[0][0].split()]
-        )
-        assert all(weight == (1.0 if re.fullmatch(r" s\d+", part) else 0.0) for part, weight in document)
-
-
 def test_sequences_are_windows_of_real_base_sequences():
-    sequences = [[0, 1, 2, 3, 4], [7], [9, 8]]
     allowed = {
-        "".join(CATALOG.sids[item] for item in own[s : s + 3]) for own in sequences if len(own) > 1 for s in range(max(1, len(own) - 2))
+        "".join(CATALOG.sids[item] for item in taken[start : start + 3])
+        for taken in SEQUENCES
+        if len(taken) > 1
+        for start in range(max(1, len(taken) - 2))
     }
-    found = {document[1][0] for document in islice(documents.sequence_documents(sequences, CATALOG, rng(), 3), 200)}
-    assert found == allowed
+    windows = {document[1][0] for document in islice(documents.sequence_documents(SEQUENCES, CATALOG, rng(), 3), 200)}
+    assert windows == allowed
 
 
 def test_captions_go_both_ways_and_only_the_second_half_counts():
@@ -92,12 +42,17 @@ def test_captions_go_both_ways_and_only_the_second_half_counts():
         assert CATALOG.titles[item] in text_of(document) and document[1][0].endswith(END)
 
 
+def test_preferences_are_the_commonest_categories_of_the_titles_told():
+    for (context, unweighted), (categories, weight) in islice(documents.preference_documents(SEQUENCES, CATALOG, rng()), 30):
+        taken = [CATALOG.titles.index(title) for title in re.findall(r"Title \d+ of Köln", context)]
+        assert (unweighted, weight) == (0.0, 1.0) and any(taken == row[i : i + 5] for row in SEQUENCES for i in range(len(row)))
+        assert categories == "".join(f" {word}" for word in top_categories(taken, CATALOG, 2)) + END
+
+
 SOURCES = {
-    "sequence": lambda seed: documents.sequence_documents([[0, 1, 2, 3]], CATALOG, rng(seed), 2),
+    "sequence": lambda seed: documents.sequence_documents(SEQUENCES, CATALOG, rng(seed), 2),
     "caption": lambda seed: documents.caption_documents(CATALOG, rng(seed)),
-    "ordering": lambda seed: documents.ordering_documents(CATALOG, rng(seed), 8),
-    "reading": lambda seed: documents.reading_documents(rng(seed), 8),
-    "skill": lambda seed: documents.full_layout_documents(CATALOG, OPTIONS, rng(seed), 8),
+    "preference": lambda seed: documents.preference_documents(SEQUENCES, CATALOG, rng(seed)),
 }
 
 

@@ -21,7 +21,7 @@ from stages.shared.core.outputs import read_json, stage_outputs
 from stages.shared.core.schemas import write_table
 from stages.shared.lm.encoding import WeightedExample
 from stages.shared.lm.models import is_quantized, load_model, load_tokenizer, save_model, save_unquantized
-from stages.shared.slates.prompts import ASSISTANT, END, THINK, USER
+from stages.shared.slates.layouts.marks import ASSISTANT, END, THINK, USER
 from stages.shared.slates.traces import TRACES
 from tests.support.tiny_models import random_prompts, tiny_folder
 
@@ -39,7 +39,7 @@ def write_traces(count: int = 6) -> None:
     path = Path("data/traces/traces.parquet")
     path.parent.mkdir(parents=True)
     rows = [
-        (n, n, n, f"{USER}history: taste: co{n}{ASSISTANT}{THINK}", f" 1 pattern: s{n}", f" s{n}{END}", [1], [0], 0, 0, "rejection")
+        (n, n, n, [0], f"{USER}history: taste: co{n}{ASSISTANT}{THINK}", f" 1 pattern: s{n}", f" s{n}{END}", [1], [0], 0, 0, "rejection")
         for n in range(count)
     ]
     write_table(pl.DataFrame(rows, schema=TRACES, orient="row"), path, TRACES)

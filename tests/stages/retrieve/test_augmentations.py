@@ -14,7 +14,7 @@ from stages.retrieve.statistics import count
 from stages.shared.core.errors import StageError
 from stages.shared.core.leakage import check_no_heldout
 from stages.shared.core.params import validate_section
-from stages.shared.slates.prompts import load_slates
+from stages.shared.slates.slate import load_slates
 from tests.support.retrieve_project import PARAMS, USERS, K, N, interactions, items, own_items, run
 
 WEAK = PARAMS.model_copy(update={"epochs": 2, "dropout": 0.0})  # misses many targets

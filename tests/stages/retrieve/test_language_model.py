@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from stages.retrieve.params import LanguageModelRetrieverParams, RetrieveParams
-from stages.retrieve.retrievers.language_model import LanguageModelRanker
 from stages.retrieve.retrievers.retriever import fit
 from stages.shared.core.errors import StageError
 from stages.shared.core.schemas import INTERACTIONS, SIDS, write_table
 from stages.shared.lm.models import load_model, load_tokenizer
+from stages.shared.lm.sid_search import SidSearch
 from stages.shared.slates.sids import SID_BEGIN, sid_text
 from stages.shared.slates.trie import SidTrie
 from tests.support.tiny_models import CODEBOOK, LEVELS, tiny_folder
@@ -33,9 +33,9 @@ def parts(tmp_path_factory):
     return folder, load_model(folder), load_tokenizer(folder)
 
 
-def ranker(parts, beam: int, history: int = 6, batch_size: int = 3) -> LanguageModelRanker:
+def ranker(parts, beam: int, history: int = 6, batch_size: int = 3) -> SidSearch:
     _, model, tokenizer = parts
-    return LanguageModelRanker(model, tokenizer, codes(), SidTrie.from_codes(codes(), CODEBOOK), beam, history, batch_size)
+    return SidSearch(model, tokenizer, codes(), SidTrie.from_codes(codes(), CODEBOOK), beam, history, batch_size)
 
 
 def prompt_text(history: list[int], told: int = 6) -> str:
@@ -151,7 +151,9 @@ def test_every_parameter_changes_the_scores(project, change):
 def test_what_is_missing_or_does_not_fit_is_named(project):
     with pytest.raises(StageError, match=r"data/tokenize: 60 SIDs and a trie of 60 for 61 items in .*; rerun: gr2 run tokenize"):
         fit(params(), TRAINING, ITEMS + 1, 0)
-    with pytest.raises(StageError, match=r"retrieve\.language_model\.history: 100 items need \d+ tokens, the model has 512 positions"):
+    with pytest.raises(
+        StageError, match=r"a history of 100 items needs \d+ tokens and the model has 512 positions; .* retrieve\.language_model\.history"
+    ):
         fit(params(history=100), TRAINING, ITEMS, 0)
     SidTrie.from_codes(codes(), 9).save(project / "data/tokenize/trie.safetensors")
     with pytest.raises(StageError, match=r"data/midtrain/model: its vocabulary lacks <s_a_8>.*; rerun: gr2 run midtrain"):

@@ -12,10 +12,12 @@ from stages.rl.rollouts import Group, Rollouts, Task
 from stages.shared.core.errors import StageError
 from stages.shared.generation.base import Completion
 from stages.shared.slates.answers import Answer
-from stages.shared.slates.prompts import Slate
+from stages.shared.slates.slate import Slate
+from tests.stages.shared.slates.test_constraint import constraint
 from tests.support.tiny_models import random_prompts, tiny_model
 
 VOCABULARY, PAD = 64, 0
+CONSTRAINT = constraint(1)
 SMALL = {"prompts": 3, "group": 4, "micro_prompts": 2, "threads": 1, "lr": 1e-3}
 
 
@@ -23,14 +25,14 @@ def rollouts(model, groups: int, seed: int = 0) -> Rollouts:
     prompts = random_prompts(groups, VOCABULARY, 4, 8, seed)
     flat = random_prompts(4 * groups, VOCABULARY, 2, 7, seed + 1)
     rng = np.random.default_rng(seed)
-    made = []
+    rows = []
     for place, prompt in enumerate(prompts):
         own = flat[4 * place : 4 * place + 4]
         logp, mask = response_logprobs(model, [prompt], [own], PAD)
         logprobs = [row[kept > 0].tolist() for row, kept in zip(logp.detach(), mask, strict=True)]
         completions = [Completion(ids, numbers) for ids, numbers in zip(own, logprobs, strict=True)]
-        made.append(Group(Task(prompt, [], 0), completions, [Answer((0,), "")] * 4, rng.normal(size=4).tolist()))
-    return Rollouts(made, made, 0)
+        rows.append(Group(Task(prompt, CONSTRAINT, 0, (0,)), completions, [Answer((0,), "")] * 4, rng.normal(size=4).tolist()))
+    return Rollouts(rows, rows, 0)
 
 
 def weights(model) -> torch.Tensor:

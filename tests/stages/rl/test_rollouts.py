@@ -8,21 +8,20 @@ import torch
 
 from stages.rl.rewards import conditional_reward
 from stages.rl.rl import cycle_tasks, step_metrics
-from stages.rl.rollouts import Task, sample_step
+from stages.rl.rollouts import Task, initial_ranks, sample_step
 from stages.shared.generation.base import Completion, Sampling
-from stages.shared.slates.answers import AnswerReader
-from stages.shared.slates.prompts import END, THINK_END
-from stages.shared.slates.sids import sid_text
-from tests.support.tiny_models import tiny_tokenizer
+from stages.shared.slates.answers import Answer
+from stages.shared.slates.layouts.marks import END, THINK_END
+from tests.stages.shared.slates.test_constraint import TOKENIZER, constraint, encoded
 
-TOKENIZER = tiny_tokenizer()
-SIDS = TOKENIZER([sid_text([item, 0, 0, 0]) for item in range(3)], add_special_tokens=False)["input_ids"]
+CONSTRAINT = constraint(3, "sids")
+NAMES = CONSTRAINT.names
 WANTED, GROUP = 3, 4
 INCOMING, RAISED, INVALID = (0, 1, 2), (2, 0, 1), (0, 0, 1)
 
 
 def written(order: Sequence[int]) -> Completion:
-    ids = TOKENIZER.encode(THINK_END, add_special_tokens=False) + [token for rank in order for token in SIDS[rank]]
+    ids = TOKENIZER.encode(THINK_END, add_special_tokens=False) + [token for rank in order for token in NAMES[rank]]
     ids += TOKENIZER.encode(END, add_special_tokens=False)
     return Completion(ids, [-0.5] * len(ids))
 
@@ -41,10 +40,10 @@ class Script:
 
 def step(scripts, refills=2, tolerance=1e-6):
     engine = Script(scripts)
-    tasks = iter([Task([number], SIDS, 2) for number in range(100)])
+    tasks = iter([Task([number], CONSTRAINT, 2, (0, 1, 2)) for number in range(100)])
     reward = lambda answer, rank, k: conditional_reward(answer, rank, k, 0.2, -1.0)  # noqa: E731
     sampling = Sampling(max_tokens=64, temperature=1.0, samples=GROUP, seed=5)
-    return engine, sample_step(tasks, engine, AnswerReader(TOKENIZER), reward, sampling, WANTED, refills, tolerance)
+    return engine, sample_step(tasks, engine, encoded("sids").reader, reward, sampling, WANTED, refills, tolerance)
 
 
 FLAT, USEFUL, ALL_INVALID = [INCOMING] * 4, [INCOMING, RAISED, INVALID, INCOMING], [INVALID] * 4
@@ -81,7 +80,7 @@ def test_the_curve_counts_every_group_sampled_not_the_kept_ones():
     assert row["rank_reward"] == pytest.approx((2 / 3) / 7) and row["entropy"] == pytest.approx(0.5)
 
 
-TASKS = [Task([number], [], 0) for number in range(7)]
+TASKS = [Task([number], CONSTRAINT, 0, (0, 1, 2)) for number in range(7)]
 
 
 def numbers(count: int, seed: int = 1) -> list[int]:
@@ -113,3 +112,10 @@ def test_fewer_tasks_than_ranks_leave_no_rank_waiting_for_ever(monkeypatch):
 def test_rewards_are_summed_in_the_order_of_the_answers():
     _, rollouts = step([USEFUL] * 3)
     assert torch.tensor([group.rewards for group in rollouts.kept]).shape == (WANTED, GROUP)
+
+
+def test_an_answer_to_a_shuffled_slate_counts_in_initial_ranks():
+    """Shown as C A B: the answer that names the places 1, 0, 2 means A C B."""
+    task = Task([0], CONSTRAINT, 2, (2, 0, 1))
+    assert initial_ranks(Answer((1, 0, 2), ""), task) == Answer((0, 2, 1), "")
+    assert initial_ranks(Answer(None, "missing"), task) == Answer(None, "missing")

@@ -9,7 +9,7 @@ from stages.rl.rl import rl
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import read_json, stage_outputs
 from stages.shared.lm.models import load_model
-from stages.shared.slates.prompts import PromptParams
+from stages.shared.slates.prompt_params import PromptParams
 from tests.support.small_project import SPLITS, make_slates, make_tables, own_items, write_project
 from tests.support.tiny_models import tiny_folder
 

@@ -2,12 +2,14 @@ import polars as pl
 import pytest
 
 from stages.sft.params import SftParams
-from stages.sft.sft import direct_examples, mean_tokens, order_of_epochs, pairs_seen, reasoning_examples, sft
+from stages.sft.sft import mixed, pairs_seen, sft, trace_examples, training_rows
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import read_json, stage_outputs
 from stages.shared.lm.models import load_model, load_tokenizer
-from stages.shared.slates.answers import AnswerReader
-from stages.shared.slates.prompts import ASSISTANT, END, THINK, THINK_END, PromptParams
+from stages.shared.slates.layouts.compact import CompactLayout
+from stages.shared.slates.layouts.encoded import EncodedLayout
+from stages.shared.slates.layouts.marks import THINK_END
+from stages.shared.slates.prompt_params import PromptParams
 from tests.support.small_project import CATALOG, SPLITS, make_slates, make_tables, own_items, write_project
 from tests.support.tiny_models import tiny_folder, tiny_tokenizer
 
@@ -26,45 +28,59 @@ def ids_of(text: str) -> list[int]:
     return TOKENIZER.encode(text, add_special_tokens=False)
 
 
-def candidates(row: int) -> list[list[int]]:
-    return [ids_of(CATALOG.sids[item]) for item in SLATES[row].candidates]
-
-
 def test_prompt_trace_and_answer_have_their_weights():
-    for row, example in enumerate(reasoning_examples(TRACES, TOKENIZER, SMALL)):
+    for row, example in enumerate(trace_examples(TRACES, TOKENIZER, SMALL, reasoning=True)):
         prompt, trace, answer = TRACES.select("prompt", "trace", "answer").row(row)
         lengths = [len(ids_of(prompt)), len(ids_of(trace)), len(ids_of(THINK_END + answer))]
         assert example.ids == ids_of(prompt + trace + THINK_END + answer)
         assert example.weights == [0.0] * lengths[0] + [0.5] * lengths[1] + [0.8] * lengths[2]
 
 
-def test_a_reasoning_example_reads_as_the_order_it_teaches():
-    reader = AnswerReader(TOKENIZER)
-    for row, example in enumerate(reasoning_examples(TRACES, TOKENIZER, SMALL)[:20]):
-        completion = example.ids[len(ids_of(TRACES["prompt"][row])) :]
-        assert reader.read(completion, candidates(row)).order == tuple(TRACES["order"][row])
+@pytest.mark.parametrize("answer", ["letters", "sids"])
+@pytest.mark.parametrize("reasoning", [True, False])
+def test_an_example_reads_as_the_order_it_teaches(answer, reasoning):
+    options = PromptParams(answer=answer, reasoning=reasoning)
+    traces = make_tables(SLATES, options)["data/traces/traces.parquet"]
+    encoded = EncodedLayout(CompactLayout(CATALOG, options), TOKENIZER)
+    for row, example in enumerate(trace_examples(traces, TOKENIZER, SMALL, reasoning)[:20]):
+        start = len(ids_of(traces["prompt"][row]))
+        [names] = encoded.names([SLATES[row]])
+        assert encoded.reader.read(example.ids[start:], names, reasoning).order == tuple(traces["order"][row])
+        if not reasoning:
+            assert example.weights == [0.0] * start + [0.8] * (len(example.ids) - start), "no trace, an answer at once"
 
 
-def test_an_example_without_reasoning_is_bare_and_teaches_the_same_order():
-    reader = AnswerReader(TOKENIZER)
-    for row, example in enumerate(direct_examples(TRACES, TOKENIZER, SMALL)[:20]):
-        prompt, answer = TOKENIZER.decode(example.ids).split(ASSISTANT)
-        assert prompt == TRACES["prompt"][row].split(ASSISTANT)[0]
-        bare = "".join(CATALOG.sids[SLATES[row].candidates[rank]] for rank in TRACES["order"][row])
-        assert answer == THINK + THINK_END + bare + END, "no relevances, no letters"
-        start = len(ids_of(prompt + ASSISTANT + THINK + THINK_END))
-        assert example.weights == [0.0] * start + [0.8] * (len(example.ids) - start)
-        assert reader.read(example.ids[start:], candidates(row), reasoning=False).order == tuple(TRACES["order"][row])
+@pytest.mark.parametrize("reasoning", [True, False])
+def test_traces_of_the_other_kind_are_an_error(reasoning):
+    traces = make_tables(SLATES, PromptParams(reasoning=reasoning))["data/traces/traces.parquet"]
+    with pytest.raises(StageError, match=r"data/traces/traces\.parquet: its prompts were written with prompt\.reasoning .* gr2 run traces"):
+        trace_examples(traces, TOKENIZER, SMALL, not reasoning)
+
+
+def rows_of(examples, reasoning=True, **more):
+    layout = CompactLayout(CATALOG, PromptParams(reasoning=reasoning))
+    return training_rows(examples, small(**more), layout, len(CATALOG.sids), 4, TOKENIZER)
 
 
 def test_epochs_hold_every_example_once_in_an_order_of_their_own():
-    examples = reasoning_examples(TRACES[:10], TOKENIZER, SMALL)
-    rows = order_of_epochs(examples, small(batch_size=5, accumulate=2, processes=2), 2)
+    examples = trace_examples(TRACES[:10], TOKENIZER, SMALL, reasoning=True)
+    rows = rows_of(examples, steps=2, batch_size=5, accumulate=2, processes=2, practice_share=0.0)["traces"]
     assert len(rows) == 40
     epochs = [[id(row) for row in rows[start : start + 10]] for start in (0, 10, 20, 30)]
     assert all(sorted(epoch) == sorted(map(id, examples)) for epoch in epochs) and epochs[0] != epochs[1]
-    assert order_of_epochs(examples, small(seed=8), 5) != order_of_epochs(examples, SMALL, 5) == order_of_epochs(examples, SMALL, 5)
-    assert len(order_of_epochs(examples, SMALL, 1)) == 2
+    assert rows_of(examples, seed=8) != rows_of(examples) == rows_of(examples)
+
+
+def test_practice_has_its_share_of_the_rows_and_is_packed_as_long_as_a_trace():
+    examples = trace_examples(TRACES[:10], TOKENIZER, SMALL, reasoning=True)
+    rows = rows_of(examples, steps=10, batch_size=4, practice_share=0.25)
+    longest = max(len(example.ids) for example in examples)
+    assert {kind: len(kind_rows) for kind, kind_rows in rows.items()} == {"traces": 30, "practice": 10}
+    assert all(longest / 2 < len(row.ids) <= longest and len(row.starts) > 1 for row in rows["practice"])
+    assert len(rows_of(examples, reasoning=False, steps=10, batch_size=4, practice_share=0.25)["practice"]) == 0
+    every = [id(row) for kind_rows in rows.values() for row in kind_rows]
+    order = [id(row) for row in mixed(rows, 7)]
+    assert sorted(order) == sorted(every) and order != every
 
 
 def test_pairs_seen_are_the_history_and_the_target_of_the_slates_taught():
@@ -76,6 +92,7 @@ def test_pairs_seen_are_the_history_and_the_target_of_the_slates_taught():
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text("prompt: {}\n")
     write_project(tmp_path, WORLD)
     tiny_folder(tmp_path / "data/midtrain/model")
     return tmp_path
@@ -88,30 +105,33 @@ def run(project, params: SftParams = SMALL) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def test_both_arms_learn_on_as_many_tokens(project):
+def test_the_model_learns_and_keeps_its_vocabulary(project):
     run(project)
     metrics = read_json(project / "data/sft/metrics.json")
-    assert metrics["no_reasoning"]["tokens"] == pytest.approx(metrics["model"]["tokens"], rel=0.02)
-    shorter = mean_tokens(direct_examples(TRACES, TOKENIZER, SMALL)) / mean_tokens(reasoning_examples(TRACES, TOKENIZER, SMALL))
-    assert metrics["no_reasoning"]["steps"] == round(40 / shorter) > 40
-    for arm in ("model", "no_reasoning"):
-        assert metrics[arm]["loss_last"] < metrics[arm]["loss_first"]
-        model, tokenizer = load_model(project / "data/sft" / arm), load_tokenizer(project / "data/sft" / arm)
-        assert tokenizer.get_vocab() == load_tokenizer(project / "data/midtrain/model").get_vocab()
-        assert model.config.vocab_size == load_model(project / "data/midtrain/model").config.vocab_size
+    assert metrics["steps"] == 40 and metrics["rows"] == {"traces": 64, "practice": 16} and metrics["reasoning"] is True
+    assert metrics["loss"]["last"] < metrics["loss"]["first"]
+    model, tokenizer = load_model(project / "data/sft/model"), load_tokenizer(project / "data/sft/model")
+    assert tokenizer.get_vocab() == load_tokenizer(project / "data/midtrain/model").get_vocab()
+    assert model.config.vocab_size == load_model(project / "data/midtrain/model").config.vocab_size
 
 
-def test_same_seed_same_bytes_and_one_arm_alone_is_the_same_arm(project):
+def test_without_reasoning(project):
+    (project / "params.yaml").write_text("prompt: {reasoning: false}\n")
+    write_project(project, make_tables(SLATES, PromptParams(reasoning=False)))
+    run(project)
+    metrics = read_json(project / "data/sft/metrics.json")
+    assert metrics["rows"] == {"traces": 80, "practice": 0} and metrics["reasoning"] is False
+    assert metrics["loss"]["last"] < metrics["loss"]["first"]
+
+
+def test_same_seed_same_bytes(project):
     params = small(steps=3)
-    first, second = run(project, params), run(project, params)
-    assert first == second
-    alone = run(project, params.model_copy(update={"no_reasoning_arm": False}))
-    assert alone["model/model.safetensors"] == first["model/model.safetensors"]
+    assert run(project, params) == run(project, params)
 
 
 @pytest.mark.parametrize("change", [{"reasoning_weight": 0.1}, {"answer_weight": 3.0}, {"seed": 1}, {"optimizer": "muon"}])
 def test_parameters_change_the_model(project, change):
-    params = small(steps=2, no_reasoning_arm=False)
+    params = small(steps=2)
     assert run(project, params)["model/model.safetensors"] != run(project, params.model_copy(update=change))["model/model.safetensors"]
 
 
@@ -142,7 +162,7 @@ def test_a_slate_that_no_trace_teaches_may_hold_anything(project):
     tables = planted("target", "test")
     tables["data/traces/traces.parquet"] = TRACES.filter(pl.col("slate") != 0)
     write_project(project, tables)
-    run(project, small(steps=1, no_reasoning_arm=False))
+    run(project, small(steps=1))
     assert read_json(project / "data/sft/metrics.json")["leak_check"]["overlap"] == 0
 
 

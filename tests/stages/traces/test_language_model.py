@@ -7,13 +7,13 @@ from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import stage_outputs
 from stages.shared.generation.base import Completion, Sampling
 from stages.shared.lm.models import save_model
-from stages.shared.slates.prompts import ASSISTANT, END, THINK, THINK_END, answer_text, slate_prompt, without_reasoning
+from stages.shared.slates.layouts.marks import ASSISTANT, END, THINK, THINK_END
 from stages.traces.language_model import INSTRUCTION, LanguageModelTeacher, written_relevances
 from stages.traces.params import TracesParams
 from stages.traces.rejection import sample
 from stages.traces.teacher import StatisticalTeacher
 from stages.traces.traces import open_teacher, traces
-from tests.support.traces_data import CATALOG, OPTIONS, make_slates, scored_slates, write_project
+from tests.support.traces_data import CATALOG, LAYOUT, make_slates, scored_slates, write_project
 
 SCORED = scored_slates()[:30]
 SAMPLING = Sampling(max_tokens=8, temperature=1.0, seed=7)
@@ -50,20 +50,19 @@ class FakeEngine:
 def teacher(texts, chat=False, targeted=False, ended=True):
     tokenizer = foreign_tokenizer(chat)
     engine = FakeEngine(tokenizer, texts, ended)
-    return LanguageModelTeacher(engine, tokenizer, SAMPLING, CATALOG, OPTIONS, targeted), engine
+    return LanguageModelTeacher(engine, tokenizer, SAMPLING, LAYOUT, CATALOG, targeted), engine
 
 
 def model_answers(one, attempt=0):
     """What a teacher that follows the layout says: the statistical teacher's words."""
-    proposal = StatisticalTeacher(CATALOG, OPTIONS, 0.5, 7, targeted=False).propose([one], attempt)[0]
-    return proposal, f"{proposal.trace}{THINK_END}{answer_text(proposal.order, one.slate, CATALOG, proposal.relevances)}"
+    proposal = StatisticalTeacher(LAYOUT, 0.5, 7, targeted=False).propose([one], attempt)[0]
+    return proposal, f"{proposal.trace}{THINK_END}{LAYOUT.answer(one.slate, proposal.order)}"
 
 
 def test_goes_through_the_same_loop_as_the_statistical_teacher():
-    prompts = [slate_prompt(one.slate, CATALOG, OPTIONS) for one in SCORED]
-    by_statistics = sample(StatisticalTeacher(CATALOG, OPTIONS, 0.5, 7, targeted=False), SCORED, prompts, 1, 1, 3)
+    by_statistics = sample(StatisticalTeacher(LAYOUT, 0.5, 7, targeted=False), LAYOUT, SCORED, 1, 1, 3)
     texts = [model_answers(one)[1] for one in SCORED]
-    by_model = sample(teacher(texts)[0], SCORED, prompts, 1, 1, 3)
+    by_model = sample(teacher(texts)[0], LAYOUT, SCORED, 1, 1, 3)
     assert by_model.kept and [(k.scored.slate.slate, k.proposal.order, k.proposal.relevances) for k in by_model.kept] == [
         (k.scored.slate.slate, k.proposal.order, k.proposal.relevances) for k in by_statistics.kept
     ]
@@ -74,15 +73,14 @@ def test_goes_through_the_same_loop_as_the_statistical_teacher():
     ("change", "fault"),
     [
         (lambda text: text, ""),
-        (lambda text: THINK + "\n" + text.replace("<|sid_end|> s", "<|sid_end|>\n s"), ""),  # as Qwen3 writes
-        (lambda text: text.split(THINK_END)[0] + THINK_END + without_reasoning("", text.split(THINK_END)[1])[1], ""),  # bare SIDs
+        (lambda text: THINK + "\n" + text.replace(THINK_END, THINK_END + "\n"), ""),  # as Qwen3 writes
         (lambda text: text.replace(END, ""), ""),  # its own end token stands for ours
         (lambda text: text.replace(THINK_END, ""), "malformed"),
         (lambda text: text + " and so on", ""),  # what follows the end is nothing
         (lambda text: text.replace(THINK_END, THINK_END + "Sure: "), "malformed"),
         (lambda text: "", "malformed"),
-        (lambda text: text.replace(END, "<|sid_begin|><s_a_0><s_b_0><|sid_end|>" * 9 + END), "outside"),
-        (lambda text: text.split(THINK_END)[0] + THINK_END + text.split(THINK_END)[1].split("<|sid_end|>")[0] + "<|sid_end|>", "missing"),
+        (lambda text: text.replace(END, " Q" + END), "outside"),
+        (lambda text: text.split(THINK_END)[0] + THINK_END + text.split(THINK_END)[1][:4], "missing"),
         (lambda text: text.replace(END, text.split(THINK_END)[1]), "duplicate"),
     ],
 )
@@ -103,17 +101,17 @@ def test_cut_off_is_unfinished():
 def test_an_invented_feature_is_refused_by_the_loop():
     one = next(one for one in SCORED if one.noise_free_rank == 0)
     order = (one.slate.target_rank, *(rank for rank in range(5) if rank != one.slate.target_rank))
-    text = f" 2 link: co77{THINK_END}{answer_text(order, one.slate, CATALOG)}"
-    ledger = sample(teacher([text])[0], [one], [slate_prompt(one.slate, CATALOG, OPTIONS)], 1, 1, None)
-    assert not ledger.kept and dict(ledger.faults) == {"uncited": 1}
+    text = f" 2 match: A co77{THINK_END}{LAYOUT.answer(one.slate, order)}"
+    ledger = sample(teacher([text])[0], LAYOUT, [one], 1, 1, None)
+    assert not ledger.kept and dict(ledger.faults) == {"unfounded": 1}
 
 
 def test_the_prompt_hides_the_answer_unless_targeted():
     one = SCORED[0]
-    told, target = slate_prompt(one.slate, CATALOG, OPTIONS), CATALOG.sids[one.slate.candidates[one.slate.target_rank]]
+    told, target = LAYOUT.prompt(one.slate), CATALOG.sids[one.slate.candidates[one.slate.target_rank]]
     plain, engine = teacher(["x", "x"])
     plain.propose([one], 0), plain.propose([one], 3)
-    assert engine.prompts[0] == INSTRUCTION + told and engine.seeds == [7, 10]
+    assert engine.prompts[0] == INSTRUCTION.format(names="the letters") + told and engine.seeds == [7, 10]
     chat, engine = teacher(["x"], chat=True)
     chat.propose([one], 0)
     assert engine.prompts[0].endswith("<<assistant>>") and ASSISTANT not in engine.prompts[0] and "took <" not in engine.prompts[0]
@@ -123,8 +121,8 @@ def test_the_prompt_hides_the_answer_unless_targeted():
 
 
 def test_relevances_are_read_only_when_each_candidate_has_one():
-    assert written_relevances(" 3 match: B s3 A s15 best A co4", 2) == (15, 3)
-    for trace in (" A s3", " A s3 A s4 B s5", " A s3 B s32", " A s3 B s4 C s5", " A s3 C s4", ""):
+    assert written_relevances(" 2 match: B s3 A s15", 2) == (15, 3)
+    for trace in (" A s3", " A s3 A s4 B s5", " A s3 B s20", " A s3 B s4 C s5", " A s3 C s4", ""):
         assert written_relevances(trace, 2) == ()
 
 
@@ -139,7 +137,7 @@ def test_the_section_reaches_the_engine(tmp_path):
     save_random_model(tmp_path)
     wanted = {"model": str(tmp_path), "max_tokens": 3, "temperature": 0.2, "top_p": 0.5, "engine": {"batch_size": 5}}
     params = TracesParams.model_validate({"seed": 4, "teacher": "language_model", "mode": "targeted", "language_model": wanted})
-    with open_teacher(params, CATALOG, OPTIONS) as opened:
+    with open_teacher(params, LAYOUT, CATALOG) as opened:
         assert opened.sampling == Sampling(3, 0.2, 0.5, 1, 4) and opened.engine.batch_size == 5 and opened.targeted
         proposals = opened.propose(SCORED[:3], 0)
         assert proposals == opened.propose(SCORED[:3], 0) != opened.propose(SCORED[:3], 1)

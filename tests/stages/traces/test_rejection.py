@@ -4,14 +4,12 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from stages.shared.slates.prompts import slate_prompt
 from stages.traces.audit import chance_audit, noise_audit, ranking_metrics, scorer_audit
-from stages.traces.rejection import sample
-from stages.traces.teacher import Proposal, StatisticalTeacher, relevances_of
-from tests.support.traces_data import CATALOG, OPTIONS, scored_slates
+from stages.traces.rejection import order_shown, sample
+from stages.traces.teacher import Proposal, StatisticalTeacher, levels_of
+from tests.support.traces_data import LAYOUT, scored_slates
 
 SCORED = scored_slates()
-PROMPTS = [slate_prompt(one.slate, CATALOG, OPTIONS) for one in SCORED]
 
 
 class BlindTeacher:
@@ -51,13 +49,13 @@ def supported(rank_below):
 
 
 def run(teacher, slates, attempts=4, keep=1, max_noise_rank=None):
-    return sample(teacher, slates, [""] * len(slates), attempts, keep, max_noise_rank)
+    return sample(teacher, LAYOUT, slates, attempts, keep, max_noise_rank)
 
 
 @pytest.mark.parametrize("keep", [1, 2])
 def test_accepted_means_the_target_is_first_and_supported(keep):
-    teacher = StatisticalTeacher(CATALOG, OPTIONS, 0.8, 7, targeted=False)
-    ledger = sample(teacher, SCORED, PROMPTS, 6, keep, 3)
+    teacher = StatisticalTeacher(LAYOUT, 0.8, 7, targeted=False)
+    ledger = sample(teacher, LAYOUT, SCORED, 6, keep, 3)
     assert ledger.kept
     for kept in ledger.kept:
         assert kept.proposal.order[0] == kept.scored.slate.target_rank and kept.scored.noise_free_rank < 3 and 1 <= kept.attempt <= 6
@@ -76,7 +74,7 @@ def test_the_loop_ends_where_it_should():
     ledger = run(ScriptedTeacher("again", "again", "again", "again"), one, keep=2)
     assert len(ledger.kept) == 1 and ledger.repeated == 3
     ledger = run(ScriptedTeacher("malformed", "unfinished", "invents", "wrong"), one)
-    assert not ledger.kept and dict(ledger.faults) == {"malformed": 1, "unfinished": 1, "uncited": 1} and ledger.right == [0, 0, 0, 0]
+    assert not ledger.kept and dict(ledger.faults) == {"malformed": 1, "unfinished": 1, "unfounded": 1} and ledger.right == [0, 0, 0, 0]
 
 
 def test_luck_is_refused_counted_and_not_tried_again():
@@ -87,7 +85,7 @@ def test_luck_is_refused_counted_and_not_tried_again():
 
 
 def test_a_teacher_that_repeats_itself_is_asked_once():
-    ledger = sample(StatisticalTeacher(CATALOG, OPTIONS, 0.3, 7, targeted=True), SCORED[:9], PROMPTS[:9], 4, 1, None)
+    ledger = sample(StatisticalTeacher(LAYOUT, 0.3, 7, targeted=True), LAYOUT, SCORED[:9], 4, 1, None)
     assert ledger.tried == [9] and len(ledger.kept) == 9
 
 
@@ -104,7 +102,7 @@ def test_a_blind_teacher_passes_as_often_as_the_audit_says():
 
 def test_audit_against_brute_force():
     slates = SCORED[:60]
-    ledger = sample(StatisticalTeacher(CATALOG, OPTIONS, 0.8, 7, targeted=False), slates, PROMPTS[:60], 4, 2, 3)
+    ledger = sample(StatisticalTeacher(LAYOUT, 0.8, 7, targeted=False), LAYOUT, slates, 4, 2, 3)
     audit = chance_audit(ledger, slates, 4, 3)
     own = {one.slate.slate: [k.attempt for k in ledger.kept if k.scored.slate.slate == one.slate.slate] for one in slates}
     assert audit["accepted"] == sum(bool(a) for a in own.values()) and audit["kept_traces"] == len(ledger.kept) > audit["accepted"]
@@ -120,8 +118,8 @@ def test_audit_against_brute_force():
 
 
 def test_noise_audit_against_scipy():
-    ledger = sample(StatisticalTeacher(CATALOG, OPTIONS, 0.5, 7, targeted=False), SCORED, PROMPTS, 2, 1, 3)
-    pairs = [(k.proposal.relevances, relevances_of(k.scored.scores, k.scored.edges)) for k in ledger.kept]
+    ledger = sample(StatisticalTeacher(LAYOUT, 0.5, 7, targeted=False), LAYOUT, SCORED, 2, 1, 3)
+    pairs = [(k.proposal.relevances, levels_of(k.scored.scores, k.scored.edges)) for k in ledger.kept]
     audit = noise_audit(ledger.kept)
     assert audit["spearman"] == pytest.approx(np.mean([spearmanr(a, b).statistic for a, b in pairs]))
     assert audit["changed_words"] == pytest.approx(np.mean([np.mean(np.abs(np.subtract(a, b))) for a, b in pairs]))
@@ -138,3 +136,19 @@ def test_ranking_metrics_by_hand_and_by_fold():
     mean = np.average([row["scorer"]["ndcg@5"] for row in audit["by_fold"]], weights=[row["slates"] for row in audit["by_fold"]])
     assert audit["scorer"]["ndcg@5"] == pytest.approx(mean)
     assert audit["scorer"]["recall@1"] > audit["incoming"]["recall@1"]  # the evidence was made to tell
+
+
+def test_every_try_is_shown_in_an_order_of_its_own():
+    teacher = StatisticalTeacher(LAYOUT, 0.1, 7, targeted=False)
+    log = sample(teacher, LAYOUT, SCORED, 6, 3, 3, shuffle_seed=7)
+    plain = {one.slate.slate: one for one in SCORED}
+    for kept in log.kept:
+        original = plain[kept.scored.slate.slate]
+        assert kept.shown == order_shown(original, kept.attempt - 1, 7) and sorted(kept.shown) == list(range(5))
+        assert kept.scored.slate.candidates == [original.slate.candidates[rank] for rank in kept.shown]
+        assert kept.scored.scores.tolist() == [original.scores[rank] for rank in kept.shown]
+        assert kept.shown[kept.proposal.order[0]] == original.slate.target_rank
+    assert len({kept.shown for kept in log.kept}) > 50
+    first = [[kept.shown[0] for kept in log.kept].count(rank) / len(log.kept) for rank in range(5)]
+    assert min(first) > 0.1, "no place of the initial ranking is shown first more often by far"
+    assert order_shown(SCORED[0], 3, None) == (0, 1, 2, 3, 4)

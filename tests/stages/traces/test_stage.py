@@ -4,11 +4,11 @@ import pytest
 
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import read_json, stage_outputs
-from stages.shared.slates.prompts import END, THINK_END, answer_text, without_reasoning
+from stages.shared.slates.slate import permuted
 from stages.shared.slates.traces import read_traces
 from stages.traces.params import TracesParams
 from stages.traces.traces import traces
-from tests.support.traces_data import CATALOG, K, make_slates, own_items, write_project
+from tests.support.traces_data import LAYOUT, K, make_slates, own_items, write_project
 
 SMALL = {"threads": 1, "time_folds": 3, "temperature": 0.5, "attempts": 3, "scorer": {"rounds": 20, "min_leaf": 10}}
 
@@ -34,12 +34,10 @@ def test_outputs_fit_together(project):
     assert table["slate"].n_unique() == metrics["sampling"]["accepted"] and metrics["sampling"]["labelled"] == 200
     assert metrics["leak_check"]["overlap"] == 0 and metrics["training_slates"] == 300
     for row in table.iter_rows(named=True):
-        slate = slates[row["slate"]]
+        slate = permuted(slates[row["slate"]], row["shown"])
         assert row["slate"] >= 100 and row["order"][0] == row["target_rank"] == slate.target_rank
-        assert row["answer"] == answer_text(row["order"], slate, CATALOG, row["relevances"])
-        assert row["prompt"].endswith("<think>") and "think" not in row["trace"] and row["mode"] == "rejection"
-        bare = "".join(CATALOG.sids[slate.candidates[rank]] for rank in row["order"]) + END
-        assert without_reasoning(row["prompt"], row["answer"]) == (row["prompt"] + THINK_END, bare)
+        assert row["prompt"] == LAYOUT.prompt(slate) and row["trace"] == LAYOUT.trace(slate, row["relevances"])
+        assert row["answer"] == LAYOUT.answer(slate, row["order"]) and row["mode"] == "rejection"
         assert sorted(row["order"]) == list(range(K)) and len(row["relevances"]) == K
         assert row["timestamp"] == slate.timestamp and row["user"] == slate.user
 
@@ -57,6 +55,7 @@ def test_same_seed_same_bytes(project):
         {"temperature": 0.1},
         {"attempts": 1},
         {"keep": 1},
+        {"shuffle": False},
         {"max_noise_rank": 1},
         {"scorer": {"rounds": 5, "min_leaf": 10}},
     ],

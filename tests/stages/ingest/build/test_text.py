@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.ingest.build.text import clean_text, embedding_text, restore_article, title_and_year
-from stages.shared.slates.prompts import SPECIAL_TOKENS
+from stages.shared.slates.layouts.marks import SPECIAL_TOKENS
 from stages.shared.slates.sids import sid_text, sid_vocabulary
 
 SPECIAL = re.compile(r"<[^<>]*>|\[/?\w+\]")  # the shape of every special token: ours, and those tokenizers ship

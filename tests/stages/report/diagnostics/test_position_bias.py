@@ -4,13 +4,13 @@ from functools import partial
 import numpy as np
 import pytest
 
-from stages.evaluate.shuffled_slates import permuted, shuffles
+from stages.evaluate.shuffled_slates import shuffles
 from stages.report.diagnostics.audit import audit, red_flags
 from stages.report.diagnostics.position_bias import PositionBias
 from stages.shared.core.errors import StageError
 from stages.shared.evaluation.rankings import Rankings, from_scores, incoming
-from stages.shared.slates.prompts import Slate
-from tests.stages.shared.slates.test_prompts import SLATE
+from stages.shared.slates.slate import Slate, permuted
+from tests.stages.shared.slates.test_compact import SLATE
 
 RNG = np.random.default_rng(5)
 N, K, ITEMS = 60, 6, 50

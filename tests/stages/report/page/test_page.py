@@ -64,7 +64,7 @@ def entry(mean, low, high, **more):
 
 def test_the_table_holds_every_number_of_every_model(data, page):
     rows = {row[0]: row[1:] for row in Elements(page).rows[:8]}
-    for name, label in (("incoming", "Incoming order"), ("sft_no_reasoning", "SFT without reasoning"), ("quantized", "Quantized")):
+    for name, label in (("incoming", "Incoming order"), ("sft", "SFT"), ("quantized", "Quantized")):
         model = data.summary["models"][name]
         for cell, metric in zip(rows[label], ("ndcg@5", "recall@1", "recall@3", "recall@5", "mrr"), strict=False):
             assert fixed(model[metric]["mean"]) in cell
@@ -144,16 +144,15 @@ def test_the_verdict_follows_the_interval(low, high, words):
     assert "1,234 held-out slates of 321 users" in lines[0]
     assert f"[{signed(low)}, {signed(high)}]" in lines[0]
     assert any("LambdaMART was not measured" in line for line in lines)
-    assert any("without reasoning was not measured" in line for line in lines)
 
 
 def test_the_verdict_names_the_opponents_and_the_cheats():
-    models = {name: entry(0.3, 0.01, 0.02) for name in ("incoming", "rl", "lambdamart", "sft", "sft_no_reasoning", "quantized")}
+    models = {name: entry(0.3, 0.01, 0.02) for name in ("incoming", "rl", "lambdamart", "sft", "quantized")}
     models["rl"] |= {"identity_share": 0.97, "valid_share": 0.8}
-    contrasts = {"rl-lambdamart": entry(0.3, -0.05, -0.01), "sft-sft_no_reasoning": entry(0.3, -0.01, 0.01)}
+    contrasts = {"rl-lambdamart": entry(0.3, -0.05, -0.01), "sft-lambdamart": entry(0.3, -0.01, 0.01)}
     text = "\n".join(verdict({"users": 9, "models": models, "contrasts": contrasts}))
     assert "RL is worse than LambdaMART: −0.030 [−0.050, −0.010]." in text
-    assert "SFT cannot be told apart from SFT without reasoning: 0.000" in text
+    assert "SFT cannot be told apart from LambdaMART: 0.000" in text
     assert "(Quantized) is above the incoming order" in text
     assert "repeats the incoming order on 97.0 %" in text
     assert "Only 80.0 % of its outputs are valid" in text
@@ -222,7 +221,7 @@ def audited(**more):
         ({"position_bias": {"slope": 0.9, "position_share": 0.8}}, "Position slope", "by position"),
         ({"valid_share": 0.9}, "Invalid", "often invalid"),
         (
-            {"contradictions": {"any_share": 0.2, "kinds": {"best_not_first": {"n": 5, "share": 0.2}}}},
+            {"contradictions": {"any_share": 0.2, "kinds": {"misquotes": {"n": 5, "share": 0.2}}}},
             "Contradictory",
             "contradicts itself",
         ),

@@ -71,7 +71,6 @@ def test_zero_2(tmp_path):
         assert check_model(project / "data" / stage / "model") == read_json(project / "data/midtrain/metrics.json")["parameters"] > 0
         rows = curve(project / "data" / stage / ("steps.csv" if stage == "rl" else "loss.csv"))
         assert [row["step"] for row in rows] == list(range(1, SMALL[stage]["steps"] + 1))
-    check_model(project / "data/sft/no_reasoning")
     before, after = (load_model(project / f"data/{stage}/model").get_input_embeddings().weight for stage in ("sft", "rl"))
     assert 1e-6 < (before - after).abs().max().item() < 1e-2, "two steps of Adam at 1e-4"
     # The sampler is float32; under autocast the trainer must differ a little, and not much.
@@ -90,4 +89,3 @@ def test_zero_3(tmp_path):
         run_stage(stage, project)
         assert check_model(project / "data" / stage / "model") == read_json(project / "data/midtrain/metrics.json")["parameters"] > 0
         curve(project / "data" / stage / "loss.csv")
-    check_model(project / "data/sft/no_reasoning")

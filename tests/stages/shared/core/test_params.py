@@ -5,7 +5,7 @@ from stages.retrieve.params import RetrieveParams
 from stages.rl.params import RlParams
 from stages.shared.core.errors import StageError
 from stages.shared.core.params import MOVED_KEYS, RENAMED_KEYS, ComputeSection, Section, load_params, validate_section
-from stages.shared.slates.prompts import PromptParams
+from stages.shared.slates.prompt_params import PromptParams
 from stages.traces.params import TracesParams
 
 

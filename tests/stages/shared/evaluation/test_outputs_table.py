@@ -15,8 +15,8 @@ from stages.shared.evaluation.outputs_table import SCHEMA, read_answers, read_gr
 from stages.shared.evaluation.rankers import MODELS
 from stages.shared.evaluation.rankings import Rankings, from_scores, incoming
 from stages.shared.evaluation.test_set import TestSet
-from stages.shared.slates.prompts import Catalog
-from tests.stages.shared.slates.test_prompts import SLATE
+from stages.shared.slates.slate import Catalog
+from tests.stages.shared.slates.test_compact import SLATE
 
 RNG = np.random.default_rng(3)
 N, K = 5, 3
@@ -89,7 +89,7 @@ def test_answers_to_other_slates_are_refused(answers, tmp_path, monkeypatch):
     path = tmp_path / "outputs.parquet"
     write_outputs(outputs_table(TEST_SET, {}, answers), path)
     monkeypatch.setattr(recorded, "read_answers", lambda: read_answers(path))
-    with pytest.raises(StageError, match="'sft_no_reasoning' answered other slates"):
+    with pytest.raises(StageError, match="'sft' answered other slates"):
         recorded.read_recorded_answers(replace(TEST_SET, slates=SLATES[:4]))
 
 

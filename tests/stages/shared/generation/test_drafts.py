@@ -12,16 +12,11 @@ from stages.shared.core.errors import StageError
 from stages.shared.generation.base import Completion, Sampling
 from stages.shared.generation.slot_cache import ROOM, Slots, slot_cache
 from stages.shared.generation.transformers_engine import PASS, TransformersEngine, apply_masks, best_width, choose
-from stages.shared.slates.constraint import DRAFT, ConstraintState, LayoutTokenIds, PermutationConstraint
-from stages.shared.slates.prompts import END, LETTERS, STEP_BEST, STEP_MATCH, THINK_END, order_of
-from stages.shared.slates.sids import SID_BEGIN, sid_text
-from tests.support.tiny_models import random_prompts, tiny_model, tiny_tokenizer
+from stages.shared.slates.constraint import ConstraintState, PermutationConstraint
+from tests.stages.shared.slates.test_constraint import TOKENIZER, constraint
+from tests.support.tiny_models import random_prompts, tiny_model
 
-TOKENIZER = tiny_tokenizer()
-WORDS = LayoutTokenIds.of(TOKENIZER)
-SIDS = TOKENIZER([sid_text([first, 0, second, 1]) for first, second in ((1, 0), (1, 2), (5, 3), (6, 3))], add_special_tokens=False)[
-    "input_ids"
-]
+WORDS = constraint(1).layout
 MODEL = tiny_model(len(TOKENIZER), TOKENIZER.pad_token_id, TOKENIZER.eos_token_id)
 PROMPTS = random_prompts(7, len(TOKENIZER), shortest=1, longest=30)
 
@@ -39,7 +34,7 @@ class Told(ConstraintState):
 
     def draft(self) -> list[int]:
         right = self.truth[self.said : self.said + self.said % 5]
-        return [*right, *[WORDS.close] * (self.said % 3)]
+        return [*right, *[WORDS.think_end] * (self.said % 3)]
 
 
 @dataclass(frozen=True)
@@ -50,8 +45,8 @@ class Teller(PermutationConstraint):
         return Told(self, thinking=self.reasoning, truth=self.truth)
 
 
-def plain(prompt: list[int], sampling: Sampling, constraint: PermutationConstraint, place: int, sample: int) -> Completion:
-    state, said, logprobs = constraint.start(), [], []
+def plain(prompt: list[int], sampling: Sampling, rule: PermutationConstraint, place: int, sample: int) -> Completion:
+    state, said, logprobs = rule.start(), [], []
     draws = np.random.default_rng([sampling.seed, place, sample]).random(sampling.max_tokens)
     while len(said) < sampling.max_tokens and WORDS.end not in said:
         with torch.no_grad():
@@ -67,15 +62,13 @@ def plain(prompt: list[int], sampling: Sampling, constraint: PermutationConstrai
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_completions_are_those_of_a_token_a_pass(temperature, reasoning):
     sampling = Sampling(40, temperature, samples=2, seed=3)
-    constraints = [PermutationConstraint(WORDS, SIDS[: 2 + place % 3], reasoning) for place in range(len(PROMPTS))]
+    constraints = [constraint(2 + place % 3, "sids" if place % 2 else "letters", reasoning) for place in range(len(PROMPTS))]
     expected = [
-        [plain(prompt, sampling, constraint, place, sample) for sample in range(2)]
-        for place, (prompt, constraint) in enumerate(zip(PROMPTS, constraints, strict=True))
+        [plain(prompt, sampling, one, place, sample) for sample in range(2)]
+        for place, (prompt, one) in enumerate(zip(PROMPTS, constraints, strict=True))
     ]
     engine = TransformersEngine(MODEL, TOKENIZER.pad_token_id, TOKENIZER.eos_token_id, batch_size=5)
-    tellers = [
-        Teller(WORDS, constraint.candidates, reasoning, own[0].token_ids) for constraint, own in zip(constraints, expected, strict=True)
-    ]
+    tellers = [Teller(**vars(one), truth=completions[0].token_ids) for one, completions in zip(constraints, expected, strict=True)]
     for asked in (constraints, tellers):
         for got, wanted in zip(engine.generate(PROMPTS, sampling, asked), expected, strict=True):
             assert [one.token_ids for one in got] == [one.token_ids for one in wanted]
@@ -84,55 +77,13 @@ def test_completions_are_those_of_a_token_a_pass(temperature, reasoning):
 
 
 def test_forced_tokens_take_no_pass_of_their_own(monkeypatch):
-    """Two candidates apart at the first code, no reasoning: 13 tokens, of which two are a choice."""
+    """Two candidates that differ from the second code on, no reasoning: 13 tokens, of which one is a choice."""
     passes = []
     forward = TransformersEngine._forward
     monkeypatch.setattr(TransformersEngine, "_forward", lambda *args: (passes.append(args[3]), forward(*args))[1])
     engine = TransformersEngine(MODEL, TOKENIZER.pad_token_id, TOKENIZER.eos_token_id)
-    [[one]] = engine.generate(PROMPTS[:1], Sampling(40), [PermutationConstraint(WORDS, [SIDS[0], SIDS[2]], False)])
-    assert len(one.token_ids) == 13 and len(passes) <= 4
-
-
-def said_so_far(text: str, reasoning: bool = True) -> ConstraintState:
-    state = PermutationConstraint(WORDS, SIDS, reasoning).start()
-    for token in TOKENIZER.encode(text, add_special_tokens=False):
-        state.advance(token)
-    return state
-
-
-def words_of(tokens: list[int]) -> str:
-    return TOKENIZER.decode(tokens, skip_special_tokens=False)
-
-
-@given(st.lists(st.integers(0, 31), min_size=4, max_size=4, unique=True))
-def test_the_answer_that_follows_its_own_relevances_is_guessed_to_the_end(relevances):
-    thought = STEP_MATCH + "".join(f"{letter} s{relevance}" for letter, relevance in zip(LETTERS, relevances, strict=False))
-    thought += f"{STEP_BEST}{LETTERS[order_of(relevances)[0]]}{THINK_END}"
-    answer = "".join(f" s{relevances[rank]}{LETTERS[rank]}" + words_of(SIDS[rank]) for rank in order_of(relevances)) + END
-    rest = TOKENIZER.encode(answer, add_special_tokens=False)
-    state = said_so_far(thought)
-    while rest:
-        guess = state.draft()
-        assert guess == rest[: len(guess)] and len(guess) <= DRAFT
-        assert guess or rest == [WORDS.end]
-        for token in rest[: len(guess) + 1]:
-            assert token in state.mask().ids
-            state.advance(token)
-        rest = rest[len(guess) + 1 :]
-
-
-def test_what_is_guessed_while_thinking():
-    assert words_of(said_so_far(f"{STEP_MATCH} A s3").draft()) == " B"
-    assert said_so_far(f"{STEP_MATCH} A s3 B s4 C s9 D s1").draft() == []
-    assert said_so_far(f"{STEP_BEST} C co3{SID_BEGIN}").draft() == SIDS[2][1:]
-    assert said_so_far(f" 2{SID_BEGIN}").draft() == [] == said_so_far(" 2").draft()
-
-
-def test_a_state_and_its_copy_go_their_own_ways():
-    state = said_so_far(f"{STEP_MATCH} A s3")
-    twin = state.copy()
-    twin.advance(WORDS.relevances[7])
-    assert state == said_so_far(f"{STEP_MATCH} A s3") != twin
+    [[one]] = engine.generate(PROMPTS[:1], Sampling(40), [constraint(2, "sids", reasoning=False)])
+    assert len(one.token_ids) == 13 and len(passes) <= 5
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=20))

@@ -32,7 +32,7 @@ answers = []
 with open_engine(EngineParams(kind="vllm", max_model_len=128, kv_cache_gb=0.25), Path(request["folder"]), seed=3) as engine:
     for sampling in request["samplings"]:
         constraints = [
-            PermutationConstraint(LayoutTokenIds(**one["layout"]), one["candidates"], one["reasoning"]) for one in request["constraints"]
+            PermutationConstraint(**{**one, "layout": LayoutTokenIds(**one["layout"])}) for one in request["constraints"]
         ]
         groups = engine.generate(request["prompts"], Sampling(**sampling), constraints or None)
         answers.append([[[one.token_ids, one.logprobs] for one in group] for group in groups])

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.shared.lm.encoding import WeightedExample, encode, pack
-from stages.shared.slates.prompts import END
+from stages.shared.slates.layouts.marks import END
 from stages.shared.slates.sids import sid_text
 from tests.support.tiny_models import tiny_tokenizer
 
@@ -66,3 +66,8 @@ def test_rows_are_never_longer_and_lose_only_what_is_cut(lengths, longest):
 
 def test_short_examples_share_a_row():
     assert [len(row.ids) for row in pack(numbered([3, 3, 3, 9, 1, 1]), 7)] == [6, 3, 7, 2]
+
+
+def test_documents_of_a_row_have_positions_of_their_own():
+    first, *_ = pack(numbered([3, 4, 9]), 7)
+    assert first.starts == [0, 3] and first.positions() == [0, 1, 2, 0, 1, 2, 3]

@@ -6,7 +6,7 @@ import torch
 from stages.shared.core.errors import StageError
 from stages.shared.lm.models import extend_vocabulary, is_quantized, load_model, load_tokenizer, resize_embeddings, save_model
 from stages.shared.lm.packaged import packaged_model
-from stages.shared.slates.prompts import END, PAD, SPECIAL_TOKENS
+from stages.shared.slates.layouts.marks import END, PAD, SPECIAL_TOKENS
 from stages.shared.slates.sids import sid_text, sid_vocabulary
 from tests.support.tiny_models import CODEBOOK, LEVELS, random_prompts, tiny_folder, tiny_model, tiny_tokenizer
 

@@ -1,100 +1,82 @@
-from itertools import pairwise
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.shared.slates.answers import AnswerReader
-from stages.shared.slates.prompts import END, LETTERS, RELEVANCE_LEVELS, THINK_END, break_ties, order_of
+from stages.shared.slates.answers import Answer
+from stages.shared.slates.layouts.encoded import EncodedLayout
+from stages.shared.slates.layouts.marks import END, LETTERS, THINK_END
 from stages.shared.slates.sids import SID_BEGIN, SID_END, sid_text
+from stages.shared.slates.slate import Slate
+from tests.stages.shared.slates.test_compact import LAYOUT, SLATE, layout
 from tests.support.tiny_models import tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
-READER = AnswerReader(TOKENIZER)
-SIDS = [sid_text([rank, rank + 1, 7 - rank, 0]) for rank in range(4)]
-OTHER = sid_text([7, 7, 7, 7])
-THOUGHT = f" 3 match:{LETTERS[0]} s3 best{SIDS[2]}{THINK_END}"
+LETTERED, SPELT = EncodedLayout(LAYOUT, TOKENIZER), EncodedLayout(layout(answer="sids"), TOKENIZER)
+BY_FORM = {"letters": LETTERED, "sids": SPELT}
+NAMES = {"letters": LETTERS[:3], "sids": [layout().catalog.sids[item] for item in SLATE.candidates]}
+OTHER = {"letters": LETTERS[3], "sids": sid_text([7, 7, 7, 7])}
+THOUGHT = f" 2 match:{LETTERS[0]} s3{THINK_END}"
+
+form = pytest.mark.parametrize("form", ["letters", "sids"])
 
 
-def encode(text: str) -> list[int]:
-    return TOKENIZER.encode(text, add_special_tokens=False)
+def read(form: str, text: str, reasoning: bool = True, slate: Slate = SLATE) -> Answer:
+    encoded = BY_FORM[form]
+    [names] = encoded.names([slate])
+    return encoded.reader.read(TOKENIZER.encode(text, add_special_tokens=False), names, reasoning)
 
 
-CANDIDATES = [encode(sid) for sid in SIDS]
-
-
-def read(text: str, reasoning: bool = True):
-    return READER.read(encode(text), CANDIDATES, reasoning)
-
-
-@given(st.permutations(range(4)), st.booleans(), st.lists(st.integers(0, RELEVANCE_LEVELS - 1), min_size=4, max_size=4))
-def test_every_permutation_is_read_back(order, led, relevances):
-    leads = [f" s{relevances[rank]}{LETTERS[rank]}" if led else "" for rank in range(4)]
-    answer = read(THOUGHT + "".join(leads[rank] + SIDS[rank] for rank in order) + END)
+@form
+@given(order=st.permutations(range(3)))
+def test_every_permutation_is_read_back(form, order):
+    answer = read(form, THOUGHT + BY_FORM[form].layout.answer(SLATE, order))
     assert answer.order == tuple(order) and answer.valid and answer.fault == ""
+    assert read(form, BY_FORM[form].layout.answer(SLATE, order), reasoning=False) == answer
 
 
-def test_an_answer_at_once():
-    assert read("".join(SIDS) + END, reasoning=False).order == (0, 1, 2, 3)
+@form
+def test_what_follows_the_end_is_not_read(form):
+    assert read(form, THOUGHT + "".join(NAMES[form]) + END + OTHER[form] + THINK_END).order == (0, 1, 2)
 
 
-def test_what_follows_the_end_is_not_read():
-    assert read(THOUGHT + "".join(SIDS) + END + OTHER + THINK_END).order == (0, 1, 2, 3)
-
-
+@form
 @pytest.mark.parametrize(
     "text,fault",
     [
-        (THOUGHT + "".join(SIDS), "unfinished"),
+        ("{thought}{all}", "unfinished"),
         ("", "unfinished"),
-        ("".join(SIDS) + END, "malformed"),  # the thought never ended
-        (THOUGHT + "I like " + "".join(SIDS) + END, "malformed"),
-        (THOUGHT + " s3".join(SIDS) + END, "malformed"),  # a relevance without its letter
-        (THOUGHT + "".join(SIDS)[: -len(SID_END)] + END, "malformed"),
-        (THOUGHT + "".join(SIDS) + " thanks" + END, "malformed"),
-        (THOUGHT + "".join(SIDS[:3]) + OTHER + END, "outside"),
-        (THOUGHT + SIDS[0] + SID_BEGIN + SID_END + END, "outside"),
-        (THOUGHT + "".join(SIDS) + SIDS[1] + END, "duplicate"),
-        (THOUGHT + SIDS[0] * 4 + END, "duplicate"),
-        (THOUGHT + "".join(SIDS[1:]) + END, "missing"),
-        (THOUGHT + END, "missing"),
+        ("{all}{end}", "malformed"),  # the thought never ended
+        ("{thought}I like {all}{end}", "malformed"),
+        ("{thought} s3{all}{end}", "malformed"),
+        ("{thought}{all} thanks{end}", "malformed"),
+        ("{thought}{first}{second}{other}{end}", "outside"),
+        ("{thought}{all}{second}{end}", "duplicate"),
+        ("{thought}{first}{first}{first}{end}", "duplicate"),
+        ("{thought}{first}{second}{end}", "missing"),
+        ("{thought}{end}", "missing"),
     ],
 )
-def test_faults(text, fault):
-    answer = read(text)
+def test_faults(form, text, fault):
+    first, second, _ = NAMES[form]
+    answer = read(form, text.format(thought=THOUGHT, all="".join(NAMES[form]), first=first, second=second, other=OTHER[form], end=END))
     assert (answer.order, answer.fault, answer.valid) == (None, fault, False)
 
 
-def test_leads_are_no_part_of_an_answer_at_once():
-    assert read(f" s3{LETTERS[0]}".join(["", *SIDS]) + END, reasoning=False).fault == "malformed"
+def test_half_a_sid_and_an_empty_one():
+    whole = "".join(NAMES["sids"])
+    assert read("sids", THOUGHT + whole[: -len(SID_END)] + END).fault == "malformed"
+    assert read("sids", THOUGHT + NAMES["sids"][0] + SID_BEGIN + SID_END + END).fault == "outside"
 
 
-def test_a_slate_of_one_candidate():
-    assert READER.read(encode(THOUGHT + SIDS[2] + END), CANDIDATES[2:3]).order == (0,)
-    assert READER.read(encode(THOUGHT + END), CANDIDATES[2:3]).fault == "missing"
+def test_the_other_form_is_no_answer():
+    assert read("letters", THOUGHT + "".join(NAMES["sids"]) + END).fault == "outside"
+    assert read("sids", THOUGHT + "".join(NAMES["letters"]) + END).fault == "outside"
 
 
-@given(st.lists(st.integers(0, RELEVANCE_LEVELS - 1), min_size=1, max_size=10))
-def test_order_of_relevances(relevances):
-    order = order_of(relevances)
-    assert sorted(order) == list(range(len(relevances)))
-    assert all((-relevances[a], a) < (-relevances[b], b) for a, b in pairwise(order))
-
-
-@given(st.lists(st.integers(0, len(TOKENIZER) - 1), max_size=60), st.booleans())
-def test_no_token_ids_break_the_reader(ids, reasoning):
-    answer = READER.read(ids, CANDIDATES, reasoning)
+@form
+@given(ids=st.lists(st.integers(0, len(TOKENIZER) - 1), max_size=60), reasoning=st.booleans())
+def test_no_token_ids_break_the_reader(form, ids, reasoning):
+    encoded = BY_FORM[form]
+    [names] = encoded.names([SLATE])
+    answer = encoded.reader.read(ids, names, reasoning)
     assert (answer.order is None) == (answer.fault != "")
-
-
-@given(st.lists(st.tuples(st.floats(-3, 3), st.integers(0, RELEVANCE_LEVELS - 1)), min_size=1, max_size=len(LETTERS)))
-def test_distinct_relevances_keep_the_order_and_move_little(pairs):
-    utilities = [utility for utility, _ in pairs]
-    levels = sorted(level for _, level in pairs)
-    ranks = sorted(range(len(pairs)), key=lambda rank: (utilities[rank], -rank))
-    wanted = [levels[ranks.index(rank)] for rank in range(len(pairs))]
-    relevances = break_ties(wanted, utilities)
-    assert len(set(relevances)) == len(relevances) and all(0 <= relevance < RELEVANCE_LEVELS for relevance in relevances)
-    assert order_of(relevances) == ranks[::-1]
-    if len(set(wanted)) == len(wanted):
-        assert relevances == wanted

@@ -1,5 +1,6 @@
 """Under the constraint any model, however wild, answers with a permutation; what it may choose stays its own choice."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,19 +12,33 @@ from hypothesis import strategies as st
 from stages.shared.generation.base import Sampling
 from stages.shared.generation.transformers_engine import TransformersEngine, apply_masks
 from stages.shared.lm.models import load_model, load_tokenizer
-from stages.shared.slates.answers import AnswerReader
-from stages.shared.slates.constraint import ConstraintState, LayoutTokenIds, PermutationConstraint
-from stages.shared.slates.prompts import END, LETTERS, STEP_MATCH, THINK_END
+from stages.shared.slates.constraint import ConstraintState, PermutationConstraint
+from stages.shared.slates.layouts.encoded import EncodedLayout
+from stages.shared.slates.layouts.marks import THINK_END
 from stages.shared.slates.sids import sid_text
+from stages.shared.slates.slate import RELEVANCE_LEVELS, Catalog, Slate, order_of
 from tests.stages.shared.generation.test_vllm_engine import vllm_generate
+from tests.stages.shared.slates.test_compact import layout
 from tests.support.tiny_models import CODEBOOK, random_prompts, tiny_folder, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
-WORDS = LayoutTokenIds.of(TOKENIZER)
-READER = AnswerReader(TOKENIZER)
 # neighbours share prefixes of one, two and three codes
 CODES = [[1, 0, 0, 0], [1, 2, 0, 0], [1, 2, 3, 0], [1, 2, 3, 4], [5, 0, 0, 0]]
-SIDS = TOKENIZER([sid_text(codes) for codes in CODES], add_special_tokens=False)["input_ids"]
+CATALOG = Catalog([sid_text(codes) for codes in CODES], [""] * 5, [["Drama"]] * 5)
+BINS = np.random.default_rng(0).integers(0, 10, (5, 6)).tolist()
+
+
+def slate_of(count: int) -> Slate:
+    return Slate(0, 0, "test", 0, [0], list(range(count)), BINS[:count], 0)
+
+
+def encoded(answer: str = "letters", reasoning: bool = True) -> EncodedLayout:
+    return EncodedLayout(replace(layout(answer=answer, reasoning=reasoning), catalog=CATALOG), TOKENIZER)
+
+
+def constraint(count: int, answer: str = "letters", reasoning: bool = True, enforced: bool = True) -> PermutationConstraint:
+    [one] = encoded(answer, reasoning).constraints([slate_of(count)], enforced)
+    return one
 
 
 def ids_of(text: str) -> list[int]:
@@ -31,71 +46,98 @@ def ids_of(text: str) -> list[int]:
 
 
 def walk(state: ConstraintState, rng, most: int) -> list[int]:
-    """A completion drawn evenly from what each rule leaves; thinking ends after six tokens, or it would last for hundreds."""
+    """A completion drawn evenly from what each rule leaves."""
     said: list[int] = []
-    while len(said) < most and (not said or said[-1] != WORDS.end):
+    end = state.constraint.layout.end
+    while len(said) < most and (not said or said[-1] != end):
         mask = state.mask()
         left = mask.ids if mask.allow else sorted(set(range(len(TOKENIZER))) - set(mask.ids))
         assert left, "the constraint leaves nothing to say"
-        token = WORDS.think_end if state.thinking and len(said) >= 6 else left[rng.integers(len(left))]
+        token = left[rng.integers(len(left))]
         state.advance(token)
         said.append(token)
     return said
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 10**6), count=st.integers(1, 5), reasoning=st.booleans())
-def test_every_constrained_completion_is_a_permutation(seed, count, reasoning):
-    candidates = SIDS[:count]
-    said = walk(PermutationConstraint(WORDS, candidates, reasoning).start(), np.random.default_rng(seed), 200)
-    answer = READER.read(said, candidates, reasoning)
-    assert answer.valid, answer.fault
+@given(seed=st.integers(0, 10**6), count=st.integers(1, 5), reasoning=st.booleans(), answer=st.sampled_from(["letters", "sids"]))
+def test_every_constrained_completion_is_a_permutation(seed, count, reasoning, answer):
+    one = constraint(count, answer, reasoning)
+    said = walk(one.start(), np.random.default_rng(seed), 300)
+    read = encoded(answer).reader.read(said, one.names, reasoning)
+    assert read.valid, read.fault
+    thought = said.index(one.layout.think_end) if reasoning else 0
+    assert thought <= one.budget, "a think block ends within its budget"
 
 
 @settings(max_examples=40, deadline=None)
-@given(order=st.permutations(range(5)), relevances=st.permutations(range(20)), reasoning=st.booleans())
-def test_every_valid_completion_stays_possible(order, relevances, reasoning):
-    match = "".join(f"{LETTERS[rank]} s{relevances[rank]}" for rank in range(5))
-    leads = [f" s{relevances[rank]}{LETTERS[rank]}" if reasoning else "" for rank in order]
-    text = (STEP_MATCH + match + THINK_END if reasoning else "") + "".join(
-        lead + sid_text(CODES[rank]) for lead, rank in zip(leads, order, strict=True)
-    )
-    state = PermutationConstraint(WORDS, SIDS, reasoning).start()
-    for token in ids_of(text + END):
+@given(
+    relevances=st.lists(st.integers(0, RELEVANCE_LEVELS - 1), min_size=5, max_size=5),
+    order=st.permutations(range(5)),
+    reasoning=st.booleans(),
+    answer=st.sampled_from(["letters", "sids"]),
+)
+def test_every_valid_completion_stays_possible(relevances, order, reasoning, answer):
+    spoken, slate = encoded(answer, reasoning), slate_of(5)
+    text = (spoken.layout.trace(slate, relevances) + THINK_END if reasoning else "") + spoken.layout.answer(slate, order)
+    state = constraint(5, answer, reasoning).start()
+    for token in ids_of(text):
         mask = state.mask()
         assert (token in mask.ids) == mask.allow
         state.advance(token)
 
 
-def test_no_relevance_twice_and_no_end_while_thinking():
-    state = PermutationConstraint(WORDS, SIDS, True).start()
-    for token in ids_of(STEP_MATCH + " A s3 B s7 C"):
+def test_no_end_while_thinking_and_nothing_else_forbidden():
+    state = constraint(3).start()
+    for token in ids_of(" 2 match: A s3 B s3 A s3 whatever"):
         state.advance(token)
-    mask = state.mask()
-    assert not mask.allow and sorted(mask.ids) == sorted([WORDS.end, *ids_of(" s3 s7")])
+        assert (state.mask().allow, state.mask().ids) == (False, [state.constraint.layout.end])
 
 
-def test_words_that_the_tokenizer_splits_are_left_free():
-    split = LayoutTokenIds(WORDS.begin, WORDS.close, WORDS.think_end, WORDS.end, [], [], [])
-    state = PermutationConstraint(split, SIDS[:1], True).start()
-    state.advance(WORDS.think_end)
-    assert (state.mask().allow, state.mask().ids) == (False, [WORDS.end]), "anything may lead a SID, but the answer may not end"
-    for token in SIDS[0]:
+def test_without_enforcement_nothing_is_forbidden():
+    state = constraint(3, enforced=False).start()
+    for token in ids_of(" 2 match: A s3" + THINK_END + " A A"):
+        assert (state.mask().allow, state.mask().ids) == (False, [])
         state.advance(token)
-    assert (state.mask().allow, state.mask().ids) == (True, [WORDS.end])
 
 
 def test_constrained_closes_what_the_rule_forbids_and_nothing_else():
-    thinking, answering = PermutationConstraint(WORDS, SIDS, True).start(), PermutationConstraint(WORDS, SIDS, False).start()
+    thinking, answering = constraint(5).start(), constraint(5, "sids", reasoning=False).start()
     logprobs = torch.randn(2, len(TOKENIZER))
-    found = apply_masks(logprobs, [thinking.mask(), answering.mask()])
-    assert found[0].isneginf().nonzero().flatten().tolist() == [WORDS.end]
-    assert (~found[1].isneginf()).nonzero().flatten().tolist() == [WORDS.begin]
-    assert torch.equal(found[0].nan_to_num(neginf=0.0), logprobs[0].index_fill(0, torch.tensor([WORDS.end]), 0.0))
+    masked = apply_masks(logprobs, [thinking.mask(), answering.mask()])
+    end, begin = thinking.constraint.layout.end, answering.constraint.names[0][0]
+    assert masked[0].isneginf().nonzero().flatten().tolist() == [end]
+    assert (~masked[1].isneginf()).nonzero().flatten().tolist() == [begin]
+    assert torch.equal(masked[0].nan_to_num(neginf=0.0), logprobs[0].index_fill(0, torch.tensor([end]), 0.0))
+
+
+@given(st.lists(st.integers(0, RELEVANCE_LEVELS - 1), min_size=5, max_size=5), st.sampled_from(["letters", "sids"]))
+def test_a_completion_that_quotes_right_and_follows_its_relevances_is_guessed_but_for_these(relevances, answer):
+    spoken, slate = encoded(answer), slate_of(5)
+    rest = ids_of(spoken.layout.trace(slate, relevances) + THINK_END + spoken.layout.answer(slate, order_of(relevances)))
+    state, chosen = constraint(5, answer, enforced=False).start(), 0
+    while rest:
+        guess = state.draft()
+        assert guess == rest[: len(guess)]
+        chosen += not guess
+        for token in rest[: max(1, len(guess))]:
+            state.advance(token)
+        rest = rest[max(1, len(guess)) :]
+    assert chosen == 5, "the relevances are the model's, all else is determined"
+
+
+def test_a_state_and_its_copy_go_their_own_ways():
+    state = constraint(3).start()
+    for token in ids_of(" 2 match: A s3"):
+        state.advance(token)
+    twin = state.copy()
+    twin.advance(state.constraint.layout.letters[1])
+    twin.advance(state.constraint.layout.relevances[7])
+    assert state.relevance_of == {0: 3} and twin.relevance_of == {0: 3, 1: 7}
 
 
 def constraints(count: int) -> list[PermutationConstraint]:
-    return [PermutationConstraint(WORDS, SIDS[: 2 + i % 4], False) for i in range(count)]
+    return [constraint(2 + i % 4, "sids", reasoning=False) for i in range(count)]
 
 
 @pytest.mark.parametrize("temperature", [0.0, 3.0])
@@ -104,21 +146,20 @@ def test_a_random_model_under_the_constraint(tmp_path, temperature):
     engine = TransformersEngine(model, TOKENIZER.pad_token_id, TOKENIZER.eos_token_id, batch_size=3)
     prompts = random_prompts(6, len(TOKENIZER))
     sampling = Sampling(5 * 6 + 1, temperature, samples=2, seed=4)
-    free, own = engine.generate(prompts, sampling), engine.generate(prompts, sampling, constraints(6))
-    assert all(
-        READER.read(one.token_ids, constraint.candidates, False).valid
-        for group, constraint in zip(own, constraints(6), strict=True)
-        for one in group
-    )
-    assert not all(
-        READER.read(one.token_ids, constraint.candidates, False).valid
-        for group, constraint in zip(free, constraints(6), strict=True)
-        for one in group
-    )
+    free, held = engine.generate(prompts, sampling), engine.generate(prompts, sampling, constraints(6))
+    valid = {
+        name: [
+            encoded().reader.read(one.token_ids, rule.names, False).valid
+            for group, rule in zip(groups, constraints(6), strict=True)
+            for one in group
+        ]
+        for name, groups in (("held", held), ("free", free))
+    }
+    assert all(valid["held"]) and not all(valid["free"])
     with torch.no_grad():
-        ids = torch.tensor([prompts[0] + own[0][0].token_ids])
+        ids = torch.tensor([prompts[0] + held[0][0].token_ids])
         logp = model(ids).logits[0, len(prompts[0]) - 1 : -1].log_softmax(-1).gather(1, ids[0, len(prompts[0]) :, None])[:, 0]
-    torch.testing.assert_close(torch.tensor(own[0][0].logprobs), logp, atol=1e-4, rtol=1e-4, msg="log-probabilities are the model's own")
+    torch.testing.assert_close(torch.tensor(held[0][0].logprobs), logp, atol=1e-4, rtol=1e-4, msg="log-probabilities are the model's own")
 
 
 @pytest.mark.slow
@@ -131,6 +172,6 @@ def test_vllm_follows_the_same_constraint(tmp_path):
     hot = {"max_tokens": 40, "temperature": 2.0, "samples": 2, "seed": 4}
     greedy, drawn = vllm_generate(folder, prompts, {"max_tokens": 40}, hot, constraints=constraints(8))
     assert [tokens for [[tokens, _]] in greedy] == [one.token_ids for one in ours]
-    for group, constraint in zip(drawn, constraints(8), strict=True):
-        assert all(READER.read(tokens, constraint.candidates, False).valid for tokens, _ in group)
+    for group, rule in zip(drawn, constraints(8), strict=True):
+        assert all(encoded().reader.read(tokens, rule.names, False).valid for tokens, _ in group)
     assert CODEBOOK >= 6, "the codes above exist"

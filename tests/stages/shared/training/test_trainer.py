@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import TrainingArguments
 
-from stages.shared.lm.encoding import WeightedExample
+from stages.shared.lm.encoding import WeightedExample, pack
 from stages.shared.training.trainer import OptimizerSection, WeightedTrainer, collate, train_supervised, weighted_loss, write_curve
 from tests.support.tiny_models import tiny_model
 
@@ -65,6 +65,26 @@ def test_logits_of_the_counted_tokens_alone_give_the_same_loss_and_gradient(tmp_
     assert short.item() == pytest.approx(full.item(), rel=1e-5)
     gradients = zip(*(torch.autograd.grad(loss, list(model.parameters())) for loss in (short, full)), strict=True)
     assert all(torch.allclose(left, right, atol=1e-5) for left, right in gradients)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_packed_documents_do_not_see_each_other(tmp_path, precision):
+    """Two documents in one row, and a row that is padded: the loss of each alone."""
+    model = tiny_model(VOCABULARY)
+    examples = made(3, seed=4)
+    row = pack(examples[:2], 100)
+    trainer = trainer_of(model, tmp_path)
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+        packed = trainer.compute_loss(model, collate([*row, examples[2]], PAD)).item()
+        alone = [(trainer.compute_loss(model, collate([one], PAD)).item(), sum(one.weights)) for one in examples]
+    expected = sum(loss * weight for loss, weight in alone) / sum(weight for _, weight in alone)
+    assert len(row) == 1 and packed == pytest.approx(expected, rel=1e-5 if precision == "float32" else 2e-2)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_constant_rate_stays_after_its_warmup(optimizer):
+    rates = [row["lr"] for row in trained(made(40), steps=10, warmup=0.2, optimizer=optimizer, schedule="constant")[1]]
+    assert rates[0] < rates[2] == rates[9]
 
 
 def test_accumulated_batches_learn_as_one(tmp_path):

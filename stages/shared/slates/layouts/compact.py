@@ -1,0 +1,137 @@
+"""The layout `compact`, for small models: every word is one token.
+
+    <|user|>history:SID SID taste: Drama Comedy candidates: A co7 tr3 ca5 po6 re2 sc9ASID B ...<|assistant|><think>
+     1 pattern: Drama Comedy 2 match: A co7 tr3 ca5 po6 re2 sc9 A s12 B ... B s3</think> A B ...<|end|>        (in one line)
+
+The trace restates the features of a candidate right before it judges them. Quoting is copying, which a small decoder learns first, and
+turns the look-up of six features by letter into a look at the last eight tokens (docs/training.md has the measurement). The answer
+names candidates by letter; by SID with `prompt.answer: sids`. Without reasoning the prompt closes the think block itself, as Qwen3 does.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stages.shared.slates.candidate_features import FEATURES, feature_tokens
+from stages.shared.slates.layouts.layout import Claims
+from stages.shared.slates.layouts.marks import ASSISTANT, END, LETTERS, SPECIAL_TOKENS, THINK, THINK_END, USER, letters
+from stages.shared.slates.prompt_params import PromptParams
+from stages.shared.slates.sids import SID_BEGIN, SID_END
+from stages.shared.slates.slate import RELEVANCE_LEVELS, Catalog, Slate, top_categories
+
+STEP_PATTERN, STEP_MATCH = " 1 pattern:", " 2 match:"
+
+_BEGIN, _CLOSE = re.escape(SID_BEGIN), re.escape(SID_END)
+_FEATURE = rf"(?:{'|'.join(FEATURES)})\d+"
+_WHOLE_SID = re.compile(rf"{_BEGIN}.*?{_CLOSE}", re.DOTALL)
+_SID = re.compile(rf"{_BEGIN}.*?(?:{_CLOSE}|(?={_BEGIN})|\Z)", re.DOTALL)  # one begun and never closed is cited, and fits nothing
+_LETTER = re.compile(rf"(?<= )[A-Z](?= (?:s\d|{_FEATURE})|{_BEGIN})")  # as a candidate's name, not a word of a category
+_RELEVANCE = re.compile(r" ([A-Z]) s(\d+)(?!\d)")
+_QUOTE = re.compile(rf" ([A-Z])((?: {_FEATURE})+)")
+_FEATURE_WORD = re.compile(rf"\b{_FEATURE}")
+
+
+@dataclass(frozen=True)
+class CompactLayout:
+    catalog: Catalog
+    options: PromptParams
+
+    @property
+    def reasoning(self) -> bool:
+        return self.options.reasoning
+
+    @property
+    def short_answers(self) -> bool:
+        return self.options.answer == "letters"
+
+    def words(self) -> list[str]:
+        features = [f" {feature}{level}" for feature in FEATURES for level in range(10)]
+        relevances = [f" s{relevance}" for relevance in range(RELEVANCE_LEVELS)]
+        return [*features, *relevances, *LETTERS, "history:", " taste:", " candidates:", " 1", " pattern:", " 2", " match:", *TASK_WORDS]
+
+    def prompt(self, slate: Slate) -> str:
+        history = "".join(self._item(item) for item in slate.history[-self.options.history :])
+        candidates = "".join(
+            f"{letter} {' '.join(feature_tokens(bins))}{self._item(item)}"
+            for letter, item, bins in zip(letters(len(slate.candidates)), slate.candidates, slate.bins, strict=True)
+        )
+        # Closing the block in the prompt is what makes the model answer at once; it is never asked to "not think".
+        think = THINK if self.reasoning else THINK + THINK_END
+        return f"{USER}history:{history} taste:{self._categories(slate)} candidates:{candidates}{ASSISTANT}{think}"
+
+    def opening(self, slate: Slate) -> str:
+        return f"{STEP_PATTERN}{self._categories(slate)}{STEP_MATCH}"
+
+    def quote(self, slate: Slate, rank: int) -> str:
+        letter = letters(len(slate.candidates))[rank]
+        return f"{letter} {' '.join(feature_tokens(slate.bins[rank]))}{letter}"
+
+    def trace(self, slate: Slate, relevances: Sequence[int]) -> str:
+        return self.opening(slate) + self._match(slate, relevances)
+
+    def short_form(self, slate: Slate, relevances: Sequence[int]) -> tuple[str, str]:
+        listed = (
+            f"{letter} {' '.join(feature_tokens(bins))}" for letter, bins in zip(letters(len(slate.candidates)), slate.bins, strict=True)
+        )
+        return f" candidates:{''.join(listed)}", STEP_MATCH + self._match(slate, relevances)
+
+    def judged(self, slate: Slate, relevances: Sequence[int]) -> str:
+        names = letters(len(slate.candidates))
+        sids = (f"{name}{self.catalog.sids[item]}" for name, item in zip(names, slate.candidates, strict=True))
+        listed = f" candidates:{''.join(sids)}" if self.options.answer == "sids" else ""
+        return listed + STEP_MATCH + "".join(f"{name} s{relevance}" for name, relevance in zip(names, relevances, strict=True))
+
+    def names(self, slate: Slate) -> list[str]:
+        if self.options.answer == "sids":
+            return [self.catalog.sids[item] for item in slate.candidates]
+        return letters(len(slate.candidates))
+
+    def answer(self, slate: Slate, order: Sequence[int]) -> str:
+        names = self.names(slate)
+        return "".join(names[rank] for rank in order) + END
+
+    def shown_sids(self, slate: Slate) -> list[str]:
+        return [self.catalog.sids[item] for item in [*slate.history[-self.options.history :], *slate.candidates]]
+
+    def claims(self, text: str) -> Claims:
+        reasoning = text.partition(END)[0].partition(THINK_END)[0]
+        # Looked for from the match on: the pattern before it holds categories, which are text from outside.
+        match = reasoning.partition(STEP_MATCH)[2]
+        return Claims(
+            sids=_SID.findall(reasoning),
+            letters=_LETTER.findall(match),
+            relevances={letter: int(relevance) for letter, relevance in _RELEVANCE.findall(match)},
+            quotes={letter: words.split() for letter, words in _QUOTE.findall(match)},
+        )
+
+    def unfounded(self, trace: str, slate: Slate) -> list[str]:
+        claims, names = self.claims(trace), [letter.strip() for letter in letters(len(slate.candidates))]
+        features = {name: feature_tokens(bins) for name, bins in zip(names, slate.bins, strict=True)}
+        shown_sids, shown_words = set(self.shown_sids(slate)), {word for words in features.values() for word in words}
+        misquoted = [f"{name} {' '.join(words)}" for name, words in claims.quotes.items() if words != features.get(name)]
+        invented = [word for word in _FEATURE_WORD.findall(trace) if word not in shown_words]
+        # Whole SIDs are taken out first; what is left of SID_BEGIN and SID_END after that is half a SID.
+        rest = _WHOLE_SID.sub("", trace)
+        return [
+            *(sid for sid in claims.sids if sid not in shown_sids),
+            *(letter for letter in claims.letters if letter not in features),
+            *invented,
+            *misquoted,
+            *(token for token in [*SPECIAL_TOKENS, SID_BEGIN, SID_END] if token in rest),
+        ]
+
+    def _match(self, slate: Slate, relevances: Sequence[int]) -> str:
+        return "".join(f"{self.quote(slate, rank)} s{relevance}" for rank, relevance in enumerate(relevances))
+
+    def _categories(self, slate: Slate) -> str:
+        return "".join(f" {word}" for word in top_categories(slate.history, self.catalog, self.options.top_categories))
+
+    def _item(self, item: int) -> str:
+        sid = self.catalog.sids[item]
+        if not self.options.titles:
+            return sid
+        return f"{sid} {self.catalog.titles[item]} ({', '.join(self.catalog.categories[item])})\n"
+
+
+# Of the tasks of mid-training (stages/midtrain/documents.py).
+TASK_WORDS = ["title:", "item:", "text:"]

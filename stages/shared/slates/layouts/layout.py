@@ -1,0 +1,84 @@
+"""The interface of a layout: prompt, trace and answer as text, and what a completion claims."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from stages.shared.slates.slate import Slate
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What the think block of a completion says. Ranks count candidates as shown.
+
+    sids: every SID named; letters: every letter that names a candidate ("A"); relevances: by letter, the last given; quotes: the features
+    restated of each letter, as words.
+    """
+
+    sids: list[str]
+    letters: list[str]
+    relevances: dict[str, int]
+    quotes: dict[str, list[str]]
+
+
+class Layout(Protocol):
+    """Knows one catalogue and the section `prompt`. Everything here is text; EncodedLayout says what it is in token ids."""
+
+    @property
+    def reasoning(self) -> bool:
+        """Whether a trace comes before the answer."""
+        ...
+
+    @property
+    def short_answers(self) -> bool:
+        """Whether an answer names candidates by what the short form shows of them."""
+        ...
+
+    def words(self) -> list[str]:
+        """Every word of the layout, for a vocabulary learnt from scratch: each must be one token."""
+        ...
+
+    def prompt(self, slate: Slate) -> str:
+        """Everything before the model's first token."""
+        ...
+
+    def opening(self, slate: Slate) -> str:
+        """How every trace of this slate begins: what the prompt alone determines."""
+        ...
+
+    def quote(self, slate: Slate, rank: int) -> str:
+        """What a trace says of a candidate before its relevance: its letter, its features restated, and the letter again."""
+        ...
+
+    def trace(self, slate: Slate, relevances: Sequence[int]) -> str:
+        """The think block: relevances, one a candidate in the order shown, each after what it follows from."""
+        ...
+
+    def short_form(self, slate: Slate, relevances: Sequence[int]) -> tuple[str, str]:
+        """The slate and its trace for practice: candidates with their features alone, and the trace from where it speaks of them."""
+        ...
+
+    def judged(self, slate: Slate, relevances: Sequence[int]) -> str:
+        """The end of a think block cut short: what names the candidates, and their relevances without the features they follow from."""
+        ...
+
+    def names(self, slate: Slate) -> list[str]:
+        """What the answer names each candidate by."""
+        ...
+
+    def answer(self, slate: Slate, order: Sequence[int]) -> str:
+        """order: ranks as shown, best first. Ends with END."""
+        ...
+
+    def shown_sids(self, slate: Slate) -> list[str]:
+        """The SIDs in the prompt: of the history shown, and of the candidates."""
+        ...
+
+    def claims(self, text: str) -> Claims:
+        """text: a completion from its first token; without a closed think block all of it is reasoning."""
+        ...
+
+    def unfounded(self, trace: str, slate: Slate) -> list[str]:
+        """What `trace` may not say: SIDs, letters and features that the prompt does not show, or shows of another candidate; marks of the
+        layout inside the think block."""
+        ...

@@ -1,0 +1,72 @@
+"""A slate with all that a prompt may say about it, and how relevant a trace finds its candidates."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import polars as pl
+
+from stages.shared.slates.candidate_features import FEATURES
+
+# s0 (least) .. s19. Two levels more than twice the candidates: fewer give ties that only the order shown can break, more are harder to
+# tell apart and to sort (docs/training.md).
+RELEVANCE_LEVELS = 20
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """What a prompt can say about an item, by item id."""
+
+    sids: list[str]
+    titles: list[str]
+    categories: list[list[str]]
+
+    @classmethod
+    def from_tables(cls, sids: pl.DataFrame, items: pl.DataFrame) -> "Catalog":
+        return cls(sids.sort("item")["sid"].to_list(), items["title"].to_list(), [c or [] for c in items["categories"].to_list()])
+
+
+@dataclass(frozen=True)
+class Slate:
+    """One slate with its candidate features. `bins`: [K][features] in the order of FEATURES; `target_rank` counts from 0 and is in no
+    prompt."""
+
+    slate: int
+    user: int
+    split: str
+    timestamp: int
+    history: list[int]
+    candidates: list[int]
+    bins: list[list[int]]
+    target_rank: int
+
+
+def load_slates(slates: pl.DataFrame, feature_table: pl.DataFrame, split: str) -> list[Slate]:
+    """The slates of `split` that hold their target, ordered by time; those marked injected or permuted like others."""
+    chosen = slates.filter((pl.col("split") == split) & (pl.col("target_rank") >= 0)).sort("timestamp", "slate")
+    columns = [f"{feature}_bin" for feature in FEATURES]
+    grouped = feature_table.sort("slate", "rank").group_by("slate", maintain_order=True).agg(pl.concat_list(columns).alias("bins"))
+    bins = dict(grouped.iter_rows())
+    rows = chosen.select("slate", "user", "split", "timestamp", "history", "candidates", "target_rank").iter_rows(named=True)
+    return [Slate(**row, bins=bins[row["slate"]]) for row in rows]
+
+
+def permuted(slate: Slate, order: Sequence[int]) -> Slate:
+    """`slate` with the candidate at order[p] at position p; its features and the target's rank move along."""
+    return replace(
+        slate,
+        candidates=[slate.candidates[rank] for rank in order],
+        bins=[slate.bins[rank] for rank in order],
+        target_rank=list(order).index(slate.target_rank) if slate.target_rank >= 0 else -1,
+    )
+
+
+def top_categories(history: Sequence[int], catalog: Catalog, count: int) -> list[str]:
+    """The commonest categories of the history, ties by name."""
+    counts = Counter(category for item in history for category in catalog.categories[item])
+    return sorted(counts, key=lambda category: (-counts[category], category))[:count]
+
+
+def order_of(relevances: Sequence[int]) -> list[int]:
+    """Ranks as shown by falling relevance; equals keep the order shown."""
+    return sorted(range(len(relevances)), key=lambda rank: (-relevances[rank], rank))

@@ -1,0 +1,50 @@
+from dataclasses import replace
+from itertools import pairwise
+
+import polars as pl
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.shared.core.schemas import SLATES
+from stages.shared.slates.candidate_features import CANDIDATE_FEATURES, FEATURES
+from stages.shared.slates.slate import RELEVANCE_LEVELS, load_slates, order_of, permuted, top_categories
+from tests.stages.shared.slates.test_compact import CATALOG, SLATE
+
+
+def test_taste_is_the_commonest_categories_ties_by_name():
+    assert top_categories([0, 1, 2, 3], CATALOG, 3) == ["Action", "Comedy", "Animation"]
+    assert top_categories([], CATALOG, 3) == []
+
+
+def test_slates_come_by_time_with_their_own_features():
+    rows = [(7, 1, 0, 50, "train", [1], [2, 3], [0.5, 0.1], 3, 1), (8, 2, 0, 40, "train", [0], [4, 5], [0.5, 0.1], 4, 0)]
+    rows += [(9, 2, 1, 60, "train", [0], [4, 5], [0.5, 0.1], 6, -1), (10, 2, 2, 70, "test", [0], [4, 5], [0.5, 0.1], 4, 0)]
+    slates = pl.DataFrame([(*row, -1, "", []) for row in rows], schema=SLATES, orient="row")
+    feature_table = [
+        (slate, rank, 0, *[0.0] * len(FEATURES), *[slate * 10 + rank] * len(FEATURES)) for slate in (8, 7, 9, 10) for rank in (1, 0)
+    ]
+    loaded = load_slates(slates, pl.DataFrame(feature_table, schema=CANDIDATE_FEATURES, orient="row"), "train")
+    assert [slate.slate for slate in loaded] == [8, 7]
+    assert loaded[0].bins == [[80] * len(FEATURES), [81] * len(FEATURES)]
+    assert (loaded[1].candidates, loaded[1].target_rank, loaded[1].history) == ([2, 3], 1, [1])
+    changed = slates.with_columns(provenance=pl.Series(["injected", "permuted", "", ""]))
+    assert load_slates(changed, pl.DataFrame(feature_table, schema=CANDIDATE_FEATURES, orient="row"), "train") == loaded, (
+        "marked slates are for training"
+    )
+
+
+@given(st.permutations(range(3)))
+def test_a_permuted_slate_holds_the_same_candidates(order):
+    shown = permuted(SLATE, order)
+    assert [(item, bins) for item, bins in zip(shown.candidates, shown.bins, strict=True)] == [
+        (SLATE.candidates[rank], SLATE.bins[rank]) for rank in order
+    ]
+    assert shown.candidates[shown.target_rank] == SLATE.candidates[SLATE.target_rank]
+    assert permuted(replace(SLATE, target_rank=-1), order).target_rank == -1
+
+
+@given(st.lists(st.integers(0, RELEVANCE_LEVELS - 1), min_size=1, max_size=10))
+def test_order_of_relevances(relevances):
+    order = order_of(relevances)
+    assert sorted(order) == list(range(len(relevances)))
+    assert all((-relevances[a], a) < (-relevances[b], b) for a, b in pairwise(order))

@@ -68,8 +68,8 @@ def read_control(root: Path, name: str) -> Control:
     source = f"{CONTROLS / name}.yaml"
     document = parse(read_text(root / source, ""), source)
     if not isinstance(document, dict) or set(document) != KEYS:
-        given = ", ".join(map(str, document)) if isinstance(document, dict) else type(document).__name__
-        raise ProjectError(f"{source}: the keys {', '.join(sorted(KEYS))} are expected (got {given})")
+        actual_keys = ", ".join(map(str, document)) if isinstance(document, dict) else type(document).__name__
+        raise ProjectError(f"{source}: the keys {', '.join(sorted(KEYS))} are expected (got {actual_keys})")
     params, pairs = document["params"], document["no_gain"]
     if not isinstance(params, dict):
         raise ProjectError(f"{source}: params: a mapping of sections is expected")

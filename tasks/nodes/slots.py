@@ -34,8 +34,8 @@ def acquire_slot(home: Path) -> Iterator[Slot]:
     """A slot of the node whose checkout is `home`: the first that is free, a new one when all are at work."""
     for number in count():
         root = home.resolve() / SLOTS / f"slot-{number}"
-        with file_lock(root.with_suffix(".lock")) as got:
-            if got:
+        with file_lock(root.with_suffix(".lock")) as acquired:
+            if acquired:
                 end(marked(MARK, str(root)))
                 yield Slot(root, {MARK: str(root)})
                 return

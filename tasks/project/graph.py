@@ -134,17 +134,17 @@ def _stage(name: str, entry: object, templates: Templates) -> Stage:
 def _resources(name: str, templates: Templates) -> dict[str, float]:
     """What the stage takes of a machine: params.yaml's `resources.<stage>`, and `<stage>.nodes` of its own section. Both may be absent."""
     needs = {"cpus": 1.0, "gpus": 0.0, "memory_gb": 0.0, "nodes": 1.0}
-    given = templates.section("resources", name)
-    if not isinstance(given, dict):
-        raise ProjectError(f"params.yaml: resources.{name}: a mapping of {', '.join(RESOURCES)} is expected (got {given!r})")
-    for key in given:
+    resources = templates.section("resources", name)
+    if not isinstance(resources, dict):
+        raise ProjectError(f"params.yaml: resources.{name}: a mapping of {', '.join(RESOURCES)} is expected (got {resources!r})")
+    for key in resources:
         if key not in RESOURCES:
             raise ProjectError(
                 f"params.yaml: resources.{name}: unknown key '{key}'{nearest(key, RESOURCES)} (valid: {', '.join(RESOURCES)})"
             )
     section = templates.section(name)
     nodes = {"nodes": section["nodes"]} if isinstance(section, dict) and "nodes" in section else {}
-    for key, value in (given | nodes).items():
+    for key, value in (resources | nodes).items():
         if isinstance(value, bool) or not isinstance(value, int | float):
             place = f"{name}.nodes" if key == "nodes" else f"resources.{name}.{key}"
             raise ProjectError(f"params.yaml: {place}: a number is expected (got {value!r})")

@@ -36,6 +36,7 @@ def raw_objects(root: Path, graph: Graph, locks: Iterable[dict[str, Entry]], cac
                 if path.exists() and str(path) not in objects:
                     file = f"{out}/{inside}".rstrip("/")
                     objects[str(path)] = RawObject(file, str(path), rows if place == 0 and out in current else None)
+    # A folder fetched but never run through DVC, or whose cache was emptied, lies in the workspace alone.
     in_cache = {entry.file for entry in objects.values()}
     present = [f"{out}/{inside}" for _, out in outputs for inside in files_under(root / out)]
     workspace = [

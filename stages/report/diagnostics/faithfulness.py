@@ -7,11 +7,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.report.diagnostics.audit_figures import Contradictions
 from stages.shared.core.errors import StageError
 from stages.shared.slates.candidate_features import FEATURES
 from stages.shared.slates.prompts import END, LETTERS, STEP_BEST, STEP_MATCH, THINK_END, Catalog, PromptParams, Slate
@@ -131,18 +131,21 @@ def contradictions(
     ]
 
 
-def summary(checked: Sequence[Checked]) -> dict[str, Any]:
+def summary(checked: Sequence[Checked]) -> Contradictions:
     """For JSON: any_share, answers with at least one contradiction; kinds: n, the answers it could be told of, and its share of them.
 
     Kinds, first_cited_share and discordant_pairs (mean share) that could be told of no answer are left out.
     """
     by_kind = {kind: [answer.shown[kind] for answer in checked if kind in answer.shown] for kind in KINDS}
-    means: dict[str, list[float]] = {
-        "first_cited_share": [answer.first_cited for answer in checked if answer.first_cited is not None],
-        "discordant_pairs": [answer.discordant for answer in checked if answer.discordant is not None],
-    }
-    return {
+    first_cited = [answer.first_cited for answer in checked if answer.first_cited is not None]
+    discordant = [answer.discordant for answer in checked if answer.discordant is not None]
+    figures: Contradictions = {
         "n": len(checked),
         "any_share": float(np.mean([any(answer.shown.values()) for answer in checked])) if checked else 0.0,
         "kinds": {kind: {"n": len(shown), "share": float(np.mean(shown))} for kind, shown in by_kind.items() if shown},
-    } | {name: float(np.mean(values)) for name, values in means.items() if values}
+    }
+    if first_cited:
+        figures["first_cited_share"] = float(np.mean(first_cited))
+    if discordant:
+        figures["discordant_pairs"] = float(np.mean(discordant))
+    return figures

@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 export HF_HUB_OFFLINE := 1
 export PYTHONHASHSEED := 0
 
-.PHONY: run test quick-test lint setup lock clean help
+.PHONY: run test suite lint-beside quick-test lint setup lock clean help
 
 run: $(STAMP)  ## the main job on the embedded default: twelve stages, real data, a report in data/report/report.html
 	$(BIN)/gr2 run
@@ -15,9 +15,18 @@ run: $(STAMP)  ## the main job on the embedded default: twelve stages, real data
 # One process more than cores: tests of nodes, workers and schedules wait for most of their time.
 TEST_PROCESSES ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
+# Types and style are one process, the suite several: side by side. What lint says would be lost among the tests, so it also comes last.
+LINT_LOG := $(VENV)/lint.log
+
+test: $(STAMP)  ## everything CI runs
+	@status=0; $(MAKE) --no-print-directory --jobs=2 --keep-going suite lint-beside || status=$$?; cat $(LINT_LOG); exit $$status
+
 # One thread a process: two torch processes with two threads each slow each other tenfold.
-test: $(STAMP) lint  ## everything CI runs
+suite:
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile --no-loadscope-reorder --durations=25
+
+lint-beside:
+	@$(MAKE) --no-print-directory --jobs=1 lint > $(LINT_LOG) 2>&1 || { cat $(LINT_LOG); exit 1; }
 
 quick-test: $(STAMP)  ## tests that take seconds
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses=auto --dist=loadfile

@@ -4,6 +4,7 @@ Exit codes: 1 a stage failed or a control showed a gain, 2 a wrong request or pr
 """
 
 import argparse
+import importlib.util
 import os
 import sys
 from importlib import import_module
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from flows.commands import INTERRUPTED, WRONG
 from tasks.system.errors import ProjectError
+from tasks.system.requirements import not_installed
 
 COMMANDS = {  # name -> (module in flows.commands, help text)
     "run": ("run", "run the stages that are not current, with what they need"),
@@ -32,13 +34,19 @@ COMMANDS = {  # name -> (module in flows.commands, help text)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = _parse(sys.argv[1:] if arguments is None else arguments)
     try:
+        options = _parse(sys.argv[1:] if arguments is None else arguments)
         cwd = Path.cwd()
         os.chdir(_project_root(cwd))
         return int(options.execute(options, cwd))
     except ProjectError as error:
         print(f"gr2: {error}", file=sys.stderr)
+        return WRONG
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if not package or importlib.util.find_spec(package):  # a module that no version of it has, or one of ours: a bug
+            raise
+        print(f"gr2: {not_installed([package])}", file=sys.stderr)
         return WRONG
     except KeyboardInterrupt:
         print("gr2: stopped", file=sys.stderr)

@@ -32,12 +32,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace, cwd: Path) -> int:
     requests = {"X": options.what, "--diff": options.diff, "--verify": options.verify, "--who-used": options.who_used}
-    given = [name for name, value in requests.items() if value]
-    if len(given) != 1:
-        raise ProjectError(f"one of X, --diff A B, --verify and --who-used RAW is expected (got {' and '.join(given) or 'none'})")
-    if options.picture and given != ["X"]:
-        raise ProjectError(f"--picture draws the lineage of one X; it does not go with {given[0]}")
-    return {"X": _chain, "--diff": _diff, "--verify": _verify, "--who-used": _who_used}[given[0]](options, cwd)
+    chosen = [name for name, value in requests.items() if value]
+    if len(chosen) != 1:
+        raise ProjectError(f"one of X, --diff A B, --verify and --who-used RAW is expected (got {' and '.join(chosen) or 'none'})")
+    if options.picture and chosen != ["X"]:
+        raise ProjectError(f"--picture draws the lineage of one X; it does not go with {chosen[0]}")
+    return {"X": _chain, "--diff": _diff, "--verify": _verify, "--who-used": _who_used}[chosen[0]](options, cwd)
 
 
 def _chain(options: argparse.Namespace, cwd: Path) -> int:

@@ -15,6 +15,7 @@ from tasks.project.missing_deps import check_template_deps
 from tasks.system.errors import ProjectError
 from tasks.system.locks import run_lock, shared_lock
 from tasks.system.redaction import refuse_secret_params
+from tasks.system.requirements import check_installed
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +55,7 @@ def execute(options: argparse.Namespace, cwd: Path) -> int:
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Options that contradict each other."""
+    """Options that contradict each other, and an installation that cannot run stages."""
     selected = options.stages or options.until or options.start or options.force
     if options.control and (selected or options.profile or options.discard_edits or options.set or options.queue or options.dry):
         raise ProjectError("--control runs every stage, on params.yaml as it is; give it neither stages nor a profile")
@@ -70,6 +71,8 @@ def _check(options: argparse.Namespace) -> None:
         raise ProjectError("--jobs and --no-start go with --queue")
     if options.jobs is not None and options.jobs < 1:
         raise ProjectError(f"--jobs {options.jobs}: one or more")
+    if not options.dry:
+        check_installed()  # else the first stage that imports what is missing would fail, maybe hours from now
 
 
 def _params(root: Path, options: argparse.Namespace) -> str | None:

@@ -69,7 +69,7 @@ def make_pool(client: "SyncPrefectClient", name: str, pool_type: str, template: 
 
 
 def _template(root: Path, pool: Pool) -> JobTemplate:
-    if pool.template:
+    if pool.template:  # of the project, so that it is versioned with the code that runs in it
         return dict(parse(read_text(root / pool.template, "the pool's base job template"), pool.template))
     from prefect.workers.process import ProcessWorker
 

@@ -87,11 +87,12 @@ def create(
         name=f"{pool}-{name}",
         entrypoint=ENTRYPOINT,
         work_pool_name=pool,
+        # Prefect's process worker would run it in a temporary folder.
         job_variables={"working_dir": str(root.resolve())},
         parameters={"schedule": name, **options},
         enforce_parameter_schema=False,  # no schema is sent: making one would import the flow, and with it the pipeline
         schedules=[DeploymentScheduleCreate(schedule=schedule, active=True)],
-        concurrency_limit=1,
+        concurrency_limit=1,  # what comes due while a run is at work could only find the run lock taken
         concurrency_options=ConcurrencyOptions(collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW),
         tags=["gr2", pool],
         paused=False,
@@ -147,7 +148,7 @@ def listed(client: "SyncPrefectClient", root: Path) -> Listing:
     records = read_records(root)
     try:
         ready = str(getattr(client.read_work_pool(pool).status, "value", "")) == "READY"
-    except ObjectNotFound:
+    except ObjectNotFound:  # no schedule was ever made here
         ready = False
     rows = [_row(client, name, deployment, records) for name, deployment in deployments(client, pool).items()]
     return {"pool": pool, "worker": ready, "schedules": rows}

@@ -49,6 +49,7 @@ def judge(root: Path, old: dict[str, str], new: dict[str, str], env: Mapping[str
         return _verdict(FIRST, "there is no earlier model to compare with")
     if OUTPUTS not in new:
         return _verdict(UNKNOWN, f"{OUTPUTS} is not in dvc.lock: the evaluation did not run")
+    # Equal hashes are equal answers: no need to read either, and no interval around zero to explain.
     if old[OUTPUTS] == new[OUTPUTS]:
         return _verdict(SAME, "the new model answers every slate as the last one did")
     runs = {"last": old, "new": new}
@@ -60,6 +61,7 @@ def judge(root: Path, old: dict[str, str], new: dict[str, str], env: Mapping[str
     command = compare_command(runs, files.values(), slates, as_json=True)
     environment = stage_environment(os.environ if env is None else env)
     result = subprocess.run(command, cwd=root, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    # A comparison that cannot be made must not fail the scheduled run that trained the model.
     if result.returncode:
         return _verdict(UNKNOWN, (result.stderr.strip().splitlines() or ["no message"])[-1])
     return _of_pairs(json.loads(result.stdout)["pairs"])
@@ -75,6 +77,7 @@ def _of_pairs(pairs: list[Pair]) -> RunVerdict:
 
 def _cached(root: Path, hashes: dict[str, str], path: str) -> Path | None:
     """Where DVC's cache has that version of `path`; nothing is fetched."""
+    # From the cache, not the workspace, where the newer run has replaced the file.
     object_file = object_path(root, hashes[path]) if path in hashes else None
     return object_file if object_file and object_file.exists() else None
 

@@ -67,9 +67,10 @@ def read_control(root: Path, name: str) -> Control:
         raise ProjectError(f"unknown control '{name}'{nearest(name, names(root))} (controls: {', '.join(names(root)) or 'none'})")
     source = f"{CONTROLS / name}.yaml"
     document = parse(read_text(root / source, ""), source)
+    # A misspelt no_gain must not make a control that compares nothing and passes.
     if not isinstance(document, dict) or set(document) != KEYS:
-        given = ", ".join(map(str, document)) if isinstance(document, dict) else type(document).__name__
-        raise ProjectError(f"{source}: the keys {', '.join(sorted(KEYS))} are expected (got {given})")
+        actual_keys = ", ".join(map(str, document)) if isinstance(document, dict) else type(document).__name__
+        raise ProjectError(f"{source}: the keys {', '.join(sorted(KEYS))} are expected (got {actual_keys})")
     params, pairs = document["params"], document["no_gain"]
     if not isinstance(params, dict):
         raise ProjectError(f"{source}: params: a mapping of sections is expected")
@@ -85,7 +86,7 @@ def overlaid(root: Path, control: Control) -> tuple[str, list[str]]:
     deep_merge(document, control.params, f"{CONTROLS / control.name}.yaml", PARAMS)
     changed = dump(document)
     changes = [f"{key}: {shown(old)} -> {shown(new)}" for key, old, new in differences(parse(text, PARAMS), parse(changed, PARAMS))]
-    return (changed if changes else text), changes
+    return (changed if changes else text), changes  # a round trip may change spaces and quotes
 
 
 def judge(root: Path, control: Control) -> Verdict:
@@ -107,6 +108,7 @@ def _comparison(metrics: dict[str, Any], model: str, against: str, control: str)
         raise ProjectError(f"{place}, which was not evaluated{nearest(name, section)} (there are: {', '.join(section)})")
     contrast = section[name].get(METRIC, {})
     n, diff, interval = models[model].get("n"), contrast.get("diff"), contrast.get("diff_ci")
+    # NaN compares as false with everything, and would pass as "no gain".
     if not n or not isinstance(interval, list) or len(interval) != 2 or not all(_finite(value) for value in (diff, *interval)):
         raise ProjectError(f"{place}, and {METRIC} has no difference with an interval there (n {n}, {diff}, {interval})")
     return Comparison(model, against, n, diff, (interval[0], interval[1]), gain=interval[0] > 0)

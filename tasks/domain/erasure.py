@@ -45,6 +45,7 @@ def look(root: Path, graph: Graph, user: str) -> dict[str, Any]:
     """All that is known of `user`: what stages.tools.data_subject tells, the stages made from the data, the versions, copies, messages."""
     with open_repo(root) as repo:
         cache, remotes = Path(repo.cache.local.path), sorted(repo.config.get("remote", {}))
+    # .gr2 and .dvc/tmp hold workspaces of controls, slots of nodes and experiments: each may have copies of the tables.
     facts = _facts(root, user, [cache, root / ".gr2", root / ".dvc" / "tmp"])
     table_files = [Path(path) for path in facts.pop("tables")]
     tables = {path.parent.name + path.name for path in table_files if cache in path.parents}
@@ -103,7 +104,7 @@ def _with_digest(path: Path, digest: str) -> str:
         raise ProjectError(f"{path.name}: {INGEST}.forget: a list is expected (got {section['forget']!r})")
     if digest in section.get("forget", []):
         return ""
-    if "forget" not in section:
+    if "forget" not in section:  # at the front: ruamel would put it behind the comment that leads to the next section
         section.insert(0, "forget", [])
     section["forget"].append(DoubleQuotedScalarString(digest))  # quoted: one of digits alone would be a number
     return dump(document)
@@ -138,9 +139,10 @@ def _versions(locks: Locks, names: list[str], cache: Path, tables: set[str]) -> 
     for refs, lock in locks:
         outs = _outputs(lock, names)
         users = outs.get(USERS, "")
+        # Without its table of users nobody can tell whether a version holds the user: it is listed, as one that may.
         if not users or (cached(users) and users not in tables):
             continue
-        key = tuple(sorted(outs.values()))
+        key = tuple(sorted(outs.values()))  # many commits have the same outputs; each is told once
         earlier = holding[key].names if key in holding else ()
         is_current = WORKSPACE in (*earlier, *refs)
         kept = tuple(path for path, md5 in outs.items() if cached(md5) and (is_current or md5 not in now))

@@ -31,11 +31,12 @@ def raw_objects(root: Path, graph: Graph, locks: Iterable[dict[str, Entry]], cac
         for name, out in outputs:
             md5 = locked_hashes(lock.get(name, {}).get("outs")).get(out, {"hash": ""})["hash"] or ""
             files = (listing_in(cache, md5) or {}) if md5.endswith(".dir") else {"": md5} if md5 else {}
-            for inside, own_md5 in files.items():
-                path = object_in(cache, own_md5)
+            for inside, file_md5 in files.items():
+                path = object_in(cache, file_md5)
                 if path.exists() and str(path) not in objects:
                     file = f"{out}/{inside}".rstrip("/")
                     objects[str(path)] = RawObject(file, str(path), rows if place == 0 and out in current else None)
+    # A folder fetched but never run through DVC, or whose cache was emptied, lies in the workspace alone.
     in_cache = {entry.file for entry in objects.values()}
     present = [f"{out}/{inside}" for _, out in outputs for inside in files_under(root / out)]
     workspace = [

@@ -2,14 +2,30 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Required, TypedDict, cast
 
 from tasks.system.yaml_files import parse
 
 LOCK = "dvc.lock"
 HEADER = {"schema": "2.0"}
 
-Entry = dict[str, Any]  # of a stage in dvc.lock: cmd, deps, params and outs as DVC wrote them
+
+class LockedData(TypedDict, total=False):
+    """A dep or out as DVC wrote it. `md5`: of a folder with .dir behind it, its `nfiles` files; `size` in bytes."""
+
+    path: Required[str]
+    md5: str
+    size: int
+    nfiles: int
+
+
+class Entry(TypedDict, total=False):
+    """A stage in dvc.lock as DVC wrote it, which nothing checks in reading: tasks.lineage.versions.malformed does. `params`: by file."""
+
+    cmd: str | list[str]
+    deps: list[LockedData]
+    params: dict[str, dict[str, object]]
+    outs: list[LockedData]
 
 
 class Content(TypedDict):
@@ -29,10 +45,10 @@ def parse_lock(text: str, source: str) -> dict[str, Entry]:
     """The stages in the `text` of a dvc.lock; `source` is its name in errors."""
     document = parse(text, source)
     stages = document.get("stages") if isinstance(document, dict) else None
-    return dict(stages or {})
+    return cast(dict[str, Entry], dict(stages or {}))
 
 
-def locked_hashes(entries: Iterable[Entry] | None) -> dict[str, Content]:
+def locked_hashes(entries: Iterable[LockedData] | None) -> dict[str, Content]:
     """path -> content of the deps or outs of a dvc.lock stage."""
     return {entry["path"]: Content(hash=entry.get("md5") or "", size=entry.get("size")) for entry in entries or []}
 

@@ -18,6 +18,7 @@ def record_experiments(root: Path, graph: Graph, experiments: Iterable[Experimen
     for experiment in experiments:
         if experiment.state == "Failed":
             _failed(root, graph, experiment)
+        # DVC commits only an experiment that came to its end.
         commit = resolve(root, experiment.name) if experiment.state == "Completed" else None
         for name, entry in ((commit and locked_stages(root, commit)) or {}).items():
             if name in graph.stages and name in (*experiment.ran, *experiment.restored):

@@ -65,6 +65,7 @@ def queue(
         if result.returncode == 0:
             names.append(name)
         if result.returncode or stopped():
+            # Half a grid is worse than none: the next try would queue its first half again, under other names.
             if names:
                 run_dvc(root, "queue", "remove", *names)
             if stopped():
@@ -82,12 +83,14 @@ def left_out(root: Path) -> list[str]:
     """Relative paths named in params.yaml that git does not hold and no stage makes: an experiment needs a copy of them."""
     params = parse(read_text(root / PARAMS, "gr2 run --profile default writes it anew"), PARAMS)
     values = [value for value in _texts(params) if value.strip() and not os.path.isabs(value) and (root / value).exists()]
+    # data/ is made by the stages of the copy.
     inside = [path for value in values if not (path := os.path.normpath(value)).startswith(("..", "data/", ".")) and path != "data"]
     return sorted({path for path in inside if not git(root, "ls-files", "--", path)})
 
 
 def failure(lines: Sequence[str]) -> str:
     """What the stage said, out of the output of a failed experiment."""
+    # The last stage that DVC began is the one that failed; those before it came to their end.
     place = max((place for place, line in enumerate(lines) if line.startswith("Running stage '")), default=-1)
     if place < 0:
         return _errors("\n".join(lines)) or "it ended without a word"

@@ -156,9 +156,9 @@ def recorded_listings(event: Event) -> dict[str, Listing]:
     hashes = code.get("files") or {}
     listings = {hashes[path]: listing for path, listing in (code.get("packages") or {}).items() if path in hashes}
     for entry in event.get("inputs") or []:
-        facets = entry.get("facets") or {}
-        if rows := (facets.get("gr2_members") or {}).get("files"):
-            listings[facets["version"]["datasetVersion"].removeprefix("md5:")] = {row[0]: row[1] for row in rows}
+        facets = entry.get("facets")
+        if facets and (rows := (facets.get("gr2_members") or {}).get("files")):
+            listings[facets["version"]["datasetVersion"].removeprefix("md5:")] = {str(row[0]): str(row[1]) for row in rows}
     return listings
 
 

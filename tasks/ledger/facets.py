@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID
 
@@ -61,7 +61,7 @@ def run_event(
     )
     record = Serde.to_dict(event)
     record["run"].setdefault("facets", {}).update({name: custom(name, facet) for name, facet in custom_facets.items()})
-    return event, record
+    return event, cast(Event, record)
 
 
 def note_event(facts: Facets) -> Event:

@@ -2,15 +2,17 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import TypeGuard, cast
+
+from tasks.ledger.event_types import ChainFacet
+from tasks.ledger.event_types import Event as Event
 
 FOLDER = Path(".gr2") / "lineage"
 EVENTS, HEAD, TRUNCATED = FOLDER / "events.jsonl", FOLDER / "head.json", FOLDER / "events.jsonl.truncated"
 CHAIN = "gr2_chain"
-
-Event = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,12 @@ def canonical(value: object) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def chain_hash(event: Event) -> str:
+def chain_hash(event: Mapping[str, object]) -> str:
     """sha256 of the canonical event, its gr2_chain without `hash`; `event` has a gr2_chain."""
-    run = event["run"]
-    link = {key: value for key, value in run["facets"][CHAIN].items() if key != "hash"}
-    return hashlib.sha256(canonical({**event, "run": {**run, "facets": {**run["facets"], CHAIN: link}}}).encode()).hexdigest()
+    run = cast(Event, event)["run"]
+    link = {key: value for key, value in run["facets"]["gr2_chain"].items() if key != "hash"}
+    facets: dict[str, object] = {**run["facets"], CHAIN: link}
+    return hashlib.sha256(canonical({**event, "run": {**run, "facets": facets}}).encode()).hexdigest()
 
 
 def read_head(root: Path) -> Head | None:
@@ -57,7 +60,8 @@ def read_events(root: Path) -> list[Event]:
     return [event for event in map(parsed, lines) if is_event(event)]
 
 
-def parsed(line: bytes) -> Event | None:
+def parsed(line: bytes) -> dict[str, object] | None:
+    """The JSON object in a line; None where it holds none."""
     try:
         event = json.loads(line)
     except ValueError:
@@ -65,7 +69,7 @@ def parsed(line: bytes) -> Event | None:
     return event if isinstance(event, dict) else None
 
 
-def is_event(event: Event | None) -> TypeGuard[Event]:
+def is_event(event: Mapping[str, object] | None) -> TypeGuard[Event]:
     """Whether it has what every event of a run has."""
     run, job = (event or {}).get("run"), (event or {}).get("job")
     return (
@@ -77,12 +81,12 @@ def is_event(event: Event | None) -> TypeGuard[Event]:
     )
 
 
-def chain_link(event: Event | None) -> dict[str, Any] | None:
+def chain_link(event: Mapping[str, object] | None) -> ChainFacet | None:
     """Its gr2_chain; None where it has none."""
     run = event.get("run") if event else None
     facets = run.get("facets") if isinstance(run, dict) else None
     link = facets.get(CHAIN) if isinstance(facets, dict) else None
-    return link if isinstance(link, dict) else None
+    return cast(ChainFacet, link) if isinstance(link, dict) else None
 
 
 def head_of(line: bytes, size: int) -> Head | None:

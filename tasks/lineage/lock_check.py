@@ -71,9 +71,9 @@ def _differences(old: Entry, new: Entry) -> list[str]:
     return [f"{key}: {shown(before)} -> {shown(after)}" for key, before, after in differences(_by_path(old), _by_path(new))]
 
 
-def _by_path(entry: Entry) -> Entry:
-    listed = {key: {str(row.get("path")): row for row in entry.get(key) or []} for key in ("deps", "outs")}
-    return {**entry, **listed}
+def _by_path(entry: Entry) -> dict[str, object]:
+    rows_by_key = {"deps": entry.get("deps"), "outs": entry.get("outs")}
+    return {**entry, **{key: {str(row.get("path")): row for row in rows or []} for key, rows in rows_by_key.items()}}
 
 
 def _between(old: Version, new: Version) -> list[str]:
@@ -95,7 +95,7 @@ def _code(version: Version, other: Version) -> dict[str, str]:
     return {f"{path}/{name}" if name else path: md5 for path, files in packages.items() for name, md5 in files.items()}
 
 
-def _sized(hashes: Hashes, others: Hashes) -> dict[str, Entry]:
+def _sized(hashes: Hashes, others: Hashes) -> dict[str, dict[str, object]]:
     """md5 and size by path; no size where the other side has none."""
     return {
         path: {"md5": content["hash"], **({"size": content["size"]} if others.get(path, content)["size"] is not None else {})}

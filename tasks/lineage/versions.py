@@ -1,5 +1,6 @@
 """One version of a stage: what a run of it read and wrote, by content, whoever recorded it (dvc.lock, a commit's dvc.lock, an event)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypedDict, cast
@@ -184,7 +185,7 @@ def _datasets(entries: Any, kind: str, statistics: str) -> Hashes:
     return contents
 
 
-def _values(facets: dict[str, Any], name: str, key: str | None = None) -> dict[str, Any]:
+def _values(facets: Mapping[str, object], name: str, key: str | None = None) -> dict[str, Any]:
     facet = facets.get(name)
     values = facet.get(key) if isinstance(facet, dict) and key else facet
     fields = values if isinstance(values, dict) else {}

@@ -67,10 +67,11 @@ def collect_garbage(root: Path, delete: bool, remote: bool = False) -> list[GcRe
     named |= {hash_ for copy in workspaces(root) for hash_ in _used_by(copy)}
     origins = _origins(root, read_graph(root))
     with open_repo(root) as repo:
+        # What DVC's three "all" leave out: a HEAD that no branch has, and experiments that still wait in the queue.
         commits = sorted({commit for _, commit in keepers if commit})
         reachable = repo.used_objs(all_branches=True, all_tags=True, all_experiments=True, revs=commits or None)
         used = named | {info.value for infos in reachable.values() for info in infos}
-        used |= set(_inside(repo, used))
+        used |= set(_inside(repo, used))  # dvc.lock names a folder by its listing alone; the files in it are objects, too
         known = _with_contents(repo, origins)
         reports = []
         for where, stores in {"cache": _caches(repo), **({"remote": _remotes(repo)} if remote else {})}.items():
@@ -102,7 +103,7 @@ def _gc_roots(root: Path) -> tuple[list[tuple[GcRoot, str]], set[str]]:
         add("commit", "HEAD", head, locked_stages(root, head) or {})
     for place, kind in KINDS.items():
         for commit, ref in references(root, place):
-            if kind != "tag" or not ref.startswith(PROMOTED):
+            if kind != "tag" or not ref.startswith(PROMOTED):  # a promotion is a tag, too, and is counted as a promotion
                 add(
                     kind, ref.split("/")[-1] if kind == "experiment" else ref.removeprefix(place), commit, locked_stages(root, commit) or {}
                 )
@@ -120,6 +121,7 @@ def _used_by(copy: Path) -> Iterator[str]:
 
 
 def _caches(repo: Any) -> list[Any]:
+    # Several schemes may share one cache, which would then be listed, and its objects counted, several times.
     caches = {id(odb): odb for _, odb in repo.cache.by_scheme() if odb}
     return list(caches.values())
 
@@ -127,6 +129,7 @@ def _caches(repo: Any) -> list[Any]:
 def _remotes(repo: Any) -> list[Any]:
     if not repo.config["core"].get("remote"):
         raise ProjectError("--remote: the project has no default remote; set one with: dvc remote default NAME")
+    # md5-dos2unix: where DVC 2 kept objects.
     return [repo.cloud.get_remote_odb(None, "gc", hash_name=name) for name in ("md5", "md5-dos2unix")]
 
 
@@ -167,7 +170,7 @@ def _with_contents(repo: Any, origins: dict[str, tuple[str, str]]) -> dict[str, 
     for hash_, (stage, path) in origins.items():
         if hash_.endswith(".dir"):
             contents |= {entry["md5"]: (stage, f"{path}/{entry['relpath']}") for entry in _folder(repo, hash_)}
-    return contents | origins
+    return contents | origins  # an object that is both an output and a file in a folder goes by the output
 
 
 def _size(odb: Any, hash_: str) -> int:

@@ -25,6 +25,7 @@ class Promotion:
 
 def promotions(root: Path) -> list[Promotion]:
     """The newest first."""
+    # Of an annotated tag the commit it points to; a lightweight one, which a person may have made, has no object of its own.
     form = (
         "%(refname)%09%(*objectname)%(if)%(*objectname)%(then)%(else)%(objectname)%(end)%09%(creatordate:iso-strict)%09%(contents:subject)"
     )
@@ -41,6 +42,7 @@ def promote(root: Path, name: str, message: str | None = None) -> Promotion:
         raise ProjectError(f"promote {name}: there is such a promotion already (git show {tag}); choose another name")
     if git_or_none(root, "rev-parse", "--verify", "--quiet", "HEAD") is None:
         raise ProjectError("promote: a promotion is a tag on a commit, and this project has none; run: git add -A && git commit")
+    # A commit with another dvc.lock than the one checked below would be promoted unseen.
     for file in RECORDED:
         if (
             git_or_none(root, "cat-file", "-e", f"HEAD:./{file}") is None
@@ -57,12 +59,13 @@ def _check_outputs(root: Path) -> None:
     lock = read_lock(root)
     with open_repo(root) as repo:
         for stage in repo.index.stages:
-            name = getattr(stage, "name", None)
+            name = getattr(stage, "name", None)  # the stage of a .dvc file has none
             if name and name not in lock:
                 raise ProjectError(f"promote: the stage {name} has never run; run: gr2 run, and commit dvc.lock")
             for out in stage.outs:
                 if status := out.workspace_status():
                     word = next(iter(status.values()))
                     raise ProjectError(f"promote: {out.def_path} is not what dvc.lock records ({word}); run: gr2 run, and commit dvc.lock")
+                # The workspace is the next run's to change; the promotion lasts only as long as the cache holds it.
                 if out.use_cache and out.changed_cache():
                     raise ProjectError(f"promote: {out.def_path} is not in DVC's cache; put it there with: dvc commit, or dvc fetch")

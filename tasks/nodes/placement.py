@@ -67,6 +67,7 @@ class Placement:
                 )
             return None
         pool = self.pools[rule.pool]
+        # Now, not when its turn comes: the limit on the server never grants more than it counts.
         if pool.gpus and stage.gpus * stage.nodes > pool.gpus:
             request = f"{stage.gpus * stage.nodes} GPUs ({stage.gpus} on each of {stage.nodes} nodes)"
             raise ProjectError(f"'{stage.name}' wants {request}; the pool '{pool.name}' of {self._said()} has {pool.gpus}")
@@ -113,6 +114,7 @@ def _check_pool(root: Path, pool: Pool, file: str) -> None:
         raise ProjectError(f"{file}: pools.{pool.name}.type: {pool.type!r}{nearest(str(pool.type), TYPES)} (valid: {', '.join(TYPES)})")
     if pool.template and not (root / pool.template).is_file():
         raise ProjectError(f"{file}: pools.{pool.name}.template: {pool.template}: no such file")
+    # Prefect's own job template has no volume for the DVC cache and asks for no GPU.
     if pool.type == "kubernetes" and not pool.template:
         raise ProjectError(f"{file}: pools.{pool.name}: a Kubernetes pool needs template, e.g. infra/kubernetes/base-job-template.json")
 
@@ -153,6 +155,6 @@ def _made(kind: Callable[..., T], values: Mapping[str, object], file: str, place
             raise ProjectError(f"{file}: {name}: a text is expected (got {value!r})")
     try:
         return kind(**values)
-    except TypeError:
+    except TypeError:  # unknown keys are refused above, so it lacks the one field that has no default
         missing = "pool" if kind is Rule else "name"
         raise ProjectError(f"{file}: {place}: '{missing}' is missing") from None

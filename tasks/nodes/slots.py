@@ -34,9 +34,9 @@ def acquire_slot(home: Path) -> Iterator[Slot]:
     """A slot of the node whose checkout is `home`: the first that is free, a new one when all are at work."""
     for number in count():
         root = home.resolve() / SLOTS / f"slot-{number}"
-        with file_lock(root.with_suffix(".lock")) as got:
-            if got:
-                end(marked(MARK, str(root)))
+        with file_lock(root.with_suffix(".lock")) as acquired:
+            if acquired:
+                end(marked(MARK, str(root)))  # the lock went with a killed worker; its stage may be alive and still writing here
                 yield Slot(root, {MARK: str(root)})
                 return
 
@@ -56,6 +56,7 @@ def acquire_gpus(gpu_count: int, stopped: Callable[[], bool] = lambda: False, fo
         raise ProjectError(
             f"{gpu_count} GPUs are wanted, this machine has {len(everyone)}; see resources in params.yaml and the placement's rules"
         )
+    # All or none, and all given back before the next try: two stages that each kept some would wait for each other for ever.
     while True:
         held: list[tuple[str, AbstractContextManager[bool]]] = []
         for gpu in everyone:
@@ -87,7 +88,7 @@ def machine_gpus() -> list[str]:
     import subprocess
 
     named = os.environ.get("GR2_NODE_GPUS", os.environ.get("CUDA_VISIBLE_DEVICES"))
-    if named is not None:
+    if named is not None:  # empty, too, is an answer: none
         return [gpu.strip() for gpu in named.split(",") if gpu.strip()]
     try:
         listed = subprocess.run(["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True, check=True)

@@ -11,6 +11,7 @@ from tasks.system.errors import ProjectError
 PACKAGE = "stages"
 STAGE_MODULE = re.compile(rf"-m\s+({PACKAGE}(?:\.\w+)+)")
 MODULE_NAME = re.compile(rf"{PACKAGE}(?:\.\w+)+")
+# Source is found by its imports, so that a module which no stage imports is no dep; .dvcignore keeps the other two out of every hash.
 NOT_RESOURCES = {".py", ".pyc", ".md"}
 
 
@@ -45,6 +46,7 @@ def project_imports(root: Path, module: str) -> set[str]:
     todo = [start]
     while todo:
         name = todo.pop()
+        # Python runs the __init__ of each package above; and `from a import b` may name a function, whose module is the parent.
         for file in (_file_of(root, parent) for parent in _with_parents(name)):
             if file is not None and file not in seen:
                 seen.add(file)
@@ -73,6 +75,7 @@ def needed_code(root: Path, stage: Stage) -> set[str] | None:
     if module is None:
         return None
     folder = root / Path(*module[1].removesuffix(".__main__").split("."))
+    # A template or word list is opened by its path, which no import shows.
     files = [path for path in folder.rglob("*") if path.is_file() and path.suffix not in NOT_RESOURCES and not path.name.startswith(".")]
     return project_imports(root, module[1]) | {path.relative_to(root).as_posix() for path in files}
 
@@ -97,11 +100,13 @@ def _imported_names(root: Path, file: Path, module: str) -> set[str]:
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
+            # One dot is the package itself, each further one a package up.
             base = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1]) if node.level else ""
             source = ".".join(part for part in (base, node.module or "") if part)
             names.update([source, *(f"{source}.{alias.name}" for alias in node.names)])
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and MODULE_NAME.fullmatch(node.value):
             names.update([node.value, f"{node.value}.__main__"])
+    # The rest is installed. PACKAGE is named because it may lack an __init__.py.
     rooms = {room for room in {name.split(".")[0] for name in names} if room == PACKAGE or _file_of(root, room)}
     return {name for name in names if name.split(".")[0] in rooms}
 

@@ -91,6 +91,7 @@ def holds(folder: str, path: str) -> bool:
 
 
 def is_code(path: str) -> bool:
+    # By name alone: the dvc.lock of an old commit names files that are no longer on the disk.
     return path.endswith(".py") or path.split("/")[0] in CODE_ROOMS
 
 
@@ -109,6 +110,7 @@ def _stage(name: str, entry: object, templates: Templates) -> Stage:
     if not isinstance(entry, dict) or "cmd" not in entry:
         kind = "foreach and matrix stages are not supported; write each out" if isinstance(entry, dict) else "it is no mapping"
         raise ProjectError(f"dvc.yaml: stages.{name}: no 'cmd' ({kind})")
+    # Where 0.1.0 had them. To pass over them would run every stage with the default resources, without a word.
     if "resources" in (entry.get("meta") or {}):
         raise ProjectError(
             f"dvc.yaml: stages.{name}.meta.resources: resources are read from params.yaml now; move them to resources.{name}"
@@ -123,7 +125,7 @@ def _stage(name: str, entry: object, templates: Templates) -> Stage:
         outs=tuple(dict.fromkeys(outs)),
         params=_params(name, entry.get("params")),
         desc=str(entry.get("desc") or ""),
-        cpus=max(1, int(needs["cpus"])),
+        cpus=max(1, int(needs["cpus"])),  # one of 0 would take nothing of the machine, and all such stages would start at once
         gpus=int(needs["gpus"]),
         memory_gb=needs["memory_gb"],
         nodes=max(1, int(needs["nodes"])),
@@ -134,18 +136,18 @@ def _stage(name: str, entry: object, templates: Templates) -> Stage:
 def _resources(name: str, templates: Templates) -> dict[str, float]:
     """What the stage takes of a machine: params.yaml's `resources.<stage>`, and `<stage>.nodes` of its own section. Both may be absent."""
     needs = {"cpus": 1.0, "gpus": 0.0, "memory_gb": 0.0, "nodes": 1.0}
-    given = templates.section("resources", name)
-    if not isinstance(given, dict):
-        raise ProjectError(f"params.yaml: resources.{name}: a mapping of {', '.join(RESOURCES)} is expected (got {given!r})")
-    for key in given:
+    resources = templates.section("resources", name)
+    if not isinstance(resources, dict):
+        raise ProjectError(f"params.yaml: resources.{name}: a mapping of {', '.join(RESOURCES)} is expected (got {resources!r})")
+    for key in resources:
         if key not in RESOURCES:
             raise ProjectError(
                 f"params.yaml: resources.{name}: unknown key '{key}'{nearest(key, RESOURCES)} (valid: {', '.join(RESOURCES)})"
             )
     section = templates.section(name)
     nodes = {"nodes": section["nodes"]} if isinstance(section, dict) and "nodes" in section else {}
-    for key, value in (given | nodes).items():
-        if isinstance(value, bool) or not isinstance(value, int | float):
+    for key, value in (resources | nodes).items():
+        if isinstance(value, bool) or not isinstance(value, int | float):  # True is an int in Python; `gpus: true` is a mistake
             place = f"{name}.nodes" if key == "nodes" else f"resources.{name}.{key}"
             raise ProjectError(f"params.yaml: {place}: a number is expected (got {value!r})")
         needs[key] = float(value)

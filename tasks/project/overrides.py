@@ -26,6 +26,7 @@ def read_settings(root: Path, given: Sequence[str]) -> dict[str, list[object]]:
             raise ProjectError(f"--set {text}: KEY=VALUE is expected, as rl.alpha=0.1")
         values = settings.setdefault(key, [])
         read = _value(document, key, value)
+        # The second of two equal experiments would only restore what the first has cached: a slip of the command line.
         if read in values:
             raise ProjectError(f"--set {text}: given twice")
         values.append(read)
@@ -55,6 +56,7 @@ def with_overrides(root: Path, values: Values) -> tuple[str, list[str]]:
         section[last] = value
     changed = dump(document)
     changes = [f"{key}: {shown(old)} -> {shown(new)}" for key, old, new in differences(parse(text, PARAMS), parse(changed, PARAMS))]
+    # A round trip may change spaces and quotes: a file whose values stay is not touched.
     return (changed if changes else text), changes
 
 
@@ -70,6 +72,7 @@ def name_of(values: Values, taken: set[str]) -> str:
     """A name for an experiment that says what is set, fit for a git reference; with a number behind it when it is `taken`."""
     words = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items()]
     plain = re.sub(r"[^A-Za-z0-9=_.,+-]+", "-", "_".join(words))
+    # Git refuses a reference with two dots, or with a dot or .lock at its end; and keeps each in a file, whose name must not be too long.
     plain = re.sub(r"\.{2,}", ".", plain).strip(".-")[:100].removesuffix(".lock").rstrip(".-") or "experiment"
     number = 2
     name = plain
@@ -108,11 +111,12 @@ def _value(document: dict[str, object], key: str, text: str) -> object:
             list: "a list, as [1, 2]",
         }
         raise ProjectError(f"--set {key}={text}: {PARAMS} holds {shown(now)} there; {example[type(now)]} is expected")
+    # `--set rl.alpha=1` means 1.0 where 0.5 stands; written as an integer, it would have the next --set of 0.3 refused.
     return float(new) if isinstance(now, float) else new
 
 
 def _same_kind(now: object, new: object) -> bool:
-    if now is None:
+    if now is None:  # null says nothing of the kind that is expected; the stage checks it
         return not isinstance(new, dict)
     if isinstance(now, float):
         return isinstance(new, int | float) and not isinstance(new, bool)

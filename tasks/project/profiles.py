@@ -65,8 +65,9 @@ def matching(root: Path) -> str | None:
 
 def _refuse_if_edited(root: Path, profile: str, current: object) -> None:
     if matching(root):
-        return
+        return  # it is a profile as it was rendered, so another rendering brings it back
     head = git_or_none(root, "show", f"HEAD:./{PARAMS}")
+    # Without a committed version, edits are what differs from the default.
     base = parse(render(root, "default"), "default") if head is None else parse(head, f"HEAD:{PARAMS}")
     edits = [key for key, _, _ in differences(base, current)]
     if edits:
@@ -81,6 +82,7 @@ def deep_merge(base: Any, overlay: dict[str, Any], source: str, of: str, *, empt
     `base`, from the file `of`, lacks; but an empty mapping in it may take any key."""
     for key, value in overlay.items():
         name = f"{above}.{key}" if above else str(key)
+        # Else a misspelt key is noticed when the turn of its stage comes, or never.
         if key not in base and (len(base) or not empty_takes_any):
             raise ProjectError(
                 f"{source}: {name}: {of} has no such key{nearest(str(key), map(str, base))} (valid: {', '.join(map(str, base))})"
@@ -96,7 +98,7 @@ def _same_in_both_dialects(text: str, profile: str) -> None:
     import yaml
 
     for key, dvc_value, stage_value in differences(parse(text, profile), yaml.safe_load(text)):
-        if dvc_value is not MISSING:
+        if dvc_value is not MISSING:  # a key that only one of them sees is the other half of a pair that is reported already
             raise ProjectError(
                 f"profile {profile}: {key}: YAML 1.1 reads {stage_value!r}, YAML 1.2 reads {dvc_value!r}; "
                 "write it unambiguously (5.0e-7, 'on', true)"

@@ -50,7 +50,7 @@ class Templates:
                 )
             value = value[part]
             above = f"{above}.{part}" if above else part
-        if isinstance(value, bool):
+        if isinstance(value, bool):  # DVC writes true and false, Python would write True
             return str(value).lower()
         if not isinstance(value, str | int | float) or value == "":
             raise ProjectError(

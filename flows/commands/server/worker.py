@@ -8,6 +8,7 @@ from flows.schedules.worker import schedule_worker
 from flows.server.settings import prepare_worker
 from tasks.nodes.placement import read_placement
 from tasks.system.errors import ProjectError
+from tasks.system.requirements import check_installed
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +23,7 @@ def execute(options: argparse.Namespace, cwd: Path) -> int:
     root = Path.cwd()
     if bool(options.pool) != bool(options.placement):
         raise ProjectError("a node's worker needs both: gr2 worker POOL --placement NAME; for the schedules of this checkout: gr2 worker")
+    check_installed()  # a node that lacks a package would fail each stage that it takes
     prepare_worker(root)
     if options.pool:
         return node_worker(root, read_placement(root, options.placement), options.pool, options.limit)

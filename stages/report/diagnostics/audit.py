@@ -1,13 +1,13 @@
 """What a model does to the orders it is given, beyond its score: does it copy, repeat itself, favour positions, break the format?"""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr, wasserstein_distance
 
+from stages.report.diagnostics.audit_figures import Audit, FirstFrom, Lengths
 from stages.report.diagnostics.faithfulness import KINDS
 
 Ints = NDArray[np.int_]
@@ -51,7 +51,7 @@ def kendall_tau(orders: Ints, others: Ints) -> Floats:
     return tau
 
 
-def first_from(orders: Ints) -> dict[str, Any]:
+def first_from(orders: Ints) -> FirstFrom:
     """Which incoming position the first of each answer came from: shares by position, their entropy, and the commonest (from 0).
 
     entropy: in bits; 0 for a model that always promotes one position, log2 K for one that promotes all alike.
@@ -103,7 +103,7 @@ def commonest_order_share(orders: Ints) -> float:
     return float(counts.max() / len(orders))
 
 
-def audit(orders: Ints, target_rank: Ints, new_rank: Ints, faults: Sequence[str]) -> dict[str, Any]:
+def audit(orders: Ints, target_rank: Ints, new_rank: Ints, faults: Sequence[str]) -> Audit:
     """All of the above for one model, ready for JSON. orders [n, K]; target_rank, new_rank [n]; faults [n] as in invalid_by_kind.
 
     An invalid output stands in `orders` as the incoming order. It counts so in by_incoming_rank, positions and rank_flow, which explain
@@ -114,7 +114,7 @@ def audit(orders: Ints, target_rank: Ints, new_rank: Ints, faults: Sequence[str]
     valid = np.array([not fault for fault in faults])
     valid_orders = orders[valid]
     flow = rank_flow(target_rank, new_rank, orders.shape[1])
-    figures: dict[str, Any] = {
+    figures: Audit = {
         "valid_share": float(valid.mean()),
         "identity_share": float((identical_to_incoming(orders) & valid).mean()),
         "adjacent_swap_share": float((adjacent_swap_only(orders) & valid).mean()),
@@ -133,7 +133,7 @@ def audit(orders: Ints, target_rank: Ints, new_rank: Ints, faults: Sequence[str]
     return figures
 
 
-def lengths(tokens: Sequence[int], reference: Sequence[int] = ()) -> dict[str, Any]:
+def lengths(tokens: Sequence[int], reference: Sequence[int] = ()) -> Lengths:
     """tokens [n]: of each output's reasoning, or answer, in the order of the file; reference [m]: the same of another model, such as SFT.
 
     by_block: mean of each tenth of the file; trend: Spearman correlation with the place in the file. shift: difference of the means
@@ -141,7 +141,7 @@ def lengths(tokens: Sequence[int], reference: Sequence[int] = ()) -> dict[str, A
     which also sees a spread that the means hide.
     """
     values = np.asarray(tokens, dtype=np.float64)
-    figures: dict[str, Any] = {
+    figures: Lengths = {
         "mean": float(values.mean()),
         "quantiles": {str(at): float(value) for at, value in zip(QUANTILES, np.quantile(values, QUANTILES), strict=True)},
         "longest": int(values.max()),
@@ -150,23 +150,21 @@ def lengths(tokens: Sequence[int], reference: Sequence[int] = ()) -> dict[str, A
     }
     if len(reference):
         reference_values = np.asarray(reference, dtype=np.float64)
-        figures |= {
-            "shift": figures["mean"] - float(reference_values.mean()),
-            "distance": float(wasserstein_distance(values, reference_values)),
-        }
+        figures["shift"] = figures["mean"] - float(reference_values.mean())
+        figures["distance"] = float(wasserstein_distance(values, reference_values))
     return figures
 
 
-def red_flags(figures: Mapping[str, Any]) -> list[str]:
+def red_flags(figures: Audit) -> list[str]:
     """What in an audit a reader must know before the score, in sentences; positions count from 1.
 
     Besides the keys of `audit` it reads, if given, `contradictions` (faithfulness.summary), `position_bias` (position_bias.summary)
     and `lengths` (name -> lengths, of those with a reference).
     """
-    first = figures.get("first_from", {"commonest": 0, "commonest_share": 0.0})
-    contradicted = figures.get("contradictions", {}).get("kinds", {})
+    first = figures.get("first_from") or {"commonest": 0, "commonest_share": 0.0}
+    contradicted = contradictions["kinds"] if (contradictions := figures.get("contradictions")) else {}
     copies, near = figures["identity_share"], figures["identity_share"] + figures["adjacent_swap_share"]
-    moved = figures.get("position_bias", {}).get("position_share", 0.0)
+    moved = bias.get("position_share", 0.0) if (bias := figures.get("position_bias")) else 0.0
     drifts = {
         name: (entry["mean"] - entry["shift"], entry["mean"]) for name, entry in figures.get("lengths", {}).items() if "shift" in entry
     }

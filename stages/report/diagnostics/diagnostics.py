@@ -1,7 +1,6 @@
 """What every ranker does beyond its score: its audit, and how the models fare without the constraint."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 from stages.report.answers import RecordedAnswers
 from stages.report.diagnostics import faithfulness
 from stages.report.diagnostics.audit import audit, invalid_by_kind, lengths
+from stages.report.diagnostics.audit_figures import Audit, FreeAnswers
 from stages.shared.evaluation.rankers import MODELS, PRIMARY_MODEL, REFERENCE_MODEL
 from stages.shared.evaluation.rankings import Rankings
 from stages.shared.slates.layouts.layout import Layout
@@ -20,7 +20,7 @@ def audits_of(
     ranks: Mapping[str, NDArray[np.int_]],
     slates: list[Slate],
     layout: Layout,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Audit]:
     """Of every ranker its audit; of a model also what its texts say, and their lengths beside those of REFERENCE_MODEL; of PRIMARY_MODEL
     its position bias."""
     targets = np.array([slate.target_rank for slate in slates])
@@ -38,7 +38,7 @@ def audits_of(
     return audits
 
 
-def unconstrained(free: Mapping[str, Rankings]) -> dict[str, dict[str, Any]]:
+def unconstrained(free: Mapping[str, Rankings]) -> dict[str, FreeAnswers]:
     """What the constraint hides: how often each model gives a permutation without it, and why not."""
     return {
         name: {"n": len(rankings.faults), "valid_share": float(rankings.valid.mean()), "invalid": invalid_by_kind(rankings.faults)}
@@ -46,7 +46,7 @@ def unconstrained(free: Mapping[str, Rankings]) -> dict[str, dict[str, Any]]:
     }
 
 
-def constraint_notes(free: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def constraint_notes(free: Mapping[str, FreeAnswers]) -> list[str]:
     if not free:
         return []
     shares = ", ".join(f"{name} {entry['valid_share']:.1%}" for name, entry in free.items())

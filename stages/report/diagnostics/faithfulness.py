@@ -6,11 +6,11 @@ Read from the decoded text, special tokens kept, by the layout that wrote the pr
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.report.diagnostics.audit_figures import Contradictions
 from stages.shared.core.errors import StageError
 from stages.shared.slates.candidate_features import feature_tokens
 from stages.shared.slates.layouts.layout import Claims, Layout
@@ -71,15 +71,18 @@ def contradictions(
     ]
 
 
-def summary(checked: Sequence[Checked]) -> dict[str, Any]:
+def summary(checked: Sequence[Checked]) -> Contradictions:
     """For JSON: any_share, answers with at least one contradiction; kinds: n, the answers it could be told of, and its share of them.
 
     Kinds and discordant_pairs (mean share) that could be told of no answer are left out.
     """
     by_kind = {kind: [answer.shown[kind] for answer in checked if kind in answer.shown] for kind in KINDS}
     discordant = [answer.discordant for answer in checked if answer.discordant is not None]
-    return {
+    figures: Contradictions = {
         "n": len(checked),
         "any_share": float(np.mean([any(answer.shown.values()) for answer in checked])) if checked else 0.0,
         "kinds": {kind: {"n": len(shown), "share": float(np.mean(shown))} for kind, shown in by_kind.items() if shown},
-    } | ({"discordant_pairs": float(np.mean(discordant))} if discordant else {})
+    }
+    if discordant:
+        figures["discordant_pairs"] = float(np.mean(discordant))
+    return figures

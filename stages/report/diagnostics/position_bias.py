@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.report.diagnostics.audit import kendall_tau
+from stages.report.diagnostics.audit_figures import PositionEffects
 from stages.shared.core.errors import StageError
 from stages.shared.evaluation.rankings import Rankings
 
@@ -61,7 +62,7 @@ class PositionBias:
         effects: NDArray[np.float64] = np.linalg.lstsq(x.T @ x, x.T @ y, rcond=1e-9)[0]  # of least norm: orthogonal to a constant
         return np.round(effects, 9) + 0.0
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> PositionEffects:
         """For JSON. n: pairs (slate, shuffle) valid in both presentations; the first four figures are over them, the rest over all valid.
 
         new_position: mean new position (from 0) by incoming position, item held fixed. slope: of it; 1 = keeps positions, 0 = blind.
@@ -70,7 +71,7 @@ class PositionBias:
         size, shuffled = self.shown.shape[2], range(1, len(self.shown))
         both = [self.valid[0] & self.valid[j] for j in shuffled]
         n = int(sum(mask.sum() for mask in both))
-        figures: dict[str, Any] = {"n": n, "valid_share": self.valid.mean(axis=1).tolist()}
+        figures: PositionEffects = {"n": n, "valid_share": self.valid.mean(axis=1).tolist()}
         if n == 0:
             return figures
         pairs = [(self.answered[0][mask], self.answered[j][mask]) for j, mask in zip(shuffled, both, strict=True)]
@@ -78,7 +79,8 @@ class PositionBias:
         target = np.concatenate([self.target_rank[mask] for mask in both])[:, None]
         effects, centred = self.effects(), np.arange(size) - (size - 1) / 2
         variance = float(centred @ centred)
-        return figures | {
+        return {
+            **figures,
             "changed_share": float((before != after).any(axis=1).mean()),
             "first_changed_share": float((before[:, 0] != after[:, 0]).mean()),
             "kendall_tau": float(kendall_tau(before, after).mean()),

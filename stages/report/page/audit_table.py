@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from stages.report.diagnostics.audit import CONTRADICTS, DRIFT, MOSTLY, NEARLY_ALWAYS
+from stages.report.diagnostics.audit_figures import Audit, FreeAnswers, Lengths, PositionEffects
 from stages.report.diagnostics.faithfulness import KINDS
 from stages.report.page.svg import fixed, share, signed
 from stages.shared.stats.bootstrap import INCOMING
 
 FEW_VALID = 0.99
+NO_BIAS: PositionEffects = {"n": 0, "valid_share": []}  # of a ranker that was shown no shuffled slates
 # Head of a column -> what it says; cells stand in this order.
 COLUMNS = {
     "Same as incoming": "Share of the slates on which the output repeats the incoming order.",
@@ -35,29 +36,30 @@ class Cell:
     alarm: str = ""
 
 
-def audit_rows(audits: Mapping[str, Mapping[str, Any]], free: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Cell]]:
+def audit_rows(audits: Mapping[str, Audit], free: Mapping[str, FreeAnswers]) -> dict[str, list[Cell]]:
     """audits: model -> audit.audit; free: model -> {"valid_share", ...} of answers without constraints. The incoming order is no model."""
     return {name: _cells(audit, free.get(name)) for name, audit in audits.items() if name != INCOMING}
 
 
-def audit_details(audit: Mapping[str, Any], free: Mapping[str, Any] | None) -> dict[str, list[str]]:
+def audit_details(audit: Audit, free: FreeAnswers | None) -> dict[str, list[str]]:
     """Heading -> lines, of one model; headings without lines are left out."""
+    contradictions = audit.get("contradictions")
     lines = {
         "Invalid outputs": [f"{kind}: {share(part)}" for kind, part in audit["invalid"].items()],
-        "Invalid outputs without constraints": [f"{kind}: {share(part)}" for kind, part in (free or {}).get("invalid", {}).items()],
+        "Invalid outputs without constraints": [f"{kind}: {share(part)}" for kind, part in (free["invalid"] if free else {}).items()],
         "Contradictions": [
             f"{share(entry['share'])} of {entry['n']:,}: {KINDS.get(kind, kind)}"
-            for kind, entry in audit.get("contradictions", {}).get("kinds", {}).items()
+            for kind, entry in (contradictions["kinds"] if contradictions else {}).items()
         ],
         "Lengths in tokens": [_length_line(name, entry) for name, entry in audit.get("lengths", {}).items()],
-        "Under a shuffled order": _bias_lines(audit.get("position_bias", {})),
+        "Under a shuffled order": _bias_lines(audit.get("position_bias")),
     }
     return {heading: entry for heading, entry in lines.items() if entry}
 
 
-def _cells(audit: Mapping[str, Any], free: Mapping[str, Any] | None) -> list[Cell]:
+def _cells(audit: Audit, free: FreeAnswers | None) -> list[Cell]:
     copies, swaps = audit["identity_share"], audit["adjacent_swap_share"]
-    first, bias, contradictions = audit.get("first_from"), audit.get("position_bias", {}), audit.get("contradictions")
+    first, bias, contradictions = audit.get("first_from"), audit.get("position_bias") or NO_BIAS, audit.get("contradictions")
     return [
         Cell(share(copies), "copies" if copies >= MOSTLY else ""),
         Cell(share(swaps), "hardly moves" if copies < MOSTLY <= copies + swaps else ""),
@@ -87,7 +89,7 @@ def _share(number: float | None, alarm_from: float = 2.0, alarm: str = "") -> Ce
     return Cell("–") if number is None else Cell(share(number), alarm if number >= alarm_from else "")
 
 
-def _length(length: Mapping[str, Any] | None) -> Cell:
+def _length(length: Lengths | None) -> Cell:
     if length is None:
         return Cell("–")
     if "shift" not in length:
@@ -96,7 +98,7 @@ def _length(length: Mapping[str, Any] | None) -> Cell:
     return Cell(f"{fixed(length['mean'], 1)} ({signed(length['shift'], 1)})", "drifts" if drifts else "")
 
 
-def _length_line(name: str, length: Mapping[str, Any]) -> str:
+def _length_line(name: str, length: Lengths) -> str:
     middle = ", ".join(f"{float(at):.0%} {value:.0f}" for at, value in length["quantiles"].items())
     blocks = length["by_block"]
     return (
@@ -105,8 +107,8 @@ def _length_line(name: str, length: Mapping[str, Any]) -> str:
     )
 
 
-def _bias_lines(bias: Mapping[str, Any]) -> list[str]:
-    if "new_position" not in bias:
+def _bias_lines(bias: PositionEffects | None) -> list[str]:
+    if not bias or "new_position" not in bias:
         return []
     positions = ", ".join(fixed(place + 1, 1) for place in bias["new_position"])
     target = bias["target_rank"]

@@ -9,6 +9,7 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
+from stages.report.diagnostics.audit_figures import Audit
 from stages.report.page import audit_table, plots, sections
 from stages.report.page.provenance import Link
 from stages.report.page.svg import fixed, label, metric_label, share, signed
@@ -64,7 +65,7 @@ class ReportData:
     seed: int
     subject: str = "rl"  # the model the verdict, the rank flow and the examples are about
     shipped: str = "quantized"
-    audits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # model -> audit.audit
+    audits: Mapping[str, Audit] = field(default_factory=dict)  # model -> audit.audit
     notes: list[str] = field(default_factory=list)  # what a reader of the tables must know, such as how invalid outputs are scored
     command: str = "gr2 run"
     gain_by_rank: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)  # model -> gain_by_rank.gains_by_incoming_rank

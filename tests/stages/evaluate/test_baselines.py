@@ -28,7 +28,7 @@ COUNTS = RNG.integers(0, 12, ITEMS)  # with ties
 def made_up(count, seed):
     rng = np.random.default_rng(seed)
     features = np.round(rng.random((count, K, len(FEATURES))), 1).astype(np.float32)
-    features[..., list(FEATURES).index("sc")] = -np.sort(rng.random((count, K)), axis=1)  # the incoming order is that of the score
+    features[..., list(FEATURES).index("sc")] = -np.sort(rng.random((count, K)), axis=1)  # the initial ranking is that of the score
     target = features[..., 0].argmax(axis=1)
     slates = [
         Slate(i, i // 2, "test", i, rng.permutation(ITEMS)[:3].tolist(), rng.permutation(ITEMS)[:K].tolist(), [], int(target[i]))
@@ -54,7 +54,7 @@ def cosine(a, b):
 
 
 def by(scores):
-    """Incoming ranks by falling score, ties as they came."""
+    """Initial ranks by falling score, ties as they came."""
     return sorted(range(len(scores)), key=lambda rank: (-scores[rank], rank))
 
 
@@ -142,7 +142,7 @@ def test_shuffled_slates_with_their_features_get_the_same_items_order():
     orders = shuffles(SLATES, seed=1)
     moved = [permuted(Slate(**{**slate.__dict__, "bins": [[0]] * K}), order) for slate, order in zip(SLATES, orders.tolist(), strict=True)]
     features = np.take_along_axis(FEATURES_NKF, orders[..., None], axis=1)
-    distinct_counts = np.random.default_rng(3).permutation(ITEMS)  # a tie goes by the incoming order, which was changed
+    distinct_counts = np.random.default_rng(3).permutation(ITEMS)  # a tie goes by the initial ranking, which was changed
     before, after = all_of_them(counts=distinct_counts), all_of_them(moved, features, distinct_counts)
     for name in ("popularity", "last_item"):
         assert (np.take_along_axis(orders, after[name].orders, axis=1) == before[name].orders).all()

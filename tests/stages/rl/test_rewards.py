@@ -15,7 +15,7 @@ ALPHA, INVALID, K = 0.2, -1.0, 4
         ((0, 2, 1, 3), 2, 0.25 + ALPHA, 0.25 + ALPHA),  # improved by one
         ((0, 3, 2, 1), 0, 0.0 + ALPHA, 0.0 + ALPHA),  # stood first and was kept there
         ((1, 0, 2, 3), 0, -0.25 + ALPHA, -0.25 + ALPHA),  # stood first, so GR2 pays the format even where it fell
-        ((0, 1, 2, 3), 2, 0.0, 0.0 + ALPHA),  # a copy of the incoming order earns nothing
+        ((0, 1, 2, 3), 2, 0.0, 0.0 + ALPHA),  # a copy of the initial ranking earns nothing
         ((3, 1, 2, 0), 2, 0.0, 0.0 + ALPHA),  # others moved, the target did not
         ((0, 2, 3, 1), 1, -0.5, -0.5 + ALPHA),  # demoted
     ],

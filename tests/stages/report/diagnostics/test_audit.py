@@ -100,7 +100,7 @@ def test_the_figures_of_a_model_that_promotes_one_position():
 
 
 def test_an_invalid_answer_is_no_copy():
-    """It stands as the incoming order, for the score; the audit of a model half of whose answers are broken must not call it a copier."""
+    """It stands as the initial ranking, for the score; the audit of a model half of whose answers are broken must not call it a copier."""
     orders = HONEST.copy()
     orders[: N // 2] = np.arange(K)
     kinds = ["duplicate"] * (N // 4) + ["outside"] * (N // 4) + [""] * (N // 2)

@@ -19,7 +19,7 @@ SINKS = [[*({0, 1, 2} - {target}), target] for target in TARGETS.tolist()]
 
 
 def test_envelopes_by_hand():
-    """One answer lifts every target to the top, one sinks it to the bottom, one is invalid and so the incoming order."""
+    """One answer lifts every target to the top, one sinks it to the bottom, one is invalid and so the initial ranking."""
     answers = [judged(LIFTS), judged(SINKS), judged(AS_IS, ["outside"] * 4)]
     found = of_repeats({"rl": answers}, {"rl": judged(LIFTS)}, TARGETS, 0.7, Bootstrap(USERS, 200, 1))
     assert (found["n"], found["temperature"], found["valid_share"]) == (4, 0.7, {"rl": pytest.approx(2 / 3)})

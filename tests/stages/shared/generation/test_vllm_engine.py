@@ -1,11 +1,12 @@
-"""vLLM in its own processes: it changes torch's threads and memory policy for good."""
+"""vLLM in its own process: it changes torch's threads and memory policy for good. One process for all tests: it takes long to start."""
 
 import json
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +17,11 @@ from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import stage_outputs
 from stages.shared.generation.base import Sampling
 from stages.shared.generation.choose import EngineParams, open_engine
-from stages.shared.lm.models import load_tokenizer
+from stages.shared.generation.transformers_engine import TransformersEngine
+from stages.shared.lm.models import load_model, load_tokenizer
 from stages.shared.slates.constraint import PermutationConstraint
-from tests.support.tiny_models import random_prompts, tiny_folder
+from tests.stages.shared.slates.test_constraint import constraints, encoded
+from tests.support.tiny_models import CODEBOOK, random_prompts, tiny_folder
 
 ROOT = Path(__file__).parents[4]
 SCRIPT = """
@@ -27,37 +30,74 @@ from pathlib import Path
 from stages.shared.generation.base import Sampling
 from stages.shared.generation.choose import EngineParams, open_engine
 from stages.shared.slates.constraint import PermutationConstraint, LayoutTokenIds
-request = json.loads(sys.stdin.read())
-answers = []
-with open_engine(EngineParams(kind="vllm", max_model_len=128, kv_cache_gb=0.25), Path(request["folder"]), seed=3) as engine:
-    for sampling in request["samplings"]:
-        constraints = [
-            PermutationConstraint(**{**one, "layout": LayoutTokenIds(**one["layout"])}) for one in request["constraints"]
-        ]
-        groups = engine.generate(request["prompts"], Sampling(**sampling), constraints or None)
-        answers.append([[[one.token_ids, one.logprobs] for one in group] for group in groups])
+answers = {}
+for folder, requests in json.loads(sys.stdin.read()).items():
+    with open_engine(EngineParams(kind="vllm", max_model_len=128, kv_cache_gb=0.25), Path(folder), seed=3) as engine:
+        for name, request in requests.items():
+            constraints = [
+                PermutationConstraint(**{**one, "layout": LayoutTokenIds(**one["layout"])}) for one in request["constraints"]
+            ]
+            samplings = [Sampling(**sampling) for sampling in request["samplings"]]
+            runs = [engine.generate(request["prompts"], sampling, constraints or None) for sampling in samplings]
+            answers[name] = [[[[one.token_ids, one.logprobs] for one in group] for group in groups] for groups in runs]
 print("ANSWER" + json.dumps(answers))
 """
+SAMPLED = {"max_tokens": 24, "temperature": 1.0, "samples": 3, "seed": 5}
+HOT = {"max_tokens": 60, "temperature": 2.0, "samples": 8, "seed": 1}
+HOT_UNDER_CONSTRAINT = {"max_tokens": 40, "temperature": 2.0, "samples": 2, "seed": 4}
 
 
-def vllm_generate(folder: Path, prompts: list[list[int]], *samplings: dict[str, float], constraints: Sequence[PermutationConstraint] = ()):
-    told = [asdict(constraint) for constraint in constraints]
-    request = json.dumps({"folder": str(folder), "prompts": prompts, "samplings": samplings, "constraints": told})
-    done = subprocess.run([sys.executable, "-c", SCRIPT], input=request, capture_output=True, text=True, timeout=500, cwd=ROOT)
+@dataclass(frozen=True)
+class Request:
+    """Prompts, answered once for each of `samplings`."""
+
+    prompts: list[list[int]]
+    samplings: Sequence[dict[str, float]]
+    constraints: Sequence[PermutationConstraint] = field(default=())
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Two models and what vLLM made of them: request -> sampling -> prompt -> completion -> its token ids and log-probabilities."""
+
+    folder: Path
+    quantized: Path
+    requests: dict[str, Request]
+    completions: dict[str, Any]
+
+
+def ask_vllm(requests: dict[Path, dict[str, Request]]) -> dict[str, Any]:
+    """The completions of `requests`, which are by model folder, in one process with one engine a folder."""
+    text = json.dumps({str(folder): {name: asdict(one) for name, one in named.items()} for folder, named in requests.items()})
+    done = subprocess.run([sys.executable, "-c", SCRIPT], input=text, capture_output=True, text=True, timeout=500, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.rpartition("ANSWER")[2])
 
 
+@pytest.fixture(scope="module")
+def answered(tmp_path_factory: pytest.TempPathFactory) -> Answered:
+    root = tmp_path_factory.mktemp("vllm")
+    folder = tiny_folder(root / "data/rl/model")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        with stage_outputs("quantize") as outputs:
+            quantize(QuantizeParams(calibration_prompts=1), outputs)
+    quantized = root / "data/quantize/model"
+    vocabulary = len(load_tokenizer(folder))
+    of_model = {
+        "free": Request(random_prompts(16, vocabulary), [{"max_tokens": 24}, SAMPLED, SAMPLED, HOT]),
+        "constrained": Request(random_prompts(8, vocabulary), [{"max_tokens": 40}, HOT_UNDER_CONSTRAINT], constraints(8)),
+    }
+    of_quantized = {"quantized": Request(random_prompts(8, vocabulary), [{"max_tokens": 12}])}
+    return Answered(folder, quantized, of_model | of_quantized, ask_vllm({folder: of_model, quantized: of_quantized}))
+
+
 @pytest.mark.slow
-def test_vllm_agrees_with_transformers(tmp_path):
-    folder = tiny_folder(tmp_path / "model")
-    tokenizer = load_tokenizer(folder)
-    prompts = random_prompts(16, len(tokenizer))
-    with open_engine(EngineParams(device="cpu"), folder) as engine:
-        ours = [one for (one,) in engine.generate(prompts, Sampling(24))]
-    sampled = {"max_tokens": 24, "temperature": 1.0, "samples": 3, "seed": 5}
-    hot = {"max_tokens": 60, "temperature": 2.0, "samples": 8, "seed": 1}
-    greedy, drawn, again, long = vllm_generate(folder, prompts, {"max_tokens": 24}, sampled, sampled, hot)
+def test_vllm_agrees_with_transformers(answered: Answered) -> None:
+    tokenizer = load_tokenizer(answered.folder)
+    with open_engine(EngineParams(device="cpu"), answered.folder) as engine:
+        ours = [one for (one,) in engine.generate(answered.requests["free"].prompts, Sampling(24))]
+    greedy, drawn, again, long = answered.completions["free"]
     theirs = [group[0] for group in greedy]
     same = [a == b for one, (tokens, _) in zip(ours, theirs, strict=True) for a, b in zip(one.token_ids, tokens, strict=False)]
     assert np.mean(same) >= 0.95
@@ -74,18 +114,24 @@ def test_vllm_agrees_with_transformers(tmp_path):
 
 
 @pytest.mark.slow
-def test_vllm_serves_a_quantized_model(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    tiny_folder(Path("data/rl/model"))
-    with stage_outputs("quantize") as outputs:
-        quantize(QuantizeParams(calibration_prompts=1), outputs)
-    folder = tmp_path / "data/quantize/model"
-    prompts = random_prompts(8, len(load_tokenizer(folder)))
-    with open_engine(EngineParams(device="cpu"), folder) as engine:
-        ours = [one for (one,) in engine.generate(prompts, Sampling(12))]
-    (theirs,) = vllm_generate(folder, prompts, {"max_tokens": 12})
+def test_vllm_serves_a_quantized_model(answered: Answered) -> None:
+    with open_engine(EngineParams(device="cpu"), answered.quantized) as engine:
+        ours = [one for (one,) in engine.generate(answered.requests["quantized"].prompts, Sampling(12))]
+    (theirs,) = answered.completions["quantized"]
     same = [a == b for one, [(tokens, _)] in zip(ours, theirs, strict=True) for a, b in zip(one.token_ids, tokens, strict=False)]
     assert np.mean(same) >= 0.95
+
+
+@pytest.mark.slow
+def test_vllm_follows_the_same_constraint(answered: Answered) -> None:
+    tokenizer = load_tokenizer(answered.folder)
+    engine = TransformersEngine(load_model(answered.folder), tokenizer.pad_token_id, tokenizer.eos_token_id)
+    ours = [one for (one,) in engine.generate(answered.requests["constrained"].prompts, Sampling(40), constraints(8))]
+    greedy, drawn = answered.completions["constrained"]
+    assert [tokens for [[tokens, _]] in greedy] == [one.token_ids for one in ours]
+    for group, rule in zip(drawn, constraints(8), strict=True):
+        assert all(encoded().reader.read(tokens, rule.names, False).valid for tokens, _ in group)
+    assert CODEBOOK >= 6, "the codes of these constraints exist"
 
 
 def test_vllm_absent_names_the_remedy(tmp_path, monkeypatch):

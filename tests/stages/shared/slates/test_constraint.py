@@ -1,7 +1,6 @@
 """Under the constraint any model, however wild, answers with a permutation; what it may choose stays its own choice."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,15 +10,14 @@ from hypothesis import strategies as st
 
 from stages.shared.generation.base import Sampling
 from stages.shared.generation.transformers_engine import TransformersEngine, apply_masks
-from stages.shared.lm.models import load_model, load_tokenizer
+from stages.shared.lm.models import load_model
 from stages.shared.slates.constraint import ConstraintState, PermutationConstraint
 from stages.shared.slates.layouts.encoded import EncodedLayout
 from stages.shared.slates.layouts.marks import THINK_END
 from stages.shared.slates.sids import sid_text
 from stages.shared.slates.slate import RELEVANCE_LEVELS, Catalog, Slate, order_of
-from tests.stages.shared.generation.test_vllm_engine import vllm_generate
 from tests.stages.shared.slates.test_compact import layout
-from tests.support.tiny_models import CODEBOOK, random_prompts, tiny_folder, tiny_tokenizer
+from tests.support.tiny_models import random_prompts, tiny_folder, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
 # neighbours share prefixes of one, two and three codes
@@ -160,18 +158,3 @@ def test_a_random_model_under_the_constraint(tmp_path, temperature):
         ids = torch.tensor([prompts[0] + held[0][0].token_ids])
         logp = model(ids).logits[0, len(prompts[0]) - 1 : -1].log_softmax(-1).gather(1, ids[0, len(prompts[0]) :, None])[:, 0]
     torch.testing.assert_close(torch.tensor(held[0][0].logprobs), logp, atol=1e-4, rtol=1e-4, msg="log-probabilities are the model's own")
-
-
-@pytest.mark.slow
-def test_vllm_follows_the_same_constraint(tmp_path):
-    folder: Path = tiny_folder(tmp_path / "model")
-    tokenizer = load_tokenizer(folder)
-    prompts = random_prompts(8, len(tokenizer))
-    engine = TransformersEngine(load_model(folder), tokenizer.pad_token_id, tokenizer.eos_token_id)
-    ours = [one for (one,) in engine.generate(prompts, Sampling(40), constraints(8))]
-    hot = {"max_tokens": 40, "temperature": 2.0, "samples": 2, "seed": 4}
-    greedy, drawn = vllm_generate(folder, prompts, {"max_tokens": 40}, hot, constraints=constraints(8))
-    assert [tokens for [[tokens, _]] in greedy] == [one.token_ids for one in ours]
-    for group, rule in zip(drawn, constraints(8), strict=True):
-        assert all(encoded().reader.read(tokens, rule.names, False).valid for tokens, _ in group)
-    assert CODEBOOK >= 6, "the codes above exist"

@@ -9,7 +9,7 @@ from stages.shared.stats.metrics import METRICS, NAMES
 
 
 def planted(n=300, seed=0):
-    """Incoming ranks, and a model that lifts two thirds of the targets to the top."""
+    """Initial ranks, and a model that lifts two thirds of the targets to the top."""
     rng = np.random.default_rng(seed)
     incoming = rng.integers(0, 10, n)
     lifted = np.where(rng.random(n) < 2 / 3, 0, incoming)
@@ -127,7 +127,7 @@ def test_a_planted_gain_is_found_and_its_figures_are_plain_means():
     low, high = entry["ndcg@5"]["diff_ci"]
     assert 0 < low < entry["ndcg@5"]["diff"] < high
     assert entry["valid_share"] == pytest.approx(models["rl"]["valid"].mean())
-    assert summary["contrasts"]["rl-copy"] == entry  # a copy of the incoming order is the incoming order
+    assert summary["contrasts"]["rl-copy"] == entry  # a copy of the initial ranking is the initial ranking
     mirrored = summary["contrasts"]["copy-rl"]["ndcg@5"]
     np.testing.assert_allclose(mirrored["diff_ci"], [-high, -low], atol=1e-12)
     assert (summary["slates"], summary["users"], entry["n"]) == (300, 100, 300)

@@ -13,6 +13,7 @@ from flows.nodes.remote_executor import RemoteExecutor
 from flows.pipeline.console import RunConsole
 from flows.pipeline.outcome import Action, Broken, Current, Outcome, Ran, Restore, Restored, RunHere, RunOnNode, Skip, Stopped
 from tasks.dvc import remote
+from tasks.dvc.log_parser import Callbacks
 from tasks.dvc.remote import RemoteUnavailable
 from tasks.dvc.repo import default_remote
 from tasks.ledger.events import StageRun
@@ -21,7 +22,7 @@ from tasks.nodes.placement import Placement, Pool
 from tasks.nodes.slots import acquire_gpus
 from tasks.project.graph import Graph, Stage
 from tasks.run.plan import Plan
-from tasks.run.stage import Callbacks, Runner
+from tasks.run.stage import Runner
 from tasks.system.errors import Interrupted, ProjectError, StageFailed
 from tasks.system.resource_pool import ResourcePool
 
@@ -45,7 +46,7 @@ class PipelineRun:
         self.acted: set[str] = set()  # stages that DVC ran or restored: whether those behind them are current is decided anew
         self.cores = ResourcePool()
         self.records: dict[str, StageRun] = {}
-        self.callbacks = Callbacks(console.line, console.progress, self._started)
+        self.callbacks = Callbacks(console.note, console.progress, self._started)
         self.runner = Runner(root, self.callbacks, env)
         self.nodes = self._executor() if placement.pools else None
         self._asking = threading.Lock()  # one stage at a time asks the remote, so that a failure is reported once
@@ -170,7 +171,7 @@ class PipelineRun:
                 if self.nodes:
                     raise
                 self._remote = ""  # asked once; a laptop off the network still works
-                self.console.line(stage.name, f"{error}; going on without it")
+                self.console.note(stage.name, f"{error}; going on without it")
                 return ""
 
     @cached_property

@@ -47,7 +47,8 @@ def task_states(server: str) -> dict[str, str]:
 def test_diamond_runs_side_by_side_and_as_plain_dvc(project: Path, server: str) -> None:
     result = run(project, server)
     assert dvc_toy.states(result) == dict.fromkeys("abcd", "Completed")
-    assert "b | hello from b" in result.stdout
+    assert "b | running" in result.stdout and "hello from b" not in result.stdout, "a stage's output goes to its log"
+    assert (project / ".gr2/logs/b.log").read_text() == "hello from b\n"
     (b_began, b_ended), (c_began, c_ended) = span(project, "b"), span(project, "c")
     if len(os.sched_getaffinity(0)) > 1:
         assert max(b_began, c_began) < min(b_ended, c_ended)
@@ -114,7 +115,7 @@ def test_ctrl_c(project: Path, tmp_path: Path) -> None:
         text=True, start_new_session=True,
     )  # fmt: skip
     assert child.stdout
-    while "hello from c" not in child.stdout.readline():
+    while "c | running" not in child.stdout.readline():
         pass
     os.killpg(child.pid, signal.SIGINT)
     _, errors = child.communicate(timeout=180)

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.retrieve.params import RetrieveParams
@@ -18,6 +17,7 @@ from stages.retrieve.retrievers.retriever import Figures
 from stages.shared.core.device import device_of
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import DATA
+from stages.shared.core.progress import tracked
 from stages.shared.core.schemas import SIDS, read_table
 from stages.shared.lm.models import load_model, load_tokenizer
 from stages.shared.recsys.ragged import flatten
@@ -54,7 +54,7 @@ class LanguageModelRanker:
         items = np.zeros((len(histories), k), dtype=np.int32)
         scores = np.full((len(histories), k), -np.inf, dtype=np.float32)
         order = np.argsort([len(history) for history in histories], kind="stable")  # prompts of like length need little padding
-        for start in tqdm(range(0, len(order), self.batch_size), desc="beams", mininterval=2.0):
+        for start in tracked(range(0, len(order), self.batch_size), "batches of beams", unit="batch"):
             rows = order[start : start + self.batch_size]
             prompts = [self.prompt(histories[row]) for row in rows]
             items[rows], scores[rows] = self._search(prompts, [seen[row] for row in rows], k)

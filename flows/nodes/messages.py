@@ -49,6 +49,7 @@ class StageResult(BaseModel):
     model_config = ConfigDict(extra="forbid")
     ran: bool
     seconds: float
+    peak_memory_mb: int = 0
 
 
 class NodeProgress(BaseModel):

@@ -131,7 +131,7 @@ class StageJob:
         finished = self.runner.run(stage, force=self.request.force, checked=bool(source))
         self._announce("sending its outputs")
         remote.push(root, stage)
-        self.heartbeat.result = StageResult(ran=finished.ran, seconds=finished.seconds)
+        self.heartbeat.result = StageResult(ran=finished.ran, seconds=finished.seconds, peak_memory_mb=finished.peak_memory_mb)
         return f"ran for {finished.seconds:.1f} s" if finished.ran else "restored: it had run before"
 
     def _run_worker_rank(self, root: Path, stage: Stage, env: dict[str, str]) -> str:

@@ -6,9 +6,10 @@ What stages print goes to .gr2/logs; here stand their progress, what they note f
 import threading
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -60,20 +61,29 @@ class RunConsole:
             row.shown = time.monotonic()
             self._print(name, row.progress_text())
 
-    def finished(self, name: str, state: str, seconds: float = 0.0, note: str = "") -> None:
-        self.rows[name].end(state, seconds, note)
+    def finished(self, name: str, state: str, seconds: float = 0.0, note: str = "", peak_memory_mb: int = 0) -> None:
+        self.rows[name].end(state, seconds, note, peak_memory_mb)
         if self._live and state != "Failed":
             return  # its line says it
         taken = f" in {seconds:.1f} s" if state in ("Completed", "Failed") and seconds else ""
+        taken += f", {peak_memory_mb:,} MB" if peak_memory_mb else ""
         self._print(name, f"{state}{taken}" + (f": {note}" if note else ""), COLOURS.get(state, ""))
+
+    def log_tail(self, name: str, log: Path, lines: Iterable[str]) -> None:
+        """The end of what a failed stage printed, and where the whole is."""
+        for line in lines:
+            self._print(name, f"  {line}", "dim")
+        self._print(name, f"all that it printed: {log}")
 
     def table(self) -> Table:
         table = Table("stage", "state", box=None, pad_edge=False)
         table.add_column("seconds", justify="right")
+        table.add_column("peak MB", justify="right")
         if self._live:
             table.add_column("", no_wrap=True, overflow="ellipsis")
         for name, row in self.rows.items():
-            cells = [Text(name), Text(row.state, COLOURS.get(row.state, "")), Text(_time(row))]
+            memory = f"{row.peak_memory_mb:,}" if row.peak_memory_mb else "-"
+            cells: list[RenderableType] = [Text(name), Text(row.state, COLOURS.get(row.state, "")), Text(_time(row)), Text(memory)]
             if self._live:
                 cells.append(Text(row.progress_text() if row.state == "Running" else row.note.partition("\n")[0], "dim"))
             table.add_row(*cells)

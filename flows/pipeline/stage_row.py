@@ -15,6 +15,7 @@ class StageRow:
     state: str = "Waiting"
     began: float = 0.0
     seconds: float = 0.0
+    peak_memory_mb: int = 0
     note: str = ""  # how it ended
     progress: Progress | None = None
     part_began: float = 0.0
@@ -31,8 +32,8 @@ class StageRow:
             self.part_began, self.part_start = now, progress.done
         self.progress = progress
 
-    def end(self, state: str, seconds: float, note: str) -> None:
-        self.state, self.seconds, self.note, self.progress = state, seconds, note, None
+    def end(self, state: str, seconds: float, note: str, peak_memory_mb: int = 0) -> None:
+        self.state, self.seconds, self.note, self.peak_memory_mb, self.progress = state, seconds, note, peak_memory_mb, None
 
     def left_s(self, now: float) -> float | None:
         """Seconds until this part of the work is done, at the rate since it began; None while that cannot be told."""

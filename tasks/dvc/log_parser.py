@@ -50,6 +50,7 @@ class DvcOutput:
         self._guard = threading.Lock()
         self._secrets = secrets()
         self._logged_progress = 0.0
+        self.peak_memory_mb = 0
         self.full = ""  # the folder for want of whose room DVC was ended (tasks.system.disk_watchdog)
 
     @property

@@ -17,6 +17,7 @@ from tasks.dvc.repo import state_folder
 from tasks.project.graph import Stage
 from tasks.system.disk_watchdog import end_on_full_disk
 from tasks.system.errors import Interrupted, StageFailed
+from tasks.system.memory import peak_memory
 from tasks.system.processes import end, is_dvc, marked, signal_group
 from tasks.system.progress import VARIABLE
 
@@ -35,6 +36,7 @@ class Finished:
     ran: bool
     restored: bool
     seconds: float
+    peak_memory_mb: int = 0  # of the stage's processes together; 0: nothing ran
 
 
 @dataclass
@@ -69,7 +71,7 @@ class Runner:
                 self.callbacks.note(stage.name, f"{path}: damaged in DVC's cache, so removed")
             code, output = self._repro(stage, force, shown or {})
             if code == 0:
-                return Finished(stage.name, output.ran, output.restored, time.monotonic() - began)
+                return Finished(stage.name, output.ran, output.restored, time.monotonic() - began, output.peak_memory_mb)
             if self.stopped or output.ran or not (BUSY in output.errors or UNLOCKED in output.errors):
                 break
             self.callbacks.note(stage.name, f"waiting: another DVC process holds its files; trying again in {wait_s:.0f} s")
@@ -78,7 +80,7 @@ class Runner:
         self._restore(stage)
         if self.stopped:
             raise Interrupted(stage.name, "stopped; its earlier outputs are back in place")
-        raise StageFailed(stage.name, output.message(code))
+        raise StageFailed(stage.name, output.message(code), log_path(stage.name) if output.ran else None)
 
     def stop(self) -> None:
         """Ends every stage at work (SIGTERM to its process group, SIGKILL after a grace) and refuses new ones."""
@@ -96,7 +98,7 @@ class Runner:
     def _repro(self, stage: Stage, force: bool, shown: Mapping[str, str]) -> tuple[int, DvcOutput]:
         env = stage_environment({**(os.environ if self.env is None else self.env), **shown, MARK: self._mark(stage), VARIABLE: "lines"})
         command = [*DVC, "repro", "--single-item", *(["--force"] if force else []), stage.name]
-        log = self.root / ".gr2" / "logs" / f"{stage.name}.log"
+        log = self.root / log_path(stage.name)
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("w", encoding="utf-8") as file:
             output = DvcOutput(stage.name, file, self.callbacks)
@@ -115,13 +117,13 @@ class Runner:
                 )
                 self._children.add(child)
             try:
-                with end_on_full_disk(child, (self.root, state_folder())) as disk:
+                with end_on_full_disk(child, (self.root, state_folder())) as disk, peak_memory(child) as peak:
                     output.follow(child)
                     code = child.wait()
             finally:
                 with self._guard:
                     self._children.discard(child)
-        output.full = disk.full
+        output.full, output.peak_memory_mb = disk.full, peak.megabytes if output.ran else 0
         return code, output
 
     def _end_orphans(self, stage: Stage) -> None:
@@ -144,6 +146,11 @@ class Runner:
             child = subprocess.Popen(command, cwd=self.root, stdin=nowhere, stdout=nowhere, stderr=nowhere, start_new_session=True)
             with end_on_full_disk(child, (self.root, state_folder())):
                 child.wait()
+
+
+def log_path(stage: str) -> Path:
+    """From the project's root: all that the last run of `stage` here printed."""
+    return Path(".gr2") / "logs" / f"{stage}.log"
 
 
 def stage_environment(env: Mapping[str, str]) -> dict[str, str]:

@@ -54,7 +54,7 @@ def test_plain_lines_come_every_ten_seconds(clock: Clock) -> None:
             clock.now += 1
             console.progress("a", Progress(done, 25, "reading"))
         console.note("a", "3 rows were bad")
-        console.finished("a", "Completed", 25.0)
+        console.finished("a", "Completed", 25.0, peak_memory_mb=1234)
         console.finished("b", "Cached")
     lines = console.console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert [line.rstrip() for line in lines] == [
@@ -62,11 +62,11 @@ def test_plain_lines_come_every_ten_seconds(clock: Clock) -> None:
         "a | reading 11/25, 44 %, 0:14 left",
         "a | reading 22/25, 88 %, 0:03 left",
         "a | 3 rows were bad",
-        "a | Completed in 25.0 s",
+        "a | Completed in 25.0 s, 1,234 MB",
         "b | Cached",
-        "stage  state      seconds",
-        "a      Completed     25.0",
-        "b      Cached           -",
+        "stage  state      seconds  peak MB",
+        "a      Completed     25.0    1,234",
+        "b      Cached           -        -",
     ]
 
 
@@ -82,6 +82,6 @@ def test_a_terminal_has_one_line_a_stage(clock: Clock) -> None:
         console.note("b", "waiting for a worker")
         console.finished("a", "Completed", 65.0)
     stages = [line.rstrip() for line in shown.get().splitlines()]
-    assert "a      Running       65  reading 10/25, 40 %, 1:38 left" in stages and "b      Waiting        -" in stages
+    assert "a      Running       65        -  reading 10/25, 40 %, 1:38 left" in stages and "b      Waiting        -        -" in stages
     text = console.console.file.getvalue()  # type: ignore[attr-defined]
     assert "b | waiting for a worker" in text and "a | " not in text, "its own line says how it ended"

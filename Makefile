@@ -10,7 +10,6 @@ export PYTHONHASHSEED := 0
 
 run: $(STAMP)  ## the main job on the embedded default: twelve stages, real data, a report in data/report/report.html
 	$(BIN)/gr2 run
-	@echo "The report: data/report/report.html"
 
 # One process more than cores: tests of nodes, workers and schedules wait for most of their time.
 TEST_PROCESSES ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)

@@ -9,7 +9,9 @@ from flows.commands.plan import show_plan
 from flows.commands.run_queue import run_queue
 from flows.commands.selection import add_selection_options, check_selection, requested_stages
 from flows.pipeline.control import run_control
+from flows.render.verdict import verdict_lines
 from flows.server.settings import prepare, start_server
+from tasks.domain.report_summary import read_report, reported_by
 from tasks.project import overrides, profiles
 from tasks.project.missing_deps import check_template_deps
 from tasks.system.errors import ProjectError
@@ -105,9 +107,18 @@ def _run_pipeline(root: Path, options: argparse.Namespace) -> int:
     flow.stage_environment = before
     state = flow.pipeline(requested_stages(options), options.start, options.force or None, options.placement, return_state=True)
     if state.is_completed():
+        _print_verdict(root, options)
         return 0
     error = state.result(raise_on_failure=False)
     if isinstance(error, ProjectError):
         raise error
     print(f"gr2: {state.message}", file=sys.stderr)
     return INTERRUPTED if state.is_cancelled() else STAGE_FAILED
+
+
+def _print_verdict(root: Path, options: argparse.Namespace) -> None:
+    """Where this run came to the report: what that says."""
+    graph, names = check_selection(root, options)
+    report = read_report(root) if reported_by(graph) in names else None
+    if report:
+        print("", *verdict_lines(report), sep="\n")

@@ -7,14 +7,14 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from tasks.system.errors import ProjectError
 
-VERSION: Literal[1] = 1
+VERSION: Literal[2] = 2
 
 
 class _Message(BaseModel):
     """An unknown or missing key is an error, as is another version."""
 
     model_config = ConfigDict(extra="forbid")
-    version: Literal[1] = VERSION
+    version: Literal[2] = VERSION
 
 
 class StageRequest(_Message):
@@ -49,13 +49,24 @@ class StageResult(BaseModel):
     model_config = ConfigDict(extra="forbid")
     ran: bool
     seconds: float
+    peak_memory_mb: int = 0
+
+
+class NodeProgress(BaseModel):
+    """`done` of `total` of one part of the stage's work, as tasks.system.progress has it."""
+
+    model_config = ConfigDict(extra="forbid")
+    done: int
+    total: int
+    part: str = ""
 
 
 class Heartbeat(_Message):
-    """What a node reports: `count` goes up; `line` is the stage's last line; `address` is where rank 0 can be reached."""
+    """What a node reports: `count` goes up; `line` is what it last had to say to a person; `address` is where rank 0 can be reached."""
 
     count: int = 0
     line: str = ""
+    progress: NodeProgress | None = None
     address: str = ""
     node: NodeFacts = Field(default_factory=NodeFacts)
     result: StageResult | None = None

@@ -20,13 +20,14 @@ from flows.nodes.pools import FLOW, ensure, limit_of
 from flows.nodes.stage_flow import TRANSIENT
 from flows.server.connection import connected
 from tasks.dvc import remote
+from tasks.dvc.log_parser import Callbacks
 from tasks.dvc.remote import RemoteUnavailable
 from tasks.nodes import snapshot
 from tasks.nodes.placement import Placement, Pool
 from tasks.project.graph import Graph, Stage
 from tasks.run.retries import TransientError
-from tasks.run.stage import Callbacks
 from tasks.system.errors import Interrupted, StageFailed
+from tasks.system.progress import Progress
 
 POLL_S = 1.0
 WAITING_REPORT_S = 60.0
@@ -86,7 +87,7 @@ class RemoteExecutor:
                 if attempt > retries.limit:
                     raise StageFailed(stage.name, f"{error} (given up after {attempt} tries)") from None
                 wait_s = retries.wait_s(attempt)
-                self.callbacks.line(stage.name, f"{error}; trying again in {wait_s:.0f} s ({attempt} of {retries.limit})")
+                self.callbacks.note(stage.name, f"{error}; trying again in {wait_s:.0f} s ({attempt} of {retries.limit})")
                 if self.halted.wait(wait_s):
                     raise Interrupted(stage.name, "stopped while it waited for another try") from None
         raise AssertionError("the loop above ends by return or raise")
@@ -132,7 +133,7 @@ class RemoteExecutor:
         alive = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING]))
         flow_runs = client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=[_tag(key)]), state=alive))
         if flow_runs:
-            self.callbacks.line(stage.name, "a node runs it already; waiting for it")
+            self.callbacks.note(stage.name, "a node runs it already; waiting for it")
         return RemoteRun(flow_runs[0].id, 0) if flow_runs else None
 
     def _submit(self, stage: Stage, pool: Pool, key: str, force: bool, rank: int = 0, address: str = "") -> RemoteRun:
@@ -167,7 +168,7 @@ class RemoteExecutor:
                 job_variables=resources if pool.type == "kubernetes" else {},
             ),
         )
-        self.callbacks.line(stage.name, f"placed on pool '{pool.name}'{rank_note}")
+        self.callbacks.note(stage.name, f"placed on pool '{pool.name}'{rank_note}")
         return RemoteRun(flow_run.id, rank)
 
     def _poll(self, client: SyncPrefectClient, stage: Stage, pool: Pool, run: RemoteRun) -> None:
@@ -191,7 +192,7 @@ class RemoteExecutor:
         if now - run.waiting_reported > WAITING_REPORT_S:
             run.waiting_reported = now
             start = f"gr2 worker {pool.name} --placement {self.placement.name}"
-            self.callbacks.line(stage.name, f"waiting for a worker of pool '{pool.name}' ({start})")
+            self.callbacks.note(stage.name, f"waiting for a worker of pool '{pool.name}' ({start})")
 
     def _follow_heartbeat(self, client: SyncPrefectClient, stage: Stage, run: RemoteRun) -> None:
         """Passes news on to the callbacks. Only a changed count is news: the server keeps the last heartbeat of a dead node."""
@@ -200,8 +201,11 @@ class RemoteExecutor:
             return
         if previous is None and run.rank == 0:
             self.callbacks.started(stage.name)
+        host = heartbeat.node.host
         if heartbeat.line and (previous is None or heartbeat.line != previous.line):
-            self.callbacks.progress(stage.name, f"{heartbeat.node.host}: {heartbeat.line}")
+            self.callbacks.note(stage.name, f"{host}: {heartbeat.line}")
+        if (latest := heartbeat.progress) and run.rank == 0:
+            self.callbacks.progress(stage.name, Progress(latest.done, latest.total, f"{latest.part} on {host}".strip()))
         run.heartbeat, run.last_sign = heartbeat, time.monotonic()
 
     def _check_lost(self, client: SyncPrefectClient, pool: Pool, run: RemoteRun, state: State[None]) -> None:

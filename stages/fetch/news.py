@@ -8,6 +8,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 from stages.fetch.download import download_all
+from stages.shared.core.progress import note
 from stages.shared.sources.published import PublishedFile
 
 TIMEOUT = 60.0  # seconds
@@ -22,11 +23,11 @@ def update_download(file: PublishedFile, folder: Path) -> None:
     try:
         size, modified = _published(file)
     except _UNREACHABLE as error:
-        print(f"{file.url} could not be asked ({error}); the file in {folder} is taken", flush=True)
+        note(f"{file.url} could not be asked ({error}); the file in {folder} is taken")
         return
     newer = modified is not None and modified > path.stat().st_mtime
     if newer or size not in (None, path.stat().st_size):
-        print(f"{file.url} has a newer version", flush=True)
+        note(f"{file.url} has a newer version")
         _download_again(replace(file, size=size), path)
 
 

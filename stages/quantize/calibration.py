@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from stages.shared.core.progress import tracked
 from stages.shared.lm.encoding import WeightedExample, encode
 from stages.shared.slates.layouts.marks import THINK_END
 from stages.shared.slates.traces import read_traces
@@ -54,7 +54,7 @@ class Predictions:
 
     def _logits(self, what: str) -> Iterator[Tensor]:
         """float32 [predicted tokens, vocabulary] for each batch."""
-        for start in tqdm(range(0, len(self.examples), self.batch_size), desc=f"quantize: {what}", unit="batch"):
+        for start in tracked(range(0, len(self.examples), self.batch_size), f"batches, {what}", unit="batch"):
             batch = self.examples[start : start + self.batch_size]
             width = max(len(example.ids) for example in batch)
             # Padding on the right: attention looks left only, so nothing that is kept sees it.

@@ -5,7 +5,6 @@ from pathlib import Path
 from statistics import fmean
 
 import torch
-from tqdm import tqdm
 
 from stages.quantize.calibration import Predictions, calibration_examples
 from stages.quantize.checkpoint import quantizable, save_compressed, weight_bytes
@@ -14,6 +13,7 @@ from stages.quantize.metrics import QuantizeMetrics
 from stages.quantize.params import QuantizeParams
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import DATA, Outputs
+from stages.shared.core.progress import tracked
 from stages.shared.lm.models import load_model, load_tokenizer
 
 SOURCE = DATA / "rl/model"
@@ -33,7 +33,7 @@ def quantize(params: QuantizeParams, outputs: Outputs) -> None:
     predictions = Predictions(model, calibration_examples(TRACES, tokenizer, params.calibration_prompts, params.seed), params.batch_size)
 
     quantized, errors = {}, {}
-    for name, layer in tqdm(layers.items(), desc="quantize", unit="tensor"):
+    for name, layer in tracked(layers.items(), "layers", unit="layer"):
         codes, scale = quantized[name] = quantize_weight(layer.weight.data)
         restored = dequantize_weight(codes, scale)
         errors[name] = relative_error(layer.weight.data, restored)

@@ -121,6 +121,7 @@ class ReportMetrics(BaseModel):
         description="model -> valid share and faults of its answers without the constraint"
     )
     leak_check: dict[str, dict[str, int]] = Field(description="counts of the five checks that fail the evaluation")
+    verdict: list[str] = Field(description="what the numbers allow one to say, in sentences, as on the page; the first is the headline")
     repeats: dict[str, Any] = Field({}, description="several answers a slate at a temperature: the worst, the mean and the best")
     achievable: dict[str, HeadroomMetrics] = Field(
         {}, description="synthetic world only: share of the headroom (gain of the oracle) in expected NDCG@5, with its interval"

@@ -13,7 +13,7 @@ from stages.report.diagnostics.repeats import of_repeats
 from stages.report.diagnostics.slice_kinds import kinds_of, slices_of
 from stages.report.metrics_model import ReportMetrics
 from stages.report.page.examples import choose_examples
-from stages.report.page.page import ReportData, render
+from stages.report.page.page import ReportData, render, verdict
 from stages.report.page.pipeline_summary import pipeline_figures
 from stages.report.page.provenance import provenance, read_shown_params
 from stages.report.params import ReportParams
@@ -65,6 +65,7 @@ def report(params: ReportParams, outputs: Outputs) -> None:
         summary["achievable"] = headroom(ranked, truth.chances_NK, bootstrap)
     shown = {name: ranks[name] for name in DECOMPOSED}
     gain_by_rank = gains_by_incoming_rank(shown, test_set.targets, test_set.candidates_NK.shape[1], bootstrap)
+    summary["verdict"] = verdict(summary, PRIMARY_MODEL)
     outputs.metrics(summary, ReportMetrics)
     write_plots_data(outputs, summary, audits, gain_by_rank)
     shown_params = read_shown_params()

@@ -3,10 +3,10 @@
 import numpy as np
 import polars as pl
 import scipy.sparse as sp
-from tqdm import tqdm
 
 from stages.retrieve.statistics import Statistics
 from stages.shared.core.errors import StageError
+from stages.shared.core.progress import tracked
 from stages.shared.slates.candidate_features import CANDIDATE_FEATURES, FEATURES
 
 RECENT_TRANSITIONS = 10
@@ -16,7 +16,7 @@ BATCH = 2048  # slates; the largest array of a batch has as many times K times t
 def collect(slates: pl.DataFrame, candidates: int, statistics: Statistics, last: int, batch: int = BATCH) -> np.ndarray:
     """Features of every slate in the order of FEATURES, float32 [slates, candidates, features]. co and ca look at the `last` items of
     history."""
-    batches = tqdm(slates.iter_slices(batch), total=-(-slates.height // batch), desc="candidate features", mininterval=2.0)
+    batches = tracked(slates.iter_slices(batch), "batches of candidate features", -(-slates.height // batch), unit="batch")
     feature_batches = [_features(slate_batch, statistics, last) for slate_batch in batches if slate_batch.height]
     return np.concatenate(feature_batches) if feature_batches else np.zeros((0, candidates, len(FEATURES)), dtype=np.float32)
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 import polars as pl
-from tqdm import tqdm
 
 from stages.retrieve import augmentations
 from stages.retrieve.augmentations import Batch
@@ -10,6 +9,7 @@ from stages.retrieve.params import RetrieveParams
 from stages.retrieve.retrievers.retriever import Ranker
 from stages.retrieve.statistics import Statistics
 from stages.shared.core.errors import StageError
+from stages.shared.core.progress import tracked
 from stages.shared.core.schemas import SLATES
 
 SPLITS = ("train", "valid", "test")  # base is for the retriever to learn from
@@ -33,7 +33,7 @@ def make(
 ) -> pl.DataFrame:
     """SLATES of the rows `wanted` of `slate_positions`, before any permutation of labels."""
     items = interactions["item"].to_numpy()
-    batches = tqdm(positions.iter_slices(BATCH), total=-(-positions.height // BATCH), desc="slates", mininterval=2.0)
+    batches = tracked(positions.iter_slices(BATCH), "batches of slates", -(-positions.height // BATCH), unit="batch")
     tables = [_batch(model, position_batch, items, statistics, params, fold) for position_batch in batches if position_batch.height]
     return pl.concat(tables) if tables else pl.DataFrame(schema=SLATES)
 

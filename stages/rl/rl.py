@@ -7,7 +7,6 @@ from itertools import count, islice
 import numpy as np
 import polars as pl
 import torch
-from tqdm import tqdm
 
 from stages.rl.dapo import advantages, dapo_loss
 from stages.rl.logprobs import response_logprobs
@@ -20,6 +19,7 @@ from stages.shared.core.errors import StageError
 from stages.shared.core.launch import is_main_process, rank, world_size
 from stages.shared.core.leakage import check_no_heldout
 from stages.shared.core.outputs import DATA, Outputs
+from stages.shared.core.progress import tracked
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, SLATES, read_table
 from stages.shared.generation.base import Sampling
 from stages.shared.generation.transformers_engine import TransformersEngine
@@ -52,7 +52,7 @@ def rl(params: RlParams, outputs: Outputs) -> None:
     reward = choose_reward(params)
     stream = cycle_tasks(tasks, params.seed)
     curve: list[dict[str, float]] = []
-    for step in tqdm(range(params.steps), desc="rl", unit="step", disable=not is_main_process()):
+    for step in tracked(range(params.steps), "steps", unit="step"):
         # Each (step, rank) draws from its own seed, so ranks sample different completions and a step does not repeat the one before.
         seed = (params.seed * 100_003 + step) * world_size() + rank()
         sampling = Sampling(params.max_tokens, params.temperature, samples=params.group, seed=seed)

@@ -9,6 +9,7 @@ import torch
 from stages.shared.core.errors import StageError
 from stages.shared.core.leakage import training_counts
 from stages.shared.core.outputs import DATA, Outputs, write_json
+from stages.shared.core.progress import note
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, SID_MAP, SIDS, read_table, write_table
 from stages.shared.recsys.embeddings import read_embeddings
 from stages.shared.slates.trie import SidTrie
@@ -82,7 +83,7 @@ def assign(
     # Overflow first: with at most codebook_size items under a prefix, distinct last codes always exist.
     codes_NL, moved = resolve_overflow(latents_ND.numpy(), nearest_NL, codebooks_LCD.numpy(), taken)
     if len(moved):
-        print(f"tokenize: {len(moved)} items moved to their next-best prefix, because theirs had no free last code", flush=True)
+        note(f"{len(moved)} items moved to their next-best prefix, because theirs had no free last code")
     if params.assignment == "random_last":
         return random_last(codes_NL, params.codebook_size, params.seed, taken), len(moved)
     return optimal_last(codes_NL, latents_ND.numpy(), codebooks_LCD.numpy(), taken), len(moved)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from tqdm import tqdm
 
+from stages.shared.core.progress import tracked
 from stages.shared.slates.layouts.layout import Layout
 from stages.traces.out_of_time import ScoredSlate
 from stages.traces.teacher import Proposal, Teacher
@@ -58,7 +58,7 @@ def sample(
     accepted: list[list[Kept]] = [[] for _ in slates]
     open_slates = list(range(len(slates)))
     limit = attempts if teacher.attempts is None else min(attempts, teacher.attempts)
-    for attempt in tqdm(range(limit), desc="traces", unit="try", mininterval=2.0):
+    for attempt in tracked(range(limit), "tries", unit="try"):
         if not open_slates:
             break
         orders = [order_shown(slates[i], attempt, shuffle_seed) for i in open_slates]

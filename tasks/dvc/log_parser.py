@@ -1,4 +1,4 @@
-"""Tells a stage's own words from DVC's around them: what to show, what to keep, and what the stage said when it failed.
+"""Tells a stage's words from DVC's around them: its progress, what to show, what to keep, and what it said when it failed.
 
 Secrets of the environment are blanked out in all that leaves this module.
 """
@@ -9,8 +9,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import IO, TextIO
 
+from tasks.system.progress import Progress, read_note, read_progress
 from tasks.system.redaction import secrets, without_secrets
 
 # What `dvc repro -s` says besides the stage itself.
@@ -25,24 +27,30 @@ MESSAGE_LINES = 10
 PROGRESS_EVERY_S = 10.0
 
 
+@dataclass
+class Callbacks:
+    """What the caller hears while a stage is at work, in the threads that read it. First argument: the stage.
+
+    `note`: words for a person, of the stage or about it. `output`: every line of the stage's log.
+    """
+
+    note: Callable[[str, str], None] = lambda stage, text: None
+    progress: Callable[[str, Progress], None] = lambda stage, progress: None
+    started: Callable[[str], None] = lambda stage: None
+    output: Callable[[str, str], None] = lambda stage, text: None
+
+
 class DvcOutput:
     """Follows one `dvc repro -s` process. `ran`: the stage's command was started; `restored`: its outputs came from the cache instead."""
 
-    def __init__(
-        self,
-        stage: str,
-        log: TextIO,
-        on_line: Callable[[str, str], None],
-        on_progress: Callable[[str, str], None],
-        on_start: Callable[[str], None],
-    ):
-        self.stage, self.log = stage, log
-        self.on_line, self.on_progress, self.on_start = on_line, on_progress, on_start
+    def __init__(self, stage: str, log: TextIO, callbacks: Callbacks):
+        self.stage, self.log, self.callbacks = stage, log, callbacks
         self.ran = self.restored = False
         self.tail: dict[str, deque[str]] = {"stdout": deque(maxlen=TAIL_LINES), "stderr": deque(maxlen=TAIL_LINES)}
         self._guard = threading.Lock()
         self._secrets = secrets()
         self._logged_progress = 0.0
+        self.peak_memory_mb = 0
         self.full = ""  # the folder for want of whose room DVC was ended (tasks.system.disk_watchdog)
 
     @property
@@ -86,22 +94,30 @@ class DvcOutput:
         if not text.strip():
             return
         shown = without_secrets(text, self._secrets)
-        if transient:
+        progress = read_progress(shown)
+        if progress or transient:
             if time.monotonic() - self._logged_progress > PROGRESS_EVERY_S:
                 self._logged_progress = time.monotonic()
-                print(shown, file=self.log, flush=True)
-            self.on_progress(self.stage, shown)
+                self._write(shown)
+            if progress:
+                self.callbacks.progress(self.stage, progress)
             return
         if CHATTER.fullmatch(text):
             if text == f"Running stage '{self.stage}':":
                 self.ran = True
-                self.on_start(self.stage)
+                self.callbacks.started(self.stage)
             self.restored |= text.startswith(f"Stage '{self.stage}' is cached")
             return
-        self.tail[stream].append(text)
+        note = read_note(shown)
+        self.tail[stream].append(read_note(text) or text)
         if not text.startswith(f"ERROR: failed to reproduce '{self.stage}'"):
-            print(shown, file=self.log, flush=True)
-            self.on_line(self.stage, shown)
+            self._write(note or shown)
+        if note:
+            self.callbacks.note(self.stage, note)
+
+    def _write(self, shown: str) -> None:
+        print(shown, file=self.log, flush=True)
+        self.callbacks.output(self.stage, shown)
 
 
 def own_words(stage: str, lines: list[str]) -> str:

@@ -38,9 +38,9 @@ class StageRun:
     def start(self) -> None:
         self._record("START", {"gr2_run": self._facts()})
 
-    def complete(self, node: Mapping[str, Any] | None = None) -> None:
+    def complete(self, node: Mapping[str, Any] | None = None, peak_memory_mb: int = 0) -> None:
         """Records what dvc.lock says of the stage, and its metrics. `node`: host, pool, hardware, flow_run of where it ran (None: here)."""
-        self._made(self._facts(seconds=self._seconds()), node or {})
+        self._made(self._facts(seconds=self._seconds(), peak_memory_mb=peak_memory_mb), node or {})
 
     def restored(self, source: str) -> None:
         """Its outputs came back from DVC's "cache" or "remote"."""

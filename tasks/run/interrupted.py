@@ -10,6 +10,7 @@ from tasks.dvc.lockfile import read_lock
 from tasks.ledger.events import StageRun, entry_hash, read_events, recorded_entry
 from tasks.ledger.run_context import RunContext
 from tasks.project.graph import Graph
+from tasks.run.origin import KILLED
 from tasks.system.locks import dvc_process
 from tasks.system.yaml_files import write_text
 
@@ -32,7 +33,7 @@ def record_interrupted(root: Path, graph: Graph, context: RunContext) -> list[st
     lock, known = read_lock(root), {recorded_entry(event) for event in read_events(root)}
     late = [name for name in noted if name in graph.stages and name in lock and entry_hash(lock[name]) not in known]
     for name in late:
-        StageRun(root, graph[name], context).restored("a killed run")
+        StageRun(root, graph[name], context).restored(KILLED)
     if dvc_process(root) is None:
         (root / FILE).unlink(missing_ok=True)
     return late

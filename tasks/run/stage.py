@@ -6,18 +6,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tasks.dvc.cache import drop_damaged
 from tasks.dvc.lockfile import read_lock
-from tasks.dvc.log_parser import DvcOutput
+from tasks.dvc.log_parser import Callbacks, DvcOutput
 from tasks.dvc.repo import state_folder
 from tasks.project.graph import Stage
 from tasks.system.disk_watchdog import end_on_full_disk
 from tasks.system.errors import Interrupted, StageFailed
+from tasks.system.memory import peak_memory
 from tasks.system.processes import end, is_dvc, marked, signal_group
+from tasks.system.progress import VARIABLE
 
 DVC = [sys.executable, "-m", "dvc", "--wait-for-lock"]
 BUSY = "is busy, it is being blocked by"  # another DVC process works on the same files; DVC gives up at once
@@ -34,15 +36,7 @@ class Finished:
     ran: bool
     restored: bool
     seconds: float
-
-
-@dataclass
-class Callbacks:
-    """What the caller hears while a stage is at work, in the threads that read it. `progress` gets the lines that end in \\r alone."""
-
-    line: Callable[[str, str], None] = lambda stage, text: None
-    progress: Callable[[str, str], None] = lambda stage, text: None
-    started: Callable[[str], None] = lambda stage: None
+    peak_memory_mb: int = 0  # of the stage's processes together; 0: nothing ran
 
 
 @dataclass
@@ -74,19 +68,19 @@ class Runner:
             if self.stopped:
                 raise Interrupted(stage.name, "stopped before it began")
             for path in () if checked else drop_damaged(self.root, stage):
-                self.callbacks.line(stage.name, f"{path}: damaged in DVC's cache, so removed")
+                self.callbacks.note(stage.name, f"{path}: damaged in DVC's cache, so removed")
             code, output = self._repro(stage, force, shown or {})
             if code == 0:
-                return Finished(stage.name, output.ran, output.restored, time.monotonic() - began)
+                return Finished(stage.name, output.ran, output.restored, time.monotonic() - began, output.peak_memory_mb)
             if self.stopped or output.ran or not (BUSY in output.errors or UNLOCKED in output.errors):
                 break
-            self.callbacks.line(stage.name, f"waiting: another DVC process holds its files; trying again in {wait_s:.0f} s")
+            self.callbacks.note(stage.name, f"waiting: another DVC process holds its files; trying again in {wait_s:.0f} s")
             self._stopped.wait(wait_s)
             wait_s = min(2 * wait_s, 15.0)
         self._restore(stage)
         if self.stopped:
             raise Interrupted(stage.name, "stopped; its earlier outputs are back in place")
-        raise StageFailed(stage.name, output.message(code))
+        raise StageFailed(stage.name, output.message(code), log_path(stage.name) if output.ran else None)
 
     def stop(self) -> None:
         """Ends every stage at work (SIGTERM to its process group, SIGKILL after a grace) and refuses new ones."""
@@ -102,12 +96,12 @@ class Runner:
             signal_group(child, signal.SIGKILL)
 
     def _repro(self, stage: Stage, force: bool, shown: Mapping[str, str]) -> tuple[int, DvcOutput]:
-        env = stage_environment({**(os.environ if self.env is None else self.env), **shown, MARK: self._mark(stage)})
+        env = stage_environment({**(os.environ if self.env is None else self.env), **shown, MARK: self._mark(stage), VARIABLE: "lines"})
         command = [*DVC, "repro", "--single-item", *(["--force"] if force else []), stage.name]
-        log = self.root / ".gr2" / "logs" / f"{stage.name}.log"
+        log = self.root / log_path(stage.name)
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("w", encoding="utf-8") as file:
-            output = DvcOutput(stage.name, file, self.callbacks.line, self.callbacks.progress, self.callbacks.started)
+            output = DvcOutput(stage.name, file, self.callbacks)
             # A session of its own: Ctrl-C reaches this process alone, which then ends the stage in good order.
             with self._guard:
                 if self.stopped:
@@ -123,13 +117,13 @@ class Runner:
                 )
                 self._children.add(child)
             try:
-                with end_on_full_disk(child, (self.root, state_folder())) as disk:
+                with end_on_full_disk(child, (self.root, state_folder())) as disk, peak_memory(child) as peak:
                     output.follow(child)
                     code = child.wait()
             finally:
                 with self._guard:
                     self._children.discard(child)
-        output.full = disk.full
+        output.full, output.peak_memory_mb = disk.full, peak.megabytes if output.ran else 0
         return code, output
 
     def _end_orphans(self, stage: Stage) -> None:
@@ -137,7 +131,7 @@ class Runner:
         A DVC that is alive is left: it ends in good order, and this one waits for its lock."""
         left = marked(MARK, self._mark(stage))
         if left and not any(is_dvc(process) for process in left):
-            self.callbacks.line(stage.name, "a killed run has left it at work; ended")
+            self.callbacks.note(stage.name, "a killed run has left it at work; ended")
             end(left)
 
     def _mark(self, stage: Stage) -> str:
@@ -152,6 +146,11 @@ class Runner:
             child = subprocess.Popen(command, cwd=self.root, stdin=nowhere, stdout=nowhere, stderr=nowhere, start_new_session=True)
             with end_on_full_disk(child, (self.root, state_folder())):
                 child.wait()
+
+
+def log_path(stage: str) -> Path:
+    """From the project's root: all that the last run of `stage` here printed."""
+    return Path(".gr2") / "logs" / f"{stage}.log"
 
 
 def stage_environment(env: Mapping[str, str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class ProjectError(Exception):
@@ -9,11 +10,11 @@ class ProjectError(Exception):
 
 
 class StageFailed(Exception):
-    """A stage ended badly. The message is the stage's own; `stage` names it."""
+    """A stage ended badly. The message is the stage's own; `stage` names it. `log`: all that it printed, if it ran on this machine."""
 
-    def __init__(self, stage: str, message: str):
+    def __init__(self, stage: str, message: str, log: Path | None = None):
         super().__init__(message)
-        self.stage = stage
+        self.stage, self.log = stage, log
 
 
 class Interrupted(StageFailed):

@@ -110,5 +110,5 @@ def set_param(folder: Path, old: str, new: str) -> None:
 
 def states(result: subprocess.CompletedProcess[Any]) -> dict[str, str]:
     """stage -> state, from the closing table."""
-    rows = result.stdout[result.stdout.rindex("stage ") :].splitlines()[1:]
+    rows = result.stdout[result.stdout.rindex("stage ") :].split("\n\n")[0].splitlines()[1:]
     return {row.split()[0]: row.split()[1] for row in rows if row.strip()}

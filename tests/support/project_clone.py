@@ -78,7 +78,7 @@ def stage(folder: Path, name: str, ok: bool = True) -> subprocess.CompletedProce
 
 def states(result: subprocess.CompletedProcess[str]) -> dict[str, str]:
     """stage -> Completed, Cached, Failed or Skipped, from the closing table of `gr2 run`."""
-    rows = result.stdout[result.stdout.rindex("stage ") :].splitlines()[1:]
+    rows = result.stdout[result.stdout.rindex("stage ") :].split("\n\n")[0].splitlines()[1:]
     return {row.split()[0]: row.split()[1] for row in rows if row.strip()}
 
 

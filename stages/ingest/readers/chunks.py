@@ -14,14 +14,13 @@ from typing import IO, Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from tqdm import tqdm
 
 from stages.ingest.readers.raw import RawFile
 from stages.shared.core.errors import StageError
+from stages.shared.core.progress import Progress
 
 BLOCK = 16 * 2**20  # bytes
 LONGEST_LINE = 64 * 2**20
-_PROGRESS_FROM = 32 * 2**20
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -69,7 +68,7 @@ class Lines:
     def _blocks(self) -> Iterator[Block]:
         with ExitStack() as stack:
             counted = _Counted(_open(self._source, stack), _size(self._source), self.name)
-            stack.callback(counted.bar.close)
+            stack.callback(counted.progress.close)
             packed = io.BufferedReader(counted, 2**20)
             stream: Any = gzip.GzipFile(fileobj=packed) if packed.peek(2)[:2] == b"\x1f\x8b" else packed
             rest = self._start(stream)
@@ -110,7 +109,7 @@ class _Counted(io.RawIOBase):
         self.inner = inner
         self.hash = hashlib.sha256()
         self.size = 0
-        self.bar = tqdm(total=total, desc=name, unit="B", unit_scale=True, mininterval=2.0, disable=total < _PROGRESS_FROM)
+        self.progress = Progress(name, total, unit="B")
 
     def readable(self) -> bool:
         return True
@@ -120,7 +119,7 @@ class _Counted(io.RawIOBase):
         buffer[: len(data)] = data
         self.hash.update(data)
         self.size += len(data)
-        self.bar.update(len(data))
+        self.progress.add(len(data))
         return len(data)
 
 

@@ -4,10 +4,11 @@ import hashlib
 import io
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
+
+from stages.shared.core.progress import note
 
 RESUME = Path(".gr2/resume")
 DIGEST_BYTES = 32
@@ -30,7 +31,7 @@ class ResumePoints:
         except FileNotFoundError:
             return None
         if hashlib.sha256(content[DIGEST_BYTES:]).digest() != content[:DIGEST_BYTES]:
-            print(f"{path}: damaged, so this part is computed again", file=sys.stderr)
+            note(f"{path}: damaged, so this part is computed again")
             return None
         array: np.ndarray = np.load(io.BytesIO(content[DIGEST_BYTES:]), allow_pickle=False)
         return array

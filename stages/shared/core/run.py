@@ -37,6 +37,7 @@ def run_stage(
         if isinstance(params, ComputeSection):
             set_threads(params.threads)
             set_seed(params.seed)
+        without_library_bars()
         with stage_outputs(name, main=is_main_process(), final=final) as outputs:
             compute(params, outputs)
     except StageError as error:
@@ -70,6 +71,15 @@ def set_threads(count: int) -> None:
         import torch
 
         torch.set_num_threads(count)
+
+
+def without_library_bars() -> None:
+    """No bars of transformers and the hub for what takes a moment, such as loading a model: the stage's progress is the only one."""
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # read when they are imported
+    if "transformers" in sys.modules:
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
 
 
 def set_seed(seed: int) -> None:

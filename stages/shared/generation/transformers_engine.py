@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
 from stages.shared.core.errors import StageError
+from stages.shared.core.progress import Progress
 from stages.shared.generation.base import Completion, Sampling
 from stages.shared.generation.slot_cache import Slots, slot_cache
 from stages.shared.slates.constraint import FREE, ConstraintState, PermutationConstraint, TokenMask
@@ -80,10 +80,10 @@ class TransformersEngine:
         results: dict[tuple[int, int], Completion] = {}
         training = self.model.training
         self.model.train(False)
-        with torch.no_grad(), tqdm(total=len(prompts) * sampling.samples, desc="generate", unit="row", delay=3) as progress:
+        with torch.no_grad(), Progress("completions", len(prompts) * sampling.samples, unit="row") as progress:
             for rows in self._batches(prompts, sampling.samples):
                 results.update(zip(rows, self._decode(rows, prompts, sampling, constraints), strict=True))
-                progress.update(len(rows))
+                progress.add(len(rows))
         self.model.train(training)
         return [[results[prompt, sample] for sample in range(sampling.samples)] for prompt in range(len(prompts))]
 

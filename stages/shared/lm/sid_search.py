@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.shared.core.errors import StageError
+from stages.shared.core.progress import tracked
 from stages.shared.recsys.ragged import flatten
 from stages.shared.slates.layouts.marks import USER
 from stages.shared.slates.sids import sid_vocabulary
@@ -48,7 +48,7 @@ class SidSearch:
         items = np.zeros((len(histories), k), dtype=np.int32)
         scores = np.full((len(histories), k), -np.inf, dtype=np.float32)
         order = np.argsort([len(history) for history in histories], kind="stable")  # prompts of like length need little padding
-        for start in tqdm(range(0, len(order), self.batch_size), desc="beams", mininterval=2.0):
+        for start in tracked(range(0, len(order), self.batch_size), "batches of beams", unit="batch"):
             rows = order[start : start + self.batch_size]
             prompts = [self.prompt(histories[row]) for row in rows]
             items[rows], scores[rows] = self._search(prompts, [seen[row] for row in rows], k)

@@ -11,9 +11,9 @@ import polars as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from stages.shared.core.errors import StageError
+from stages.shared.core.progress import tracked
 from stages.shared.recsys.ragged import flatten
 
 PAD = 0  # items are shifted by one inside the model
@@ -146,7 +146,7 @@ def train(
     targets = sum(lengths) - len(lengths)
     losses = []
     model.train()
-    for _ in tqdm(range(epochs), desc="sasrec", unit="epoch", mininterval=2.0):
+    for _ in tracked(range(epochs), "epochs of the retriever", unit="epoch"):
         total = torch.zeros((), device=device)  # on the device: reading a loss every batch would wait for the GPU
         rounds = batches(lengths, batch_size, generator)
         for rows in rounds:

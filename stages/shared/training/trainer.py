@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments, get_schedu
 from stages.shared.core.launch import TrainingSection, without_compiled_collectives, world_size
 from stages.shared.lm.encoding import WeightedExample
 from stages.shared.training.muon import MuonAdamW
+from stages.shared.training.progress import report_progress
 
 SCHEDULES = {"cosine": "cosine", "constant": "constant_with_warmup"}  # ours -> transformers'
 
@@ -117,6 +118,7 @@ def train_supervised(
             optimizer = MuonAdamW(model, params.muon_lr, params.lr, params.weight_decay)
             schedule = get_scheduler(SCHEDULES[params.schedule], optimizer, round(params.warmup * params.steps), params.steps)
             trainer.optimizer, trainer.lr_scheduler = optimizer, schedule
+        report_progress(trainer)
         trainer.train()
         if any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
             _make_whole(model, trainer.model_wrapped)

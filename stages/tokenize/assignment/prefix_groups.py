@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 import numpy as np
-from tqdm import tqdm
+
+from stages.shared.core.progress import tracked
 
 
 def prefix_numbers(codes_NL: np.ndarray) -> np.ndarray:
@@ -22,7 +23,7 @@ def prefix_groups(codes_NL: np.ndarray, only: np.ndarray | None = None) -> Itera
     starts = np.flatnonzero(opens)
     ends = np.r_[starts, len(items)][1:]
     items, ordered = items[order], prefixes[order]
-    for start, end in tqdm(zip(starts.tolist(), ends.tolist(), strict=True), total=len(starts), desc="assign", mininterval=2.0, delay=3.0):
+    for start, end in tracked(zip(starts.tolist(), ends.tolist(), strict=True), "prefixes assigned", len(starts), unit="prefix"):
         yield tuple(ordered[start].tolist()), items[start:end]
 
 

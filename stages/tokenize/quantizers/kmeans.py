@@ -5,9 +5,9 @@ import scipy.linalg
 import scipy.sparse
 import torch
 from sklearn.cluster import KMeans
-from tqdm import tqdm
 
 from stages.shared.core.errors import StageError
+from stages.shared.core.progress import tracked
 from stages.tokenize.quantizers.codebook import find_codes, nearest
 
 POINTS_PER_CODE = 256  # more say little about a centre (the bound that faiss sets by default)
@@ -43,7 +43,7 @@ def refine(embeddings_ND: torch.Tensor, codebooks_LCD: torch.Tensor, rounds: int
     levels, size, dim = codebooks_LCD.shape
     embeddings = embeddings_ND.numpy()
     rows = np.repeat(np.arange(len(embeddings)), levels)
-    for _ in tqdm(range(rounds), desc="refine", unit="round", mininterval=1.0):
+    for _ in tracked(range(rounds), "rounds of refinement", unit="round"):
         columns = (find_codes(embeddings_ND, codebooks_LCD, beam).numpy() + size * np.arange(levels)).ravel()
         chosen = scipy.sparse.csr_matrix((np.ones(len(rows), dtype=np.float32), (rows, columns)), shape=(len(embeddings), levels * size))
         # In double precision: normal equations square the condition number of the system.

@@ -1,9 +1,9 @@
 """The training of the RQ-VAE."""
 
 import torch
-from tqdm import tqdm
 
 from stages.shared.core.errors import StageError
+from stages.shared.core.progress import tracked
 from stages.tokenize.params import TokenizeParams
 from stages.tokenize.quantizers.cooccurrence import Cooccurrence
 from stages.tokenize.quantizers.ema import EmaCodebooks
@@ -21,7 +21,7 @@ def train(
     optimizer = torch.optim.AdamW(model.parameters(), lr=params.lr)
     shuffle = torch.Generator().manual_seed(params.seed)
     codebooks: EmaCodebooks | GradientCodebooks | None = None
-    for epoch in tqdm(range(params.warmup_epochs + params.epochs), desc="tokenize", unit="epoch", mininterval=1.0):
+    for epoch in tracked(range(params.warmup_epochs + params.epochs), "epochs of the tokenizer", unit="epoch"):
         if epoch == params.warmup_epochs:
             codebooks = first_codebooks(model, embeddings_NE, params)
             if isinstance(codebooks, GradientCodebooks):

@@ -2,14 +2,15 @@
 
 import pytest
 
-from flows.nodes.messages import Heartbeat, NodeFacts, StageRequest, StageResult, read_message
+from flows.nodes.messages import Heartbeat, NodeFacts, NodeProgress, StageRequest, StageResult, read_message
 from tasks.system.errors import ProjectError
 
 REQUEST = StageRequest(ref="refs/gr2/run", commit="c" * 40, key="k" * 64, pool="nodes", lease_s=60)
 
 
 def test_both_messages_survive_the_way_there_and_back() -> None:
-    heartbeat = Heartbeat(count=3, line="half", node=NodeFacts(host="gpu1", pool="nodes"), result=StageResult(ran=True, seconds=1.5))
+    facts, progress = NodeFacts(host="gpu1", pool="nodes"), NodeProgress(done=3, total=6, part="training")
+    heartbeat = Heartbeat(count=3, line="half", progress=progress, node=facts, result=StageResult(ran=True, seconds=1.5))
     assert read_message(StageRequest, REQUEST.model_dump(), "the request") == REQUEST
     assert read_message(Heartbeat, heartbeat.model_dump_json(), "the heartbeat") == heartbeat
 
@@ -18,7 +19,7 @@ def test_both_messages_survive_the_way_there_and_back() -> None:
     ("change", "problem"),
     [
         ({"gpu": 1}, "gpu: Extra inputs are not permitted"),
-        ({"version": 2}, "version: Input should be 1"),
+        ({"version": 1}, "version: Input should be 2"),
         ({"rank": "first"}, "rank: Input should be a valid integer"),
         ({"lease_s": 0}, "lease_s: Input should be greater than 0"),
     ],

@@ -47,7 +47,8 @@ def task_states(server: str) -> dict[str, str]:
 def test_diamond_runs_side_by_side_and_as_plain_dvc(project: Path, server: str) -> None:
     result = run(project, server)
     assert dvc_toy.states(result) == dict.fromkeys("abcd", "Completed")
-    assert "b | hello from b" in result.stdout
+    assert "b | running" in result.stdout and "hello from b" not in result.stdout, "a stage's output goes to its log"
+    assert (project / ".gr2/logs/b.log").read_text() == "hello from b\n"
     (b_began, b_ended), (c_began, c_ended) = span(project, "b"), span(project, "c")
     if len(os.sched_getaffinity(0)) > 1:
         assert max(b_began, c_began) < min(b_ended, c_ended)
@@ -95,6 +96,7 @@ def test_failure(project: Path, server: str) -> None:
     assert result.returncode == 1
     assert dvc_toy.states(result) == {"a": "Cached", "b": "Failed", "c": "Completed", "d": "Skipped"}
     assert result.stderr.strip().endswith("gr2: b: no rows in x.csv; give it some")
+    assert "b | all that it printed: .gr2/logs/b.log" in result.stdout and "b |   hello from b" in result.stdout
     assert "Traceback" not in result.stderr and "failed to reproduce" not in result.stderr
     assert task_states(server) == {"a": "Cached", "b": "Failed", "c": "Completed", "d": "NotReady"}
     newest = query(server, "flow_runs")[0]
@@ -102,7 +104,8 @@ def test_failure(project: Path, server: str) -> None:
     assert (project / "data/b/out.txt").read_text() == "a1\nb1\n" and (project / "data/d/out.txt").exists()
     dvc_toy.call(project, "git", "checkout", "-q", "params.yaml", "dvc.lock")
     status = json.loads(dvc_toy.gr2(project, "status", "--json").stdout)
-    assert next(row for row in status if row["name"] == "b")["last_run"]["state"] == "Failed"
+    row = next(row for row in status if row["name"] == "b")
+    assert row["last_run"]["state"] == "Failed" and row["made"]["place"] == "here" and row["made"]["seconds"] > 0
 
 
 def test_ctrl_c(project: Path, tmp_path: Path) -> None:
@@ -114,7 +117,7 @@ def test_ctrl_c(project: Path, tmp_path: Path) -> None:
         text=True, start_new_session=True,
     )  # fmt: skip
     assert child.stdout
-    while "hello from c" not in child.stdout.readline():
+    while "c | running" not in child.stdout.readline():
         pass
     os.killpg(child.pid, signal.SIGINT)
     _, errors = child.communicate(timeout=180)

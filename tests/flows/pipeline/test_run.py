@@ -38,9 +38,9 @@ def test_decide(run: PipelineRun) -> None:
 def test_execute(run: PipelineRun, monkeypatch: pytest.MonkeyPatch) -> None:
     a, b, c, d = (run.graph[name] for name in "abcd")
     ends = {"b": (True, False), "c": (False, True), "d": (False, False)}  # ran, restored
-    monkeypatch.setattr(run.runner, "run", lambda stage, *more, **options: Finished(stage.name, *ends[stage.name], 1.5))
+    monkeypatch.setattr(run.runner, "run", lambda stage, *more, **options: Finished(stage.name, *ends[stage.name], 1.5, 300))
     outcomes = [run.execute(action) for action in (Skip(a), RunHere(b, False), Restore(c, "remote"), RunHere(d, False))]
-    assert outcomes == [Current(), Ran(1.5), Restored("remote"), Current()]
+    assert outcomes == [Current(), Ran(1.5, peak_memory_mb=300), Restored("remote"), Current()]
     assert run.acted == {"b", "c"}
 
 
@@ -53,3 +53,18 @@ def test_report(run: PipelineRun) -> None:
     assert [row.state for row in run.console.rows.values()] == ["Completed", "Failed", "Skipped", "Cached"]
     state = run.report("a", Ran(2.0, not_sent="the remote is full"))
     assert state.is_failed() and state.message == "the remote is full"
+
+
+def test_a_failed_stage_shows_the_end_of_its_log(run: PipelineRun) -> None:
+    log = run.root / ".gr2/logs/b.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("".join(f"row {row}\n" for row in range(40)) + "b: no rows\n")
+    run.report("b", Broken("no rows", 1.0, Path(".gr2/logs/b.log")))
+    shown = run.console.console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert [line.split(" | ")[1].strip() for line in shown] == [
+        "Failed in 1.0 s: no rows", *(f"row {row}" for row in range(26, 40)), "b: no rows", "all that it printed: .gr2/logs/b.log"
+    ]  # fmt: skip
+    log.write_text("b: no rows\n")
+    run.report("b", Broken("no rows", 1.0, Path(".gr2/logs/b.log")))
+    again = run.console.console.file.getvalue().splitlines()[len(shown) :]  # type: ignore[attr-defined]
+    assert len(again) == 2, "the message is all there is"

@@ -10,9 +10,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tasks.dvc.log_parser import Callbacks
 from tasks.project.graph import read_graph
-from tasks.run.stage import Callbacks, Runner
+from tasks.run.stage import Runner
 from tasks.system.errors import Interrupted, StageFailed
+from tasks.system.progress import Progress
 from tests.support import dvc_toy
 
 
@@ -24,8 +26,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def runner(root: Path) -> tuple[Runner, list[str]]:
+    """`lines`: the stage's output, and what is said about it."""
     lines: list[str] = []
-    return Runner(root, Callbacks(line=lambda stage, text: lines.append(text)), dvc_toy.environment()), lines
+
+    def take(stage: str, text: str) -> None:
+        lines.append(text)
+
+    return Runner(root, Callbacks(note=take, output=take), dvc_toy.environment()), lines
 
 
 def test_run_skip_and_run_cache(project: Path) -> None:
@@ -74,19 +81,30 @@ def test_failures_of_other_kinds(tmp_path: Path) -> None:
         runner(root)[0].run(stage)
 
 
-def test_progress_bars_are_told_from_lines(tmp_path: Path) -> None:
+def test_progress_and_notes_are_told_from_other_output(tmp_path: Path) -> None:
+    """Progress as lines of ours and as a library's bar; a bar's line of another kind; a note; the log has all but quick repetitions."""
     root = dvc_toy.make(tmp_path / "toy")
     (root / "stages/a/__main__.py").write_text(
-        "import sys, time\nfor i in range(5):\n    sys.stderr.write(f'\\r{i} of 5'); sys.stderr.flush(); time.sleep(0.05)\n"
-        "sys.stderr.write('\\n')\nsys.exit('a: broken')\n"
+        "import os, sys, time\nassert os.environ['GR2_PROGRESS'] == 'lines'\n"
+        "for i in range(4):\n    sys.stderr.write(f'\\r{i} of 5'); sys.stderr.flush(); time.sleep(0.05)\n"
+        "sys.stderr.write('\\n::progress 1/2 reading\\n')\n"
+        "sys.stderr.write('train:  50%|###  | 3/6 [00:01<00:01, 2it/s]\\rtrain: 100%|#####| 6/6 [00:02<00:00, 2it/s]\\n')\n"
+        "sys.stderr.write('::note a newer version is there\\n{\\'loss\\': 1}\\n'); sys.exit('a: broken')\n"
     )
-    lines: list[str] = []
-    progress: list[str] = []
-    callbacks = Callbacks(lambda stage, text: lines.append(text), lambda stage, text: progress.append(text))
+    notes: list[str] = []
+    progress: list[Progress] = []
+    output: list[str] = []
+    callbacks = Callbacks(
+        note=lambda stage, text: notes.append(text),
+        progress=lambda stage, latest: progress.append(latest),
+        output=lambda stage, text: output.append(text),
+    )
     with pytest.raises(StageFailed, match="broken"):
         Runner(root, callbacks, dvc_toy.environment()).run(read_graph(root)["a"])
-    assert progress == [f"{i} of 5" for i in range(4)]
-    assert lines == ["4 of 5", "a: broken"]
+    assert progress == [Progress(1, 2, "reading"), Progress(3, 6, "train"), Progress(6, 6, "train")]
+    assert notes == ["a newer version is there"]
+    assert output == ["0 of 5", "3 of 5", "a newer version is there", "{'loss': 1}", "a: broken"]
+    assert (root / ".gr2/logs/a.log").read_text().splitlines() == output
 
 
 def test_stop_ends_the_stage_and_brings_outputs_back(project: Path) -> None:

@@ -38,7 +38,7 @@ def test_every_cut_and_every_changed_byte_is_noticed(tmp_path, capsys):
         assert points.load("a") is None
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         assert points.load("a") is None
-    assert "a.part: damaged, so this part is computed again" in capsys.readouterr().err
+    assert "a.part: damaged, so this part is computed again" in capsys.readouterr().out
     points.save("a", ARRAY)
     assert path.read_bytes() == whole
 

@@ -1,0 +1,48 @@
+"""How much memory the processes below one held at most."""
+
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+LOOK_S = 0.5
+
+
+class PeakMemory:
+    """`megabytes`: the most that was seen; 0 when nothing was at work for long enough to be seen."""
+
+    megabytes: int = 0
+
+
+@contextmanager
+def peak_memory(leader: "subprocess.Popen[bytes]") -> Iterator[PeakMemory]:
+    """Of all processes below `leader` together, itself aside: the resident memory, looked at twice a second.
+
+    Memory that several processes share counts in each of them.
+    """
+    peak, over = PeakMemory(), threading.Event()
+
+    def look() -> None:
+        while True:
+            peak.megabytes = max(peak.megabytes, _megabytes_below(leader.pid))
+            if over.wait(LOOK_S):
+                return
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        over.set()
+        thread.join()
+
+
+def _megabytes_below(pid: int) -> int:
+    import psutil
+
+    total = 0
+    with suppress(psutil.Error):
+        for process in psutil.Process(pid).children(recursive=True):
+            with suppress(psutil.Error):  # it ended meanwhile
+                total += process.memory_info().rss
+    return round(total / 1e6)

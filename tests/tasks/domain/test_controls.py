@@ -78,6 +78,6 @@ def test_malformed_files(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_the_controls_that_ship() -> None:
-    assert names(ROOT) == ["permuted-labels", "random-reward"]
+    assert names(ROOT) == ["no-reasoning", "permuted-labels", "random-reward"]
     for name in names(ROOT):
         assert overlaid(ROOT, read_control(ROOT, name))[1], "a control changes something"

@@ -14,7 +14,8 @@ run: $(STAMP)  ## the main job on the embedded default: twelve stages, real data
 # One process more than cores: tests of nodes, workers and schedules wait for most of their time.
 TEST_PROCESSES ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
-# Types and style are one process, the suite several: side by side. What lint says would be lost among the tests, so it also comes last.
+# Types and style are one process, the suite several: side by side, lint with what the tests leave (they have timeouts). What it says would
+# be lost among theirs, so it also comes last.
 LINT_LOG := $(VENV)/lint.log
 
 test: $(STAMP)  ## everything CI runs
@@ -25,7 +26,7 @@ suite:
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile --no-loadscope-reorder --durations=25
 
 lint-beside:
-	@$(MAKE) --no-print-directory --jobs=1 lint > $(LINT_LOG) 2>&1 || { cat $(LINT_LOG); exit 1; }
+	@nice $(MAKE) --no-print-directory --jobs=1 lint > $(LINT_LOG) 2>&1 || { cat $(LINT_LOG); exit 1; }
 
 quick-test: $(STAMP)  ## tests that take seconds
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses=auto --dist=loadfile

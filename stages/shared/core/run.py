@@ -76,9 +76,8 @@ def set_threads(count: int) -> None:
 def without_library_bars() -> None:
     """No bars of transformers and the hub for what takes a moment, such as loading a model: the stage's progress is the only one."""
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # read when they are imported
-    # Not imported here: a stage without it does not pay for it, and `report` must not ask for it.
-    if transformers := sys.modules.get("transformers"):
-        transformers.utils.logging.disable_progress_bar()
+    if loaded := sys.modules.get("transformers.utils.logging"):  # not imported here: the report must not know transformers
+        loaded.disable_progress_bar()
 
 
 def set_seed(seed: int) -> None:

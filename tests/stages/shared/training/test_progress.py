@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 from transformers import Trainer, TrainingArguments
+from transformers.utils import logging
 
+from stages.shared.core.run import without_library_bars
 from stages.shared.training.progress import report_progress
 from tasks.system.progress import VARIABLE, Progress, read_progress
 
@@ -36,3 +38,13 @@ def test_report_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     assert (progress[0], progress[-1]) == (Progress(0, 6, "training steps"), Progress(6, 6, "training steps"))
     assert "%|" not in said.err
     assert [line.split(":")[0] for line in said.out.splitlines()] == ["step 3", "step 6"] and "{" not in said.out
+
+
+def test_libraries_draw_no_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "0")  # so that it is put back
+    logging.enable_progress_bar()
+    try:
+        without_library_bars()
+        assert not logging.is_progress_bar_enabled()
+    finally:
+        logging.enable_progress_bar()

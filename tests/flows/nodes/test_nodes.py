@@ -43,8 +43,14 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
 def test_a_run_on_two_nodes_gives_the_lock_of_a_local_one(farm: Farm, tmp_path: Path) -> None:
     alone = dvc_toy.make(tmp_path / "alone")
     dvc_toy.dvc(alone, "repro")
+    (farm.home / ".env").write_text("TOKEN=planted-for-no-node")
     result = farm.run("run", "--placement", "farm")
+    (farm.home / ".env").unlink()
     assert set(dvc_toy.states(result).values()) == {"Completed"}, result.stdout
+    assert result.stdout.count("nodes do not get .env: ") == 1, "said once a run"
+    batch = ["git", "cat-file", "--batch", "--batch-all-objects"]
+    for repository in (farm.folder / "origin.git", farm.home):
+        assert b"planted-for-no-node" not in subprocess.run(batch, cwd=repository, capture_output=True, check=True).stdout
     assert read_lock(farm.home) == read_lock(alone)
     assert (farm.home / "data/d/out.txt").read_text() == (alone / "data/d/out.txt").read_text()
     assert not (farm.home / "spans").exists(), "a stage ran in the orchestrator's checkout"

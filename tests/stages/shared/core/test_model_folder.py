@@ -1,44 +1,45 @@
-"""A model that brings its own program code is refused, without the libraries' advice to trust it."""
+"""A model is named by a path that DVC can follow; the words of before 0.2.0 say their new spelling."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
+import yaml
 
-from stages.embed.model import model_folder
+from stages.embed.params import EmbedParams
+from stages.midtrain.params import MidtrainParams
 from stages.shared.core.errors import StageError
-from stages.shared.core.model_folder import refuse_own_code
-from stages.shared.lm.models import load_model
+from stages.shared.core.params import load_params
+from stages.traces.params import TracesParams
+from tasks.project.graph import read_graph
 
-OWN = {"model_type": "homemade", "auto_map": {"AutoModelForCausalLM": "modeling_homemade.Homemade"}}
-
-
-def folder(path: Path, config: Any, modules: Any = None) -> Path:
-    path.mkdir()
-    (path / "config.json").write_text(json.dumps(config))
-    (path / "tokenizer.json").write_text("{}")
-    (path / "model.safetensors").touch()
-    (path / "modeling_homemade.py").write_text("raise SystemExit('it was run')\n")
-    if modules is not None:
-        (path / "modules.json").write_text(json.dumps(modules))
-    return path
+ROOT = Path(__file__).parents[4]
+MODELS = {"embed": EmbedParams, "midtrain": MidtrainParams, "traces": TracesParams}
 
 
-@pytest.mark.parametrize("load", [load_model, lambda path: model_folder(str(path)), refuse_own_code])
-def test_code_of_a_model_is_refused(tmp_path: Path, load: Any) -> None:
-    with pytest.raises(StageError, match=r"brings its own program code \(modeling_homemade\.py; .*never run here") as error:
-        load(folder(tmp_path / "model", OWN))
-    assert "trust_remote_code" not in str(error.value)
+@pytest.mark.parametrize(
+    ("section", "value", "spelling"),
+    [
+        ("embed", "packaged-minilm", "write it as infra/models/packaged-minilm"),
+        ("midtrain", "scratch", "write it as infra/models/scratch"),
+        ("midtrain", "packaged:smollm2-135m", "write it as infra/models/smollm2-135m"),
+        ("traces", "", "write it as infra/models/none"),
+        ("embed", "models/x/", "write the path as models/x"),
+    ],
+)
+def test_the_new_spelling(tmp_path, section, value, spelling):
+    values = {"language_model": {"model": value}} if section == "traces" else {"model": value}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({section: values}))
+    with pytest.raises(StageError, match=rf"{section}\..*model: .*{spelling}"):
+        load_params(section, MODELS[section], tmp_path / "params.yaml")
 
 
-def test_so_is_a_module_of_sentence_transformers_from_elsewhere(tmp_path: Path) -> None:
-    modules = [{"type": "sentence_transformers.models.Transformer"}, {"type": "custom_st.Pooling"}]
-    with pytest.raises(StageError, match=r"custom_st\.Pooling"):
-        refuse_own_code(folder(tmp_path / "model", {"model_type": "bert"}, modules))
-
-
-def test_code_that_is_not_needed_is_no_reason(tmp_path: Path) -> None:
-    """Many published folders of known models still hold the code of the time before their library knew them."""
-    refuse_own_code(folder(tmp_path / "known", {**OWN, "model_type": "qwen2"}, [{"type": "sentence_transformers.models.Transformer"}]))
-    refuse_own_code(tmp_path / "nowhere")
+def test_each_is_a_dependency_and_the_default_exists():
+    params = yaml.safe_load((ROOT / "infra/profiles/default.yaml").read_text())
+    values = {
+        "embed": params["embed"]["model"],
+        "midtrain": params["midtrain"]["model"],
+        "traces": params["traces"]["language_model"]["model"],
+    }
+    graph = read_graph(ROOT)
+    for stage, value in values.items():
+        assert (ROOT / value).is_dir() and value in graph[stage].deps

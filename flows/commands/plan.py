@@ -12,6 +12,7 @@ from tasks.project.dict_diff import differences
 from tasks.project.graph import holds
 from tasks.project.missing_deps import check_template_deps
 from tasks.project.overrides import read_settings, single, with_overrides
+from tasks.project.params_check import check_sections
 from tasks.project.templates import PARAMS, TEMPLATE
 from tasks.run.plan import make_plan
 from tasks.system.errors import ProjectError
@@ -34,6 +35,7 @@ def show_plan(root: Path, options: argparse.Namespace, params: str | None, as_js
     """The plan of the run that `options` ask for. `params`: the text that params.yaml would then have, None for the one it has."""
     refuse_secret_params(root, params)
     graph, names = check_selection(root, options)
+    check_sections(root, graph, params)
     foreseen = None if params is None else _foreseen(root, params)
     check_template_deps(root, graph, names)
     plan = make_plan(root, graph, names, options.force, foreseen)

@@ -9,11 +9,13 @@ from flows.commands.plan import show_plan
 from flows.commands.run_queue import run_queue
 from flows.commands.selection import add_selection_options, check_selection, requested_stages
 from flows.pipeline.control import run_control
+from flows.pipeline.params_check import check_params
 from flows.render.verdict import verdict_lines
 from flows.server.settings import prepare, start_server
 from tasks.domain.report_summary import read_report, reported_by
 from tasks.project import overrides, profiles
 from tasks.project.missing_deps import check_template_deps
+from tasks.project.output_folders import check_output_folders
 from tasks.system.errors import ProjectError
 from tasks.system.locks import run_lock, shared_lock
 from tasks.system.redaction import refuse_secret_params
@@ -43,14 +45,14 @@ def execute(options: argparse.Namespace, cwd: Path) -> int:
         return run_control(root, options.control)
     if options.queue:
         return run_queue(root, options)
-    if requested_stages(options) or options.start or options.force:
-        check_selection(root, options)  # an unknown name is an error before anything is touched
     params = _params(root, options)
     refuse_secret_params(root, params)
+    graph, names = check_selection(root, options, params)  # what is wrong is an error before anything is touched
+    check_params(root, [params])
+    check_template_deps(root, graph, names)
+    check_output_folders(root, graph, names)
     if options.dry:
         return show_plan(root, options, params, as_json=False)
-    if params is None:  # else the values that count are not in params.yaml yet; the flow looks at them once they are
-        check_template_deps(root, *check_selection(root, options))
     with run_lock(root, wait=True), shared_lock(root):
         _put_params(root, options)
         return _run_pipeline(root, options)

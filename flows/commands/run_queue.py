@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from flows.commands import INTERRUPTED, STAGE_FAILED
+from flows.pipeline.params_check import check_params
 from tasks.experiments import queue
 from tasks.experiments.lineage import record_experiments
 from tasks.experiments.queue import Experiment
@@ -37,7 +38,7 @@ def run_queue(root: Path, options: argparse.Namespace) -> int:
 def _add_to_queue(root: Path, options: argparse.Namespace, stopped: Callable[[], bool]) -> list[Experiment]:
     combinations = overrides.grid(overrides.read_settings(root, options.set))
     targets = [*options.stages, *options.until]
-    read_graph(root).closure(targets)
+    check_params(root, [overrides.with_overrides(root, values)[0] for values in combinations]).closure(targets)
     copied = queue.left_out(root)
     with exclusive_lock(root, "queueing experiments"):  # DVC sets the edits in the workspace aside for a moment
         experiments = queue.queue(root, combinations, targets, copied, stopped)

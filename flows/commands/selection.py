@@ -20,9 +20,12 @@ def requested_stages(options: argparse.Namespace) -> list[str] | None:
     return [*options.stages, *options.until] or None
 
 
-def check_selection(root: Path, options: argparse.Namespace) -> tuple[Graph, list[str]]:
-    """The graph, and the stages that `options` are about. ProjectError for an unknown name, or a forced stage that is not among them."""
-    graph = read_graph(root)
+def check_selection(root: Path, options: argparse.Namespace, params: str | None = None) -> tuple[Graph, list[str]]:
+    """The graph, and the stages that `options` are about. ProjectError for an unknown name, or a forced stage that is not among them.
+
+    `params`: the text that params.yaml is about to have; None: the one it has.
+    """
+    graph = read_graph(root, params)
     names = select(root, graph, requested_stages(options), options.start)
     for name in options.force:
         if graph[name].name not in names:

@@ -14,6 +14,7 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.deployments import run_deployment
 from prefect.states import Cancelling, Crashed
 
+from flows.nodes.code_sender import CodeSender
 from flows.nodes.heartbeat import read_heartbeat
 from flows.nodes.messages import Heartbeat, StageRequest
 from flows.nodes.pools import FLOW, ensure, limit_of
@@ -22,7 +23,6 @@ from flows.server.connection import connected
 from tasks.dvc import remote
 from tasks.dvc.log_parser import Callbacks
 from tasks.dvc.remote import RemoteUnavailable
-from tasks.nodes import snapshot
 from tasks.nodes.placement import Placement, Pool
 from tasks.project.graph import Graph, Stage
 from tasks.run.retries import TransientError
@@ -63,10 +63,10 @@ class RemoteExecutor:
         self.root, self.graph, self.placement, self.run_name, self.callbacks = root, graph, placement, run, callbacks
         self.halted = threading.Event()
         self._pushed: set[str] = set()
-        self._git = threading.Lock()  # one snapshot at a time: stages are submitted from several threads
+        self._code = CodeSender(root, graph, run, placement.git_remote, callbacks.note)
 
     def close(self) -> None:
-        snapshot.drop(self.root, self.run_name, self.placement.git_remote)
+        self._code.drop()
 
     def run(self, stage: Stage, pool: Pool, force: bool = False) -> Heartbeat:
         """Runs `stage` on a node of `pool`, which pushes its outputs, and fetches them into the local cache; returns the last heartbeat.
@@ -138,11 +138,10 @@ class RemoteExecutor:
 
     def _submit(self, stage: Stage, pool: Pool, key: str, force: bool, rank: int = 0, address: str = "") -> RemoteRun:
         """Submits one rank of `stage` to `pool`. `address`: that of rank 0, for the other ranks."""
-        with self._git:
-            ref, commit = snapshot.push_code_snapshot(self.root, self.run_name, stage.name, self.placement.git_remote)
+        code = self._code.send(stage)
         request = StageRequest(
-            ref=ref,
-            commit=commit,
+            ref=code.ref,
+            commit=code.commit,
             key=key,
             force=force,
             gpus=stage.gpus,

@@ -23,6 +23,7 @@ from tasks.ledger.run_context import run_context
 from tasks.nodes.placement import read_placement
 from tasks.project.graph import read_graph
 from tasks.project.missing_deps import check_template_deps
+from tasks.project.output_folders import check_output_folders
 from tasks.run import interrupted
 from tasks.run.plan import make_plan
 from tasks.run.selection import select
@@ -48,8 +49,9 @@ def pipeline(
     graph = read_graph(root)
     names = select(root, graph, stages, start)
     check_template_deps(root, graph, names)
+    check_output_folders(root, graph, names)
     nodes = read_placement(root, placement)
-    lock_order = list(read_lock(root))  # DVC appends what parallel stages finish, in any order; sorted again at the end
+    lock_order = list(read_lock(root))
     plan = make_plan(root, graph, names, force)
     context = run_context(root, str(flow_run.id or ""))
     if any(not plan[name].current for name in names):
@@ -59,7 +61,8 @@ def pipeline(
         with stopping(run.stop):
             failures = _submit(run, names)
         run.close()
-    sort_like_dvc(root, lock_order, stages)
+    if list(read_lock(root)) != lock_order:  # DVC appends what ends, side by side and over several runs: one order for all of them
+        sort_like_dvc(root, [], None)
     interrupted.record_interrupted(root, graph, context)
     state = "Cancelled" if run.stopped else "Failed" if failures else "Completed"
     close_run(root, context, state, names)

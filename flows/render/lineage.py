@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from itertools import groupby
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -16,7 +17,8 @@ VALUE_WIDTH = 160  # longer values are cut
 
 
 def lineage_view(chain: LineageChain) -> RenderableType:
-    """A tree from the output or file down to the raw file, nearest stage first, then the outputs made from it."""
+    """A tree from the output or file down to the raw file, nearest stage first, then the outputs made from it. Of code it counts the files
+    of each package; `gr2 lineage --json` has the hash of every file."""
     tree = Tree(Text.assemble((chain.path, "bold"), f"  {_hash(chain)}", f"  {_size(chain.size)}" if chain.size is not None else ""))
     if chain.note:
         tree.add(Text(chain.note, "red" if chain.kind == "output" and not chain.matches_lock else "green"))
@@ -94,8 +96,9 @@ def _add_stage(tree: Tree, link: ChainLink) -> None:
             for path, entry in entries.items():
                 branch.add(Text(f"{path}  md5 {entry['hash']}  {_size(entry['size'])}"))
     branch = tree.add(f"code: {len(link.code)} files")
-    for path, md5 in link.code.items():
-        branch.add(Text(f"{path}  md5 {md5}"))
+    for package, paths in groupby(sorted(link.code), lambda path: path.rpartition("/")[0]):
+        files = list(paths)
+        branch.add(Text(f"{package}: {len(files)} files" if len(files) > 1 else f"{files[0]}  md5 {link.code[files[0]]}"))
     if link.metrics:
         _add_values(
             tree.add("metrics"), {key: value for key, value in link.metrics.items() if key != "raw"}

@@ -16,6 +16,7 @@ from prefect.exceptions import TerminationSignal
 from prefect.runtime import flow_run
 
 from flows.pipeline import flow as pipelines
+from flows.pipeline.params_check import check_params
 from flows.schedules.reconcile import reconcile_runs
 from flows.server.connection import connected
 from flows.server.settings import without_prefect
@@ -98,9 +99,9 @@ def _run(root: Path, record: Record, request: Request) -> Record:
     pipelines.stage_environment = env = without_prefect()
     with connected("schedules") as client:
         reconcile_runs(client, root, me=record.flow_run)
+    graph = check_params(root, [profiles.render(root, request.profile) if request.profile else None])
     if request.profile:
         profiles.apply(root, request.profile)
-    graph = read_graph(root)
     if fetching := fetch_stages(graph):
         # Forced: DVC cannot know that the publisher has a new file. A fetch of unchanged files makes nothing behind it stale.
         state = pipelines.pipeline(fetching, force=fetching, placement=request.placement, return_state=True)

@@ -16,6 +16,7 @@ import urllib.request
 from pathlib import Path
 
 from tasks.system.errors import ProjectError
+from tasks.system.lifeline import Lifeline
 
 APP = Path(__file__).with_name("ephemeral_app.py")
 TIMEOUT = "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"
@@ -31,7 +32,7 @@ class EphemeralServer:
             listener.listen()  # a first request waits in the queue until the child answers it
             self.url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
             self.process = _start(listener)
-        self._lifeline = _lifeline(self.process.pid)
+        self._lifeline = Lifeline(f"kill -9 {self.process.pid}")  # after a kill -9 of this process no `atexit` runs
         os.environ["PREFECT_API_URL"] = self.url  # Prefect reads it at its import
         _running.append(self)
         atexit.register(self.stop)
@@ -56,6 +57,7 @@ class EphemeralServer:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        self._lifeline.cancel()
 
 
 _running: list[EphemeralServer] = []
@@ -99,23 +101,6 @@ def _start(listener: socket.socket) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=[descriptor])
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-
-
-def _lifeline(pid: int) -> int:
-    """Starts a process that kills `pid` when this one dies, however it dies; returns the file descriptor that keeps it waiting.
-
-    It reads from a pipe whose other end only this process has. After a kill -9 no `atexit` runs, so the server would stay for ever.
-    """
-    reading, writing = os.pipe()
-    subprocess.Popen(
-        ["/bin/sh", "-c", f"read -r _; kill -9 {pid}"],
-        stdin=reading,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C on the terminal is not for it
-    )
-    os.close(reading)
-    return writing
 
 
 def _no_start(reason: str) -> ProjectError:

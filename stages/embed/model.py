@@ -13,6 +13,7 @@ from stages.embed.params import PACKAGED, EmbedParams
 from stages.shared.core import device as devices
 from stages.shared.core.errors import StageError
 from stages.shared.core.hashes import files_sha256
+from stages.shared.core.model_folder import refuse_own_code
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -34,6 +35,7 @@ def model_folder(model: str) -> Path:
             f"{folder}: not a model folder (no modules.json, no config.json there); "
             f"fetch one first, e.g. hf download Qwen/Qwen3-Embedding-0.6B --local-dir {folder}"
         )
+    refuse_own_code(folder)
     pickled = [path for path in sorted(folder.rglob("pytorch_model*.bin")) if not any(path.parent.glob("*.safetensors"))]
     if pickled or not any(folder.rglob("*.safetensors")):
         problem = f"{pickled[0]}: pickled weights, which are never loaded" if pickled else f"{folder}: no weights there"

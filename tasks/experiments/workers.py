@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tasks.dvc.revisions import references
 from tasks.experiments.queue import DVC, RUNS, Experiment, environment, failure, record, run_dvc
+from tasks.system.lifeline import Lifeline
 from tasks.system.processes import signal_group
 
 STEP = re.compile(r"Running stage '(?P<ran>.+)':|Stage '(?P<cached>.+)' is cached - skipping run.*")
@@ -25,6 +26,7 @@ class Workers:
     def __init__(self, root: Path, experiments: Sequence[Experiment], tell: Callable[[Experiment, str], None]):
         self.root, self.experiments, self.tell = root, list(experiments), tell
         self.workers: list[subprocess.Popen[bytes]] = []
+        self._lifelines: list[Lifeline] = []
 
     def run(self, jobs: int, stopped: Callable[[], bool] = lambda: False) -> None:
         """Ends when all are done; or when `stopped`, those that are not done taken out of the queue again."""
@@ -48,7 +50,7 @@ class Workers:
         node = f"gr2-{os.getpid()}-{number + 1}@localhost"
         command = [*DVC, "exp", "queue-worker", node, *(["--clean"] if number == 0 else [])]
         with log.open("wb") as file:
-            return subprocess.Popen(
+            worker = subprocess.Popen(
                 command,
                 cwd=self.root,
                 env=environment(),
@@ -57,6 +59,9 @@ class Workers:
                 stderr=file,
                 start_new_session=True,  # Ctrl-C reaches this process alone, which then ends them in good order
             )
+        # After a kill -9 of this process they would go on with what is queued.
+        self._lifelines.append(Lifeline(f"kill -15 -{worker.pid}; sleep {GRACE_S:.0f}; kill -9 -{worker.pid}"))
+        return worker
 
     def _look(self, experiment: Experiment) -> None:
         info = record(self.root, experiment.rev, "run")
@@ -133,3 +138,6 @@ class Workers:
                 worker.wait(max(0.1, deadline - time.monotonic()))
             signal_group(worker, signal.SIGKILL)
             worker.wait()
+        for lifeline in self._lifelines:
+            lifeline.cancel()
+        self._lifelines = []

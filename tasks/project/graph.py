@@ -95,14 +95,17 @@ def is_code(path: str) -> bool:
     return path.endswith(".py") or path.split("/")[0] in CODE_ROOMS
 
 
-def read_graph(root: Path) -> Graph:
-    """The graph in `root`/dvc.yaml. ProjectError for a missing or malformed file, a cycle, or a `${section.key}` that params.yaml lacks."""
+def read_graph(root: Path, params: str | None = None) -> Graph:
+    """The graph in `root`/dvc.yaml. ProjectError for a missing or malformed file, a cycle, or a `${section.key}` that params.yaml lacks.
+
+    `params`: the text that params.yaml is about to have; None: the one it has.
+    """
     text = read_text(root / "dvc.yaml", "run at the root of the project, where dvc.yaml stands")
     document = parse(text, "dvc.yaml")
     stages = document.get("stages") if isinstance(document, dict) else None
     if not isinstance(stages, dict) or not stages:
         raise ProjectError("dvc.yaml: it describes no stages; it needs a mapping 'stages' of name to cmd, deps and outs")
-    templates = Templates(root)
+    templates = Templates(root, params)
     return Graph(_stage(name, entry, templates) for name, entry in stages.items())
 
 
@@ -137,7 +140,7 @@ def _resources(name: str, templates: Templates) -> dict[str, float]:
     """What the stage takes of a machine: params.yaml's `resources.<stage>`, and `<stage>.nodes` of its own section. Both may be absent."""
     needs = {"cpus": 1.0, "gpus": 0.0, "memory_gb": 0.0, "nodes": 1.0}
     resources = templates.section("resources", name)
-    if not isinstance(resources, dict):
+    if not isinstance(resources, dict):  # a stage that is not there takes one core
         raise ProjectError(f"params.yaml: resources.{name}: a mapping of {', '.join(RESOURCES)} is expected (got {resources!r})")
     for key in resources:
         if key not in RESOURCES:

@@ -14,10 +14,10 @@ TEMPLATE = re.compile(r"(?<!\\)\$\{(.*?)\}")  # as in dvc.parsing.interpolate
 
 
 class Templates:
-    """Fills templates in for the project at `root`; params.yaml is read at the first one."""
+    """Fills templates in for the project at `root`; params.yaml is read at the first one. `params`: the text that it is about to have."""
 
-    def __init__(self, root: Path):
-        self.root = root
+    def __init__(self, root: Path, params: str | None = None):
+        self.root, self._text = root, params
 
     def filled(self, text: str, place: str) -> str:
         """`text` with the values in place. `place` says where in dvc.yaml it stands."""
@@ -29,15 +29,15 @@ class Templates:
 
     def section(self, *keys: str) -> object:
         """What params.yaml has under `keys`; an empty mapping where it, or the file, has nothing."""
-        value = self._params if (self.root / PARAMS).exists() else {}
+        value = {} if self._text is None and not (self.root / PARAMS).exists() else self._params
         for key in keys:
-            value = (value.get(key) if isinstance(value, dict) else None) or {}
+            value = value.get(key, {}) if isinstance(value, dict) else {}
         return value
 
     @cached_property
     def _params(self) -> object:
-        text = read_text(self.root / PARAMS, "dvc.yaml names values of it; gr2 run --profile default writes it anew")
-        return parse(text, PARAMS)
+        missing = "dvc.yaml names values of it; gr2 run --profile default writes it anew"
+        return parse(read_text(self.root / PARAMS, missing) if self._text is None else self._text, PARAMS)
 
     def _value(self, key: str, place: str) -> str:
         value = self._params
@@ -54,7 +54,8 @@ class Templates:
             return str(value).lower()
         if not isinstance(value, str | int | float) or value == "":
             raise ProjectError(
-                f"{place}: {PARAMS} gives {value!r} for {key}; a text or a number is expected{_default_hint(self.root, key)}"
+                f"{PARAMS}: {key}: a text or a number is expected (got {value!r}), which dvc.yaml names as a path"
+                f"{_default_hint(self.root, key)}"
             )
         return str(value)
 

@@ -10,12 +10,13 @@ from tasks.system.errors import ProjectError
 REPOSITORY = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")
 
 
-def git(folder: Path, *words: str, env: Mapping[str, str] | None = None) -> str:
-    """What git prints in the repository of `folder`, also when a hook of another runs us. `env`: further environment.
+def git(folder: Path, *words: str, env: Mapping[str, str] | None = None, given: str = "") -> str:
+    """What git prints in the repository of `folder`, also when a hook of another runs us. `env`: further environment. `given`: its
+    standard input.
 
     ProjectError with what git said when it fails.
     """
-    result = _run(folder, words, b"", env)
+    result = _run(folder, words, given.encode("utf-8", "surrogateescape"), env)
     if result.returncode:
         lines = (result.stderr.decode("utf-8", "replace").strip() or f"exit code {result.returncode}").splitlines()
         message = next((line for line in lines if line.startswith(("fatal: ", "error: "))), lines[-1])  # hints stand around it

@@ -7,6 +7,8 @@ from typing import Any
 
 from tasks.system.errors import ProjectError
 
+LARGEST = 100_000  # values of a document, with each alias counted as all that it stands for
+
 
 def read_text(path: Path, missing: str) -> str:
     """The text of `path`; ProjectError with `missing` as the remedy when it does not exist."""
@@ -26,9 +28,25 @@ def parse(text: str, source: str, round_trip: bool = False) -> Any:
     yaml = YAML(typ="rt" if round_trip else "safe")
     yaml.preserve_quotes = True
     try:
+        # A few lines of aliases can name billions of values: counted before anything is built, and every walk over them takes for ever.
+        if "&" in text and "*" in text and _expanded(YAML(typ="safe", pure=True).compose(text), {}) > LARGEST:
+            raise ProjectError(f"{source}: its aliases (*name) stand for more than {LARGEST:,} values; write out what is meant")
         return yaml.load(text)
     except YAMLError as error:
         raise ProjectError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise ProjectError(f"{source}: it is nested too deeply, or an alias (*name) stands for what holds it") from None
+
+
+def _expanded(node: Any, sizes: dict[int, int]) -> int:
+    """How many values a node of ruamel's stands for. `sizes`: of the nodes counted already, by identity, as a node has one size
+    however often it is named."""
+    if node is None or node.id == "scalar":
+        return 1
+    if id(node) not in sizes:
+        children = [child for pair in node.value for child in pair] if node.id == "mapping" else node.value
+        sizes[id(node)] = 1 + sum(_expanded(child, sizes) for child in children)
+    return sizes[id(node)]
 
 
 def dump(document: Any, indented_lists: bool = True) -> str:

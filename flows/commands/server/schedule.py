@@ -9,12 +9,12 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.commands import add_json_option, show
+from flows.pipeline.params_check import check_params
 from flows.schedules import deployments
 from flows.server.connection import connected
 from flows.server.settings import prepare
 from tasks.nodes.placement import read_placement
 from tasks.project import profiles
-from tasks.project.graph import read_graph
 from tasks.run.history import RUNNING, crashed, read_records
 from tasks.system.errors import ProjectError
 from tasks.system.locks import Busy, run_lock
@@ -57,9 +57,8 @@ def execute(options: argparse.Namespace, cwd: Path) -> int:
 def create(root: Path, name: str, options: argparse.Namespace) -> int:
     if not options.cron:
         raise ProjectError("when? gr2 schedule add --cron '0 3 * * *' runs every night at 3")
-    if options.profile:  # an error in it is reported before anything is made
-        profiles.render(root, options.profile)
-    read_placement(root, options.placement).check(read_graph(root))
+    graph = check_params(root, [profiles.render(root, options.profile) if options.profile else None])  # before anything is made
+    read_placement(root, options.placement).check(graph)
     with connected("schedules") as client:
         parameters = {"on_new_data": options.on_new_data, "profile": options.profile, "placement": options.placement}
         deployments.create(client, root, name, options.cron, options.timezone, parameters)

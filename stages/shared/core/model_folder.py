@@ -1,9 +1,13 @@
 """Model folders named in params.yaml. Each is a dependency of its stage in dvc.yaml, so the value must be a path, as DVC writes it."""
 
+import json
 import os
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 from pydantic import AfterValidator
+
+from stages.shared.core.errors import StageError
 
 NAMED_MODELS = "infra/models"  # folders that mean a packaged model, a new one, or none: dvc.yaml needs a path that exists
 
@@ -15,6 +19,34 @@ def _path_for_dvc(value: str) -> str:
     if value != (plain := os.path.normpath(value)):
         raise ValueError(f"write the path as {plain}: dvc.yaml names it as a dependency")
     return value
+
+
+def refuse_own_code(folder: Path) -> None:
+    """StageError for a model that its library can load only by running code out of the folder.
+
+    The libraries' own messages advise to trust such code; it is never run here. A model that brings code and that transformers knows
+    by itself is loaded without that code.
+    """
+    from transformers import CONFIG_MAPPING  # takes seconds; the parameters alone need none of it
+
+    config, modules = _json(folder / "config.json"), _json(folder / "modules.json")
+    kinds = [str(module.get("type")) for module in modules if isinstance(module, dict)] if isinstance(modules, list) else []
+    own = [kind for kind in kinds if not kind.startswith("sentence_transformers.")]
+    if isinstance(config, dict) and config.get("auto_map") and config.get("model_type") not in CONFIG_MAPPING:
+        own.append(f"config.json: auto_map, model_type {config.get('model_type')}")
+    if own:
+        files = ", ".join(path.name for path in sorted(folder.glob("*.py"))) or "code from elsewhere"
+        raise StageError(
+            f"{folder}: this model brings its own program code ({files}; {', '.join(own)}), which is never run here; choose a model that "
+            "transformers or sentence-transformers knows by itself (docs/security.md)"
+        )
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # whoever reads it next says what is wrong with it
+        return None
 
 
 ModelFolder = Annotated[str, AfterValidator(_path_for_dvc)]

@@ -4,11 +4,11 @@ import difflib
 from pathlib import Path
 from typing import TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from stages.shared.core.errors import StageError
+from stages.shared.core.yaml_text import load_yaml
 
 # Today's name of each key and section that was renamed, so that the error for an older params.yaml says what to write instead.
 RENAMED_SECTIONS = {"retrieve": "prerank"}
@@ -45,23 +45,31 @@ def load_params(section: str, model: type[S], path: Path = Path("params.yaml")) 
     Raises StageError naming the file, the key and, for an unknown key, its new name or the nearest valid one.
     """
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise StageError(f"{path}: no such file; run from the root of the project, where {path.name} is") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except UnicodeDecodeError as error:
         raise StageError(f"{path}: not valid UTF-8 YAML: {error}") from None
+    return section_of(section, model, load_yaml(text, str(path)), str(path))
+
+
+def section_of(section: str, model: type[S], document: object, source: str) -> S:
+    """The section named `section` of `document`, which was read from `source`; see load_params for the errors."""
     if not isinstance(document, dict) or section not in document:
         old = RENAMED_SECTIONS.get(section)
         if isinstance(document, dict) and old in document:
-            raise StageError(f"{path}: the section '{old}' is now named '{section}'; rename it")
-        raise StageError(f"{path}: the section '{section}' is missing; copy it from infra/profiles/default.yaml")
-    return validate_section(section, model, document[section], str(path))
+            raise StageError(f"{source}: the section '{old}' is now named '{section}'; rename it")
+        raise StageError(f"{source}: the section '{section}' is missing; copy it from infra/profiles/default.yaml")
+    return validate_section(section, model, document[section], source)
 
 
 def validate_section(section: str, model: type[S], values: object, source: str) -> S:
     """`values` as a `model`; see load_params for the errors."""
+    if not isinstance(values, dict):
+        kind = "nothing" if values is None else f"{values!r}, a {type(values).__name__}"
+        raise StageError(f"{source}: {section}: a mapping of keys is expected (got {kind}); copy it from infra/profiles/default.yaml")
     try:
-        return model.model_validate(values or {})
+        return model.model_validate(values)
     except ValidationError as error:
         lines = [_explain(section, model, item, source) for item in error.errors()]
         raise StageError("\n".join(lines)) from None
@@ -69,6 +77,8 @@ def validate_section(section: str, model: type[S], values: object, source: str) 
 
 def _explain(section: str, model: type[BaseModel], item: ErrorDetails, source: str) -> str:
     key = ".".join([section, *map(str, item["loc"])])
+    if item["type"] == "value_error" and isinstance(item["input"], dict):  # of keys that do not go together, which the message names
+        return f"{source}: {key}: {item['msg'].removeprefix('Value error, ')}"
     if item["type"] != "extra_forbidden":
         return f"{source}: {key}: {item['msg']} (got {item['input']!r}, a {type(item['input']).__name__})"
     if key in RENAMED_KEYS:

@@ -7,6 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from stages.shared.core.errors import StageError
+from stages.shared.core.model_folder import refuse_own_code
 from stages.shared.core.outputs import read_json
 from stages.shared.slates.layouts.marks import END, PAD, SPECIAL_TOKENS
 from stages.shared.slates.sids import sid_vocabulary
@@ -73,3 +74,4 @@ def resize_embeddings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 def _check_folder(folder: Path) -> None:
     if not (folder / "tokenizer.json").exists() and not (folder / "tokenizer_config.json").exists():
         raise StageError(f"{folder}: not a Hugging Face model folder (no tokenizer.json); to make it: gr2 run {folder.parent.name}")
+    refuse_own_code(folder)

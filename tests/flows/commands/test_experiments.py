@@ -7,10 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tasks.ledger.events import read_events
 from tests.support import dvc_toy
+from tests.support.prefect_server import wait_for
 
 # As the stage's own command: says what it was given, with the content of the files it was given.
 ECHO = """\
@@ -48,14 +50,19 @@ def project(ran: Path, tmp_path: Path) -> Path:
 
 def leftovers(root: Path) -> list[str]:
     """Workers at work for `root`, and the folders experiments run in."""
-    workers = []
+    return [*workers(root), *(path.name for path in (root / ".dvc/tmp/exps").glob("tmp*"))]
+
+
+def workers(root: Path) -> list[str]:
+    """The pids of workers at work for `root`."""
+    pids = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if b"queue-worker" in (process / "cmdline").read_bytes() and os.readlink(process / "cwd") == str(root):
-                workers.append(process.name)
+                pids.append(process.name)
         except OSError:
             continue
-    return [*workers, *(path.name for path in (root / ".dvc/tmp/exps").glob("tmp*"))]
+    return pids
 
 
 def experiments(root: Path) -> set[str]:
@@ -128,6 +135,20 @@ def test_stopped_it_leaves_nothing_half_done(project: Path, moment: str) -> None
     assert leftovers(project) == [] and experiments(project) == set()
     assert "d.x" not in dvc_toy.dvc(project, "queue", "status")
     assert (project / "params.yaml").read_text() == edited and dvc_toy.call(project, "git", "stash", "list").stdout == ""
+
+
+@pytest.mark.slow
+def test_no_queue_worker_outlives_a_kill_9(project: Path) -> None:
+    dvc_toy.set_param(project, "d:\n", "d:\n  sleep: 100\n")
+    command = [sys.executable, "-m", "flows.cli", "run", "--queue", "--set", "d.x=5", "--set", "d.x=6"]
+    env = {**dvc_toy.environment(), "PYTHONPATH": str(dvc_toy.ROOT), "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(command, cwd=project, env=env, stdout=subprocess.PIPE, text=True)
+    assert process.stdout and any(" | d runs" in line for line in process.stdout)
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert workers(project) and any("stages.d" in one.cmdline() for one in family)
+    process.kill()
+    process.wait()
+    wait_for(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in family), 60)
 
 
 def test_without_a_commit_there_is_nothing_to_base_one_on(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     with ExitStack() as held:
         database = held.enter_context(postgres.if_installed())
         made = held.enter_context(node_farm.farm(folder, dvc_toy.make(folder / "home"), database))
-        for name in ("one", "two", "three"):  # two of them are lost on the way
+        for name in ("one", "two", "three", "four"):  # three of them are lost on the way
             held.enter_context(made.worker(made.clone(name), GR2_NODE_GPUS="0"))
         yield made.ready()
 
@@ -43,8 +43,14 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
 def test_a_run_on_two_nodes_gives_the_lock_of_a_local_one(farm: Farm, tmp_path: Path) -> None:
     alone = dvc_toy.make(tmp_path / "alone")
     dvc_toy.dvc(alone, "repro")
+    (farm.home / ".env").write_text("TOKEN=planted-for-no-node")
     result = farm.run("run", "--placement", "farm")
+    (farm.home / ".env").unlink()
     assert set(dvc_toy.states(result).values()) == {"Completed"}, result.stdout
+    assert result.stdout.count("nodes do not get .env: ") == 1, "said once a run"
+    batch = ["git", "cat-file", "--batch", "--batch-all-objects"]
+    for repository in (farm.folder / "origin.git", farm.home):
+        assert b"planted-for-no-node" not in subprocess.run(batch, cwd=repository, capture_output=True, check=True).stdout
     assert read_lock(farm.home) == read_lock(alone)
     assert (farm.home / "data/d/out.txt").read_text() == (alone / "data/d/out.txt").read_text()
     assert not (farm.home / "spans").exists(), "a stage ran in the orchestrator's checkout"
@@ -112,6 +118,20 @@ def test_a_worker_that_is_stopped_hands_its_stage_over(farm: Farm) -> None:
         output = process.communicate(timeout=400)[0].decode()
     assert process.returncode == 0, output
     assert "its worker was stopped" in output and "trying again" in output and "lost" not in output
+
+
+def test_kill_9_of_a_nodes_worker_leaves_nothing_at_work(farm: Farm) -> None:
+    """Of `gr2 worker` alone: what it started ends with it, and the stage goes to another node without a lease running out."""
+    set_a(farm, "{x: 19, sleep: 6}")
+    with running(farm) as process:
+        prefect_server.wait_for(lambda: at_work(farm))
+        worker = farm.workers[at_work(farm)[0]]
+        family = psutil.Process(worker.pid).children(recursive=True)
+        worker.kill()
+        output = process.communicate(timeout=400)[0].decode()
+    assert process.returncode == 0, output
+    assert "its worker was stopped" in output and "trying again" in output and "lost" not in output
+    assert len(family) > 3 and not [one for one in family if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
 
 
 def test_an_orchestrator_that_was_killed_finds_its_stage_again(farm: Farm) -> None:

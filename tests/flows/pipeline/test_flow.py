@@ -61,6 +61,14 @@ def test_diamond_runs_side_by_side_and_as_plain_dvc(project: Path, server: str) 
     assert (twin / "dvc.lock").read_text() == lock == (project / "dvc.lock").read_text()
 
 
+def test_the_order_of_the_lock_is_that_of_one_run(project: Path, server: str) -> None:
+    """After runs of parts as after one of all: equal hashes give equal files."""
+    parts = dvc_toy.make(project.parent / "parts", SLOW)
+    for words in (("c",), ("b",), ()):
+        run(parts, server, *words)
+    assert (parts / "dvc.lock").read_text() == (project / "dvc.lock").read_text()
+
+
 def test_second_run_is_all_cached(project: Path, server: str) -> None:
     result = run(project, server)
     assert dvc_toy.states(result) == dict.fromkeys("abcd", "Cached")

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tasks.system.locks import run_lock
@@ -146,3 +147,15 @@ def test_the_worker_ends_its_run_before_itself(project: Path, worker: subprocess
     assert worker.wait(60) == 0
     assert toy.ended(server, flow_run) == ["Cancelled"] and toy.records(project)[flow_run]["outcome"] == "Cancelled"
     assert not alive(stage)
+
+
+def test_kill_9_of_the_worker_leaves_nothing_at_work(tmp_path: Path, server: str) -> None:
+    root = toy.make(tmp_path / "other")
+    dvc_toy.gr2(root, "schedule", "--cron", "0 3 1 1 *", "--name", "nightly", PREFECT_API_URL=server)
+    with toy.worker(root, server) as worker:
+        flow_run, stage = sleeping(root, server, 303)
+        family = psutil.Process(worker.pid).children(recursive=True)
+        assert stage in [process.pid for process in family]
+        worker.kill()
+        assert toy.ended(server, flow_run) == ["Cancelled"]
+        wait_for(lambda: not any(alive(process.pid) for process in family), 60)

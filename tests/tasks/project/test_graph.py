@@ -94,15 +94,20 @@ def test_templates_are_filled_in_from_params(tmp_path: Path) -> None:
         ("second.raeds", "${second.raeds}: params.yaml has no 'raeds' in second; did you mean 'reads'?"),
         ("secnd.reads", "params.yaml has no 'secnd' at its top; did you mean 'second'?"),
         ("second.reads.x", "params.yaml has no 'x' in second.reads"),
-        ("second.deep", "a text or a number is expected"),
-        ("second.none", "a text or a number is expected"),
-        ("second.empty", "a text or a number is expected"),
     ],
 )
 def test_templates_that_name_nothing(tmp_path: Path, key: str, message: str) -> None:
     (tmp_path / "params.yaml").write_text(VALUES)
     with pytest.raises(ProjectError, match=re.escape("dvc.yaml: stages.second.deps: ") + ".*" + re.escape(message)):
         read_graph(write(tmp_path, TEMPLATED.replace("second.reads", key)))
+
+
+@pytest.mark.parametrize(("key", "value"), [("deep", "{'n': 3}"), ("none", "None"), ("empty", "''")])
+def test_a_value_that_is_no_path_is_shown(tmp_path: Path, key: str, value: str) -> None:
+    (tmp_path / "params.yaml").write_text(VALUES)
+    message = f"params.yaml: second.{key}: a text or a number is expected (got {value}), which dvc.yaml names as a path"
+    with pytest.raises(ProjectError, match="^" + re.escape(message)):
+        read_graph(write(tmp_path, TEMPLATED.replace("second.reads", f"second.{key}")))
 
 
 def test_templates_without_params(tmp_path: Path) -> None:

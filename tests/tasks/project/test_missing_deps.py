@@ -65,7 +65,8 @@ def test_a_missing_folder_of_raw_files(project: Path) -> None:
     [
         (
             DEFAULT.replace("data/raw", "''"),
-            "gives '' for ingest.folder; a text or a number is expected; infra/profiles/default.yaml has 'data",
+            "params.yaml: ingest.folder: a text or a number is expected (got ''), which dvc.yaml names as a path; "
+            "infra/profiles/default.yaml has 'data",
         ),
         (
             DEFAULT.replace("train:", "midtrain:"),
@@ -77,6 +78,13 @@ def test_an_empty_value_and_a_renamed_section(project: Path, params: str, messag
     (project / "params.yaml").write_text(params)
     with pytest.raises(ProjectError, match=re.escape(message) + r".*CHANGELOG\.md"):
         read_graph(project)
+
+
+def test_model_folders_and_raw_files_are_inputs_of_the_real_stages() -> None:
+    """docs/own-data.md and docs/lineage.md say so."""
+    keys = {key: stage.name for stage in read_graph(dvc_toy.ROOT).stages.values() for key in stage.dep_keys.values()}
+    inputs = {"ingest.folder": "ingest", "embed.model": "embed", "midtrain.model": "midtrain", "traces.language_model.model": "traces"}
+    assert inputs.items() <= keys.items()
 
 
 @pytest.mark.slow

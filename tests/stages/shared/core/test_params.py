@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 
 from stages.evaluate.params import EvaluateParams
@@ -27,7 +29,7 @@ def load(tmp_path, text: str | bytes) -> Params:
 def test_values_are_read_and_the_rest_is_the_default(tmp_path):
     params = load(tmp_path, "stage:\n  rate: 1\n  scorer: {rounds: 9}\nother: {x: 1}\n")
     assert (params.rate, params.scorer.rounds, params.name, params.seed) == (1.0, 9, "a", 7)
-    assert load(tmp_path, "stage:\n") == Params()
+    assert load(tmp_path, "stage: {}\n") == Params()
 
 
 @pytest.mark.parametrize(
@@ -55,6 +57,9 @@ def test_all_faults_are_told_at_once(tmp_path):
     assert len(str(caught.value).splitlines()) == 2
 
 
+BOMB = "a: &a [1, 1]\n" + "".join(f"{name}: &{name} [*{before}, *{before}]\n" for before, name in pairwise("abcdefghijklmnopqrstuvwxyz"))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -64,6 +69,10 @@ def test_all_faults_are_told_at_once(tmp_path):
         (b"stage: {name: \xff\xfe}\n", "not valid UTF-8 YAML"),
         ("stage: {name: [}\n", "not valid UTF-8 YAML"),
         ("stage: [1]\n", r"params\.yaml: stage: .*\(got \[1\], a list\)"),
+        ("stage: []\n", r"params\.yaml: stage: .*\(got \[\], a list\)"),
+        ("stage:\n", r"params\.yaml: stage: a mapping of keys is expected \(got nothing\)"),
+        (BOMB, r"params\.yaml: its aliases \(\*name\) stand for more than 100,000 values"),
+        ("stage: &a {scorer: *a}\n", r"params\.yaml: it is nested too deeply, or an alias"),
     ],
 )
 def test_a_file_that_does_not_hold_the_section(tmp_path, text, message):

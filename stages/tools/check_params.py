@@ -1,0 +1,157 @@
+"""`python -m stages.tools.check_params FILE ...`: whether every section of a params.yaml is valid, and whether the stages' go together.
+
+A stage checks its own section when its turn comes, which may be hours after the first has begun. `gr2 run` asks this tool before.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import BaseModel
+
+from stages.embed.params import EmbedParams
+from stages.evaluate.params import EvaluateParams
+from stages.ingest.params import IngestParams
+from stages.midtrain.params import SCRATCH, MidtrainParams
+from stages.quantize.params import QuantizeParams
+from stages.report.params import ReportParams
+from stages.retrieve.params import RetrieveParams
+from stages.rl.params import RlParams
+from stages.sft.params import SftParams
+from stages.shared.core.errors import StageError
+from stages.shared.core.params import section_of
+from stages.shared.core.yaml_text import load_yaml
+from stages.shared.generation.choose import EngineParams
+from stages.shared.slates.layouts.marks import letters
+from stages.shared.slates.prompt_params import PromptParams
+from stages.tokenize.params import TokenizeParams
+from stages.traces.params import NO_MODEL, TracesParams
+
+
+class Params(NamedTuple):
+    """Every section of params.yaml that a stage reads, by the section's name."""
+
+    ingest: IngestParams
+    embed: EmbedParams
+    tokenize: TokenizeParams
+    retrieve: RetrieveParams
+    prompt: PromptParams
+    midtrain: MidtrainParams
+    traces: TracesParams
+    sft: SftParams
+    rl: RlParams
+    quantize: QuantizeParams
+    evaluate: EvaluateParams
+    report: ReportParams
+
+
+def main(files: list[str]) -> int:
+    faults = [fault for file in files for fault in check(Path(file).read_text(encoding="utf-8"), "params.yaml")]
+    if faults:
+        print("\n".join(dict.fromkeys(faults)))
+    return 1 if faults else 0
+
+
+def check(text: str, source: str) -> list[str]:
+    """What is wrong, a line each: in single sections, else between them."""
+    sections: dict[str, BaseModel] = {}
+    faults: list[str] = []
+    try:
+        document = load_yaml(text, source)
+    except StageError as error:
+        return [str(error)]
+    for name, model in Params.__annotations__.items():
+        try:
+            sections[name] = section_of(name, model, document, source)
+        except StageError as error:
+            faults += str(error).splitlines()
+    return faults or [f"{source}: {fault}" for fault in contradictions(Params(**sections))]  # type: ignore[arg-type]
+
+
+def contradictions(params: Params) -> Iterator[str]:
+    """Values that are valid each and cannot be meant together."""
+    yield from _slates(params)
+    yield from _models(params)
+    yield from _lengths(params)
+
+
+def _slates(params: Params) -> Iterator[str]:
+    candidates, world = params.retrieve.candidates, params.ingest.world
+    try:
+        letters(candidates)
+    except StageError as error:
+        yield f"retrieve.candidates: {error}"
+    if params.prompt.history > params.retrieve.history:
+        yield (
+            f"prompt.history: {params.prompt.history} items are to be shown, and retrieve.history keeps {params.retrieve.history} in a "
+            "slate; lower the one or raise the other"
+        )
+    if params.retrieve.model == "language_model" and params.retrieve.language_model.beam < candidates:
+        yield (
+            f"retrieve.language_model.beam: a beam of {params.retrieve.language_model.beam} cannot find the {candidates} of "
+            "retrieve.candidates; raise it to twice as many"
+        )
+    if params.ingest.source == "synthetic" and candidates + world.longest >= world.items:
+        yield (
+            f"retrieve.candidates: {candidates} that a user has not taken cannot be had of ingest.world.items = {world.items} when one "
+            f"takes {world.longest} (ingest.world.longest); lower it or raise items"
+        )
+    if params.ingest.source == "synthetic" and params.ingest.min_interactions > world.longest:
+        yield (
+            f"ingest.min_interactions: no user has {params.ingest.min_interactions}, as ingest.world.longest is {world.longest}; lower it"
+        )
+    if params.ingest.source == "table" and params.ingest.split == "global_time" and not params.ingest.table.timestamp:
+        yield "ingest.split: global_time needs times, and ingest.table.timestamp names no column; name it or choose another split"
+
+
+def _models(params: Params) -> Iterator[str]:
+    midtrain, traces = params.midtrain, params.traces
+    if traces.teacher == "language_model" and traces.language_model.model == NO_MODEL:
+        yield (
+            f"traces.language_model.model: {NO_MODEL} is no model, and traces.teacher is language_model; name the teacher's folder, or set "
+            "traces.teacher: statistical"
+        )
+    if traces.keep > traces.attempts:
+        yield f"traces.keep: {traces.keep} traces of a slate cannot be kept of {traces.attempts} attempts; raise traces.attempts"
+    if midtrain.model == SCRATCH and midtrain.hidden % (2 * midtrain.heads):
+        yield (
+            f"midtrain.hidden: {midtrain.hidden} must be a multiple of 2 * heads = {2 * midtrain.heads}: each head has an even width "
+            "(rotary positions)"
+        )
+    if params.rl.all_processes > 1 and not params.rl.deepspeed:
+        yield f"rl.processes: {params.rl.all_processes} processes need rl.deepspeed, e.g. infra/deepspeed/zero2.json"
+    if params.rl.gradient_checkpointing:
+        yield "rl.gradient_checkpointing: a group shares its prompt's cache, which cannot be recomputed; set it to false"
+
+
+def _lengths(params: Params) -> Iterator[str]:
+    midtrain, teacher = params.midtrain, params.traces.language_model
+    if midtrain.row_length > midtrain.max_length:
+        yield (
+            f"midtrain.row_length: rows of {midtrain.row_length} tokens do not fit into midtrain.max_length = "
+            f"{midtrain.max_length}; lower it"
+        )
+    if midtrain.model == SCRATCH:
+        for key, tokens in {"rl.max_tokens": params.rl.max_tokens, "evaluate.max_tokens": params.evaluate.max_tokens}.items():
+            if tokens >= midtrain.max_length:
+                yield f"{key}: {tokens} tokens and their prompt do not fit into midtrain.max_length = {midtrain.max_length}; lower it"
+    yield from _engine("evaluate", params.evaluate.engine, params.evaluate.max_tokens, "evaluate.max_tokens")
+    if midtrain.model == SCRATCH and params.evaluate.engine.kind == "vllm" and params.evaluate.engine.max_model_len > midtrain.max_length:
+        yield (
+            f"evaluate.engine.max_model_len: {params.evaluate.engine.max_model_len} is more than the model has positions, "
+            f"midtrain.max_length = {midtrain.max_length}; lower it"
+        )
+    if params.traces.teacher == "language_model":
+        yield from _engine("traces.language_model", teacher.engine, teacher.max_tokens, "traces.language_model.max_tokens")
+
+
+def _engine(place: str, engine: EngineParams, max_tokens: int, key: str) -> Iterator[str]:
+    if engine.kind == "vllm" and engine.max_model_len <= max_tokens:
+        yield (
+            f"{place}.engine.max_model_len: {engine.max_model_len} tokens leave no room for a prompt before {key} = {max_tokens}; raise it"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,89 @@
+"""params.yaml checked whole: every section at once, contradictions between stages, and YAML that stands for more than it shows."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stages.tools.check_params import Params, check, main
+from tasks.project.profiles import names, render
+from tests.support.dvc_toy import ROOT
+
+
+def text(**keys: Any) -> str:
+    """params.yaml with values in place: `rl__max_tokens` is the key rl.max_tokens."""
+    document = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for key, value in keys.items():
+        *above, last = key.split("__")
+        section = document
+        for name in above:
+            section = section[name]
+        section[last] = value
+    return yaml.safe_dump(document, sort_keys=False)
+
+
+@pytest.mark.parametrize("profile", names(ROOT))
+def test_every_profile_is_valid(profile: str) -> None:
+    assert check(render(ROOT, profile), "params.yaml") == []
+
+
+def test_no_section_is_left_out() -> None:
+    assert {*Params.__annotations__, "resources"} == set(yaml.safe_load((ROOT / "params.yaml").read_text()))
+
+
+def test_faults_of_all_sections_are_told_at_once() -> None:
+    faults = check(text(ingest__sourc="table", report__resample=5, rl__group="eight", evaluate=None, sft=[1]), "params.yaml")
+    assert len(faults) == 5
+    assert "params.yaml: ingest.sourc: unknown key; did you mean 'source'?" in faults[0]
+    assert "params.yaml: sft: a mapping of keys is expected (got [1], a list)" in faults[1]
+    assert "params.yaml: rl.group: " in faults[2] and "(got 'eight', a str)" in faults[2]
+    assert "params.yaml: evaluate: a mapping of keys is expected (got nothing)" in faults[3]
+    assert "params.yaml: report.resample: unknown key; did you mean 'resamples'?" in faults[4]
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"retrieve__candidates": 27}, "retrieve.candidates: a slate of 27 candidates: the prompt has letters for 26 at most"),
+        ({"prompt__history": 21}, "prompt.history: 21 items are to be shown, and retrieve.history keeps 20"),
+        (
+            {"retrieve__model": "language_model", "retrieve__reads": "data/midtrain/model", "retrieve__language_model__beam": 9},
+            "retrieve.language_model.beam: a beam of 9 cannot find the 10 of retrieve.candidates",
+        ),
+        ({"ingest__source": "synthetic", "ingest__min_interactions": 61}, "ingest.min_interactions: no user has 61"),
+        (
+            {"ingest__source": "synthetic", "ingest__world__items": 40, "ingest__world__longest": 20, "ingest__world__shortest": 10,
+             "retrieve__candidates": 20},
+            "retrieve.candidates: 20 that a user has not taken cannot be had of ingest.world.items = 40",
+        ),
+        ({"traces__teacher": "language_model"}, "traces.language_model.model: infra/models/none is no model"),
+        ({"traces__keep": 9}, "traces.keep: 9 traces of a slate cannot be kept of 8 attempts"),
+        ({"midtrain__hidden": 231}, "midtrain.hidden: 231 must be a multiple of 2 * heads = 14"),
+        ({"rl__processes": 2}, "rl.processes: 2 processes need rl.deepspeed"),
+        ({"rl__gradient_checkpointing": True}, "rl.gradient_checkpointing: a group shares its prompt's cache"),
+        ({"midtrain__row_length": 2048}, "midtrain.row_length: rows of 2048 tokens do not fit into midtrain.max_length = 1024"),
+        ({"rl__max_tokens": 1024}, "rl.max_tokens: 1024 tokens and their prompt do not fit into midtrain.max_length = 1024"),
+        (
+            {"evaluate__engine__kind": "vllm", "evaluate__engine__max_model_len": 200},
+            "evaluate.engine.max_model_len: 200 tokens leave no room",
+        ),
+        ({"evaluate__engine__kind": "vllm", "evaluate__engine__max_model_len": 4096}, "is more than the model has positions"),
+    ],
+)  # fmt: skip
+def test_contradictions_between_stages(keys: dict[str, Any], message: str) -> None:
+    (fault,) = check(text(**keys), "params.yaml")
+    assert fault.startswith("params.yaml: ") and message in fault
+
+
+def test_keys_that_do_not_go_together_are_shown_without_the_whole_section() -> None:
+    (fault,) = check(text(retrieve__hidden=65), "params.yaml")
+    assert fault == "params.yaml: retrieve: hidden (65) must be a multiple of heads (2)"
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
+    good.write_text(text())
+    bad.write_text(text(rl__lrr=1))
+    assert main([str(good)]) == 0 and capsys.readouterr().out == ""
+    assert main([str(good), str(bad)]) == 1 and "rl.lrr: unknown key" in capsys.readouterr().out

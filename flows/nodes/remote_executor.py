@@ -27,7 +27,7 @@ from tasks.nodes.placement import Placement, Pool
 from tasks.project.graph import Graph, Stage
 from tasks.run.retries import TransientError
 from tasks.system.errors import Interrupted, StageFailed
-from tasks.system.progress import Progress
+from tasks.system.progress import StageProgress
 
 POLL_S = 1.0
 WAITING_REPORT_S = 60.0
@@ -204,7 +204,7 @@ class RemoteExecutor:
         if heartbeat.line and (previous is None or heartbeat.line != previous.line):
             self.callbacks.note(stage.name, f"{host}: {heartbeat.line}")
         if (latest := heartbeat.progress) and run.rank == 0:
-            self.callbacks.progress(stage.name, Progress(latest.done, latest.total, f"{latest.part} on {host}".strip()))
+            self.callbacks.progress(stage.name, StageProgress(latest.done, latest.total, f"{latest.part} on {host}".strip()))
         run.heartbeat, run.last_sign = heartbeat, time.monotonic()
 
     def _check_lost(self, client: SyncPrefectClient, pool: Pool, run: RemoteRun, state: State[None]) -> None:

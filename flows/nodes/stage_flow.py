@@ -38,7 +38,6 @@ from tasks.run.retries import TransientError, is_transient
 from tasks.run.stage import Runner, stage_environment
 from tasks.system.errors import Interrupted, ProjectError, StageFailed
 from tasks.system.hardware import hardware
-from tasks.system.progress import Progress
 from tasks.system.redaction import without_secrets
 
 HOME, CACHE = "GR2_NODE_HOME", "GR2_NODE_CACHE"
@@ -171,7 +170,7 @@ class StageJob:
     def _note(self, stage: str, text: str) -> None:
         self.heartbeat.line = text
 
-    def _progress(self, stage: str, progress: Progress) -> None:
+    def _progress(self, stage: str, progress: StageProgress) -> None:
         self.heartbeat.progress = NodeProgress(done=progress.done, total=progress.total, part=progress.part)
 
     def _announce(self, text: str) -> None:

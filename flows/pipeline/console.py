@@ -15,7 +15,6 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.pipeline.stage_row import StageRow
-from tasks.system.progress import Progress
 
 COLOURS = {"Completed": "green", "Cached": "cyan", "Failed": "red", "Skipped": "yellow", "Running": "bold", "Waiting": "dim"}
 PROGRESS_EVERY_S = 10.0
@@ -53,7 +52,7 @@ class RunConsole:
         """What a stage, or gr2 about it, has to say to a person."""
         self._print(name, text)
 
-    def progress(self, name: str, progress: Progress) -> None:
+    def progress(self, name: str, progress: StageProgress) -> None:
         """Shown in the stage's line on a terminal, otherwise printed every ten seconds."""
         row = self.rows[name]
         row.advance(progress)

@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 
-from tasks.system.progress import Progress
+from tasks.system.progress import StageProgress
 
 SOONEST_ESTIMATE_S = 2.0  # of work at a part: before that its rate says little
 
@@ -17,7 +17,7 @@ class StageRow:
     seconds: float = 0.0
     peak_memory_mb: int = 0
     note: str = ""  # how it ended
-    progress: Progress | None = None
+    progress: StageProgress | None = None
     part_began: float = 0.0
     part_start: int = 0
     shown: float = 0.0  # when a plain line last told of it
@@ -26,7 +26,7 @@ class StageRow:
         self.state, self.began = "Running", time.monotonic()
         self.shown = self.began
 
-    def advance(self, progress: Progress) -> None:
+    def advance(self, progress: StageProgress) -> None:
         last, now = self.progress, time.monotonic()
         if last is None or (last.part, last.total) != (progress.part, progress.total) or progress.done < last.done:
             self.part_began, self.part_start = now, progress.done

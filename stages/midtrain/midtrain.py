@@ -27,6 +27,7 @@ from stages.shared.slates.layouts.choose import layout_of
 from stages.shared.slates.layouts.layout import Layout
 from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.slate import Catalog
+from stages.shared.training.relevances import relevance_words
 from stages.shared.training.trainer import train_supervised, write_curve
 
 CANDIDATES = 10  # of a made-up slate, at most
@@ -45,7 +46,7 @@ def midtrain(params: MidtrainParams, outputs: Outputs) -> None:
     model, tokenizer = make_model(params, items["text"].to_list(), sids, layout)
     by_task = training_rows(params, layout, catalog, base, tokenizer, options.history)
     rows = mixed(by_task, params.seed)
-    curve = train_supervised(model, rows, params, tokenizer.pad_token_id)
+    curve = train_supervised(model, rows, params, tokenizer.pad_token_id, relevance_words(layout, tokenizer, params.relevance_spread))
 
     save_model(model, tokenizer, outputs.path("model"))
     check_reload(tokenizer, load_tokenizer(outputs.path("model")), rows[-1].ids)

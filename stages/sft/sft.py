@@ -23,6 +23,7 @@ from stages.shared.slates.layouts.layout import Layout
 from stages.shared.slates.layouts.marks import THINK_END
 from stages.shared.slates.slate import Catalog
 from stages.shared.slates.traces import TRACES
+from stages.shared.training.relevances import relevance_words
 from stages.shared.training.trainer import train_supervised, write_curve
 
 BASE = DATA / "midtrain/model"
@@ -40,7 +41,9 @@ def sft(params: SftParams, outputs: Outputs) -> None:
     examples = trace_examples(traces, tokenizer, params, layout.reasoning)
     rows = training_rows(examples, params, layout, len(catalog.sids), int(traces["shown"].list.len().max()), tokenizer)  # type: ignore[arg-type]
     model = load_model(BASE)
-    curve = train_supervised(model, mixed(rows, params.seed), params, tokenizer.pad_token_id)
+    curve = train_supervised(
+        model, mixed(rows, params.seed), params, tokenizer.pad_token_id, relevance_words(layout, tokenizer, params.relevance_spread)
+    )
 
     save_model(model, tokenizer, outputs.path("model"))
     write_curve(curve, outputs.path("loss.csv"))

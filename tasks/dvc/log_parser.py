@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO, TextIO
 
-from tasks.system.progress import Progress, read_note, read_progress
+from tasks.system.progress import StageProgress, read_note, read_progress
 from tasks.system.redaction import secrets, without_secrets
 
 # What `dvc repro -s` says besides the stage itself.
@@ -35,7 +35,7 @@ class Callbacks:
     """
 
     note: Callable[[str, str], None] = lambda stage, text: None
-    progress: Callable[[str, Progress], None] = lambda stage, progress: None
+    progress: Callable[[str, StageProgress], None] = lambda stage, progress: None
     started: Callable[[str], None] = lambda stage: None
     output: Callable[[str, str], None] = lambda stage, text: None
 

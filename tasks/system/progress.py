@@ -14,7 +14,7 @@ UNITS = {"k": 1_000, "M": 1_000_000, "G": 1_000_000_000}
 
 
 @dataclass(frozen=True)
-class Progress:
+class StageProgress:
     """`done` of `total` (0: not known) of one part of a stage's work."""
 
     done: int
@@ -22,13 +22,13 @@ class Progress:
     part: str = ""
 
 
-def read_progress(text: str) -> Progress | None:
+def read_progress(text: str) -> StageProgress | None:
     """What a line of a stage's output says of its progress; None for any other line."""
     text = text.strip()
     if match := LINE.fullmatch(text):
-        return Progress(int(match["done"]), int(match["total"]), match["part"] or "")
+        return StageProgress(int(match["done"]), int(match["total"]), match["part"] or "")
     if match := BAR.fullmatch(text):
-        return Progress(_number(match["done"]), _number(match["total"]), match["part"] or "")
+        return StageProgress(_number(match["done"]), _number(match["total"]), match["part"] or "")
     return None
 
 

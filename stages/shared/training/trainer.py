@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments, get_schedu
 from stages.shared.core.launch import TrainingSection, without_compiled_collectives, world_size
 from stages.shared.lm.encoding import WeightedExample
 from stages.shared.training.muon import MuonAdamW
+from stages.shared.training.ordinal import OrdinalWords
 from stages.shared.training.progress import report_progress
 
 SCHEDULES = {"cosine": "cosine", "constant": "constant_with_warmup"}  # ours -> transformers'
@@ -30,12 +31,18 @@ class OptimizerSection(TrainingSection):
     schedule: Literal["cosine", "constant"] = Field("cosine", description="of the rates after the warmup")
     warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps")
     weight_decay: float = Field(0.01, ge=0)
+    relevance_spread: float = Field(
+        1.5, ge=0, description="standard deviation of the soft labels of relevances, in levels (ordinal.py); 0 = one label a word"
+    )
     log_every: int = Field(10, ge=1)
 
 
-def weighted_loss(logits: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
+def weighted_loss(logits: Tensor, ids: Tensor, weights: Tensor, ordinal: OrdinalWords | None = None) -> Tensor:
     """Sum of w * -log p over sum of w. logits [B, L, V] predict ids [B, L] shifted by one; weights [B, L] belong to ids."""
-    losses = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none")
+    predicted, targets = logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten()
+    losses = F.cross_entropy(predicted.float(), targets, reduction="none")
+    if ordinal:
+        losses = ordinal.losses(predicted, targets, losses)
     flat = weights[:, 1:].flatten()
     return (losses * flat).sum() / flat.sum().clamp_min(1e-6)  # a batch of context alone has no weight: a loss of 0, not NaN
 
@@ -58,6 +65,8 @@ def collate(examples: Sequence[WeightedExample], pad_id: int) -> dict[str, Tenso
 class WeightedTrainer(Trainer):
     """Trainer whose loss weighs each token, and which takes the examples in the order given: the caller decides on the curriculum."""
 
+    ordinal: OrdinalWords | None = None
+
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         # The Trainer would shuffle; midtrain and sft have put the rows in their order already, with their own seed.
         return SequentialSampler(cast(Sized, self.train_dataset if train_dataset is None else train_dataset))
@@ -73,12 +82,16 @@ class WeightedTrainer(Trainer):
         # Without a mask transformers reads from the positions where a packed document ends, and masks what lies before it; padding is on
         # the right, where no token of a document looks.
         outputs = model(input_ids=ids, position_ids=inputs["position_ids"], use_cache=False, logits_to_keep=kept)
-        loss = weighted_loss(outputs.logits, ids[:, first:], weights[:, first:])
+        loss = weighted_loss(outputs.logits, ids[:, first:], weights[:, first:], self.ordinal)
         return (loss, outputs) if return_outputs else loss
 
 
 def train_supervised(
-    model: PreTrainedModel, examples: Sequence[WeightedExample], params: OptimizerSection, pad_id: int
+    model: PreTrainedModel,
+    examples: Sequence[WeightedExample],
+    params: OptimizerSection,
+    pad_id: int,
+    ordinal: OrdinalWords | None = None,
 ) -> list[dict[str, float]]:
     """Trains in place. Returns rows {"step", "loss", "lr"}; a rising loss is no error here."""
     if params.deepspeed:
@@ -118,6 +131,7 @@ def train_supervised(
             optimizer = MuonAdamW(model, params.muon_lr, params.lr, params.weight_decay)
             schedule = get_scheduler(SCHEDULES[params.schedule], optimizer, round(params.warmup * params.steps), params.steps)
             trainer.optimizer, trainer.lr_scheduler = optimizer, schedule
+        trainer.ordinal = ordinal
         report_progress(trainer)
         trainer.train()
         if any(hasattr(parameter, "ds_id") for parameter in model.parameters()):

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from flows.pipeline import stage_row
 from flows.pipeline.console import RunConsole
-from tasks.system.progress import Progress
+from tasks.system.progress import StageProgress
 
 
 class Clock:
@@ -33,14 +33,14 @@ def test_time_left_is_that_of_the_part_at_its_own_rate(clock: Clock) -> None:
     row.start()
     assert row.progress_text() == ""
     clock.now += 50  # before the part is heard of: not counted
-    row.advance(Progress(20, 260, "training"))
+    row.advance(StageProgress(20, 260, "training"))
     assert row.progress_text() == "training 20/260, 7 %"
     clock.now += 40
-    row.advance(Progress(100, 260, "training"))
+    row.advance(StageProgress(100, 260, "training"))
     assert row.progress_text() == "training 100/260, 38 %, 1:20 left"  # 80 steps in 40 s, 160 to go
-    row.advance(Progress(1, 4, "saving"))
+    row.advance(StageProgress(1, 4, "saving"))
     assert row.progress_text() == "saving 1/4, 25 %", "a new part begins anew"
-    row.advance(Progress(7_500_000, 0, "u.data"))
+    row.advance(StageProgress(7_500_000, 0, "u.data"))
     assert row.progress_text() == "u.data 7.5M", "a total that is not known"
     row.end("Completed", 91.0, "")
     assert row.progress_text() == ""
@@ -52,7 +52,7 @@ def test_plain_lines_come_every_ten_seconds(clock: Clock) -> None:
         console.started("a")
         for done in range(1, 26):
             clock.now += 1
-            console.progress("a", Progress(done, 25, "reading"))
+            console.progress("a", StageProgress(done, 25, "reading"))
         console.note("a", "3 rows were bad")
         console.finished("a", "Completed", 25.0, peak_memory_mb=1234)
         console.finished("b", "Cached")
@@ -74,9 +74,9 @@ def test_a_terminal_has_one_line_a_stage(clock: Clock) -> None:
     console = RunConsole(["a", "b"], Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None))
     with console:
         console.started("a")
-        console.progress("a", Progress(0, 25, "reading"))
+        console.progress("a", StageProgress(0, 25, "reading"))
         clock.now += 65
-        console.progress("a", Progress(10, 25, "reading"))
+        console.progress("a", StageProgress(10, 25, "reading"))
         with console.console.capture() as shown:
             console.console.print(console.table(), soft_wrap=False)
         console.note("b", "waiting for a worker")

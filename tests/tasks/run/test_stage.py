@@ -14,7 +14,7 @@ from tasks.dvc.log_parser import Callbacks
 from tasks.project.graph import read_graph
 from tasks.run.stage import Runner
 from tasks.system.errors import Interrupted, StageFailed
-from tasks.system.progress import Progress
+from tasks.system.progress import StageProgress
 from tests.support import dvc_toy
 
 
@@ -92,7 +92,7 @@ def test_progress_and_notes_are_told_from_other_output(tmp_path: Path) -> None:
         "sys.stderr.write('::note a newer version is there\\n{\\'loss\\': 1}\\n'); sys.exit('a: broken')\n"
     )
     notes: list[str] = []
-    progress: list[Progress] = []
+    progress: list[StageProgress] = []
     output: list[str] = []
     callbacks = Callbacks(
         note=lambda stage, text: notes.append(text),
@@ -101,7 +101,7 @@ def test_progress_and_notes_are_told_from_other_output(tmp_path: Path) -> None:
     )
     with pytest.raises(StageFailed, match="broken"):
         Runner(root, callbacks, dvc_toy.environment()).run(read_graph(root)["a"])
-    assert progress == [Progress(1, 2, "reading"), Progress(3, 6, "train"), Progress(6, 6, "train")]
+    assert progress == [StageProgress(1, 2, "reading"), StageProgress(3, 6, "train"), StageProgress(6, 6, "train")]
     assert notes == ["a newer version is there"]
     assert output == ["0 of 5", "3 of 5", "a newer version is there", "{'loss': 1}", "a: broken"]
     assert (root / ".gr2/logs/a.log").read_text().splitlines() == output

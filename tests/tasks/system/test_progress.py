@@ -5,7 +5,7 @@ import io
 import pytest
 from tqdm import tqdm
 
-from tasks.system.progress import Progress, read_note, read_progress
+from tasks.system.progress import StageProgress, read_note, read_progress
 
 
 def test_bars_as_tqdm_writes_them() -> None:
@@ -19,21 +19,21 @@ def test_bars_as_tqdm_writes_them() -> None:
             pass
     lines = [line for line in file.getvalue().replace("\r", "\n").splitlines() if line.strip()]
     assert list(dict.fromkeys(map(read_progress, lines))) == [
-        Progress(130, 260, "train"), Progress(10, 20), Progress(6_250_000, 12_500_000, "u.data")
+        StageProgress(130, 260, "train"), StageProgress(10, 20), StageProgress(6_250_000, 12_500_000, "u.data")
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("line", "progress"),
     [
-        ("::progress 3/10 no. 4/5", Progress(3, 10, "no. 4/5")),
-        ("::progress 512/0", Progress(512, 0)),
+        ("::progress 3/10 no. 4/5", StageProgress(3, 10, "no. 4/5")),
+        ("::progress 512/0", StageProgress(512, 0)),
         ("::progress three/10 training", None),
         ("accuracy: 46% of 120/260 [see below]", None),
         ("{'loss': '2.2', 'epoch': '0.05'}", None),
     ],
 )
-def test_lines(line: str, progress: Progress | None) -> None:
+def test_lines(line: str, progress: StageProgress | None) -> None:
     assert read_progress(line) == progress
 
 

@@ -13,7 +13,7 @@ def under_gr2(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(reader.VARIABLE, "lines")
 
 
-def told(capsys: pytest.CaptureFixture[str]) -> list[reader.Progress | None]:
+def told(capsys: pytest.CaptureFixture[str]) -> list[reader.StageProgress | None]:
     return [reader.read_progress(line) for line in capsys.readouterr().err.splitlines() if line.strip()]
 
 
@@ -21,11 +21,11 @@ def told(capsys: pytest.CaptureFixture[str]) -> list[reader.Progress | None]:
 def test_the_first_and_the_last_are_told_and_few_between(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(tracked(range(1000), "rounds")) == list(range(1000))
     lines = told(capsys)
-    assert (lines[0], lines[-1]) == (reader.Progress(0, 1000, "rounds"), reader.Progress(1000, 1000, "rounds"))
+    assert (lines[0], lines[-1]) == (reader.StageProgress(0, 1000, "rounds"), reader.StageProgress(1000, 1000, "rounds"))
     assert len(lines) < 10
     with Progress("u.data", None) as progress:
         progress.add(512)
-    assert told(capsys) == [reader.Progress(0, 0, "u.data")]
+    assert told(capsys) == [reader.StageProgress(0, 0, "u.data")]
 
 
 @pytest.mark.usefixtures("under_gr2")
@@ -37,7 +37,7 @@ def test_a_line_is_whole_behind_the_bar_of_a_library(capsys: pytest.CaptureFixtu
     note("3 rows were bad")
     text = capsys.readouterr().err
     lines = [line for line in text.replace("\r", "\n").splitlines() if line]
-    assert reader.read_progress(lines[1]) == reader.Progress(0, 7, "rows") and reader.read_note(lines[2]) == "3 rows were bad"
+    assert reader.read_progress(lines[1]) == reader.StageProgress(0, 7, "rows") and reader.read_note(lines[2]) == "3 rows were bad"
 
 
 @pytest.mark.usefixtures("under_gr2")

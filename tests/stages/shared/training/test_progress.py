@@ -9,7 +9,7 @@ from transformers.utils import logging
 
 from stages.shared.core.run import without_library_bars
 from stages.shared.training.progress import report_progress
-from tasks.system.progress import VARIABLE, Progress, read_progress
+from tasks.system.progress import VARIABLE, StageProgress, read_progress
 
 
 class Line(torch.nn.Module):
@@ -35,7 +35,7 @@ def test_report_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     trainer.train()
     said = capsys.readouterr()
     progress = list(filter(None, map(read_progress, said.err.splitlines())))
-    assert (progress[0], progress[-1]) == (Progress(0, 6, "training steps"), Progress(6, 6, "training steps"))
+    assert (progress[0], progress[-1]) == (StageProgress(0, 6, "training steps"), StageProgress(6, 6, "training steps"))
     assert "%|" not in said.err
     assert [line.split(":")[0] for line in said.out.splitlines()] == ["step 3", "step 6"] and "{" not in said.out
 

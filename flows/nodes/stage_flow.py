@@ -38,6 +38,7 @@ from tasks.run.retries import TransientError, is_transient
 from tasks.run.stage import Runner, stage_environment
 from tasks.system.errors import Interrupted, ProjectError, StageFailed
 from tasks.system.hardware import hardware
+from tasks.system.progress import StageProgress
 from tasks.system.redaction import without_secrets
 
 HOME, CACHE = "GR2_NODE_HOME", "GR2_NODE_CACHE"

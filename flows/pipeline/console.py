@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.pipeline.stage_row import StageRow
+from tasks.system.progress import StageProgress
 
 COLOURS = {"Completed": "green", "Cached": "cyan", "Failed": "red", "Skipped": "yellow", "Running": "bold", "Waiting": "dim"}
 PROGRESS_EVERY_S = 10.0

@@ -21,6 +21,13 @@ RENAMED_KEYS = {
     "evaluate.guided": "constrained",
 }
 MOVED_KEYS = {"evaluate.resamples": "report", "evaluate.examples": "report"}  # key -> the section that has it now
+REMOVED_KEYS = {  # key -> what to do instead
+    "midtrain.copy_circuit": "no weight is placed by hand any more; remove it",
+    "midtrain.ordering_share": "its task is now midtrain.sorting_share",
+    "midtrain.reading_share": "its task is now part of midtrain.judging_share",
+    "midtrain.skill_share": "its task is now midtrain.judging_share",
+    "sft.no_reasoning_arm": "set prompt.reasoning: false, or run the control: gr2 run --control no-reasoning",
+}
 
 
 class Section(BaseModel):
@@ -85,6 +92,8 @@ def _explain(section: str, model: type[BaseModel], item: ErrorDetails, source: s
         return f"{source}: {key}: this key is now named '{RENAMED_KEYS[key]}'; rename it"
     if key in MOVED_KEYS:
         return f"{source}: {key}: this key is now in the section '{MOVED_KEYS[key]}'; move it there"
+    if key in REMOVED_KEYS:
+        return f"{source}: {key}: this key is gone; {REMOVED_KEYS[key]}"
     valid = _fields_at(model, item["loc"][:-1])
     near = difflib.get_close_matches(str(item["loc"][-1]), valid, n=1, cutoff=0.0)
     hint = f"; did you mean '{near[0]}'?" if near else ""

@@ -8,9 +8,9 @@ import polars as pl
 
 from stages.shared.slates.candidate_features import FEATURES
 
-# s0 (least) .. s19. Two levels more than twice the candidates: fewer give ties that only the order shown can break, more are harder to
+# s0 (least) .. s23. Two levels more than twice the candidates: fewer give ties that only the order shown can break, more are harder to
 # tell apart and to sort (docs/training.md).
-RELEVANCE_LEVELS = 20
+RELEVANCE_LEVELS = 24
 
 
 @dataclass(frozen=True)

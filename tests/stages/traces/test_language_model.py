@@ -122,7 +122,7 @@ def test_the_prompt_hides_the_answer_unless_targeted():
 
 def test_relevances_are_read_only_when_each_candidate_has_one():
     assert written_relevances(" 2 match: B s3 A s15", 2) == (15, 3)
-    for trace in (" A s3", " A s3 A s4 B s5", " A s3 B s20", " A s3 B s4 C s5", " A s3 C s4", ""):
+    for trace in (" A s3", " A s3 A s4 B s5", " A s3 B s24", " A s3 B s4 C s5", " A s3 C s4", ""):
         assert written_relevances(trace, 2) == ()
 
 

@@ -3,10 +3,12 @@ from itertools import pairwise
 import pytest
 
 from stages.evaluate.params import EvaluateParams
+from stages.midtrain.params import MidtrainParams
 from stages.retrieve.params import RetrieveParams
 from stages.rl.params import RlParams
+from stages.sft.params import SftParams
 from stages.shared.core.errors import StageError
-from stages.shared.core.params import MOVED_KEYS, RENAMED_KEYS, ComputeSection, Section, load_params, validate_section
+from stages.shared.core.params import MOVED_KEYS, REMOVED_KEYS, RENAMED_KEYS, ComputeSection, Section, load_params, validate_section
 from stages.shared.slates.prompt_params import PromptParams
 from stages.traces.params import TracesParams
 
@@ -114,3 +116,12 @@ def test_a_moved_key_is_named_with_its_section(key: str) -> None:
     section, _, name = key.partition(".")
     with pytest.raises(StageError, match=rf"p: {key}: this key is now in the section '{MOVED_KEYS[key]}'; move it there"):
         validate_section(section, ComputeSection, {name: 1}, "p")
+
+
+@pytest.mark.parametrize("key", ["midtrain.copy_circuit", "midtrain.skill_share", "sft.no_reasoning_arm"])
+def test_a_key_that_is_gone_says_what_to_do_instead(key):
+    section, _, name = key.partition(".")
+    model = {"midtrain": MidtrainParams, "sft": SftParams}[section]
+    with pytest.raises(StageError, match=rf"params\.yaml: {section}\.{name}: this key is gone; .+"):
+        validate_section(section, model, {name: 1}, "params.yaml")
+    assert name not in model.model_fields and REMOVED_KEYS[key]

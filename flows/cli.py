@@ -25,6 +25,7 @@ COMMANDS = {  # name -> (module in flows.commands, help text)
     "seeds": ("seeds", "the gains over finished runs of several training seeds"),
     "pools": ("server.pools", "make or renew the work pools, GPU limits and deployments of a placement on the Prefect server"),
     "forget": ("forget", "what a user's deletion request touches, and the rerun that removes it"),
+    "server": ("server.start", "the Prefect server for schedules and nodes, on PostgreSQL where one is installed; Ctrl-C ends it"),
     "schedule": ("server.schedule", "run at set times: add (the default with --cron), list, pause, resume, remove, history"),
     "worker": ("server.worker", "serve the schedules of this checkout, or stages of a placement's pool; Ctrl-C ends it"),
     "compare": ("compare", "runs against the first of them: metrics with intervals, and what differs"),

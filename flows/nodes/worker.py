@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from flows.nodes.pools import ensure
+from flows.server.connection import connected
+from flows.server.database import warn_of_sqlite
 from flows.server.worker_process import serve
 from tasks.nodes.placement import Placement
 from tasks.nodes.snapshot import origin_of
@@ -17,5 +19,7 @@ def node_worker(root: Path, placement: Placement, pool: str, limit: int | None =
     kind = placement.pools[pool].type
     if kind == "process":
         origin_of(root)  # ProjectError at once: a checkout without an origin cannot fetch the code of any run
+    with connected("nodes") as client:
+        warn_of_sqlite(client)
     ensure(root, placement)
     return serve(root, pool, kind, ["--limit", str(limit)] if limit else [], {"GR2_NODE_HOME": str(root)})

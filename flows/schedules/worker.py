@@ -5,6 +5,7 @@ from pathlib import Path
 from flows.schedules.deployments import ensure_pool, pool_name
 from flows.schedules.reconcile import reconcile_runs
 from flows.server.connection import connected
+from flows.server.database import warn_of_sqlite
 from flows.server.worker_process import serve
 from tasks.system.locks import Busy, run_lock
 
@@ -16,6 +17,7 @@ def schedule_worker(root: Path) -> int:
     """
     pool = pool_name(root)
     with connected("schedules") as client:
+        warn_of_sqlite(client)
         ensure_pool(client, pool)
         try:
             with run_lock(root, what="gr2 worker"):

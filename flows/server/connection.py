@@ -21,11 +21,11 @@ def connected(who: str) -> "Iterator[SyncPrefectClient]":
     url = PREFECT_API_URL.value()
     if not url or is_ephemeral(url):
         raise ProjectError(
-            f"{who} need a Prefect server that stays: start one with `prefect server start` where all can reach it, then "
+            f"{who} need a Prefect server that stays: start one with `gr2 server` where all can reach it, then "
             "export PREFECT_API_URL=http://HOST:4200/api (docs/schedules.md)"
         )
     with get_client(sync_client=True) as client:
         if error := client.api_healthcheck():
             reason = str(error) or type(error).__name__
-            raise ProjectError(f"no Prefect server answers at PREFECT_API_URL={url} ({reason}); start it with: prefect server start")
+            raise ProjectError(f"no Prefect server answers at PREFECT_API_URL={url} ({reason}); start it with: gr2 server")
         yield client

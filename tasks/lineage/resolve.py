@@ -55,7 +55,7 @@ def find(index: Index, graph: Graph, query: str, cwd: Path) -> Resolved:
     outs = sorted(out for stage in graph.stages.values() for out in stage.outs)
     raws = sorted({name for version in index.versions for name in _raw_files(index, version)})
     known = f"(raw files: {', '.join(raws) or 'none known yet'}; outputs: {', '.join(outs)})"
-    raise ProjectError(f"{query}: no stage makes it or reads it{nearest(query, [*raws, *outs])} {known}; {EXPECTED}")
+    raise ProjectError(f"{query}: no stage makes it{nearest(query, [*raws, *outs])} {known}; {EXPECTED}")
 
 
 def _output(index: Index, graph: Graph, path: str) -> Resolved:

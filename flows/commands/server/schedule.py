@@ -12,6 +12,7 @@ from flows.commands import add_json_option, show
 from flows.pipeline.params_check import check_params
 from flows.schedules import deployments
 from flows.server.connection import connected
+from flows.server.database import warn_of_sqlite
 from flows.server.settings import prepare
 from tasks.nodes.placement import read_placement
 from tasks.project import profiles
@@ -60,6 +61,7 @@ def create(root: Path, name: str, options: argparse.Namespace) -> int:
     graph = check_params(root, [profiles.render(root, options.profile) if options.profile else None])  # before anything is made
     read_placement(root, options.placement).check(graph)
     with connected("schedules") as client:
+        warn_of_sqlite(client)
         parameters = {"on_new_data": options.on_new_data, "profile": options.profile, "placement": options.placement}
         deployments.create(client, root, name, options.cron, options.timezone, parameters)
         first = deployments.planned(client, root, name)

@@ -60,8 +60,8 @@ def test_verification(project: Path) -> None:
         (["--verify", "--picture", "a.svg"], "does not go with --verify"),
         (["v1", "--picture", "a.gif"], "a picture ends in .svg or .png"),
         (["v1", "--picture", "none/a.svg"], "no such folder"),
-        (["--who-used", "ratings.csv"], "no stage makes it or reads it (raw files: raw.txt; outputs: data/a/metrics.json, data/a/model,"),
-        (["--who-used", "raw.text"], "no stage makes it or reads it; did you mean 'raw.txt'?"),
+        (["--who-used", "ratings.csv"], "(raw files: raw.txt; outputs: data/a/metrics.json, data/a/model,"),
+        (["--who-used", "raw.text"], "no stage makes it; did you mean 'raw.txt'?"),
     ],
 )
 def test_wrong_requests(project: Path, words: list[str], message: str) -> None:

@@ -52,8 +52,6 @@ def pipeline(
     lock_order = list(read_lock(root))  # DVC appends what parallel stages finish, in any order; sorted again at the end
     plan = make_plan(root, graph, names, force)
     context = run_context(root, str(flow_run.id or ""))
-    if any(not plan[name].current for name in names):
-        interrupted.journal_start(root, names)
     with RunConsole(names) as console:
         run = PipelineRun(root, graph, plan, console, context, nodes, frozenset(force or ()), stage_environment)
         with stopping(run.stop):

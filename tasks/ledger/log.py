@@ -29,6 +29,11 @@ def append(root: Path, event: Event) -> None:
         write_text(root / HEAD, head.text)
 
 
+def note(root: Path, kind: str, **facts: object) -> None:
+    """Adds a note of the record's own, which no lineage server gets."""
+    append(root, _note(kind, **facts))
+
+
 def anchor(root: Path) -> None:
     """Writes the head into git's ref. When the ref knows events that the file lacks, an event says so first."""
     with _locked(root) as file:

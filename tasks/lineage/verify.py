@@ -23,6 +23,7 @@ from tasks.system.yaml_files import parse, read_text
 
 WORKERS = 8
 TAKE_BACK = "git checkout dvc.lock"
+MEND = f"gr2 run, which mends what a killed DVC left; for what else was done to it: {TAKE_BACK}"
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,9 @@ def verify(root: Path) -> Verification:
     notes = [f"{ledger.before} events from before there was a chain: covered from its first event on"] if ledger.before else []
     notes += _repaired(ledger.events)
     try:
-        lock = read_lock(root)
+        lock = read_lock(root, mend=False)
     except (ProjectError, ValueError, TypeError) as error:  # no YAML, no UTF-8, no mapping of stages
-        return Verification((*problems, Problem("lock", "dvc.lock", f"cannot be read: {error}", TAKE_BACK)), tuple(notes), {})
+        return Verification((*problems, Problem("lock", "dvc.lock", f"cannot be read: {error}", MEND)), tuple(notes), {})
     broken = {name: why for name, entry in lock.items() if (why := malformed(entry))}
     problems += [Problem("lock", "dvc.lock", f"{name}: {why}", TAKE_BACK) for name, why in broken.items()]
     lock = {name: entry for name, entry in lock.items() if name not in broken}

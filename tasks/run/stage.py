@@ -38,11 +38,15 @@ class Finished:
 
 @dataclass
 class Callbacks:
-    """What the caller hears while a stage is at work, in the threads that read it. `progress` gets the lines that end in \\r alone."""
+    """What the caller hears while a stage is at work, in the threads that read it. `progress` gets the lines that end in \\r alone.
+
+    `begins`: just before DVC is asked for the stage. `started`: DVC starts the stage's command.
+    """
 
     line: Callable[[str, str], None] = lambda stage, text: None
     progress: Callable[[str, str], None] = lambda stage, text: None
     started: Callable[[str], None] = lambda stage: None
+    begins: Callable[[str], None] = lambda stage: None
 
 
 @dataclass
@@ -75,6 +79,7 @@ class Runner:
                 raise Interrupted(stage.name, "stopped before it began")
             for path in () if checked else drop_damaged(self.root, stage):
                 self.callbacks.line(stage.name, f"{path}: damaged in DVC's cache, so removed")
+            self.callbacks.begins(stage.name)
             code, output = self._repro(stage, force, shown or {})
             if code == 0:
                 return Finished(stage.name, output.ran, output.restored, time.monotonic() - began)

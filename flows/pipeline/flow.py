@@ -31,6 +31,9 @@ from tasks.run.selection import select
 # variable and not a parameter of the flow, because Prefect would store a parameter, with every secret in it, on its server.
 stage_environment: dict[str, str] | None = None
 
+# What the last run ended as, once all of it is on record. Prefect's server may have gone away by then, and would not tell.
+ended: State[None] | None = None
+
 # Enough threads for every stage that may wait: PipelineRun.cores limits how many work at the same time.
 THREADS: Any = ThreadPoolTaskRunner(max_workers=64)
 
@@ -61,11 +64,14 @@ def pipeline(
     interrupted.record_interrupted(root, graph, context)
     state = "Cancelled" if run.stopped else "Failed" if failures else "Completed"
     close_run(root, context, state, names)
+    global ended
     if run.stopped:
-        return Cancelled(message="stopped from outside")
-    if failures:
-        return Failed(message="\n".join(f"{name}: {message}" for name, message in failures.items()))
-    return Completed(message=f"{len(names)} stages, {len(run.acted)} of them run or restored")
+        ended = Cancelled(message="stopped from outside")
+    elif failures:
+        ended = Failed(message="\n".join(f"{name}: {message}" for name, message in failures.items()))
+    else:
+        ended = Completed(message=f"{len(names)} stages, {len(run.acted)} of them run or restored")
+    return ended
 
 
 def _submit(run: PipelineRun, names: list[str]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from tasks.system.disk_watchdog import check_room
 from tasks.system.errors import ProjectError
 from tasks.system.redaction import without_secrets
 
@@ -33,6 +34,7 @@ def open_repo(root: Path) -> Iterator[Any]:
     logging.getLogger("dvc").setLevel(logging.CRITICAL)
     try:
         with _one_at_a_time:
+            check_room((root, state_folder()))
             _repair_rwlock(root)
             with locked_repo(root) as repo, chdir(root):  # DVC names things relative to the current directory, which is the whole process's
                 mend(root)

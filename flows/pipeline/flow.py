@@ -19,6 +19,7 @@ from flows.pipeline.run import PipelineRun
 from flows.server.signals import stopping
 from tasks.dvc.lockfile import read_lock, sort_like_dvc
 from tasks.ledger.events import close_run
+from tasks.ledger.log import adopt
 from tasks.ledger.run_context import run_context
 from tasks.nodes.placement import read_placement
 from tasks.project.graph import read_graph
@@ -55,6 +56,7 @@ def pipeline(
     lock_order = list(read_lock(root))  # DVC appends what parallel stages finish, in any order; sorted again at the end
     plan = make_plan(root, graph, names, force)
     context = run_context(root, str(flow_run.id or ""))
+    adopt(root)
     with RunConsole(names) as console:
         run = PipelineRun(root, graph, plan, console, context, nodes, frozenset(force or ()), stage_environment)
         with stopping(run.stop):

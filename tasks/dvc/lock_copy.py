@@ -7,6 +7,7 @@ it wrote. All of this happens under DVC's own lock, so no DVC that lives is in t
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from tasks.dvc.lockfile import LOCK, Entry, as_dvc_writes, parse_lock
@@ -28,13 +29,15 @@ def noted(root: Path) -> list[str]:
 
 
 def keep(root: Path) -> None:
-    """Copies dvc.lock, which is whole. DVC's lock is held."""
-    path = root / LOCK
-    if not path.exists():
+    """Copies dvc.lock, unless it cannot be read. DVC's lock is held."""
+    text = _bytes(root / LOCK)
+    if text is None:
         (root / COPY).unlink(missing_ok=True)
-    elif (text := path.read_bytes()) != _bytes(root / COPY):
+    elif text != _bytes(root / COPY):
         (root / COPY).parent.mkdir(exist_ok=True)
-        write_text(root / COPY, text.decode("utf-8"))
+        with suppress(ProjectError, UnicodeDecodeError):
+            parse_lock(text.decode("utf-8"), LOCK)
+            write_text(root / COPY, text.decode("utf-8"))
 
 
 def mend(root: Path) -> bool:

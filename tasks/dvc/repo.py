@@ -19,7 +19,7 @@ from tasks.system.errors import ProjectError
 from tasks.system.redaction import without_secrets
 
 _one_at_a_time = threading.RLock()
-_open: list[Path] = []  # the projects that are open, in the thread that holds _one_at_a_time
+_open: list[Path] = []  # the projects whose lock this process has, in the thread that holds _one_at_a_time
 
 
 @contextmanager
@@ -58,7 +58,11 @@ def dvc_lock(root: Path) -> Iterator[None]:
             yield
         else:
             with project_lock(root):
-                yield
+                _open.append(root.resolve())
+                try:
+                    yield
+                finally:
+                    _open.pop()
 
 
 def mend_lock(root: Path) -> None:

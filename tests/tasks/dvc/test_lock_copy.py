@@ -129,3 +129,13 @@ def test_a_killed_dvc_costs_nothing_but_a_restore(project: Path, size: int) -> N
     assert (project / NOTES / "d").exists() and list(read_lock(project)) == list("abcd")
     assert set(dvc_toy.states(dvc_toy.gr2(project, "run")).values()) == {"Cached"}
     assert not list((project / NOTES).iterdir())
+
+
+def test_a_committed_file_without_stages_is_read_as_it_is(project: Path) -> None:
+    """It looks cut, and cannot be mended: nobody waits for the lock that this very process holds."""
+    (project / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
+    dvc_toy.commit(project, "no stages")
+    interrupted.begin(project, "a")
+    assert read_lock(project) == {}
+    with repo.open_repo(project):
+        assert read_lock(project) == {}

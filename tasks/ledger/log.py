@@ -52,7 +52,7 @@ def anchor(root: Path) -> None:
 def adopt(root: Path) -> None:
     """To be called when a run begins. Notes the events that no anchor covers: of a run that was killed, or put in by somebody."""
     known = Head.parse(git_anchor(root))
-    if known and (late := unanchored(read_events(root), known)):
+    if known and known != read_head(root) and (late := unanchored(read_events(root), known)):
         note(root, "late", first=known.index + 1, count=late)
 
 

@@ -5,6 +5,7 @@ import shutil
 from forgery_kinds import (
     ALL,
     CACHE,
+    CODE,
     DATA,
     FOLDER,
     LOCK,
@@ -63,6 +64,7 @@ FILES = (
     Forgery(
         "an object put into the cache",
         CACHE,
+        CODE,
         lambda root: write(object_path(root, "0" * 32), b"x"),
         "",
         "nothing names it; `gr2 gc` removes it",
@@ -70,6 +72,7 @@ FILES = (
     Forgery(
         "a hash in DVC's run cache changed",
         CACHE,
+        CODE,
         edit_run_cache,
         "",
         "read only when the stage is next asked for, and taken for an equal run then",
@@ -110,6 +113,13 @@ FILES = (
         "",
         "a commit makes an entry known: reviews and signed commits are for that",
     ),
-    Forgery("code changed after its run", PROJECT, edit("stages/d/words.py", swap('"d"', '"D"')), "note", NOT_CURRENT),
-    Forgery("a parameter changed after its run", PROJECT, edit("params.yaml", swap("x: 9", "x: 8")), "", NOT_CURRENT),
+    Forgery("code changed after its run", CODE, edit("stages/d/words.py", swap('"d"', '"dd"')), "note", NOT_CURRENT),
+    Forgery(
+        "code changed after its run, size and time as before",
+        CODE,
+        edit("stages/d/words.py", swap('"d"', '"D"')),
+        "",
+        "DVC takes time and size of a file in a code package for its content: the stage counts as current. `git status` may see it",
+    ),
+    Forgery("a parameter changed after its run", CODE, edit("params.yaml", swap("x: 9", "x: 8")), "", NOT_CURRENT),
 )

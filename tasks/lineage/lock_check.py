@@ -35,10 +35,12 @@ def check_lock(root: Path, lock: dict[str, Entry], events: list[Event]) -> list[
     run_events = [event for event in events if _made(event)]
     if dropped := _dropped(root, lock, run_events):
         return dropped
-    hashes = {recorded_entry(event) for event in run_events} - {""}
+    hashes = {(str(event["job"]["name"]), recorded_entry(event)) for event in run_events}  # an entry is known of its own stage alone
     old = [event for event in run_events if not recorded_entry(event)]  # from before entries were recorded
     keys = {version.key for event in old if (version := _version(event))}
-    unknown = {name: entry for name, entry in lock.items() if entry_hash(entry) not in hashes and of_entry(name, entry).key not in keys}
+    unknown = {
+        name: entry for name, entry in lock.items() if (name, entry_hash(entry)) not in hashes and of_entry(name, entry).key not in keys
+    }
     known = _git_entries(locks) if unknown else {}
     unknown = {name: entry for name, entry in unknown.items() if entry not in known.get(name, [])}
     if unknown:

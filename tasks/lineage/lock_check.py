@@ -35,7 +35,8 @@ def check_lock(root: Path, lock: dict[str, Entry], events: list[Event]) -> list[
     run_events = [event for event in events if _made(event)]
     if dropped := _dropped(root, lock, run_events):
         return dropped
-    hashes = {(str(event["job"]["name"]), recorded_entry(event)) for event in run_events}  # an entry is known of its own stage alone
+    # By stage: the entry of one stage under the name of another is not known.
+    hashes = {(str(event["job"]["name"]), recorded_entry(event)) for event in run_events}
     old = [event for event in run_events if not recorded_entry(event)]  # from before entries were recorded
     keys = {version.key for event in old if (version := _version(event))}
     unknown = {

@@ -16,14 +16,8 @@ from tasks.ledger.log import append
 from tests.support import dvc_toy
 from tests.support.lineage_toy import md5
 
-DATA, CACHE, PROJECT, GR2, GIT, ALL = (
-    "writes data/",
-    "writes the cache",
-    "writes dvc.lock",
-    "writes .gr2",
-    "writes .gr2 and .git",
-    "writes it all",
-)
+DATA, CACHE, PROJECT, CODE = "writes data/", "writes the cache", "writes dvc.lock", "writes code and parameters"
+GR2, GIT, ALL = "writes .gr2", "writes .gr2 and .git", "writes it all"
 OUT, FOLDER = "data/d/out.txt", "data/d/model"
 LOCK = Path("dvc.lock")
 

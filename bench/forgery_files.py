@@ -64,7 +64,6 @@ FILES = (
     Forgery(
         "an object put into the cache",
         CACHE,
-        CODE,
         lambda root: write(object_path(root, "0" * 32), b"x"),
         "",
         "nothing names it; `gr2 gc` removes it",
@@ -72,7 +71,6 @@ FILES = (
     Forgery(
         "a hash in DVC's run cache changed",
         CACHE,
-        CODE,
         edit_run_cache,
         "",
         "read only when the stage is next asked for, and taken for an equal run then",

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import fault_writes
 from fault_watch import Process, newest, processes, wait_until
 
 CLOCK_SOURCE = Path(__file__).with_name("clock_jump.c")
@@ -294,6 +295,13 @@ def second_run(live: Live) -> str:
     return "a second run"
 
 
+def killed_in_write(live: Live) -> str:
+    """The preloaded library does it, where `before` says."""
+    pid = fault_writes.struck(live.root, lambda: live.over, 300)
+    live.killed.add(pid)
+    return f"process {pid} killed" if pid else ""
+
+
 def can_mount() -> bool:
     probe = "mount -t tmpfs tmpfs /mnt"
     return (
@@ -306,7 +314,7 @@ def why_not(kind: Kind) -> str:
     """Why this machine cannot do it; empty if it can."""
     if (kind.disk or kind.mounts) and not can_mount():
         return "needs permission to mount (unshare --mount)"
-    if kind.strike is jump_clock and shutil.which("cc") is None:
+    if kind.strike in (jump_clock, killed_in_write) and shutil.which("cc") is None:
         return "needs a C compiler (cc)"
     return ""
 
@@ -326,6 +334,10 @@ KINDS = (
     Kind("kill -9 of gr2 run and dvc, the stage lives on", kill_but_stage),
     Kind("clock jump", jump_clock, ("toy",), env=clock_env),
     Kind("two gr2 run on one checkout", second_run, ("toy",)),
+    *(
+        Kind(f"killed inside a write: {name}", killed_in_write, before=fault_writes.order(name), env=fault_writes.library)
+        for name in fault_writes.PLACES
+    ),
     Kind("kill -9 of a node's stage", kill_role("stage"), ("nodes",)),
     Kind("kill -9 of a node's flow run", kill_role("node"), ("nodes",)),
     Kind("kill -9 of a worker", kill_and_revive("worker"), ("nodes",)),

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 
 from flows.commands import INTERRUPTED, WRONG
-from tasks.system.errors import ProjectError
+from tasks.system.errors import ProjectError, fault_of_machine
 from tasks.system.requirements import not_installed
 
 COMMANDS = {  # name -> (module in flows.commands, help text)
@@ -55,6 +55,11 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader (head, less) had enough
         return 0
+    except Exception as error:
+        if not (fault := fault_of_machine(error)):
+            raise  # a bug
+        print(f"gr2: {fault}", file=sys.stderr)
+        return WRONG
 
 
 def _project_root(cwd: Path) -> Path:

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from flows.commands import INTERRUPTED, STAGE_FAILED
 from flows.commands.plan import show_plan
@@ -16,7 +17,8 @@ from tasks.domain.report_summary import read_report, reported_by
 from tasks.project import overrides, profiles
 from tasks.project.missing_deps import check_template_deps
 from tasks.project.output_folders import check_output_folders
-from tasks.system.errors import ProjectError
+from tasks.system.errors import ProjectError, fault_of_machine
+from tasks.system.git import check_git
 from tasks.system.locks import run_lock, shared_lock
 from tasks.system.redaction import refuse_secret_params
 from tasks.system.requirements import check_installed
@@ -40,6 +42,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace, cwd: Path) -> int:
     root = Path.cwd()
+    check_git()
     _check(options)
     if options.control:
         return run_control(root, options.control)
@@ -107,12 +110,12 @@ def _run_pipeline(root: Path, options: argparse.Namespace) -> int:
     if server:
         server.wait_until_ready()
     flow.stage_environment = before
-    state = flow.pipeline(requested_stages(options), options.start, options.force or None, options.placement, return_state=True)
+    state = _final_state(flow, options)
     if state.is_completed():
         _print_verdict(root, options)
         return 0
     error = state.result(raise_on_failure=False)
-    if isinstance(error, ProjectError):
+    if isinstance(error, ProjectError) or (isinstance(error, Exception) and fault_of_machine(error)):
         raise error
     print(f"gr2: {state.message}", file=sys.stderr)
     return INTERRUPTED if state.is_cancelled() else STAGE_FAILED
@@ -124,3 +127,16 @@ def _print_verdict(root: Path, options: argparse.Namespace) -> None:
     report = read_report(root) if reported_by(graph) in names else None
     if report:
         print("", *verdict_lines(report), sep="\n")
+
+
+def _final_state(flow: Any, options: argparse.Namespace) -> Any:
+    """The Prefect state in which the run ended. The flow's own word counts where Prefect's server went away before it was told."""
+    try:
+        state = flow.pipeline(requested_stages(options), options.start, options.force or None, options.placement, return_state=True)
+        if not state.is_crashed() or flow.ended is None:
+            return state
+    except Exception:  # of Prefect's client, each in its own way
+        if flow.ended is None:
+            raise
+    print("gr2: Prefect's server went away; the run came to its end without it, and is on record", file=sys.stderr)
+    return flow.ended

@@ -40,6 +40,7 @@ from tasks.system.errors import Interrupted, ProjectError, StageFailed
 from tasks.system.hardware import hardware
 from tasks.system.progress import StageProgress
 from tasks.system.redaction import without_secrets
+from tasks.system.yaml_files import write_text
 
 HOME, CACHE = "GR2_NODE_HOME", "GR2_NODE_CACHE"
 SHORTEST_LEASE_S = 60.0  # Prefect's server refuses a shorter one
@@ -208,6 +209,6 @@ def _configure_dvc(home: Path, root: Path) -> None:
     (root / ".dvc").mkdir(exist_ok=True)
     local = home / ".dvc" / "config.local"
     text = local.read_text(encoding="utf-8") if local.exists() else ""
-    (root / ".dvc" / "config.local").write_text(text, encoding="utf-8")
+    write_text(root / ".dvc" / "config.local", text)
     cache = os.environ.get(CACHE) or str(home.resolve() / ".dvc" / "cache")
     configure_cache(root, {"dir": cache}, keep=True)

@@ -19,6 +19,7 @@ from flows.pipeline.run import PipelineRun
 from flows.server.signals import stopping
 from tasks.dvc.lockfile import read_lock, sort_like_dvc
 from tasks.ledger.events import close_run
+from tasks.ledger.log import adopt
 from tasks.ledger.run_context import run_context
 from tasks.nodes.placement import read_placement
 from tasks.project.graph import read_graph
@@ -31,6 +32,9 @@ from tasks.run.selection import select
 # The environment of the stages; None = that of this process. The callers set it to the environment without Prefect's settings. A module
 # variable and not a parameter of the flow, because Prefect would store a parameter, with every secret in it, on its server.
 stage_environment: dict[str, str] | None = None
+
+# What the last run ended as, once all of it is on record. Prefect's server may have gone away by then, and would not tell.
+ended: State[None] | None = None
 
 # Enough threads for every stage that may wait: PipelineRun.cores limits how many work at the same time.
 THREADS: Any = ThreadPoolTaskRunner(max_workers=64)
@@ -54,8 +58,7 @@ def pipeline(
     lock_order = list(read_lock(root))
     plan = make_plan(root, graph, names, force)
     context = run_context(root, str(flow_run.id or ""))
-    if any(not plan[name].current for name in names):
-        interrupted.journal_start(root, names)
+    adopt(root)
     with RunConsole(names) as console:
         run = PipelineRun(root, graph, plan, console, context, nodes, frozenset(force or ()), stage_environment)
         with stopping(run.stop):
@@ -66,11 +69,14 @@ def pipeline(
     interrupted.record_interrupted(root, graph, context)
     state = "Cancelled" if run.stopped else "Failed" if failures else "Completed"
     close_run(root, context, state, names)
+    global ended
     if run.stopped:
-        return Cancelled(message="stopped from outside")
-    if failures:
-        return Failed(message="\n".join(f"{name}: {message}" for name, message in failures.items()))
-    return Completed(message=f"{len(names)} stages, {len(run.acted)} of them run or restored")
+        ended = Cancelled(message="stopped from outside")
+    elif failures:
+        ended = Failed(message="\n".join(f"{name}: {message}" for name, message in failures.items()))
+    else:
+        ended = Completed(message=f"{len(names)} stages, {len(run.acted)} of them run or restored")
+    return ended
 
 
 def _submit(run: PipelineRun, names: list[str]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import threading
 import time
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from prefect.client.schemas.objects import State
@@ -22,6 +22,7 @@ from tasks.ledger.run_context import RunContext
 from tasks.nodes.placement import Placement, Pool
 from tasks.nodes.slots import acquire_gpus
 from tasks.project.graph import Graph, Stage
+from tasks.run import interrupted
 from tasks.run.plan import Plan
 from tasks.run.stage import Finished, Runner
 from tasks.system.errors import Interrupted, ProjectError, StageFailed
@@ -47,7 +48,7 @@ class PipelineRun:
         self.acted: set[str] = set()  # stages that DVC ran or restored: whether those behind them are current is decided anew
         self.cores = ResourcePool()
         self.records: dict[str, StageRun] = {}
-        self.callbacks = Callbacks(console.note, console.progress, self._started)
+        self.callbacks = Callbacks(console.note, console.progress, self._started, begins=partial(interrupted.begin, root))
         self.runner = Runner(root, self.callbacks, env)
         self.nodes = self._executor() if placement.pools else None
         self._asking = threading.Lock()  # one stage at a time asks the remote, so that a failure is reported once
@@ -120,12 +121,14 @@ class PipelineRun:
                 return Completed(name="Cached", message="DVC finds it current")
             case Restored(source):
                 StageRun(self.root, self.graph[name], self.context).restored(source)
+                interrupted.end(self.root, name)
                 note = f"restored from DVC's {source}"
                 self.console.finished(name, "Cached", note=note)
                 return Completed(name="Cached", message=note)
             case Ran(seconds, node, not_sent, peak_memory_mb):
                 if event:
                     event.complete(node.model_dump() if node else None, peak_memory_mb)
+                    interrupted.end(self.root, name)
                 if not_sent:
                     return self.report(name, Broken(not_sent, seconds))
                 host_note = f"on {node.host}" if node else ""

@@ -15,6 +15,9 @@ def gc_view(reports: list[GcReport], listed: int) -> RenderableType:
         blocks.append(Text(f"{report.where}: {len(report.unneeded):,} objects that nothing needs, {decimal(report.size)}", "bold"))
         if report.unneeded:
             blocks.append(_unneeded(report, listed))
+    if count := len(reports[0].unlisted):
+        words = f"{count} folders that something needs are not in the cache; dvc fetch --all-commits brings them, and their files are kept"
+        blocks.append(Text(words, "yellow"))
     keepers = Table("kept by", "name", "outputs", "size", box=None, pad_edge=False)
     for keeper in reports[0].keepers:  # the same for the cache and the remote
         keepers.add_row(keeper.kind, keeper.name, f"{keeper.outs}", decimal(keeper.size))

@@ -2,6 +2,9 @@
 
 Prefect's own SubprocessASGIServer does the same after an import of the whole server in this process, two seconds of CPU time that
 only the child needs, and one after the other. Here both import at the same time.
+
+A server that dies is started again on the same port and database: its clients' calls wait in the queue of the socket meanwhile, and a run
+loses seconds. One that keeps dying leaves the port closed, so that calls fail at once.
 """
 
 import atexit
@@ -10,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import tomllib
 import urllib.request
@@ -21,21 +25,27 @@ from tasks.system.lifeline import Lifeline
 APP = Path(__file__).with_name("ephemeral_app.py")
 TIMEOUT = "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"
 POLL_S, STOP_S = 0.05, 5.0
+RESTARTS = 3
 
 
 class EphemeralServer:
     """Starts at once; `wait_until_ready` before the first call. Its address is in PREFECT_API_URL of this process."""
 
     def __init__(self) -> None:
-        with socket.socket() as listener:  # bound here, so that no other process can take the port before the child listens
-            listener.bind(("127.0.0.1", 0))
-            listener.listen()  # a first request waits in the queue until the child answers it
-            self.url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
-            self.process = _start(listener)
-        self._lifeline = Lifeline(f"kill -9 {self.process.pid}")  # after a kill -9 of this process no `atexit` runs
+        self._listener = socket.socket()  # bound here, so that no other process can take the port before the child listens
+        self._listener.bind(("127.0.0.1", 0))
+        self._listener.listen()  # a first request waits in the queue until the child answers it
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/api"
+        self._stopping = threading.Event()
+        self._guard = threading.Lock()  # between a restart and the end of the run
+        self._start()
         os.environ["PREFECT_API_URL"] = self.url  # Prefect reads it at its import
         _running.append(self)
         atexit.register(self.stop)
+
+    def _start(self) -> None:
+        self.process = _start(self._listener)
+        self._lifeline = Lifeline(f"kill -9 {self.process.pid}")  # after a kill -9 of this process no `atexit` runs
 
     def wait_until_ready(self) -> None:
         """ProjectError when the server ends or does not answer in time."""
@@ -45,12 +55,28 @@ class EphemeralServer:
                 raise _no_start(f"exit code {code}")
             try:
                 with urllib.request.urlopen(f"{self.url}/health", timeout=deadline - time.monotonic()):
+                    threading.Thread(target=self._keep_alive, daemon=True).start()
                     return
             except OSError:  # the child ended before it answered
                 time.sleep(POLL_S)
         raise _no_start(f"no answer in {os.environ[TIMEOUT]} s")
 
+    def _keep_alive(self) -> None:
+        """Starts the server again when it dies, RESTARTS times."""
+        for _ in range(RESTARTS):
+            self.process.wait()
+            with self._guard:
+                if self._stopping.is_set():
+                    return
+                self._lifeline.cancel()
+                print("gr2: Prefect's server of this run died; starting it again", file=sys.stderr, flush=True)
+                self._start()
+        self.process.wait()
+        self._listener.close()
+
     def stop(self) -> None:
+        with self._guard:
+            self._stopping.set()
         self.process.terminate()
         try:
             self.process.wait(timeout=STOP_S)

@@ -24,7 +24,7 @@ def prepare(root: Path) -> dict[str, str]:
     if "PREFECT_API_URL" not in os.environ:
         settings["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "true"
         unused = ("SCHEDULER", "LATE_RUNS", "PAUSE_EXPIRATIONS", "CANCELLATION_CLEANUP", "FOREMAN", "TRIGGERS", "EVENT_PERSISTER")
-        settings["PREFECT_CLIENT_MAX_RETRIES"] = "1"  # an ephemeral server that is gone does not come back
+        settings["PREFECT_CLIENT_MAX_RETRIES"] = "3"  # an ephemeral server that died is started again; it is not for ever that one waits
         settings["PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED"] = "false"  # the server is this very installation
         settings["PREFECT_SERVER_REGISTER_BLOCKS_ON_START"] = "false"  # Prefect's blocks are not used here
         settings |= {f"PREFECT_SERVER_SERVICES_{service}_ENABLED": "false" for service in unused}

@@ -12,8 +12,9 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from tasks.dvc.lock_copy import keep
 from tasks.dvc.lockfile import Entry
-from tasks.dvc.repo import share_cache
+from tasks.dvc.repo import mend_lock, share_cache
 from tasks.project.graph import Graph, holds, is_code, read_graph
 from tasks.system.errors import ProjectError
 from tasks.system.git import git
@@ -141,6 +142,8 @@ def _link(root: Path, copy: Path, links: list[str]) -> None:
 
 def _commit_and_merge_lock(root: Path, copy: Path, message: str) -> None:
     """Commits the copy with the original's dvc.lock, then gives each stage its own entry back unless the original has run it since."""
+    for folder in (root, copy):
+        mend_lock(folder)
     known = git(copy, "rev-list", "--all", "--max-count=1").strip()
     base_stages = _stages(git(copy, "show", f"HEAD:{LOCK}") if known and git(copy, "ls-tree", "HEAD", LOCK) else "")
     copy_stages = _stages(read_text(copy / LOCK, "") if (copy / LOCK).exists() else "")
@@ -156,6 +159,7 @@ def _commit_and_merge_lock(root: Path, copy: Path, message: str) -> None:
     kept = {name: entry for name, entry in copy_stages.items() if original_stages.get(name) == base_stages.get(name)}
     if kept:
         write_text(copy / LOCK, dump({"schema": "2.0", "stages": {**original_stages, **kept}}, indented_lists=False))
+    keep(copy)  # this is the file as it is meant to be, with whatever stages
 
 
 def _stages(text: str) -> dict[str, Entry]:

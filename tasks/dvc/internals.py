@@ -5,7 +5,7 @@ cache. An update of DVC is checked against this file first. DVC takes 0.2 s and 
 """
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from dvc.output import CollectCacheError
 from dvc.repo import Repo, lock_repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 from dvc.stage.cache import _can_hash, _get_stage_hash
-from dvc.utils.serialize import modify_yaml
 from dvc_data.hashfile.build import build
 
 __all__ = [
@@ -27,11 +26,11 @@ __all__ = [
     "DvcException",
     "LockError",
     "cached_run",
-    "editable_lock",
     "folder_listing",
     "has_run_key",
     "locked_repo",
     "make_lock",
+    "project_lock",
     "repro_order",
     "run_cache_key",
     "run_folder",
@@ -87,7 +86,11 @@ def repro_order(repo: Any, targets: list[str]) -> list[str]:
     return [stage.name for stage in plan_repro(get_active_graph(repo.index.graph), stages)]
 
 
-def editable_lock(root: Path) -> AbstractContextManager[Any]:
-    """dvc.lock as a document that is written back, in DVC's own style, when the block ends."""
-    document: AbstractContextManager[Any] = modify_yaml(str(root / "dvc.lock"))
-    return document
+@contextmanager
+def project_lock(root: Path) -> Iterator[None]:
+    """DVC's lock of the project at `root`, under which it writes dvc.lock; waits while another process has it."""
+    folder = root / ".dvc" / "tmp"
+    folder.mkdir(exist_ok=True)
+    hard = bool(Config(str(root / ".dvc"))["core"].get("hardlink_lock"))
+    with make_lock(str(folder / "lock"), tmp_dir=str(folder), hardlink_lock=hard, wait=True):
+        yield

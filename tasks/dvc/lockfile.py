@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Required, TypedDict, cast
 
-from tasks.system.yaml_files import parse
+from tasks.system.yaml_files import parse, write_text
 
 LOCK = "dvc.lock"
 HEADER = {"schema": "2.0"}
@@ -35,10 +35,20 @@ class Content(TypedDict):
     size: int | None
 
 
-def read_lock(root: Path) -> dict[str, Entry]:
-    """The stages of dvc.lock by name; empty when nothing ever ran."""
+def read_lock(root: Path, mend: bool = True) -> dict[str, Entry]:
+    """The stages of dvc.lock by name; empty when nothing ever ran. With `mend`, a file that a killed DVC left cut is put right first."""
     path = root / LOCK
-    return parse_lock(path.read_text(encoding="utf-8"), LOCK) if path.exists() else {}
+    if not path.exists():
+        return {}
+    text = path.read_text(encoding="utf-8", errors="replace" if mend else "strict")
+    if mend:
+        from tasks.dvc.lock_copy import is_cut  # it reads with what stands here
+        from tasks.dvc.repo import mend_lock
+
+        if is_cut(text):  # or a DVC that lives is about to write the rest: its lock is waited for
+            mend_lock(root)
+            return parse_lock(path.read_text(encoding="utf-8"), LOCK) if path.exists() else {}
+    return parse_lock(text, LOCK)
 
 
 def parse_lock(text: str, source: str) -> dict[str, Entry]:
@@ -63,6 +73,8 @@ def sort_like_dvc(root: Path, before: list[str], targets: list[str] | None) -> N
     if set(now) <= set(before) or now == before:
         return
     # DVC is loaded only here, where a stage was added: most readers of dvc.lock never need it.
+    from dvc.utils.serialize import dumps_yaml
+
     from tasks.dvc import internals
     from tasks.dvc.repo import open_repo
 
@@ -70,10 +82,11 @@ def sort_like_dvc(root: Path, before: list[str], targets: list[str] | None) -> N
         known = set(before)
         order = [*before, *(name for name in internals.repro_order(repo, targets or ["dvc.yaml"]) if name not in known)]
         rank = {name: position for position, name in enumerate(order)}
-        with internals.editable_lock(root) as document:
-            entries = document["stages"]
-            for name in sorted(entries, key=lambda name: rank.get(name, len(rank))):
-                entries[name] = entries.pop(name)
+        document = parse((root / LOCK).read_text(encoding="utf-8"), LOCK, round_trip=True)
+        entries = document["stages"]
+        for name in sorted(entries, key=lambda name: rank.get(name, len(rank))):
+            entries[name] = entries.pop(name)
+        write_text(root / LOCK, dumps_yaml(document))
 
 
 def as_dvc_writes(stages: dict[str, Entry]) -> str:

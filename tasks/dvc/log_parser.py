@@ -31,13 +31,15 @@ PROGRESS_EVERY_S = 10.0
 class Callbacks:
     """What the caller hears while a stage is at work, in the threads that read it. First argument: the stage.
 
-    `note`: words for a person, of the stage or about it. `output`: every line of the stage's log.
+    `note`: words for a person, of the stage or about it. `output`: every line of the stage's log. `begins`: just before DVC is asked for
+    the stage; `started`: DVC starts its command.
     """
 
     note: Callable[[str, str], None] = lambda stage, text: None
     progress: Callable[[str, StageProgress], None] = lambda stage, progress: None
     started: Callable[[str], None] = lambda stage: None
     output: Callable[[str, str], None] = lambda stage, text: None
+    begins: Callable[[str], None] = lambda stage: None
 
 
 class DvcOutput:

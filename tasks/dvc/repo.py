@@ -5,16 +5,21 @@ DVC is imported inside the functions: it takes 0.2 s and more to load, and most 
 
 import json
 import logging
+import os
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from tasks.system.disk_watchdog import check_room
 from tasks.system.errors import ProjectError
 from tasks.system.redaction import without_secrets
 
 _one_at_a_time = threading.RLock()
+_open: list[Path] = []  # the projects whose lock this process has, in the thread that holds _one_at_a_time
 
 
 @contextmanager
@@ -24,16 +29,48 @@ def open_repo(root: Path) -> Iterator[Any]:
     Threads take turns. DVC's own errors come out as ProjectError.
     """
     from tasks.dvc.internals import DvcException, locked_repo
+    from tasks.dvc.lock_copy import mend
 
     logging.getLogger("dvc").setLevel(logging.CRITICAL)
     try:
         with _one_at_a_time:
+            check_room((root, state_folder()))
             _repair_rwlock(root)
             with locked_repo(root) as repo, chdir(root):  # DVC names things relative to the current directory, which is the whole process's
-                yield repo
+                mend(root)
+                _open.append(root.resolve())
+                try:
+                    yield repo
+                finally:
+                    _open.pop()
     except DvcException as error:
         remedy = "; run: dvc init" if type(error).__name__ == "NotDvcRepoError" else ""
         raise ProjectError(f"DVC: {without_secrets(_messages(error))}{remedy}") from None
+
+
+@contextmanager
+def dvc_lock(root: Path) -> Iterator[None]:
+    """DVC's lock of the project at `root`, which need not be opened for it: while it is held, no other process writes dvc.lock."""
+    from tasks.dvc.internals import project_lock
+
+    with _one_at_a_time:
+        if root.resolve() in _open or not (root / ".dvc").is_dir():
+            yield
+        else:
+            with project_lock(root):
+                _open.append(root.resolve())
+                try:
+                    yield
+                finally:
+                    _open.pop()
+
+
+def mend_lock(root: Path) -> None:
+    """Puts dvc.lock right if a killed DVC left it cut (tasks.dvc.lock_copy)."""
+    from tasks.dvc.lock_copy import mend
+
+    with dvc_lock(root):
+        mend(root)
 
 
 def named_stage(repo: Any, name: str) -> Any:
@@ -59,9 +96,15 @@ def configure_cache(root: Path, settings: dict[str, object], keep: bool = False)
     """Writes the cache section of the local configuration (.dvc/config.local) at `root`; with `keep`, values that it has already stay."""
     from tasks.dvc.internals import Config
 
-    (root / ".dvc").mkdir(exist_ok=True)
-    with Config(str(root / ".dvc")).edit("local") as config:
-        config["cache"] = settings | (config.get("cache", {}) if keep else {})
+    target = root / ".dvc" / "config.local"
+    target.parent.mkdir(exist_ok=True)
+    with TemporaryDirectory(dir=target.parent) as folder:  # DVC writes in place: a kill would leave a configuration that it cannot read
+        copy = Path(folder) / target.name
+        if target.exists():
+            shutil.copyfile(target, copy)
+        with Config(folder).edit("local") as config:
+            config["cache"] = settings | (config.get("cache", {}) if keep else {})
+        os.replace(copy, target)
 
 
 def state_folder() -> Path:

@@ -13,9 +13,10 @@ from typing import Any
 from tasks.dvc.dep_listing import dep_listings
 from tasks.dvc.dir_listing import Listing, members, object_path, read_json
 from tasks.dvc.lockfile import Entry, locked_hashes, read_lock
+from tasks.ledger.anchor import ref_name
 from tasks.ledger.facets import NAMESPACE
 from tasks.ledger.lines import EVENTS, Event, canonical, read_events
-from tasks.ledger.log import anchor, append
+from tasks.ledger.log import anchor, append, prior_anchor
 from tasks.ledger.run_context import RunContext
 from tasks.project.graph import Stage, is_code
 from tasks.system.redaction import without_secrets
@@ -130,6 +131,7 @@ def close_run(root: Path, context: RunContext, state: str, names: list[str]) -> 
             "text": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.exists() else "",
             "entries": {name: entry_hash(entry) for name, entry in read_lock(root).items()},
         },
+        "gr2_anchor": {"ref": ref_name(root) or "", "prior": prior_anchor(root)},
         "processing_engine": facets.engine(),
     }
     run_id = facets.pipeline_run_id(context.flow_run) or facets.new_id()

@@ -60,6 +60,11 @@ def read_events(root: Path) -> list[Event]:
     return [event for event in map(parsed, lines) if is_event(event)]
 
 
+def first_hash(root: Path) -> str:
+    """The hash of the first chained line, which says which record it is; empty without one."""
+    return next((str(link["hash"]) for event in read_events(root) if (link := chain_link(event)) and "hash" in link), "")
+
+
 def parsed(line: bytes) -> dict[str, object] | None:
     """The JSON object in a line; None where it holds none."""
     try:

@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from tasks.ledger.anchor import git_anchor, set_git_anchor
-from tasks.ledger.lines import CHAIN, EVENTS, HEAD, TRUNCATED, Event, Head, canonical, chain_hash, head_of, read_head
+from tasks.ledger.anchor import anchored, git_anchor, is_chain, set_git_anchor
+from tasks.ledger.anchor_check import unanchored
+from tasks.ledger.lines import CHAIN, EVENTS, HEAD, TRUNCATED, Event, Head, canonical, chain_hash, head_of, read_events, read_head
 from tasks.system.errors import ProjectError
 from tasks.system.locks import file_lock
 from tasks.system.yaml_files import write_text
@@ -29,6 +30,11 @@ def append(root: Path, event: Event) -> None:
         write_text(root / HEAD, head.text)
 
 
+def note(root: Path, kind: str, **facts: object) -> None:
+    """Adds a note of the record's own, which no lineage server gets."""
+    append(root, _note(kind, **facts))
+
+
 def anchor(root: Path) -> None:
     """Writes the head into git's ref. When the ref knows events that the file lacks, an event says so first."""
     with _locked(root) as file:
@@ -41,6 +47,20 @@ def anchor(root: Path) -> None:
         if notes:
             write_text(root / HEAD, head.text)
         set_git_anchor(root, head.text)
+
+
+def adopt(root: Path) -> None:
+    """To be called when a run begins. Notes the events that no anchor covers: of a run that was killed, or put in by somebody."""
+    known = Head.parse(git_anchor(root))
+    if known and known != read_head(root) and (late := unanchored(read_events(root), known)):
+        note(root, "late", first=known.index + 1, count=late)
+
+
+def prior_anchor(root: Path) -> str:
+    """The commit in git's ref, made if there is none yet; empty outside of git, and where git cannot write."""
+    if not is_chain(root):
+        anchor(root)
+    return anchored(root)
 
 
 @contextmanager

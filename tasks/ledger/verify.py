@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.ledger.anchor import git_anchor, ref_name
+from tasks.ledger.anchor_check import Ends, against, check_anchors
 from tasks.ledger.lines import EVENTS, FOLDER, HEAD, Event, Head, canonical, chain_hash, chain_link, is_event, parsed, read_head
 
 BEGIN_ANEW = f"bring it back from a backup; without one, move {FOLDER} away and begin a new record"
@@ -21,11 +21,15 @@ class RecordFault:
 
 @dataclass(frozen=True)
 class RecordCheck:
-    """The record and what is wrong with it. `before`: events at its beginning from before there was a chain."""
+    """The record and what is wrong with it. `before`: events at its beginning from before there was a chain.
+
+    `notes`: who vouches for it.
+    """
 
     events: list[Event]
     before: int
     faults: list[RecordFault]
+    notes: list[str]
 
 
 def check(root: Path) -> RecordCheck:
@@ -33,7 +37,7 @@ def check(root: Path) -> RecordCheck:
     lines = text.split(b"\n")
     truncated = lines.pop()
     events, faults, before = [], [], 0
-    ends: list[tuple[str, int]] = []  # per line: its hash ("" where it has none) and the length of the file up to its end
+    ends: Ends = []
     seen, expected, begun = hashlib.sha256(), "", False
     for index, line in enumerate(lines):
         event = parsed(line)
@@ -63,8 +67,10 @@ def check(root: Path) -> RecordCheck:
         faults.append(
             RecordFault(f"{EVENTS}:{len(lines) + 1}", "is cut off: a run was killed, or the disk was full", "the next run repairs it")
         )
-    faults += [*_noted(events), *_heads(root, ends, begun)]
-    return RecordCheck(events, before, faults)
+    faults += [*_noted(events), *_head(root, ends, begun)]
+    anchor_faults, notes = check_anchors(root, events, ends)
+    faults += [RecordFault(*fault) for fault in anchor_faults]
+    return RecordCheck(events, before, faults, notes)
 
 
 def _noted(events: list[Event]) -> list[RecordFault]:
@@ -77,7 +83,7 @@ def _noted(events: list[Event]) -> list[RecordFault]:
     ]
 
 
-def _heads(root: Path, ends: list[tuple[str, int]], begun: bool) -> list[RecordFault]:
+def _head(root: Path, ends: Ends, begun: bool) -> list[RecordFault]:
     faults = []
     head = read_head(root)
     if (root / HEAD).exists() and head is None:
@@ -89,19 +95,8 @@ def _heads(root: Path, ends: list[tuple[str, int]], begun: bool) -> list[RecordF
         if not faults and head.index + 1 < len(ends):
             what = f"stops at event {head.index + 1} of {len(ends)}: a run was killed there, or the rest was put in"
             faults.append(RecordFault(str(HEAD), what, "the next run notes it in the record and goes on from there"))
-    name = ref_name(root) or "git"
-    text = git_anchor(root)
-    kept = Head.parse(text)
-    if text and kept is None:
-        faults.append(RecordFault(name, "is no head of a lineage record", f"remove it: git update-ref -d {name}"))
-    elif kept is not None:
-        faults += _against(name, kept, ends)
     return faults
 
 
-def _against(where: str, head: Head, ends: list[tuple[str, int]]) -> list[RecordFault]:
-    if head.index >= len(ends):
-        return [RecordFault(str(EVENTS), f"ends at event {len(ends)}; {where} knows event {head.index + 1}: the last ones were removed")]
-    if head.index < 0 or ends[head.index] != (head.hash, head.bytes):
-        return [RecordFault(str(EVENTS), f"its event {head.index + 1} is not the one that {where} knows: one of the two was changed")]
-    return []
+def _against(where: str, head: Head, ends: Ends) -> list[RecordFault]:
+    return [RecordFault(str(EVENTS), what)] if (what := against(where, head, ends)) else []

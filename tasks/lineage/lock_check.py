@@ -12,6 +12,7 @@ from tasks.ledger.lines import Event
 from tasks.lineage.git_history import Lock, Parser, git_locks
 from tasks.lineage.versions import Hashes, Version, of_entry, of_event
 from tasks.project.dict_diff import differences, shown
+from tasks.system.yaml_files import parse, read_text
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,15 @@ def check_lock(root: Path, lock: dict[str, Entry], events: list[Event]) -> list[
     if any(text == git_lock.text for git_lock in locks):
         return []
     run_events = [event for event in events if _made(event)]
-    hashes = {recorded_entry(event) for event in run_events} - {""}
+    if dropped := _dropped(root, lock, run_events):
+        return dropped
+    # By stage: the entry of one stage under the name of another is not known.
+    hashes = {(str(event["job"]["name"]), recorded_entry(event)) for event in run_events}
     old = [event for event in run_events if not recorded_entry(event)]  # from before entries were recorded
     keys = {version.key for event in old if (version := _version(event))}
-    unknown = {name: entry for name, entry in lock.items() if entry_hash(entry) not in hashes and of_entry(name, entry).key not in keys}
+    unknown = {
+        name: entry for name, entry in lock.items() if (name, entry_hash(entry)) not in hashes and of_entry(name, entry).key not in keys
+    }
     known = _git_entries(locks) if unknown else {}
     unknown = {name: entry for name, entry in unknown.items() if entry not in known.get(name, [])}
     if unknown:
@@ -47,6 +53,17 @@ def check_lock(root: Path, lock: dict[str, Entry], events: list[Event]) -> list[
         return []  # entries of several runs beside each other, the last of which did not come to its end
     what = "its bytes were changed: its entries are known, but neither a run nor DVC wrote them in this form"
     return [LockFault(what, "git checkout dvc.lock, or put the bytes right")]
+
+
+def _dropped(root: Path, lock: dict[str, Entry], run_events: list[Event]) -> list[LockFault]:
+    """Stages that ran here, and that dvc.yaml still has, without an entry."""
+    described = (parse(read_text(root / "dvc.yaml", "it describes the stages"), "dvc.yaml") or {}).get("stages") or {}
+    here = [event for event in run_events if not (event["run"]["facets"].get("gr2_run") or {}).get("experiment")]
+    gone = dict.fromkeys(name for event in here if (name := str(event["job"]["name"])) in described and name not in lock)
+    return [
+        LockFault(f"{name}: has no entry, though the record has a run of it: it was taken out", f"gr2 run {name}, or git checkout dvc.lock")
+        for name in gone
+    ]
 
 
 def _unknown(root: Path, name: str, entry: Entry, in_git: list[Entry], run_events: list[Event]) -> LockFault:

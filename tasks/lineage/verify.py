@@ -23,6 +23,7 @@ from tasks.system.yaml_files import parse, read_text
 
 WORKERS = 8
 TAKE_BACK = "git checkout dvc.lock"
+MEND = f"gr2 run, which mends what a killed DVC left; for what else was done to it: {TAKE_BACK}"
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,9 @@ def verify(root: Path) -> Verification:
     notes = [f"{ledger.before} events from before there was a chain: covered from its first event on"] if ledger.before else []
     notes += _repaired(ledger.events)
     try:
-        lock = read_lock(root)
+        lock = read_lock(root, mend=False)
     except (ProjectError, ValueError, TypeError) as error:  # no YAML, no UTF-8, no mapping of stages
-        return Verification((*problems, Problem("lock", "dvc.lock", f"cannot be read: {error}", TAKE_BACK)), tuple(notes), {})
+        return Verification((*problems, Problem("lock", "dvc.lock", f"cannot be read: {error}", MEND)), tuple(notes), {})
     broken = {name: why for name, entry in lock.items() if (why := malformed(entry))}
     problems += [Problem("lock", "dvc.lock", f"{name}: {why}", TAKE_BACK) for name, why in broken.items()]
     lock = {name: entry for name, entry in lock.items() if name not in broken}
@@ -61,6 +62,7 @@ def verify(root: Path) -> Verification:
     if not any(problem.kind == "lock" for problem in problems):  # DVC, which is asked, refuses a file with keys that it does not know
         recorded = {md5: listing for event in ledger.events for md5, listing in recorded_listings(event).items()}
         notes += _not_current(root, lock, recorded)
+    notes += ledger.notes
     checked = {
         "events": len(ledger.events),
         "stages": len(lock),
@@ -127,7 +129,14 @@ def _not_current(root: Path, lock: dict[str, Entry], recorded: dict[str, Listing
 def _repaired(events: list[Event]) -> list[str]:
     """What later runs repaired and wrote down."""
     set_aside, taken_in = "a line that a crash had cut off was set aside", "events whose head a crash had left out were taken in"
-    words = {"truncated": set_aside, "uncommitted": taken_in, "torn": set_aside, "unanchored": taken_in}  # the last two: before 0.2.0
+    late = "events that no run had anchored were taken in: a killed run's, or put in"
+    words = {
+        "truncated": set_aside,
+        "uncommitted": taken_in,
+        "late": late,
+        "torn": set_aside,
+        "unanchored": taken_in,
+    }  # the last two: before 0.2.0
     notes = [event for event in events if event["job"]["name"] == "ledger"]
     notes_by_time = [(event.get("eventTime"), (event["run"]["facets"].get("gr2_note") or {}).get("kind")) for event in notes]
     return [f"the record: {words[kind]} ({str(when)[:19]})" for when, kind in notes_by_time if kind in words]

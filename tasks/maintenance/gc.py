@@ -46,11 +46,13 @@ class UnreferencedObject:
 
 @dataclass(frozen=True)
 class GcReport:
-    """`where`: cache, or remote. `unneeded`: the biggest first."""
+    """`where`: cache, or remote. `unneeded`: the biggest first. `unlisted`: folders that something needs, whose listing is not in the
+    cache, as in a fresh clone that has fetched nothing: which files they hold is not known here."""
 
     where: str
     keepers: tuple[GcRoot, ...]
     unneeded: tuple[UnreferencedObject, ...]
+    unlisted: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -69,10 +71,12 @@ def collect_garbage(root: Path, delete: bool, remote: bool = False) -> list[GcRe
     with open_repo(root) as repo:
         # What DVC's three "all" leave out: a HEAD that no branch has, and experiments that still wait in the queue.
         commits = sorted({commit for _, commit in keepers if commit})
-        reachable = repo.used_objs(all_branches=True, all_tags=True, all_experiments=True, revs=commits or None)
+        # force: a folder whose listing is gone from the cache keeps no file, where DVC would ask at a terminal, or give up without one.
+        reachable = repo.used_objs(all_branches=True, all_tags=True, all_experiments=True, revs=commits or None, force=True)
         used = named | {info.value for infos in reachable.values() for info in infos}
         used |= set(_inside(repo, used))  # dvc.lock names a folder by its listing alone; the files in it are objects, too
         known = _with_contents(repo, origins)
+        unlisted = tuple(sorted(md5 for md5 in used if md5.endswith(".dir") and not repo.cache.local.exists(md5)))
         reports = []
         for where, stores in {"cache": _caches(repo), **({"remote": _remotes(repo)} if remote else {})}.items():
             unneeded = [
@@ -82,7 +86,7 @@ def collect_garbage(root: Path, delete: bool, remote: bool = False) -> list[GcRe
                 if hash_ not in used
             ]
             unneeded.sort(key=lambda entry: (-entry.size, entry.path, entry.hash))
-            reports.append(GcReport(where, tuple(keeper for keeper, _ in keepers), tuple(unneeded)))
+            reports.append(GcReport(where, tuple(keeper for keeper, _ in keepers), tuple(unneeded), unlisted))
             for odb in stores if delete else ():
                 delete_unused(odb, used)
     return reports
@@ -116,7 +120,7 @@ def _gc_roots(root: Path) -> tuple[list[tuple[GcRoot, str]], set[str]]:
 
 def _used_by(copy: Path) -> Iterator[str]:
     with open_repo(copy) as repo:
-        for infos in repo.used_objs().values():
+        for infos in repo.used_objs(force=True).values():
             yield from (info.value for info in infos)
 
 

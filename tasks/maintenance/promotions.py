@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tasks.dvc.lockfile import read_lock
 from tasks.dvc.repo import open_repo
+from tasks.ledger.anchor import promotion_trailer
 from tasks.system.errors import ProjectError
 from tasks.system.git import git, git_or_none
 
@@ -50,7 +51,9 @@ def promote(root: Path, name: str, message: str | None = None) -> Promotion:
         ):
             raise ProjectError(f"promote: {file} is not committed as it stands; run: git add {' '.join(RECORDED)} && git commit")
     _check_outputs(root)
-    git(root, "tag", "--annotate", "--message", message or f"Promoted as {name}", "--", tag, "HEAD")
+    trailer = promotion_trailer(root)  # a tag that is pushed vouches for the record as it is now
+    messages = ["--message", message or f"Promoted as {name}", *(["--message", trailer] if trailer else [])]
+    git(root, "tag", "--annotate", *messages, "--", tag, "HEAD")
     return next(promotion for promotion in promotions(root) if promotion.name == name)
 
 

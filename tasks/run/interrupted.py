@@ -1,47 +1,94 @@
-"""Runs that were killed: DVC goes on with its stage after a kill -9 of `gr2 run`, and what it then writes into dvc.lock nobody records.
+"""Stages whose run was killed: DVC goes on after a kill -9 of `gr2 run`, and what it then writes into dvc.lock nobody records.
 
-So a run notes what it is about to hand to DVC; the next run that comes to its end records what a killed one could not.
+So a stage is noted just before DVC is asked for it, with the hash of its entry in dvc.lock: in a file, and in the lineage record, which no
+edit of that file can make up. A later run records what became of it, if the entry has changed since and the outputs are those it names.
+Anything else that dvc.lock says is not recorded: `gr2 lineage --verify` names it.
 """
 
 import json
 from pathlib import Path
 
-from tasks.dvc.lockfile import read_lock
+from tasks.dvc.dir_listing import file_md5, files_under, listing_hash, read_json
+from tasks.dvc.lock_copy import NOTES, keep, mend, noted
+from tasks.dvc.lockfile import Entry, locked_hashes, read_lock
+from tasks.dvc.repo import dvc_lock
 from tasks.ledger.events import StageRun, entry_hash, read_events, recorded_entry
+from tasks.ledger.lines import Event
+from tasks.ledger.log import note
 from tasks.ledger.run_context import RunContext
 from tasks.project.graph import Graph
 from tasks.run.origin import KILLED
 from tasks.system.locks import dvc_process
 from tasks.system.yaml_files import write_text
 
-FILE = Path(".gr2") / "unfinished.json"
+BEGINS, ENDED = "begins", "ended"
 
 
-def journal_start(root: Path, names: list[str]) -> None:
-    """Notes the stages `names`, before any of them runs and with the run lock held. The notes of a killed run are kept."""
-    if stages := sorted({*names, *_noted(root)}):
-        (root / FILE).parent.mkdir(exist_ok=True)
-        write_text(root / FILE, json.dumps(stages) + "\n")
+def begin(root: Path, name: str) -> None:
+    """To be called just before DVC is asked for the stage `name`. dvc.lock is copied, lest DVC be killed while it writes it.
+
+    The note of a killed run stays as it is: its DVC may still be at work, and its entry is not recorded yet.
+    """
+    with dvc_lock(root):
+        mend(root)
+        keep(root)
+        if (root / NOTES / name).exists():
+            return
+        before = _hash(read_lock(root).get(name))
+        (root / NOTES).mkdir(parents=True, exist_ok=True)
+        write_text(root / NOTES / name, json.dumps({"entry": before}) + "\n")
+    note(root, BEGINS, stage=name, entry=before)
+
+
+def end(root: Path, name: str) -> None:
+    """What DVC made of the stage is recorded by an event."""
+    (root / NOTES / name).unlink(missing_ok=True)
 
 
 def record_interrupted(root: Path, graph: Graph, context: RunContext) -> list[str]:
-    """To be called when no stage of this run is at work any more. Records the noted stages whose entry in dvc.lock no event knows;
-    returns them. The note goes, unless a DVC process of a killed run still works here."""
-    noted = _noted(root)
-    if not noted:
+    """To be called when no stage of this run is at work any more. Records what killed or failed calls of DVC brought to an end all the
+    same; returns these stages. The notes go, unless a DVC process of a killed run still works here."""
+    names = noted(root)
+    if not names or dvc_process(root) is not None:
         return []
-    lock, known = read_lock(root), {recorded_entry(event) for event in read_events(root)}
-    late = [name for name in noted if name in graph.stages and name in lock and entry_hash(lock[name]) not in known]
-    for name in late:
-        StageRun(root, graph[name], context).restored(KILLED)
-    if dvc_process(root) is None:
-        (root / FILE).unlink(missing_ok=True)
+    lock, events = read_lock(root), read_events(root)
+    known = {recorded_entry(event) for event in events}
+    late = []
+    for name in names:
+        entry = lock.get(name)
+        before = read_json(root / NOTES / name).get("entry")
+        ran = entry is not None and name in graph.stages and entry_hash(entry) not in {before, *known}
+        if ran and entry and _began(events, name, before) and _outputs_are(root, entry):
+            StageRun(root, graph[name], context).restored(KILLED)
+            late.append(name)
+        if name not in late:
+            note(root, ENDED, stage=name)
+        end(root, name)
     return late
 
 
-def _noted(root: Path) -> list[str]:
-    try:
-        content = json.loads((root / FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
-    return [str(name) for name in content] if isinstance(content, list) else []
+def _began(events: list[Event], name: str, before: str) -> bool:
+    """Whether the last that the record has of the stage is that DVC was asked for it when its entry was `before`."""
+    for event in reversed(events):
+        facts = event["run"]["facets"].get("gr2_note") if event["job"]["name"] == "ledger" else None
+        if facts and facts.get("stage") == name and facts.get("kind") in (BEGINS, ENDED):
+            return bool(facts["kind"] == BEGINS and facts.get("entry") == before)
+        if event["job"]["name"] == name and event.get("eventType") == "COMPLETE":
+            return False
+    return False
+
+
+def _outputs_are(root: Path, entry: Entry) -> bool:
+    """Whether each output on disk has the hash that the entry names. All is read: DVC takes a file's time and size for its content."""
+    return all(_md5(root / path) == content["hash"] for path, content in locked_hashes(entry.get("outs")).items())
+
+
+def _md5(path: Path) -> str:
+    if path.is_dir():
+        return listing_hash({name: file_md5(path / name) for name in files_under(path)})
+    return file_md5(path) if path.is_file() else ""
+
+
+def _hash(entry: Entry | None) -> str:
+    """Empty for a stage that never ran."""
+    return entry_hash(entry) if entry else ""

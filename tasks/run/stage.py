@@ -69,6 +69,7 @@ class Runner:
                 raise Interrupted(stage.name, "stopped before it began")
             for path in () if checked else drop_damaged(self.root, stage):
                 self.callbacks.note(stage.name, f"{path}: damaged in DVC's cache, so removed")
+            self.callbacks.begins(stage.name)
             code, output = self._repro(stage, force, shown or {})
             if code == 0:
                 return Finished(stage.name, output.ran, output.restored, time.monotonic() - began, output.peak_memory_mb)

@@ -12,12 +12,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tasks.system.errors import ProjectError
 from tasks.system.processes import has_children, signal_group
 
 ROOM = 1 << 20  # bytes; with less, not even a page of the database can be sure of a place
 PATIENCE_S = 20.0  # room may come back, as when another process ends and takes its temporary files along
 GRACE_S = 5.0
 LOOK_S = 2.0
+
+
+def check_room(folders: Sequence[Path]) -> None:
+    """ProjectError when one of `folders` has no room: for DVC in this process, which nobody could end while it tries."""
+    if full := _full(folders):
+        raise ProjectError(f"no space left on the disk of {full}; make room, then run again")
 
 
 class DiskState:

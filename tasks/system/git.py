@@ -1,6 +1,7 @@
 """All calls of git: `git` where it must answer, `git_or_none` where it may not, `git_bytes` for contents."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +9,12 @@ from pathlib import Path
 from tasks.system.errors import ProjectError
 
 REPOSITORY = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")
+
+
+def check_git() -> None:
+    """ProjectError where git is not installed."""
+    if shutil.which("git") is None:
+        raise ProjectError("git: no such program in PATH; install git, then run again")
 
 
 def git(folder: Path, *words: str, env: Mapping[str, str] | None = None, given: str = "") -> str:
@@ -25,9 +32,15 @@ def git(folder: Path, *words: str, env: Mapping[str, str] | None = None, given: 
     return result.stdout.decode("utf-8", "surrogateescape")  # a file's name may be no UTF-8
 
 
-def git_or_none(folder: Path, *words: str, given: str = "") -> str | None:
-    """What git prints, stripped; None when it fails or there is no repository. `given`: its standard input."""
-    result = _run(folder, words, given.encode())
+def git_or_none(folder: Path, *words: str, given: str = "", limit_s: float | None = None) -> str | None:
+    """What git prints, stripped; None when it fails, takes longer than `limit_s`, or there is no repository.
+
+    `given`: its standard input.
+    """
+    try:
+        result = _run(folder, words, given.encode(), limit_s=limit_s)
+    except subprocess.TimeoutExpired:
+        return None
     return None if result.returncode else result.stdout.decode("utf-8", "surrogateescape").strip()
 
 
@@ -42,7 +55,10 @@ def strip_git_env(env: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in env.items() if name not in REPOSITORY}
 
 
-def _run(folder: Path, words: tuple[str, ...], given: bytes, env: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[bytes]":
+def _run(
+    folder: Path, words: tuple[str, ...], given: bytes, env: Mapping[str, str] | None = None, limit_s: float | None = None
+) -> "subprocess.CompletedProcess[bytes]":
     # Without a terminal to ask at: a remote that wants a password is an error, not a run that hangs.
     full = {**strip_git_env(os.environ), "GIT_TERMINAL_PROMPT": "0", **(env or {})}
-    return subprocess.run(["git", *words], cwd=folder, env=full, input=given, capture_output=True, check=False)
+    check_git()
+    return subprocess.run(["git", *words], cwd=folder, env=full, input=given, capture_output=True, check=False, timeout=limit_s)

@@ -64,7 +64,10 @@ def dump(document: Any, indented_lists: bool = True) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a temporary file in the same folder and moves it into place, so that a reader never sees half a file."""
+    """Writes a temporary file in the same folder and moves it into place: no reader, no crash and no loss of power leaves half a file."""
     temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(text, encoding="utf-8")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(temporary, path)

@@ -22,6 +22,7 @@ from tasks.dvc.lockfile import locked_hashes, read_lock
 from tests.support import prefect_server
 
 pytestmark = pytest.mark.slow
+IN_WRITE = "killed inside a write: dvc.lock"
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def test_the_contents_worked_out_beforehand_are_those_of_a_run(campaign: tuple[f
     assert {out: [content(base / out)] for out in worked_out} == worked_out
 
 
-@pytest.mark.parametrize(("name", "stage"), [("kill -9 of the stage", "c"), ("damaged cache object, needed", "d")])
+@pytest.mark.parametrize(("name", "stage"), [("kill -9 of the stage", "c"), ("damaged cache object, needed", "d"), (IN_WRITE, "c")])
 def test_faults_cost_one_more_run_and_nothing_else(campaign: tuple[fault_project.Toy, Path, str], name: str, stage: str) -> None:
     found = trial(campaign, name, stage, 3).run()
     assert found["hit"] and found["looks"] > 10

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tasks.dvc.lockfile import read_lock
+from tasks.ledger.anchor import anchors, git_anchor
 from tasks.ledger.events import StageRun, close_run, entry_hash, read_events
 from tasks.ledger.lines import HEAD, Event
 from tasks.ledger.run_context import RunContext, git_revision
@@ -57,7 +58,8 @@ def test_the_whole_run_closes_with_the_lock(project: Path) -> None:
     assert event["run"]["runId"] == lineage_toy.FLOW_RUN and facets["gr2_run"]["stages"] == ["b", "c", "d"]
     assert facets["gr2_lock"]["text"] == hashlib.sha256((project / "dvc.lock").read_bytes()).hexdigest()
     assert facets["gr2_lock"]["entries"].keys() == set("abcd")
-    assert git_or_none(project, "cat-file", "blob", "refs/gr2/lineage") == (project / HEAD).read_text().strip()
+    assert git_anchor(project) == (project / HEAD).read_text()
+    assert facets["gr2_anchor"]["prior"] in [anchor.commit for anchor in anchors(project)[1:]]
     assert facets["gr2_chain"]["hash"] == json.loads((project / HEAD).read_text())["hash"]
 
 

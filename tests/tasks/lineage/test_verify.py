@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.dvc.lockfile import as_dvc_writes, read_lock
 from tasks.ledger.lines import EVENTS, HEAD
 from tasks.lineage.outputs import Problem
 from tasks.lineage.verify import verify
@@ -19,7 +20,7 @@ from tests.support import dvc_toy, lineage_toy
 def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = lineage_toy.copy(tmp_path_factory, "verify")
     found = verify(root)
-    assert found.problems == () and found.notes == (), found
+    assert found.problems == () and found.notes == ("the record: no remote, or none that answers, vouches for it",), found
     assert found.checked["outputs"] == 12 and found.checked["files"] == 12
     return root
 
@@ -182,3 +183,13 @@ def test_a_project_from_before_the_chain(project: Path) -> None:
     assert found.problems == () and f"{len(old)} events from before there was a chain" in found.notes[0]
     forge(project / "dvc.lock", lambda text: text.replace(b"        x: 5\n", b"        x: 6\n", 1))
     assert "b.x: 5 -> 6" in only(project).what
+
+
+def test_an_entry_taken_out_of_the_lock(uncommitted: Path) -> None:
+    lock = read_lock(uncommitted)
+    del lock["d"]
+    whole = (uncommitted / "dvc.lock").read_bytes()
+    (uncommitted / "dvc.lock").write_text(as_dvc_writes(lock))
+    assert "d: has no entry, though the record has a run of it: it was taken out" in only(uncommitted).what
+    (uncommitted / "dvc.lock").write_bytes(whole)
+    assert verify(uncommitted).problems == ()

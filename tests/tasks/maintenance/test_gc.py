@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tasks.dvc.clone import sync_clone
+from tasks.dvc.lockfile import locked_hashes, parse_lock
 from tasks.maintenance.gc import GcReport, collect_garbage
 from tasks.maintenance.promotions import promote, promotions
 from tasks.system.errors import ProjectError
@@ -90,6 +91,17 @@ def test_everything_reachable_is_kept_and_the_rest_goes(project: Path) -> None:
         dvc_toy.call(project, "git", "checkout", "-q", "-f", revision)
         dvc_toy.dvc(project, "checkout", "-q")
         assert dvc_toy.dvc(project, "status").strip() == "Data and pipelines are up to date."
+
+
+def test_a_committed_folder_that_was_never_fetched(project: Path) -> None:
+    """As in a fresh clone whose first run used other parameters than the committed dvc.lock: its folders' listings are not here."""
+    entry = parse_lock(dvc_toy.call(project, "git", "show", "one:dvc.lock").stdout, "one")["d"]
+    md5 = locked_hashes(entry["outs"])["data/d/model"]["hash"]
+    (project / ".dvc/cache/files/md5" / md5[:2] / md5[2:]).unlink()
+    (report,) = collect_garbage(project, delete=False)
+    assert report.unlisted == (md5,) and report.unneeded
+    said = dvc_toy.gr2(project, "gc", "--dry")
+    assert "1 folders that something needs are not in the cache; dvc fetch --all-commits" in " ".join(said.stdout.split())
 
 
 def test_it_removes_what_dvc_gc_would(project: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from tasks.dvc.lockfile import LOCK, Entry, as_dvc_writes, parse_lock
+from tasks.dvc.lockfile import LOCK, Entry, LockedData, as_dvc_writes, parse_lock
 from tasks.project.graph import read_graph
 from tasks.system.errors import ProjectError
 from tasks.system.git import git_bytes

@@ -13,7 +13,15 @@ import code_figures
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ("code_figures", "compare_data", "import_edges", "ingest_scale", "overhead", "tokenizer_scale", "verify")
-HEAVY = ("default_seeds", "faults", "retrieval", "slates", "tokenizer_ablation", "tokenizers")  # these import torch, or start a store
+HEAVY = (  # these import torch, or start a store
+    "default_seeds",
+    "faults",
+    "retrieval",
+    "slates",
+    "tokenizer_ablation",
+    "tokenizers",
+    "world_learnable",
+)
 
 
 @pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in HEAVY)])

@@ -1,0 +1,50 @@
+"""The smoke profile as another processor would compute it: what differs, and that gates and verdicts do not."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages.report.page.page import standing
+from tests.support.project_clone import STAGES, SmokeRun, call, clone, environment, metrics, output_hashes, states
+
+pytestmark = pytest.mark.slow
+
+# What these stages write is counted, not computed in floating point by torch: the same bytes on every machine.
+EXACT = {"data/raw", *(f"data/ingest/{name}" for name in ("interactions.parquet", "items.parquet", "users.parquet", "quarantine.parquet"))}
+
+
+@pytest.fixture(scope="module")
+def plain(smoke: SmokeRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The smoke run with ATEN_CPU_CAPABILITY=default: torch without AVX, so with sums in another order."""
+    root = clone(tmp_path_factory.mktemp("cpu") / "project")
+    env = {**environment(root), "ATEN_CPU_CAPABILITY": "default"}
+    result = call(root, sys.executable, "-m", "flows.cli", "run", "--profile", "smoke", env=env)
+    assert states(result) == dict.fromkeys(STAGES, "Completed"), "every gate that stops a stage was passed"
+    return root
+
+
+def standings(report: dict[str, Any]) -> dict[str, str]:
+    return {name: standing(figures["ndcg@5"]) for name, figures in report["models"].items() if name != "incoming"}
+
+
+def test_what_differs_is_what_torch_computes(smoke: SmokeRun, plain: Path, record_property: pytest.FixtureRequest) -> None:
+    ours, theirs = output_hashes(smoke.root), output_hashes(plain)
+    assert ours.keys() == theirs.keys()
+    differing = sorted(path for path in ours if ours[path] != theirs[path])
+    record_property("differs", ", ".join(differing))  # type: ignore[operator]
+    print("differs between CPU levels:", ", ".join(differing) or "nothing")
+    assert not set(differing) & EXACT
+
+
+def test_gates_and_verdicts_are_the_same(smoke: SmokeRun, plain: Path) -> None:
+    for root in (smoke.root, plain):
+        assert metrics(root, "tokenize")["uniqueness"]["after"] >= 0.99
+        checks = [metrics(root, stage)["leak_check"] for stage in ("midtrain", "traces", "sft", "rl")]
+        assert all(check["overlap"] == 0 for check in checks)
+    ours, theirs = (metrics(root, "report") for root in (smoke.root, plain))
+    assert standings(ours) == standings(theirs)
+    assert {name: bool(flags) for name, flags in ours["suspicions"].items()} == {
+        name: bool(flags) for name, flags in theirs["suspicions"].items()
+    }

@@ -13,6 +13,7 @@ from stages.shared.core.errors import StageError
 from stages.shared.evaluation import rankings
 from stages.shared.evaluation.rankings import Rankings
 from stages.shared.recsys import lambdamart
+from stages.shared.recsys.lambdamart_params import LambdaMartParams
 from stages.shared.slates.candidate_features import FEATURES
 from stages.shared.slates.slate import Slate
 
@@ -67,7 +68,7 @@ def baselines(
 
 def from_lambdamart(train: np.ndarray, ranks: np.ndarray, test: np.ndarray, seed: int, threads: int) -> Rankings:
     """LightGBM's LambdaMART on the features themselves, not their bins. train, test: [n, K, features]."""
-    booster = lambdamart.fit(train, ranks, seed, threads, lambdamart.LambdaMartParams())
+    booster = lambdamart.fit(train, ranks, seed, threads, LambdaMartParams())
     return rankings.from_scores(lambdamart.scores(booster, test))
 
 

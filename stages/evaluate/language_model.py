@@ -9,7 +9,8 @@ import numpy as np
 
 from stages.shared.evaluation.rankings import Rankings
 from stages.shared.generation.base import Engine, Sampling
-from stages.shared.generation.choose import EngineParams, open_engine
+from stages.shared.generation.choose import open_engine
+from stages.shared.generation.params import EngineParams
 from stages.shared.lm.models import load_tokenizer
 from stages.shared.slates.layouts.encoded import EncodedLayout
 from stages.shared.slates.layouts.layout import Layout

@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from stages.shared.core.params import ComputeSection
-from stages.shared.generation.choose import EngineParams
+from stages.shared.generation.params import EngineParams
 
 
 class EvaluateParams(ComputeSection):

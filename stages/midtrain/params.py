@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from stages.shared.core.model_folder import NAMED_MODELS, ModelFolder
-from stages.shared.training.trainer import OptimizerSection
+from stages.shared.training.params import OptimizerSection
 
 SCRATCH = f"{NAMED_MODELS}/scratch"
 

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from stages.shared.training.trainer import OptimizerSection
+from stages.shared.training.params import OptimizerSection
 
 
 class SftParams(OptimizerSection):

@@ -22,7 +22,7 @@ from stages.sft.params import SftParams
 from stages.shared.core.errors import StageError
 from stages.shared.core.params import section_of
 from stages.shared.core.yaml_text import load_yaml
-from stages.shared.generation.choose import EngineParams
+from stages.shared.generation.params import EngineParams
 from stages.shared.slates.layouts.marks import letters
 from stages.shared.slates.prompt_params import PromptParams
 from stages.tokenize.params import TokenizeParams

@@ -7,7 +7,7 @@ import numpy as np
 
 from stages.shared.core.errors import StageError
 from stages.shared.recsys import lambdamart
-from stages.shared.recsys.lambdamart import LambdaMartParams
+from stages.shared.recsys.lambdamart_params import LambdaMartParams
 from stages.shared.slates.candidate_features import FEATURES
 from stages.shared.slates.slate import RELEVANCE_LEVELS, Slate, permuted
 

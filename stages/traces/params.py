@@ -6,8 +6,8 @@ from pydantic import Field
 
 from stages.shared.core.model_folder import NAMED_MODELS, ModelFolder
 from stages.shared.core.params import ComputeSection, Section
-from stages.shared.generation.choose import EngineParams
-from stages.shared.recsys.lambdamart import LambdaMartParams
+from stages.shared.generation.params import EngineParams
+from stages.shared.recsys.lambdamart_params import LambdaMartParams
 
 NO_MODEL = f"{NAMED_MODELS}/none"
 

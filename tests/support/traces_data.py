@@ -5,7 +5,7 @@ import polars as pl
 import yaml
 
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, SLATES, write_table
-from stages.shared.recsys.lambdamart import LambdaMartParams
+from stages.shared.recsys.lambdamart_params import LambdaMartParams
 from stages.shared.slates.candidate_features import CANDIDATE_FEATURES, FEATURES
 from stages.shared.slates.layouts.compact import CompactLayout
 from stages.shared.slates.prompt_params import PromptParams

@@ -2,21 +2,11 @@
 
 import lightgbm as lgb
 import numpy as np
-from pydantic import Field
 
 from stages.shared.core.errors import StageError
-from stages.shared.core.params import Section
+from stages.shared.recsys.lambdamart_params import LambdaMartParams
 
 TRUNCATION = 5  # NDCG@5 is the headline metric of this project
-
-
-class LambdaMartParams(Section):
-    rounds: int = Field(200, ge=1)
-    learning_rate: float = Field(0.05, gt=0.0)
-    leaves: int = Field(7, ge=2)
-    min_leaf: int = Field(50, ge=1, description="candidates a leaf must hold")
-    l2: float = Field(5.0, ge=0.0)
-    feature_share: float = Field(0.8, gt=0.0, le=1.0, description="features drawn for each tree")
 
 
 def fit(features: np.ndarray, target_rank: np.ndarray, seed: int, threads: int, params: LambdaMartParams) -> lgb.Booster:

@@ -3,38 +3,22 @@
 import tempfile
 from collections.abc import Sequence, Sized
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor
 from torch.utils.data import SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainingArguments, get_scheduler
 
-from stages.shared.core.launch import TrainingSection, without_compiled_collectives, world_size
+from stages.shared.core.launch import without_compiled_collectives, world_size
 from stages.shared.lm.encoding import WeightedExample
 from stages.shared.training.muon import MuonAdamW
 from stages.shared.training.ordinal import OrdinalWords
+from stages.shared.training.params import OptimizerSection
 from stages.shared.training.progress import report_progress
 
 SCHEDULES = {"cosine": "cosine", "constant": "constant_with_warmup"}  # ours -> transformers'
-
-
-class OptimizerSection(TrainingSection):
-    steps: int = Field(300, ge=1)
-    batch_size: int = Field(32, ge=1, description="sequences a step and process")
-    accumulate: int = Field(1, ge=1, description="gradient accumulation steps")
-    optimizer: Literal["adamw", "muon"] = Field("adamw", description="muon: for models from scratch; DeepSpeed brings its own AdamW")
-    lr: float = Field(1e-3, gt=0, description="of AdamW")
-    muon_lr: float = Field(0.02, gt=0, description="of the hidden matrices under muon")
-    schedule: Literal["cosine", "constant"] = Field("cosine", description="of the rates after the warmup")
-    warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps")
-    weight_decay: float = Field(0.01, ge=0)
-    relevance_spread: float = Field(
-        1.5, ge=0, description="standard deviation of the soft labels of relevances, in levels (ordinal.py); 0 = one label a word"
-    )
-    log_every: int = Field(10, ge=1)
 
 
 def weighted_loss(logits: Tensor, ids: Tensor, weights: Tensor, ordinal: OrdinalWords | None = None) -> Tensor:

@@ -11,7 +11,7 @@ from stages.evaluate.models import ask_models, evenly_spaced
 from stages.evaluate.params import EvaluateParams
 from stages.shared.evaluation.rankers import MODELS, PRIMARY_MODEL, REFERENCE_MODEL
 from stages.shared.generation.base import Sampling
-from stages.shared.generation.choose import EngineParams
+from stages.shared.generation.params import EngineParams
 from tests.stages.shared.slates.test_compact import SLATE, layout
 from tests.support.tiny_models import tiny_folder
 

@@ -1,5 +1,7 @@
 """params.yaml checked whole: every section at once, contradictions between stages, and YAML that stands for more than it shows."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -87,3 +89,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     bad.write_text(text(rl__lrr=1))
     assert main([str(good)]) == 0 and capsys.readouterr().out == ""
     assert main([str(good), str(bad)]) == 1 and "rl.lrr: unknown key" in capsys.readouterr().out
+
+
+def test_the_check_needs_no_library_that_takes_seconds_to_import():
+    code = "import sys, stages.tools.check_params; print([name for name in ('torch', 'transformers', 'lightgbm') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -16,7 +16,8 @@ from stages.quantize.quantize import quantize
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import stage_outputs
 from stages.shared.generation.base import Sampling
-from stages.shared.generation.choose import EngineParams, open_engine
+from stages.shared.generation.choose import open_engine
+from stages.shared.generation.params import EngineParams
 from stages.shared.generation.transformers_engine import TransformersEngine
 from stages.shared.lm.models import load_model, load_tokenizer
 from stages.shared.slates.constraint import PermutationConstraint

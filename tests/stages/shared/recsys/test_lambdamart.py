@@ -3,7 +3,7 @@ import pytest
 
 from stages.shared.core.errors import StageError
 from stages.shared.recsys import lambdamart
-from stages.shared.recsys.lambdamart import LambdaMartParams
+from stages.shared.recsys.lambdamart_params import LambdaMartParams
 
 QUICK = LambdaMartParams(rounds=30, min_leaf=20)
 

@@ -91,7 +91,7 @@ def test_report_stands_alone_and_names_the_models(smoke: SmokeRun) -> None:
     assert not re.findall(r"<script|<link|<iframe|@import|https?://(?!www\.w3\.org/)", page)
     elsewhere = [target for target in re.findall(r"""(?:src|href)=["']([^"']*)""", page) if not target.startswith(("#", "data:"))]
     assert not elsewhere
-    for name in ("Incoming order", "LambdaMART", "SFT without reasoning", "SFT", "RL", "Quantized"):
+    for name in ("Incoming order", "LambdaMART", "SFT", "RL", "Quantized"):
         assert name in page
     assert page.count("<svg") >= 5
     assert "recbole-1.2.1" in page
@@ -151,14 +151,25 @@ def test_a_failing_stage(smoke: SmokeRun) -> None:
     root = smoke.root
     before = contents(root / "data"), (root / "dvc.lock").read_bytes()
     with restored(root / "params.yaml"):
-        set_params(root, rl={"alhpa": 0.3})
+        set_params(root, rl={"max_tokens": 1000})
         result = gr2(root, "run", ok=False)
         assert result.returncode == 1
         assert states(result) == all_in("Cached") | {"rl": "Failed", "quantize": "Skipped", "evaluate": "Skipped", "report": "Skipped"}
-        assert "rl.alhpa: unknown key; did you mean 'alpha'?" in result.stderr
+        assert "max_tokens 1000 exceed the 1024 positions of the model" in result.stderr + result.stdout
         assert "Traceback" not in result.stdout + result.stderr
         assert (contents(root / "data"), (root / "dvc.lock").read_bytes()) == before
     assert states(gr2(root, "run")) == all_in("Cached")
+
+
+def test_a_misspelt_key_of_a_later_stage_is_told_before_anything_runs(smoke: SmokeRun) -> None:
+    root = smoke.root
+    before = contents(root / "data"), (root / "dvc.lock").read_bytes()
+    with restored(root / "params.yaml"):
+        set_params(root, rl={"alhpa": 0.3}, ingest={"min_rating": 1.0})
+        result = gr2(root, "run", ok=False)
+        assert result.returncode == 2
+        assert "rl.alhpa: unknown key; did you mean 'alpha'?" in result.stderr
+        assert (contents(root / "data"), (root / "dvc.lock").read_bytes()) == before
 
 
 def test_lineage_reaches_the_raw_file(smoke: SmokeRun) -> None:

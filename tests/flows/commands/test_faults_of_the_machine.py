@@ -4,6 +4,7 @@ import errno
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from sqlite3 import OperationalError
 from typing import NamedTuple
@@ -84,9 +85,10 @@ def test_the_runs_own_prefect_server_is_killed(tmp_path: Path) -> None:
     env.pop("PREFECT_API_URL", None)
     command = [sys.executable, "-m", "flows.cli", "run"]
     child = subprocess.Popen(command, cwd=root, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert child.stdout
-    while "hello from a" not in child.stdout.readline():
+    log = root / ".gr2/logs/a.log"  # what a stage prints
+    while not log.exists() or "hello from a" not in log.read_text():
         assert child.poll() is None
+        time.sleep(0.1)
     (server,) = [process for process in psutil.Process(child.pid).children() if any("ephemeral_app" in word for word in process.cmdline())]
     server.kill()
     said, errors = child.communicate(timeout=dvc_toy.TIMEOUT_S)

@@ -129,8 +129,9 @@ class Trial:
         """A run that has nothing to do, in one trial of four; DVC's own verdict in all."""
         if self.rng.random() < 0.25:
             code = self._start("third.log").wait(LONGEST_S)
-            rows = (self.folder / "third.log").read_text().partition("seconds\n")[2].splitlines()
-            states = {row.split()[1] for row in rows if len(row.split()) > 1}
+            # The closing table: one line of names, which begins with `stage`, then a line a stage, up to an empty one.
+            table = (self.folder / "third.log").read_text().rpartition("\nstage ")[2].partition("\n\n")[0]
+            states = {row.split()[1] for row in table.splitlines()[1:] if len(row.split()) > 1}
             if code or states != {"Cached"}:
                 self.wrong.append(f"a third run ended with {code}, {states or 'no table'}, not all Cached: {self._tail('third.log')}")
         plan = make_plan(self.root, read_graph(self.root))

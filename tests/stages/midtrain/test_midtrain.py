@@ -102,7 +102,7 @@ def test_each_task_has_its_share_of_rows_and_shares_need_not_sum_to_one(made):
     assert {task: len(task_rows) for task, task_rows in rows.items()} == {
         "sequence": 4, "caption": 8, "preference": 4, "sorting": 4, "judging": 20,
     }  # fmt: skip
-    marks = {"sequence": "history:", "caption": "t", "preference": "text:", "sorting": " match:", "judging": " taste:"}
+    marks = {"sequence": "history:", "caption": "t", "preference": "text:", "sorting": " match:", "judging": " match: A co"}
     assert all(marks[task] in made[1].decode(row.ids) for task, task_rows in rows.items() for row in task_rows)
     every = [row for task_rows in rows.values() for row in task_rows]
     assert sorted(map(id, mixed(rows, 7))) == sorted(map(id, every)) and mixed(rows, 7) != mixed(rows, 8)

@@ -67,8 +67,8 @@ def test_faults_of_all_sections_are_told_at_once() -> None:
         ({"midtrain__row_length": 2048}, "midtrain.row_length: rows of 2048 tokens do not fit into midtrain.max_length = 1024"),
         ({"rl__max_tokens": 1024}, "rl.max_tokens: 1024 tokens and their prompt do not fit into midtrain.max_length = 1024"),
         (
-            {"evaluate__engine__kind": "vllm", "evaluate__engine__max_model_len": 200},
-            "evaluate.engine.max_model_len: 200 tokens leave no room",
+            {"evaluate__engine__kind": "vllm", "evaluate__engine__max_model_len": 100},
+            "evaluate.engine.max_model_len: 100 tokens leave no room",
         ),
         ({"evaluate__engine__kind": "vllm", "evaluate__engine__max_model_len": 4096}, "is more than the model has positions"),
     ],

@@ -37,6 +37,7 @@ class TinyParams(TrainingSection):  # the fields of OptimizerSection, which take
     accumulate: int = 1
     optimizer: str = "adamw"
     lr: float = 0.01
+    schedule: str = "cosine"
     warmup: float = 0.0
     weight_decay: float = 0.01
     log_every: int = 1

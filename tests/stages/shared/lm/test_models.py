@@ -98,7 +98,7 @@ def test_no_code_from_a_model_folder_is_run(tmp_path):
     config |= {"model_type": "mine", "auto_map": {"AutoConfig": "mine.MyConfig", "AutoModelForCausalLM": "mine.MyModel"}}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
-    with pytest.raises(ValueError):
+    with pytest.raises(StageError, match="mine"):
         load_model(folder)
     assert not (tmp_path / "ran").exists()
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from stages.shared.stats.bootstrap import Resampling
 from stages.tools.compare_seeds import over_runs, read_runs, table
+from tasks.project.profiles import render
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench/results"
@@ -42,8 +43,9 @@ def run(folder: Path, seed: int, level: str, profile: str, sets: Sequence[str], 
     environment = {**os.environ, "PYTHONPATH": str(folder)} | ({"ATEN_CPU_CAPABILITY": level} if level else {})
     values = [f"{stage}.seed={seed}" for stage in SEEDED] + list(sets)
     options = [part for value in values for part in ("--set", value)]
+    (folder / "params.yaml").write_text(render(ROOT, profile), encoding="utf-8")
     started = time.monotonic()
-    subprocess.run([sys.executable, "-m", "flows.cli", "run", "--profile", profile, *options], cwd=folder, env=environment, check=True)
+    subprocess.run([sys.executable, "-m", "flows.cli", "run", *options], cwd=folder, env=environment, check=True)
     seconds = time.monotonic() - started
     note.write_text(f"{seconds:.1f}")
     return seconds

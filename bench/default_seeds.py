@@ -84,12 +84,13 @@ def main() -> None:
             first = first or folder
             folders.append(folder)
             rows.append({"seed": seed, "level": level or "as it is", "seconds": seconds, **behaviour(folder)})
-            write(options.name, sys.argv[1:], folders, rows)
+            write(options.name, ["FOLDER", *sys.argv[2:]], folders, rows)
 
 
 def write(name: str, command: Sequence[str], folders: Sequence[Path], rows: Sequence[dict[str, Any]]) -> None:
     resampling = Resampling(2000, 7)
-    lines = [f"# Runs of several seeds\n\n`python bench/default_seeds.py {' '.join(command)}`; run n of the tables below is row n here.\n"]
+    words = " ".join(word or '""' for word in command)
+    lines = [f"# Runs of several seeds\n\n`python bench/default_seeds.py {words}`; run n of the tables below is row n here.\n"]
     heads = list(rows[0])
     lines += ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     lines += [

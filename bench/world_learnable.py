@@ -2,7 +2,7 @@
 training data alone, next to the bound that knows the world.
 
     gr2 run evaluate --profile world        # once, for the slates
-    python bench/world_learnable.py [--steps 400] [--l2 0.02] [--seed 7]
+    python bench/world_learnable.py [--steps 400] [--l2 0.02] [--seed 7] [--without shares follow loyalty popularity]
 
 Run in that project. The model (stages/shared/synthetic/world.py has the world's):
 
@@ -11,7 +11,8 @@ Run in that project. The model (stages/shared/synthetic/world.py has the world's
 
 Shares are of the user's own history, smoothed: the user's type is not known, and the history is what tells of it. Every number is learnt
 by maximum likelihood over all items not yet taken, on the splits `base` and `train`, with the weight `--l2` on follow and loyalty.
-Prints the share of the achievable gain in expected NDCG@5 with its interval over users, as data/report/metrics.json has it for models.
+--without leaves parts at zero: what they are worth. Prints the share of the achievable gain in expected NDCG@5 with its interval over
+users, as data/report/metrics.json has it for models.
 """
 
 import argparse
@@ -31,6 +32,7 @@ from stages.shared.evaluation.test_set import load_test_set, read_slate_tables
 from stages.shared.stats.bootstrap import Bootstrap
 from stages.shared.synthetic.world import World, whole_histories
 
+PARTS = {"shares": "shares_3", "follow": "follow_CC", "loyalty": "loyalty_CC", "popularity": "popularity_I"}
 SMOOTHING = 1.0  # items that count as taken of every category and brand
 
 
@@ -75,7 +77,7 @@ def events(histories: list[np.ndarray], items: int, memory: int) -> tuple[torch.
 def fit(model: ConditionalLogit, training: pl.DataFrame, steps: int, l2: float, memory: int, rng: np.random.Generator) -> None:
     sequences = training.sort("user", "position").group_by("user", maintain_order=True).agg("item")["item"].to_list()
     pairs = [(np.array(sequence[:place]), sequence[place]) for sequence in sequences for place in range(1, len(sequence))]
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    optimizer = torch.optim.Adam([parameter for parameter in model.parameters() if parameter.requires_grad], lr=0.05)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
         batch = [pairs[i] for i in rng.choice(len(pairs), 1024, replace=False)]
@@ -93,6 +95,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--l2", type=float, default=0.02)
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--without", nargs="+", default=[], choices=PARTS)
     options = parser.parse_args()
     torch.manual_seed(options.seed)
     world = World.load(DATA / "ingest/world.safetensors")
@@ -109,6 +112,8 @@ def main() -> None:
     department_I = np.unique(np.array([name or "" for name in names]), return_inverse=True)[1]
     memory = len(world.lag_M)
     model = ConditionalLogit(world.category_I, world.brand_I, department_I, memory)
+    for part in options.without:
+        getattr(model, PARTS[part]).requires_grad_(False)  # it starts at zero, and stays
     training = test_set.interactions.filter(pl.col("split").is_in(["base", "train"]))
     fit(model, training, options.steps, options.l2, memory, np.random.default_rng(options.seed))
     with torch.no_grad():

@@ -12,7 +12,7 @@ sys.path.insert(0, str(ROOT))
 from tasks.dvc.dir_listing import file_md5, object_path  # noqa: E402 (after sys.path)
 from tasks.dvc.lockfile import LOCK, as_dvc_writes, read_lock  # noqa: E402 (after sys.path)
 from tasks.ledger.anchor import REF, promotion_trailer  # noqa: E402 (after sys.path)
-from tasks.ledger.lines import CHAIN, EVENTS, HEAD, Event, Head, canonical, chain_hash  # noqa: E402 (after sys.path)
+from tasks.ledger.lines import CHAIN, EVENTS, HEAD, Event  # noqa: E402 (after sys.path)
 from tasks.ledger.log import anchor, append, prior_anchor  # noqa: E402 (after sys.path)
 from tasks.ledger.run_context import run_context  # noqa: E402 (after sys.path)
 from tasks.project.graph import read_graph  # noqa: E402 (after sys.path)
@@ -82,14 +82,9 @@ def rewrite_record(root: Path, keep: int | None = None) -> None:
     if keep is None:
         made = [event for event in events if event["job"]["name"] == "d" and event["eventType"] == "COMPLETE"]
         made[-1]["run"]["facets"]["gr2_params"]["values"]["params.yaml"]["d"]["x"] = 8
-    previous, text = events[0]["run"]["facets"][CHAIN]["previous"], b""
-    for event in events:
-        link = event["run"]["facets"][CHAIN]
-        link["previous"] = previous
-        previous = link["hash"] = chain_hash(event)
-        text += canonical(event).encode() + b"\n"
+    text, head = lineage_toy.rechained(events)
     write(root / EVENTS, text)
-    write(root / HEAD, Head(len(events) - 1, previous, len(text)).text.encode())
+    write(root / HEAD, head.text.encode())
 
 
 def recommit_record(root: Path, chain: bool = True) -> None:

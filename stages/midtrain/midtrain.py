@@ -1,7 +1,6 @@
 """Makes the language model and teaches it semantic IDs and the layout of a slate: the base of sft."""
 
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from stages.shared.core.model_folder import NAMED_MODELS
 from stages.shared.core.outputs import DATA, Outputs
 from stages.shared.core.params import load_params
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, read_table
-from stages.shared.lm.encoding import WeightedExample, encode, pack
+from stages.shared.lm.encoding import WeightedExample, mixed, packed_rows
 from stages.shared.lm.models import extend_vocabulary, load_model, load_tokenizer, resize_embeddings, save_model
 from stages.shared.slates import practice
 from stages.shared.slates.layouts.choose import layout_of
@@ -116,21 +115,11 @@ def training_rows(
         raise StageError("params.yaml: midtrain: all shares are 0; give at least one of " + ", ".join(f"{task}_share" for task in sources))
     rows: dict[str, list[WeightedExample]] = {}
     for task, (share, source) in sources.items():
-        # In portions: the sources are endless, and how many documents fill a row depends on their lengths.
-        needed, packed = round(share / shares * total), list[WeightedExample]()
-        while len(packed) < needed:
-            packed += pack(encode(list(islice(source, min(4096, 8 * (needed - len(packed))))), tokenizer), params.row_length)
-        rows[task] = packed[:needed]
+        rows[task] = packed_rows(source, round(share / shares * total), params.row_length, tokenizer, portion=8)
     longest = max(len(row.ids) for task_rows in rows.values() for row in task_rows)
     if longest > params.max_length:
         raise StageError(f"params.yaml: midtrain.max_length {params.max_length} is less than the longest row, {longest} tokens")
     return rows
-
-
-def mixed(by_task: dict[str, list[WeightedExample]], seed: int) -> list[WeightedExample]:
-    """All rows in one random order: each batch holds every task in about its share."""
-    rows = [row for task_rows in by_task.values() for row in task_rows]
-    return [rows[i] for i in np.random.default_rng(seed).permutation(len(rows))]
 
 
 def check_reload(saved: PreTrainedTokenizerBase, loaded: PreTrainedTokenizerBase, ids: list[int]) -> None:

@@ -136,9 +136,7 @@ def make_tasks(slates: Sequence[Slate], encoded: EncodedLayout, params: RlParams
     orders = [rng.permutation(len(slate.candidates)).tolist() if params.shuffle else range(len(slate.candidates)) for slate in slates]
     shown = [permuted(slate, order) for slate, order in zip(slates, orders, strict=True)]
     rows = zip(encoded.prompts(shown), encoded.constraints(shown, enforced=params.constrained), slates, orders, strict=True)
-    return [
-        Task(prompt, constraint, slate.target_rank, tuple(order), encoded.layout.reasoning) for prompt, constraint, slate, order in rows
-    ]
+    return [Task(prompt, constraint, slate.target_rank, tuple(order)) for prompt, constraint, slate, order in rows]
 
 
 def cycle_tasks(tasks: Sequence[Task], seed: int) -> Iterator[Task]:

@@ -21,7 +21,6 @@ class Task:
     constraint: PermutationConstraint
     target_rank: int
     shown: tuple[int, ...]
-    reasoning: bool = True
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,8 @@ def sample_step(
 def score(tasks: Sequence[Task], completions: Sequence[Sequence[Completion]], reader: AnswerReader, reward: Reward) -> list[Group]:
     groups = []
     for task, samples in zip(tasks, completions, strict=True):
-        answers = [initial_ranks(reader.read(completion.token_ids, task.constraint.names, task.reasoning), task) for completion in samples]
+        names, reasoning = task.constraint.names, task.constraint.reasoning
+        answers = [initial_ranks(reader.read(completion.token_ids, names, reasoning), task) for completion in samples]
         rewards = [reward(answer, task.target_rank, len(task.shown)) for answer in answers]
         groups.append(Group(task, list(samples), answers, rewards))
     return groups

@@ -3,7 +3,7 @@
 Without reasoning (prompt.reasoning: false) the same accepted orders are taught, after an empty think block.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
@@ -15,7 +15,7 @@ from stages.shared.core.errors import StageError
 from stages.shared.core.leakage import check_no_heldout
 from stages.shared.core.outputs import DATA, Outputs
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, SLATES, read_table
-from stages.shared.lm.encoding import WeightedExample, encode, pack
+from stages.shared.lm.encoding import WeightedExample, encode, mixed, packed_rows
 from stages.shared.lm.models import load_model, load_tokenizer, save_model
 from stages.shared.slates import practice
 from stages.shared.slates.layouts.choose import layout_of
@@ -42,7 +42,7 @@ def sft(params: SftParams, outputs: Outputs) -> None:
     rows = training_rows(examples, params, layout, len(catalog.sids), int(traces["shown"].list.len().max()), tokenizer)  # type: ignore[arg-type]
     model = load_model(BASE)
     curve = train_supervised(
-        model, mixed(rows, params.seed), params, tokenizer.pad_token_id, relevance_words(layout, tokenizer, params.relevance_spread)
+        model, mixed(rows, [params.seed, 1]), params, tokenizer.pad_token_id, relevance_words(layout, tokenizer, params.relevance_spread)
     )
 
     save_model(model, tokenizer, outputs.path("model"))
@@ -90,24 +90,8 @@ def training_rows(
     source = practice.sorting_documents(layout, items, rng, candidates)
     return {
         "traces": [examples[i] for i in order],
-        "practice": practice_rows(source, practised, max(len(example.ids) for example in examples), tokenizer),
+        "practice": packed_rows(source, practised, max(len(example.ids) for example in examples), tokenizer, portion=16),
     }
-
-
-def practice_rows(
-    source: Iterator[practice.Document], count: int, length: int, tokenizer: PreTrainedTokenizerBase
-) -> list[WeightedExample]:
-    """`count` rows of about `length` tokens."""
-    rows: list[WeightedExample] = []
-    while len(rows) < count:
-        rows += pack(encode([next(source) for _ in range(min(4096, 16 * (count - len(rows))))], tokenizer), length)
-    return rows[:count]
-
-
-def mixed(rows: dict[str, list[WeightedExample]], seed: int) -> list[WeightedExample]:
-    """All rows in one random order."""
-    every = [row for kind_rows in rows.values() for row in kind_rows]
-    return [every[i] for i in np.random.default_rng([seed, 1]).permutation(len(every))]
 
 
 def pairs_seen(traces: pl.DataFrame, slates: pl.DataFrame) -> pl.DataFrame:

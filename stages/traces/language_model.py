@@ -60,8 +60,7 @@ class LanguageModelTeacher:
 
     def encode(self, scored: ScoredSlate) -> list[int]:
         """The instruction, then the slate as the student will see it; through the chat template where the tokenizer has one."""
-        by_letter = self.layout.names(scored.slate) == letters(len(scored.slate.candidates))
-        preface = INSTRUCTION.format(names="the letters" if by_letter else "the IDs")
+        preface = INSTRUCTION.format(names="the letters" if self.layout.answers_by_letter else "the IDs")
         if self.targeted:
             preface += SHOWN.format(sid=self.catalog.sids[scored.slate.candidates[scored.slate.target_rank]])
         prompt = self.layout.prompt(scored.slate)

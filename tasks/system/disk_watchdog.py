@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tasks.system.beside import beside
 from tasks.system.errors import ProjectError
 from tasks.system.processes import has_children, signal_group
 
@@ -41,9 +42,9 @@ def end_on_full_disk(child: "subprocess.Popen[bytes]", folders: Sequence[Path]) 
 
     A stage is left alone: it fails by itself when it has to write, and may have hours of work in its memory.
     """
-    state, over = DiskState(), threading.Event()
+    state = DiskState()
 
-    def look() -> None:
+    def look(over: threading.Event) -> None:
         since = time.monotonic()
         while not over.wait(LOOK_S):
             if not (full := _full(folders)) or has_children(child.pid):
@@ -55,13 +56,8 @@ def end_on_full_disk(child: "subprocess.Popen[bytes]", folders: Sequence[Path]) 
                     over.wait(GRACE_S)
                 return
 
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
-    try:
+    with beside(look):
         yield state
-    finally:
-        over.set()
-        thread.join()
 
 
 def _full(folders: Sequence[Path]) -> str:

@@ -5,6 +5,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from tasks.system.beside import beside
+
 LOOK_S = 0.5
 
 
@@ -20,21 +22,16 @@ def peak_memory(leader: "subprocess.Popen[bytes]") -> Iterator[PeakMemory]:
 
     Memory that several processes share counts in each of them.
     """
-    peak, over = PeakMemory(), threading.Event()
+    peak = PeakMemory()
 
-    def look() -> None:
+    def look(over: threading.Event) -> None:
         while True:
             peak.megabytes = max(peak.megabytes, _megabytes_below(leader.pid))
             if over.wait(LOOK_S):
                 return
 
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
-    try:
+    with beside(look):
         yield peak
-    finally:
-        over.set()
-        thread.join()
 
 
 def _megabytes_below(pid: int) -> int:

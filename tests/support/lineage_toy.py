@@ -8,6 +8,7 @@ import pytest
 
 from tasks.dvc.dir_listing import cache_folder
 from tasks.ledger.events import StageRun, close_run
+from tasks.ledger.lines import CHAIN, Event, Head, canonical, chain_hash
 from tasks.ledger.run_context import RunContext, git_revision
 from tasks.project.graph import read_graph
 from tests.support import dvc_toy
@@ -62,3 +63,14 @@ def md5(root: Path, path: str) -> str:
 
 def cached(root: Path, digest: str) -> Path:
     return cache_folder(root) / digest[:2] / digest[2:]
+
+
+def rechained(events: list[Event]) -> tuple[bytes, Head]:
+    """The lines of a record of these events and its head, every hash of the chain made anew: what a forger of the whole record writes."""
+    previous, text = events[0]["run"]["facets"][CHAIN]["previous"], b""
+    for event in events:
+        link = event["run"]["facets"][CHAIN]
+        link["previous"] = previous
+        previous = link["hash"] = chain_hash(event)
+        text += canonical(event).encode() + b"\n"
+    return text, Head(len(events) - 1, previous, len(text))

@@ -1,9 +1,11 @@
 """Text in weighted segments -> token ids with a loss weight for each token."""
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 Segment = tuple[str, float]  # text, loss weight of its tokens (0 = context only)
@@ -55,3 +57,20 @@ def pack(examples: Sequence[WeightedExample], length: int) -> list[WeightedExamp
         ids = ids + example.ids[:length]
         weights = [*weights, 0.0, *example.weights[1:length]]
     return [*rows, WeightedExample(ids, weights, starts)] if ids else rows
+
+
+def packed_rows(
+    source: Iterator[Sequence[Segment]], count: int, length: int, tokenizer: PreTrainedTokenizerBase, portion: int
+) -> list[WeightedExample]:
+    """`count` rows of at most `length` tokens from an endless source, of which `portion` documents are drawn for each row still missing."""
+    rows: list[WeightedExample] = []
+    while len(rows) < count:
+        # In portions, as how many documents fill a row depends on their lengths.
+        rows += pack(encode(list(islice(source, min(4096, portion * (count - len(rows))))), tokenizer), length)
+    return rows[:count]
+
+
+def mixed(rows: Mapping[str, Sequence[WeightedExample]], seed: int | Sequence[int]) -> list[WeightedExample]:
+    """All rows, whatever they are for, in one random order: each batch holds every kind in about its share."""
+    every = [row for kind_rows in rows.values() for row in kind_rows]
+    return [every[i] for i in np.random.default_rng(seed).permutation(len(every))]

@@ -92,11 +92,10 @@ class ConstraintState:
         constraint, layout = self.constraint, self.constraint.layout
         if not constraint.quotes:
             return []
-        if self.thought == 0:
-            return [*constraint.opening, *constraint.quotes[0]][:DRAFT]
-        # Within the opening or the first quote, where a draft was too short for all of it.
+        # At the beginning, or within what the first draft was too short for.
         script = [*constraint.opening, *constraint.quotes[0]]
-        if self.letter <= 0 and not self.relevance_of and self.thought < len(script) and self.last == script[self.thought - 1]:
+        follows = self.thought == 0 or (self.thought < len(script) and self.last == script[self.thought - 1])
+        if follows and self.letter <= 0 and not self.relevance_of:
             return script[self.thought :][:DRAFT]
         if self.last not in layout.relevances:
             return []
@@ -106,20 +105,20 @@ class ConstraintState:
         return [layout.think_end, *self._draft_answer()][:DRAFT]
 
     def _draft_answer(self) -> list[int]:
-        names = self.constraint.names
-        left = sorted(
-            (rank for rank in range(len(names)) if rank not in self.named), key=lambda rank: (-self.relevance_of.get(rank, -1), rank)
-        )
-        begun = [rank for rank in left if names[rank][: len(self.partial)] == self.partial]
-        if self.partial and not begun:
+        names, end = self.constraint.names, self.constraint.layout.end
+        left = [rank for rank in range(len(names)) if rank not in self.named]
+        left.sort(key=lambda rank: -self.relevance_of.get(rank, -1))  # equals keep the order shown
+        fitting = [rank for rank in left if names[rank][: len(self.partial)] == self.partial]
+        if self.partial and not fitting:
             return []
-        if not self.relevance_of and not self.partial and left:
-            return []  # without relevances any order is as likely
-        first, *rest = [begun[0], *(rank for rank in left if rank != begun[0])] if begun else [-1]
-        guess = [*names[first][len(self.partial) :]] if begun else []
-        for rank in rest if self.relevance_of else []:
-            guess += names[rank]
-        return [*guess, self.constraint.layout.end][:DRAFT] if self.relevance_of or len(left) <= 1 else guess[:DRAFT]
+        if not left:
+            return [end]
+        begun = names[fitting[0]][len(self.partial) :]
+        if self.relevance_of:
+            rest = [token for rank in left if rank != fitting[0] for token in names[rank]]
+            return [*begun, *rest, end][:DRAFT]
+        # Without relevances any order is as likely: only a name that is begun can be told to its end.
+        return [*begun, *([end] if len(left) == 1 else [])][:DRAFT] if self.partial else []
 
     def mask(self) -> TokenMask:
         """What may come next."""

@@ -40,7 +40,7 @@ def judging_documents(layout: Layout, items: int, rng: np.random.Generator, hist
     while True:
         slate = made_up_slate(rng, items, history, int(rng.integers(2, candidates + 1)))
         # An answer by SID needs the SIDs, and one at once has no trace to practise: both take the full form.
-        in_short = rng.random() < SHORT_SHARE and layout.reasoning and layout.short_answers
+        in_short = rng.random() < SHORT_SHARE and layout.reasoning and layout.answers_by_letter
         yield short_judging_document(layout, slate) if in_short else judging_document(layout, slate)
 
 

@@ -4,11 +4,12 @@ import polars as pl
 import pytest
 import torch
 
-from stages.midtrain.midtrain import make_model, midtrain, mixed, training_rows
+from stages.midtrain.midtrain import make_model, midtrain, training_rows
 from stages.midtrain.params import MidtrainParams
 from stages.shared.core.errors import StageError
 from stages.shared.core.leakage import training_interactions
 from stages.shared.core.outputs import read_json, stage_outputs
+from stages.shared.lm.encoding import mixed
 from stages.shared.lm.models import load_model, load_tokenizer
 from stages.shared.slates.layouts.compact import CompactLayout
 from stages.shared.slates.prompt_params import PromptParams

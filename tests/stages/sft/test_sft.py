@@ -2,9 +2,10 @@ import polars as pl
 import pytest
 
 from stages.sft.params import SftParams
-from stages.sft.sft import mixed, pairs_seen, sft, trace_examples, training_rows
+from stages.sft.sft import pairs_seen, sft, trace_examples, training_rows
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import read_json, stage_outputs
+from stages.shared.lm.encoding import mixed
 from stages.shared.lm.models import load_model, load_tokenizer
 from stages.shared.slates.layouts.compact import CompactLayout
 from stages.shared.slates.layouts.encoded import EncodedLayout

@@ -9,11 +9,12 @@ import pytest
 from tasks.ledger.anchor import REF, anchors, promoted_heads, promotion_trailer
 from tasks.ledger.events import close_run
 from tasks.ledger.facets import new_id, run_event
-from tasks.ledger.lines import CHAIN, EVENTS, HEAD, Head, canonical, chain_hash, read_events
+from tasks.ledger.lines import EVENTS, HEAD, read_events
 from tasks.ledger.log import adopt, append
 from tasks.ledger.run_context import RunContext
 from tasks.ledger.verify import check
 from tests.support.dvc_toy import call
+from tests.support.lineage_toy import rechained
 
 
 def made(root: Path, name: str = "a") -> None:
@@ -32,14 +33,8 @@ def faults(root: Path) -> list[str]:
 def rewrite(root: Path, change: str, by: str) -> None:
     """As one does who can write everything here: other words, and the chain, the head and the ref made anew behind them."""
     events = [json.loads(line) for line in (root / EVENTS).read_text().replace(change, by).splitlines()]
-    previous, text = events[0]["run"]["facets"][CHAIN]["previous"], b""
-    for event in events:
-        link = event["run"]["facets"][CHAIN]
-        link["previous"] = previous
-        previous = link["hash"] = chain_hash(event)
-        text += canonical(event).encode() + b"\n"
+    text, head = rechained(events)
     (root / EVENTS).write_bytes(text)
-    head = Head(len(events) - 1, previous, len(text))
     (root / HEAD).write_text(head.text)
     blob = root.parent / "head"
     blob.write_text(head.text)

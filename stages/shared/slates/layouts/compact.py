@@ -19,6 +19,7 @@ from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.sids import SID_BEGIN, SID_END
 from stages.shared.slates.slate import RELEVANCE_LEVELS, Catalog, Slate, top_categories
 
+TASK_WORDS = ["title:", "item:", "text:"]  # of the tasks of mid-training (stages/midtrain/documents.py)
 STEP_PATTERN, STEP_MATCH = " 1 pattern:", " 2 match:"
 
 _BEGIN, _CLOSE = re.escape(SID_BEGIN), re.escape(SID_END)
@@ -41,7 +42,7 @@ class CompactLayout:
         return self.options.reasoning
 
     @property
-    def short_answers(self) -> bool:
+    def answers_by_letter(self) -> bool:
         return self.options.answer == "letters"
 
     def words(self) -> list[str]:
@@ -78,13 +79,11 @@ class CompactLayout:
     def judged(self, slate: Slate, relevances: Sequence[int]) -> str:
         names = letters(len(slate.candidates))
         sids = (f"{name}{self.catalog.sids[item]}" for name, item in zip(names, slate.candidates, strict=True))
-        listed = f" candidates:{''.join(sids)}" if self.options.answer == "sids" else ""
+        listed = "" if self.answers_by_letter else f" candidates:{''.join(sids)}"
         return listed + STEP_MATCH + "".join(f"{name} s{relevance}" for name, relevance in zip(names, relevances, strict=True))
 
     def names(self, slate: Slate) -> list[str]:
-        if self.options.answer == "sids":
-            return [self.catalog.sids[item] for item in slate.candidates]
-        return letters(len(slate.candidates))
+        return letters(len(slate.candidates)) if self.answers_by_letter else [self.catalog.sids[item] for item in slate.candidates]
 
     def answer(self, slate: Slate, order: Sequence[int]) -> str:
         names = self.names(slate)
@@ -131,7 +130,3 @@ class CompactLayout:
         if not self.options.titles:
             return sid
         return f"{sid} {self.catalog.titles[item]} ({', '.join(self.catalog.categories[item])})\n"
-
-
-# Of the tasks of mid-training (stages/midtrain/documents.py).
-TASK_WORDS = ["title:", "item:", "text:"]

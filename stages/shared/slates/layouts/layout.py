@@ -30,8 +30,8 @@ class Layout(Protocol):
         ...
 
     @property
-    def short_answers(self) -> bool:
-        """Whether an answer names candidates by what the short form shows of them."""
+    def answers_by_letter(self) -> bool:
+        """Whether an answer names candidates by their letters, which any form of a slate shows; otherwise by their SIDs."""
         ...
 
     def words(self) -> list[str]:

@@ -20,7 +20,7 @@ def scorer_audit(slates: Sequence[ScoredSlate]) -> dict[str, Any]:
     """The noise-free scorer next to the incoming order, on slates later than those it was fitted on; whole and by fold."""
     folds = np.array([scored.fold for scored in slates])
     ranks = {
-        "scorer": np.array([scored.noise_free_rank for scored in slates]),
+        "scorer": np.array([scored.unseen_rank for scored in slates]),
         "incoming": np.array([scored.slate.target_rank for scored in slates]),
     }
     out: dict[str, Any] = {name: ranking_metrics(values) for name, values in ranks.items()}
@@ -44,7 +44,7 @@ def chance_audit(log: RejectionLog, slates: Sequence[ScoredSlate], attempts: int
         first_kept.setdefault(kept.scored.slate.slate, kept.attempt)
     # A slate without a kept trace counts with all its tries: leaving it out would make the teacher look quicker than it is.
     tries = np.array([first_kept.get(j.slate.slate, proposals) for j, proposals in zip(slates, log.tries, strict=True)])
-    supported = np.array([max_noise_rank is None or scored.noise_free_rank < max_noise_rank for scored in slates])
+    supported = np.array([max_noise_rank is None or scored.unseen_rank < max_noise_rank for scored in slates])
     at_cap = 1.0 - (1.0 - 1.0 / k) ** attempts
     accepted = len(first_kept) / n
     with_rule = at_cap * float(supported.mean())

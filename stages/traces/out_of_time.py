@@ -1,4 +1,8 @@
-"""Out-of-time scores: slates in folds of time, each scored by LambdaMART fitted on the folds before it."""
+"""Out-of-time scores: slates in folds of time, each scored by LambdaMART models fitted on the folds before it.
+
+What a teacher is worth is measured by these. What it writes comes from one scorer for all slates (`traces.labels: latest`): scorers of
+different age give equal features different relevances, which a student that sees the features alone can only average (docs/training.md).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,9 +11,9 @@ import numpy as np
 
 from stages.shared.core.errors import StageError
 from stages.shared.recsys import lambdamart
-from stages.shared.recsys.lambdamart_params import LambdaMartParams
 from stages.shared.slates.candidate_features import FEATURES
 from stages.shared.slates.slate import RELEVANCE_LEVELS, Slate, permuted
+from stages.traces.params import ScorerParams
 
 TOP_FINENESS = 2.0  # the highest candidates decide the answer: levels there hold this many times fewer scores than at the bottom
 
@@ -20,6 +24,7 @@ class ScoredSlate:
 
     edges [RELEVANCE_LEVELS - 1]: scores at which the relevance level changes; spread: standard deviation of the scores. Both from the
     slates the scorer was fitted on, so a relevance is comparable between folds although raw scores are not.
+    unseen_scores [K]: of the scorer fitted on earlier slates alone, which has not seen this one; equal to `scores` when labels are its own.
     """
 
     slate: Slate
@@ -27,16 +32,27 @@ class ScoredSlate:
     scores: np.ndarray
     edges: np.ndarray
     spread: float
+    unseen_scores: np.ndarray
 
     def shown_as(self, order: Sequence[int]) -> "ScoredSlate":
         """The same slate with the candidate at order[p] at place p."""
-        return replace(self, slate=permuted(self.slate, order), scores=self.scores[list(order)])
+        places = list(order)
+        return replace(self, slate=permuted(self.slate, order), scores=self.scores[places], unseen_scores=self.unseen_scores[places])
 
     @property
     def noise_free_rank(self) -> int:
-        """Place of the target by score, from 0; equals keep the incoming order."""
-        target_score = self.scores[self.slate.target_rank]
-        return int((self.scores > target_score).sum() + (self.scores[: self.slate.target_rank] == target_score).sum())
+        """Place of the target, from 0, by what the teacher labels with; equals keep the incoming order."""
+        return place_of(self.scores, self.slate.target_rank)
+
+    @property
+    def unseen_rank(self) -> int:
+        """The same by the scorer that has not seen the slate: whether the features support the target."""
+        return place_of(self.unseen_scores, self.slate.target_rank)
+
+
+def place_of(scores: np.ndarray, candidate: int) -> int:
+    """Place of one candidate by falling score, from 0; equals keep their order."""
+    return int((scores > scores[candidate]).sum() + (scores[:candidate] == scores[candidate]).sum())
 
 
 def time_folds(timestamps: Sequence[int], count: int) -> np.ndarray:
@@ -63,7 +79,7 @@ def feature_array(slates: Sequence[Slate]) -> np.ndarray:
     return features
 
 
-def score_out_of_time(slates: Sequence[Slate], folds: int, seed: int, threads: int, params: LambdaMartParams) -> list[ScoredSlate]:
+def score_out_of_time(slates: Sequence[Slate], folds: int, seed: int, threads: int, params: ScorerParams) -> list[ScoredSlate]:
     """Every slate of fold 1 and later, by time. `slates`: training slates with their target, by time."""
     features = feature_array(slates)
     targets = np.array([slate.target_rank for slate in slates])
@@ -73,13 +89,30 @@ def score_out_of_time(slates: Sequence[Slate], folds: int, seed: int, threads: i
     for fold in range(1, folds):
         past, now = np.flatnonzero(fold_N < fold), np.flatnonzero(fold_N == fold)
         check_earlier(times[past], times[now], fold)
-        booster = lambdamart.fit(features[past], targets[past], seed, threads, params)
+        boosters = lambdamart.fit_ensemble(features[past], targets[past], seed, threads, params, params.members)
         # Edges and spread come from the slates fitted on: those of the labelled fold would look into its future.
-        known = lambdamart.scores(booster, features[past])
+        known = lambdamart.mean_scores(boosters, features[past])
         edges = level_edges(known)
-        scores = lambdamart.scores(booster, features[now])
-        scored += [ScoredSlate(slates[i], fold, scores[j], edges, float(known.std())) for j, i in enumerate(now)]
+        scores = lambdamart.mean_scores(boosters, features[now])
+        scored += [ScoredSlate(slates[i], fold, scores[j], edges, float(known.std()), scores[j]) for j, i in enumerate(now)]
     return scored
+
+
+def label_by_latest(
+    scored: Sequence[ScoredSlate], slates: Sequence[Slate], seed: int, threads: int, params: ScorerParams
+) -> list[ScoredSlate]:
+    """`scored` with scores, edges and spread of one scorer, fitted on all `slates`: equal features get equal relevances everywhere.
+
+    It has seen the targets of the slates it labels. That does not reach the student, who is shown features and not slates; it makes more
+    traces hit the target than would on new slates, which is why support and the audit go by `unseen_scores`.
+    """
+    features = feature_array(slates)
+    targets = np.array([slate.target_rank for slate in slates])
+    boosters = lambdamart.fit_ensemble(features, targets, seed, threads, params, params.members)
+    everything = lambdamart.mean_scores(boosters, features)
+    edges, spread = level_edges(everything), float(everything.std())
+    latest = lambdamart.mean_scores(boosters, feature_array([one.slate for one in scored]))
+    return [replace(one, scores=scores, edges=edges, spread=spread) for one, scores in zip(scored, latest, strict=True)]
 
 
 def level_edges(scores: np.ndarray) -> np.ndarray:

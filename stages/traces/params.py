@@ -12,6 +12,14 @@ from stages.shared.recsys.lambdamart_params import LambdaMartParams
 NO_MODEL = f"{NAMED_MODELS}/none"
 
 
+class ScorerParams(LambdaMartParams):
+    """Smaller trees than LambdaMART's own defaults, and several of them: chosen on training slates later than those fitted on."""
+
+    rounds: int = Field(300, ge=1)
+    leaves: int = Field(4, ge=2)
+    members: int = Field(5, ge=1, description="fits with other seeds whose scores are averaged")
+
+
 class LanguageModelTeacherParams(Section):
     """A language model as the teacher; read only where teacher is language_model."""
 
@@ -25,11 +33,14 @@ class LanguageModelTeacherParams(Section):
 class TracesParams(ComputeSection):
     mode: Literal["rejection", "targeted"] = Field("rejection", description="targeted shows the teacher the answer")
     teacher: Literal["statistical", "language_model"] = "statistical"
-    time_folds: int = Field(8, ge=2, description="pieces of time; each is labelled from the ones before it, the first is not labelled")
+    time_folds: int = Field(8, ge=2, description="pieces of time; each is scored from the ones before it, the first is not labelled")
+    labels: Literal["latest", "out_of_time"] = Field(
+        "latest", description="whose scores the statistical teacher writes: one scorer of all training slates, or that of the time fold"
+    )
     temperature: float = Field(0.05, ge=0.0, description="noise of the statistical teacher, in standard deviations of its score")
     attempts: int = Field(8, ge=1, description="tries a slate")
     keep: int = Field(4, ge=1, description="accepted traces kept a slate")
     shuffle: bool = Field(True, description="show the candidates of every kept trace in a random order of its own")
-    max_noise_rank: int = Field(3, ge=1, description="a target that the noise-free scorer ranks below this is refused as luck")
-    scorer: LambdaMartParams = LambdaMartParams.model_validate({})
+    max_noise_rank: int = Field(3, ge=1, description="a target that the out-of-time scorer ranks below this is refused as luck")
+    scorer: ScorerParams = ScorerParams.model_validate({})
     language_model: LanguageModelTeacherParams = LanguageModelTeacherParams.model_validate({})

@@ -51,7 +51,7 @@ def sample(
 
     shuffle_seed: every try shows the candidates in an order of its own; None = in the initial ranking.
 
-    A slate whose target the noise-free scorer ranks at max_noise_rank or below (from 0) leaves the loop when a try is right by
+    A slate whose target a scorer that has not seen it ranks at max_noise_rank or below (from 0) leaves the loop when a try is right by
     luck: nothing in the features supports it, and a student could only learn to invent. None = no such rule.
     """
     log = RejectionLog(tries=[0] * len(slates))
@@ -73,7 +73,7 @@ def sample(
             elif proposal.order[0] == scored.slate.target_rank:
                 right += 1
                 # Leaves the loop without a trace: another lucky try would teach the student to invent reasons.
-                if max_noise_rank is not None and slates[i].noise_free_rank >= max_noise_rank:
+                if max_noise_rank is not None and slates[i].unseen_rank >= max_noise_rank:
                     log.luck += 1
                     continue
                 # The same trace twice would only weigh this slate more than others in sft.

@@ -23,7 +23,7 @@ from stages.shared.slates.traces import TRACES
 from stages.traces.audit import chance_audit, noise_audit, scorer_audit
 from stages.traces.language_model import LanguageModelTeacher
 from stages.traces.metrics import TracesMetrics
-from stages.traces.out_of_time import score_out_of_time
+from stages.traces.out_of_time import label_by_latest, score_out_of_time
 from stages.traces.params import NO_MODEL, TracesParams
 from stages.traces.rejection import Kept, sample
 from stages.traces.teacher import StatisticalTeacher, Teacher
@@ -42,8 +42,10 @@ def traces(params: TracesParams, outputs: Outputs) -> None:
         raise StageError("data/retrieve/slates.parquet: no training slate holds its target; train the retriever longer (retrieve.epochs)")
     leak_check = check_no_heldout(pairs_seen(slates), read_table(DATA / "ingest/interactions.parquet", INTERACTIONS), "traces")
 
-    # The scorer of a slate has been fitted on earlier slates only; the first fold has none before it and is not labelled.
+    # The scorer of a fold has been fitted on earlier slates only; the first fold has none before it and is not labelled.
     scored = score_out_of_time(slates, params.time_folds, params.seed, params.threads, params.scorer)
+    if params.labels == "latest":
+        scored = label_by_latest(scored, slates, params.seed, params.threads, params.scorer)
     # In targeted mode the teacher sees the answer, so reaching it proves nothing and the rule against luck does not apply.
     max_noise_rank = params.max_noise_rank if params.mode == "rejection" else None
     # The loop runs inside the block: a language-model teacher frees its engine when the block ends.

@@ -5,17 +5,17 @@ import polars as pl
 import yaml
 
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, SLATES, write_table
-from stages.shared.recsys.lambdamart_params import LambdaMartParams
 from stages.shared.slates.candidate_features import CANDIDATE_FEATURES, FEATURES
 from stages.shared.slates.layouts.compact import CompactLayout
 from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.sids import sid_text
 from stages.shared.slates.slate import Catalog, Slate
 from stages.traces.out_of_time import ScoredSlate, score_out_of_time
+from stages.traces.params import ScorerParams
 
 ITEM_COUNT, USERS, K = 40, 30, 5
 OPTIONS = PromptParams()
-SCORER = LambdaMartParams(rounds=20, min_leaf=10)
+SCORER = ScorerParams(rounds=20, leaves=7, min_leaf=10, members=2)
 CATALOG = Catalog(
     [sid_text([item // 7, item % 7]) for item in range(ITEM_COUNT)],
     [f"Title {item}" for item in range(ITEM_COUNT)],

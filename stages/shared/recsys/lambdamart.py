@@ -1,5 +1,7 @@
 """LambdaMART (Burges 2010) over a slate's features: the statistical teacher's scorer, and the baseline to beat in the report."""
 
+from collections.abc import Sequence
+
 import lightgbm as lgb
 import numpy as np
 
@@ -39,6 +41,19 @@ def fit(features: np.ndarray, target_rank: np.ndarray, seed: int, threads: int, 
             f"LambdaMART found nothing to split on in {n} slates: it needs more slates, or a smaller min_leaf ({params.min_leaf})"
         )
     return booster
+
+
+def fit_ensemble(
+    features: np.ndarray, target_rank: np.ndarray, seed: int, threads: int, params: LambdaMartParams, members: int
+) -> list[lgb.Booster]:
+    """`members` fits that draw other features for their trees (seed, seed + 1, ...): the mean of their scores varies less than one."""
+    return [fit(features, target_rank, seed + number, threads, params) for number in range(members)]
+
+
+def mean_scores(boosters: Sequence[lgb.Booster], features: np.ndarray) -> np.ndarray:
+    """`scores`, averaged over the members of an ensemble."""
+    mean: np.ndarray = np.mean([scores(booster, features) for booster in boosters], axis=0)
+    return mean
 
 
 def scores(booster: lgb.Booster, features: np.ndarray) -> np.ndarray:

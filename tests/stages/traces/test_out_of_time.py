@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from stages.shared.core.errors import StageError
 from stages.shared.recsys import lambdamart
-from stages.traces.out_of_time import check_earlier, feature_array, score_out_of_time, time_folds
+from stages.traces.out_of_time import check_earlier, feature_array, label_by_latest, level_edges, score_out_of_time, time_folds
 from tests.support.traces_data import SCORER, make_slates, scored_slates
 
 
@@ -37,9 +37,9 @@ def test_each_fold_is_scored_from_the_folds_before_alone():
     assert [one.slate for one in scored] == slates[100:]
     features, targets = feature_array(slates), np.array([slate.target_rank for slate in slates])
     for fold, known, labelled in ((1, slice(0, 100), slice(100, 200)), (2, slice(0, 200), slice(200, 300))):
-        booster = lambdamart.fit(features[known], targets[known], 7, 1, SCORER)
+        boosters = lambdamart.fit_ensemble(features[known], targets[known], 7, 1, SCORER, 2)
         of_fold = [one for one in scored if one.fold == fold]
-        np.testing.assert_array_equal([one.scores for one in of_fold], lambdamart.scores(booster, features[labelled]))
+        np.testing.assert_array_equal([one.scores for one in of_fold], lambdamart.mean_scores(boosters, features[labelled]))
 
 
 def test_the_future_changes_nothing():
@@ -62,7 +62,22 @@ def test_noise_free_rank_keeps_the_incoming_order_of_equals():
     one = scored_slates()[0]
     for scores, target, rank in (([3, 1, 2, 0, 0], 0, 0), ([3, 1, 2, 0, 0], 4, 4), ([1, 1, 1, 1, 1], 2, 2), ([0, 2, 2, 1, 9], 2, 2)):
         moved = replace(one, scores=np.array(scores, float), slate=replace(one.slate, target_rank=target))
-        assert moved.noise_free_rank == rank
+        assert moved.noise_free_rank == rank and moved.unseen_rank == replace(moved, scores=one.scores).noise_free_rank
+
+
+def test_labels_of_the_latest_scorer_are_one_function_of_the_features():
+    slates, by_fold = make_slates(), scored_slates(folds=3)
+    labelled = label_by_latest(by_fold, slates, 7, 1, SCORER)
+    features = feature_array(slates)
+    boosters = lambdamart.fit_ensemble(features, np.array([slate.target_rank for slate in slates]), 7, 1, SCORER, 2)
+    everything = lambdamart.mean_scores(boosters, features)
+    np.testing.assert_array_equal([one.scores for one in labelled], everything[100:])
+    for one, before in zip(labelled, by_fold, strict=True):
+        np.testing.assert_array_equal(one.edges, level_edges(everything))
+        np.testing.assert_array_equal(one.unseen_scores, before.scores)
+        assert (one.slate, one.fold, one.unseen_rank, one.spread) == (before.slate, before.fold, before.noise_free_rank, everything.std())
+    shown = labelled[0].shown_as([4, 3, 2, 1, 0])
+    np.testing.assert_array_equal(shown.unseen_scores, labelled[0].unseen_scores[::-1])
 
 
 def test_a_slate_of_one_candidate_is_an_error():

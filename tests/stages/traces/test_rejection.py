@@ -84,6 +84,15 @@ def test_luck_is_refused_counted_and_not_tried_again():
     assert len(run(ScriptedTeacher("right"), unsupported, attempts=1, max_noise_rank=None).kept) == 5
 
 
+def test_luck_is_judged_by_the_scorer_that_has_not_seen_the_slate():
+    unsupported = [one for one in SCORED if one.unseen_rank >= 2][:5]
+    supported_by_memory = [replace(one, scores=np.eye(len(one.scores))[one.slate.target_rank]) for one in unsupported]
+    assert all(one.noise_free_rank == 0 for one in supported_by_memory)
+    ledger = run(ScriptedTeacher("right"), supported_by_memory, attempts=1, max_noise_rank=2)
+    assert not ledger.kept and ledger.luck == 5
+    assert chance_audit(ledger, supported_by_memory, 1, 2)["supported_share"] == 0.0
+
+
 def test_a_teacher_that_repeats_itself_is_asked_once():
     ledger = sample(StatisticalTeacher(LAYOUT, 0.3, 7, targeted=True), LAYOUT, SCORED[:9], 4, 1, None)
     assert ledger.tried == [9] and len(ledger.kept) == 9

@@ -55,3 +55,12 @@ def test_every_parameter_changes_the_scores(change):
 def test_nothing_to_split_on_is_an_error():
     with pytest.raises(StageError, match="nothing to split on in 30 slates"):
         lambdamart.fit(np.zeros((30, 4, 2), np.float32), np.zeros(30, int), 7, 1, QUICK)
+
+
+def test_an_ensemble_is_the_mean_of_fits_with_following_seeds():
+    features, target = made_up()
+    params = QUICK.model_copy(update={"feature_share": 0.5})
+    mean = lambdamart.mean_scores(lambdamart.fit_ensemble(features, target, 7, 1, params, 3), features)
+    members = [lambdamart.scores(lambdamart.fit(features, target, seed, 1, params), features) for seed in (7, 8, 9)]
+    np.testing.assert_allclose(mean, (members[0] + members[1] + members[2]) / 3, rtol=1e-12)
+    assert not np.array_equal(members[0], members[1])

@@ -16,7 +16,7 @@ from packaging.version import Version
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("stages", "tasks", "flows", "tests", "bench", "infra", "docs")
 INSTALLERS = {"pip", "setuptools", "uv", "wheel"}  # not in the lock: they install it
-# bench/tokenizers.py measures against these; bench/tokenizers.requirements.txt has them.
+# bench/tokenizer_packages.py measures against these; bench/tokenizer_packages.requirements.txt has them.
 PEERS = {"semantic_id", "vector_quantize_pytorch"}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-sys.path.append(str(Path(__file__).resolve().parents[2] / "bench"))  # last: bench/tokenizers.py must not hide the package of that name
+sys.path.append(str(Path(__file__).resolve().parents[2] / "bench"))
 
 import compare_data
 from compare_data import DIFFERS, EQUAL, EXCEPTED, RENAMED, Comparison, Renames, compare_folders

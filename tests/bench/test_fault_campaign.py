@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).resolve().parents[2] / "bench"))  # last: bench/tokenizers.py must not hide the package of that name
+sys.path.append(str(Path(__file__).resolve().parents[2] / "bench"))
 
 import fault_kinds
 import fault_project

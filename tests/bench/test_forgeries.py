@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).resolve().parents[2] / "bench"))  # last: bench/tokenizers.py must not hide the package of that name
+sys.path.append(str(Path(__file__).resolve().parents[2] / "bench"))
 
 from forgeries import as_expected, tried
 from forgery_files import FILES

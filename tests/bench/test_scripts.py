@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).resolve().parents[2] / "bench"))  # last: bench/tokenizers.py must not hide the package of that name
+sys.path.append(str(Path(__file__).resolve().parents[2] / "bench"))
 
 import code_figures
 
@@ -19,7 +19,7 @@ HEAVY = (  # these import torch, or start a store
     "retrieval",
     "slates",
     "tokenizer_ablation",
-    "tokenizers",
+    "tokenizer_packages",
     "world_learnable",
 )
 

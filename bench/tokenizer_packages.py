@@ -1,7 +1,7 @@
 """Semantic IDs of Amazon Beauty by this project and by two public packages, side by side in one run.
 
-    .venv/bin/python -m pip install --no-deps --target .bench/peers -r bench/tokenizers.requirements.txt
-    .venv/bin/python bench/tokenizers.py --data FOLDER        (about twenty-five minutes on two cores)
+    .venv/bin/python -m pip install --no-deps --target .bench/peers -r bench/tokenizer_packages.requirements.txt
+    .venv/bin/python bench/tokenizer_packages.py --data FOLDER        (about twenty-five minutes on two cores)
 
 Every arm is its own process with two threads, the same embeddings and the same code budget, 4 levels of 256 codes; three
 seeds. Time is training, encoding and making the codes unique, without imports and loading; memory is the process's peak. Writes
@@ -190,7 +190,7 @@ def report(rows: dict[str, list[dict[str, Any]]], seeds: list[int]) -> str:
     lines = [
         "# Tokenizers side by side on Amazon Beauty",
         "",
-        f"`python bench/tokenizers.py --data FOLDER`: 12,101 items, 4 x 256 codes, seeds {seeds}, two threads, one process an arm;",
+        f"`python bench/tokenizer_packages.py --data FOLDER`: 12,101 items, 4 x 256 codes, seeds {seeds}, two threads, one process an arm;",
         "mean ± standard deviation over seeds, seconds: median (least to most). Unique within four codes: before and after the",
         "method's own way of",
         "making codes unique (-: it has none but a fifth code). Error: mean squared reconstruction error / variance of the",

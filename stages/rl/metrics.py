@@ -10,7 +10,8 @@ class RlStepMetrics(StageMetrics):
 
     reward: float = Field(description="mean reward of an answer")
     rank_reward: float = Field(description="mean part of the reward for the target's rank, of valid answers")
-    valid: float = Field(description="share of valid answers")
+    valid: float = Field(description="share of answers that the reward takes for valid")
+    contradicts: float = Field(description="share of permutations against the relevances of their own trace (counted with rl.consistent)")
     identical: float = Field(description="share of answers that are the initial ranking again")
     kept: float = Field(description="groups that the update learns from: those whose rewards vary")
     refills: float = Field(description="extra rounds of sampling, as too few groups had rewards that vary")

@@ -17,7 +17,8 @@ class RlParams(TrainingSection):
     clip_high: float = Field(0.28, gt=0, description="eps_high of DAPO (clip-higher)")
     alpha: float = Field(0.2, ge=0, description="weight of the format reward")
     reward: Literal["conditional", "ungated", "random"] = Field("conditional", description="ungated and random are ablations")
-    invalid_reward: float = Field(-1.0, le=0, description="reward of an output that is no permutation")
+    invalid_reward: float = Field(-1.0, le=0, description="reward of an output that is no permutation, or that contradicts its trace")
+    consistent: bool = Field(True, description="an answer against the relevances of its own trace counts as invalid")
     constrained: bool = Field(
         False, description="roll out under constrained decoding (stages/shared/slates/constraint.py); as evaluate.constrained"
     )

@@ -14,7 +14,7 @@ from stages.rl.metrics import RlMetrics
 from stages.rl.params import RlParams
 from stages.rl.policy import Policy, all_mean, all_sum, open_policy
 from stages.rl.rewards import conditional_reward, rank_reward, ungated_reward
-from stages.rl.rollouts import Group, Reward, Rollouts, Task, sample_step
+from stages.rl.rollouts import CONTRADICTS, Group, Reward, Rollouts, Task, sample_step
 from stages.shared.core.errors import StageError
 from stages.shared.core.launch import is_main_process, rank, world_size
 from stages.shared.core.leakage import check_no_heldout
@@ -57,7 +57,15 @@ def rl(params: RlParams, outputs: Outputs) -> None:
         seed = (params.seed * 100_003 + step) * world_size() + rank()
         sampling = Sampling(params.max_tokens, params.temperature, samples=params.group, seed=seed)
         rollouts = sample_step(
-            stream, engine, encoded.reader, reward, sampling, params.prompts, params.max_refills, params.variance_tolerance
+            stream,
+            engine,
+            encoded.reader,
+            reward,
+            sampling,
+            params.prompts,
+            params.max_refills,
+            params.variance_tolerance,
+            params.consistent,
         )
         learning = update(policy, rollouts, params, tokenizer.pad_token_id)
         curve.append({"step": float(step + 1), **{name: all_mean(value) for name, value in (step_metrics(rollouts) | learning).items()}})
@@ -157,6 +165,7 @@ def step_metrics(rollouts: Rollouts) -> dict[str, float]:
         "reward": float(np.mean([reward for group in groups for reward in group.rewards])),
         "rank_reward": float(np.mean(rank_rewards)) if rank_rewards else 0.0,
         "valid": float(np.mean([answer.valid for answer, _ in answers])),
+        "contradicts": float(np.mean([answer == CONTRADICTS for answer, _ in answers])),
         "identical": float(np.mean([is_identity(answer) for answer, _ in answers])),
         "kept": float(len(rollouts.kept)),
         "refills": float(rollouts.refills),

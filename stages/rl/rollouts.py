@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 
@@ -11,6 +12,7 @@ from stages.shared.slates.answers import Answer, AnswerReader
 from stages.shared.slates.constraint import PermutationConstraint
 
 Reward = Callable[[Answer, int, int], float]
+CONTRADICTS = Answer(None, "contradicts")
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,12 @@ def sample_step(
     prompts: int,
     refills: int,
     tolerance: float,
+    consistent: bool = False,
 ) -> Rollouts:
-    """At most `prompts` groups with reward variance, from at most 1 + refills rounds of `prompts` tasks."""
+    """At most `prompts` groups with reward variance, from at most 1 + refills rounds of `prompts` tasks.
+
+    consistent: an answer that goes against the relevances of its own trace is a fault, `contradicts`.
+    """
     kept: list[Group] = []
     seen: list[Group] = []
     for round_number in range(refills + 1):
@@ -60,7 +66,7 @@ def sample_step(
         # A seed for each round: with the same seed, a task that comes round again would draw the same completions.
         options = Sampling(**{**sampling.__dict__, "seed": sampling.seed * (refills + 1) + round_number})
         constraints = [task.constraint for task in batch]
-        groups = score(batch, engine.generate([task.prompt for task in batch], options, constraints), reader, reward)
+        groups = score(batch, engine.generate([task.prompt for task in batch], options, constraints), reader, reward, consistent)
         seen += groups
         varied = has_reward_variance(torch.tensor([group.rewards for group in groups]), tolerance)
         kept += [group for group, good in zip(groups, varied.tolist(), strict=True) if good]
@@ -69,14 +75,35 @@ def sample_step(
     return Rollouts(kept[:prompts], seen, round_number)
 
 
-def score(tasks: Sequence[Task], completions: Sequence[Sequence[Completion]], reader: AnswerReader, reward: Reward) -> list[Group]:
+def score(
+    tasks: Sequence[Task], completions: Sequence[Sequence[Completion]], reader: AnswerReader, reward: Reward, consistent: bool = False
+) -> list[Group]:
     groups = []
     for task, samples in zip(tasks, completions, strict=True):
-        names, reasoning = task.constraint.names, task.constraint.reasoning
-        answers = [initial_ranks(reader.read(completion.token_ids, names, reasoning), task) for completion in samples]
+        names, reasoning, levels = task.constraint.names, task.constraint.reasoning, task.constraint.layout.relevances
+        read = [reader.read(completion.token_ids, names, reasoning) for completion in samples]
+        if consistent:
+            read = [
+                CONTRADICTS if contradicts(answer, completion.token_ids, levels) else answer
+                for answer, completion in zip(read, samples, strict=True)
+            ]
+        answers = [initial_ranks(answer, task) for answer in read]
         rewards = [reward(answer, task.target_rank, len(task.shown)) for answer in answers]
         groups.append(Group(task, list(samples), answers, rewards))
     return groups
+
+
+def contradicts(answer: Answer, completion: Sequence[int], levels: Sequence[int]) -> bool:
+    """Whether a candidate stands before one that the trace finds more relevant. levels: the token ids of the relevances, lowest first.
+
+    False where the trace does not give one relevance for each candidate: then there is nothing to hold the answer against.
+    """
+    level_of = {token: level for level, token in enumerate(levels)}
+    relevances = [level_of[token] for token in completion if token in level_of]
+    if answer.order is None or len(relevances) != len(answer.order):
+        return False
+    in_answer = [relevances[rank] for rank in answer.order]
+    return any(earlier < later for earlier, later in pairwise(in_answer))
 
 
 def initial_ranks(answer: Answer, task: Task) -> Answer:

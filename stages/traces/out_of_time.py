@@ -15,7 +15,7 @@ from stages.shared.slates.candidate_features import FEATURES
 from stages.shared.slates.slate import RELEVANCE_LEVELS, Slate, permuted
 from stages.traces.params import ScorerParams
 
-TOP_FINENESS = 2.0  # the highest candidates decide the answer: levels there hold this many times fewer scores than at the bottom
+TOP_FINENESS = 3.0  # the highest candidates decide the answer: levels there hold this many times fewer scores than at the bottom
 
 
 @dataclass(frozen=True)

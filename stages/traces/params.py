@@ -37,7 +37,7 @@ class TracesParams(ComputeSection):
     labels: Literal["latest", "out_of_time"] = Field(
         "latest", description="whose scores the statistical teacher writes: one scorer of all training slates, or that of the time fold"
     )
-    temperature: float = Field(0.05, ge=0.0, description="noise of the statistical teacher, in standard deviations of its score")
+    temperature: float = Field(0.02, ge=0.0, description="noise of the statistical teacher, in standard deviations of its score")
     attempts: int = Field(8, ge=1, description="tries a slate")
     keep: int = Field(4, ge=1, description="accepted traces kept a slate")
     shuffle: bool = Field(True, description="show the candidates of every kept trace in a random order of its own")

@@ -8,7 +8,7 @@ import torch
 
 from stages.rl.rewards import conditional_reward
 from stages.rl.rl import cycle_tasks, step_metrics
-from stages.rl.rollouts import Task, initial_ranks, sample_step
+from stages.rl.rollouts import CONTRADICTS, Task, contradicts, initial_ranks, sample_step, score
 from stages.shared.generation.base import Completion, Sampling
 from stages.shared.slates.answers import Answer
 from stages.shared.slates.layouts.marks import END, THINK_END
@@ -119,3 +119,29 @@ def test_an_answer_to_a_shuffled_slate_counts_in_initial_ranks():
     task = Task([0], CONSTRAINT, 2, (2, 0, 1))
     assert initial_ranks(Answer((1, 0, 2), ""), task) == Answer((0, 2, 1), "")
     assert initial_ranks(Answer(None, "missing"), task) == Answer(None, "missing")
+
+
+def test_an_answer_against_its_own_relevances_contradicts():
+    levels = [100, 101, 102, 103]
+    for relevances, order, against in (
+        ((3, 1, 2), (0, 2, 1), False),
+        ((3, 1, 2), (0, 1, 2), True),
+        ((2, 2, 1), (1, 0, 2), False),  # equals in either order
+        ((0, 0, 3), (0, 1, 2), True),
+        ((3, 1), (1, 0, 2), False),  # one relevance is missing: nothing to hold it against
+    ):
+        completion = [7, *(levels[level] for level in relevances), 9, *order]
+        assert contradicts(Answer(order, ""), completion, levels) is against
+    assert not contradicts(Answer(None, "missing"), [100, 101, 102], levels)
+
+
+def test_contradictions_are_penalised_only_when_asked():
+    levels = CONSTRAINT.layout.relevances
+    thought = [levels[3], levels[1], levels[2]]
+    completions = [[Completion([*thought, *written(order).token_ids], []) for order in ((0, 2, 1), (2, 0, 1))]]
+    reward = lambda answer, rank, k: conditional_reward(answer, rank, k, 0.2, -1.0)  # noqa: E731
+    task = Task([0], CONSTRAINT, 2, (0, 1, 2))
+    [group] = score([task], completions, encoded("sids").reader, reward, consistent=True)
+    assert group.rewards == pytest.approx([1 / 3 + 0.2, -1.0]) and group.answers[1] == CONTRADICTS
+    [group] = score([task], completions, encoded("sids").reader, reward)
+    assert group.rewards == pytest.approx([1 / 3 + 0.2, 2 / 3 + 0.2])

@@ -11,6 +11,7 @@ from scipy.stats import rankdata
 
 from stages.shared.core.errors import StageError
 from stages.shared.evaluation import rankings
+from stages.shared.evaluation.rankers import ALL_FEATURES
 from stages.shared.evaluation.rankings import Rankings
 from stages.shared.recsys import lambdamart
 from stages.shared.recsys.lambdamart_params import LambdaMartParams
@@ -37,12 +38,13 @@ def baselines(
 ) -> dict[str, Rankings]:
     """All of NAMES on `slates`, each with at least two candidates and as many as the others.
 
-    features: of these slates, and of the training slates that LambdaMART learns from, in the order of FEATURES.
+    features: of these slates, and of the training slates that LambdaMART learns from, in the order of FEATURES; further ones
+    (prompt.more_features) behind them. LambdaMART reads the six of FEATURES; with further ones there is a second, ALL_FEATURES, of all.
     counts: leakage.training_counts.
     embeddings: one row an item. log_probabilities: of each candidate being taken, where a synthetic world knows them.
     """
     candidates_NK = np.array([slate.candidates for slate in slates])
-    if features_NKF.shape != (*candidates_NK.shape, len(FEATURES)):
+    if features_NKF.shape[:-1] != candidates_NK.shape or features_NKF.shape[-1] < len(FEATURES):
         raise StageError(
             f"features of shape {features_NKF.shape} for slates of shape {candidates_NK.shape} and {len(FEATURES)} features; "
             f"rerun: gr2 run retrieve"
@@ -56,11 +58,16 @@ def baselines(
         )
     scores = {"popularity": counts_I[candidates_NK].astype(np.float64), "last_item": similarity_to_last(slates, embeddings_ID)}
     features = {what: features_NKF[..., list(FEATURES).index(feature)] for feature, what in FUSED_FEATURES.items()}
+    six, whole = len(FEATURES), features_NKF.shape[-1]
+    seen = {"lambdamart": six} | ({ALL_FEATURES: whole} if whole > six else {})
     return {
         "incoming": rankings.incoming(slates),
         "popularity": rankings.from_scores(scores["popularity"]),
         "last_item": rankings.from_scores(scores["last_item"]),
-        "lambdamart": from_lambdamart(train_features_MKF, train_target_rank_M, features_NKF, seed, threads),
+        **{
+            name: from_lambdamart(train_features_MKF[..., :count], train_target_rank_M, features_NKF[..., :count], seed, threads)
+            for name, count in seen.items()
+        },
         "fusion": rankings.from_scores(reciprocal_rank_fusion(features | scores)),
         "oracle": oracle(slates, log_probabilities_NK),
     }

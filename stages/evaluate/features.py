@@ -6,12 +6,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from stages.shared.slates.candidate_features import FEATURES
+from stages.shared.slates.candidate_features import features_of
 from stages.shared.slates.slate import Slate
 
 
 def read_features(feature_table: pl.DataFrame, slates: Sequence[Slate]) -> NDArray[np.floating]:
     """Of each slate, float32 [n, K, features], in the order of `slates`."""
     by_slate = feature_table.sort("slate", "rank").group_by("slate", maintain_order=True)
-    table = dict(by_slate.agg(pl.concat_list(list(FEATURES)).alias("features")).iter_rows())
+    table = dict(by_slate.agg(pl.concat_list(list(features_of(feature_table))).alias("features")).iter_rows())
     return np.array([table[slate.slate] for slate in slates], dtype=np.float32)

@@ -96,7 +96,7 @@ def _parts_of_traces(probed: Probed, rng: np.random.Generator, quotes: bool) -> 
     """Made-up slates with weight on the restated features of their traces alone, or on the relevances alone."""
     probe_set: list[Document] = []
     for _ in range(PROBES):
-        slate = practice.made_up_slate(rng, len(probed.catalog.sids), probed.history, probed.candidates)
+        slate = practice.made_up_slate(rng, len(probed.catalog.sids), probed.history, probed.candidates, probed.layout.features)
         relevances = [practice.mean_relevance(bins) for bins in slate.bins]
         document: Document = [(probed.layout.prompt(slate) + probed.layout.opening(slate), 0.0)]
         for rank, relevance in enumerate(relevances):

@@ -106,7 +106,7 @@ class ReportMetrics(BaseModel):
     all_slates: AllSlates = Field(description="the test slates before those without a target were left out")
     models: dict[str, RankerMetrics] = Field(
         description="ranker -> its metrics; baselines: incoming (the initial ranking), popularity, last_item, lambdamart, fusion, oracle; "
-        "models: sft, rl, quantized"
+        "lambdamart_all_features where prompt.more_features names any; models: sft, rl, quantized"
     )
     contrasts: dict[str, RankerMetrics] = Field(description="a-b -> the metrics of a, with the difference from b; keys as of a ranker")
     significance: SignificanceMetrics = Field(description="sign-flip p-values over users, and McNemar for R@1, with Holm's correction")

@@ -21,7 +21,7 @@ from stages.report.plots_data import write_plots_data
 from stages.shared.core.outputs import DATA, Outputs, read_json
 from stages.shared.evaluation.evaluate_metrics import read_evaluate_metrics
 from stages.shared.evaluation.ground_truth import load_ground_truth
-from stages.shared.evaluation.rankers import CONTRASTS, MODELS, PRIMARY_MODEL
+from stages.shared.evaluation.rankers import MODELS, PRIMARY_MODEL, contrasts_of
 from stages.shared.evaluation.test_set import TestSet, load_test_set, read_slate_tables
 from stages.shared.slates.layouts.choose import layout_of
 from stages.shared.stats.bootstrap import INCOMING, Bootstrap, RankerResults, summarise
@@ -48,9 +48,10 @@ def report(params: ReportParams, outputs: Outputs) -> None:
         name: {"rank": ranks[name], "valid": rankings.valid, "identical": identical_to_incoming(rankings.orders) & rankings.valid}
         for name, rankings in ranked.items()
     }
-    pairs = [(name, INCOMING) for name in ranked if name not in (INCOMING, "oracle")] + list(CONTRASTS)
+    contrasts = contrasts_of(ranked)
+    pairs = [(name, INCOMING) for name in ranked if name not in (INCOMING, "oracle")] + list(contrasts)
     audits = audits_of(answers, ranks, test_set.slates, layout_of(test_set.catalog))
-    summary = summarise(results, bootstrap, CONTRASTS, test_set.missed)
+    summary = summarise(results, bootstrap, contrasts, test_set.missed)
     summary |= slices_of(ranks, PRIMARY_MODEL, kinds_of(test_set), bootstrap)
     summary |= {
         "leak_check": evaluated.leak_check,

@@ -1,27 +1,36 @@
 """The features of each candidate of a slate, their bins, and the table of both."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import polars as pl
 import scipy.sparse as sp
 
+from stages.retrieve.kinds import MEMORY
 from stages.retrieve.statistics import Statistics
 from stages.shared.core.errors import StageError
 from stages.shared.core.progress import tracked
-from stages.shared.slates.candidate_features import CANDIDATE_FEATURES, FEATURES
+from stages.shared.slates.candidate_features import FEATURES, schema_with
 
 RECENT_TRANSITIONS = 10
 BATCH = 2048  # slates; the largest array of a batch has as many times K times the items of history looked at
 
 
-def collect(slates: pl.DataFrame, candidates: int, statistics: Statistics, last: int, batch: int = BATCH) -> np.ndarray:
-    """Features of every slate in the order of FEATURES, float32 [slates, candidates, features]. co and ca look at the `last` items of
-    history."""
+def collect(
+    slates: pl.DataFrame,
+    candidates: int,
+    statistics: Statistics,
+    last: int,
+    batch: int = BATCH,
+    features: Sequence[str] = tuple(FEATURES),
+) -> np.ndarray:
+    """The `features` of every slate, float32 [slates, candidates, features]. co and ca look at the `last` items of history."""
     batches = tracked(slates.iter_slices(batch), "batches of candidate features", -(-slates.height // batch), unit="batch")
-    feature_batches = [_features(slate_batch, statistics, last) for slate_batch in batches if slate_batch.height]
-    return np.concatenate(feature_batches) if feature_batches else np.zeros((0, candidates, len(FEATURES)), dtype=np.float32)
+    feature_batches = [_features(slate_batch, statistics, last, features) for slate_batch in batches if slate_batch.height]
+    return np.concatenate(feature_batches) if feature_batches else np.zeros((0, candidates, len(features)), dtype=np.float32)
 
 
-def _features(slates: pl.DataFrame, statistics: Statistics, last: int) -> np.ndarray:
+def _features(slates: pl.DataFrame, statistics: Statistics, last: int, features: Sequence[str]) -> np.ndarray:
     """Single elements of the item-item matrices are looked up: a product with them would fill rows of which K places are wanted."""
     items_NK = np.array(slates["candidates"].to_list(), dtype=np.int32)
     scores_NK = np.array(slates["scores"].to_list(), dtype=np.float32)
@@ -29,15 +38,18 @@ def _features(slates: pl.DataFrame, statistics: Statistics, last: int) -> np.nda
     steps_NT, _ = _tails(slates["history"], RECENT_TRANSITIONS)
     together_NK = _between(statistics.cooccurrence, recent_NL, items_NK) / length_N[:, None].astype(np.float32)
     follows_NK = _between(statistics.transition, steps_NT, items_NK)
-    columns = [
-        together_NK,
-        follows_NK,
-        _shared(statistics.category, recent_NL, length_N, items_NK),
-        statistics.log_count[items_NK],
-        statistics.recency[items_NK],
-        scores_NK - scores_NK.max(axis=1, keepdims=True),
-    ]
-    return np.stack(columns, axis=2).astype(np.float32)
+    columns = {
+        "co": together_NK,
+        "tr": follows_NK,
+        "ca": _shared(statistics.category, recent_NL, length_N, items_NK),
+        "po": statistics.log_count[items_NK],
+        "re": statistics.recency[items_NK],
+        "sc": scores_NK - scores_NK.max(axis=1, keepdims=True),
+    }
+    if len(features) > len(columns):
+        last_NM = _tails(slates["history"].list.reverse().list.head(MEMORY), MEMORY)[0]
+        columns |= {"fo": statistics.kinds.follows(last_NM, items_NK), "br": statistics.kinds.same_brand(last_NM, items_NK)}
+    return np.stack([columns[feature] for feature in features], axis=2).astype(np.float32)
 
 
 def _tails(histories: pl.Series, last: int) -> tuple[np.ndarray, np.ndarray]:
@@ -78,17 +90,17 @@ def bin_edges(features: np.ndarray, bins: int) -> np.ndarray:
     """Edges of `bins` equally filled buckets, [features, bins - 1], from the features of *training* slates [n, K, features]."""
     if len(features) == 0:
         raise StageError("retrieve: no training slate holds its target; the retriever is too weak or the data too small for candidates=K")
-    flat = features.reshape(-1, len(FEATURES))
+    flat = features.reshape(-1, features.shape[-1])
     return np.quantile(flat, np.linspace(0, 1, bins + 1)[1:-1], axis=0).T
 
 
 def to_bins(features: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """Features [..., features] -> int32 bins of the same shape, 0 = least."""
-    bins = [np.searchsorted(edges[i], features[..., i], side="right") for i in range(len(FEATURES))]
+    bins = [np.searchsorted(edges[i], features[..., i], side="right") for i in range(len(edges))]
     return np.stack(bins, axis=-1).astype(np.int32)
 
 
-def feature_table(slates: pl.DataFrame, values: np.ndarray, bins: np.ndarray) -> pl.DataFrame:
+def feature_table(slates: pl.DataFrame, values: np.ndarray, bins: np.ndarray, features: Sequence[str] = tuple(FEATURES)) -> pl.DataFrame:
     """One row a candidate of every slate, in the order of the slates. values, bins: [slates, K, features]."""
     n, k, _ = values.shape
     columns: dict[str, np.ndarray] = {
@@ -96,8 +108,8 @@ def feature_table(slates: pl.DataFrame, values: np.ndarray, bins: np.ndarray) ->
         "rank": np.tile(np.arange(k, dtype=np.int32), n),
         "item": np.array(slates["candidates"].to_list(), dtype=np.int32).ravel(),
     }
-    for i, feature in enumerate(FEATURES):
+    for i, feature in enumerate(features):
         columns[feature] = values[..., i].ravel()
-    for i, feature in enumerate(FEATURES):
+    for i, feature in enumerate(features):
         columns[f"{feature}_bin"] = bins[..., i].ravel()
-    return pl.DataFrame(columns, schema=CANDIDATE_FEATURES)
+    return pl.DataFrame(columns, schema=schema_with(features))

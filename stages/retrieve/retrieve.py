@@ -16,8 +16,10 @@ from stages.retrieve.retrievers.retriever import Figures
 from stages.shared.core.errors import StageError
 from stages.shared.core.leakage import check_counts, check_no_heldout, check_out_of_sample, training_interactions
 from stages.shared.core.outputs import DATA, Outputs
+from stages.shared.core.params import load_params
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, SLATES, read_table, write_table
-from stages.shared.slates.candidate_features import CANDIDATE_FEATURES
+from stages.shared.slates.candidate_features import features_with, schema_with
+from stages.shared.slates.prompt_params import PromptParams
 
 
 def retrieve(params: RetrieveParams, outputs: Outputs) -> None:
@@ -27,12 +29,13 @@ def retrieve(params: RetrieveParams, outputs: Outputs) -> None:
         raise StageError(
             f"data/ingest/items.parquet: {items.height} items cannot fill slates of {params.candidates}; lower retrieve.candidates"
         )
+    features = features_with(load_params("prompt", PromptParams).more_features)
     fitted_on = folds.FITTED_ON[params.cross_fit]
     leak_check = check_no_heldout(training_interactions(interactions, fitted_on), interactions, "retrieve")
 
     slate_parts, value_parts, fold_figures = [], [], []
     for fold in folds.all_folds(slates.slate_positions(interactions, params.positions), interactions, params):
-        fold_slates, fold_values, figures = rank(fold, interactions, items, params, outputs)
+        fold_slates, fold_values, figures = rank(fold, interactions, items, params, features, outputs)
         slate_parts.append(fold_slates)
         value_parts.append(fold_values)
         fold_figures.append(figures)
@@ -46,12 +49,12 @@ def retrieve(params: RetrieveParams, outputs: Outputs) -> None:
     # The edges of the bins come from training slates alone: held-out slates must not shape what the models read.
     train = (with_target["split"] == "train").to_numpy()
     edges = candidate_features.bin_edges(values_NKF[train], params.feature_bins)
-    feature_table = candidate_features.feature_table(with_target, values_NKF, candidate_features.to_bins(values_NKF, edges))
+    feature_table = candidate_features.feature_table(with_target, values_NKF, candidate_features.to_bins(values_NKF, edges), features)
     if params.labels == "permuted":
         table = permute_labels(table, interactions, params.seed)
 
     write_table(table, outputs.path("slates.parquet"), SLATES)
-    write_table(feature_table, outputs.path("candidate_features.parquet"), CANDIDATE_FEATURES)
+    write_table(feature_table, outputs.path("candidate_features.parquet"), schema_with(features))
     by_fold = {"folds": {"number": params.folds, "seed": params.seed, "figures": fold_figures[:-1]}} if params.cross_fit == "folds" else {}
     outputs.metrics(
         {
@@ -68,7 +71,12 @@ def retrieve(params: RetrieveParams, outputs: Outputs) -> None:
 
 
 def rank(
-    fold: folds.Fold, interactions: pl.DataFrame, items: pl.DataFrame, params: RetrieveParams, outputs: Outputs
+    fold: folds.Fold,
+    interactions: pl.DataFrame,
+    items: pl.DataFrame,
+    params: RetrieveParams,
+    features: tuple[str, ...],
+    outputs: Outputs,
 ) -> tuple[pl.DataFrame, np.ndarray, Figures]:
     """The slates of `fold`, the features of those that hold their target, and the figures of the fit.
 
@@ -85,4 +93,5 @@ def rank(
     fold_slates = slates.make(model, fold.positions, interactions, counts, params, fold.number)
     check_out_of_sample(fold_slates, fold.training, name)
     with_target = fold_slates.filter(pl.col("target_rank") >= 0)
-    return fold_slates, candidate_features.collect(with_target, params.candidates, counts, params.feature_history), figures
+    values = candidate_features.collect(with_target, params.candidates, counts, params.feature_history, features=features)
+    return fold_slates, values, figures

@@ -6,6 +6,8 @@ import numpy as np
 import polars as pl
 import scipy.sparse as sp
 
+from stages.retrieve.kinds import Kinds, count_kinds
+
 TRANSITION_STEPS = 3
 LATE_SHARE = 0.25
 SMOOTHING = 5.0  # pseudo-counts: a pair seen once between two rare items is weak evidence
@@ -23,6 +25,7 @@ class Statistics:
     log_count: np.ndarray
     recency: np.ndarray  # share of interactions in the last quarter, smoothed to the mean share; that share for all where times say nothing
     category: sp.csr_matrix  # [items, categories and brands], rows of unit length
+    kinds: Kinds
 
 
 def count(interactions: pl.DataFrame, items: pl.DataFrame) -> Statistics:
@@ -48,6 +51,7 @@ def count(interactions: pl.DataFrame, items: pl.DataFrame) -> Statistics:
         log_count=np.log1p(popularity).astype(np.float32),
         recency=_recency(interactions["timestamp"].to_numpy(), columns, popularity),
         category=_categories(items),
+        kinds=count_kinds(users, columns, items),
     )
 
 

@@ -25,7 +25,7 @@ from stages.shared.generation.base import Sampling
 from stages.shared.generation.transformers_engine import TransformersEngine
 from stages.shared.lm.models import load_model, load_tokenizer, save_model
 from stages.shared.slates.answers import Answer
-from stages.shared.slates.candidate_features import CANDIDATE_FEATURES
+from stages.shared.slates.candidate_features import read_candidate_features
 from stages.shared.slates.layouts.choose import layout_of
 from stages.shared.slates.layouts.encoded import EncodedLayout
 from stages.shared.slates.slate import Catalog, Slate, load_slates, permuted
@@ -36,7 +36,7 @@ BASE = DATA / "sft/model"
 
 def rl(params: RlParams, outputs: Outputs) -> None:
     slates_table = read_table(DATA / "retrieve/slates.parquet", SLATES)
-    slates = load_slates(slates_table, read_table(DATA / "retrieve/candidate_features.parquet", CANDIDATE_FEATURES), "train")
+    slates = load_slates(slates_table, read_candidate_features(DATA / "retrieve/candidate_features.parquet"), "train")
     interactions = read_table(DATA / "ingest/interactions.parquet", INTERACTIONS)
     catalog = Catalog.from_tables(read_table(DATA / "tokenize/sids.parquet", SIDS), read_table(DATA / "ingest/items.parquet", ITEMS))
     leak_check = check_no_heldout(pairs_seen(slates), interactions, "rl")

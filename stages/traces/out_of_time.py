@@ -11,7 +11,6 @@ import numpy as np
 
 from stages.shared.core.errors import StageError
 from stages.shared.recsys import lambdamart
-from stages.shared.slates.candidate_features import FEATURES
 from stages.shared.slates.slate import RELEVANCE_LEVELS, Slate, permuted
 from stages.traces.params import ScorerParams
 
@@ -75,7 +74,7 @@ def feature_array(slates: Sequence[Slate]) -> np.ndarray:
             problem = f"slate {slate.slate} has {len(slate.bins)} candidates, expected {max(k, 2)}"
             raise StageError(f"data/retrieve/candidate_features.parquet: {problem}; rerun: gr2 run retrieve")
     features = np.array([slate.bins for slate in slates], dtype=np.float32)
-    assert features.shape == (len(slates), k, len(FEATURES))
+    assert features.shape == (len(slates), k, len(slates[0].features))
     return features
 
 

@@ -14,7 +14,7 @@ from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, SLATES, read_t
 from stages.shared.generation.base import Sampling
 from stages.shared.generation.choose import open_engine
 from stages.shared.lm.models import load_tokenizer
-from stages.shared.slates.candidate_features import CANDIDATE_FEATURES
+from stages.shared.slates.candidate_features import read_candidate_features
 from stages.shared.slates.layouts.choose import layout_of
 from stages.shared.slates.layouts.layout import Layout
 from stages.shared.slates.prompt_params import PromptParams
@@ -35,7 +35,7 @@ def traces(params: TracesParams, outputs: Outputs) -> None:
     layout = layout_of(catalog, load_params("prompt", PromptParams))
     slates = load_slates(
         read_table(DATA / "retrieve/slates.parquet", SLATES),
-        read_table(DATA / "retrieve/candidate_features.parquet", CANDIDATE_FEATURES),
+        read_candidate_features(DATA / "retrieve/candidate_features.parquet"),
         "train",
     )
     if not slates:

@@ -1,12 +1,14 @@
 """A project of 40 users and 25 items: the next item follows from the last one."""
 
 import polars as pl
+import yaml
 
 from stages.retrieve.params import RetrieveParams
 from stages.retrieve.retrieve import retrieve
 from stages.shared.core.outputs import read_json, stage_outputs
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, SLATES, read_table
-from stages.shared.slates.candidate_features import CANDIDATE_FEATURES
+from stages.shared.slates.candidate_features import read_candidate_features
+from stages.shared.slates.prompt_params import PromptParams
 
 N, USERS, K = 25, 40, 5
 START = 1_000_000_000
@@ -36,12 +38,16 @@ def items(number: int = N) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=ITEMS, orient="row")
 
 
+def write_prompt_params(project, **options) -> None:
+    (project / "params.yaml").write_text(yaml.safe_dump({"prompt": PromptParams(**options).model_dump()}))
+
+
 def run(project, params: RetrieveParams = PARAMS) -> tuple[pl.DataFrame, pl.DataFrame, dict]:
     with stage_outputs("retrieve") as outputs:
         retrieve(params, outputs)
     folder = project / "data/retrieve"
     return (
         read_table(folder / "slates.parquet", SLATES),
-        read_table(folder / "candidate_features.parquet", CANDIDATE_FEATURES),
+        read_candidate_features(folder / "candidate_features.parquet"),
         read_json(folder / "metrics.json"),
     )

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from stages.report.diagnostics.audit_figures import Contradictions
 from stages.shared.core.errors import StageError
-from stages.shared.slates.candidate_features import feature_tokens
 from stages.shared.slates.layouts.layout import Claims, Layout
 from stages.shared.slates.layouts.marks import letters
 from stages.shared.slates.slate import Slate
@@ -40,7 +39,7 @@ def check_answer(claims: Claims, order: Sequence[int] | None, slate: Slate, show
     slate: as it was shown; shown_sids: of its candidates and of the history in the prompt.
     """
     names = [letter.strip() for letter in letters(len(slate.candidates))]
-    features = {name: feature_tokens(bins) for name, bins in zip(names, slate.bins, strict=True)}
+    features = {name: slate.words(rank) for rank, name in enumerate(names)}
     shown = {
         "cites_outside": any(sid not in shown_sids for sid in claims.sids) or any(name not in features for name in claims.letters),
         "misquotes": any(words != features[name] for name, words in claims.quotes.items() if name in features),

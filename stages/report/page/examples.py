@@ -6,7 +6,6 @@ import numpy as np
 
 from stages.report.page.page import Example, Row
 from stages.shared.evaluation.rankings import Rankings
-from stages.shared.slates.candidate_features import feature_tokens
 from stages.shared.slates.layouts.marks import ASSISTANT, END, THINK_END
 from stages.shared.slates.slate import Catalog, Slate
 
@@ -38,7 +37,7 @@ def example(slate: Slate, rankings: Rankings, index: int, catalog: Catalog, kind
             genres=", ".join(catalog.categories[item]),
             incoming_rank=rank,
             new_rank=new_rank[rank],
-            evidence=" ".join(feature_tokens(slate.bins[rank])),
+            evidence=" ".join(slate.words(rank)),
             is_target=rank == slate.target_rank,
         )
         for rank, item in enumerate(slate.candidates)

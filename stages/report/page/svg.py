@@ -14,6 +14,7 @@ LABELS = {
     "popularity": "Popularity",
     "last_item": "Nearest to the last item",
     "lambdamart": "LambdaMART",
+    "lambdamart_all_features": "LambdaMART on all features",
     "fusion": "Rank fusion",
     "oracle": "Oracle",
     "sft": "SFT",

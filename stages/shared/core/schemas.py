@@ -1,12 +1,15 @@
 """Parquet tables whose schemas are declared here once and checked on write and on read."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import polars as pl
 
 from stages.shared.core.errors import StageError
 
 Schema = dict[str, pl.DataType | type[pl.DataType]]
+T = TypeVar("T")
 
 # One row an interaction, sorted by user, then time. `position` counts from 0 within the user.
 # `split`: base (retriever and statistics), train (training slates: teacher, sft, rl), valid, test; in that order along each user.
@@ -56,14 +59,23 @@ def write_table(table: pl.DataFrame, path: Path, schema: Schema) -> None:
 
 def read_table(path: Path, schema: Schema) -> pl.DataFrame:
     """The table at `path`; StageError names the file and the column that is missing or of another type."""
+    table = _readable(path, lambda: pl.read_parquet(path, glob=False))
+    _check(table, path, schema)
+    return table
+
+
+def read_columns(path: Path) -> list[str]:
+    """The names of the columns of the table at `path`; StageError where it cannot be read."""
+    return list(_readable(path, lambda: pl.read_parquet_schema(path)))
+
+
+def _readable(path: Path, read: Callable[[], T]) -> T:
     if not path.exists():
         raise StageError(f"{path}: no such file; run the stage that makes it: gr2 run {path.parent.name}")
     try:
-        table = pl.read_parquet(path, glob=False)
+        return read()
     except Exception as error:  # polars raises many kinds on a damaged file; all mean the same to the reader
         raise StageError(f"{path}: not a readable Parquet file ({error}); rerun: gr2 run {path.parent.name}") from None
-    _check(table, path, schema)
-    return table
 
 
 def _check(table: pl.DataFrame, path: Path, schema: Schema) -> None:

@@ -10,7 +10,7 @@ from stages.shared.core.errors import StageError
 from stages.shared.core.leakage import training_counts
 from stages.shared.core.outputs import DATA, read_json
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, SLATES, read_table
-from stages.shared.slates.candidate_features import CANDIDATE_FEATURES
+from stages.shared.slates.candidate_features import read_candidate_features
 from stages.shared.slates.slate import Catalog, Slate, load_slates
 
 Ints = NDArray[np.int_]
@@ -49,7 +49,7 @@ class SlateTables:
 def read_slate_tables() -> SlateTables:
     return SlateTables(
         read_table(DATA / "retrieve/slates.parquet", SLATES),
-        read_table(DATA / "retrieve/candidate_features.parquet", CANDIDATE_FEATURES),
+        read_candidate_features(DATA / "retrieve/candidate_features.parquet"),
         read_table(DATA / "ingest/interactions.parquet", INTERACTIONS),
     )
 

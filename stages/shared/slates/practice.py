@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from stages.shared.slates.candidate_features import FEATURES
 from stages.shared.slates.layouts.layout import Layout
 from stages.shared.slates.layouts.marks import THINK_END
 from stages.shared.slates.slate import RELEVANCE_LEVELS, Slate, order_of
@@ -31,14 +30,14 @@ def sorting_documents(layout: Layout, items: int, rng: np.random.Generator, cand
         # Real traces use a part of the scale each: levels spread evenly would hardly ever be neighbours.
         centre, spread = rng.uniform(0, RELEVANCE_LEVELS), rng.uniform(1, RELEVANCE_LEVELS / 2)
         relevances = rng.normal(centre, spread, count).round().clip(0, RELEVANCE_LEVELS - 1).astype(int).tolist()
-        slate = made_up_slate(rng, items, history=1, candidates=count)
+        slate = made_up_slate(rng, items, 1, count, layout.features)
         yield [(layout.judged(slate, relevances), 0.0), (THINK_END + layout.answer(slate, order_of(relevances)), 1.0)]
 
 
 def judging_documents(layout: Layout, items: int, rng: np.random.Generator, history: int, candidates: int) -> Iterator[Document]:
     """Endless: a slate of 2 to `candidates` random items with random bins, its trace and its answer."""
     while True:
-        slate = made_up_slate(rng, items, history, int(rng.integers(2, candidates + 1)))
+        slate = made_up_slate(rng, items, history, int(rng.integers(2, candidates + 1)), layout.features)
         # An answer by SID needs the SIDs, and one at once has no trace to practise: both take the full form.
         in_short = rng.random() < SHORT_SHARE and layout.reasoning and layout.answers_by_letter
         yield short_judging_document(layout, slate) if in_short else judging_document(layout, slate)
@@ -59,13 +58,13 @@ def judging_document(layout: Layout, slate: Slate) -> Document:
     return [(layout.prompt(slate), 0.0), (layout.trace(slate, relevances), 1.0), (THINK_END + answer, 1.0)]
 
 
-def made_up_slate(rng: np.random.Generator, items: int, history: int, candidates: int) -> Slate:
+def made_up_slate(rng: np.random.Generator, items: int, history: int, candidates: int, features: tuple[str, ...]) -> Slate:
     """Random items, which repeat only where the catalogue has too few, and random bins; no target."""
     count = history + candidates
     # Without repetition, as in a real slate: a retriever leaves out what the user has taken.
     chosen = rng.choice(items, size=count, replace=items < count).tolist()
-    bins = rng.integers(0, TOP_BIN + 1, size=(candidates, len(FEATURES))).tolist()
-    return Slate(0, 0, "made-up", 0, chosen[:history], chosen[history:], bins, 0)
+    bins = rng.integers(0, TOP_BIN + 1, size=(candidates, len(features))).tolist()
+    return Slate(0, 0, "made-up", 0, chosen[:history], chosen[history:], bins, 0, features)
 
 
 def mean_relevance(bins: Sequence[int]) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
-from stages.shared.slates.candidate_features import FEATURES
+from stages.shared.slates.candidate_features import FEATURES, feature_tokens, features_of
 
 # s0 (least) .. s23. Two levels more than twice the candidates: fewer give ties that only the order shown can break, more are harder to
 # tell apart and to sort (docs/training.md).
@@ -28,7 +28,7 @@ class Catalog:
 
 @dataclass(frozen=True)
 class Slate:
-    """One slate with its candidate features. `bins`: [K][features] in the order of FEATURES; `target_rank` counts from 0 and is in no
+    """One slate with its candidate features. `bins`: [K][features] in the order of `features`; `target_rank` counts from 0 and is in no
     prompt."""
 
     slate: int
@@ -39,16 +39,22 @@ class Slate:
     candidates: list[int]
     bins: list[list[int]]
     target_rank: int
+    features: tuple[str, ...] = tuple(FEATURES)
+
+    def words(self, rank: int) -> list[str]:
+        """The features of a candidate as the prompt spells them."""
+        return feature_tokens(self.features, self.bins[rank])
 
 
 def load_slates(slates: pl.DataFrame, feature_table: pl.DataFrame, split: str) -> list[Slate]:
     """The slates of `split` that hold their target, ordered by time; those marked injected or permuted like others."""
     chosen = slates.filter((pl.col("split") == split) & (pl.col("target_rank") >= 0)).sort("timestamp", "slate")
-    columns = [f"{feature}_bin" for feature in FEATURES]
+    features = features_of(feature_table)
+    columns = [f"{feature}_bin" for feature in features]
     grouped = feature_table.sort("slate", "rank").group_by("slate", maintain_order=True).agg(pl.concat_list(columns).alias("bins"))
     bins = dict(grouped.iter_rows())
     rows = chosen.select("slate", "user", "split", "timestamp", "history", "candidates", "target_rank").iter_rows(named=True)
-    return [Slate(**row, bins=bins[row["slate"]]) for row in rows]
+    return [Slate(**row, bins=bins[row["slate"]], features=features) for row in rows]
 
 
 def permuted(slate: Slate, order: Sequence[int]) -> Slate:

@@ -15,6 +15,7 @@ from stages.evaluate.shuffled_slates import shuffles
 from stages.shared.core.errors import StageError
 from stages.shared.core.leakage import training_counts
 from stages.shared.core.schemas import INTERACTIONS
+from stages.shared.evaluation.rankers import ALL_FEATURES, CONTRASTS, contrasts_of
 from stages.shared.slates.candidate_features import FEATURES
 from stages.shared.slates.slate import Slate, permuted
 from stages.shared.stats.metrics import ranks_of_targets
@@ -47,6 +48,7 @@ def all_of_them(slates=SLATES, features=FEATURES_NKF, counts=COUNTS, embeddings=
 
 
 FOUND = all_of_them()
+MORE = ((FEATURES_NKF, [slate.target_rank for slate in SLATES]), (TRAIN_FEATURES, TRAIN_RANKS))
 
 
 def cosine(a, b):
@@ -69,6 +71,16 @@ def test_all_are_there_under_their_names_and_are_permutations():
     for judged in FOUND.values():
         assert judged.orders.shape == (N, K) and (np.sort(judged.orders, axis=1) == np.arange(K)).all() and judged.valid.all()
     assert (FOUND["incoming"].orders == np.arange(K)).all()
+
+
+def test_with_more_features_lambdamart_has_the_six_and_a_second_one_has_all():
+    """What decides is in the seventh: only who sees it finds the target."""
+    features = [np.concatenate([table, np.eye(K)[ranks][..., None]], axis=2) for table, ranks in MORE]
+    found = baselines(SLATES, features[0], features[1], TRAIN_RANKS, COUNTS, EMBEDDINGS, seed=7, threads=1)
+    assert set(found) == {*NAMES, ALL_FEATURES}
+    assert all((found[name].orders == FOUND[name].orders).all() for name in NAMES)
+    assert (found[ALL_FEATURES].orders[:, 0] == [slate.target_rank for slate in SLATES]).all()
+    assert contrasts_of(FOUND) == CONTRASTS and ("rl", ALL_FEATURES) in contrasts_of(found)
 
 
 def test_popularity_and_last_item_are_brute_force():

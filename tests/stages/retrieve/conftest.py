@@ -1,7 +1,7 @@
 import pytest
 
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, write_table
-from tests.support.retrieve_project import interactions, items
+from tests.support.retrieve_project import interactions, items, write_prompt_params
 
 
 @pytest.fixture
@@ -10,4 +10,5 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "data/ingest").mkdir(parents=True)
     write_table(interactions(), tmp_path / "data/ingest/interactions.parquet", INTERACTIONS)
     write_table(items(), tmp_path / "data/ingest/items.parquet", ITEMS)
+    write_prompt_params(tmp_path)
     return tmp_path

@@ -14,7 +14,8 @@ from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import stage_outputs
 from stages.shared.core.schemas import INTERACTIONS, write_table
 from stages.shared.recsys.folds import assign_folds
-from tests.support.retrieve_project import PARAMS, USERS, K, N, interactions, items, others, own_items, run
+from stages.shared.slates.candidate_features import features_of
+from tests.support.retrieve_project import PARAMS, USERS, K, N, interactions, items, others, own_items, run, write_prompt_params
 
 FOLDS = PARAMS.model_copy(update={"cross_fit": "folds", "folds": 4, "model": "item_knn"})
 LEARNT = ("base", "train")
@@ -22,7 +23,9 @@ LEARNT = ("base", "train")
 
 def test_each_fold_is_ranked_and_counted_without_its_users(project):
     """Every slate and feature again, from a fit of our own on the rows that the rule names."""
+    write_prompt_params(project, more_features=["fo", "br"])
     slates, feature_table, metrics = run(project, FOLDS)
+    features = features_of(feature_table)
     assigned = dict(assign_folds(pl.Series(range(USERS), dtype=pl.Int32), 4, FOLDS.seed).iter_rows())
     assert set(assigned.values()) == {0, 1, 2, 3} == set(slates["fold"]) - {-1}
     for fold in (-1, 0, 1, 2, 3):
@@ -35,13 +38,8 @@ def test_each_fold_is_ranked_and_counted_without_its_users(project):
         found, scores = model.top_k(told, told, K)
         assert own["candidates"].to_list() == found.tolist() and np.allclose(own["scores"].to_list(), scores)
         met = own.filter(pl.col("target_rank") >= 0)
-        values = candidate_features.collect(met, K, count(learnt, items()), FOLDS.feature_history)
-        stored = (
-            feature_table.join(met.select("slate"), on="slate", how="semi")
-            .select(*candidate_features.FEATURES)
-            .to_numpy()
-            .reshape(values.shape)
-        )
+        values = candidate_features.collect(met, K, count(learnt, items()), FOLDS.feature_history, features=features)
+        stored = feature_table.join(met.select("slate"), on="slate", how="semi").select(*features).to_numpy().reshape(values.shape)
         assert np.allclose(stored, values)
     assert metrics["cross_fit"] == "folds" and metrics["fitted_on"] == list(LEARNT)
     assert (metrics["folds"]["number"], metrics["folds"]["seed"], len(metrics["folds"]["figures"])) == (4, FOLDS.seed, 4)

@@ -1,17 +1,32 @@
 """The stage on a log of 40 users whose next item follows from the last one, cut after base."""
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
 
 from stages.retrieve import slates as slates_module
+from stages.retrieve.kinds import count_kinds
 from stages.retrieve.retrievers.sequence_model import SequenceRanker
 from stages.retrieve.statistics import count
 from stages.shared.core.errors import StageError
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, write_table
 from stages.shared.recsys import sasrec
-from stages.shared.slates.candidate_features import FEATURES
-from tests.support.retrieve_project import PARAMS, SPLITS, START, USERS, K, N, interactions, items, others, own_items, run
+from stages.shared.slates.candidate_features import FEATURES, features_of
+from tests.support.retrieve_project import (
+    PARAMS,
+    SPLITS,
+    START,
+    USERS,
+    K,
+    N,
+    interactions,
+    items,
+    others,
+    own_items,
+    run,
+    write_prompt_params,
+)
 
 
 def test_slates_stand_after_base_and_know_where_the_target_is(project):
@@ -63,6 +78,25 @@ def test_neither_model_nor_counts_see_what_comes_after_base(project):
     write_table(changed, project / "data/ingest/interactions.parquet", INTERACTIONS)
     run(project)
     assert (project / "data/retrieve/model/sasrec.safetensors").read_bytes() == weights
+
+
+def test_more_features_stand_behind_the_six_and_see_no_more_than_base(project):
+    catalogue = items().with_columns(brand=pl.Series([f"b{i % 4}" if i % 3 else "" for i in range(N)]))
+    write_table(catalogue, project / "data/ingest/items.parquet", ITEMS)
+    slates, six, _ = run(project)
+    write_prompt_params(project, more_features=["br", "fo"])
+    again, eight, _ = run(project)
+    assert again.equals(slates) and eight.select(six.columns).equals(six)
+    assert features_of(eight) == (*FEATURES, "fo", "br") and len(eight.columns) == len(six.columns) + 4
+    told = slates.filter(pl.col("target_rank") >= 0)
+    base = interactions().filter(pl.col("split") == "base")
+    kinds = count_kinds(base["user"].to_numpy(), base["item"].to_numpy(), catalogue)
+    last_two, found = np.array([history[:-3:-1] for history in told["history"].to_list()]), np.array(told["candidates"].to_list())
+    assert eight["fo"].to_list() == kinds.follows(last_two, found).ravel().tolist() and eight["fo"].n_unique() > 2
+    assert eight["br"].to_list() == kinds.same_brand(last_two, found).ravel().tolist() and set(eight["br"]) == {0, 0.5, 1}
+    for feature in ("fo", "br"):
+        bins = eight.sort(feature)[f"{feature}_bin"]
+        assert bins.is_sorted() and set(bins) <= set(range(4))
 
 
 def test_same_seed_same_bytes(project):

@@ -11,8 +11,10 @@ names candidates by letter; by SID with `prompt.answer: sids`. Without reasoning
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
 
-from stages.shared.slates.candidate_features import FEATURES, feature_tokens
+from stages.shared.core.errors import StageError
+from stages.shared.slates.candidate_features import features_with
 from stages.shared.slates.layouts.layout import Claims
 from stages.shared.slates.layouts.marks import ASSISTANT, END, LETTERS, SPECIAL_TOKENS, THINK, THINK_END, USER, letters
 from stages.shared.slates.prompt_params import PromptParams
@@ -23,13 +25,27 @@ TASK_WORDS = ["title:", "item:", "text:"]  # of the tasks of mid-training (stage
 STEP_PATTERN, STEP_MATCH = " 1 pattern:", " 2 match:"
 
 _BEGIN, _CLOSE = re.escape(SID_BEGIN), re.escape(SID_END)
-_FEATURE = rf"(?:{'|'.join(FEATURES)})\d+"
 _WHOLE_SID = re.compile(rf"{_BEGIN}.*?{_CLOSE}", re.DOTALL)
 _SID = re.compile(rf"{_BEGIN}.*?(?:{_CLOSE}|(?={_BEGIN})|\Z)", re.DOTALL)  # one begun and never closed is cited, and fits nothing
-_LETTER = re.compile(rf"(?<= )[A-Z](?= (?:s\d|{_FEATURE})|{_BEGIN})")  # as a candidate's name, not a word of a category
 _RELEVANCE = re.compile(r" ([A-Z]) s(\d+)(?!\d)")
-_QUOTE = re.compile(rf" ([A-Z])((?: {_FEATURE})+)")
-_FEATURE_WORD = re.compile(rf"\b{_FEATURE}")
+
+
+@dataclass(frozen=True)
+class _Patterns:
+    letter: re.Pattern[str]  # as a candidate's name, not a word of a category
+    quote: re.Pattern[str]
+    feature: re.Pattern[str]
+
+
+@cache
+def _patterns(features: tuple[str, ...]) -> _Patterns:
+    """How a trace names candidates and restates these features."""
+    feature = rf"(?:{'|'.join(features)})\d+"
+    return _Patterns(
+        letter=re.compile(rf"(?<= )[A-Z](?= (?:s\d|{feature})|{_BEGIN})"),
+        quote=re.compile(rf" ([A-Z])((?: {feature})+)"),
+        feature=re.compile(rf"\b{feature}"),
+    )
 
 
 @dataclass(frozen=True)
@@ -41,21 +57,22 @@ class CompactLayout:
     def reasoning(self) -> bool:
         return self.options.reasoning
 
+    @cached_property
+    def features(self) -> tuple[str, ...]:
+        return features_with(self.options.more_features)
+
     @property
     def answers_by_letter(self) -> bool:
         return self.options.answer == "letters"
 
     def words(self) -> list[str]:
-        features = [f" {feature}{level}" for feature in FEATURES for level in range(10)]
+        features = [f" {feature}{level}" for feature in self.features for level in range(10)]
         relevances = [f" s{relevance}" for relevance in range(RELEVANCE_LEVELS)]
         return [*features, *relevances, *LETTERS, "history:", " taste:", " candidates:", " 1", " pattern:", " 2", " match:", *TASK_WORDS]
 
     def prompt(self, slate: Slate) -> str:
         history = "".join(self._item(item) for item in slate.history[-self.options.history :])
-        candidates = "".join(
-            f"{letter} {' '.join(feature_tokens(bins))}{self._item(item)}"
-            for letter, item, bins in zip(letters(len(slate.candidates)), slate.candidates, slate.bins, strict=True)
-        )
+        candidates = "".join(f"{self._shown(slate, rank)}{self._item(item)}" for rank, item in enumerate(slate.candidates))
         # Closing the block in the prompt is what makes the model answer at once; it is never asked to "not think".
         think = THINK if self.reasoning else THINK + THINK_END
         return f"{USER}history:{history} taste:{self._categories(slate)} candidates:{candidates}{ASSISTANT}{think}"
@@ -64,16 +81,13 @@ class CompactLayout:
         return f"{STEP_PATTERN}{self._categories(slate)}{STEP_MATCH}"
 
     def quote(self, slate: Slate, rank: int) -> str:
-        letter = letters(len(slate.candidates))[rank]
-        return f"{letter} {' '.join(feature_tokens(slate.bins[rank]))}{letter}"
+        return self._shown(slate, rank) + letters(len(slate.candidates))[rank]
 
     def trace(self, slate: Slate, relevances: Sequence[int]) -> str:
         return self.opening(slate) + self._match(slate, relevances)
 
     def short_form(self, slate: Slate, relevances: Sequence[int]) -> tuple[str, str]:
-        listed = (
-            f"{letter} {' '.join(feature_tokens(bins))}" for letter, bins in zip(letters(len(slate.candidates)), slate.bins, strict=True)
-        )
+        listed = (self._shown(slate, rank) for rank in range(len(slate.candidates)))
         return f" candidates:{''.join(listed)}", STEP_MATCH + self._match(slate, relevances)
 
     def judged(self, slate: Slate, relevances: Sequence[int]) -> str:
@@ -95,20 +109,20 @@ class CompactLayout:
     def claims(self, text: str) -> Claims:
         reasoning = text.partition(END)[0].partition(THINK_END)[0]
         # Looked for from the match on: the pattern before it holds categories, which are text from outside.
-        match = reasoning.partition(STEP_MATCH)[2]
+        match, patterns = reasoning.partition(STEP_MATCH)[2], _patterns(self.features)
         return Claims(
             sids=_SID.findall(reasoning),
-            letters=_LETTER.findall(match),
+            letters=patterns.letter.findall(match),
             relevances={letter: int(relevance) for letter, relevance in _RELEVANCE.findall(match)},
-            quotes={letter: words.split() for letter, words in _QUOTE.findall(match)},
+            quotes={letter: words.split() for letter, words in patterns.quote.findall(match)},
         )
 
     def unfounded(self, trace: str, slate: Slate) -> list[str]:
         claims, names = self.claims(trace), [letter.strip() for letter in letters(len(slate.candidates))]
-        features = {name: feature_tokens(bins) for name, bins in zip(names, slate.bins, strict=True)}
+        features = {name: slate.words(rank) for rank, name in enumerate(names)}
         shown_sids, shown_words = set(self.shown_sids(slate)), {word for words in features.values() for word in words}
         misquoted = [f"{name} {' '.join(words)}" for name, words in claims.quotes.items() if words != features.get(name)]
-        invented = [word for word in _FEATURE_WORD.findall(trace) if word not in shown_words]
+        invented = [word for word in _patterns(self.features).feature.findall(trace) if word not in shown_words]
         # Whole SIDs are taken out first; what is left of SID_BEGIN and SID_END after that is half a SID.
         rest = _WHOLE_SID.sub("", trace)
         return [
@@ -121,6 +135,15 @@ class CompactLayout:
 
     def _match(self, slate: Slate, relevances: Sequence[int]) -> str:
         return "".join(f"{self.quote(slate, rank)} s{relevance}" for rank, relevance in enumerate(relevances))
+
+    def _shown(self, slate: Slate, rank: int) -> str:
+        """A candidate's letter and its features."""
+        if slate.features != self.features:
+            raise StageError(
+                f"slate {slate.slate} has the features {', '.join(slate.features)}, and prompt.more_features asks for "
+                f"{', '.join(self.features)}; rerun: gr2 run retrieve"
+            )
+        return f"{letters(len(slate.candidates))[rank]} {' '.join(slate.words(rank))}"
 
     def _categories(self, slate: Slate) -> str:
         return "".join(f" {word}" for word in top_categories(slate.history, self.catalog, self.options.top_categories))

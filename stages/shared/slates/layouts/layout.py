@@ -30,6 +30,11 @@ class Layout(Protocol):
         ...
 
     @property
+    def features(self) -> tuple[str, ...]:
+        """The names of the features that a slate must have, in the order in which they are shown."""
+        ...
+
+    @property
     def answers_by_letter(self) -> bool:
         """Whether an answer names candidates by their letters, which any form of a slate shows; otherwise by their SIDs."""
         ...

@@ -1,6 +1,7 @@
 """The layout `compact`, word for word. After a change on purpose: python -m tests.stages.shared.slates.test_compact rewrites the golden
 files."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,8 +79,33 @@ def test_a_trace_is_founded_in_its_prompt_and_read_back(order, relevances):
     assert LAYOUT.unfounded(trace, shown) == []
     claims = LAYOUT.claims(trace + THINK_END + LAYOUT.answer(shown, order_of(relevances)))
     assert claims.relevances == dict(zip("ABC", relevances, strict=True)) and claims.sids == []
-    assert claims.quotes == {name: feature_tokens(bins) for name, bins in zip("ABC", shown.bins, strict=True)}
+    assert claims.quotes == {name: shown.words(rank) for rank, name in enumerate("ABC")}
     assert set(claims.letters) == {"A", "B", "C"}
+
+
+def test_more_features_are_shown_quoted_and_read_back():
+    spoken = layout(more_features=["fo", "br"])
+    slate = replace(SLATE, bins=[[*bins, 9, rank] for rank, bins in enumerate(SLATE.bins)], features=spoken.features)
+    assert spoken.features == (*FEATURES, "fo", "br") and {" fo0", " br9"} <= set(spoken.words()) - set(LAYOUT.words())
+    assert spoken.prompt(slate) == re.sub(r"(sc\d)", r"\1 fo9 br_", LAYOUT.prompt(SLATE)).replace("br_", "br0", 1).replace(
+        "br_", "br1", 1
+    ).replace("br_", "br2", 1)
+    trace = spoken.trace(slate, RELEVANCES)
+    assert spoken.quote(slate, 1) == " B co1 tr0 ca8 po4 re4 sc8 fo9 br1 B" and spoken.quote(slate, 1) + " s15" in trace
+    assert spoken.unfounded(trace, slate) == []
+    claims = spoken.claims(trace + THINK_END)
+    assert claims.quotes == {name: slate.words(rank) for rank, name in enumerate("ABC")}
+    assert claims.relevances == dict(zip("ABC", RELEVANCES, strict=True))
+    assert "br3" in spoken.unfounded(trace.replace("br1", "br3"), slate)
+    context, short = spoken.short_form(slate, RELEVANCES)
+    assert context.count(" fo9") == 3 and short in trace
+    with pytest.raises(StageError, match=r"slate 0 has the features co, tr, .*sc, and prompt.more_features asks for .*br; rerun"):
+        spoken.prompt(SLATE)
+
+
+def test_a_feature_is_not_added_twice():
+    with pytest.raises(ValueError, match="more_features names a feature twice: fo, fo"):
+        PromptParams(more_features=["fo", "fo"])
 
 
 @pytest.mark.parametrize(
@@ -115,7 +141,7 @@ def test_without_reasoning_the_prompt_closes_the_think_block():
 def test_every_word_of_the_layout_is_one_token():
     tokenizer = tiny_tokenizer()
     assert all(len(tokenizer.encode(word, add_special_tokens=False)) == 1 for word in LAYOUT.words())
-    features = feature_tokens([9] * len(FEATURES))
+    features = feature_tokens(tuple(FEATURES), [9] * len(FEATURES))
     assert len(tokenizer.encode("".join(f" {word}" for word in features), add_special_tokens=False)) == len(FEATURES)
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from stages.shared.slates import practice
 from stages.shared.slates.candidate_features import FEATURES
+from stages.shared.slates.layouts.compact import STEP_MATCH
 from stages.shared.slates.layouts.marks import THINK_END
 from stages.shared.slates.slate import RELEVANCE_LEVELS, order_of
 from tests.stages.shared.slates.test_compact import CATALOG, LAYOUT, SLATE, layout
@@ -67,10 +68,17 @@ def test_relevances_are_even_shares_and_rise_with_the_features():
     assert rising == sorted(rising) and rising[0] == 0 and rising[-1] == RELEVANCE_LEVELS - 1
 
 
+def test_practice_has_the_features_of_its_layout():
+    spoken = layout(more_features=["fo", "br"])
+    text = text_of(next(practice.judging_documents(spoken, ITEMS, rng(), 2, 4)))
+    quotes = spoken.claims(text[text.index(STEP_MATCH) :]).quotes
+    assert quotes and all([word[:2] for word in words] == list(spoken.features) for words in quotes.values())
+
+
 def test_a_catalogue_too_small_for_a_slate_repeats_items():
-    slate = practice.made_up_slate(rng(), 3, 2, 5)
+    slate = practice.made_up_slate(rng(), 3, 2, 5, LAYOUT.features)
     assert (len(slate.history), len(slate.candidates)) == (2, 5) and max(slate.candidates) < 3
-    whole = practice.made_up_slate(rng(), 7, 2, 5)
+    whole = practice.made_up_slate(rng(), 7, 2, 5, LAYOUT.features)
     assert sorted([*whole.history, *whole.candidates]) == list(range(7))
 
 

@@ -2,11 +2,13 @@ from dataclasses import replace
 from itertools import pairwise
 
 import polars as pl
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stages.shared.core.errors import StageError
 from stages.shared.core.schemas import SLATES
-from stages.shared.slates.candidate_features import CANDIDATE_FEATURES, FEATURES
+from stages.shared.slates.candidate_features import CANDIDATE_FEATURES, FEATURES, features_with, read_candidate_features, schema_with
 from stages.shared.slates.slate import RELEVANCE_LEVELS, load_slates, order_of, permuted, top_categories
 from tests.stages.shared.slates.test_compact import CATALOG, SLATE
 
@@ -31,6 +33,18 @@ def test_slates_come_by_time_with_their_own_features():
     assert load_slates(changed, pl.DataFrame(feature_table, schema=CANDIDATE_FEATURES, orient="row"), "train") == loaded, (
         "marked slates are for training"
     )
+
+
+def test_slates_have_the_features_that_were_counted(tmp_path):
+    features = features_with(["br"])
+    row = (7, 0, 0, *[0.0] * len(features), *range(len(features)))
+    pl.DataFrame([row], schema=schema_with(features), orient="row").write_parquet(tmp_path / "features.parquet")
+    slates = pl.DataFrame([(7, 1, 0, 50, "train", [1], [2], [0.5], 2, 0, -1, "", [])], schema=SLATES, orient="row")
+    [slate] = load_slates(slates, read_candidate_features(tmp_path / "features.parquet"), "train")
+    assert slate.features == (*FEATURES, "br") and slate.words(0)[-2:] == ["sc5", "br6"]
+    pl.DataFrame([row], schema=schema_with(features), orient="row").drop("co").write_parquet(tmp_path / "features.parquet")
+    with pytest.raises(StageError, match="the column 'co' is missing"):
+        read_candidate_features(tmp_path / "features.parquet")
 
 
 @given(st.permutations(range(3)))

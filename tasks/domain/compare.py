@@ -39,6 +39,7 @@ class RunVerdict(TypedDict):
 
 def output_hashes(root: Path) -> dict[str, str]:
     """path -> md5 in dvc.lock, of the answers, the slates and every model."""
+    # From dvc.lock, not from the files: these may have been edited since, and models take long to hash.
     outs = {path: entry["hash"] for stage in read_lock(root).values() for path, entry in locked_hashes(stage.get("outs")).items()}
     return {path: md5 for path, md5 in outs.items() if path in (OUTPUTS, SLATES) or Path(path).name == "model"}
 

@@ -52,6 +52,7 @@ def look(root: Path, graph: Graph, user: str) -> dict[str, Any]:
     names = graph.behind(INGEST)
     plan = make_plan(root, graph, names)
     locks = _locks(root)
+    # ingest leaves the user's rows out, but the downloaded files still have them.
     raw = raw_objects(root, graph, [lock for _, lock in locks], cache, facts["raw"].get("rows"))
     return {
         **facts,
@@ -79,6 +80,7 @@ def clean(findings: dict[str, Any]) -> dict[str, str]:
         "raw": f"{len(findings['raw_objects'])} raw files that were fetched hold or may hold their rows" if findings["raw_objects"] else "",
         "copies": f"copies hold them: {', '.join(findings['copies'])}" if findings["copies"] else "",
     }
+    # Whatever cannot be proven counts against: "clean" is what a person answers the user with.
     return {kind: words for kind, words in against.items() if words}
 
 
@@ -112,6 +114,7 @@ def _with_digest(path: Path, digest: str) -> str:
 
 def _facts(root: Path, user: str, folders: list[Path]) -> dict[str, Any]:
     """What stages.tools.data_subject says; its `tables` are those below `folders`."""
+    # A process, not an import: tasks knows no table of a stage.
     command = [sys.executable, "-m", "stages.tools.data_subject", "--tables", *map(str, folders), "--", user]
     result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     if result.returncode:

@@ -131,6 +131,7 @@ def _unlink(copy: Path) -> None:
 
 
 def _link(root: Path, copy: Path, links: list[str]) -> None:
+    # In .git/info/exclude, not in .gitignore: the copy's files are those of the project, byte for byte.
     (copy / LINKED).parent.mkdir(parents=True, exist_ok=True)
     write_text(copy / LINKED, "".join(f"/{link}\n" for link in links) + "verdict.json\n")
     for link in links:
@@ -142,6 +143,7 @@ def _link(root: Path, copy: Path, links: list[str]) -> None:
 
 def _commit_and_merge_lock(root: Path, copy: Path, message: str) -> None:
     """Commits the copy with the original's dvc.lock, then gives each stage its own entry back unless the original has run it since."""
+    # Either file may be what a killed DVC left; half of it would be committed as the copy's base.
     for folder in (root, copy):
         mend_lock(folder)
     known = git(copy, "rev-list", "--all", "--max-count=1").strip()
@@ -149,10 +151,12 @@ def _commit_and_merge_lock(root: Path, copy: Path, message: str) -> None:
     copy_stages = _stages(read_text(copy / LOCK, "") if (copy / LOCK).exists() else "")
     text = read_text(root / LOCK, "") if (root / LOCK).exists() else ""
     original_stages = _stages(text)
+    # Where the original has none, the copy's commit must not have one either.
     (copy / LOCK).unlink(missing_ok=True)
     if text:
         write_text(copy / LOCK, text)
     git(copy, "add", "--all")
+    # The user's signing key and hooks are for the user's commits: a hook could refuse, a key could ask for its password.
     identity = ["-c", "user.name=gr2", "-c", "user.email=gr2@localhost", "-c", "commit.gpgsign=false", "-c", "core.hooksPath=/dev/null"]
     if not known or git(copy, "status", "--porcelain"):
         git(copy, *identity, "commit", "--quiet", "--allow-empty", "--no-verify", "--message", message)

@@ -15,6 +15,7 @@ def dep_listings(root: Path, stage: str, hashes: Mapping[str, str]) -> dict[str,
     """
     folders = {path: md5 for path, md5 in hashes.items() if md5.endswith(".dir") and cached_listing(root, md5) is None}
     listings = current_listings(root, stage, folders) if folders else {}
+    # The folder is read after the run. If someone has edited it meanwhile, its files are not those that the stage read.
     return {path: listing for path, listing in listings.items() if listing_hash(listing) == folders[path]}
 
 

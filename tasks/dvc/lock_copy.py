@@ -46,10 +46,12 @@ def mend(root: Path) -> bool:
     Each stage then has its newest whole entry. What DVC had run meanwhile is in its run cache, from where the next run restores it.
     """
     text = _bytes(root / LOCK)
+    # Almost every call ends here, without parsing: the file is the one that was kept.
     if text is None or text == _bytes(root / COPY):
         return False
     kept = _kept(root)
     entries, cut = _whole_entries(root, text, kept)
+    # A stage may also be missing because the user took it out. It counts as lost only while a DVC was at work.
     missing = [name for name in kept if name not in entries] if noted(root) else []
     if not (cut or missing) or text == (committed := git_bytes(root, "show", f"HEAD:./{LOCK}")):
         return False
@@ -57,6 +59,7 @@ def mend(root: Path) -> bool:
     base = kept or (parse_lock(committed.decode("utf-8"), f"HEAD: {LOCK}") if committed else {})
     mended = {**base, **entries}
     (root / SET_ASIDE).parent.mkdir(exist_ok=True)
+    # Kept in case this guess is wrong: it may be an edit of the user that only looks like a cut.
     (root / SET_ASIDE).write_bytes(text)
     if mended:
         write_text(root / LOCK, as_dvc_writes(mended))
@@ -84,6 +87,7 @@ def _whole_entries(root: Path, text: bytes, kept: dict[str, Entry]) -> tuple[dic
         entries = parse_lock(decoded, LOCK)
     except (ProjectError, ValueError, TypeError, AttributeError):
         return kept, False
+    # DVC writes stages one after the other, so only the last one can be cut where the text is still valid YAML.
     last = next(reversed(entries))
     if not noted(root) or entries[last] == kept.get(last) or _is_complete(root, last, entries[last], decoded):
         return entries, False
@@ -95,6 +99,7 @@ def _before_last(text: str) -> dict[str, Entry] | None:
     begins = [match.start() for match in STAGE.finditer(text)]
     if len(begins) < 2:
         head = text[: begins[0]] if begins else text
+        # Cut in the header or right behind it: a file that DVC had just begun, with no stage in it.
         return {} if "schema: '2.0'\nstages:\n".startswith(head) else None
     try:
         entries = parse_lock(text[: begins[-1]], LOCK)

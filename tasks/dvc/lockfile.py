@@ -84,6 +84,7 @@ def sort_like_dvc(root: Path, before: list[str], targets: list[str] | None) -> N
         rank = {name: position for position, name in enumerate(order)}
         document = parse((root / LOCK).read_text(encoding="utf-8"), LOCK, round_trip=True)
         entries = document["stages"]
+        # Moved in place: the rest of the document stays as ruamel has read it.
         for name in sorted(entries, key=lambda name: rank.get(name, len(rank))):
             entries[name] = entries.pop(name)
         write_text(root / LOCK, dumps_yaml(document))

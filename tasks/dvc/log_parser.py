@@ -62,6 +62,7 @@ class DvcOutput:
     def follow(self, child: subprocess.Popen[bytes]) -> None:
         """Reads both streams to their end."""
         assert child.stdout and child.stderr
+        # Both streams are read at once: a child that fills the pipe nobody reads would stop and wait for ever.
         other = threading.Thread(target=self._read, args=("stderr", child.stderr), daemon=True)
         other.start()
         self._read("stdout", child.stdout)
@@ -76,6 +77,7 @@ class DvcOutput:
             return f"No space left on the disk of {self.full}; make room, then run again"
         error_lines = list(self.tail["stderr"])
         ours = f"ERROR: failed to reproduce '{self.stage}'" if self.ran else "ERROR: "
+        # The last such line: a stage may itself print one that begins alike.
         place = max((place for place, line in enumerate(error_lines) if line.startswith(ours)), default=len(error_lines))
         cause = "\n".join(error_lines[place:]).removeprefix(f"ERROR: failed to reproduce '{self.stage}': ").removeprefix("ERROR: ").strip()
         failed = COMMAND_FAILED.search(cause)
@@ -98,6 +100,7 @@ class DvcOutput:
         shown = without_secrets(text, self._secrets)
         progress = read_progress(shown)
         if progress or transient:
+            # A bar is redrawn many times a second; the log keeps one line in ten seconds.
             if time.monotonic() - self._logged_progress > PROGRESS_EVERY_S:
                 self._logged_progress = time.monotonic()
                 self._write(shown)
@@ -141,6 +144,7 @@ def _pieces(pipe: IO[bytes]) -> Iterator[tuple[str, bool]]:
     rest = b""
     while chunk := pipe.read1(65536):  # type: ignore[attr-defined]
         rest += chunk
+        # A lone carriage return ends a bar's line, the one of \r\n does not; and \r at the end of a chunk may be either, so it waits.
         *whole, rest = re.split(rb"(?<=\n)|(?<=\r)(?=[^\n])", rest)
         for piece in whole:
             yield _text(piece), piece.endswith(b"\r")

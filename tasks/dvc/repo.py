@@ -31,6 +31,7 @@ def open_repo(root: Path) -> Iterator[Any]:
     from tasks.dvc.internals import DvcException, locked_repo
     from tasks.dvc.lock_copy import mend
 
+    # What DVC logs would stand beside the one message that the command prints.
     logging.getLogger("dvc").setLevel(logging.CRITICAL)
     try:
         with _one_at_a_time:
@@ -54,6 +55,7 @@ def dvc_lock(root: Path) -> Iterator[None]:
     from tasks.dvc.internals import project_lock
 
     with _one_at_a_time:
+        # DVC's lock is no RLock: asking again in the same process would wait for itself. Without .dvc there is nothing to lock.
         if root.resolve() in _open or not (root / ".dvc").is_dir():
             yield
         else:

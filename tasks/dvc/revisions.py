@@ -66,6 +66,7 @@ def locked_stages(root: Path, commit: str) -> dict[str, Entry] | None:
 
 def resolve(root: Path, name: str) -> str | None:
     """The commit that `name` is, an experiment's name before all else."""
+    # git would not find an experiment by its name alone: its ref has the hash of its base in between.
     experiments = [(commit, ref) for commit, ref in references(root, "refs/exps") if ref.split("/")[-1] == name]
     if len(experiments) > 1:
         raise ProjectError(
@@ -117,6 +118,7 @@ def code_differences(revisions: list[Revision]) -> list[str]:
     """
     codes = [revision.code for revision in revisions]
     changed = sorted(path for path in {path for code in codes for path in code} if len({code.get(path) for code in codes}) > 1)
+    # A folder outside of git's history has no commit that git could compare.
     if not changed or not all(revision.commit for revision in revisions):
         return changed
     first, *others = revisions

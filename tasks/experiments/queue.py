@@ -76,6 +76,7 @@ def queue(
 
 def queued(root: Path) -> list[Experiment]:
     """What waits in the queue, first come first."""
+    # The stash is a reflog, whose newest entry comes first.
     return [Experiment(rev, name) for rev, name in reversed(entries(root, QUEUE))]
 
 

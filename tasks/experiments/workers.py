@@ -32,6 +32,7 @@ class Workers:
         """Ends when all are done; or when `stopped`, those that are not done taken out of the queue again."""
         try:
             self.workers = [self._worker(number) for number in range(min(jobs, len(self.experiments)))]
+            # Alive is asked before looking: a worker may end an experiment and itself between the two.
             while not all(experiment.done for experiment in self.experiments):
                 alive = any(worker.poll() is None for worker in self.workers)
                 for experiment in self.experiments:
@@ -48,6 +49,7 @@ class Workers:
         log = self.root / ".gr2" / "logs" / f"experiments-{number + 1}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         node = f"gr2-{os.getpid()}-{number + 1}@localhost"
+        # As DVC does: one of the workers tidies up the queue's broker when it shuts down.
         command = [*DVC, "exp", "queue-worker", node, *(["--clean"] if number == 0 else [])]
         with log.open("wb") as file:
             worker = subprocess.Popen(

@@ -59,10 +59,12 @@ def set_git_anchor(root: Path, text: str) -> None:
     tree = git_or_none(root, "mktree", given=f"100644 blob {blob}\t{FILE}\n") if blob else None
     if not name or not tree:
         return
+    # The ref of an old release points to a blob, which no commit can have as its parent.
     parents = ["-p", parent] if parent and git_or_none(root, "cat-file", "-t", parent) == "commit" else []
     words = [*parents, "-m", "Head of the lineage record", tree]
     signed = git_or_none(root, *_identity(root), "commit-tree", "-S", *words) if _signs(root) else None
     if commit := signed or git_or_none(root, *_identity(root), "commit-tree", *words):  # a key that cannot sign now is no reason for none
+        # With the value expected before (zeros: no ref): if another process was faster, git refuses, and its head stays.
         git_or_none(root, "update-ref", name, commit, parent or "0" * 40)
 
 
@@ -117,6 +119,7 @@ def _text(root: Path, tip: str) -> str:
 
 def _texts(root: Path, commits: list[str]) -> list[str]:
     """The heads in `commits`, in one call of git however many there are."""
+    # One process of git for all: the chain has a commit for each run.
     names = "".join(f"{commit}:{FILE}\n" for commit in commits).encode()
     rest, texts = git_bytes(root, "cat-file", "--batch", given=names) or b"", []
     for _ in commits:

@@ -87,6 +87,7 @@ def _remote(root: Path, name: str, commits: list[str], recorded: bool) -> tuple[
         return [], []
     if not commit:
         return [], [f"the record: {remote} does not vouch for it yet; git push {remote} {name}"]
+    # A fresh clone: no record yet, and so none that could differ.
     if not recorded and not commits:
         return [], [f"the record: {remote} has {name}, of a record that is not here"]
     what = f"is at {commit[:12]}, which {name} does not hold here: the record was rewritten here, or another checkout pushed its own"
@@ -95,6 +96,7 @@ def _remote(root: Path, name: str, commits: list[str], recorded: bool) -> tuple[
 
 
 def _promotions(root: Path, ends: Ends) -> tuple[list[Fault], list[str]]:
+    # A tag of another checkout's record says nothing of this one, so it must not count as a contradiction.
     first = next((hash_ for hash_, _ in ends if hash_), "")
     faults: list[Fault] = []
     others = []

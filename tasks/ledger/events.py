@@ -64,6 +64,7 @@ class StageRun:
     def _ended(self, kind: str, message: str, facts: dict[str, object]) -> None:
         from tasks.ledger.facets import error
 
+        # The message is the stage's own output: it may quote a URL with a password.
         self._record(kind, {"gr2_run": facts, "errorMessage": error(without_secrets(message))})
 
     def _made(
@@ -76,6 +77,7 @@ class StageRun:
         locked = read_lock(self.root).get(self.stage.name, {}) if entry is None else entry
         deps, sizes = locked_hashes(locked.get("deps")), {entry["path"]: entry for entry in locked.get("outs") or []}
         metrics = read_json(self.root / (self.stage.metrics_file or "metrics.json")) if metrics is None else metrics
+        # dvc.lock has one hash a package; its files are recorded here, so that `gr2 plan` can name the one that changed.
         listings = dep_listings(self.root, self.stage.name, {path: entry["hash"] for path, entry in deps.items()})
         run_facets = {
             "gr2_run": {**facts, **{key: node[key] for key in ("host", "pool") if node.get(key)}},
@@ -183,5 +185,6 @@ def _ours(entry: Mapping[str, object]) -> bool:
 def _send(root: Path, event: object, record: Event) -> None:
     from tasks.ledger.transport import emit
 
+    # First into the file: a server that fails must not cost the record an event.
     append(root, record)
     emit(event)

@@ -49,6 +49,7 @@ def run_event(
     from openlineage.client.serde import Serde
 
     custom_facets = {name: facet for name, facet in facets.items() if isinstance(facet, dict)}
+    # For the transports ours are facet objects, which carry _producer and _schemaURL as the standard ones do.
     wrapped: Facets = {name: RunFacet(producer=PRODUCER).with_additional_properties(**facet) for name, facet in custom_facets.items()}
     event = RunEvent(
         eventType=RunState(kind),
@@ -60,6 +61,7 @@ def run_event(
         producer=PRODUCER,
     )
     record = Serde.to_dict(event)
+    # The serialiser has dropped nulls from these; the record gets them as they were.
     record["run"].setdefault("facets", {}).update({name: custom(name, facet) for name, facet in custom_facets.items()})
     return event, cast(Event, record)
 

@@ -34,6 +34,7 @@ class Head:
             head = cls(**json.loads(text))
         except (ValueError, TypeError):
             return None
+        # Another spelling of equal values is an edit: the file is written by `text` alone.
         return head if head.text == text and isinstance(head.index, int) and isinstance(head.bytes, int) else None
 
 
@@ -44,6 +45,7 @@ def canonical(value: object) -> str:
 def chain_hash(event: Mapping[str, object]) -> str:
     """sha256 of the canonical event, its gr2_chain without `hash`; `event` has a gr2_chain."""
     run = cast(Event, event)["run"]
+    # `hash` is the result, so it cannot be part of what is hashed.
     link = {key: value for key, value in run["facets"]["gr2_chain"].items() if key != "hash"}
     facets: dict[str, object] = {**run["facets"], CHAIN: link}
     return hashlib.sha256(canonical({**event, "run": {**run, "facets": facets}}).encode()).hexdigest()
@@ -57,6 +59,7 @@ def read_head(root: Path) -> Head | None:
 def read_events(root: Path) -> list[Event]:
     """Every event, oldest first. What is none (a line cut off by a crash) is passed over; `gr2 lineage --verify` names it."""
     lines = (root / EVENTS).read_bytes().split(b"\n") if (root / EVENTS).exists() else []
+    # Reading must not fail on a broken line, or `gr2 status` would stop working on the day it is needed.
     return [event for event in map(parsed, lines) if is_event(event)]
 
 

@@ -77,13 +77,16 @@ def _write(file: BinaryIO, head: Head, event: Event) -> Head:
     chained = {**event, "run": {**event["run"], "facets": {**event["run"].get("facets", {}), CHAIN: link}}}
     line_hash = link["hash"] = chain_hash(chained)
     line = canonical(chained).encode() + b"\n"
+    # Not at the end: what lies behind the head, if anything, has been taken in or set aside by _repaired.
     file.seek(head.bytes)
     try:
+        # An unbuffered file may take a part of what it is given, as when the disk is almost full.
         left = memoryview(line)
         while left:
             left = left[file.write(left) :]
         os.fsync(file.fileno())
     except OSError as error:
+        # Half a line would be set aside at the next run; taken back now, the record has no trace of it.
         file.truncate(head.bytes)
         raise ProjectError(f"{EVENTS}: an event could not be recorded ({error.strerror}); make room there, then run again") from None
     return Head(index, line_hash, head.bytes + len(line))
@@ -99,6 +102,7 @@ def _repaired(root: Path, file: BinaryIO) -> tuple[Head, list[Event]]:
             file.write(b"\n")
             tail, size = tail + b"\n", size + 1
         else:
+            # Set aside, not thrown away: it is evidence of what the crash, or somebody, did.
             with (root / TRUNCATED).open("ab") as truncated:
                 truncated.write(tail + b"\n")
             file.truncate(start)

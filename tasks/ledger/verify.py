@@ -35,6 +35,7 @@ class RecordCheck:
 def check(root: Path) -> RecordCheck:
     text = (root / EVENTS).read_bytes() if (root / EVENTS).exists() else b""
     lines = text.split(b"\n")
+    # What stands behind the last newline: nothing, if the last line is whole.
     truncated = lines.pop()
     events, faults, before = [], [], 0
     ends: Ends = []
@@ -49,6 +50,7 @@ def check(root: Path) -> RecordCheck:
             what = "is not as it was written: its bytes were changed"
         elif link is None:
             before, what = (before, "has no place in the chain: it was put in or changed") if begun else (before + 1, "")
+        # The first chained line names the hash of all bytes before it, every other one the hash of the line before.
         elif link.get("previous") not in (expected, seen.hexdigest()):
             what = "does not follow the line before it: one was changed, removed or put in here"
         elif link.get("index") != index:

@@ -35,6 +35,7 @@ def compare(index: Index, graph: Graph, first: str, second: str, cwd: Path) -> l
     for name in dict.fromkeys([*a, *b]):
         if name not in a or name not in b:
             rows.append(Difference(name, "stage", name, _there(a, name), _there(b, name)))
+        # The index has one object a version, so equal work is the same object.
         elif a[name] is not b[name]:
             rows += _between(index, a[name], b[name], {row.stage for row in rows})
     return rows

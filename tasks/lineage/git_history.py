@@ -40,7 +40,9 @@ def git_locks(root: Path) -> list[Lock]:
         return []
     listed = git_or_none(root, "for-each-ref", "--format=%(objecttype) %(*objecttype) %(refname)") or ""
     rows = [line.split() for line in listed.splitlines()]
+    # The type of what an annotated tag points to stands in the second place; tags of blobs and trees have no dvc.lock.
     refs = [words[-1] for words in rows if "commit" in words[:-1]]
+    # --full-history: git's default simplification would leave out a dvc.lock that only a merged branch had.
     changing = (git_or_none(root, "log", "--all", "--full-history", "--format=%H", "--", LOCK) or "").split()
     names = [*changing, *refs]
     texts = _blobs(root, [f"{name}:{prefix}{LOCK}" for name in names])

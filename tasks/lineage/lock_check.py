@@ -30,6 +30,7 @@ def check_lock(root: Path, lock: dict[str, Entry], events: list[Event]) -> list[
     if not text and not lock:
         return [LockFault("is missing, though the record has runs", "git checkout dvc.lock")] if any(map(_made, events)) else []
     locks = git_locks(root)
+    # A file that a commit has byte for byte is as good as that commit; the record need not know it.
     if any(text == git_lock.text for git_lock in locks):
         return []
     run_events = [event for event in events if _made(event)]
@@ -75,6 +76,7 @@ def _unknown(root: Path, name: str, entry: Entry, in_git: list[Entry], run_event
     candidates += [_between(version, lock_version) for version in recorded]
     if not candidates:
         return LockFault(f"{name}: neither the record nor a commit knows a run of it: run by plain dvc repro, or forged", remedy)
+    # The nearest known entry makes a forgery easy to read: often a single hash differs.
     best = min(candidates, key=len)
     words = "; ".join(best[:4]) + (f"; and {len(best) - 4} more" if len(best) > 4 else "")
     return LockFault(

@@ -57,6 +57,7 @@ class Reader:
             if listing_hash(files) != out.md5:
                 return list(self._members(out, files, back))
             size = sum((place / name).stat().st_size for name in names)
+        # The hash is right, so the file is: a wrong size is an edit of dvc.lock, and DVC compares hashes alone.
         if out.size not in (None, size):
             what = f"{out.stage}: {out.path} has {size} bytes and the hash recorded; its recorded size, {out.size}, is wrong"
             return [Problem("lock", "dvc.lock", what, "git checkout dvc.lock, or put the number right")]

@@ -36,11 +36,13 @@ def find(index: Index, graph: Graph, query: str, cwd: Path) -> Resolved:
     """What `query` names; relative paths are resolved from `cwd`. ProjectError when nothing matches, or more than one thing does."""
     root = index.root
     inside = os.path.relpath(cwd / query, root)
+    # A path may be meant from where the user stands, or from the root as dvc.yaml writes it.
     for path in dict.fromkeys([inside.rstrip("/"), query.rstrip("/")]):
         if graph.producer(path):
             return _output(index, graph, path)
     if (cwd / query).exists():
         return _copy(index, cwd / query, query)
+    # Before revisions: `abc123` may be the beginning of both, and data is what this command is asked about.
     if HEX.fullmatch(text := query.lower().removesuffix(".dir")):
         resolved = _hash(index, text)
         if resolved:
@@ -193,6 +195,7 @@ def _copy(index: Index, place: Path, query: str) -> Resolved:
     read = tuple(data for data in index.unmade if data[1] == listing_hash(files))
     if read:
         return _with_readers_of_raw(index, Resolved("input", read[0][0], read[0][1], (), read, "no stage makes it"))
+    # Weights count before files: two checkpoints of one model share the tokenizer and the configuration.
     best = max(
         ((_alike(index.listing(data[1]), files), data) for data in index.by_output if data[1].endswith(".dir")), default=((0, 0), None)
     )

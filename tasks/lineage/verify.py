@@ -45,11 +45,13 @@ def verify(root: Path) -> Verification:
     notes = [f"{ledger.before} events from before there was a chain: covered from its first event on"] if ledger.before else []
     notes += _repaired(ledger.events)
     try:
+        # Verifying changes nothing: a cut file is reported, and the next run mends it.
         lock = read_lock(root, mend=False)
     except (ProjectError, ValueError, TypeError) as error:  # no YAML, no UTF-8, no mapping of stages
         return Verification((*problems, Problem("lock", "dvc.lock", f"cannot be read: {error}", MEND)), tuple(notes), {})
     broken = {name: why for name, entry in lock.items() if (why := malformed(entry))}
     problems += [Problem("lock", "dvc.lock", f"{name}: {why}", TAKE_BACK) for name, why in broken.items()]
+    # The rest is checked all the same: one bad entry must not hide another.
     lock = {name: entry for name, entry in lock.items() if name not in broken}
     problems += [Problem("lock", "dvc.lock", fault.what, fault.remedy) for fault in check_lock(root, lock, ledger.events)]
     reader = Reader(root, _outs(root, lock))

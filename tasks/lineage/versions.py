@@ -69,6 +69,7 @@ class Version:
     @cached_property
     def key(self) -> str:
         """The same for the same work, recorded anywhere. OpenLineage drops nulls, and old events have no sizes."""
+        # Without sizes and times: two records of equal work have to give one key.
         hashes = [{path: entry["hash"] for path, entry in each.items()} for each in (self.inputs, self.outputs)]
         return canonical([self.stage, self.command, self.code, without_nulls(self.params), *hashes])
 

@@ -66,6 +66,7 @@ def collect_garbage(root: Path, delete: bool, remote: bool = False) -> list[GcRe
     ProjectError when any revision cannot be read: nothing is deleted then.
     """
     keepers, named = _gc_roots(root)
+    # A control's workspace has its own dvc.yaml and git, which DVC in this project does not look at.
     named |= {hash_ for copy in workspaces(root) for hash_ in _used_by(copy)}
     origins = _origins(root, read_graph(root))
     with open_repo(root) as repo:

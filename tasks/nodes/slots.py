@@ -61,6 +61,7 @@ def acquire_gpus(gpu_count: int, stopped: Callable[[], bool] = lambda: False, fo
         held: list[tuple[str, AbstractContextManager[bool]]] = []
         for gpu in everyone:
             lock: AbstractContextManager[bool] = file_lock((folder or gpu_locks()) / f"gpu-{gpu}.lock")
+            # A free lock is not enough: the stage of a killed worker may still compute on that GPU.
             if lock.__enter__() and len(held) < gpu_count and not marked(GPUS, gpu):
                 held.append((gpu, lock))
             else:

@@ -54,6 +54,7 @@ def push_code_snapshot(root: Path, run: str, stage: str, remote: str, deps: Sequ
     files = _choose(root, deps)
     _refuse_large(root, files.declared)
     with tempfile.TemporaryDirectory() as folder:
+        # An index of its own, so the user's stays as it is; and names with * or [ are names, not patterns.
         index = {"GIT_INDEX_FILE": str(Path(folder) / "index"), "GIT_LITERAL_PATHSPECS": "1"}
         _git(root, "read-tree", "HEAD", env=index)
         tracked = set(files.tracked)
@@ -122,6 +123,7 @@ def check_out(folder: Path, origin: str, ref: str, commit: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         _git(folder, "init", "--quiet")
     (folder / ".git" / "index.lock").unlink(missing_ok=True)  # of a git that was killed; the slot's lock keeps others out
+    # One commit without history: a node needs the tree alone.
     _git(folder, "fetch", "--quiet", "--no-tags", "--depth=1", origin, ref)
     _git(folder, "checkout", "--quiet", "--force", "--detach", commit)
     _git(folder, "clean", "-d", "--force", "--quiet")

@@ -28,6 +28,7 @@ def check_sections(root: Path, graph: Graph, params: str | None = None) -> None:
     if not isinstance(document, dict):
         raise ProjectError(f"{PARAMS}: a mapping of sections is expected (got {_kind(document)}); gr2 run --profile default writes it anew")
     known = _known(root, graph)
+    # All faults at once: a params.yaml of an earlier release has several.
     faults = [
         f"{PARAMS}: {name}: no stage has such a section{nearest(str(name), known)} (sections: {', '.join(sorted(known))}; CHANGELOG.md "
         "lists what was renamed)"
@@ -49,12 +50,14 @@ def check_sections(root: Path, graph: Graph, params: str | None = None) -> None:
 
 def tool_command(root: Path, files: Sequence[Path]) -> list[str] | None:
     """What checks every key of `files`, each a params.yaml; exit code 1 with a line a fault. None: the project has no such tool."""
+    # A process, not an import: the parameter models are the stages', and tasks knows stages only by name.
     return [sys.executable, "-m", "stages.tools.check_params", *map(str, files)] if (root / TOOL).is_file() else None
 
 
 def _known(root: Path, graph: Graph) -> set[str]:
     """The sections that stages read, or dvc.yaml names; those of the profile default, too, where there is one."""
     keys = [key for stage in graph.stages.values() for key in (*stage.params.get(PARAMS, ()), *stage.dep_keys.values())]
+    # The profile is complete: a section of it is no mistake where this dvc.yaml has no stage for it.
     default = parse(read_text(root / DEFAULT, ""), str(DEFAULT)) if (root / DEFAULT).exists() else {}
     return {RESOURCES, *graph.stages, *(key.split(".")[0] for key in keys), *(default if isinstance(default, dict) else ())}
 

@@ -29,6 +29,7 @@ class Templates:
 
     def section(self, *keys: str) -> object:
         """What params.yaml has under `keys`; an empty mapping where it, or the file, has nothing."""
+        # A dvc.yaml without templates needs no params.yaml.
         value = {} if self._text is None and not (self.root / PARAMS).exists() else self._params
         for key in keys:
             value = value.get(key, {}) if isinstance(value, dict) else {}

@@ -31,6 +31,7 @@ class ChangedFiles:
         if not recorded.endswith(".dir") or not dataset.fs.isdir(dataset.fs_path):
             return [(folder, "modified")]
         now = folder_listing(dataset)
+        # From the cache's folder, not through DVC: DVC is open here, and its lock would be waited for for ever.
         before = listing_in(Path(self.repo.cache.local.path), recorded) or self._listings.get(recorded)
         changes = self._by_git(stage, folder, now) if before is None else listing_changes(folder, before, now)
         if len(changes) > MOST:
@@ -41,6 +42,7 @@ class ChangedFiles:
         """Since the commit of the newest recorded run of `stage`, or HEAD; empty outside of git, and for what git does not hold."""
         revision = next((recorded for event in reversed(self._events) if (recorded := recorded_revision(event, stage))), "HEAD")
         lines = git_or_none(self.root, "diff", "--name-status", "--no-renames", "--relative", revision, "--", folder) or ""
+        # git diff is silent about files that were never added.
         untracked = git_or_none(self.root, "ls-files", "--others", "--exclude-standard", "--", folder) or ""
         changes = [(path, GIT_WORDS.get(letter, "modified")) for letter, path in (line.split("\t", 1) for line in lines.splitlines())]
         changes += [(path, "is new") for path in untracked.splitlines()]

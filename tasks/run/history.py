@@ -52,6 +52,7 @@ def write_record(root: Path, record: Record) -> Path:
     folder = root / RECORDS
     folder.mkdir(parents=True, exist_ok=True)
     time = datetime.fromisoformat(record.began or record.scheduled).astimezone(UTC)
+    # The time comes first, so that the names sort by it; the id keeps two schedules of one second apart.
     path = folder / f"{time:%Y%m%dT%H%M%SZ}-{record.flow_run}.json"
     write_text(path, json.dumps(asdict(record), indent=2) + "\n")
     return path

@@ -29,6 +29,7 @@ def begin(root: Path, name: str) -> None:
 
     The note of a killed run stays as it is: its DVC may still be at work, and its entry is not recorded yet.
     """
+    # Under DVC's lock, so that no other DVC writes dvc.lock between the copy and the hash.
     with dvc_lock(root):
         mend(root)
         keep(root)
@@ -49,6 +50,7 @@ def record_interrupted(root: Path, graph: Graph, context: RunContext) -> list[st
     """To be called when no stage of this run is at work any more. Records what killed or failed calls of DVC brought to an end all the
     same; returns these stages. The notes go, unless a DVC process of a killed run still works here."""
     names = noted(root)
+    # A DVC that is still at work will change dvc.lock once more: the next run looks again.
     if not names or dvc_process(root) is not None:
         return []
     lock, events = read_lock(root), read_events(root)
@@ -57,6 +59,7 @@ def record_interrupted(root: Path, graph: Graph, context: RunContext) -> list[st
     for name in names:
         entry = lock.get(name)
         before = read_json(root / NOTES / name).get("entry")
+        # An entry that an event has already is another run's; one equal to `before` is what stood there when DVC was asked.
         ran = entry is not None and name in graph.stages and entry_hash(entry) not in {before, *known}
         if ran and entry and _began(events, name, before) and _outputs_are(root, entry):
             StageRun(root, graph[name], context).restored(KILLED)

@@ -93,6 +93,7 @@ class _Planner:
         if stage.name not in self.lock:
             return StagePlan(stage.name, "run", (Cause("new", "dvc.lock", "it has never run"), *upstream))
         try:
+            # DVC refuses to look at files that a stage at work elsewhere has locked.
             status = dvc_stage.status().get(stage.name, [])
         except LockError as error:
             busy = Cause("running", "", f"another process is at it: {str(error).splitlines()[0]}")
@@ -101,6 +102,7 @@ class _Planner:
         # Under the names that its status has. A path is never a dep and an output of one stage.
         datasets = {str(dataset): dataset for dataset in (*dvc_stage.deps, *dvc_stage.outs)}
         causes = (*forced, *self._causes(stage, status, datasets, changed_files))
+        # Only outputs differ, and the cache has the recorded ones: DVC checks them out instead of running the stage.
         if causes and not upstream and all(cause.kind == "output" for cause in causes) and dvc_stage.outs_cached():
             note = "its recorded version comes back from the cache"
             return StagePlan(stage.name, "cached", tuple(Cause("output", cause.path, f"{cause.detail}; {note}") for cause in causes))

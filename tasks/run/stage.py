@@ -67,12 +67,14 @@ class Runner:
         while True:
             if self.stopped:
                 raise Interrupted(stage.name, "stopped before it began")
+            # DVC trusts its cache: a damaged object would be restored as this stage's output.
             for path in () if checked else drop_damaged(self.root, stage):
                 self.callbacks.note(stage.name, f"{path}: damaged in DVC's cache, so removed")
             self.callbacks.begins(stage.name)
             code, output = self._repro(stage, force, shown or {})
             if code == 0:
                 return Finished(stage.name, output.ran, output.restored, time.monotonic() - began, output.peak_memory_mb)
+            # Only DVC's own "busy" is waited for. Once the stage itself has run, its failure is final here.
             if self.stopped or output.ran or not (BUSY in output.errors or UNLOCKED in output.errors):
                 break
             self.callbacks.note(stage.name, f"waiting: another DVC process holds its files; trying again in {wait_s:.0f} s")

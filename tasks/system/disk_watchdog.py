@@ -51,6 +51,7 @@ def end_on_full_disk(child: "subprocess.Popen[bytes]", folders: Sequence[Path]) 
                 since = time.monotonic()
             elif time.monotonic() - since > PATIENCE_S:
                 state.full = full
+                # SIGTERM lets it end in good order if it still can; the loop that it hangs in may not.
                 for number in (signal.SIGTERM, signal.SIGKILL):
                     signal_group(child, number)
                     over.wait(GRACE_S)

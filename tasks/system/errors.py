@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+# A quota that is used up stops a user as a full disk does, under another number.
 FULL = (errno.ENOSPC, errno.EDQUOT)
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -49,6 +50,7 @@ def _fault_of_machine(error: BaseException) -> str:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    # By identity: a chain of causes can be a circle, which Python allows.
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

@@ -117,6 +117,7 @@ def exclusive_lock(root: Path, purpose: str) -> Iterator[None]:
     with file_lock(root / AT_WORK) as held:
         if not held:
             raise ProjectError(busy)
+        # Not waited for: a run takes run.lock first and at-work second, so each could wait for the other.
         with run_lock(root, what=purpose):
             for folder in (root, *workspaces(root), *(root / EXPERIMENTS).glob("tmp*")):
                 if (process := dvc_process(folder)) is not None:

@@ -39,6 +39,7 @@ def _megabytes_below(pid: int) -> int:
 
     total = 0
     with suppress(psutil.Error):
+        # Asked anew each time: a stage's launcher starts and ends processes as it goes.
         for process in psutil.Process(pid).children(recursive=True):
             with suppress(psutil.Error):  # it ended meanwhile
                 total += process.memory_info().rss

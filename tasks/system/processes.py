@@ -34,6 +34,7 @@ def end(left: "list[Process]") -> None:
             process.kill()
         except psutil.NoSuchProcess:
             continue
+    # A killed process holds its files and its GPU until the kernel has taken it down.
     psutil.wait_procs(left, timeout=10)
 
 

@@ -30,9 +30,11 @@ def secrets(env: Mapping[str, str] | None = None) -> Secrets:
     for name, value in (os.environ if env is None else env).items():
         lines = value.splitlines() if SECRET_NAME.search(name) else []
         passwords = [match["password"] for match in URL_PASSWORD.finditer(value)]
+        # A password stands in a URL with %-escapes, and in an error message often without.
         for text in [*lines, *passwords, *map(unquote, passwords)]:
             if len(text.strip()) >= SHORTEST:
                 placeholders[text.strip()] = f"<{name}>"
+    # Longest first: a secret may contain another, whose replacement would leave the rest of it readable.
     return sorted(placeholders.items(), key=lambda entry: (-len(entry[0]), entry))
 
 

@@ -17,6 +17,7 @@ def conditional_reward(answer: Answer, target_rank: int, candidates: int, alpha:
     if not answer.valid:
         return invalid
     gain = rank_reward(answer, target_rank, candidates)
+    # A target that stood first cannot rise: keeping it there is all that merit can be.
     return gain + alpha if gain > 0 or target_rank == 0 else gain
 
 

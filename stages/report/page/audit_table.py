@@ -62,6 +62,7 @@ def _cells(audit: Audit, free: FreeAnswers | None) -> list[Cell]:
     first, bias, contradictions = audit.get("first_from"), audit.get("position_bias") or NO_BIAS, audit.get("contradictions")
     return [
         Cell(share(copies), "copies" if copies >= MOSTLY else ""),
+        # Only where copying alone does not raise the alarm already.
         Cell(share(swaps), "hardly moves" if copies < MOSTLY <= copies + swaps else ""),
         _share(audit["reversed_share"], MOSTLY, "reverses"),
         _share(audit["commonest_order_share"], MOSTLY, "one answer for all"),
@@ -94,6 +95,7 @@ def _length(length: Lengths | None) -> Cell:
         return Cell("–")
     if "shift" not in length:
         return Cell(fixed(length["mean"], 1))
+    # Against the reference's mean, which is this mean minus the shift.
     drifts = abs(length["shift"]) > DRIFT * (length["mean"] - length["shift"])
     return Cell(f"{fixed(length['mean'], 1)} ({signed(length['shift'], 1)})", "drifts" if drifts else "")
 

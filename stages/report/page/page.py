@@ -75,7 +75,9 @@ def render(data: ReportData) -> str:
     """The page. Equal data gives equal bytes."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        # Titles and model outputs are text from outside: on the page they must not become HTML.
         autoescape=True,
+        # A misspelt name in the template is an error, not an empty place on the page.
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -126,7 +128,7 @@ def verdict(summary: Mapping[str, Any], subject: str = "rl", shipped: str = "qua
     sentence = {"above": "beats the incoming order", "below": "is worse than the incoming order"}.get(
         standing(entry[HEADLINE]), "does not beat the incoming order"
     )
-    copied = entry["identity_share"]
+    copied_share = entry["identity_share"]
     lines = [
         f"The {label(subject)} model {sentence} at 95 % confidence: {metric} {fixed(entry[HEADLINE]['mean'])} against "
         f"{fixed(incoming[HEADLINE]['mean'])}, a difference of {_gap(entry[HEADLINE])}, on {entry['n']:,} held-out slates of "
@@ -134,15 +136,18 @@ def verdict(summary: Mapping[str, Any], subject: str = "rl", shipped: str = "qua
     ]
     for name, contrast in summary["contrasts"].items():
         first, second = (label(part) for part in name.split("-"))
-        how = {"above": "is better than", "below": "is worse than"}.get(standing(contrast[HEADLINE]), "cannot be told apart from")
-        lines.append(f"{first} {how} {second}: {_gap(contrast[HEADLINE])}.")
+        relation = {"above": "is better than", "below": "is worse than"}.get(standing(contrast[HEADLINE]), "cannot be told apart from")
+        lines.append(f"{first} {relation} {second}: {_gap(contrast[HEADLINE])}.")
     if shipped in models and shipped != subject:
-        gains = {"above": "is above", "below": "is below"}.get(standing(models[shipped][HEADLINE]), "cannot be told apart from")
-        lines.append(f"The model that would be deployed ({label(shipped)}) {gains} the incoming order: {_gap(models[shipped][HEADLINE])}.")
+        standing_words = {"above": "is above", "below": "is below"}.get(standing(models[shipped][HEADLINE]), "cannot be told apart from")
+        lines.append(
+            f"The model that would be deployed ({label(shipped)}) {standing_words} the incoming order: {_gap(models[shipped][HEADLINE])}."
+        )
     if "lambdamart" not in models:
         lines.append("LambdaMART was not measured here, so nothing is said about it.")
-    if copied > 0.5 and subject != INCOMING:
-        lines.append(f"Mind that {label(subject)} repeats the incoming order on {share(copied)} of the slates.")
+    # Beside the headline, where it cannot be overlooked: a copy scores as well as the retriever.
+    if copied_share > 0.5 and subject != INCOMING:
+        lines.append(f"Mind that {label(subject)} repeats the incoming order on {share(copied_share)} of the slates.")
     if entry["valid_share"] < 0.99:
         lines.append(f"Only {share(entry['valid_share'])} of its outputs are valid permutations.")
     return lines

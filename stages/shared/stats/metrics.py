@@ -52,6 +52,7 @@ def ranks_of_targets(orders: Ints, target_rank: Ints) -> Ints:
     orders [n, K]: row i lists positions of slate i's incoming order, best first. target_rank [n]: the target's incoming position.
     """
     orders, target_rank = np.asarray(orders), np.asarray(target_rank)
+    # Checked first: argmax would find rank 0 for a target that a broken order does not hold.
     broken = np.flatnonzero((np.sort(orders, axis=1) != np.arange(orders.shape[1])).any(axis=1))
     if broken.size:
         raise StageError(

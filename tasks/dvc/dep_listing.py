@@ -26,7 +26,9 @@ def current_listings(root: Path, stage: str, paths: Iterable[str]) -> dict[str, 
     try:
         with open_repo(root) as repo:
             # A forged dvc.lock may name a stage that does not exist, so it is looked for and not taken for granted.
-            deps = {dep.def_path: dep for known in repo.index.stages if getattr(known, "name", None) == stage for dep in known.deps}
+            deps = {
+                dep.def_path: dep for dvc_stage in repo.index.stages if getattr(dvc_stage, "name", None) == stage for dep in dvc_stage.deps
+            }
             return {path: folder_listing(deps[path]) for path in paths if path in deps and deps[path].fs.isdir(deps[path].fs_path)}
     except ProjectError:  # a forged dvc.lock may break DVC's schema; --verify, which asks here, reports that itself
         return {}

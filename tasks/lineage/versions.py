@@ -156,10 +156,10 @@ def run_facts(event: Event) -> RunFacts:
     """Time, FACTS; and environment and hardware, empty in old events."""
     facets = event["run"]["facets"]
     facts = _values(facets, "gr2_run")
-    known = cast(RunFacts, {key: facts.get(key) for key in FACTS if key in facts})
+    present_facts = cast(RunFacts, {key: facts.get(key) for key in FACTS if key in facts})
     return {
         "time": event.get("eventTime", ""),
-        **known,
+        **present_facts,
         "environment": _values(facets, "gr2_environment"),
         "hardware": _values(facets, "gr2_hardware"),
         "flow_run": _values(facets, "gr2_prefect").get("flow_run", ""),

@@ -69,11 +69,11 @@ def last_completed(records: Iterable[Record]) -> Record | None:
     return completed[-1] if completed else None
 
 
-def close_unfinished(root: Path, but: str = "") -> list[Record]:
-    """To be called with the run lock held, so that none is at work but the flow run `but`: the others died, and become Crashed."""
+def close_unfinished(root: Path, except_run: str = "") -> list[Record]:
+    """To be called with the run lock held, so that none is at work but the flow run `except_run`: the others died, and become Crashed."""
     closed = []
     for record in read_records(root):
-        if record.outcome == RUNNING and record.flow_run != but:
+        if record.outcome == RUNNING and record.flow_run != except_run:
             closed.append(crashed(record))
             write_record(root, closed[-1])
     return closed

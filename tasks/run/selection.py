@@ -16,8 +16,8 @@ def select(root: Path, graph: Graph, until: Iterable[str] | None = None, start: 
     names = graph.closure(until)
     if start is None:
         return names
-    behind = graph.behind(start)
-    chosen = [name for name in names if name in behind]
+    with_downstream = graph.with_downstream(start)
+    chosen = [name for name in names if name in with_downstream]
     if not chosen:
         raise ProjectError(f"nothing lies between '{start}' and {', '.join(until or ())}: '{start}' is not among what they need")
     lock = read_lock(root)

@@ -141,8 +141,8 @@ def dvc_process(folder: Path) -> str | None:
     except (OSError, ValueError):
         return None
     entries = [*record.get("write", {}).values(), *(entry for readers in record.get("read", {}).values() for entry in readers)]
-    living = next((entry for entry in entries if entry["pid"] != os.getpid() and _alive(entry["pid"])), None)
-    return f"process {living['pid']}: {living['cmd']}" if living else None
+    live_entry = next((entry for entry in entries if entry["pid"] != os.getpid() and _alive(entry["pid"])), None)
+    return f"process {live_entry['pid']}: {live_entry['cmd']}" if live_entry else None
 
 
 def _alive(pid: int) -> bool:

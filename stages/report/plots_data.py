@@ -23,7 +23,7 @@ def write_plots_data(outputs: Outputs, summary: Mapping[str, Any], audits: Audit
 
 
 def headline(summary: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """ranker -> its means, and but for the incoming order the difference from it in METRIC with the 95 % interval."""
+    """ranker -> its means, and but for the initial ranking the difference from it in METRIC with the 95 % interval."""
     figures = {}
     for name, entry in summary["models"].items():
         figures[name] = {metric: entry[metric]["mean"] for metric in (METRIC, "recall@1")}
@@ -35,7 +35,7 @@ def headline(summary: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def metric_rows(summary: Mapping[str, Any]) -> Iterable[list[Any]]:
-    """low and high: the 95 % interval of the difference from the incoming order."""
+    """low and high: the 95 % interval of the difference from the initial ranking."""
     for name, entry in summary["models"].items():
         for metric in METRICS:
             if metric in entry:
@@ -59,7 +59,7 @@ def gain_rows(gain_by_rank: GainByRank) -> Iterable[list[Any]]:
 
 
 def flow_rows(audits: Audits) -> Iterable[list[Any]]:
-    """share: of the slates whose target came in at that rank. The incoming order moves nothing and is left out."""
+    """share: of the slates whose target came in at that rank. The initial ranking moves nothing and is left out."""
     for name, audit in audits.items():
         if name == INCOMING:
             continue

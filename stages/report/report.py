@@ -87,7 +87,7 @@ def report(params: ReportParams, outputs: Outputs) -> None:
         audits=audits,
         gain_by_rank=gain_by_rank,
         notes=[
-            "An output that is no permutation of its slate counts as the incoming order, and as invalid.",
+            "An output that is no permutation of its slate counts as the initial ranking, and as invalid.",
             *constraint_notes(summary["unconstrained"]),
             *world_notes(summary),
         ],

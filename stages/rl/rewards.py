@@ -12,7 +12,7 @@ def rank_reward(answer: Answer, target_rank: int, candidates: int) -> float:
 def conditional_reward(answer: Answer, target_rank: int, candidates: int, alpha: float, invalid: float) -> float:
     """R_rank + alpha if the target rose or stood first already, else R_rank; `invalid` for what is no permutation of the slate.
 
-    Without the condition, copying the incoming order would be paid alpha for nothing.
+    Without the condition, copying the initial ranking would be paid alpha for nothing.
     """
     if not answer.valid:
         return invalid

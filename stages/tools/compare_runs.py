@@ -1,7 +1,7 @@
 """Is one run better than another: `python -m stages.tools.compare_runs OLD.parquet NEW.parquet ...` on their outputs.parquet.
 
 Runs that answered the same slates are compared slate by slate. Where the slates differ, so does what there was to gain: then it is the
-gains over the incoming order that are compared, each on its own run's slates.
+gains over the initial ranking that are compared, each on its own run's slates.
 """
 
 import argparse
@@ -44,7 +44,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Measured:
-    """Of one model in one run, a row a slate: `value`, the metric, and `gain`, how far it lies above that of the incoming order."""
+    """Of one model in one run, a row a slate: `value`, the metric, and `gain`, how far it lies above that of the initial ranking."""
 
     run: Run
     rows: pl.DataFrame
@@ -86,7 +86,7 @@ def compare(first: Measured, second: Measured, model: str, metric: str, resampli
     """`second` minus `first`: above zero means that `second` is better.
 
     `paired`: every slate of the run with fewer slates is one of the other's too, and the difference is that of the metric on these.
-    Otherwise it is that of the gains over the incoming order. `n`: the slates it rests on, of both runs where they are not paired.
+    Otherwise it is that of the gains over the initial ranking. `n`: the slates it rests on, of both runs where they are not paired.
     """
     has_content = "content" in first.rows.columns and "content" in second.rows.columns
     key = [*SAME, "content"] if has_content else SAME
@@ -111,7 +111,7 @@ def compare(first: Measured, second: Measured, model: str, metric: str, resampli
         "n": common.height if paired else sum(sizes),
         "slates": list(sizes),
         "shared": common.height,
-        "shared_by": "user, target and candidates" if has_content else "user, place in the history and incoming rank",
+        "shared_by": "user, target and candidates" if has_content else "user, place in the history and initial rank",
     }
 
 
@@ -147,7 +147,7 @@ def compare_all(runs: Sequence[Run], models: Sequence[str], metric: str, resampl
 def table(comparison: dict[str, Any]) -> list[str]:
     width = max(len("run"), *(len(row["run"]) for row in comparison["runs"]))
     models = max(len("model"), *(len(row["model"]) for row in comparison["runs"]))
-    lines = [f"{comparison['metric']}, and its gain over the incoming order with a {comparison['level']:.0%} interval"]
+    lines = [f"{comparison['metric']}, and its gain over the initial ranking with a {comparison['level']:.0%} interval"]
     lines.append(f"{'run':{width}}  {'model':{models}}  slates     mean     gain")
     for row in comparison["runs"]:
         interval = f"[{row['low']:+.4f}, {row['high']:+.4f}]"

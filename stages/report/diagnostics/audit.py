@@ -24,20 +24,20 @@ DRIFT = 0.25
 
 
 def identical_to_incoming(orders: Ints) -> Bools:
-    """orders [n, K] -> [n]: the output is the incoming order again."""
+    """orders [n, K] -> [n]: the output is the initial ranking again."""
     same: Bools = np.all(orders == np.arange(orders.shape[1]), axis=1)
     return same
 
 
 def adjacent_swap_only(orders: Ints) -> Bools:
-    """orders [n, K] permutations -> [n]: the incoming order but for one swap of neighbours."""
+    """orders [n, K] permutations -> [n]: the initial ranking but for one swap of neighbours."""
     moved = np.abs(orders - np.arange(orders.shape[1]))
     swapped: Bools = (moved.sum(axis=1) == 2) & (moved.max(axis=1) == 1)
     return swapped
 
 
 def reversed_incoming(orders: Ints) -> Bools:
-    """orders [n, K] -> [n]: the incoming order from its end."""
+    """orders [n, K] -> [n]: the initial ranking from its end."""
     return identical_to_incoming(orders[:, ::-1])
 
 
@@ -110,7 +110,7 @@ def commonest_order_share(orders: Ints) -> float:
 def audit(orders: Ints, target_rank: Ints, new_rank: Ints, faults: Sequence[str]) -> Audit:
     """All of the above for one model, ready for JSON. orders [n, K]; target_rank, new_rank [n]; faults [n] as in invalid_by_kind.
 
-    An invalid output stands in `orders` as the incoming order. It counts so in by_incoming_rank, positions and rank_flow, which explain
+    An invalid output stands in `orders` as the initial ranking. It counts so in by_incoming_rank, positions and rank_flow, which explain
     the score, but is no copy: the shares of copies, swaps and reversals are of all outputs, and hold valid ones only.
     commonest_order_share, kendall_tau and first_from are over the valid ones; the last two are left out where there are none.
     """
@@ -175,12 +175,12 @@ def red_flags(figures: Audit) -> list[str]:
         name: (entry["mean"] - entry["shift"], entry["mean"]) for name, entry in figures.get("lengths", {}).items() if "shift" in entry
     }
     checks = [
-        (copies >= MOSTLY, f"repeats the incoming order on {copies:.1%} of the slates"),
+        (copies >= MOSTLY, f"repeats the initial ranking on {copies:.1%} of the slates"),
         (
             near_copies >= MOSTLY and near_copies > copies,
-            f"repeats the incoming order or swaps two neighbours in it on {near_copies:.1%} of the slates",
+            f"repeats the initial ranking or swaps two neighbours in it on {near_copies:.1%} of the slates",
         ),
-        (figures["reversed_share"] >= MOSTLY, f"reverses the incoming order on {figures['reversed_share']:.1%} of the slates"),
+        (figures["reversed_share"] >= MOSTLY, f"reverses the initial ranking on {figures['reversed_share']:.1%} of the slates"),
         (
             figures["commonest_order_share"] >= MOSTLY,
             f"gives one and the same order in {figures['commonest_order_share']:.1%} of its answers",

@@ -1,4 +1,4 @@
-"""Does a ranker lift low targets at the price of sinking those that came in on top? Gains by incoming rank, beside what the rank allows."""
+"""Does a ranker lift low targets at the price of sinking those that came in on top? Gains by initial rank, beside what the rank allows."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,8 +20,8 @@ def gains_by_incoming_rank(
 ) -> dict[str, list[dict[str, Any]]]:
     """ranks: ranker -> [n], the target's new rank; target_rank [n]: its initial one (both from 0).
 
-    -> ranker -> a row for each incoming rank that occurs: {"incoming_rank", "n", "rank_gain" and METRIC: {"diff", "diff_ci", "upper",
-    "lower", "random"}, "part"}. diff: mean difference from the incoming order, with its 95 % interval over users (None where all slates
+    -> ranker -> a row for each initial rank that occurs: {"incoming_rank", "n", "rank_gain" and METRIC: {"diff", "diff_ci", "upper",
+    "lower", "random"}, "part"}. diff: mean difference from the initial ranking, with its 95 % interval over users (None where all slates
     are of one user); upper, lower: what the rank allows; random: what a shuffle gives on average. part: what the row adds to the
     difference in METRIC over all slates, which is the sum of the parts.
     """

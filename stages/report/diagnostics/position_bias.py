@@ -17,7 +17,7 @@ Ints = NDArray[np.int_]
 
 @dataclass(frozen=True)
 class PositionBias:
-    """Presentation 0 is the incoming order, the others are shuffled. All in items (incoming ranks), so that presentations compare.
+    """Presentation 0 is the initial ranking, the others are shuffled. All in items (initial ranks), so that presentations compare.
 
     shown [s, n, K]: the item at each position; answered [s, n, K]: the items, best first; valid [s, n]; target_rank [n].
     """

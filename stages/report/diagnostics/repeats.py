@@ -19,7 +19,7 @@ def of_repeats(
     temperature: float,
     bootstrap: Bootstrap,
 ) -> dict[str, Any]:
-    """repeated, greedy: by model, of the same n slates; targets [n]: incoming rank of the target. Against the incoming order, which is
+    """repeated, greedy: by model, of the same n slates; targets [n]: initial rank of the target. Against the initial ranking, which is
     what an invalid answer counts as.
 
     -> {"n", "temperature", "models": {name: {metric: multi_seed.best_mean_worst_of_n, with "greedy": {"mean", "diff", "diff_ci"} beside}},

@@ -33,7 +33,7 @@ def kinds_of(test_set: TestSet) -> Kinds:
 
 
 def slices_of(ranks: Mapping[str, NDArray[np.int_]], subject: str, cuts: Kinds, bootstrap: Bootstrap) -> dict[str, Any]:
-    """Against the incoming order. -> {"slices": {kind: rows} of `subject`, in METRICS; "slices_of": {name: {kind: rows}} of the others,
+    """Against the initial ranking. -> {"slices": {kind: rows} of `subject`, in METRICS; "slices_of": {name: {kind: rows}} of the others,
     in SHOWN}; rows as of by_slice."""
     targets = ranks[INCOMING]
     before = all_metrics(targets, targets)

@@ -39,7 +39,7 @@ def example(slate: Slate, rankings: Rankings, index: int, catalog: Catalog, kind
             genres=", ".join(catalog.categories[item]),
             incoming_rank=rank,
             new_rank=new_rank[rank],
-            evidence=" ".join(feature_tokens(slate.bins[rank])),
+            features=" ".join(feature_tokens(slate.bins[rank])),
             is_target=rank == slate.target_rank,
         )
         for rank, item in enumerate(slate.candidates)

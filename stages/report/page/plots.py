@@ -36,7 +36,7 @@ ORACLE = "oracle"  # its figures, of one by definition, would press all the othe
 
 
 def forest(models: Mapping[str, Any], metric: str = "ndcg@5") -> str:
-    """Gain over the incoming order with its interval, one row a model."""
+    """Gain over the initial ranking with its interval, one row a model."""
     names = [name for name in models if name not in (INCOMING, ORACLE)]
     with mpl.rc_context(STYLE):
         figure, axes = canvas(height=0.75 + 0.44 * len(names))
@@ -53,7 +53,7 @@ def forest(models: Mapping[str, Any], metric: str = "ndcg@5") -> str:
         axes.margins(x=0.06)
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.xaxis.set_major_formatter(lambda tick, _: short(tick))
-        axes.set_xlabel(f"{metric_label(metric)}, gain over the incoming order")
+        axes.set_xlabel(f"{metric_label(metric)}, gain over the initial ranking")
         axes.grid(axis="x")
         return as_svg(figure, "forest")
 
@@ -80,7 +80,7 @@ def recall_bars(models: Mapping[str, Any], slate_size: int) -> str:
 
 
 def gain_by_rank(rows_by_model: Mapping[str, Sequence[Mapping[str, Any]]], slate_size: int) -> str:
-    """What each ranker gains by the incoming rank of the target, a row of panels each; rows of gain_by_rank.gains_by_incoming_rank.
+    """What each ranker gains by the initial rank of the target, a row of panels each; rows of gain_by_rank.gains_by_incoming_rank.
 
     Band: what the rank allows, cut off far from the points; dashed: a random order; points: the ranker, with 95 % intervals.
     """

@@ -40,7 +40,7 @@ def control_notices(params: Mapping[str, Any], summary: Mapping[str, Any], subje
     if _get(params, "retrieve", "labels") == "permuted":
         gap = summary["models"].get(subject)
         reason = "the targets of the training slates are permuted (retrieve.labels: permuted)"
-        notices.append(f"This is a control run: {reason}; it must show no gain over the incoming order.{_finding(gap, headline)}")
+        notices.append(f"This is a control run: {reason}; it must show no gain over the initial ranking.{_finding(gap, headline)}")
     return notices
 
 

@@ -90,7 +90,7 @@ def check_histories(slates: pl.DataFrame, interactions: pl.DataFrame) -> dict[st
 
 def check_out_of_sample(slates: pl.DataFrame, seen: pl.DataFrame, what: str, assigned: pl.DataFrame | None = None) -> dict[str, int]:
     """Fails if the model that ranked a slate learnt from its target. An in-sample target ranks higher than one out of sample would, so a
-    reranker trained on it learns a false incoming order.
+    reranker trained on it learns a false initial ranking.
 
     `seen`: columns user and item, all that `what` learnt from. `assigned`: columns user and fold, each user once; the model of fold f
     learnt from `seen` minus the users of f, and ranks training slates only. Without it, one model ranked all.

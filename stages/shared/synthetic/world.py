@@ -185,7 +185,7 @@ def expected(value_K: ArrayLike, orders_NK: Ints, chances_NK: Floats) -> Floats:
 def share_of_headroom(model: ArrayLike, incoming: ArrayLike, oracle: ArrayLike) -> float | None:
     """What part of the gain that can be had a model has: (model - incoming) / (oracle - incoming), each a mean over the same slates.
 
-    0: no better than the incoming order (below 0: worse). 1: as good as the oracle. Above 1 only by luck of the draw, or with an oracle
+    0: no better than the initial ranking (below 0: worse). 1: as good as the oracle. Above 1 only by luck of the draw, or with an oracle
     that knows less than the model; `expected` metrics have no luck. The ratio of two means, not the mean of ratios: where nothing can be
     gained there is no ratio. None where the oracle gains nothing in all. Its interval: resample users and compute the whole ratio anew.
     """

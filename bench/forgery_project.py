@@ -60,7 +60,7 @@ def note_open(what: str) -> Callable[[Path], object]:
         if what == "note alone":
             write(root / interrupted.NOTES / "d", json.dumps({"entry": "0" * 64}).encode())
         elif what.startswith("begun"):
-            interrupted.begin(root, "d")
+            interrupted.journal_start(root, "d")
         if what != "begun":
             interrupted.record_interrupted(root, read_graph(root), run_context(root))
             anchor(root)

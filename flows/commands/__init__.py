@@ -28,6 +28,6 @@ def run_tool(name: str, *arguments: str) -> int:
     return subprocess.run([sys.executable, "-m", f"stages.tools.{name}", *arguments], check=False).returncode
 
 
-def given_options(options: argparse.Namespace, names: dict[str, str]) -> list[str]:
+def as_flags(options: argparse.Namespace, names: dict[str, str]) -> list[str]:
     """The options among `names` (name -> help text) that have a value, as command-line arguments."""
     return [f"--{name}={getattr(options, name)}" for name in names if getattr(options, name) is not None]

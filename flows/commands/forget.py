@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from flows.commands import STAGE_FAILED, add_json_option
-from tasks.domain.erasure import apply, clean, look
+from tasks.domain.erasure import find_user_data, list_digest, remaining_data
 from tasks.project.graph import read_graph
 
 NAMES_SHOWN = 10  # versions listed one by one
-Findings = dict[str, Any]  # what tasks.domain.erasure.look returns, which is also the output of --json
+Findings = dict[str, Any]  # what tasks.domain.erasure.find_user_data returns, which is also the output of --json
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -23,13 +23,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace, cwd: Path) -> int:
     root = Path.cwd()
-    findings = look(root, read_graph(root), options.user)
+    findings = find_user_data(root, read_graph(root), options.user)
     if options.check:
-        against = clean(findings)
-        print(json.dumps({"clean": not against, "against": against, **findings}, indent=2) if options.json else _verdict(against, findings))
-        return STAGE_FAILED if against else 0
+        reasons = remaining_data(findings)
+        print(json.dumps({"clean": not reasons, "against": reasons, **findings}, indent=2) if options.json else _verdict(reasons, findings))
+        return STAGE_FAILED if reasons else 0
     if options.apply:
-        findings["changed"] = apply(root, findings["digest"])
+        findings["changed"] = list_digest(root, findings["digest"])
     if options.json:
         print(json.dumps(findings, indent=2))
         return 0
@@ -63,13 +63,13 @@ def _older(findings: Findings) -> list[str]:
     lines = ["", "versions with the user's data:"] if findings["versions"] else []
     for version in findings["versions"][:NAMES_SHOWN]:
         name = ", ".join(name.removeprefix("refs/") for name in version["names"]) or "an older commit"
-        word = "holds them" if version["holds"] else "may hold them (its table of users is not in the cache)"
-        lines.append(f"  {name}: {word}; {len(version['cached'])} of its outputs in DVC's cache")
+        possession = "holds them" if version["holds"] else "may hold them (its table of users is not in the cache)"
+        lines.append(f"  {name}: {possession}; {len(version['cached'])} of its outputs in DVC's cache")
     if len(findings["versions"]) > NAMES_SHOWN:
         lines.append(f"  and {len(findings['versions']) - NAMES_SHOWN} more (--json lists them)")
     for entry in findings["raw_objects"]:
-        word = "may hold rows of theirs" if entry["rows"] is None else f"one of the raw files with {entry['rows']} rows of theirs"
-        lines.append(f"  {entry['file']}: {word}; {entry['object'] or 'only in the workspace'}; a deletion must reach it")
+        possession = "may hold rows of theirs" if entry["rows"] is None else f"one of the raw files with {entry['rows']} rows of theirs"
+        lines.append(f"  {entry['file']}: {possession}; {entry['object'] or 'only in the workspace'}; a deletion must reach it")
     lines += [f"  copy: {path}" for path in findings["copies"]]
     lines += [f"  {path} may quote a row of theirs, of an ingest that failed" for path in findings["messages"]]
     lines += [f"  the DVC remote {name} may hold what was pushed" for name in findings["remotes"]]
@@ -103,12 +103,12 @@ def _applied(findings: Findings) -> list[str]:
     return [*lines, "next: gr2 run, then gr2 forget USER --check"]
 
 
-def _verdict(against: dict[str, str], findings: Findings) -> str:
-    if not against:
+def _verdict(reasons: dict[str, str], findings: Findings) -> str:
+    if not reasons:
         note = [f"  the DVC remote {name} was not asked; gr2 gc --remote empties it" for name in findings["remotes"]]
         note += [f"  {path} may quote a row of theirs" for path in findings["messages"]]
         return "\n".join(["gone: no current output, no version in DVC's cache and no copy here holds the user", *note])
-    return "\n".join(["not gone:", *(f"  {words}" for words in against.values()), *_older(findings)])
+    return "\n".join(["not gone:", *(f"  {words}" for words in reasons.values()), *_older(findings)])
 
 
 def _counts(by_split: dict[str, int]) -> str:

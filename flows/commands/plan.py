@@ -36,16 +36,16 @@ def show_plan(root: Path, options: argparse.Namespace, params: str | None, as_js
     refuse_secret_params(root, params)
     graph, names = check_selection(root, options)
     check_sections(root, graph, params)
-    foreseen = None if params is None else _foreseen(root, params)
+    planned_params = None if params is None else _planned_params(root, params)
     check_template_deps(root, graph, names)
-    plan = make_plan(root, graph, names, options.force, foreseen)
+    plan = make_plan(root, graph, names, options.force, planned_params)
     if as_json:
         print(json.dumps(plan.to_dict(), indent=2))
         return 0
     return show(plan_view(plan))
 
 
-def _foreseen(root: Path, params: str) -> dict[str, Any]:
+def _planned_params(root: Path, params: str) -> dict[str, Any]:
     """`params` parsed; ProjectError where they change a value that dvc.yaml itself is written with, which would be another graph."""
     values: dict[str, Any] = parse(params, PARAMS)
     template_keys = {match[1].strip() for match in TEMPLATE.finditer(read_text(root / "dvc.yaml", ""))}

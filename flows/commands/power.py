@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from flows.commands import given_options, run_tool
+from flows.commands import as_flags, run_tool
 
 # Passed on as they are: the tool knows their types and defaults.
 OPTIONS = {
@@ -22,4 +22,4 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace, cwd: Path) -> int:
-    return run_tool("power", *given_options(options, OPTIONS))
+    return run_tool("power", *as_flags(options, OPTIONS))

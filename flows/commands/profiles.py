@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from tasks.project.profiles import matching, names
+from tasks.project.profiles import matching_profile, profile_names
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -12,8 +12,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace, cwd: Path) -> int:
     root = Path.cwd()
-    current = matching(root)
-    for name in names(root):
+    current = matching_profile(root)
+    for name in profile_names(root):
         print(f"{name} (params.yaml holds it)" if name == current else name)
     if current is None:
         print("params.yaml equals none of them")

@@ -24,12 +24,12 @@ def execute(options: argparse.Namespace, cwd: Path) -> int:
         return 0
     if options.message:
         raise ProjectError("promote: --message needs NAME")
-    known = promotions.promotions(root)
+    recorded = promotions.promotions(root)
     if options.json:
-        print(json.dumps([promotion.to_dict() for promotion in known], indent=2))
+        print(json.dumps([promotion.to_dict() for promotion in recorded], indent=2))
         return 0
-    for promotion in known:
+    for promotion in recorded:
         print(f"{promotion.name}  {promotion.commit[:10]}  {promotion.time[:19]}  {promotion.message}")
-    if not known:
+    if not recorded:
         print("no promotions; make one with: gr2 promote NAME")
     return 0

@@ -103,13 +103,13 @@ def _put_params(root: Path, options: argparse.Namespace) -> None:
 
 
 def _run_pipeline(root: Path, options: argparse.Namespace) -> int:
-    before = prepare(root)
+    environment = prepare(root)
     server = start_server(root)
     from flows.pipeline import flow  # imports Prefect, which reads its settings then; meanwhile the server starts
 
     if server:
         server.wait_until_ready()
-    flow.stage_environment = before
+    flow.stage_environment = environment
     state = _final_state(flow, options)
     if state.is_completed():
         _print_verdict(root, options)

@@ -39,9 +39,9 @@ def _add_to_queue(root: Path, options: argparse.Namespace, stopped: Callable[[],
     combinations = overrides.grid(overrides.read_settings(root, options.set))
     targets = [*options.stages, *options.until]
     check_params(root, [overrides.with_overrides(root, values)[0] for values in combinations]).closure(targets)
-    copied = queue.left_out(root)
+    copied_paths = queue.paths_outside_git(root)
     with exclusive_lock(root, "queueing experiments"):  # DVC sets the edits in the workspace aside for a moment
-        experiments = queue.queue(root, combinations, targets, copied, stopped)
+        experiments = queue.queue(root, combinations, targets, copied_paths, stopped)
     for experiment in experiments:
         print(f"{experiment.name} | queued")
     return experiments
@@ -55,8 +55,8 @@ def _run_experiments(root: Path, experiments: list[Experiment], jobs: int, stopp
     finally:
         record_experiments(root, graph, experiments)
     done = [experiment.name for experiment in experiments if experiment.state == "Completed"]
-    if rest := [experiment.name for experiment in experiments if experiment.state == "Stopped"]:
-        print(f"gr2: stopped; taken out of the queue: {', '.join(rest)}", file=sys.stderr)
+    if stopped_names := [experiment.name for experiment in experiments if experiment.state == "Stopped"]:
+        print(f"gr2: stopped; taken out of the queue: {', '.join(stopped_names)}", file=sys.stderr)
         return INTERRUPTED
     if done:
         print(f"compare them with: gr2 compare HEAD {' '.join(done)}; dvc exp show lists them all")

@@ -4,7 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-from flows.commands import add_json_option, given_options, run_tool
+from flows.commands import add_json_option, as_flags, run_tool
 
 # Passed on as they are: the tool knows their types and defaults.
 OPTIONS = {
@@ -21,5 +21,5 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace, cwd: Path) -> int:
-    flags = [*given_options(options, OPTIONS), *(["--json"] if options.json else [])]
+    flags = [*as_flags(options, OPTIONS), *(["--json"] if options.json else [])]
     return run_tool("compare_seeds", *flags, "--", *(os.path.relpath(cwd / folder) for folder in options.folders))

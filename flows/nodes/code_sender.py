@@ -21,10 +21,10 @@ class CodeSender:
         deps = [dep for dep in stage.deps if not self.graph.producer(dep)]
         with self._lock:
             code = push_code_snapshot(self.root, self.run, stage.name, self.remote, deps)
-            news = [name for name in code.left_out if name not in self._reported]
-            self._reported.update(news)
-        if news:
-            self.note(stage.name, left_out_line(news))
+            unreported = [name for name in code.left_out if name not in self._reported]
+            self._reported.update(unreported)
+        if unreported:
+            self.note(stage.name, left_out_line(unreported))
         return code
 
     def drop(self) -> None:

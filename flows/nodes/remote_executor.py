@@ -203,8 +203,8 @@ class RemoteExecutor:
         host = heartbeat.node.host
         if heartbeat.line and (previous is None or heartbeat.line != previous.line):
             self.callbacks.note(stage.name, f"{host}: {heartbeat.line}")
-        if (latest := heartbeat.progress) and run.rank == 0:
-            self.callbacks.progress(stage.name, StageProgress(latest.done, latest.total, f"{latest.part} on {host}".strip()))
+        if (progress := heartbeat.progress) and run.rank == 0:
+            self.callbacks.progress(stage.name, StageProgress(progress.done, progress.total, f"{progress.part} on {host}".strip()))
         run.heartbeat, run.last_sign = heartbeat, time.monotonic()
 
     def _check_lost(self, client: SyncPrefectClient, pool: Pool, run: RemoteRun, state: State[None]) -> None:

@@ -44,7 +44,7 @@ from tasks.system.yaml_files import write_text
 
 HOME, CACHE = "GR2_NODE_HOME", "GR2_NODE_CACHE"
 SHORTEST_LEASE_S = 60.0  # Prefect's server refuses a shorter one
-TRANSIENT, STAGE_FAILED = "Passing", "StageFailed"  # names of the two failed states: the orchestrator tries again after the first
+TRANSIENT, STAGE_FAILED = "Transient", "StageFailed"  # names of the two failed states: the orchestrator tries again after the first
 
 
 @flow(name="node", flow_run_name="{stage}", persist_result=False, validate_parameters=False)

@@ -14,8 +14,8 @@ from tasks.system.errors import ProjectError, nearest
 def node_worker(root: Path, placement: Placement, pool: str, limit: int | None = None) -> int:
     """Serves until it is stopped. `limit`: stages at a time (None: as many as come; GPUs are counted besides)."""
     if pool not in placement.pools:
-        known = placement.pools
-        raise ProjectError(f"placement '{placement.name}' has no pool '{pool}'{nearest(pool, known)} (pools: {', '.join(known) or 'none'})")
+        pools = placement.pools
+        raise ProjectError(f"placement '{placement.name}' has no pool '{pool}'{nearest(pool, pools)} (pools: {', '.join(pools) or 'none'})")
     kind = placement.pools[pool].type
     if kind == "process":
         origin_of(root)  # ProjectError at once: a checkout without an origin cannot fetch the code of any run

@@ -65,9 +65,9 @@ class RunConsole:
         self.rows[name].end(state, seconds, note, peak_memory_mb)
         if self._live and state != "Failed":
             return  # its line says it
-        taken = f" in {seconds:.1f} s" if state in ("Completed", "Failed") and seconds else ""
-        taken += f", {peak_memory_mb:,} MB" if peak_memory_mb else ""
-        self._print(name, f"{state}{taken}" + (f": {note}" if note else ""), COLOURS.get(state, ""))
+        duration = f" in {seconds:.1f} s" if state in ("Completed", "Failed") and seconds else ""
+        duration += f", {peak_memory_mb:,} MB" if peak_memory_mb else ""
+        self._print(name, f"{state}{duration}" + (f": {note}" if note else ""), COLOURS.get(state, ""))
 
     def log_tail(self, name: str, log: Path, lines: Iterable[str]) -> None:
         """The end of what a failed stage printed, and where the whole is."""

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from tasks.domain.controls import judge, overlaid, read_control
+from tasks.domain.controls import judge_control, params_under, read_control
 from tasks.dvc.clone import sync_clone
 from tasks.ledger.run_context import git_revision
 from tasks.system.git import strip_git_env
@@ -19,7 +19,7 @@ VERDICT = "verdict.json"
 def run_control(root: Path, name: str) -> int:
     """Exit code: 0 when no gain is clear above zero, 1 when one is, else that of the pipeline's run."""
     control = read_control(root, name)
-    params, changes = overlaid(root, control)
+    params, changes = params_under(root, control)
     copy = root / ".gr2" / "controls" / name
     folder = copy.relative_to(root)
     print(f"control {name}: {control.purpose}")
@@ -31,7 +31,7 @@ def run_control(root: Path, name: str) -> int:
     code = _run_pipeline(copy)
     if code:
         return code
-    verdict = judge(copy, control)
+    verdict = judge_control(copy, control)
     write_text(copy / VERDICT, verdict.to_json())
     print(f"control {name}:")
     for comparison in verdict.comparisons:

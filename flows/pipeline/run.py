@@ -48,7 +48,7 @@ class PipelineRun:
         self.acted: set[str] = set()  # stages that DVC ran or restored: whether those behind them are current is decided anew
         self.cores = ResourcePool()
         self.records: dict[str, StageRun] = {}
-        self.callbacks = Callbacks(console.note, console.progress, self._started, begins=partial(interrupted.begin, root))
+        self.callbacks = Callbacks(console.note, console.progress, self._started, begins=partial(interrupted.journal_start, root))
         self.runner = Runner(root, self.callbacks, env)
         self.nodes = self._executor() if placement.pools else None
         self._asking = threading.Lock()  # one stage at a time asks the remote, so that a failure is reported once
@@ -98,7 +98,7 @@ class PipelineRun:
                 return Current()
             case Restore(stage, source):
                 finished = self.runner.run(stage, checked=True)
-                outcome = _ran_here(finished) if finished.ran else Restored(source)
+                outcome = _ran_locally(finished) if finished.ran else Restored(source)
             case RunHere(stage, force):
                 outcome = self._run_here(stage, force)
             case RunOnNode(stage, pool, force):
@@ -121,14 +121,14 @@ class PipelineRun:
                 return Completed(name="Cached", message="DVC finds it current")
             case Restored(source):
                 StageRun(self.root, self.graph[name], self.context).restored(source)
-                interrupted.end(self.root, name)
+                interrupted.journal_end(self.root, name)
                 note = f"restored from DVC's {source}"
                 self.console.finished(name, "Cached", note=note)
                 return Completed(name="Cached", message=note)
             case Ran(seconds, node, not_sent, peak_memory_mb):
                 if event:
                     event.complete(node.model_dump() if node else None, peak_memory_mb)
-                    interrupted.end(self.root, name)
+                    interrupted.journal_end(self.root, name)
                 if not_sent:
                     return self.report(name, Broken(not_sent, seconds))
                 host_note = f"on {node.host}" if node else ""
@@ -153,7 +153,7 @@ class PipelineRun:
         with free_cores, acquire_gpus(stage.gpus, lambda: self.stopped) as gpu_env:
             finished = self.runner.run(stage, force, gpu_env)
         if finished.ran:
-            return _ran_here(finished)
+            return _ran_locally(finished)
         return Restored("cache") if finished.restored else Current()
 
     def _run_on_node(self, stage: Stage, pool: Pool, force: bool) -> Outcome:
@@ -195,5 +195,5 @@ class PipelineRun:
         self.console.started(name)
 
 
-def _ran_here(finished: Finished) -> Ran:
+def _ran_locally(finished: Finished) -> Ran:
     return Ran(finished.seconds, peak_memory_mb=finished.peak_memory_mb)

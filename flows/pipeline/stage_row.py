@@ -35,7 +35,7 @@ class StageRow:
     def end(self, state: str, seconds: float, note: str, peak_memory_mb: int = 0) -> None:
         self.state, self.seconds, self.note, self.peak_memory_mb, self.progress = state, seconds, note, peak_memory_mb, None
 
-    def left_s(self, now: float) -> float | None:
+    def remaining_s(self, now: float) -> float | None:
         """Seconds until this part of the work is done, at the rate since it began; None while that cannot be told."""
         if self.progress is None or not self.progress.total:
             return None
@@ -49,13 +49,13 @@ class StageRow:
         if self.progress is None:
             return ""
         done, total = self.progress.done, self.progress.total
-        words = [f"{self.progress.part} {count(done)}{f'/{count(total)}' if total else ''}".strip()]
+        parts = [f"{self.progress.part} {count(done)}{f'/{count(total)}' if total else ''}".strip()]
         if total:
-            words.append(f"{100 * min(done, total) // total} %")
-        left = self.left_s(time.monotonic())
-        if left is not None and done < total:
-            words.append(f"{clock(left)} left")
-        return ", ".join(words)
+            parts.append(f"{100 * min(done, total) // total} %")
+        remaining = self.remaining_s(time.monotonic())
+        if remaining is not None and done < total:
+            parts.append(f"{clock(remaining)} left")
+        return ", ".join(parts)
 
 
 def clock(seconds: float) -> str:

@@ -37,7 +37,7 @@ def lineage_view(chain: LineageChain) -> RenderableType:
         models = sum(use.model for use in chain.downstream)
         branch = tree.add(Text(f"made from it: {len(chain.downstream)} outputs, {models} of them models", "bold"))
         for use in chain.downstream:
-            branch.add(Text.assemble((use.path, "bold magenta" if use.model else ""), f"  md5 {use.hash}  {_where(use)}"))
+            branch.add(Text.assemble((use.path, "bold magenta" if use.model else ""), f"  md5 {use.hash}  {_recorded_in(use)}"))
     return tree
 
 
@@ -60,7 +60,7 @@ def diff_view(a: str, b: str, rows: list[Difference]) -> RenderableType:
         return Text(f"{a} and {b} were made alike.")
     table = Table("stage", "what", "key", a, b, "why", box=None, pad_edge=False)
     for row in rows:
-        table.add_row(row.stage, row.kind, row.key, _shown(row.a), _shown(row.b), row.why)
+        table.add_row(row.stage, row.kind, row.key, _value_text(row.a), _value_text(row.b), row.why)
     return table
 
 
@@ -107,20 +107,20 @@ def _add_stage(tree: Tree, link: ChainLink) -> None:
 
 def _add_values(tree: Tree, values: Mapping[str, object]) -> None:
     for key, value in values.items():
-        tree.add(Text(f"{key}: ") + _shown(value))
+        tree.add(Text(f"{key}: ") + _value_text(value))
 
 
-def _shown(value: object) -> Text:
+def _value_text(value: object) -> Text:
     text = value if isinstance(value, str) else "-" if value is None else json.dumps(value)
     return Text(text if len(text) <= VALUE_WIDTH else text[: VALUE_WIDTH - 3] + "...")
 
 
 def _hash(chain: LineageChain) -> str:
-    word = {"raw": "sha256", "revision": "md5" if chain.output else "commit"}.get(chain.kind, "md5")
-    return f"{word} {chain.hash or 'unknown'}"
+    algorithm = {"raw": "sha256", "revision": "md5" if chain.output else "commit"}.get(chain.kind, "md5")
+    return f"{algorithm} {chain.hash or 'unknown'}"
 
 
-def _where(use: Use) -> str:
+def _recorded_in(use: Use) -> str:
     """The refs in which the output is current, else the newest commits that record it, else the lineage record alone."""
     names: Iterable[str] = use.refs or (f"commit {commit[:9]}" for commit in use.commits)
     return ", ".join(names) or f"in the record alone, {use.time[:19]}"

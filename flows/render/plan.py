@@ -30,9 +30,9 @@ def status_view(rows: list[dict[str, Any]]) -> RenderableType:
     table.add_column("peak MB", justify="right")
     for row in rows:
         last = row["last_run"] or {"state": "-", "time": "-", "seconds": None, "peak_memory_mb": None}
-        took = row["made"] or last if last["seconds"] is None else last
-        seconds = "-" if took["seconds"] is None else f"{took['seconds']:.1f}"
-        memory = "-" if took["peak_memory_mb"] is None else f"{took['peak_memory_mb']:,}"
+        measured = row["made"] or last if last["seconds"] is None else last
+        seconds = "-" if measured["seconds"] is None else f"{measured['seconds']:.1f}"
+        memory = "-" if measured["peak_memory_mb"] is None else f"{measured['peak_memory_mb']:,}"
         status = Text(row["status"], COLOURS[row["status"]])
         table.add_row(row["name"], status, Text(_origin(row["made"])), last["state"], last["time"][:19], seconds, memory)
     if not any(row["made"] and row["made"]["place"] == ELSEWHERE for row in rows):

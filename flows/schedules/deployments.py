@@ -100,7 +100,7 @@ def create(
     )
 
 
-def planned(client: "SyncPrefectClient", root: Path, name: str) -> str | None:
+def first_planned(client: "SyncPrefectClient", root: Path, name: str) -> str | None:
     """When the first run is due, as soon as the server's scheduler has planned it (it looks for new schedules every few seconds)."""
     deployment = find(client, root, name).id
     for _ in range(PLANNING_S):
@@ -135,13 +135,13 @@ def deployments(client: "SyncPrefectClient", pool: str) -> dict[str, "Deployment
 
 
 def find(client: "SyncPrefectClient", root: Path, name: str) -> "DeploymentResponse":
-    known = deployments(client, pool_name(root))
-    if name not in known:
-        raise ProjectError(f"no schedule '{name}'{nearest(name, known)} (schedules of this checkout: {', '.join(known) or 'none'})")
-    return known[name]
+    by_name = deployments(client, pool_name(root))
+    if name not in by_name:
+        raise ProjectError(f"no schedule '{name}'{nearest(name, by_name)} (schedules of this checkout: {', '.join(by_name) or 'none'})")
+    return by_name[name]
 
 
-def listed(client: "SyncPrefectClient", root: Path) -> Listing:
+def schedule_listing(client: "SyncPrefectClient", root: Path) -> Listing:
     from prefect.exceptions import ObjectNotFound
 
     pool = pool_name(root)

@@ -20,7 +20,7 @@ from flows.pipeline.params_check import check_params
 from flows.schedules.reconcile import reconcile_runs
 from flows.server.connection import connected
 from flows.server.settings import without_prefect
-from tasks.domain.compare import judge, output_hashes
+from tasks.domain.compare import compare_with_previous, output_hashes
 from tasks.domain.raw_data import fetch_stages, raw_changes
 from tasks.ledger.events import read_events
 from tasks.ledger.run_context import git_revision
@@ -62,9 +62,9 @@ def scheduled(
             write_record(root, record)
         else:
             write_record(root, record)
-            record = _guarded(root, record, Request(on_new_data, profile, placement))
+            record = _run_recorded(root, record, Request(on_new_data, profile, placement))
             with connected("schedules") as client:  # again: more runs came due meanwhile
-                reconcile_runs(client, root, me=record.flow_run)
+                reconcile_runs(client, root, current_run=record.flow_run)
     create_markdown_artifact(markdown(record), key="gr2-scheduled", description=f"{record.schedule}: {record.outcome}")
     return State(type=STATE_TYPES[record.outcome], name=record.outcome, message=record.message)
 
@@ -78,7 +78,7 @@ class Request:
     placement: str | None
 
 
-def _guarded(root: Path, record: Record, request: Request) -> Record:
+def _run_recorded(root: Path, record: Record, request: Request) -> Record:
     """Runs it and writes its final record, which it returns; an error or a signal is recorded too."""
     try:
         final = _run(root, record, request)
@@ -98,7 +98,7 @@ def _run(root: Path, record: Record, request: Request) -> Record:
     """The record of a run that came to an end by itself: nothing new, failed, cancelled or completed."""
     pipelines.stage_environment = env = without_prefect()
     with connected("schedules") as client:
-        reconcile_runs(client, root, me=record.flow_run)
+        reconcile_runs(client, root, current_run=record.flow_run)
     graph = check_params(root, [profiles.render(root, request.profile) if request.profile else None])
     if request.profile:
         profiles.apply(root, request.profile)
@@ -114,23 +114,23 @@ def _run(root: Path, record: Record, request: Request) -> Record:
         return record.ended_as("NothingNew", "the raw files are those of the last ingest")
     if all(stage.current for stage in make_plan(root, graph).stages):
         return record.ended_as("NothingNew", "the raw files are those of the last ingest, and every stage is current")
-    return _run_and_judge(root, record, request, env)
+    return _run_and_compare(root, record, request, env)
 
 
-def _run_and_judge(root: Path, record: Record, request: Request, env: dict[str, str]) -> Record:
+def _run_and_compare(root: Path, record: Record, request: Request, env: dict[str, str]) -> Record:
     """Runs the pipeline and compares its model with that of the last completed run, or with the workspace if there was none."""
     last = last_completed(read_records(root))
-    before = last.outputs if last else output_hashes(root)  # taken before the pipeline replaces them
+    old_hashes = last.outputs if last else output_hashes(root)  # taken before the pipeline replaces them
     state = pipelines.pipeline(placement=request.placement, return_state=True)
     ran = _ran_since(root, record.began)
     if state.is_cancelled():
         return record.ended_as("Cancelled", state.message or "stopped from outside", stages=ran)
     if not state.is_completed():
         return record.ended_as("Failed", state.message or "failed", stages=ran)
-    after = output_hashes(root)
-    verdict = judge(root, before, after, env)
+    new_hashes = output_hashes(root)
+    verdict = compare_with_previous(root, old_hashes, new_hashes, env)
     verdict["against"] = f"the run of {last.began}" if last else "what was there before"
-    return record.ended_as("Completed", f"{verdict['verdict']}: {verdict['detail']}", stages=ran, outputs=after, verdict=verdict)
+    return record.ended_as("Completed", f"{verdict['verdict']}: {verdict['detail']}", stages=ran, outputs=new_hashes, verdict=verdict)
 
 
 def _ran_since(root: Path, began: str) -> tuple[str, ...]:

@@ -17,16 +17,16 @@ COLLISION = "Deployment concurrency limit reached."
 MISSED = "one run of the schedule did the work of all that were due by then"
 
 
-def reconcile_runs(client: "SyncPrefectClient", root: Path, me: str = "") -> None:
+def reconcile_runs(client: "SyncPrefectClient", root: Path, current_run: str = "") -> None:
     """To be called with the run lock held.
 
     Unfinished records become Crashed, here and on the server. Of the runs that came due while no worker served, one takes place and the
-    others become Missed. That one is the flow run `me` for its own schedule, and the newest for every other schedule.
+    others become Missed. That one is the flow run `current_run` for its own schedule, and the newest for every other schedule.
     """
-    for crashed in close_unfinished(root, but=me):
+    for crashed in close_unfinished(root, except_run=current_run):
         _end(client, UUID(crashed.flow_run), "Crashed", crashed.message)
     for name, deployment in deployments(client, pool_name(root)).items():
-        in_progress = any(str(run.id) == me for run in runs_of(client, deployment.id, ["RUNNING", "PENDING"]))
+        in_progress = any(str(run.id) == current_run for run in runs_of(client, deployment.id, ["RUNNING", "PENDING"]))
         _mark_missed(client, runs_of(client, deployment.id, ["SCHEDULED"]), represented=in_progress)
         _record_ended(root, name, runs_of(client, deployment.id, ["CANCELLED", "CRASHED", "FAILED"]))
 
@@ -44,9 +44,9 @@ def _mark_missed(client: "SyncPrefectClient", waiting: list["FlowRun"], represen
 def _record_ended(root: Path, name: str, ended: list["FlowRun"]) -> None:
     """Writes the records of runs that ended without a process that could write one."""
     records = read_records(root)
-    known = {record.flow_run for record in records}
+    recorded_runs = {record.flow_run for record in records}
     for run in ended:
-        if str(run.id) in known or run.state is None:
+        if str(run.id) in recorded_runs or run.state is None:
             continue
         outcome, message = _outcome(run, records)
         due, over = stamp(due_of(run)), stamp(run.state.timestamp)

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def connected(who: str) -> "Iterator[SyncPrefectClient]":
-    """A client of the server that PREFECT_API_URL names; ProjectError when none is named, or none answers. `who` needs it ("nodes")."""
+def connected(component: str) -> "Iterator[SyncPrefectClient]":
+    """A client of the server that PREFECT_API_URL names; ProjectError when none is named or answers. `component` ("nodes") needs it."""
     # Imported here: Prefect reads its settings at its import, and the caller may set them just before (flows.server.settings).
     from prefect.client.orchestration import get_client
     from prefect.settings import PREFECT_API_URL
@@ -21,7 +21,7 @@ def connected(who: str) -> "Iterator[SyncPrefectClient]":
     url = PREFECT_API_URL.value()
     if not url or is_ephemeral(url):
         raise ProjectError(
-            f"{who} need a Prefect server that stays: start one with `gr2 server` where all can reach it, then "
+            f"{component} need a Prefect server that stays: start one with `gr2 server` where all can reach it, then "
             "export PREFECT_API_URL=http://HOST:4200/api (docs/schedules.md)"
         )
     with get_client(sync_client=True) as client:

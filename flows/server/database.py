@@ -44,8 +44,8 @@ def database_of(client: "SyncPrefectClient") -> str:
     environment = _environment(address.port or 0) if address.hostname in ("127.0.0.1", "localhost", "::1") else None
     if environment is None:
         return ""
-    given = next((environment[name] for name in URL_NAMES if environment.get(name)), SQLITE)
-    return POSTGRES if given.startswith(POSTGRES) else SQLITE
+    url = next((environment[name] for name in URL_NAMES if environment.get(name)), SQLITE)
+    return POSTGRES if url.startswith(POSTGRES) else SQLITE
 
 
 def _environment(port: int) -> dict[str, str] | None:

@@ -21,8 +21,8 @@ USERS = ("postgres", "nobody")  # whose rights its programs take when root start
 def programs() -> Path | None:
     """The folder of PostgreSQL's programs; None where it, or the driver that Prefect needs for it, is not installed."""
     folders = [str(path) for pattern in INSTALLED for path in sorted(Path("/").glob(pattern[1:]), reverse=True)]
-    found = shutil.which("initdb", path=os.pathsep.join([*folders, os.environ.get("PATH", os.defpath)]))
-    return Path(found).resolve().parent if found and find_spec("asyncpg") else None
+    initdb = shutil.which("initdb", path=os.pathsep.join([*folders, os.environ.get("PATH", os.defpath)]))
+    return Path(initdb).resolve().parent if initdb and find_spec("asyncpg") else None
 
 
 def default_folder() -> Path:

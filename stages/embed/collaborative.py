@@ -56,14 +56,15 @@ def predict_unknown(text: np.ndarray, collaborative: ItemVectors, seed: int) -> 
     together) comes from a regression on nine tenths of the known items, measured on the remaining tenth.
     """
     shuffled = np.random.default_rng(seed).permutation(np.flatnonzero(collaborative.known))
-    held, fit = np.split(shuffled, [max(1, round(HELD_OUT_SHARE * len(shuffled)))])
-    actual = collaborative.vectors[held]
-    missed = np.square(actual - _ridge(text[fit], collaborative.vectors[fit], text[held])).sum(dtype=np.float64)
+    held_out, fit = np.split(shuffled, [max(1, round(HELD_OUT_SHARE * len(shuffled)))])
+    actual = collaborative.vectors[held_out]
+    # Sums in float64: R2 is a difference of two large numbers that are nearly equal.
+    missed = np.square(actual - _ridge(text[fit], collaborative.vectors[fit], text[held_out])).sum(dtype=np.float64)
     spread = np.square(actual - collaborative.vectors[fit].mean(axis=0)).sum(dtype=np.float64)
     vectors = collaborative.vectors.copy()
     if not collaborative.known.all():
-        guessed = _ridge(text[collaborative.known], collaborative.vectors[collaborative.known], text[~collaborative.known])
-        vectors[~collaborative.known] = normalise(guessed, "predicted collaborative vector", "set embed.collaborative.mode: none")
+        predicted = _ridge(text[collaborative.known], collaborative.vectors[collaborative.known], text[~collaborative.known])
+        vectors[~collaborative.known] = normalise(predicted, "predicted collaborative vector", "set embed.collaborative.mode: none")
     return vectors, float(1 - missed / spread)
 
 

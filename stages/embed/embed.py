@@ -36,6 +36,7 @@ def embed(params: EmbedParams, outputs: Outputs) -> None:
         vectors, metrics["collaborative"] = join_collaborative(text, params)
     np.save(outputs.path("embeddings.npy"), vectors)
     outputs.metrics({**metrics, "dim": int(vectors.shape[1]), "mean_cosine": mean_cosine(vectors)}, EmbedMetrics)
+    # Last: a run that fails after encoding must find its batches again.
     points.clear()
 
 
@@ -66,6 +67,7 @@ def join_collaborative(text: np.ndarray, params: EmbedParams) -> tuple[np.ndarra
     if options.mode == "concat":
         vectors = fuse.concat(text, full, options.weight)
     else:
+        # Fitted on trained vectors alone: the predicted ones come from the text, and would agree with it by construction.
         vectors = fuse.align(text, full, options.weight, trained.known)
     later = sasrec.sequences_of(training_interactions(interactions, ("train",)))
     return vectors, {

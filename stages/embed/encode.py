@@ -49,6 +49,7 @@ def in_batches(
     done, saved, last_save = 0, 0, time.monotonic()
     with Progress("items", len(rows), unit="item") as progress:
         while done < len(rows):
+            # By its first row: a part may hold more or fewer batches than this run would save at once.
             part = points.load(str(done))
             if part is None:
                 part = encode_rows(rows[done : done + batch_size])

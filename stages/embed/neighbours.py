@@ -34,6 +34,7 @@ def neighbour_shares(unit_ND: np.ndarray, adjacent: sp.csr_array, rows: np.ndarr
     for start in range(0, len(rows), CHUNK):
         part = rows[start : start + CHUNK]
         cosines = unit_ND[part] @ unit_ND.T
+        # No item is its own neighbour.
         cosines[np.arange(len(part)), part] = -np.inf
         nearest = np.argpartition(-cosines, k - 1, axis=1)[:, :k]
         shares.append(np.take_along_axis(adjacent[part].toarray(), nearest, axis=1).mean(axis=1))
@@ -53,6 +54,7 @@ def compare(text: np.ndarray, result: np.ndarray, sequences: list[list[int]], se
     before, after = neighbour_shares(text, adjacent, rows), neighbour_shares(result, adjacent, rows)
     diff = after - before
     degrees = np.diff(adjacent.indptr)
+    # A trivial rival: popular items are next to many others, so a table that only knows popularity scores well, too.
     popular = np.argsort(-degrees, kind="stable")[:NEIGHBOURS]
     half = 1.96 * float(diff.std(ddof=1)) / len(rows) ** 0.5
     return {

@@ -32,5 +32,6 @@ def check_not_constant(vectors: np.ndarray, texts: list[str]) -> None:
 def mean_cosine(vectors: np.ndarray) -> float:
     """Mean cosine over all pairs of different items: near 1 the texts look alike to the model, and SIDs will collide."""
     n = len(vectors)
+    # The squared length of the sum is the sum over all pairs, each vector with itself included: no n x n table.
     total = float(np.square(vectors.sum(axis=0, dtype=np.float64)).sum())
     return round((total - n) / (n * (n - 1)), 6) if n > 1 else 0.0

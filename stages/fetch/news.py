@@ -45,11 +45,11 @@ def _published(file: PublishedFile) -> tuple[int | None, float | None]:
 
 def _download_again(file: PublishedFile, path: Path) -> None:
     """The old file is moved aside, and moved back when the new one does not come."""
-    aside = path.with_name(f".{path.name}.old")
-    os.replace(path, aside)
+    old_path = path.with_name(f".{path.name}.old")
+    os.replace(path, old_path)
     try:
         download_all([file], path.parent)
     finally:
         if not path.exists():
-            os.replace(aside, path)
-    aside.unlink(missing_ok=True)
+            os.replace(old_path, path)
+    old_path.unlink(missing_ok=True)

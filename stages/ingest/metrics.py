@@ -77,6 +77,7 @@ class ColdMetrics(StageMetrics):
 class SplitLeakChecks(StageMetrics):
     pairs_in_two_splits: int = Field(description="(user, item) pairs in two splits")
     held_out_before_training: int = Field(description="held-out interactions before a training one of the same user")
+    # Absent where the split is not by time: there users' times overlap by design.
     splits_that_overlap_in_time: int | None = Field(
         None, description="global_time only: interactions at or after the first of a later split"
     )

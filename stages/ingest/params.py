@@ -52,6 +52,7 @@ class WorldParams(Section):
     def fits(self) -> Self:
         if self.shortest > self.longest:
             raise ValueError(f"world.shortest ({self.shortest}) is above world.longest ({self.longest})")
+        # Nobody takes an item twice: near the end of a long history the choice would be forced, and no taste shows in it.
         if 2 * self.longest > self.items:
             raise ValueError(
                 f"a user who takes {self.longest} of {self.items} items has too little choice; set items to 2 * longest or more"
@@ -90,6 +91,7 @@ class IngestParams(SourceParams):
     def keys_go_together(self) -> Self:
         if self.source == "table" and not (self.table.interactions and self.table.items):
             raise ValueError("source: table needs table.interactions and table.items, two files in folder")
+        # The Bayes order is computed from whole histories; filtered ones would make it the order of another world.
         if self.source == "synthetic" and (self.min_item_interactions or self.max_history or self.keep_items != "all"):
             raise ValueError(
                 "source: synthetic takes min_item_interactions: 0, max_history: 0, keep_items: all; the Bayes order needs whole histories"

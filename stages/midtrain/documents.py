@@ -34,6 +34,7 @@ def caption_documents(catalog: Catalog, rng: np.random.Generator) -> Iterator[Do
     """Endless: a random item, read or written."""
     while True:
         item = int(rng.integers(len(catalog.sids)))
+        # Both ways in equal parts: reading a SID and writing one are learnt apart.
         yield sid_to_caption(item, catalog) if rng.random() < 0.5 else caption_to_sid(item, catalog)
 
 

@@ -48,9 +48,11 @@ def midtrain(params: MidtrainParams, outputs: Outputs) -> None:
     curve = train_supervised(model, rows, params, tokenizer.pad_token_id, relevance_words(layout, tokenizer, params.relevance_spread))
 
     save_model(model, tokenizer, outputs.path("model"))
+    # Before anything is published: a tokenizer that reads otherwise after loading would spoil every later stage.
     check_reload(tokenizer, load_tokenizer(outputs.path("model")), rows[-1].ids)
     write_curve(curve, outputs.path("loss.csv"))
     codes_NL = np.array(sids.sort("item")["codes"].to_list(), dtype=np.int64)
+    # Later interactions of the same users, which no document was made from: recall on them is no memory.
     later = interactions.filter(pl.col("split") == "train")
     probed = Probed(layout, catalog, codes_NL, base, later, options.history, CANDIDATES)
     outputs.metrics(

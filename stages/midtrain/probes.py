@@ -43,11 +43,12 @@ def probe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, probed: Pr
     rng = np.random.default_rng(seed)
     catalog, items = probed.catalog, len(probed.catalog.sids)
     chosen = rng.choice(items, min(PROBES, items), replace=False).tolist()
-    taken = [row for row in _by_user(probed.later).values() if len(row) > 1] or list(_by_user(probed.base).values())
+    # A single item has no commonest category to tell. Where nobody has two later ones, base has to serve.
+    item_rows = [row for row in _by_user(probed.later).values() if len(row) > 1] or list(_by_user(probed.base).values())
     sets: dict[str, list[Document]] = {
         "sid_to_caption": [documents.sid_to_caption(item, catalog) for item in chosen],
         "caption_to_sid": [documents.caption_to_sid(item, catalog) for item in chosen],
-        "preference": list(islice(documents.preference_documents(taken, catalog, rng), PROBES)),
+        "preference": list(islice(documents.preference_documents(item_rows, catalog, rng), PROBES)),
         "quoting": list(_parts_of_traces(probed, rng, quotes=True)),
         "judging": list(_parts_of_traces(probed, rng, quotes=False)),
         "sorting": list(islice(practice.sorting_documents(probed.layout, items, rng, probed.candidates), PROBES)),
@@ -61,19 +62,20 @@ def probe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, probed: Pr
 def next_item(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, probed: Probed, users: int) -> dict[str, float]:
     """The first later item of the first `users` users, searched after their whole base history."""
     histories, targets = _by_user(probed.base), {user: row[0] for user, row in _by_user(probed.later).items()}
-    asked = [user for user in sorted(histories) if user in targets][:users]
+    probe_users = [user for user in sorted(histories) if user in targets][:users]
     codebook_size, items = int(probed.codes_NL.max()) + 1, len(probed.codes_NL)
     search = SidSearch(model, tokenizer, probed.codes_NL, SidTrie.from_codes(probed.codes_NL, codebook_size), BEAM, HISTORY, batch_size=64)
-    known = [histories[user] for user in asked]
+    # Also the items that may not come up again: nobody takes one twice.
+    base_histories = [histories[user] for user in probe_users]
     k = min(10, items)
-    found_BK, scores_BK = search.top_k(known, known, k)
-    hits_BK = (found_BK == np.array([targets[user] for user in asked])[:, None]) & np.isfinite(scores_BK)
+    items_BK, scores_BK = search.top_k(base_histories, base_histories, k)
+    hits_BK = (items_BK == np.array([targets[user] for user in probe_users])[:, None]) & np.isfinite(scores_BK)
     gains_K = 1 / np.log2(np.arange(k) + 2.0)
     return {
-        "users": len(asked),
+        "users": len(probe_users),
         "recall@10": float(hits_BK.any(axis=1).mean()),
         "ndcg@10": float((hits_BK @ gains_K).mean()),
-        "chance@10": float(np.mean([k / max(k, items - len(set(row))) for row in known])),
+        "chance@10": float(np.mean([k / max(k, items - len(set(row))) for row in base_histories])),
     }
 
 
@@ -85,6 +87,7 @@ def token_accuracy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, p
     for start in range(0, len(probe_set), BATCH):
         batch = collate(encode(probe_set[start : start + BATCH], tokenizer), tokenizer.pad_token_id)
         ids, mask = batch["input_ids"].to(device), batch["attention_mask"].to(device)
+        # Each position predicts the next token, so logits and ids are shifted against each other by one.
         guesses = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1].argmax(-1)
         weighted = batch["weights"][:, 1:].to(device) > 0
         right += int((guesses == ids[:, 1:])[weighted].sum())

@@ -31,6 +31,7 @@ def read_recorded_answers(test_set: TestSet) -> RecordedAnswers:
     slates = [slate.slate for slate in test_set.slates]
     by_kind = {kind: table.filter(pl.col("kind") == kind) for kind in (GREEDY, FREE, SHUFFLED, REPEATED)}
     greedy = by_kind[GREEDY].partition_by("model", maintain_order=True, as_dict=True)
+    # An outputs.parquet of an earlier evaluation may lack a model that the report compares.
     if missing := [name for name in MODELS if (name,) not in greedy]:
         raise StageError(f"{OUTPUTS}: no answers of the model '{missing[0]}'; rerun: gr2 run evaluate")
     for (name,), rows in greedy.items():
@@ -42,6 +43,7 @@ def read_recorded_answers(test_set: TestSet) -> RecordedAnswers:
     answers.free = {str(name): rankings_of(rows) for (name,), rows in _groups(by_kind[FREE], "model").items()}
     for (name, _), rows in _groups(by_kind[REPEATED], "model", "sample").items():
         answers.repeated.setdefault(str(name), []).append(rankings_of(rows))
+        # The same rows for every model and repeat.
         answers.repeat_rows = [slates.index(slate) for slate in rows["slate"].to_list()]
     if by_kind[SHUFFLED].height:
         answers.bias = _position_bias(by_kind[SHUFFLED], answers.greedy[PRIMARY_MODEL], slates)
@@ -49,6 +51,7 @@ def read_recorded_answers(test_set: TestSet) -> RecordedAnswers:
 
 
 def _position_bias(shuffled: pl.DataFrame, greedy: Rankings, slates: list[int]) -> PositionBias:
+    # All shuffles show the same slates, so the first one names the rows.
     presentations = list(_groups(shuffled, "sample").values())
     rows = [slates.index(slate) for slate in presentations[0]["slate"].to_list()]
     return PositionBias.of(

@@ -17,6 +17,7 @@ class SlateMetrics(BaseModel):
     """One entry a metric: recall@1, @3, @5, @10, ndcg@3, @5, @10, mrr, rank_gain, promoted, demoted."""
 
     model_config = ConfigDict(extra="allow")
+    # Metric names such as recall@1 cannot be names of fields.
     __pydantic_extra__: dict[str, MetricDifference] = Field(init=False)
 
     n: int = Field(description="slates")
@@ -112,10 +113,12 @@ class ReportMetrics(BaseModel):
     significance: SignificanceMetrics = Field(description="sign-flip p-values over users, and McNemar for R@1, with Holm's correction")
     slices: dict[str, list[SliceMetrics]] = Field(description="by history length, popularity, initial rank, category: the RL model")
     slices_of: dict[str, dict[str, list[SliceMetrics]]] = Field(description="the same slices for every other ranker")
+    # Its keys are typed in diagnostics/audit_figures.py; here they would only be said twice.
     audit: dict[str, dict[str, Any]] = Field(
         description="ranker -> copying, swaps, Kendall tau, position bias under shuffled input, length drift, reasoning that contradicts "
         "the answer"
     )
+    # Keys that other programs read keep the names of earlier releases, as this one and `achievable`.
     suspicions: dict[str, list[str]] = Field(description="model -> what stands out in its audit, in words (red flags)")
     unconstrained: dict[str, UnconstrainedMetrics] = Field(
         description="model -> valid share and faults of its answers without the constraint"

@@ -23,10 +23,11 @@ def write_plots_data(outputs: Outputs, summary: Mapping[str, Any], audits: Audit
 
 
 def headline(summary: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """ranker -> its means, and but for the incoming order the difference from it in METRIC with the 95 % interval."""
+    """ranker -> its means, and but for the initial ranking the difference from it in METRIC with the 95 % interval."""
     figures = {}
     for name, entry in summary["models"].items():
         figures[name] = {metric: entry[metric]["mean"] for metric in (METRIC, "recall@1")}
+        # Its difference from itself is 0 with an interval of 0, which only clutters `dvc metrics diff`.
         if name != INCOMING:
             low, high = entry[METRIC]["diff_ci"]
             figures[name] |= {"diff": entry[METRIC]["diff"], "diff_low": low, "diff_high": high}
@@ -34,7 +35,7 @@ def headline(summary: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def metric_rows(summary: Mapping[str, Any]) -> Iterable[list[Any]]:
-    """low and high: the 95 % interval of the difference from the incoming order."""
+    """low and high: the 95 % interval of the difference from the initial ranking."""
     for name, entry in summary["models"].items():
         for metric in METRICS:
             if metric in entry:
@@ -58,7 +59,7 @@ def gain_rows(gain_by_rank: GainByRank) -> Iterable[list[Any]]:
 
 
 def flow_rows(audits: Audits) -> Iterable[list[Any]]:
-    """share: of the slates whose target came in at that rank. The incoming order moves nothing and is left out."""
+    """share: of the slates whose target came in at that rank. The initial ranking moves nothing and is left out."""
     for name, audit in audits.items():
         if name == INCOMING:
             continue
@@ -69,6 +70,7 @@ def flow_rows(audits: Audits) -> Iterable[list[Any]]:
 
 def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
+        # The csv module's default is \r\n; every other text file of the project has \n.
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(rows)

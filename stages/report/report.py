@@ -45,10 +45,12 @@ def report(params: ReportParams, outputs: Outputs) -> None:
     ranked = answers.greedy
     ranks = {name: ranks_of_targets(rankings.orders, test_set.targets) for name, rankings in ranked.items()}
     results: dict[str, RankerResults] = {
+        # An invalid answer counts as the initial ranking, but is no copy of it.
         name: {"rank": ranks[name], "valid": rankings.valid, "identical": identical_to_incoming(rankings.orders) & rankings.valid}
         for name, rankings in ranked.items()
     }
     contrasts = contrasts_of(ranked)
+    # The oracle knows the target or the world: whether it is better is no question for a test.
     pairs = [(name, INCOMING) for name in ranked if name not in (INCOMING, "oracle")] + list(contrasts)
     audits = audits_of(answers, ranks, test_set.slates, layout_of(test_set.catalog))
     summary = summarise(results, bootstrap, contrasts, test_set.missed)
@@ -64,8 +66,8 @@ def report(params: ReportParams, outputs: Outputs) -> None:
         summary["repeats"] = repeats(answers, test_set, evaluated.repeat_temperature, bootstrap)
     if truth:
         summary["achievable"] = headroom(ranked, truth.chances_NK, bootstrap)
-    shown = {name: ranks[name] for name in DECOMPOSED}
-    gain_by_rank = gains_by_incoming_rank(shown, test_set.targets, test_set.candidates_NK.shape[1], bootstrap)
+    decomposed_ranks = {name: ranks[name] for name in DECOMPOSED}
+    gain_by_rank = gains_by_incoming_rank(decomposed_ranks, test_set.targets, test_set.candidates_NK.shape[1], bootstrap)
     summary["verdict"] = verdict(summary, PRIMARY_MODEL)
     outputs.metrics(summary, ReportMetrics)
     write_plots_data(outputs, summary, audits, gain_by_rank)
@@ -86,7 +88,7 @@ def report(params: ReportParams, outputs: Outputs) -> None:
         audits=audits,
         gain_by_rank=gain_by_rank,
         notes=[
-            "An output that is no permutation of its slate counts as the incoming order, and as invalid.",
+            "An output that is no permutation of its slate counts as the initial ranking, and as invalid.",
             *constraint_notes(summary["unconstrained"]),
             *world_notes(summary),
         ],

@@ -35,5 +35,6 @@ def dapo_loss(
     plain, clipped = ratio * gain, ratio.clamp(1 - low, 1 + high) * gain
     # The minimum: a ratio is clipped where the advantage has pushed it too far, never on its way back (PPO, arXiv 1707.06347, eq. 7).
     value = -(torch.minimum(plain, clipped) * mask_BT).sum() / tokens
+    # Where the clipped term is the smaller one, the token has no gradient.
     binds = ((clipped < plain) * mask_BT).sum() / mask_BT.sum().clamp_min(1)
     return Loss(value, binds.detach())

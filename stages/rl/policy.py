@@ -41,6 +41,7 @@ class Policy:
     def step(self) -> None:
         """One step on the mean of the losses since the last."""
         for parameter in self.module.parameters():
+            # A frozen parameter has none.
             if parameter.grad is not None:
                 parameter.grad /= self.microbatches
         torch.nn.utils.clip_grad_norm_(self.module.parameters(), MAX_GRAD_NORM)
@@ -73,6 +74,7 @@ class DeepSpeedPolicy(Policy):
             "bf16": {"enabled": False},  # it would drop the float32 weights; the engine also switches off an autocast it does not know of
             "torch_autocast": {"enabled": params.precision == "bfloat16", "dtype": "bfloat16"},
         }
+        # DeepSpeed refuses a total that does not fit the two sizes above, and a schedule would change the constant rate.
         config.pop("train_batch_size", None)
         config.pop("scheduler", None)
         without_compiled_collectives()

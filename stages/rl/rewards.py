@@ -12,11 +12,12 @@ def rank_reward(answer: Answer, target_rank: int, candidates: int) -> float:
 def conditional_reward(answer: Answer, target_rank: int, candidates: int, alpha: float, invalid: float) -> float:
     """R_rank + alpha if the target rose or stood first already, else R_rank; `invalid` for what is no permutation of the slate.
 
-    Without the condition, copying the incoming order would be paid alpha for nothing.
+    Without the condition, copying the initial ranking would be paid alpha for nothing.
     """
     if not answer.valid:
         return invalid
     gain = rank_reward(answer, target_rank, candidates)
+    # A target that stood first cannot rise: keeping it there is all that merit can be.
     return gain + alpha if gain > 0 or target_rank == 0 else gain
 
 

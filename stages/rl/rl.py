@@ -40,6 +40,7 @@ def rl(params: RlParams, outputs: Outputs) -> None:
     interactions = read_table(DATA / "ingest/interactions.parquet", INTERACTIONS)
     catalog = Catalog.from_tables(read_table(DATA / "tokenize/sids.parquet", SIDS), read_table(DATA / "ingest/items.parquet", ITEMS))
     leak_check = check_no_heldout(pairs_seen(slates), interactions, "rl")
+    # A slate of one candidate has one order, so all its rewards would be equal.
     slates = [slate for slate in slates if len(slate.candidates) > 1]
     if not slates:
         raise StageError("data/retrieve/slates.parquet: no training slate with more than one candidate; nothing can be ranked")
@@ -132,6 +133,7 @@ def microbatch_loss(
 
 def choose_reward(params: RlParams) -> Reward:
     if params.reward == "random":
+        # The control: a reward that says nothing must teach nothing.
         rng = np.random.default_rng(params.seed)
         return lambda answer, target_rank, candidates: float(rng.random())
     function = conditional_reward if params.reward == "conditional" else ungated_reward
@@ -157,7 +159,7 @@ def cycle_tasks(tasks: Sequence[Task], seed: int) -> Iterator[Task]:
 
 def step_metrics(rollouts: Rollouts) -> dict[str, float]:
     """What the curve shows of one step, over every group sampled (dropped ones too: the kept ones are a biased sample)."""
-    groups = rollouts.seen
+    groups = rollouts.sampled
     answers = [(answer, group.task) for group in groups for answer in group.answers]
     lengths = [len(completion.token_ids) for group in groups for completion in group.completions]
     rank_rewards = [rank_reward(answer, task.target_rank, len(task.shown)) for answer, task in answers if answer.valid]

@@ -40,7 +40,7 @@ class Rollouts:
     """kept: groups with reward variance. seen: every group sampled. refills: extra rounds it took."""
 
     kept: list[Group]
-    seen: list[Group]
+    sampled: list[Group]
     refills: int
 
 
@@ -60,19 +60,20 @@ def sample_step(
     consistent: an answer that goes against the relevances of its own trace is a fault, `contradicts`.
     """
     kept: list[Group] = []
-    seen: list[Group] = []
+    sampled: list[Group] = []
     for round_number in range(refills + 1):
         batch = [next(tasks) for _ in range(prompts)]
         # A seed for each round: with the same seed, a task that comes round again would draw the same completions.
         options = Sampling(**{**sampling.__dict__, "seed": sampling.seed * (refills + 1) + round_number})
         constraints = [task.constraint for task in batch]
         groups = score(batch, engine.generate([task.prompt for task in batch], options, constraints), reader, reward, consistent)
-        seen += groups
+        sampled += groups
         varied = has_reward_variance(torch.tensor([group.rewards for group in groups]), tolerance)
-        kept += [group for group, good in zip(groups, varied.tolist(), strict=True) if good]
+        kept += [group for group, is_varied in zip(groups, varied.tolist(), strict=True) if is_varied]
         if len(kept) >= prompts:
             break
-    return Rollouts(kept[:prompts], seen, round_number)
+    # Cut to `prompts`: every step and rank learns from groups of the same number, as far as there are enough.
+    return Rollouts(kept[:prompts], sampled, round_number)
 
 
 def score(

@@ -47,6 +47,7 @@ class Params(NamedTuple):
 
 
 def main(files: list[str]) -> int:
+    # Always under the name params.yaml: the files are temporary copies, whose names would help nobody.
     faults = [fault for file in files for fault in check(Path(file).read_text(encoding="utf-8"), "params.yaml")]
     if faults:
         print("\n".join(dict.fromkeys(faults)))
@@ -61,6 +62,7 @@ def check(text: str, source: str) -> list[str]:
         document = load_yaml(text, source)
     except StageError as error:
         return [str(error)]
+    # All sections, also after a fault: one look at the output tells everything that is to be mended.
     for name, model in Params.__annotations__.items():
         try:
             sections[name] = section_of(name, model, document, source)
@@ -82,11 +84,13 @@ def _slates(params: Params) -> Iterator[str]:
         letters(candidates)
     except StageError as error:
         yield f"retrieve.candidates: {error}"
+    # A slate's history is cut when it is made; what was cut off cannot be shown.
     if params.prompt.history > params.retrieve.history:
         yield (
             f"prompt.history: {params.prompt.history} items are to be shown, and retrieve.history keeps {params.retrieve.history} in a "
             "slate; lower the one or raise the other"
         )
+    # Twice as many, because the beam also holds items that the user has taken already.
     if params.retrieve.model == "language_model" and params.retrieve.language_model.beam < candidates:
         yield (
             f"retrieve.language_model.beam: a beam of {params.retrieve.language_model.beam} cannot find the {candidates} of "
@@ -119,6 +123,7 @@ def _models(params: Params) -> Iterator[str]:
             f"midtrain.hidden: {midtrain.hidden} must be a multiple of 2 * heads = {2 * midtrain.heads}: each head has an even width "
             "(rotary positions)"
         )
+    # rl has its own loop, which DeepSpeed alone spreads over processes; the others use the Trainer.
     if params.rl.all_processes > 1 and not params.rl.deepspeed:
         yield f"rl.processes: {params.rl.all_processes} processes need rl.deepspeed, e.g. infra/deepspeed/zero2.json"
     if params.rl.gradient_checkpointing:

@@ -46,10 +46,11 @@ def read_runs(folders: Sequence[Path], fewest: int = FEWEST) -> Runs:
     tables = [read_greedy(path, COLUMNS) for path in paths]
     slates = [table.select(*KEY, "target_rank").unique(KEY) for table in tables]
     common = slates[0].select(KEY)
-    for other in slates[1:]:
-        common = common.join(other.select(KEY), on=KEY)
-    unlike = any(keys.height != common.height for keys in slates)
-    if common.height < (fewest if unlike else 1):
+    for slates_of_run in slates[1:]:
+        common = common.join(slates_of_run.select(KEY), on=KEY)
+    # Runs with other slates share some by chance; few of them say little about either.
+    has_other_slates = any(keys.height != common.height for keys in slates)
+    if common.height < (fewest if has_other_slates else 1):
         raise StageError(
             f"{' and '.join(str(folder) for folder in folders)} have {common.height} slates in common, of "
             f"{', '.join(str(keys.height) for keys in slates)}; keep retrieve.seed and all before it, and change sft.seed and rl.seed only"
@@ -87,10 +88,10 @@ def over_runs(runs: Runs, metric: str, against: str, resampling: Resampling) -> 
 
 def _differences(table: pl.DataFrame, path: Path, model: str, against: str, metric: str) -> tuple[np.ndarray, np.ndarray]:
     """Of each common slate, by user and position: the metric of `model` minus that of `against`, and the user."""
-    answers, other = (answers_of(table, path, name).sort(KEY) for name in (model, against))
-    if not answers.select(KEY).equals(other.select(KEY)):
+    answers, rival_answers = (answers_of(table, path, name).sort(KEY) for name in (model, against))
+    if not answers.select(KEY).equals(rival_answers.select(KEY)):
         raise StageError(f"{path}: the models '{model}' and '{against}' answered different slates; rerun: gr2 run evaluate")
-    first, second = (all_metrics(part["new_rank"].to_numpy(), part["target_rank"].to_numpy())[metric] for part in (answers, other))
+    first, second = (all_metrics(part["new_rank"].to_numpy(), part["target_rank"].to_numpy())[metric] for part in (answers, rival_answers))
     return first - second, answers["user"].to_numpy()
 
 

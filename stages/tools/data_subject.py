@@ -32,12 +32,12 @@ def main(arguments: list[str] | None = None) -> None:
     )
     options = parser.parse_args(arguments)
     try:
-        print(json.dumps(held(options.user, [Path(folder) for folder in options.tables])))
+        print(json.dumps(user_data(options.user, [Path(folder) for folder in options.tables])))
     except StageError as error:
         sys.exit(str(error))
 
 
-def held(user: str, folders: list[Path]) -> dict[str, Any]:
+def user_data(user: str, folders: list[Path]) -> dict[str, Any]:
     user = user.strip()
     if not user:
         raise StageError("USER is empty; give the id as it stands in the raw file")
@@ -54,8 +54,10 @@ def held(user: str, folders: list[Path]) -> dict[str, Any]:
 
 def raw_rows(user_digest: str, params: IngestParams) -> dict[str, Any]:
     """How many rows are theirs, counted by reading the raw files as ingest does; {"error"} where they cannot be read."""
+    # Readers tell their progress on standard output, which here is for JSON alone.
     with TemporaryDirectory() as scratch, redirect_stdout(sys.stderr):
         try:
+            # Read as if this user alone were forgotten: what is left out then is theirs, whatever the format.
             raw = read_source(params.model_copy(update={"forget": [user_digest]}), Path(scratch))
         except StageError as error:
             return {"error": str(error)}
@@ -81,6 +83,7 @@ def tables_with(user: str, folder: Path) -> list[str]:
     """Files below `folder` that are tables of users, whatever their name (it may be DVC's cache), and hold `user`."""
     paths = []
     for path in sorted(folder.rglob("*")):
+        # By content: in DVC's cache a file has its hash as its name.
         if path.is_file() and _is_users(path):
             ids = pl.scan_parquet(path).filter(pl.col("source_id") == user).select(pl.len()).collect().item()
             paths += [str(path)] if ids else []

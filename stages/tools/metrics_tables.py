@@ -52,6 +52,7 @@ def keys(model: type[BaseModel], prefix: str = "", listed: frozenset[type[BaseMo
         key = field.alias or name  # "try" and "ndcg@5" cannot be names of fields
         rows.append((f"{prefix}{key}", str(field.description)))
         path, inner = _inner(field.annotation)
+        # Once a level: ten rankers of one shape would fill the page with ten equal lists.
         if inner is not None and inner not in listed:
             rows += keys(inner, f"{prefix}{key}.{path}", listed)
             listed |= {inner}
@@ -66,9 +67,9 @@ def with_tables(page: str) -> str:
     """`page` with every table between its comments as it must be."""
     for stage, model in METRICS.items():
         begin, end = f"<!-- begin metrics of {stage}: python -m stages.tools.metrics_tables -->", f"<!-- end metrics of {stage} -->"
-        head, begun, rest = page.partition(begin)
-        _, closed, tail = rest.partition(end)
-        if not (begun and closed):
+        head, has_begin, rest = page.partition(begin)
+        _, has_end, tail = rest.partition(end)
+        if not (has_begin and has_end):
             raise StageError(f"{PAGE}: the comments '{begin}' and '{end}' are missing; put them where the table belongs")
         page = f"{head}{begin}\n{table(stage, model)}\n{end}{tail}"
     return page

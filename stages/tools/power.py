@@ -63,9 +63,9 @@ def intra_user_correlation(diff: Floats, index: NDArray[np.int_]) -> float:
     index [n]: the user, from 0. So weighted, the design effect gives just the variance that resampling users gives; the estimate from an
     analysis of variance does not, where users of many slates differ less than users of one. 0 where no user has two slates.
     """
-    rest = diff - diff.mean()
-    sizes, sums = np.bincount(index), np.bincount(index, weights=rest)
-    pairs, square = float((sizes * (sizes - 1)).sum()), float(rest @ rest)
+    centred = diff - diff.mean()
+    sizes, sums = np.bincount(index), np.bincount(index, weights=centred)
+    pairs, square = float((sizes * (sizes - 1)).sum()), float(centred @ centred)
     return float(sums @ sums - square) / pairs / (square / len(diff)) if pairs and square else 0.0
 
 
@@ -104,6 +104,7 @@ def smallest_gain(observed: Spread, power: float, alpha: float, slates: int | No
     def short(gain: float) -> float:
         return reach * math.sqrt(discordant) + beyond * math.sqrt(discordant - gain**2) - math.sqrt(effective) * gain
 
+    # A gain cannot exceed the share of slates on which the two differ, so that is where the search ends.
     return None if short(discordant) > 0 else float(scipy.optimize.brentq(short, 0.0, discordant))
 
 
@@ -113,8 +114,10 @@ def read_differences(path: Path, model: str, against: str, metric: str) -> tuple
     first, second = (answers_of(table, path, name) for name in (model, against))
     if first["slate"].to_list() != second["slate"].to_list():
         raise StageError(f"{path}: the models '{model}' and '{against}' answered different slates; rerun: gr2 run evaluate")
-    one, other = (all_metrics(answers["new_rank"].to_numpy(), answers["target_rank"].to_numpy())[metric] for answers in (first, second))
-    return one - other, first["user"].to_numpy()
+    first_values, second_values = (
+        all_metrics(answers["new_rank"].to_numpy(), answers["target_rank"].to_numpy())[metric] for answers in (first, second)
+    )
+    return first_values - second_values, first["user"].to_numpy()
 
 
 def describe(observed: Spread, gain: float, power: float, alpha: float) -> list[str]:
@@ -158,6 +161,7 @@ def _quantiles(power: float, alpha: float) -> tuple[float, float]:
 
 
 def _check(observed: Spread) -> None:
+    # All pairs tie, as for a model that copies: any number of slates would show nothing.
     if observed.sd == 0:
         raise StageError(
             f"the difference is {observed.gain:g} on every slate, so it has no spread to reckon with; choose another --metric or --model"

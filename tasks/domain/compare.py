@@ -39,11 +39,12 @@ class RunVerdict(TypedDict):
 
 def output_hashes(root: Path) -> dict[str, str]:
     """path -> md5 in dvc.lock, of the answers, the slates and every model."""
+    # From dvc.lock, not from the files: these may have been edited since, and models take long to hash.
     outs = {path: entry["hash"] for stage in read_lock(root).values() for path, entry in locked_hashes(stage.get("outs")).items()}
     return {path: md5 for path, md5 in outs.items() if path in (OUTPUTS, SLATES) or Path(path).name == "model"}
 
 
-def judge(root: Path, old: dict[str, str], new: dict[str, str], env: Mapping[str, str] | None = None) -> RunVerdict:
+def compare_with_previous(root: Path, old: dict[str, str], new: dict[str, str], env: Mapping[str, str] | None = None) -> RunVerdict:
     """`old` and `new` as `output_hashes` gives them."""
     if OUTPUTS not in old:
         return _verdict(FIRST, "there is no earlier model to compare with")
@@ -70,9 +71,9 @@ def judge(root: Path, old: dict[str, str], new: dict[str, str], env: Mapping[str
 def _of_pairs(pairs: list[Pair]) -> RunVerdict:
     pair = pairs[0]
     word = BETTER if pair["low"] > 0 else WORSE if pair["high"] < 0 else UNCLEAR
-    how = "paired" if pair["paired"] else "on other slates"
+    pairing = "paired" if pair["paired"] else "on other slates"
     interval = f"{pair['diff']:+.4f} [{pair['low']:+.4f}, {pair['high']:+.4f}]"
-    return {"verdict": word, "detail": f"{pair['model']}, {pair['metric']}: {interval}, {pair['n']} slates, {how}", "pairs": pairs}
+    return {"verdict": word, "detail": f"{pair['model']}, {pair['metric']}: {interval}, {pair['n']} slates, {pairing}", "pairs": pairs}
 
 
 def _cached(root: Path, hashes: dict[str, str], path: str) -> Path | None:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.project.dict_diff import differences, shown
+from tasks.project.dict_diff import differences, format_value
 from tasks.project.profiles import deep_merge
 from tasks.system.errors import ProjectError, nearest
 from tasks.system.yaml_files import dump, parse, read_text
@@ -31,7 +31,7 @@ class Control:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The difference in NDCG@5 of `model` less `against` over `n` slates, with its 95 % interval."""
+    """The difference in NDCG@5 of `model` minus `against` over `n` slates, with its 95 % interval."""
 
     model: str
     against: str
@@ -58,13 +58,15 @@ class Verdict:
         return json.dumps(asdict(self), indent=2) + "\n"
 
 
-def names(root: Path) -> list[str]:
+def control_names(root: Path) -> list[str]:
     return sorted(path.stem for path in (root / CONTROLS).glob("*.yaml"))
 
 
 def read_control(root: Path, name: str) -> Control:
-    if name not in names(root):
-        raise ProjectError(f"unknown control '{name}'{nearest(name, names(root))} (controls: {', '.join(names(root)) or 'none'})")
+    if name not in control_names(root):
+        raise ProjectError(
+            f"unknown control '{name}'{nearest(name, control_names(root))} (controls: {', '.join(control_names(root)) or 'none'})"
+        )
     source = f"{CONTROLS / name}.yaml"
     document = parse(read_text(root / source, ""), source)
     # A misspelt no_gain must not make a control that compares nothing and passes.
@@ -79,17 +81,19 @@ def read_control(root: Path, name: str) -> Control:
     return Control(name, str(document["purpose"]), params, tuple((str(pair["model"]), str(pair["against"])) for pair in pairs))
 
 
-def overlaid(root: Path, control: Control) -> tuple[str, list[str]]:
+def params_under(root: Path, control: Control) -> tuple[str, list[str]]:
     """params.yaml under `control`: its text with the control's values in place, and what changed, a line a key."""
     text = read_text(root / PARAMS, "gr2 run --profile default writes it anew")
     document = parse(text, PARAMS, round_trip=True)
     deep_merge(document, control.params, f"{CONTROLS / control.name}.yaml", PARAMS)
     changed = dump(document)
-    changes = [f"{key}: {shown(old)} -> {shown(new)}" for key, old, new in differences(parse(text, PARAMS), parse(changed, PARAMS))]
+    changes = [
+        f"{key}: {format_value(old)} -> {format_value(new)}" for key, old, new in differences(parse(text, PARAMS), parse(changed, PARAMS))
+    ]
     return (changed if changes else text), changes  # a round trip may change spaces and quotes
 
 
-def judge(root: Path, control: Control) -> Verdict:
+def judge_control(root: Path, control: Control) -> Verdict:
     """The verdict on `control` by the evaluation of the run at `root`. ProjectError when a comparison is missing: nothing is shown then."""
     file = root / METRICS
     try:

@@ -41,17 +41,18 @@ class HoldingVersion:
     cached: tuple[str, ...]
 
 
-def look(root: Path, graph: Graph, user: str) -> dict[str, Any]:
+def find_user_data(root: Path, graph: Graph, user: str) -> dict[str, Any]:
     """All that is known of `user`: what stages.tools.data_subject tells, the stages made from the data, the versions, copies, messages."""
     with open_repo(root) as repo:
         cache, remotes = Path(repo.cache.local.path), sorted(repo.config.get("remote", {}))
     # .gr2 and .dvc/tmp hold workspaces of controls, slots of nodes and experiments: each may have copies of the tables.
-    facts = _facts(root, user, [cache, root / ".gr2", root / ".dvc" / "tmp"])
+    facts = _user_facts(root, user, [cache, root / ".gr2", root / ".dvc" / "tmp"])
     table_files = [Path(path) for path in facts.pop("tables")]
     tables = {path.parent.name + path.name for path in table_files if cache in path.parents}
-    names = graph.behind(INGEST)
+    names = graph.with_downstream(INGEST)
     plan = make_plan(root, graph, names)
     locks = _locks(root)
+    # ingest leaves the user's rows out, but the downloaded files still have them.
     raw = raw_objects(root, graph, [lock for _, lock in locks], cache, facts["raw"].get("rows"))
     return {
         **facts,
@@ -66,23 +67,24 @@ def look(root: Path, graph: Graph, user: str) -> dict[str, Any]:
     }
 
 
-def clean(findings: dict[str, Any]) -> dict[str, str]:
+def remaining_data(findings: dict[str, Any]) -> dict[str, str]:
     """What still holds data of the user, or may hold it, in words by kind; empty: proven gone from this checkout and its cache."""
     raw = findings["raw"]
-    may = [version for version in findings["versions"] if version["holds"] is None and version["cached"]]
-    against = {
+    uncertain = [version for version in findings["versions"] if version["holds"] is None and version["cached"]]
+    reasons = {
         "params": "" if findings["listed"] or raw.get("rows") == 0 else f"{PARAMS} does not list the digest: the next run reads them again",
         "outputs": f"{USERS} holds the user" if findings["dense"] is not None else "" if findings["ingested"] else f"{USERS}: no such file",
         "stages": f"not rerun since: {', '.join(findings['stale'])}" if findings["stale"] else "",
         "cache": f"{findings['tables_in_cache']} older tables of users in DVC's cache hold them" if findings["tables_in_cache"] else "",
-        "versions": f"{len(may)} older versions with outputs in DVC's cache may have been made from their data" if may else "",
+        "versions": f"{len(uncertain)} older versions with outputs in DVC's cache may have been made from their data" if uncertain else "",
         "raw": f"{len(findings['raw_objects'])} raw files that were fetched hold or may hold their rows" if findings["raw_objects"] else "",
         "copies": f"copies hold them: {', '.join(findings['copies'])}" if findings["copies"] else "",
     }
-    return {kind: words for kind, words in against.items() if words}
+    # Whatever cannot be proven counts against: "clean" is what a person answers the user with.
+    return {kind: words for kind, words in reasons.items() if words}
 
 
-def apply(root: Path, digest: str) -> list[str]:
+def list_digest(root: Path, digest: str) -> list[str]:
     """Adds `digest` to ingest.forget of params.yaml, and of the profile default where there is one; returns the files it changed."""
     files = [path for path in (Path(PARAMS), DEFAULT) if path == Path(PARAMS) or (root / path).exists()]
     texts = {path: text for path in files if (text := _with_digest(root / path, digest))}
@@ -110,8 +112,9 @@ def _with_digest(path: Path, digest: str) -> str:
     return dump(document)
 
 
-def _facts(root: Path, user: str, folders: list[Path]) -> dict[str, Any]:
+def _user_facts(root: Path, user: str, folders: list[Path]) -> dict[str, Any]:
     """What stages.tools.data_subject says; its `tables` are those below `folders`."""
+    # A process, not an import: tasks knows no table of a stage.
     command = [sys.executable, "-m", "stages.tools.data_subject", "--tables", *map(str, folders), "--", user]
     result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     if result.returncode:
@@ -130,7 +133,7 @@ def _locks(root: Path) -> Locks:
 
 def _versions(locks: Locks, names: list[str], cache: Path, tables: set[str]) -> list[HoldingVersion]:
     """The workspace's, then one for each other dvc.lock in git, those with a name first; without those that surely do not hold the user."""
-    now = set(_outputs(locks[0][1], names).values())
+    current_hashes = set(_outputs(locks[0][1], names).values())
     holding: dict[tuple[str, ...], HoldingVersion] = {}
 
     def cached(md5: str) -> bool:
@@ -145,8 +148,8 @@ def _versions(locks: Locks, names: list[str], cache: Path, tables: set[str]) -> 
         key = tuple(sorted(outs.values()))  # many commits have the same outputs; each is told once
         earlier = holding[key].names if key in holding else ()
         is_current = WORKSPACE in (*earlier, *refs)
-        kept = tuple(path for path, md5 in outs.items() if cached(md5) and (is_current or md5 not in now))
-        holding[key] = HoldingVersion((*earlier, *refs), users, True if cached(users) else None, kept)
+        cached_paths = tuple(path for path, md5 in outs.items() if cached(md5) and (is_current or md5 not in current_hashes))
+        holding[key] = HoldingVersion((*earlier, *refs), users, True if cached(users) else None, cached_paths)
     return sorted(holding.values(), key=lambda version: (WORKSPACE not in version.names, not version.names))
 
 

@@ -46,6 +46,7 @@ def read_report(root: Path) -> ReportSummary | None:
         rankers = {name: _figures(label, headline[name]) for name, label in LABELS.items() if name in headline}
         gain = rankers[SUBJECT].gain
         return ReportSummary(str(metrics["verdict"][0]), int(metrics["slates"]), tuple(rankers.values()), bool(gain and gain[1] > 0))
+    # The run is over and its stages are recorded: a summary that cannot be read is no reason to call it failed.
     except (OSError, ValueError, KeyError, IndexError, TypeError):
         return None
 

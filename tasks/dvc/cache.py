@@ -27,6 +27,7 @@ def drop_damaged(root: Path, stage: Stage) -> list[str]:
 def drop_damaged_of(outs: Iterable[Any], root: Path) -> list[str]:
     """The same for `outs` of a Repo at `root` that is open."""
     cached = [out for out in outs if out.use_cache and out.hash_info and out.hash_info.name == "md5"]
+    # md5-dos2unix is DVC 2's hash, an etag a remote's: neither is the md5 of the bytes, so neither can be checked here.
     return [_drop(path, root) for out in cached for path in _damaged(out.cache, out.hash_info.value)]
 
 
@@ -45,6 +46,7 @@ def _holders(repo: Any, stage: Stage) -> Iterator[Any]:
 
     dvc_stage = named_stage(repo, stage.name)
     yield dvc_stage
+    # The key of a run is made of the hashes of its deps, so DVC has to hash these as they are now.
     if all(dep.exists for dep in dvc_stage.deps) and has_run_key(dvc_stage):
         dvc_stage.save_deps()
         if recorded := cached_run(repo, dvc_stage):

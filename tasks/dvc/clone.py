@@ -22,7 +22,7 @@ from tasks.system.yaml_files import dump, parse, read_text, write_text
 
 PARAMS, LOCK = "params.yaml", "dvc.lock"
 LINKED = Path(".git") / "info" / "exclude"  # git's list of what it shall not see: here the links
-OWN = {".", ".git", ".dvc", ".gr2", "dvc.yaml", LOCK, PARAMS}  # never linked
+NEVER_LINKED = {".", ".git", ".dvc", ".gr2", "dvc.yaml", LOCK, PARAMS}
 
 
 def sync_clone(root: Path, copy: Path, params: str, message: str) -> list[str]:
@@ -43,24 +43,24 @@ def sync_clone(root: Path, copy: Path, params: str, message: str) -> list[str]:
     return [*notes, *(f"{path}: linked" for path in links)]
 
 
-def _held(folder: Path) -> list[str]:
+def _git_files(folder: Path) -> list[str]:
     """Files that git holds or would hold, links included."""
     listed = git(folder, "ls-files", "--cached", "--others", "--exclude-standard", "--deduplicate", "-z").split("\0")
     return [name for name in listed if name and ((folder / name).is_symlink() or (folder / name).is_file())]
 
 
 def _copy_files(root: Path, copy: Path, graph: Graph, links: list[str]) -> None:
-    def ours(name: str) -> bool:
+    def is_from_a_run(name: str) -> bool:
         return name in (LOCK, PARAMS) or graph.producer(name) is not None
 
-    files = [name for name in _held(root) if not any(holds(link, name) for link in links)]
-    for name in set(_held(copy)) - set(files):
-        if not ours(name):
+    files = [name for name in _git_files(root) if not any(holds(link, name) for link in links)]
+    for name in set(_git_files(copy)) - set(files):
+        if not is_from_a_run(name):
             (copy / name).unlink()
             _remove_empty(copy, Path(name).parent)
     for name in files:
         source, target = root / name, copy / name
-        if name in (LOCK, PARAMS) or (ours(name) and target.exists()):
+        if name in (LOCK, PARAMS) or (is_from_a_run(name) and target.exists()):
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.is_symlink() and not source.is_symlink() and target.exists() and filecmp.cmp(source, target):
@@ -85,16 +85,16 @@ def _remove_empty(copy: Path, folder: Path) -> None:
         folder = folder.parent
 
 
-def _paths(root: Path, graph: Graph, document: Any, above: str = "") -> Iterator[tuple[str, str]]:
+def _paths(root: Path, graph: Graph, document: Any, parent_key: str = "") -> Iterator[tuple[str, str]]:
     """(dotted key, value) of every text in params.yaml that is a relative path to something outside the code and the stages' outputs."""
     for key, value in document.items():
-        name = f"{above}.{key}" if above else str(key)
+        name = f"{parent_key}.{key}" if parent_key else str(key)
         if isinstance(value, dict):
             yield from _paths(root, graph, value, name)
         elif isinstance(value, str) and value.strip() and not os.path.isabs(value) and os.path.exists(root / value):
             path = os.path.normpath(value)
             is_output = any(holds(out, path) or holds(path, out) for stage in graph.stages.values() for out in stage.outs)
-            if not (is_output or is_code(path) or path.split("/")[0] in OWN):
+            if not (is_output or is_code(path) or path.split("/")[0] in NEVER_LINKED):
                 yield name, path
 
 
@@ -131,6 +131,7 @@ def _unlink(copy: Path) -> None:
 
 
 def _link(root: Path, copy: Path, links: list[str]) -> None:
+    # In .git/info/exclude, not in .gitignore: the copy's files are those of the project, byte for byte.
     (copy / LINKED).parent.mkdir(parents=True, exist_ok=True)
     write_text(copy / LINKED, "".join(f"/{link}\n" for link in links) + "verdict.json\n")
     for link in links:
@@ -142,23 +143,26 @@ def _link(root: Path, copy: Path, links: list[str]) -> None:
 
 def _commit_and_merge_lock(root: Path, copy: Path, message: str) -> None:
     """Commits the copy with the original's dvc.lock, then gives each stage its own entry back unless the original has run it since."""
+    # Either file may be what a killed DVC left; half of it would be committed as the copy's base.
     for folder in (root, copy):
         mend_lock(folder)
-    known = git(copy, "rev-list", "--all", "--max-count=1").strip()
-    base_stages = _stages(git(copy, "show", f"HEAD:{LOCK}") if known and git(copy, "ls-tree", "HEAD", LOCK) else "")
+    last_commit = git(copy, "rev-list", "--all", "--max-count=1").strip()
+    base_stages = _stages(git(copy, "show", f"HEAD:{LOCK}") if last_commit and git(copy, "ls-tree", "HEAD", LOCK) else "")
     copy_stages = _stages(read_text(copy / LOCK, "") if (copy / LOCK).exists() else "")
     text = read_text(root / LOCK, "") if (root / LOCK).exists() else ""
     original_stages = _stages(text)
+    # Where the original has none, the copy's commit must not have one either.
     (copy / LOCK).unlink(missing_ok=True)
     if text:
         write_text(copy / LOCK, text)
     git(copy, "add", "--all")
+    # The user's signing key and hooks are for the user's commits: a hook could refuse, a key could ask for its password.
     identity = ["-c", "user.name=gr2", "-c", "user.email=gr2@localhost", "-c", "commit.gpgsign=false", "-c", "core.hooksPath=/dev/null"]
-    if not known or git(copy, "status", "--porcelain"):
+    if not last_commit or git(copy, "status", "--porcelain"):
         git(copy, *identity, "commit", "--quiet", "--allow-empty", "--no-verify", "--message", message)
-    kept = {name: entry for name, entry in copy_stages.items() if original_stages.get(name) == base_stages.get(name)}
-    if kept:
-        write_text(copy / LOCK, dump({"schema": "2.0", "stages": {**original_stages, **kept}}, indented_lists=False))
+    kept_entries = {name: entry for name, entry in copy_stages.items() if original_stages.get(name) == base_stages.get(name)}
+    if kept_entries:
+        write_text(copy / LOCK, dump({"schema": "2.0", "stages": {**original_stages, **kept_entries}}, indented_lists=False))
     keep(copy)  # this is the file as it is meant to be, with whatever stages
 
 

@@ -15,6 +15,7 @@ def dep_listings(root: Path, stage: str, hashes: Mapping[str, str]) -> dict[str,
     """
     folders = {path: md5 for path, md5 in hashes.items() if md5.endswith(".dir") and cached_listing(root, md5) is None}
     listings = current_listings(root, stage, folders) if folders else {}
+    # The folder is read after the run. If someone has edited it meanwhile, its files are not those that the stage read.
     return {path: listing for path, listing in listings.items() if listing_hash(listing) == folders[path]}
 
 
@@ -25,7 +26,9 @@ def current_listings(root: Path, stage: str, paths: Iterable[str]) -> dict[str, 
     try:
         with open_repo(root) as repo:
             # A forged dvc.lock may name a stage that does not exist, so it is looked for and not taken for granted.
-            deps = {dep.def_path: dep for known in repo.index.stages if getattr(known, "name", None) == stage for dep in known.deps}
+            deps = {
+                dep.def_path: dep for dvc_stage in repo.index.stages if getattr(dvc_stage, "name", None) == stage for dep in dvc_stage.deps
+            }
             return {path: folder_listing(deps[path]) for path in paths if path in deps and deps[path].fs.isdir(deps[path].fs_path)}
     except ProjectError:  # a forged dvc.lock may break DVC's schema; --verify, which asks here, reports that itself
         return {}

@@ -51,6 +51,7 @@ def listing_in(cache: Path, md5: str) -> Listing | None:
         text = object_in(cache, md5).read_bytes()
     except OSError:
         return None
+    # A cut or edited listing would name files that the folder never held.
     if hashlib.md5(text, usedforsecurity=False).hexdigest() + ".dir" != md5:
         return None
     return {entry["relpath"]: entry["md5"] for entry in json.loads(text)}
@@ -58,6 +59,7 @@ def listing_in(cache: Path, md5: str) -> Listing | None:
 
 def listing_hash(listing: Listing) -> str:
     """DVC's hash of a folder with these files."""
+    # As dvc_data.hashfile.tree.Tree writes it: another order of files or keys would give another hash.
     entries = sorted(({"md5": md5, "relpath": path} for path, md5 in listing.items()), key=lambda entry: entry["relpath"])
     return hashlib.md5(json.dumps(entries, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
 

@@ -23,7 +23,7 @@ STAGE = re.compile(r"^  \S.*:[ ]*$", re.MULTILINE)  # the first line of a stage'
 CONFLICT = re.compile(r"^<<<<<<< ", re.MULTILINE)  # of a merge: for the user alone to resolve
 
 
-def noted(root: Path) -> list[str]:
+def noted_stages(root: Path) -> list[str]:
     """The stages that DVC was asked for and whose end is not recorded."""
     return sorted(path.name for path in (root / NOTES).glob("[!.]*"))
 
@@ -46,24 +46,27 @@ def mend(root: Path) -> bool:
     Each stage then has its newest whole entry. What DVC had run meanwhile is in its run cache, from where the next run restores it.
     """
     text = _bytes(root / LOCK)
+    # Almost every call ends here, without parsing: the file is the one that was kept.
     if text is None or text == _bytes(root / COPY):
         return False
-    kept = _kept(root)
-    entries, cut = _whole_entries(root, text, kept)
-    missing = [name for name in kept if name not in entries] if noted(root) else []
+    kept_entries = _kept_entries(root)
+    entries, cut = _whole_entries(root, text, kept_entries)
+    # A stage may also be missing because the user took it out. It counts as lost only while a DVC was at work.
+    missing = [name for name in kept_entries if name not in entries] if noted_stages(root) else []
     if not (cut or missing) or text == (committed := git_bytes(root, "show", f"HEAD:./{LOCK}")):
         return False
-    source = "the copy from before that run" if kept else "the last commit" if committed else ""
-    base = kept or (parse_lock(committed.decode("utf-8"), f"HEAD: {LOCK}") if committed else {})
+    source = "the copy from before that run" if kept_entries else "the last commit" if committed else ""
+    base = kept_entries or (parse_lock(committed.decode("utf-8"), f"HEAD: {LOCK}") if committed else {})
     mended = {**base, **entries}
     (root / SET_ASIDE).parent.mkdir(exist_ok=True)
+    # Kept in case this guess is wrong: it may be an edit of the user that only looks like a cut.
     (root / SET_ASIDE).write_bytes(text)
     if mended:
         write_text(root / LOCK, as_dvc_writes(mended))
     else:
         (root / LOCK).unlink()
-    words = f"mended from {source}" if source else "removed; nothing had been recorded before" if not mended else "its whole entries kept"
-    print(f"gr2: {LOCK}: a DVC was killed while it wrote it; {words} (as it was: {SET_ASIDE})", file=sys.stderr, flush=True)
+    action = f"mended from {source}" if source else "removed; nothing had been recorded before" if not mended else "its whole entries kept"
+    print(f"gr2: {LOCK}: a DVC was killed while it wrote it; {action} (as it was: {SET_ASIDE})", file=sys.stderr, flush=True)
     return True
 
 
@@ -75,7 +78,7 @@ def is_cut(text: str) -> bool:
         return not CONFLICT.search(text) and _before_last(text) is not None
 
 
-def _whole_entries(root: Path, text: bytes, kept: dict[str, Entry]) -> tuple[dict[str, Entry], bool]:
+def _whole_entries(root: Path, text: bytes, kept_entries: dict[str, Entry]) -> tuple[dict[str, Entry], bool]:
     """The entries in `text` that are whole, and whether it is cut. What is no YAML for another reason is left alone: none, not cut."""
     decoded = text.decode("utf-8", "ignore")
     if is_cut(decoded):
@@ -83,21 +86,23 @@ def _whole_entries(root: Path, text: bytes, kept: dict[str, Entry]) -> tuple[dic
     try:
         entries = parse_lock(decoded, LOCK)
     except (ProjectError, ValueError, TypeError, AttributeError):
-        return kept, False
+        return kept_entries, False
+    # DVC writes stages one after the other, so only the last one can be cut where the text is still valid YAML.
     last = next(reversed(entries))
-    if not noted(root) or entries[last] == kept.get(last) or _is_complete(root, last, entries[last], decoded):
+    if not noted_stages(root) or entries[last] == kept_entries.get(last) or _is_complete(root, last, entries[last], decoded):
         return entries, False
     return {name: entry for name, entry in entries.items() if name != last}, True
 
 
 def _before_last(text: str) -> dict[str, Entry] | None:
     """The entries before the last one that `text` begins; None where these cannot be read either, so that it is more than cut."""
-    begins = [match.start() for match in STAGE.finditer(text)]
-    if len(begins) < 2:
-        head = text[: begins[0]] if begins else text
+    starts = [match.start() for match in STAGE.finditer(text)]
+    if len(starts) < 2:
+        head = text[: starts[0]] if starts else text
+        # Cut in the header or right behind it: a file that DVC had just begun, with no stage in it.
         return {} if "schema: '2.0'\nstages:\n".startswith(head) else None
     try:
-        entries = parse_lock(text[: begins[-1]], LOCK)
+        entries = parse_lock(text[: starts[-1]], LOCK)
     except (ProjectError, ValueError, TypeError, AttributeError):
         return None
     return entries if all(isinstance(entry, dict) for entry in entries.values()) else None
@@ -123,7 +128,7 @@ def _rows(entry: Entry) -> Iterator[LockedData]:
         yield from (row for row in rows or [] if isinstance(row, dict))
 
 
-def _kept(root: Path) -> dict[str, Entry]:
+def _kept_entries(root: Path) -> dict[str, Entry]:
     text = _bytes(root / COPY)
     return parse_lock(text.decode("utf-8"), str(COPY)) if text else {}
 

@@ -69,8 +69,8 @@ def sort_like_dvc(root: Path, before: list[str], targets: list[str] | None) -> N
     DVC appends a stage when it ends; stages side by side end in any order, so without this two runs would give
     equal hashes in files that differ. `before`: the names in dvc.lock, in order, when the run began.
     """
-    now = list(read_lock(root))
-    if set(now) <= set(before) or now == before:
+    current = list(read_lock(root))
+    if set(current) <= set(before) or current == before:
         return
     # DVC is loaded only here, where a stage was added: most readers of dvc.lock never need it.
     from dvc.utils.serialize import dumps_yaml
@@ -79,11 +79,12 @@ def sort_like_dvc(root: Path, before: list[str], targets: list[str] | None) -> N
     from tasks.dvc.repo import open_repo
 
     with open_repo(root) as repo:
-        known = set(before)
-        order = [*before, *(name for name in internals.repro_order(repo, targets or ["dvc.yaml"]) if name not in known)]
+        earlier = set(before)
+        order = [*before, *(name for name in internals.repro_order(repo, targets or ["dvc.yaml"]) if name not in earlier)]
         rank = {name: position for position, name in enumerate(order)}
         document = parse((root / LOCK).read_text(encoding="utf-8"), LOCK, round_trip=True)
         entries = document["stages"]
+        # Moved in place: the rest of the document stays as ruamel has read it.
         for name in sorted(entries, key=lambda name: rank.get(name, len(rank))):
             entries[name] = entries.pop(name)
         write_text(root / LOCK, dumps_yaml(document))

@@ -62,10 +62,11 @@ class DvcOutput:
     def follow(self, child: subprocess.Popen[bytes]) -> None:
         """Reads both streams to their end."""
         assert child.stdout and child.stderr
-        other = threading.Thread(target=self._read, args=("stderr", child.stderr), daemon=True)
-        other.start()
+        # Both streams are read at once: a child that fills the pipe nobody reads would stop and wait for ever.
+        stderr_reader = threading.Thread(target=self._read, args=("stderr", child.stderr), daemon=True)
+        stderr_reader.start()
         self._read("stdout", child.stdout)
-        other.join()
+        stderr_reader.join()
 
     def message(self, code: int) -> str:
         """What the stage said when it failed, without DVC's wrapper around it."""
@@ -75,17 +76,20 @@ class DvcOutput:
         if self.full:
             return f"No space left on the disk of {self.full}; make room, then run again"
         error_lines = list(self.tail["stderr"])
-        ours = f"ERROR: failed to reproduce '{self.stage}'" if self.ran else "ERROR: "
-        place = max((place for place, line in enumerate(error_lines) if line.startswith(ours)), default=len(error_lines))
-        cause = "\n".join(error_lines[place:]).removeprefix(f"ERROR: failed to reproduce '{self.stage}': ").removeprefix("ERROR: ").strip()
+        error_prefix = f"ERROR: failed to reproduce '{self.stage}'" if self.ran else "ERROR: "
+        # The last such line: a stage may itself print one that begins alike.
+        position = max((position for position, line in enumerate(error_lines) if line.startswith(error_prefix)), default=len(error_lines))
+        cause = (
+            "\n".join(error_lines[position:]).removeprefix(f"ERROR: failed to reproduce '{self.stage}': ").removeprefix("ERROR: ").strip()
+        )
         failed = COMMAND_FAILED.search(cause)
         if cause and not failed:
             return cause  # DVC's own complaint: a missing dep, an output the stage did not write
-        words = own_words(self.stage, error_lines[:place]) or "\n".join(list(self.tail["stdout"])[-MESSAGE_LINES:])
+        message = stage_message(self.stage, error_lines[:position]) or "\n".join(list(self.tail["stdout"])[-MESSAGE_LINES:])
         code = int(failed["code"]) if failed else code
         if code in (-9, 137):
-            words = f"{words}\nkilled (signal 9), most likely for want of memory".strip()
-        return words or f"exit code {code}, without a word; see .gr2/logs/{self.stage}.log"
+            message = f"{message}\nkilled (signal 9), most likely for want of memory".strip()
+        return message or f"exit code {code}, without a word; see .gr2/logs/{self.stage}.log"
 
     def _read(self, stream: str, pipe: IO[bytes]) -> None:
         for text, transient in _pieces(pipe):
@@ -98,6 +102,7 @@ class DvcOutput:
         shown = without_secrets(text, self._secrets)
         progress = read_progress(shown)
         if progress or transient:
+            # A bar is redrawn many times a second; the log keeps one line in ten seconds.
             if time.monotonic() - self._logged_progress > PROGRESS_EVERY_S:
                 self._logged_progress = time.monotonic()
                 self._write(shown)
@@ -122,15 +127,15 @@ class DvcOutput:
         self.callbacks.output(self.stage, shown)
 
 
-def own_words(stage: str, lines: list[str]) -> str:
+def stage_message(stage: str, lines: list[str]) -> str:
     """The message among the last lines of stderr: from `<stage>: ` on, or the exception below a traceback, or the last few."""
     recent = lines[-20:]
-    for place in range(len(recent) - 1, -1, -1):
-        if recent[place].startswith(f"{stage}: "):
-            return "\n".join(recent[place:])[len(stage) + 2 :]
-    traceback = max((place for place, line in enumerate(lines) if line.startswith("Traceback (most recent call last)")), default=-1)
+    for position in range(len(recent) - 1, -1, -1):
+        if recent[position].startswith(f"{stage}: "):
+            return "\n".join(recent[position:])[len(stage) + 2 :]
+    traceback = max((position for position, line in enumerate(lines) if line.startswith("Traceback (most recent call last)")), default=-1)
     if traceback >= 0:
-        exception = [place for place, line in enumerate(lines) if place > traceback and not line.startswith(" ")]
+        exception = [position for position, line in enumerate(lines) if position > traceback and not line.startswith(" ")]
         if exception:
             return "\n".join(lines[exception[0] :][:MESSAGE_LINES])
     return "\n".join(lines[-MESSAGE_LINES:])
@@ -141,6 +146,7 @@ def _pieces(pipe: IO[bytes]) -> Iterator[tuple[str, bool]]:
     rest = b""
     while chunk := pipe.read1(65536):  # type: ignore[attr-defined]
         rest += chunk
+        # A lone carriage return ends a bar's line, the one of \r\n does not; and \r at the end of a chunk may be either, so it waits.
         *whole, rest = re.split(rb"(?<=\n)|(?<=\r)(?=[^\n])", rest)
         for piece in whole:
             yield _text(piece), piece.endswith(b"\r")

@@ -91,6 +91,7 @@ def push(root: Path, stage: Stage) -> None:
         key = _run_key(dvc_stage)
         local = run_folder(repo, key)
         odb, folder = _remote_run_folder(repo, key)
+        # The record goes last: whoever finds it may rely on the outputs being there.
         for path in sorted(local.iterdir()) if local.is_dir() else ():
             odb.fs.makedirs(folder, exist_ok=True)
             odb.fs.put_file(str(path), odb.fs.join(folder, path.name))
@@ -104,6 +105,7 @@ def _translate_errors(repo: Any) -> Iterator[str]:
     name = repo.config["core"].get("remote")
     if not name:
         raise ProjectError("DVC has no default remote; nodes exchange outputs through one: dvc remote add --default NAME URL")
+    # DVC trusts what comes from a remote unless told otherwise; `verify` has it hash each object on arrival.
     repo.config["remote"][name]["verify"] = True
     try:
         yield str(name)
@@ -147,6 +149,7 @@ def _run_key(dvc_stage: Any) -> str:
 def _fetch_recorded(repo: Any, dvc_stage: Any) -> str:
     """When dvc.lock already says what the outputs are, they are put into the workspace; a plain `dvc push` suffices for that."""
     if dvc_stage.changed_stage() or dvc_stage.changed_deps() or not all(out.hash_info for out in dvc_stage.outs):
+        # DVC would restore an output only for the very inputs and parameters that dvc.lock names.
         return ""
     source = _fetch_outs(repo, dvc_stage)
     if source:
@@ -163,6 +166,7 @@ def _fetch_outs(repo: Any, dvc_stage: Any) -> str:
 
 
 def _remote_run_folder(repo: Any, key: str) -> tuple[Any, str]:
+    # DVC 3 keeps run records where DVC 2 had them, so the scheme has the old name.
     odb = repo.cloud.get_remote_odb(None, "fetch --run-cache", hash_name="md5-dos2unix")
     return odb, odb.fs.join(odb.path, "runs", key[:2], key)
 
@@ -177,6 +181,7 @@ def _fetch_run(repo: Any, dvc_stage: Any) -> Any:
         return None
     local = run_folder(repo, key)
     local.mkdir(parents=True, exist_ok=True)
+    # Moved into place when all of it is here: a kill must not leave half a record under a name that counts.
     for path in odb.fs.find(folder):
         partial = local / f".{odb.fs.name(path)}.partial"
         odb.fs.get_file(path, str(partial))

@@ -18,7 +18,7 @@ from tasks.system.disk_watchdog import check_room
 from tasks.system.errors import ProjectError
 from tasks.system.redaction import without_secrets
 
-_one_at_a_time = threading.RLock()
+_turn = threading.RLock()
 _open: list[Path] = []  # the projects whose lock this process has, in the thread that holds _one_at_a_time
 
 
@@ -31,9 +31,10 @@ def open_repo(root: Path) -> Iterator[Any]:
     from tasks.dvc.internals import DvcException, locked_repo
     from tasks.dvc.lock_copy import mend
 
+    # What DVC logs would stand beside the one message that the command prints.
     logging.getLogger("dvc").setLevel(logging.CRITICAL)
     try:
-        with _one_at_a_time:
+        with _turn:
             check_room((root, state_folder()))
             _repair_rwlock(root)
             with locked_repo(root) as repo, chdir(root):  # DVC names things relative to the current directory, which is the whole process's
@@ -53,7 +54,8 @@ def dvc_lock(root: Path) -> Iterator[None]:
     """DVC's lock of the project at `root`, which need not be opened for it: while it is held, no other process writes dvc.lock."""
     from tasks.dvc.internals import project_lock
 
-    with _one_at_a_time:
+    with _turn:
+        # DVC's lock is no RLock: asking again in the same process would wait for itself. Without .dvc there is nothing to lock.
         if root.resolve() in _open or not (root / ".dvc").is_dir():
             yield
         else:
@@ -87,8 +89,10 @@ def default_remote(root: Path) -> str:
 def share_cache(root: Path, copy: Path) -> None:
     """Has DVC in the workspace `copy` keep its cache where the project at `root` keeps it, in the copy's local configuration."""
     with open_repo(root) as repo:
-        given = repo.config.get("cache", {})
-        settings = {"dir": str(repo.cache.local_cache_dir)} | {key: given[key] for key in ("type", "shared") if given.get(key)}
+        cache_config = repo.config.get("cache", {})
+        settings = {"dir": str(repo.cache.local_cache_dir)} | {
+            key: cache_config[key] for key in ("type", "shared") if cache_config.get(key)
+        }
     configure_cache(copy, settings)
 
 

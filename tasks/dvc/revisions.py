@@ -66,6 +66,7 @@ def locked_stages(root: Path, commit: str) -> dict[str, Entry] | None:
 
 def resolve(root: Path, name: str) -> str | None:
     """The commit that `name` is, an experiment's name before all else."""
+    # git would not find an experiment by its name alone: its ref has the hash of its base in between.
     experiments = [(commit, ref) for commit, ref in references(root, "refs/exps") if ref.split("/")[-1] == name]
     if len(experiments) > 1:
         raise ProjectError(
@@ -76,9 +77,9 @@ def resolve(root: Path, name: str) -> str | None:
     return git_or_none(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
 
 
-def references(root: Path, place: str) -> list[tuple[str, str]]:
-    """(commit, full name) of every reference under `place`; DVC's own bookkeeping among the experiments left out."""
-    lines = git(root, "for-each-ref", "--format=%(if)%(*objectname)%(then)%(*objectname)%(else)%(objectname)%(end) %(refname)", place)
+def references(root: Path, prefix: str) -> list[tuple[str, str]]:
+    """(commit, full name) of every reference under `prefix`; DVC's own bookkeeping among the experiments left out."""
+    lines = git(root, "for-each-ref", "--format=%(if)%(*objectname)%(then)%(*objectname)%(else)%(objectname)%(end) %(refname)", prefix)
     pairs = [(line.split(" ", 1)[0], line.split(" ", 1)[1]) for line in lines.splitlines()]
     return [pair for pair in pairs if not pair[1].startswith("refs/exps/") or pair[1].count("/") == 4]  # refs/exps/12/34.../name
 
@@ -106,7 +107,7 @@ def parameter_differences(revisions: list[Revision]) -> dict[str, list[object]]:
     """dotted key -> its value in each of `revisions`, for every key in which one differs from the first."""
     first, *others = [revision.params for revision in revisions]
     keys = dict.fromkeys(key for other in others for key, _, _ in differences(first, other))
-    return {key: [_at(values, key) for values in (first, *others)] for key in keys}
+    return {key: [_recorded_value(values, key) for values in (first, *others)] for key in keys}
 
 
 def code_differences(revisions: list[Revision]) -> list[str]:
@@ -117,6 +118,7 @@ def code_differences(revisions: list[Revision]) -> list[str]:
     """
     codes = [revision.code for revision in revisions]
     changed = sorted(path for path in {path for code in codes for path in code} if len({code.get(path) for code in codes}) > 1)
+    # A folder outside of git's history has no commit that git could compare.
     if not changed or not all(revision.commit for revision in revisions):
         return changed
     first, *others = revisions
@@ -131,7 +133,7 @@ def code_differences(revisions: list[Revision]) -> list[str]:
     return sorted(file for path in changed for file in sorted(name for name in names if holds(path, name)) or [path])
 
 
-def _at(params: dict[str, object], key: str) -> object:
+def _recorded_value(params: dict[str, object], key: str) -> object:
     """None for a key that this revision lacks. A key may be recorded with its dots (`b.deep`) or down a section."""
     value = params[key] if key in params else value_at(params, key)
     return None if value is MISSING else value

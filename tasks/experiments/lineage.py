@@ -21,6 +21,7 @@ def record_experiments(root: Path, graph: Graph, experiments: Iterable[Experimen
         # DVC commits only an experiment that came to its end.
         commit = resolve(root, experiment.name) if experiment.state == "Completed" else None
         for name, entry in ((commit and locked_stages(root, commit)) or {}).items():
+            # dvc.lock of its commit has every stage; those that neither ran nor came back are the base's, with events of their own.
             if name in graph.stages and name in (*experiment.ran, *experiment.restored):
                 StageRun(root, graph[name], RunContext({"revision": commit, "dirty": False})).of_experiment(
                     experiment.name, entry, name in experiment.ran

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tasks.dvc.log_parser import own_words
+from tasks.dvc.log_parser import stage_message
 from tasks.dvc.revisions import references
-from tasks.project.overrides import PARAMS, Values, name_of, override
+from tasks.project.overrides import PARAMS, Values, experiment_name, override
 from tasks.run.stage import stage_environment
 from tasks.system.errors import ProjectError
 from tasks.system.git import git, git_or_none, strip_git_env
@@ -48,19 +48,19 @@ def queue(
     root: Path,
     combinations: Sequence[Values],
     targets: Sequence[str] = (),
-    copied: Sequence[str] = (),
+    copied_paths: Sequence[str] = (),
     stopped: Callable[[], bool] = lambda: False,
 ) -> list[Experiment]:
     """Queues an experiment for each of `combinations`: all of them; or none, when one cannot be queued, or when `stopped`."""
     if git_or_none(root, "rev-parse", "--verify", "--quiet", "HEAD") is None:
         raise ProjectError("an experiment is based on a commit, and this project has none; run: git add -A && git commit")
     overrides = [[override(key, value) for key, value in values.items()] for values in combinations]
-    taken = {ref.split("/")[-1] for _, ref in references(root, "refs/exps")} | {name for _, name in entries(root, QUEUE, FAILED_QUEUE)}
+    used_names = {ref.split("/")[-1] for _, ref in references(root, "refs/exps")} | {name for _, name in entries(root, QUEUE, FAILED_QUEUE)}
     names: list[str] = []
-    for values, words in zip(combinations, overrides, strict=True):
-        name = name_of(values, taken | set(names))
-        sets = [word for text in words for word in ("--set-param", text)]
-        copies = [word for path in copied for word in ("--copy-paths", path)]
+    for values, word_texts in zip(combinations, overrides, strict=True):
+        name = experiment_name(values, used_names | set(names))
+        sets = [word for text in word_texts for word in ("--set-param", text)]
+        copies = [word for path in copied_paths for word in ("--copy-paths", path)]
         result = run_dvc(root, "exp", "run", "--queue", "--name", name, *sets, *copies, *targets)
         if result.returncode == 0:
             names.append(name)
@@ -76,10 +76,11 @@ def queue(
 
 def queued(root: Path) -> list[Experiment]:
     """What waits in the queue, first come first."""
+    # The stash is a reflog, whose newest entry comes first.
     return [Experiment(rev, name) for rev, name in reversed(entries(root, QUEUE))]
 
 
-def left_out(root: Path) -> list[str]:
+def paths_outside_git(root: Path) -> list[str]:
     """Relative paths named in params.yaml that git does not hold and no stage makes: an experiment needs a copy of them."""
     params = parse(read_text(root / PARAMS, "gr2 run --profile default writes it anew"), PARAMS)
     values = [value for value in _texts(params) if value.strip() and not os.path.isabs(value) and (root / value).exists()]
@@ -91,12 +92,12 @@ def left_out(root: Path) -> list[str]:
 def failure(lines: Sequence[str]) -> str:
     """What the stage said, out of the output of a failed experiment."""
     # The last stage that DVC began is the one that failed; those before it came to their end.
-    place = max((place for place, line in enumerate(lines) if line.startswith("Running stage '")), default=-1)
-    if place < 0:
+    position = max((position for position, line in enumerate(lines) if line.startswith("Running stage '")), default=-1)
+    if position < 0:
         return _errors("\n".join(lines)) or "it ended without a word"
-    stage = lines[place].removeprefix("Running stage '").rstrip("':")
-    stage_lines = [line for line in lines[place + 1 :] if not line.startswith(("ERROR: failed to reproduce", "> "))]
-    return f"{stage}: {own_words(stage, stage_lines) or 'it ended without a word'}"
+    stage = lines[position].removeprefix("Running stage '").rstrip("':")
+    stage_lines = [line for line in lines[position + 1 :] if not line.startswith(("ERROR: failed to reproduce", "> "))]
+    return f"{stage}: {stage_message(stage, stage_lines) or 'it ended without a word'}"
 
 
 def _errors(text: str) -> str:
@@ -114,13 +115,13 @@ def record(root: Path, rev: str, kind: str) -> dict[str, Any] | None:
 
 def entries(root: Path, *stashes: str) -> list[tuple[str, str]]:
     """(rev, name) of the experiments in DVC's stashes, newest first."""
-    queued = []
+    rows = []
     for stash in stashes:
         listed = git_or_none(root, "log", "--walk-reflogs", "--format=%H %gs", stash, "--") or ""  # no such ref: nothing was ever queued
         for line in listed.splitlines():
             if match := re.fullmatch(r"(\w+) .*dvc-exp:\w+:\w+:([^:]*)(:.*)?", line):
-                queued.append((match[1], match[2]))
-    return queued
+                rows.append((match[1], match[2]))
+    return rows
 
 
 def _texts(value: object) -> list[str]:

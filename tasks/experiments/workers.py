@@ -21,10 +21,10 @@ GRACE_S = 15.0
 
 
 class Workers:
-    """Carries out `experiments` with `jobs` workers; `tell` hears of an experiment whose state or stage changed."""
+    """Carries out `experiments` with `jobs` workers; `on_change` hears of an experiment whose state or stage changed."""
 
-    def __init__(self, root: Path, experiments: Sequence[Experiment], tell: Callable[[Experiment, str], None]):
-        self.root, self.experiments, self.tell = root, list(experiments), tell
+    def __init__(self, root: Path, experiments: Sequence[Experiment], on_change: Callable[[Experiment, str], None]):
+        self.root, self.experiments, self.on_change = root, list(experiments), on_change
         self.workers: list[subprocess.Popen[bytes]] = []
         self._lifelines: list[Lifeline] = []
 
@@ -32,14 +32,15 @@ class Workers:
         """Ends when all are done; or when `stopped`, those that are not done taken out of the queue again."""
         try:
             self.workers = [self._worker(number) for number in range(min(jobs, len(self.experiments)))]
+            # Alive is asked before looking: a worker may end an experiment and itself between the two.
             while not all(experiment.done for experiment in self.experiments):
                 alive = any(worker.poll() is None for worker in self.workers)
                 for experiment in self.experiments:
-                    self._look(experiment)
+                    self._refresh(experiment)
                 if stopped():
                     self._withdraw()
                 elif not alive:
-                    self._given_up()
+                    self._fail_unfinished()
                 time.sleep(0.3)
         finally:
             self._end_workers()
@@ -48,6 +49,7 @@ class Workers:
         log = self.root / ".gr2" / "logs" / f"experiments-{number + 1}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         node = f"gr2-{os.getpid()}-{number + 1}@localhost"
+        # As DVC does: one of the workers tidies up the queue's broker when it shuts down.
         command = [*DVC, "exp", "queue-worker", node, *(["--clean"] if number == 0 else [])]
         with log.open("wb") as file:
             worker = subprocess.Popen(
@@ -63,23 +65,23 @@ class Workers:
         self._lifelines.append(Lifeline(f"kill -15 -{worker.pid}; sleep {GRACE_S:.0f}; kill -9 -{worker.pid}"))
         return worker
 
-    def _look(self, experiment: Experiment) -> None:
+    def _refresh(self, experiment: Experiment) -> None:
         info = record(self.root, experiment.rev, "run")
         if experiment.done or info is None:
             return
         if experiment.state == "Queued" and info["status"] >= RUNNING:
             experiment.state = "Running"
-            self.tell(experiment, "running")
+            self.on_change(experiment, "running")
         self._read(experiment)
         if info["status"] == FINISHED and info["result_ref"]:
             experiment.state = "Completed"
             ran = f"ran {', '.join(experiment.ran)}" if experiment.ran else "nothing ran"
-            self.tell(
+            self.on_change(
                 experiment, f"Completed: {ran}" + (f"; from the cache: {', '.join(experiment.restored)}" if experiment.restored else "")
             )
         elif info["status"] >= FAILED:  # DVC calls one that was killed finished, too
             experiment.state, experiment.message = "Failed", failure(experiment.lines)
-            self.tell(experiment, f"Failed: {experiment.message}")
+            self.on_change(experiment, f"Failed: {experiment.message}")
 
     def _read(self, experiment: Experiment) -> None:
         file = self.root / RUNS / experiment.rev / f"{experiment.rev}.out"
@@ -90,16 +92,16 @@ class Workers:
         for line in lines[len(experiment.lines) :]:
             if step := STEP.fullmatch(line):
                 (experiment.ran if step["ran"] else experiment.restored).append(step["ran"] or step["cached"])
-                self.tell(experiment, f"{step['ran']} runs" if step["ran"] else f"{step['cached']} comes from the cache")
+                self.on_change(experiment, f"{step['ran']} runs" if step["ran"] else f"{step['cached']} comes from the cache")
         experiment.lines = lines
 
-    def _given_up(self) -> None:
+    def _fail_unfinished(self) -> None:
         """The workers are gone: what is not done by now never will be."""
         for experiment in self.experiments:
-            self._look(experiment)
+            self._refresh(experiment)
             if not experiment.done:
                 experiment.state, experiment.message = "Failed", "its worker ended; see .gr2/logs/experiments-1.log"
-                self.tell(experiment, f"Failed: {experiment.message}")
+                self.on_change(experiment, f"Failed: {experiment.message}")
 
     def _withdraw(self) -> None:
         """Ends the experiments at work and takes all that are not done out of the queue."""
@@ -108,10 +110,10 @@ class Workers:
         if waiting := [experiment.rev for experiment in self.experiments if experiment.state == "Queued"]:
             run_dvc(self.root, "queue", "remove", *waiting)
         self._end_workers(at_once=True)
-        filed = {ref.split("/")[-1] for _, ref in references(self.root, "refs/exps")}
+        saved_names = {ref.split("/")[-1] for _, ref in references(self.root, "refs/exps")}
         for experiment in self.experiments:
             info = record(self.root, experiment.rev, "run")
-            if experiment.state == "Completed" or experiment.name in filed:
+            if experiment.state == "Completed" or experiment.name in saved_names:
                 experiment.state = "Completed"
                 continue
             if info is not None:

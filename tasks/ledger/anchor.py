@@ -32,11 +32,11 @@ def ref_name(root: Path) -> str | None:
         return None
     git_folder, common_folder, *prefix = folders.splitlines()
     worktree = [Path(git_folder).name] if git_folder != common_folder else []
-    given = git_or_none(root, "config", "gr2.record") or ""
-    return "-".join([REF, *filter(None, [given]), *worktree, *(part for line in prefix for part in line.split("/") if part)])
+    record_name = git_or_none(root, "config", "gr2.record") or ""
+    return "-".join([REF, *filter(None, [record_name]), *worktree, *(part for line in prefix for part in line.split("/") if part)])
 
 
-def anchored(root: Path) -> str:
+def ref_target(root: Path) -> str:
     """What the ref points to; empty where there is none."""
     name = ref_name(root)
     return (git_or_none(root, "rev-parse", "--verify", "--quiet", name) or "") if name else ""
@@ -44,25 +44,27 @@ def anchored(root: Path) -> str:
 
 def is_chain(root: Path) -> bool:
     """False where there is no ref, or one of a release before 0.3, which pointed to the head alone."""
-    return bool(tip := anchored(root)) and git_or_none(root, "cat-file", "-t", tip) == "commit"
+    return bool(tip := ref_target(root)) and git_or_none(root, "cat-file", "-t", tip) == "commit"
 
 
 def git_anchor(root: Path) -> str:
     """The text of the newest head; empty where there is none."""
-    return _text(root, tip) if (tip := anchored(root)) else ""
+    return _text(root, tip) if (tip := ref_target(root)) else ""
 
 
 def set_git_anchor(root: Path, text: str) -> None:
     """Adds a commit with the head `text`. Where git refuses (a repository that cannot be written), the ref stays as it was."""
-    name, parent = ref_name(root), anchored(root)
-    blob = git_or_none(root, "hash-object", "-w", "--stdin", given=text) if name else None
-    tree = git_or_none(root, "mktree", given=f"100644 blob {blob}\t{FILE}\n") if blob else None
+    name, parent = ref_name(root), ref_target(root)
+    blob = git_or_none(root, "hash-object", "-w", "--stdin", stdin=text) if name else None
+    tree = git_or_none(root, "mktree", stdin=f"100644 blob {blob}\t{FILE}\n") if blob else None
     if not name or not tree:
         return
+    # The ref of an old release points to a blob, which no commit can have as its parent.
     parents = ["-p", parent] if parent and git_or_none(root, "cat-file", "-t", parent) == "commit" else []
     words = [*parents, "-m", "Head of the lineage record", tree]
     signed = git_or_none(root, *_identity(root), "commit-tree", "-S", *words) if _signs(root) else None
     if commit := signed or git_or_none(root, *_identity(root), "commit-tree", *words):  # a key that cannot sign now is no reason for none
+        # With the value expected before (zeros: no ref): if another process was faster, git refuses, and its head stays.
         git_or_none(root, "update-ref", name, commit, parent or "0" * 40)
 
 
@@ -72,12 +74,12 @@ def anchors(root: Path, name: str | None = None) -> list[Anchor]:
     listed = git_or_none(root, "rev-list", "--first-parent", name) if name else None
     if name and not listed:  # no ref, or a blob
         text = git_or_none(root, "cat-file", "blob", name)
-        return [Anchor(anchored(root), Head.parse(f"{text}\n"))] if text else []
+        return [Anchor(ref_target(root), Head.parse(f"{text}\n"))] if text else []
     commits = (listed or "").split()
     return [Anchor(commit, Head.parse(text)) for commit, text in zip(commits, _texts(root, commits), strict=True)]
 
 
-def pushed(root: Path, name: str) -> tuple[str, str] | None:
+def remote_target(root: Path, name: str) -> tuple[str, str] | None:
     """The remote and what its ref `name` points to (empty where it has none); None without a remote, or where it does not answer."""
     remote = next(iter(_remotes(root)), "")
     if not remote:
@@ -117,8 +119,9 @@ def _text(root: Path, tip: str) -> str:
 
 def _texts(root: Path, commits: list[str]) -> list[str]:
     """The heads in `commits`, in one call of git however many there are."""
+    # One process of git for all: the chain has a commit for each run.
     names = "".join(f"{commit}:{FILE}\n" for commit in commits).encode()
-    rest, texts = git_bytes(root, "cat-file", "--batch", given=names) or b"", []
+    rest, texts = git_bytes(root, "cat-file", "--batch", stdin=names) or b"", []
     for _ in commits:
         first, _, rest = rest.partition(b"\n")
         words = first.split(b" ")
@@ -130,11 +133,11 @@ def _texts(root: Path, commits: list[str]) -> list[str]:
 
 def _identity(root: Path) -> list[str]:
     """A commit needs a name, which the user may not have given yet."""
-    known = git_or_none(root, "config", "user.name") and git_or_none(root, "config", "user.email")
-    return [] if known else ["-c", "user.name=gr2", "-c", "user.email=gr2@localhost"]
+    has_identity = git_or_none(root, "config", "user.name") and git_or_none(root, "config", "user.email")
+    return [] if has_identity else ["-c", "user.name=gr2", "-c", "user.email=gr2@localhost"]
 
 
 def _signs(root: Path) -> bool:
     """Whether git signs the user's commits, or knows a key to sign with (commit-tree signs only when told to)."""
-    wanted = git_or_none(root, "config", "--type=bool", "commit.gpgsign")
-    return wanted == "true" or (wanted is None and bool(git_or_none(root, "config", "user.signingkey")))
+    gpgsign = git_or_none(root, "config", "--type=bool", "commit.gpgsign")
+    return gpgsign == "true" or (gpgsign is None and bool(git_or_none(root, "config", "user.signingkey")))

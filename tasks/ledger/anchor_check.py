@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tasks.ledger.anchor import anchors, promoted_heads, pushed, ref_name
+from tasks.ledger.anchor import anchors, promoted_heads, ref_name, remote_target
 from tasks.ledger.lines import EVENTS, Event, Head, chain_link
 from tasks.system.locks import LOCK, file_lock
 
@@ -22,30 +22,30 @@ def check_anchors(root: Path, events: list[Event], ends: Ends) -> tuple[list[Fau
         where = name if number == 0 else f"{name}~{number}"
         if anchor.head is None:
             faults.append((where, "is no head of a lineage record", f"remove it: git update-ref -d {name}"))
-        elif what := against(where, anchor.head, ends):
+        elif what := contradiction(where, anchor.head, ends):
             faults.append((str(EVENTS), what, remedy))
         if faults:
             break  # the older ones say the same
-    if not faults and chain and chain[0].head and (late := unanchored(events, chain[0].head)) and not _at_work(root):
-        what = f"{late} of its last events are in no anchor: of a run that was killed, or put in"
+    if not faults and chain and chain[0].head and (late_count := count_unanchored(events, chain[0].head)) and not _at_work(root):
+        what = f"{late_count} of its last events are in no anchor: of a run that was killed, or put in"
         faults.append((str(EVENTS), what, "gr2 run takes them in, and notes that"))
     commits = [anchor.commit for anchor in chain]
-    for ref, said in _told(events).items():
-        here = commits if ref == name else [anchor.commit for anchor in anchors(root, ref)]
-        if gone := [commit for commit in said if commit not in here]:
+    for ref, recorded_commits in _recorded_commits(events).items():
+        held_commits = commits if ref == name else [anchor.commit for anchor in anchors(root, ref)]
+        if lost_commits := [commit for commit in recorded_commits if commit not in held_commits]:
             what = (
-                f"does not hold {gone[-1][:12]}, to which the record says that it pointed"
-                if here
+                f"does not hold {lost_commits[-1][:12]}, to which the record says that it pointed"
+                if held_commits
                 else "is missing, though the record had it"
             )
-            bring_back = f"git update-ref {ref} {gone[-1]}, while git still has that commit; or git fetch REMOTE {ref}:{ref}"
+            bring_back = f"git update-ref {ref} {lost_commits[-1]}, while git still has that commit; or git fetch REMOTE {ref}:{ref}"
             faults.append((ref, f"{what}: it was removed, or begun anew", bring_back))
     remote_faults, notes = _remote(root, name, commits, bool(events))
     promotion_faults, promotion_notes = _promotions(root, ends)
     return [*faults, *remote_faults, *promotion_faults], [*notes, *promotion_notes]
 
 
-def unanchored(events: list[Event], head: Head) -> int:
+def count_unanchored(events: list[Event], head: Head) -> int:
     """How many events behind `head` tell of a run. Notes of the record about itself say nothing of what was made."""
     tail = [event for event in events if int((chain_link(event) or {}).get("index", -1)) > head.index]
     return sum(event["job"]["name"] != "ledger" for event in tail)
@@ -59,7 +59,7 @@ def _at_work(root: Path) -> bool:
         return not free
 
 
-def against(where: str, head: Head, ends: Ends) -> str:
+def contradiction(where: str, head: Head, ends: Ends) -> str:
     """How the head that `where` kept and the record contradict each other; empty where they do not."""
     if head.index >= len(ends):
         return f"ends at event {len(ends)}; {where} knows event {head.index + 1}: the last ones were removed"
@@ -68,18 +68,18 @@ def against(where: str, head: Head, ends: Ends) -> str:
     return ""
 
 
-def _told(events: list[Event]) -> dict[str, list[str]]:
+def _recorded_commits(events: list[Event]) -> dict[str, list[str]]:
     """By ref, the commits that it pointed to when a run ended, as the closing events say. The name changes with git's gr2.record."""
-    told: dict[str, list[str]] = {}
+    commits_by_ref: dict[str, list[str]] = {}
     for event in events:
         facts = event["run"]["facets"].get("gr2_anchor")
         if isinstance(facts, dict) and facts.get("ref") and facts.get("prior"):
-            told.setdefault(str(facts["ref"]), []).append(str(facts["prior"]))
-    return told
+            commits_by_ref.setdefault(str(facts["ref"]), []).append(str(facts["prior"]))
+    return commits_by_ref
 
 
 def _remote(root: Path, name: str, commits: list[str], recorded: bool) -> tuple[list[Fault], list[str]]:
-    answer = pushed(root, name)
+    answer = remote_target(root, name)
     if answer is None:
         return [], ["the record: no remote, or none that answers, vouches for it"] if recorded else []
     remote, commit = answer
@@ -87,21 +87,23 @@ def _remote(root: Path, name: str, commits: list[str], recorded: bool) -> tuple[
         return [], []
     if not commit:
         return [], [f"the record: {remote} does not vouch for it yet; git push {remote} {name}"]
+    # A fresh clone: no record yet, and so none that could differ.
     if not recorded and not commits:
         return [], [f"the record: {remote} has {name}, of a record that is not here"]
     what = f"is at {commit[:12]}, which {name} does not hold here: the record was rewritten here, or another checkout pushed its own"
-    own = f"git fetch {remote} {name} and git log FETCH_HEAD show its heads; for a ref of one's own: git config gr2.record NAME"
-    return [(f"{remote} {name}", what, own)], []
+    remedy = f"git fetch {remote} {name} and git log FETCH_HEAD show its heads; for a ref of one's own: git config gr2.record NAME"
+    return [(f"{remote} {name}", what, remedy)], []
 
 
 def _promotions(root: Path, ends: Ends) -> tuple[list[Fault], list[str]]:
+    # A tag of another checkout's record says nothing of this one, so it must not count as a contradiction.
     first = next((hash_ for hash_, _ in ends if hash_), "")
     faults: list[Fault] = []
     others = []
     for tag, head, record in promoted_heads(root):
         if record != first:
             others.append(tag)
-        elif what := against(f"the tag {tag}", head, ends):
+        elif what := contradiction(f"the tag {tag}", head, ends):
             faults.append((str(EVENTS), what, f"git show {tag}; bring the record back from a backup"))
     notes = [
         f"the record: not the one that {', '.join(others)} was promoted with; another checkout's, or rewritten from its first event on"

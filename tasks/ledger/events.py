@@ -41,32 +41,33 @@ class StageRun:
 
     def complete(self, node: Mapping[str, Any] | None = None, peak_memory_mb: int = 0) -> None:
         """Records what dvc.lock says of the stage, and its metrics. `node`: host, pool, hardware, flow_run of where it ran (None: here)."""
-        self._made(self._facts(seconds=self._seconds(), peak_memory_mb=peak_memory_mb), node or {})
+        self._record_complete(self._facts(seconds=self._seconds(), peak_memory_mb=peak_memory_mb), node or {})
 
     def restored(self, source: str) -> None:
         """Its outputs came back from DVC's "cache" or "remote"."""
-        self._made(self._facts(restored=source), {})
+        self._record_complete(self._facts(restored=source), {})
 
     def of_experiment(self, name: str, entry: Entry, ran: bool) -> None:
         """DVC ran it, or took it from its cache, in the experiment `name`; `entry`: in the dvc.lock of the experiment's commit."""
         facts = self._facts(experiment=name, **({} if ran else {"restored": "cache"}))
         metrics = locked_hashes(entry.get("outs")).get(self.stage.metrics_file or "")
         md5 = metrics["hash"] if metrics else ""
-        self._made(facts, {}, entry, read_json(object_path(self.root, md5)) if md5 else {})
+        self._record_complete(facts, {}, entry, read_json(object_path(self.root, md5)) if md5 else {})
 
     def fail(self, message: str, experiment: str = "") -> None:
-        self._ended("FAIL", message, self._facts(experiment=experiment) if experiment else self._facts(seconds=self._seconds()))
+        self._record_end("FAIL", message, self._facts(experiment=experiment) if experiment else self._facts(seconds=self._seconds()))
 
     def abort(self, message: str) -> None:
         """Stopped from outside."""
-        self._ended("ABORT", message, self._facts(seconds=self._seconds()))
+        self._record_end("ABORT", message, self._facts(seconds=self._seconds()))
 
-    def _ended(self, kind: str, message: str, facts: dict[str, object]) -> None:
+    def _record_end(self, kind: str, message: str, facts: dict[str, object]) -> None:
         from tasks.ledger.facets import error
 
+        # The message is the stage's own output: it may quote a URL with a password.
         self._record(kind, {"gr2_run": facts, "errorMessage": error(without_secrets(message))})
 
-    def _made(
+    def _record_complete(
         self, facts: dict[str, object], node: Mapping[str, Any], entry: Entry | None = None, metrics: dict[str, object] | None = None
     ) -> None:
         """`entry` in dvc.lock and `metrics`: None for those of the workspace."""
@@ -76,6 +77,7 @@ class StageRun:
         locked = read_lock(self.root).get(self.stage.name, {}) if entry is None else entry
         deps, sizes = locked_hashes(locked.get("deps")), {entry["path"]: entry for entry in locked.get("outs") or []}
         metrics = read_json(self.root / (self.stage.metrics_file or "metrics.json")) if metrics is None else metrics
+        # dvc.lock has one hash a package; its files are recorded here, so that `gr2 plan` can name the one that changed.
         listings = dep_listings(self.root, self.stage.name, {path: entry["hash"] for path, entry in deps.items()})
         run_facets = {
             "gr2_run": {**facts, **{key: node[key] for key in ("host", "pool") if node.get(key)}},
@@ -89,11 +91,11 @@ class StageRun:
             "gr2_environment": facets.environment(self.root),
             "gr2_hardware": node.get("hardware") or hardware(),
             "gr2_lock": {"entry": entry_hash(locked)},
-            "processing_engine": facets.engine(),
+            "processing_engine": facets.engine_facet(),
         }
-        inputs = [facets.read(path, {**entry}, listings.get(path)) for path, entry in deps.items() if not is_code(path)]
+        inputs = [facets.input_dataset(path, {**entry}, listings.get(path)) for path, entry in deps.items() if not is_code(path)]
         outputs = [
-            facets.written(path, {**sizes[path], "hash": entry["hash"]}, members(self.root, path, entry["hash"]))
+            facets.output_dataset(path, {**sizes[path], "hash": entry["hash"]}, members(self.root, path, entry["hash"]))
             for path, entry in locked_hashes(locked.get("outs")).items()
         ]
         self._record("COMPLETE", run_facets, inputs, outputs)
@@ -108,7 +110,7 @@ class StageRun:
         from tasks.ledger import facets
 
         job = facets.job_facets(self.root, "STAGE", self.context.git.get("revision"))
-        parent = facets.parent(self.context.flow_run)
+        parent = facets.parent_facet(self.context.flow_run)
         _send(self.root, *facets.run_event(kind, self.run_id, self.stage.name, {**run_facets, **parent}, inputs, outputs, job))
 
 
@@ -132,7 +134,7 @@ def close_run(root: Path, context: RunContext, state: str, names: list[str]) -> 
             "entries": {name: entry_hash(entry) for name, entry in read_lock(root).items()},
         },
         "gr2_anchor": {"ref": ref_name(root) or "", "prior": prior_anchor(root)},
-        "processing_engine": facets.engine(),
+        "processing_engine": facets.engine_facet(),
     }
     run_id = facets.pipeline_run_id(context.flow_run) or facets.new_id()
     job = facets.job_facets(root, "PIPELINE", context.git.get("revision"))
@@ -173,15 +175,16 @@ def recorded_revision(event: Event, stage: str) -> str | None:
 
 
 def output_hashes(event: Event) -> dict[str, str]:
-    return {entry["name"]: entry["facets"]["version"]["datasetVersion"] for entry in event.get("outputs", []) if _ours(entry)}
+    return {entry["name"]: entry["facets"]["version"]["datasetVersion"] for entry in event.get("outputs", []) if _is_of_project(entry)}
 
 
-def _ours(entry: Mapping[str, object]) -> bool:
+def _is_of_project(entry: Mapping[str, object]) -> bool:
     return bool(entry.get("namespace", NAMESPACE) == NAMESPACE)
 
 
 def _send(root: Path, event: object, record: Event) -> None:
     from tasks.ledger.transport import emit
 
+    # First into the file: a server that fails must not cost the record an event.
     append(root, record)
     emit(event)

@@ -26,7 +26,7 @@ LOCKS = ("requirements.lock",)
 Facets = dict[str, Any]
 
 
-def custom(name: str, values: Facets) -> Facets:
+def custom_facet(name: str, values: Facets) -> Facets:
     """A facet of our own, as plain JSON."""
     return {"_producer": PRODUCER, "_schemaURL": f"{SCHEMA}/{name}", **values}
 
@@ -49,6 +49,7 @@ def run_event(
     from openlineage.client.serde import Serde
 
     custom_facets = {name: facet for name, facet in facets.items() if isinstance(facet, dict)}
+    # For the transports ours are facet objects, which carry _producer and _schemaURL as the standard ones do.
     wrapped: Facets = {name: RunFacet(producer=PRODUCER).with_additional_properties(**facet) for name, facet in custom_facets.items()}
     event = RunEvent(
         eventType=RunState(kind),
@@ -60,7 +61,8 @@ def run_event(
         producer=PRODUCER,
     )
     record = Serde.to_dict(event)
-    record["run"].setdefault("facets", {}).update({name: custom(name, facet) for name, facet in custom_facets.items()})
+    # The serialiser has dropped nulls from these; the record gets them as they were.
+    record["run"].setdefault("facets", {}).update({name: custom_facet(name, facet) for name, facet in custom_facets.items()})
     return event, cast(Event, record)
 
 
@@ -83,7 +85,7 @@ def pipeline_run_id(flow_run: str) -> str | None:
         return None
 
 
-def parent(flow_run: str) -> Facets:
+def parent_facet(flow_run: str) -> Facets:
     from openlineage.client.generated.parent_run import Job, ParentRunFacet, Run
 
     run_id = pipeline_run_id(flow_run)
@@ -96,7 +98,7 @@ def error(message: str) -> object:
     return ErrorMessageRunFacet(message=message, programmingLanguage="python", producer=PRODUCER)
 
 
-def engine() -> object:
+def engine_facet() -> object:
     from openlineage.client.generated.processing_engine_run import ProcessingEngineRunFacet
 
     return ProcessingEngineRunFacet(version=_version("dvc"), name="DVC", producer=PRODUCER)
@@ -121,7 +123,7 @@ def environment(root: Path) -> Facets:
     return {"locks": locks, "python": platform.python_version(), "dvc": _version("dvc"), "prefect": _version("prefect")}
 
 
-def read(path: str, entry: Facets, listing: dict[str, str] | None = None) -> object:
+def input_dataset(path: str, entry: Facets, listing: dict[str, str] | None = None) -> object:
     """An input by its content hash; `listing`: md5 by path of the files in a folder that no stage made."""
     from openlineage.client.event_v2 import InputDataset
     from openlineage.client.generated.base import DatasetFacet
@@ -134,7 +136,7 @@ def read(path: str, entry: Facets, listing: dict[str, str] | None = None) -> obj
     return InputDataset(NAMESPACE, path, facets=facets, inputFacets={"inputStatistics": size})
 
 
-def written(path: str, entry: Facets, members: list[Member] | None) -> object:
+def output_dataset(path: str, entry: Facets, members: list[Member] | None) -> object:
     """An output by its content hash; `members`: [path in the folder, md5, bytes] of every file of a folder."""
     from openlineage.client.event_v2 import OutputDataset
     from openlineage.client.generated.base import DatasetFacet

@@ -34,6 +34,7 @@ class Head:
             head = cls(**json.loads(text))
         except (ValueError, TypeError):
             return None
+        # Another spelling of equal values is an edit: the file is written by `text` alone.
         return head if head.text == text and isinstance(head.index, int) and isinstance(head.bytes, int) else None
 
 
@@ -44,6 +45,7 @@ def canonical(value: object) -> str:
 def chain_hash(event: Mapping[str, object]) -> str:
     """sha256 of the canonical event, its gr2_chain without `hash`; `event` has a gr2_chain."""
     run = cast(Event, event)["run"]
+    # `hash` is the result, so it cannot be part of what is hashed.
     link = {key: value for key, value in run["facets"]["gr2_chain"].items() if key != "hash"}
     facets: dict[str, object] = {**run["facets"], CHAIN: link}
     return hashlib.sha256(canonical({**event, "run": {**run, "facets": facets}}).encode()).hexdigest()
@@ -57,7 +59,8 @@ def read_head(root: Path) -> Head | None:
 def read_events(root: Path) -> list[Event]:
     """Every event, oldest first. What is none (a line cut off by a crash) is passed over; `gr2 lineage --verify` names it."""
     lines = (root / EVENTS).read_bytes().split(b"\n") if (root / EVENTS).exists() else []
-    return [event for event in map(parsed, lines) if is_event(event)]
+    # Reading must not fail on a broken line, or `gr2 status` would stop working on the day it is needed.
+    return [event for event in map(parse_line, lines) if is_event(event)]
 
 
 def first_hash(root: Path) -> str:
@@ -65,7 +68,7 @@ def first_hash(root: Path) -> str:
     return next((str(link["hash"]) for event in read_events(root) if (link := chain_link(event)) and "hash" in link), "")
 
 
-def parsed(line: bytes) -> dict[str, object] | None:
+def parse_line(line: bytes) -> dict[str, object] | None:
     """The JSON object in a line; None where it holds none."""
     try:
         event = json.loads(line)
@@ -96,9 +99,9 @@ def chain_link(event: Mapping[str, object] | None) -> ChainFacet | None:
 
 def head_of(line: bytes, size: int) -> Head | None:
     """The head that the file's last line is; None for a line that is not chained, or not as it was written."""
-    event = parsed(line)
+    event = parse_line(line)
     link = chain_link(event)
     if event is None or link is None or canonical(event).encode() != line.rstrip(b"\n"):
         return None
-    good = isinstance(link.get("index"), int) and chain_hash(event) == link.get("hash")
-    return Head(link["index"], link["hash"], size) if good else None
+    is_intact = isinstance(link.get("index"), int) and chain_hash(event) == link.get("hash")
+    return Head(link["index"], link["hash"], size) if is_intact else None

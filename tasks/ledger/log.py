@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from tasks.ledger.anchor import anchored, git_anchor, is_chain, set_git_anchor
-from tasks.ledger.anchor_check import unanchored
+from tasks.ledger.anchor import git_anchor, is_chain, ref_target, set_git_anchor
+from tasks.ledger.anchor_check import count_unanchored
 from tasks.ledger.lines import CHAIN, EVENTS, HEAD, TRUNCATED, Event, Head, canonical, chain_hash, head_of, read_events, read_head
 from tasks.system.errors import ProjectError
 from tasks.system.locks import file_lock
@@ -23,10 +23,10 @@ from tasks.system.yaml_files import write_text
 
 def append(root: Path, event: Event) -> None:
     """Adds `event` under a lock that holds between processes, after repairing what a crash left behind (an event of its own notes that)."""
-    with _locked(root) as file:
-        head, notes = _repaired(root, file)
-        for one in (*notes, event):
-            head = _write(file, head, one)
+    with _locked_file(root) as file:
+        head, notes = _repair(root, file)
+        for new_event in (*notes, event):
+            head = _write(file, head, new_event)
         write_text(root / HEAD, head.text)
 
 
@@ -37,11 +37,11 @@ def note(root: Path, kind: str, **facts: object) -> None:
 
 def anchor(root: Path) -> None:
     """Writes the head into git's ref. When the ref knows events that the file lacks, an event says so first."""
-    with _locked(root) as file:
-        head, notes = _repaired(root, file)
-        known = Head.parse(git_anchor(root))
-        if known and not _holds(file, known):
-            notes.append(_note("lost", anchor="the git ref", index=known.index, hash=known.hash))
+    with _locked_file(root) as file:
+        head, notes = _repair(root, file)
+        anchored_head = Head.parse(git_anchor(root))
+        if anchored_head and not _contains(file, anchored_head):
+            notes.append(_note("lost", anchor="the git ref", index=anchored_head.index, hash=anchored_head.hash))
         for note in notes:
             head = _write(file, head, note)
         if notes:
@@ -51,45 +51,48 @@ def anchor(root: Path) -> None:
 
 def adopt(root: Path) -> None:
     """To be called when a run begins. Notes the events that no anchor covers: of a run that was killed, or put in by somebody."""
-    known = Head.parse(git_anchor(root))
-    if known and known != read_head(root) and (late := unanchored(read_events(root), known)):
-        note(root, "late", first=known.index + 1, count=late)
+    anchored_head = Head.parse(git_anchor(root))
+    if anchored_head and anchored_head != read_head(root) and (late_count := count_unanchored(read_events(root), anchored_head)):
+        note(root, "late", first=anchored_head.index + 1, count=late_count)
 
 
 def prior_anchor(root: Path) -> str:
     """The commit in git's ref, made if there is none yet; empty outside of git, and where git cannot write."""
     if not is_chain(root):
         anchor(root)
-    return anchored(root)
+    return ref_target(root)
 
 
 @contextmanager
-def _locked(root: Path) -> Iterator[BinaryIO]:
+def _locked_file(root: Path) -> Iterator[BinaryIO]:
     with file_lock(root / EVENTS, wait=True), (root / EVENTS).open("r+b", buffering=0) as file:
         yield file
 
 
 def _write(file: BinaryIO, head: Head, event: Event) -> Head:
     """Appends whole or not at all, as far as the process lives."""
-    from tasks.ledger.facets import custom
+    from tasks.ledger.facets import custom_facet
 
-    index, link = head.index + 1, custom(CHAIN, {"index": head.index + 1, "previous": head.hash})
+    index, link = head.index + 1, custom_facet(CHAIN, {"index": head.index + 1, "previous": head.hash})
     chained = {**event, "run": {**event["run"], "facets": {**event["run"].get("facets", {}), CHAIN: link}}}
     line_hash = link["hash"] = chain_hash(chained)
     line = canonical(chained).encode() + b"\n"
+    # Not at the end: what lies behind the head, if anything, has been taken in or set aside by _repaired.
     file.seek(head.bytes)
     try:
-        left = memoryview(line)
-        while left:
-            left = left[file.write(left) :]
+        # An unbuffered file may take a part of what it is given, as when the disk is almost full.
+        unwritten = memoryview(line)
+        while unwritten:
+            unwritten = unwritten[file.write(unwritten) :]
         os.fsync(file.fileno())
     except OSError as error:
+        # Half a line would be set aside at the next run; taken back now, the record has no trace of it.
         file.truncate(head.bytes)
         raise ProjectError(f"{EVENTS}: an event could not be recorded ({error.strerror}); make room there, then run again") from None
     return Head(index, line_hash, head.bytes + len(line))
 
 
-def _repaired(root: Path, file: BinaryIO) -> tuple[Head, list[Event]]:
+def _repair(root: Path, file: BinaryIO) -> tuple[Head, list[Event]]:
     """The head of what the file holds, once its last line is whole; and what is to be noted: a torn line, a head.json that disagrees."""
     notes = []
     size = file.seek(0, os.SEEK_END)
@@ -99,6 +102,7 @@ def _repaired(root: Path, file: BinaryIO) -> tuple[Head, list[Event]]:
             file.write(b"\n")
             tail, size = tail + b"\n", size + 1
         else:
+            # Set aside, not thrown away: it is evidence of what the crash, or somebody, did.
             with (root / TRUNCATED).open("ab") as truncated:
                 truncated.write(tail + b"\n")
             file.truncate(start)
@@ -106,15 +110,15 @@ def _repaired(root: Path, file: BinaryIO) -> tuple[Head, list[Event]]:
             size = start
             tail, _ = _last_line(file, size)
     head = head_of(tail, size) or _head_of_bytes(file)
-    known = read_head(root)
-    if known is None and head_of(tail, size):
+    recorded_head = read_head(root)
+    if recorded_head is None and head_of(tail, size):
         notes.append(_note("lost", anchor=HEAD.name, index=-1, hash=""))  # it is gone, or no longer what was written
-    elif known and known != head:
-        behind = _holds(file, known)  # killed between the event and its head
+    elif recorded_head and recorded_head != head:
+        head_is_behind = _contains(file, recorded_head)  # killed between the event and its head
         notes.append(
-            _note("uncommitted", first=known.index + 1, last=head.index)
-            if behind
-            else _note("lost", anchor=HEAD.name, index=known.index, hash=known.hash)
+            _note("uncommitted", first=recorded_head.index + 1, last=head.index)
+            if head_is_behind
+            else _note("lost", anchor=HEAD.name, index=recorded_head.index, hash=recorded_head.hash)
         )
     return head, notes
 
@@ -125,7 +129,7 @@ def _head_of_bytes(file: BinaryIO) -> Head:
     return Head(text.count(b"\n") - 1, hashlib.sha256(text).hexdigest(), len(text))
 
 
-def _holds(file: BinaryIO, head: Head) -> bool:
+def _contains(file: BinaryIO, head: Head) -> bool:
     """Whether the file has that very event at that very place."""
     if head.bytes > file.seek(0, os.SEEK_END):
         return False

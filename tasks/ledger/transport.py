@@ -59,20 +59,22 @@ def emit(event: object) -> None:
 
 def flush(seconds: float = FLUSH_S) -> None:
     """Waits until all is sent, no longer than `seconds`."""
-    if wanted() and (sender := _sender()):
+    if is_configured() and (sender := _sender()):
         sender.flush(seconds)
 
 
-def wanted() -> bool:
+def is_configured() -> bool:
     """Whether OPENLINEAGE_URL, OPENLINEAGE_CONFIG, OPENLINEAGE__TRANSPORT__* or an openlineage.yml here or at home asks for it."""
-    named = any(name in ("OPENLINEAGE_URL", "OPENLINEAGE_CONFIG") or name.startswith("OPENLINEAGE__TRANSPORT") for name in os.environ)
+    in_environment = any(
+        name in ("OPENLINEAGE_URL", "OPENLINEAGE_CONFIG") or name.startswith("OPENLINEAGE__TRANSPORT") for name in os.environ
+    )
     files = (Path("openlineage.yml"), Path.home() / ".openlineage" / "openlineage.yml")
-    return os.environ.get("OPENLINEAGE_DISABLED", "").lower() != "true" and (named or any(file.is_file() for file in files))
+    return os.environ.get("OPENLINEAGE_DISABLED", "").lower() != "true" and (in_environment or any(file.is_file() for file in files))
 
 
 @cache
 def _sender() -> Sender | None:
-    if not wanted():
+    if not is_configured():
         return None
     from openlineage.client import OpenLineageClient
 
@@ -82,12 +84,12 @@ def _sender() -> Sender | None:
         print(f"gr2: lineage events are not sent: openlineage's configuration is wrong ({error})", file=sys.stderr)
         return None
     client.config.facets.environment_variables = []  # none is ever sent, whatever the configuration asks for
-    _less_patient(client.transport)
+    _retry_less(client.transport)
     return Sender(client)
 
 
-def _less_patient(transport: Any) -> None:
+def _retry_less(transport: Any) -> None:
     """openlineage-python tries a server that is down six times over, for up to half a minute an event."""
-    for one in getattr(transport, "transports", [transport]):
-        if getattr(one, "kind", "") == "http":
-            one.config.retry = {**one.config.retry, **RETRIES}
+    for transport_part in getattr(transport, "transports", [transport]):
+        if getattr(transport_part, "kind", "") == "http":
+            transport_part.config.retry = {**transport_part.config.retry, **RETRIES}

@@ -34,19 +34,20 @@ def compare(index: Index, graph: Graph, first: str, second: str, cwd: Path) -> l
     rows: list[Difference] = []
     for name in dict.fromkeys([*a, *b]):
         if name not in a or name not in b:
-            rows.append(Difference(name, "stage", name, _there(a, name), _there(b, name)))
+            rows.append(Difference(name, "stage", name, _presence(a, name), _presence(b, name)))
+        # The index has one object a version, so equal work is the same object.
         elif a[name] is not b[name]:
             rows += _between(index, a[name], b[name], {row.stage for row in rows})
     return rows
 
 
-def _there(side: dict[str, Version], name: str) -> str | None:
+def _presence(side: dict[str, Version], name: str) -> str | None:
     return "present" if name in side else None
 
 
 def _stages(index: Index, resolved: Resolved) -> dict[str, Version]:
     """The versions behind `resolved` by stage name, upstream first."""
-    return {version.stage: version for version in reversed(index.behind(resolved.made))}
+    return {version.stage: version for version in reversed(index.upstream_versions(resolved.makers))}
 
 
 def _between(index: Index, a: Version, b: Version, changed: set[str]) -> Iterator[Difference]:
@@ -55,8 +56,8 @@ def _between(index: Index, a: Version, b: Version, changed: set[str]) -> Iterato
         yield Difference(name, "command", "cmd", a.command, b.command)
     for key, old, new in differences(a.flat_params, b.flat_params):
         yield Difference(name, "param", key, _or_none(old), _or_none(new))
-    known = set(a.packages) & set(b.packages) == set(a.packages) | set(b.packages)  # else one side has files, the other the package
-    codes = (a.code_files, b.code_files) if known else (dict(a.code), dict(b.code))
+    has_files = set(a.packages) & set(b.packages) == set(a.packages) | set(b.packages)  # else one side has files, the other the package
+    codes = (a.code_files, b.code_files) if has_files else (dict(a.code), dict(b.code))
     for key, old, new in differences(*codes):
         yield Difference(name, "code", key, _or_none(old), _or_none(new))
     makers = {path: maker.stage for version in (a, b) for (path, _), maker in index.producers(version)}

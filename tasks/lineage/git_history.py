@@ -40,7 +40,9 @@ def git_locks(root: Path) -> list[Lock]:
         return []
     listed = git_or_none(root, "for-each-ref", "--format=%(objecttype) %(*objecttype) %(refname)") or ""
     rows = [line.split() for line in listed.splitlines()]
+    # The type of what an annotated tag points to stands in the second place; tags of blobs and trees have no dvc.lock.
     refs = [words[-1] for words in rows if "commit" in words[:-1]]
+    # --full-history: git's default simplification would leave out a dvc.lock that only a merged branch had.
     changing = (git_or_none(root, "log", "--all", "--full-history", "--format=%H", "--", LOCK) or "").split()
     names = [*changing, *refs]
     texts = _blobs(root, [f"{name}:{prefix}{LOCK}" for name in names])
@@ -71,7 +73,7 @@ class Parser:
     """dvc.lock texts into entries by stage; a stage's text that was met before is not parsed again."""
 
     def __init__(self) -> None:
-        self.known: dict[str, dict[str, Entry]] = {}
+        self.entries_by_text: dict[str, dict[str, Entry]] = {}
 
     def __call__(self, text: bytes, source: str) -> dict[str, Entry]:
         decoded = text.decode("utf-8", "replace")
@@ -82,17 +84,17 @@ class Parser:
             return dict(stages) if isinstance(stages, dict) else {}
         entries: dict[str, Entry] = {}
         for part in STAGE.split(decoded[header.end() :])[1:]:
-            if part not in self.known:
+            if part not in self.entries_by_text:
                 entry = parse(part, source)
-                self.known[part] = entry if isinstance(entry, dict) else {}
-            entries.update(self.known[part])
+                self.entries_by_text[part] = entry if isinstance(entry, dict) else {}
+            entries.update(self.entries_by_text[part])
         return entries
 
 
 def _blobs(root: Path, names: list[str]) -> list[bytes | None]:
     """Contents by name; None for what git does not have."""
-    given = "".join(f"{name}\n" for name in names).encode()
-    answer = git_bytes(root, "cat-file", "--batch", given=given)
+    requests = "".join(f"{name}\n" for name in names).encode()
+    answer = git_bytes(root, "cat-file", "--batch", stdin=requests)
     if answer is None:
         raise ProjectError(f"git cat-file --batch in {root}: git could not read its objects; check them with: git fsck")
     contents: list[bytes | None] = []

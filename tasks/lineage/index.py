@@ -40,10 +40,10 @@ class Index:
                 version = self._add(of_entry(name, entry))
                 version.refs |= lock.short_refs
                 version.commits += [commit for commit in lock.commits if commit not in version.commits]
-        for name, entry in (now := read_lock(root)).items():
+        for name, entry in (workspace_lock := read_lock(root)).items():
             if why := malformed(entry):
                 raise ProjectError(f"dvc.lock: {name}: {why}; gr2 lineage --verify says more")
-        self.current = {name: self._add(of_entry(name, entry)) for name, entry in now.items()}
+        self.current = {name: self._add(of_entry(name, entry)) for name, entry in workspace_lock.items()}
         for version in self.current.values():
             version.refs.add(WORKSPACE)
         self.versions = list(self._by_key.values())
@@ -57,13 +57,13 @@ class Index:
         if md5 not in self._listings:
             listing = cached_listing(self.root, md5) if md5.endswith(".dir") else None
             if listing is None:
-                known = (
+                recorded_listings = (
                     version.listings[path]
                     for version in self.versions
                     for path, entry in (*version.outputs.items(), *version.inputs.items())
                     if entry["hash"] == md5 and path in version.listings
                 )
-                listing = next(known, None)
+                listing = next(recorded_listings, None)
             self._listings[md5] = listing
         return self._listings[md5] or {}
 
@@ -102,7 +102,7 @@ class Index:
         return readers
 
     @cached_property
-    def unmade(self) -> dict[Data, list[Version]]:
+    def external_inputs(self) -> dict[Data, list[Version]]:
         """(path, md5) of an input that no known version produced, such as the user's own folder -> the versions that read it."""
         readers: dict[Data, list[Version]] = defaultdict(list)
         for version in self.versions:
@@ -120,9 +120,13 @@ class Index:
             inside = path.removeprefix(folder + "/")
             outputs += [(folder, folder_md5) for folder_md5 in self._hashes.get(folder, ()) if self.listing(folder_md5).get(inside) == md5]
         if md5.endswith(".dir"):
-            held, start = self.listing(md5), path.rstrip("/") + "/"
-            for other in (other for other in self._hashes if other.startswith(start)):
-                outputs += [(other, out_md5) for out_md5 in self._hashes[other] if self._lies_in(held, other.removeprefix(start), out_md5)]
+            folder_files, start = self.listing(md5), path.rstrip("/") + "/"
+            for output_path in (output_path for output_path in self._hashes if output_path.startswith(start)):
+                outputs += [
+                    (output_path, out_md5)
+                    for out_md5 in self._hashes[output_path]
+                    if self._lies_in(folder_files, output_path.removeprefix(start), out_md5)
+                ]
         return outputs or [(path, md5)]
 
     def producers(self, version: Version) -> list[tuple[Data, Version]]:
@@ -139,9 +143,9 @@ class Index:
         """The one recorded beside: in the workspace's dvc.lock if it can be, in the same refs or commit, else the newest."""
 
         def rank(version: Version) -> tuple[bool, int, bool, int]:
-            both = WORKSPACE in refs and WORKSPACE in version.refs
+            in_workspace = WORKSPACE in refs and WORKSPACE in version.refs
             return (
-                both,
+                in_workspace,
                 len(refs & version.refs),
                 bool(set(commits) & set(version.commits)),
                 version.latest,
@@ -149,7 +153,7 @@ class Index:
 
         return max(makers, key=rank)
 
-    def behind(self, starts: Iterable[Version]) -> list[Version]:
+    def upstream_versions(self, starts: Iterable[Version]) -> list[Version]:
         """`starts` and all they were made from, nearest first: no version before one that was made from it."""
         order: dict[str, Version] = {}
 
@@ -163,15 +167,15 @@ class Index:
             visit(version, ())
         return list(reversed(order.values()))
 
-    def ahead(self, starts: Iterable[Data]) -> list[Version]:
+    def downstream_versions(self, starts: Iterable[Data]) -> list[Version]:
         """Every version that used any of these outputs, directly or through others, nearest first."""
         versions: dict[str, Version] = {}
-        todo = list(starts)
-        for data in todo:  # grows as it goes
+        pending = list(starts)
+        for data in pending:  # grows as it goes
             for version in self.readers.get(data, []):
                 if version.key not in versions:
                     versions[version.key] = version
-                    todo += [(path, out["hash"]) for path, out in version.outputs.items()]
+                    pending += [(path, out["hash"]) for path, out in version.outputs.items()]
         return list(versions.values())
 
     @cached_property
@@ -181,20 +185,24 @@ class Index:
             hashes[path].add(md5)
         return hashes
 
-    def _lies_in(self, held: Listing, inside: str, md5: str) -> bool:
-        """Whether the output with this hash is at the path `inside` in a folder with the files `held`."""
+    def _lies_in(self, folder_files: Listing, inside: str, md5: str) -> bool:
+        """Whether the output with this hash is at the path `inside` in a folder with the files `folder_files`."""
         if not md5.endswith(".dir"):
-            return held.get(inside) == md5
+            return folder_files.get(inside) == md5
         files = self.listing(md5)
-        return bool(files) and all(held.get(f"{inside}/{name}") == file_hash for name, file_hash in files.items())
+        return bool(files) and all(folder_files.get(f"{inside}/{name}") == file_hash for name, file_hash in files.items())
 
     def _add(self, version: Version) -> Version:
-        known = self._by_key.setdefault(version.key, version)
-        if known is not version:
-            known.runs += version.runs
-            known.metrics = known.metrics or version.metrics
-            known.listings = {**version.listings, **known.listings}
-            known.packages = {**version.packages, **known.packages}
-            known.outputs = {path: {**out, "size": out["size"] or version.outputs[path]["size"]} for path, out in known.outputs.items()}
-            known.inputs = {path: {**entry, "size": entry["size"] or version.inputs[path]["size"]} for path, entry in known.inputs.items()}
-        return known
+        existing = self._by_key.setdefault(version.key, version)
+        if existing is not version:
+            existing.runs += version.runs
+            existing.metrics = existing.metrics or version.metrics
+            existing.listings = {**version.listings, **existing.listings}
+            existing.packages = {**version.packages, **existing.packages}
+            existing.outputs = {
+                path: {**out, "size": out["size"] or version.outputs[path]["size"]} for path, out in existing.outputs.items()
+            }
+            existing.inputs = {
+                path: {**entry, "size": entry["size"] or version.inputs[path]["size"]} for path, entry in existing.inputs.items()
+            }
+        return existing

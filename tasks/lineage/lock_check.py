@@ -11,7 +11,7 @@ from tasks.ledger.events import entry_hash, recorded_entry
 from tasks.ledger.lines import Event
 from tasks.lineage.git_history import Lock, Parser, git_locks
 from tasks.lineage.versions import Hashes, Version, of_entry, of_event
-from tasks.project.dict_diff import differences, shown
+from tasks.project.dict_diff import differences, format_value
 from tasks.system.yaml_files import parse, read_text
 
 
@@ -28,11 +28,14 @@ def check_lock(root: Path, lock: dict[str, Entry], events: list[Event]) -> list[
     """
     text = (root / "dvc.lock").read_bytes() if (root / "dvc.lock").exists() else b""
     if not text and not lock:
-        return [LockFault("is missing, though the record has runs", "git checkout dvc.lock")] if any(map(_made, events)) else []
+        return (
+            [LockFault("is missing, though the record has runs", "git checkout dvc.lock")] if any(map(_is_completed_stage, events)) else []
+        )
     locks = git_locks(root)
+    # A file that a commit has byte for byte is as good as that commit; the record need not know it.
     if any(text == git_lock.text for git_lock in locks):
         return []
-    run_events = [event for event in events if _made(event)]
+    run_events = [event for event in events if _is_completed_stage(event)]
     if dropped := _dropped(root, lock, run_events):
         return dropped
     # By stage: the entry of one stage under the name of another is not known.
@@ -42,12 +45,14 @@ def check_lock(root: Path, lock: dict[str, Entry], events: list[Event]) -> list[
     unknown = {
         name: entry for name, entry in lock.items() if (name, entry_hash(entry)) not in hashes and of_entry(name, entry).key not in keys
     }
-    known = _git_entries(locks) if unknown else {}
-    unknown = {name: entry for name, entry in unknown.items() if entry not in known.get(name, [])}
+    entries_in_git = _git_entries(locks) if unknown else {}
+    unknown = {name: entry for name, entry in unknown.items() if entry not in entries_in_git.get(name, [])}
     if unknown:
-        return [_unknown(root, name, entry, known.get(name, []), run_events) for name, entry in unknown.items()]
-    whole = {str((event["run"]["facets"].get("gr2_lock") or {}).get("text")) for event in events if event["job"]["name"] == "pipeline"}
-    if hashlib.sha256(text).hexdigest() in whole:
+        return [_unknown(root, name, entry, entries_in_git.get(name, []), run_events) for name, entry in unknown.items()]
+    recorded_texts = {
+        str((event["run"]["facets"].get("gr2_lock") or {}).get("text")) for event in events if event["job"]["name"] == "pipeline"
+    }
+    if hashlib.sha256(text).hexdigest() in recorded_texts:
         return []
     if text.decode("utf-8", "replace") == as_dvc_writes(lock):
         return []  # entries of several runs beside each other, the last of which did not come to its end
@@ -58,34 +63,37 @@ def check_lock(root: Path, lock: dict[str, Entry], events: list[Event]) -> list[
 def _dropped(root: Path, lock: dict[str, Entry], run_events: list[Event]) -> list[LockFault]:
     """Stages that ran here, and that dvc.yaml still has, without an entry."""
     described = (parse(read_text(root / "dvc.yaml", "it describes the stages"), "dvc.yaml") or {}).get("stages") or {}
-    here = [event for event in run_events if not (event["run"]["facets"].get("gr2_run") or {}).get("experiment")]
-    gone = dict.fromkeys(name for event in here if (name := str(event["job"]["name"])) in described and name not in lock)
+    workspace_events = [event for event in run_events if not (event["run"]["facets"].get("gr2_run") or {}).get("experiment")]
+    dropped_names = dict.fromkeys(
+        name for event in workspace_events if (name := str(event["job"]["name"])) in described and name not in lock
+    )
     return [
         LockFault(f"{name}: has no entry, though the record has a run of it: it was taken out", f"gr2 run {name}, or git checkout dvc.lock")
-        for name in gone
+        for name in dropped_names
     ]
 
 
 def _unknown(root: Path, name: str, entry: Entry, in_git: list[Entry], run_events: list[Event]) -> LockFault:
     remedy = f"gr2 run --force {name} makes it anew on record; git checkout dvc.lock takes the last commit's"
-    candidates = [_differences(known, entry) for known in in_git]
+    candidates = [_differences(git_entry, entry) for git_entry in in_git]
     lock_version = of_entry(name, entry)
     lock_version.packages = dep_listings(root, name, lock_version.code)  # those that are still what the entry says
     recorded = [version for event in run_events if event["job"]["name"] == name and (version := _version(event))]
     candidates += [_between(version, lock_version) for version in recorded]
     if not candidates:
         return LockFault(f"{name}: neither the record nor a commit knows a run of it: run by plain dvc repro, or forged", remedy)
+    # The nearest known entry makes a forgery easy to read: often a single hash differs.
     best = min(candidates, key=len)
-    words = "; ".join(best[:4]) + (f"; and {len(best) - 4} more" if len(best) > 4 else "")
+    changes = "; ".join(best[:4]) + (f"; and {len(best) - 4} more" if len(best) > 4 else "")
     return LockFault(
         f"{name}: neither the record nor a commit knows this entry: run by plain dvc repro, or forged; differs from the likest in "
-        + (words or "sizes or other small print"),
+        + (changes or "sizes or other small print"),
         remedy,
     )
 
 
 def _differences(old: Entry, new: Entry) -> list[str]:
-    return [f"{key}: {shown(before)} -> {shown(after)}" for key, before, after in differences(_by_path(old), _by_path(new))]
+    return [f"{key}: {format_value(before)} -> {format_value(after)}" for key, before, after in differences(_by_path(old), _by_path(new))]
 
 
 def _by_path(entry: Entry) -> dict[str, object]:
@@ -102,13 +110,17 @@ def _between(old: Version, new: Version) -> list[str]:
         ("", {"deps": _sized(old.inputs, new.inputs)}, {"deps": _sized(new.inputs, old.inputs)}),
         ("", {"outs": _sized(old.outputs, new.outputs)}, {"outs": _sized(new.outputs, old.outputs)}),
     ]
-    return [f"{name}: {shown(a)} -> {shown(b)}" for key, one, other in pairs for name, a, b in differences(one, other, key)]
+    return [
+        f"{name}: {format_value(a)} -> {format_value(b)}"
+        for key, old_part, new_part in pairs
+        for name, a, b in differences(old_part, new_part, key)
+    ]
 
 
 def _code(version: Version, other: Version) -> dict[str, str]:
     """md5 by path: of the files of a package where both versions know them, else of the package."""
-    known = version.packages.keys() & other.packages.keys()
-    packages = {path: version.packages[path] if path in known else {"": md5} for path, md5 in version.code.items()}
+    listed_packages = version.packages.keys() & other.packages.keys()
+    packages = {path: version.packages[path] if path in listed_packages else {"": md5} for path, md5 in version.code.items()}
     return {f"{path}/{name}" if name else path: md5 for path, files in packages.items() for name, md5 in files.items()}
 
 
@@ -130,7 +142,7 @@ def _git_entries(locks: Iterable[Lock]) -> dict[str, list[Entry]]:
     return entries_by_stage
 
 
-def _made(event: Event) -> bool:
+def _is_completed_stage(event: Event) -> bool:
     return bool(event.get("eventType") == "COMPLETE" and event["job"]["name"] != "pipeline")
 
 

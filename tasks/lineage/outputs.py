@@ -37,26 +37,27 @@ class Reader:
         self.files = self.objects = 0
 
     def output(self, out: Out) -> list[Problem]:
-        place = self.root / out.path
-        back = f"bring the recorded one back: dvc checkout --force {out.path}"
-        if not place.exists():
+        location = self.root / out.path
+        remedy = f"bring the recorded one back: dvc checkout --force {out.path}"
+        if not location.exists():
             return [
                 Problem("data", out.path, f"is missing; dvc.lock records {out.md5}", f"dvc checkout {out.path}, or gr2 run {out.stage}")
             ]
-        if out.md5.endswith(".dir") != place.is_dir():
-            return [Problem("data", out.path, f"is {'a folder' if place.is_dir() else 'a file'}; dvc.lock records {out.md5}", back)]
-        if place.is_file():
+        if out.md5.endswith(".dir") != location.is_dir():
+            return [Problem("data", out.path, f"is {'a folder' if location.is_dir() else 'a file'}; dvc.lock records {out.md5}", remedy)]
+        if location.is_file():
             self.files += 1
-            actual_md5, size = file_md5(place), place.stat().st_size
+            actual_md5, size = file_md5(location), location.stat().st_size
             if actual_md5 != out.md5:
-                return [Problem("data", out.path, f"has md5 {actual_md5}; dvc.lock records {out.md5}", back)]
+                return [Problem("data", out.path, f"has md5 {actual_md5}; dvc.lock records {out.md5}", remedy)]
         else:
-            names = files_under(place)
+            names = files_under(location)
             self.files += len(names)
-            files = {name: file_md5(place / name) for name in names}
+            files = {name: file_md5(location / name) for name in names}
             if listing_hash(files) != out.md5:
-                return list(self._members(out, files, back))
-            size = sum((place / name).stat().st_size for name in names)
+                return list(self._members(out, files, remedy))
+            size = sum((location / name).stat().st_size for name in names)
+        # The hash is right, so the file is: a wrong size is an edit of dvc.lock, and DVC compares hashes alone.
         if out.size not in (None, size):
             what = f"{out.stage}: {out.path} has {size} bytes and the hash recorded; its recorded size, {out.size}, is wrong"
             return [Problem("lock", "dvc.lock", what, "git checkout dvc.lock, or put the number right")]
@@ -70,23 +71,23 @@ class Reader:
         members = [self._object(member_md5) for member_md5 in dict.fromkeys((listing or {}).values())]
         return [problem for problem in members if isinstance(problem, Problem)]
 
-    def _members(self, out: Out, files: Listing, back: str) -> Iterator[Problem]:
+    def _members(self, out: Out, files: Listing, remedy: str) -> Iterator[Problem]:
         """A problem for each file of a folder that differs from the recorded one; `files`: md5 by name, as in the workspace."""
         recorded = self._object(out.md5) if out.cached else None
         if not isinstance(recorded, dict):
             what = (
                 f"its files have the hash {listing_hash(files)}; dvc.lock records {out.md5} (which file differs, DVC's cache does not know)"
             )
-            yield Problem("data", out.path, what, back)
+            yield Problem("data", out.path, what, remedy)
             return
         ignored = self._ignored(out.path, [name for name in files if name not in recorded])
         for name in dict.fromkeys([*recorded, *files]):
             if name not in files:
-                yield Problem("data", f"{out.path}/{name}", f"is missing; {out.path} is recorded with it (md5 {recorded[name]})", back)
+                yield Problem("data", f"{out.path}/{name}", f"is missing; {out.path} is recorded with it (md5 {recorded[name]})", remedy)
             elif name not in recorded and name not in ignored:
-                yield Problem("data", f"{out.path}/{name}", f"was put in: {out.path} is recorded without it", back)
+                yield Problem("data", f"{out.path}/{name}", f"was put in: {out.path} is recorded without it", remedy)
             elif name in recorded and files[name] != recorded[name]:
-                yield Problem("data", f"{out.path}/{name}", f"has md5 {files[name]}; {recorded[name]} is recorded", back)
+                yield Problem("data", f"{out.path}/{name}", f"has md5 {files[name]}; {recorded[name]} is recorded", remedy)
 
     def _ignored(self, path: str, names: list[str]) -> set[str]:
         """Those that .dvcignore keeps out of DVC's hash."""
@@ -97,12 +98,12 @@ class Reader:
 
     def _object(self, md5: str) -> Listing | Problem | None:
         """The listing in a folder's object, None for a file's object; a Problem when it is missing or its content has another md5."""
-        place = object_in(self.cache, md5)
-        name = str(place.relative_to(self.root)) if place.is_relative_to(self.root) else str(place)
+        location = object_in(self.cache, md5)
+        name = str(location.relative_to(self.root)) if location.is_relative_to(self.root) else str(location)
         self.objects += 1
         try:
-            text = place.read_bytes() if md5.endswith(".dir") else b""
-            actual_md5 = hashlib.md5(text, usedforsecurity=False).hexdigest() + ".dir" if text else file_md5(place)
+            text = location.read_bytes() if md5.endswith(".dir") else b""
+            actual_md5 = hashlib.md5(text, usedforsecurity=False).hexdigest() + ".dir" if text else file_md5(location)
         except OSError:
             return Problem(
                 "cache", name, f"is missing from DVC's cache, which should hold what dvc.lock records ({md5})", "dvc fetch, or dvc commit"

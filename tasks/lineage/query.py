@@ -70,7 +70,8 @@ def chain(root: Path, graph: Graph, query: str, cwd: Path | None = None, index: 
     """The chain of what `query` names (tasks.lineage.resolve); relative paths are resolved from `cwd`, by default the root."""
     index = index or Index(root)
     resolved = find(index, graph, query, cwd or root)
-    links = tuple(_link(index, version) for version in index.behind(resolved.made))
+    links = tuple(_link(index, version) for version in index.upstream_versions(resolved.makers))
+    # The link furthest upstream is the one that read the raw file.
     raw = next((cast(RawData, raw) for link in reversed(links) if isinstance(raw := link.metrics.get("raw"), dict)), None)
     path = f"{resolved.path}/{resolved.member}" if resolved.member else resolved.path
     note, content_hash, size = resolved.note, resolved.hash, _size(resolved)
@@ -83,7 +84,7 @@ def chain(root: Path, graph: Graph, query: str, cwd: Path | None = None, index: 
     return LineageChain(
         path=path or query,
         output=resolved.path,
-        stage=resolved.made[0].stage if resolved.path and resolved.made else "",
+        stage=resolved.makers[0].stage if resolved.path and resolved.makers else "",
         hash=content_hash,
         size=size,
         matches_lock=resolved.kind == "output" and not differs,
@@ -99,8 +100,11 @@ def users(index: Index, resolved: Resolved) -> list[Use]:
     """Every output of any known version that was produced from `resolved`; nearest first."""
     direct = {version.key: version for version in resolved.readers}
     outputs: list[Data] = [(path, out["hash"]) for version in direct.values() for path, out in version.outputs.items()]
-    behind = {version.key: version for version in index.ahead([*resolved.data, *outputs])}
-    return [_use(index, version, path, out["hash"]) for version in {**direct, **behind}.values() for path, out in version.outputs.items()]
+    # `readers` are known by the raw file's sha256 alone; what was made of their outputs counts as well.
+    downstream = {version.key: version for version in index.downstream_versions([*resolved.data, *outputs])}
+    return [
+        _use(index, version, path, out["hash"]) for version in {**direct, **downstream}.values() for path, out in version.outputs.items()
+    ]
 
 
 def retrain(uses: Iterable[Use]) -> list[Use]:
@@ -138,14 +142,15 @@ def _use(index: Index, version: Version, path: str, md5: str) -> Use:
 
 
 def _size(resolved: Resolved) -> int | None:
-    if resolved.member or not resolved.made or not resolved.path:
+    if resolved.member or not resolved.makers or not resolved.path:
         return None
-    return resolved.made[0].outputs[resolved.path]["size"]
+    return resolved.makers[0].outputs[resolved.path]["size"]
 
 
 def _compare(root: Path, resolved: Resolved) -> str:
     """How the output in the workspace differs from the one in dvc.lock, in words; empty when they are the same."""
-    version, recorded = resolved.made[0], resolved.data[0][1]
+    version, recorded = resolved.makers[0], resolved.data[0][1]
+    # DVC decides whether a file is the recorded one: it knows .dvcignore, and remembers the hashes of files that did not change.
     with open_repo(root) as repo:
         outs = [out for out in repo.index.outs if out.def_path == resolved.path and getattr(out.stage, "name", "") == version.stage]
         status = list(outs[0].workspace_status().values()) if outs else ["new"]

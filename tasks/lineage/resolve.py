@@ -20,12 +20,12 @@ EXPECTED = "a path, a hash of at least 6 digits, a git revision or experiment, o
 
 @dataclass(frozen=True)
 class Resolved:
-    """`made`: the versions that made it; empty for raw data. `data`: the outputs whose readers used it. `member`: a file of the output."""
+    """`makers`: the versions that made it; none for raw data. `data`: the outputs whose readers used it. `member`: a file of the output."""
 
     kind: str  # output, copy, hash, revision, raw, or input: read by a stage, made by none
     path: str
     hash: str
-    made: tuple[Version, ...]
+    makers: tuple[Version, ...]
     data: tuple[Data, ...]
     note: str = ""
     member: str = ""
@@ -36,26 +36,30 @@ def find(index: Index, graph: Graph, query: str, cwd: Path) -> Resolved:
     """What `query` names; relative paths are resolved from `cwd`. ProjectError when nothing matches, or more than one thing does."""
     root = index.root
     inside = os.path.relpath(cwd / query, root)
+    # A path may be meant from where the user stands, or from the root as dvc.yaml writes it.
     for path in dict.fromkeys([inside.rstrip("/"), query.rstrip("/")]):
         if graph.producer(path):
             return _output(index, graph, path)
     if (cwd / query).exists():
         return _copy(index, cwd / query, query)
+    # Before revisions: `abc123` may be the beginning of both, and data is what this command is asked about.
     if HEX.fullmatch(text := query.lower().removesuffix(".dir")):
         resolved = _hash(index, text)
         if resolved:
             return resolved
     revision, _, path = query.partition(":")
-    at = lock_at(root, revision) if revision else None
-    if at:
-        return _revision(index, revision, at[0], index.of_lock(at[1].text, f"dvc.lock of {revision}"), path.rstrip("/"))
+    commit_and_lock = lock_at(root, revision) if revision else None
+    if commit_and_lock:
+        return _revision(
+            index, revision, commit_and_lock[0], index.of_lock(commit_and_lock[1].text, f"dvc.lock of {revision}"), path.rstrip("/")
+        )
     readers = [version for version in index.versions if query in _raw_files(index, version)]
     if readers:
         return _raw(index, query, readers)
     outs = sorted(out for stage in graph.stages.values() for out in stage.outs)
     raws = sorted({name for version in index.versions for name in _raw_files(index, version)})
-    known = f"(raw files: {', '.join(raws) or 'none known yet'}; outputs: {', '.join(outs)})"
-    raise ProjectError(f"{query}: no stage makes it{nearest(query, [*raws, *outs])} {known}; {EXPECTED}")
+    alternatives = f"(raw files: {', '.join(raws) or 'none known yet'}; outputs: {', '.join(outs)})"
+    raise ProjectError(f"{query}: no stage makes it{nearest(query, [*raws, *outs])} {alternatives}; {EXPECTED}")
 
 
 def _output(index: Index, graph: Graph, path: str) -> Resolved:
@@ -100,7 +104,7 @@ def _hash(index: Index, text: str) -> Resolved | None:
         for name, member in (index.listing(md5) if md5.endswith(".dir") else {}).items():
             if member.startswith(text):
                 members[member].append((path, md5, name))
-    for path, md5 in index.unmade:
+    for path, md5 in index.external_inputs:
         if md5.startswith(text):
             inputs[md5].append(((path, md5), ""))
         for name, member in (index.listing(md5) if md5.endswith(".dir") else {}).items():
@@ -110,9 +114,9 @@ def _hash(index: Index, text: str) -> Resolved | None:
         for name, sha256 in _raw_files(index, version).items():
             if sha256.startswith(text):
                 raws[sha256].append((name, version))
-    known = {md5.removesuffix(".dir") for md5 in (*outputs, *members, *inputs, *raws)}
-    if len(known) > 1:
-        raise ProjectError(f"{text}: more than one hash begins like that: {', '.join(sorted(known)[:8])}; give more digits")
+    matching_hashes = {md5.removesuffix(".dir") for md5 in (*outputs, *members, *inputs, *raws)}
+    if len(matching_hashes) > 1:
+        raise ProjectError(f"{text}: more than one hash begins like that: {', '.join(sorted(matching_hashes)[:8])}; give more digits")
     if outputs:
         (data,) = outputs.values()
         return _among(index, "hash", data)
@@ -120,7 +124,7 @@ def _hash(index: Index, text: str) -> Resolved | None:
         (occurrences,) = members.values()
         holder = _among(index, "hash", [(path, md5) for path, md5, _ in occurrences])
         name = next(name for path, md5, name in occurrences if (path, md5) == holder.data[0])
-        resolved = Resolved("hash", holder.path, str(next(iter(members))), holder.made, holder.data, holder.note, name)
+        resolved = Resolved("hash", holder.path, str(next(iter(members))), holder.makers, holder.data, holder.note, name)
         return _with_readers_of_raw(index, resolved)
     if inputs:
         (reads,) = inputs.values()
@@ -135,12 +139,12 @@ def _hash(index: Index, text: str) -> Resolved | None:
 
 def _among(index: Index, kind: str, data: list[Data], note: str = "") -> Resolved:
     """One thing under several paths or from several versions: the workspace's first, then the newest."""
-    makers = [(place, version) for place in dict.fromkeys(data) for version in index.by_output[place]]
+    makers = [(data_path, version) for data_path in dict.fromkeys(data) for version in index.by_output[data_path]]
     best = index.nearest({"workspace"}, [], [version for _, version in makers])
-    place = next(place for place, version in makers if version is best)
-    others = sorted({path for path, _ in data} - {place[0]})
-    notes = [note, f"the same bytes: {', '.join(others)}" if others else ""]
-    return Resolved(kind, place[0], place[1], (best,), tuple(dict.fromkeys([place, *data])), "; ".join(filter(None, notes)))
+    data_path = next(data_path for data_path, version in makers if version is best)
+    other_paths = sorted({path for path, _ in data} - {data_path[0]})
+    notes = [note, f"the same bytes: {', '.join(other_paths)}" if other_paths else ""]
+    return Resolved(kind, data_path[0], data_path[1], (best,), tuple(dict.fromkeys([data_path, *data])), "; ".join(filter(None, notes)))
 
 
 def _raw(index: Index, name: str, readers: list[Version], sha256: str = "") -> Resolved:
@@ -179,46 +183,49 @@ def _raw_sha256s(index: Index, data: Data, member: str) -> set[str]:
     return {_sha256(path) for path in objects if path.is_file()}
 
 
-def _copy(index: Index, place: Path, query: str) -> Resolved:
-    """The output or raw file whose content equals, or for a folder mostly equals, that of `place`, which is no output."""
-    if place.is_file():
-        resolved = _hash(index, file_md5(place)) or _hash(index, _sha256(place))
+def _copy(index: Index, location: Path, query: str) -> Resolved:
+    """The output or raw file whose content equals, or for a folder mostly equals, that of `location`, which is no output."""
+    if location.is_file():
+        resolved = _hash(index, file_md5(location)) or _hash(index, _sha256(location))
         if resolved:
             return resolved if resolved.kind in ("raw", "input") else replace(resolved, kind="copy")
         raise ProjectError(f"{query}: no stage made or read a file with this content, as far as dvc.lock, git and the record know")
-    files = {name: file_md5(place / name) for name in files_under(place)}
-    whole = [data for data in index.by_output if data[1] == listing_hash(files)]
-    if whole:
-        return _with_readers_of_raw(index, _among(index, "copy", whole, f"all {len(files)} files match"))
-    read = tuple(data for data in index.unmade if data[1] == listing_hash(files))
+    files = {name: file_md5(location / name) for name in files_under(location)}
+    equal_folders = [data for data in index.by_output if data[1] == listing_hash(files)]
+    if equal_folders:
+        return _with_readers_of_raw(index, _among(index, "copy", equal_folders, f"all {len(files)} files match"))
+    read = tuple(data for data in index.external_inputs if data[1] == listing_hash(files))
     if read:
         return _with_readers_of_raw(index, Resolved("input", read[0][0], read[0][1], (), read, "no stage makes it"))
+    # Weights count before files: two checkpoints of one model share the tokenizer and the configuration.
     best = max(
         ((_alike(index.listing(data[1]), files), data) for data in index.by_output if data[1].endswith(".dir")), default=((0, 0), None)
     )
     if best[1] is None or best[0] == (0, 0):
         raise ProjectError(f"{query}: no output has these weights or most of these files, as far as dvc.lock, git and the record know")
-    held = index.listing(best[1][1])
-    same = [data for data in index.by_output if data[1] == best[1][1]]
-    return _among(index, "copy", same, _words(held, files))
+    output_files = index.listing(best[1][1])
+    holders = [data for data in index.by_output if data[1] == best[1][1]]
+    return _among(index, "copy", holders, _words(output_files, files))
 
 
-def _alike(held: Listing, files: Listing) -> tuple[int, int]:
+def _alike(output_files: Listing, files: Listing) -> tuple[int, int]:
     """(weights, files) of a known folder that are in the copy; (0, 0) when neither its weights nor at least half of its files are."""
     contents = set(files.values())
-    same = [name for name, md5 in held.items() if md5 in contents]
+    same = [name for name, md5 in output_files.items() if md5 in contents]
     weights = sum(name.endswith(WEIGHTS) for name in same)
-    fits = weights if any(name.endswith(WEIGHTS) for name in held) else 2 * len(same) >= max(1, len(held))
+    fits = weights if any(name.endswith(WEIGHTS) for name in output_files) else 2 * len(same) >= max(1, len(output_files))
     return (weights, len(same)) if fits else (0, 0)
 
 
-def _words(held: Listing, files: Listing) -> str:
-    same = [name for name, md5 in held.items() if md5 in files.values()]
-    differ = [name for name, md5 in held.items() if name in files and md5 not in files.values()]
-    missing = [name for name in held if name not in files and held[name] not in files.values()]
-    more = [name for name, md5 in files.items() if md5 not in held.values() and name not in held]
+def _words(output_files: Listing, files: Listing) -> str:
+    same = [name for name, md5 in output_files.items() if md5 in files.values()]
+    differ = [name for name, md5 in output_files.items() if name in files and md5 not in files.values()]
+    missing = [name for name in output_files if name not in files and output_files[name] not in files.values()]
+    more = [name for name, md5 in files.items() if md5 not in output_files.values() and name not in output_files]
     groups = [(differ, "differ"), (missing, "missing"), (more, "not part of it")]
-    return "; ".join([f"{len(same)} of {len(held)} files match", *(f"{word}: {', '.join(names[:8])}" for names, word in groups if names)])
+    return "; ".join(
+        [f"{len(same)} of {len(output_files)} files match", *(f"{word}: {', '.join(names[:8])}" for names, word in groups if names)]
+    )
 
 
 def _sha256(path: Path) -> str:

@@ -43,13 +43,15 @@ def verify(root: Path) -> Verification:
     ledger = check(root)
     problems = [Problem("record", fault.where, fault.what, fault.remedy) for fault in ledger.faults]
     notes = [f"{ledger.before} events from before there was a chain: covered from its first event on"] if ledger.before else []
-    notes += _repaired(ledger.events)
+    notes += _repair_notes(ledger.events)
     try:
+        # Verifying changes nothing: a cut file is reported, and the next run mends it.
         lock = read_lock(root, mend=False)
     except (ProjectError, ValueError, TypeError) as error:  # no YAML, no UTF-8, no mapping of stages
         return Verification((*problems, Problem("lock", "dvc.lock", f"cannot be read: {error}", MEND)), tuple(notes), {})
     broken = {name: why for name, entry in lock.items() if (why := malformed(entry))}
     problems += [Problem("lock", "dvc.lock", f"{name}: {why}", TAKE_BACK) for name, why in broken.items()]
+    # The rest is checked all the same: one bad entry must not hide another.
     lock = {name: entry for name, entry in lock.items() if name not in broken}
     problems += [Problem("lock", "dvc.lock", fault.what, fault.remedy) for fault in check_lock(root, lock, ledger.events)]
     reader = Reader(root, _outs(root, lock))
@@ -111,13 +113,13 @@ def _not_current(root: Path, lock: dict[str, Entry], recorded: dict[str, Listing
         for path, md5 in folders.items():
             if path not in listings or listing_hash(listings[path]) == md5:
                 continue
-            known = md5 in recorded
-            for file in [file for file, _ in listing_changes(path, recorded[md5], listings[path])] if known else [path]:
+            has_listing = md5 in recorded
+            for file in [file for file, _ in listing_changes(path, recorded[md5], listings[path])] if has_listing else [path]:
                 changed.setdefault(file, []).append(name)
         for dep in entry.get("deps") or []:
             path = str(dep.get("path"))
-            inside = any(path == out or path.startswith(out + "/") for out in output_paths)
-            if inside or not (is_code(path) or (root / path).is_file()):
+            is_output = any(path == out or path.startswith(out + "/") for out in output_paths)
+            if is_output or not (is_code(path) or (root / path).is_file()):
                 continue
             if path not in hashes:
                 hashes[path] = file_md5(root / path) if (root / path).is_file() else "folder" if (root / path).is_dir() else ""
@@ -126,7 +128,7 @@ def _not_current(root: Path, lock: dict[str, Entry], recorded: dict[str, Listing
     return [f"not current: {path} is not what dvc.lock records ({', '.join(stages)})" for path, stages in changed.items()]
 
 
-def _repaired(events: list[Event]) -> list[str]:
+def _repair_notes(events: list[Event]) -> list[str]:
     """What later runs repaired and wrote down."""
     set_aside, taken_in = "a line that a crash had cut off was set aside", "events whose head a crash had left out were taken in"
     late = "events that no run had anchored were taken in: a killed run's, or put in"

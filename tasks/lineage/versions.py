@@ -69,6 +69,7 @@ class Version:
     @cached_property
     def key(self) -> str:
         """The same for the same work, recorded anywhere. OpenLineage drops nulls, and old events have no sizes."""
+        # Without sizes and times: two records of equal work have to give one key.
         hashes = [{path: entry["hash"] for path, entry in each.items()} for each in (self.inputs, self.outputs)]
         return canonical([self.stage, self.command, self.code, without_nulls(self.params), *hashes])
 
@@ -155,10 +156,10 @@ def run_facts(event: Event) -> RunFacts:
     """Time, FACTS; and environment and hardware, empty in old events."""
     facets = event["run"]["facets"]
     facts = _values(facets, "gr2_run")
-    known = cast(RunFacts, {key: facts.get(key) for key in FACTS if key in facts})
+    present_facts = cast(RunFacts, {key: facts.get(key) for key in FACTS if key in facts})
     return {
         "time": event.get("eventTime", ""),
-        **known,
+        **present_facts,
         "environment": _values(facets, "gr2_environment"),
         "hardware": _values(facets, "gr2_hardware"),
         "flow_run": _values(facets, "gr2_prefect").get("flow_run", ""),

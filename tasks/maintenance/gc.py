@@ -65,22 +65,23 @@ def collect_garbage(root: Path, delete: bool, remote: bool = False) -> list[GcRe
     To be called with the project locked (tasks.system.locks.exclusive_lock).
     ProjectError when any revision cannot be read: nothing is deleted then.
     """
-    keepers, named = _gc_roots(root)
-    named |= {hash_ for copy in workspaces(root) for hash_ in _used_by(copy)}
+    keepers, named_hashes = _gc_roots(root)
+    # A control's workspace has its own dvc.yaml and git, which DVC in this project does not look at.
+    named_hashes |= {hash_ for copy in workspaces(root) for hash_ in _used_by(copy)}
     origins = _origins(root, read_graph(root))
     with open_repo(root) as repo:
         # What DVC's three "all" leave out: a HEAD that no branch has, and experiments that still wait in the queue.
         commits = sorted({commit for _, commit in keepers if commit})
         # force: a folder whose listing is gone from the cache keeps no file, where DVC would ask at a terminal, or give up without one.
         reachable = repo.used_objs(all_branches=True, all_tags=True, all_experiments=True, revs=commits or None, force=True)
-        used = named | {info.value for infos in reachable.values() for info in infos}
+        used = named_hashes | {info.value for infos in reachable.values() for info in infos}
         used |= set(_inside(repo, used))  # dvc.lock names a folder by its listing alone; the files in it are objects, too
-        known = _with_contents(repo, origins)
+        origin_by_hash = _with_contents(repo, origins)
         unlisted = tuple(sorted(md5 for md5 in used if md5.endswith(".dir") and not repo.cache.local.exists(md5)))
         reports = []
         for where, stores in {"cache": _caches(repo), **({"remote": _remotes(repo)} if remote else {})}.items():
             unneeded = [
-                UnreferencedObject(hash_, _size(odb, hash_), *known.get(hash_, ("", "")))
+                UnreferencedObject(hash_, _size(odb, hash_), *origin_by_hash.get(hash_, ("", "")))
                 for odb in stores
                 for hash_ in odb.all()
                 if hash_ not in used
@@ -95,11 +96,11 @@ def collect_garbage(root: Path, delete: bool, remote: bool = False) -> list[GcRe
 def _gc_roots(root: Path) -> tuple[list[tuple[GcRoot, str]], set[str]]:
     """Every keeper with its commit ('' for a folder), and the hashes of all outputs in their dvc.lock files."""
     keepers: list[tuple[GcRoot, str]] = []
-    named: set[str] = set()
+    named_hashes: set[str] = set()
 
     def add(kind: str, name: str, commit: str, stages: dict[str, Entry]) -> None:
         outs = {out["md5"]: out.get("size") or 0 for stage in stages.values() for out in stage.get("outs") or [] if out.get("md5")}
-        named.update(outs)
+        named_hashes.update(outs)
         keepers.append((GcRoot(kind, name, len(outs), sum(outs.values())), commit))
 
     add("workspace", ".", "", read_lock(root))
@@ -115,7 +116,7 @@ def _gc_roots(root: Path) -> tuple[list[tuple[GcRoot, str]], set[str]]:
         add("queued experiment", experiment.name, experiment.rev, locked_stages(root, experiment.rev) or {})
     for copy in workspaces(root):
         add("workspace", str(copy.relative_to(root)), "", read_lock(copy))
-    return keepers, named
+    return keepers, named_hashes
 
 
 def _used_by(copy: Path) -> Iterator[str]:

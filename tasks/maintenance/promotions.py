@@ -52,6 +52,7 @@ def promote(root: Path, name: str, message: str | None = None) -> Promotion:
             raise ProjectError(f"promote: {file} is not committed as it stands; run: git add {' '.join(RECORDED)} && git commit")
     _check_outputs(root)
     trailer = promotion_trailer(root)  # a tag that is pushed vouches for the record as it is now
+    # Annotated: a lightweight tag has no message, and git push --follow-tags leaves it behind.
     messages = ["--message", message or f"Promoted as {name}", *(["--message", trailer] if trailer else [])]
     git(root, "tag", "--annotate", *messages, "--", tag, "HEAD")
     return next(promotion for promotion in promotions(root) if promotion.name == name)

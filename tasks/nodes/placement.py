@@ -62,7 +62,7 @@ class Placement:
         if rule is None or rule.pool == HERE:
             if stage.nodes > 1:
                 raise ProjectError(
-                    f"'{stage.name}' wants {stage.nodes} nodes, and {self._said()} runs it on this machine alone; "
+                    f"'{stage.name}' wants {stage.nodes} nodes, and {self._description()} runs it on this machine alone; "
                     f"set its nodes to 1 in params.yaml, or give it a pool: gr2 run --placement NAME"
                 )
             return None
@@ -70,18 +70,18 @@ class Placement:
         # Now, not when its turn comes: the limit on the server never grants more than it counts.
         if pool.gpus and stage.gpus * stage.nodes > pool.gpus:
             request = f"{stage.gpus * stage.nodes} GPUs ({stage.gpus} on each of {stage.nodes} nodes)"
-            raise ProjectError(f"'{stage.name}' wants {request}; the pool '{pool.name}' of {self._said()} has {pool.gpus}")
+            raise ProjectError(f"'{stage.name}' wants {request}; the pool '{pool.name}' of {self._description()} has {pool.gpus}")
         return pool
 
     def check(self, graph: Graph) -> None:
         for name in graph.order:
             self.pool(graph[name])
 
-    def _said(self) -> str:
+    def _description(self) -> str:
         return f"the placement '{self.name}'" if self.name != HERE else "a run without --placement"
 
 
-def names(root: Path) -> list[str]:
+def placement_names(root: Path) -> list[str]:
     return sorted(path.stem for path in (root / PLACEMENTS).glob("*.yaml"))
 
 
@@ -89,12 +89,14 @@ def read_placement(root: Path, name: str | None) -> Placement:
     """The placement `name`; None: everything here. ProjectError naming the file and the key for what it cannot mean."""
     if not name:
         return Placement()
-    if name not in names(root):
-        raise ProjectError(f"unknown placement '{name}'{nearest(name, names(root))} (placements: {', '.join(names(root)) or 'none'})")
+    if name not in placement_names(root):
+        raise ProjectError(
+            f"unknown placement '{name}'{nearest(name, placement_names(root))} (placements: {', '.join(placement_names(root)) or 'none'})"
+        )
     file = f"{PLACEMENTS / name}.yaml"
     document = _mapping(parse(read_text(root / file, ""), file) or {}, file, "")
     pools = {
-        key: _made(Pool, {**_mapping(value or {}, file, f"pools.{key}"), "name": key}, file, f"pools.{key}")
+        key: _build(Pool, {**_mapping(value or {}, file, f"pools.{key}"), "name": key}, file, f"pools.{key}")
         for key, value in _mapping(document.pop("pools", {}), file, "pools").items()
     }
     for pool in pools.values():
@@ -102,8 +104,8 @@ def read_placement(root: Path, name: str | None) -> Placement:
     rules = tuple(
         _rule(entry, pools, file, f"rules[{place}]") for place, entry in enumerate(_list(document.pop("rules", None), file, "rules"))
     )
-    retries = _made(Retries, _mapping(document.pop("retries", {}), file, "retries"), file, "retries")
-    placement = _made(Placement, {**document, "name": name, "pools": pools, "rules": rules, "retries": retries}, file, "")
+    retries = _build(Retries, _mapping(document.pop("retries", {}), file, "retries"), file, "retries")
+    placement = _build(Placement, {**document, "name": name, "pools": pools, "rules": rules, "retries": retries}, file, "")
     return placement
 
 
@@ -121,7 +123,7 @@ def _check_pool(root: Path, pool: Pool, file: str) -> None:
 
 def _rule(entry: object, pools: dict[str, Pool], file: str, place: str) -> Rule:
     values = _mapping(entry, file, place)
-    rule = _made(Rule, {**values, "stages": tuple(map(str, _list(values.get("stages"), file, f"{place}.stages")))}, file, place)
+    rule = _build(Rule, {**values, "stages": tuple(map(str, _list(values.get("stages"), file, f"{place}.stages")))}, file, place)
     if rule.pool != HERE and rule.pool not in pools:
         raise ProjectError(
             f"{file}: {place}.pool: there is no pool '{rule.pool}'{nearest(rule.pool, pools)} (pools: {', '.join([*pools, HERE])})"
@@ -142,16 +144,16 @@ def _list(value: object, file: str, key: str) -> list[object]:
     return list(value) if isinstance(value, list) else []
 
 
-def _made(kind: Callable[..., T], values: Mapping[str, object], file: str, place: str) -> T:
+def _build(kind: Callable[..., T], values: Mapping[str, object], file: str, place: str) -> T:
     """A `kind` with `values`; every key must be one of its fields, of the type of that field's default."""
-    known = {entry.name: entry for entry in fields(cast(Any, kind))}  # a dataclass, which no type of `typing` says
+    valid_fields = {entry.name: entry for entry in fields(cast(Any, kind))}  # a dataclass, which no type of `typing` says
     for key, value in values.items():
         name = f"{place}.{key}" if place else key
-        if key not in known:
-            raise ProjectError(f"{file}: {name}: unknown key{nearest(str(key), known)} (valid: {', '.join(known)})")
-        if known[key].type in (int, float) and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0):
+        if key not in valid_fields:
+            raise ProjectError(f"{file}: {name}: unknown key{nearest(str(key), valid_fields)} (valid: {', '.join(valid_fields)})")
+        if valid_fields[key].type in (int, float) and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0):
             raise ProjectError(f"{file}: {name}: a number, 0 or more, is expected (got {value!r})")
-        if known[key].type is str and not isinstance(value, str):
+        if valid_fields[key].type is str and not isinstance(value, str):
             raise ProjectError(f"{file}: {name}: a text is expected (got {value!r})")
     try:
         return kind(**values)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tasks.system.errors import Interrupted, ProjectError
 from tasks.system.locks import file_lock
-from tasks.system.processes import end, marked
+from tasks.system.processes import kill_and_wait, marked_processes
 
 SLOTS = Path(".gr2") / "node"
 MARK = "GR2_SLOT"  # stands in the environment of every process that works in a slot, with the slot's folder
@@ -36,7 +36,9 @@ def acquire_slot(home: Path) -> Iterator[Slot]:
         root = home.resolve() / SLOTS / f"slot-{number}"
         with file_lock(root.with_suffix(".lock")) as acquired:
             if acquired:
-                end(marked(MARK, str(root)))  # the lock went with a killed worker; its stage may be alive and still writing here
+                kill_and_wait(
+                    marked_processes(MARK, str(root))
+                )  # the lock went with a killed worker; its stage may be alive and still writing here
                 yield Slot(root, {MARK: str(root)})
                 return
 
@@ -51,17 +53,18 @@ def acquire_gpus(gpu_count: int, stopped: Callable[[], bool] = lambda: False, fo
     if not gpu_count:
         yield {}
         return
-    everyone = machine_gpus()
-    if gpu_count > len(everyone):
+    all_gpus = machine_gpus()
+    if gpu_count > len(all_gpus):
         raise ProjectError(
-            f"{gpu_count} GPUs are wanted, this machine has {len(everyone)}; see resources in params.yaml and the placement's rules"
+            f"{gpu_count} GPUs are wanted, this machine has {len(all_gpus)}; see resources in params.yaml and the placement's rules"
         )
     # All or none, and all given back before the next try: two stages that each kept some would wait for each other for ever.
     while True:
         held: list[tuple[str, AbstractContextManager[bool]]] = []
-        for gpu in everyone:
+        for gpu in all_gpus:
             lock: AbstractContextManager[bool] = file_lock((folder or gpu_locks()) / f"gpu-{gpu}.lock")
-            if lock.__enter__() and len(held) < gpu_count and not marked(GPUS, gpu):
+            # A free lock is not enough: the stage of a killed worker may still compute on that GPU.
+            if lock.__enter__() and len(held) < gpu_count and not marked_processes(GPUS, gpu):
                 held.append((gpu, lock))
             else:
                 lock.__exit__(None, None, None)
@@ -87,11 +90,11 @@ def machine_gpus() -> list[str]:
     """GPUs by number: those of GR2_NODE_GPUS (as `0,1`), else of CUDA_VISIBLE_DEVICES, else all that nvidia-smi lists."""
     import subprocess
 
-    named = os.environ.get("GR2_NODE_GPUS", os.environ.get("CUDA_VISIBLE_DEVICES"))
-    if named is not None:  # empty, too, is an answer: none
-        return [gpu.strip() for gpu in named.split(",") if gpu.strip()]
+    numbers = os.environ.get("GR2_NODE_GPUS", os.environ.get("CUDA_VISIBLE_DEVICES"))
+    if numbers is not None:  # empty, too, is an answer: none
+        return [gpu.strip() for gpu in numbers.split(",") if gpu.strip()]
     try:
-        listed = subprocess.run(["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True, check=True)
+        result = subprocess.run(["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return []
-    return listed.stdout.split()
+    return result.stdout.split()

@@ -54,15 +54,16 @@ def push_code_snapshot(root: Path, run: str, stage: str, remote: str, deps: Sequ
     files = _choose(root, deps)
     _refuse_large(root, files.declared)
     with tempfile.TemporaryDirectory() as folder:
+        # An index of its own, so the user's stays as it is; and names with * or [ are names, not patterns.
         index = {"GIT_INDEX_FILE": str(Path(folder) / "index"), "GIT_LITERAL_PATHSPECS": "1"}
         _git(root, "read-tree", "HEAD", env=index)
         tracked = set(files.tracked)
         untracked = [path for path in _listed(root, index) if path not in tracked]
-        _git(root, "update-index", "--force-remove", "-z", "--stdin", env=index, given="\0".join(untracked))
+        _git(root, "update-index", "--force-remove", "-z", "--stdin", env=index, stdin="\0".join(untracked))
         _git(root, "add", "--update", env=index)
         new = [path for path in [*files.tracked, *files.declared] if os.path.lexists(root / path)]
         # --force: git may track what it is also told to ignore.
-        _git(root, "add", "--force", "--pathspec-from-file=-", "--pathspec-file-nul", env=index, given="\0".join(new))
+        _git(root, "add", "--force", "--pathspec-from-file=-", "--pathspec-file-nul", env=index, stdin="\0".join(new))
         tree = _git(root, "write-tree", env=index)
     commit = _git(root, "commit-tree", tree, "-m", f"{stage} of run {run}", env=IDENTITY)
     ref = f"{REFS}/{run}/{stage}"
@@ -79,16 +80,16 @@ def left_out_line(names: Sequence[str]) -> str:
 
 
 def _choose(root: Path, deps: Sequence[str]) -> _Files:
-    everything = _listed(root)
-    others = _listed(root, None, "--others", "--exclude-standard")
-    tracked = [path for path in everything if not never_travels(root, path)]
-    wanted = (*ALWAYS, *deps)
-    declared = [path for path in others if any(holds(dep, path) for dep in wanted) and not never_travels(root, path)]
+    all_tracked = _listed(root)
+    untracked = _listed(root, None, "--others", "--exclude-standard")
+    tracked = [path for path in all_tracked if not never_travels(root, path)]
+    declared_deps = (*ALWAYS, *deps)
+    declared = [path for path in untracked if any(holds(dep, path) for dep in declared_deps) and not never_travels(root, path)]
     travels = {*tracked, *declared}
-    left_out = [path for path in [*everything, *others] if path not in travels]
+    left_out = [path for path in [*all_tracked, *untracked] if path not in travels]
     # A dep of which nothing travels: git ignores it, or it is one of the models.
-    ignored = [dep for dep in deps if (root / dep).exists() and root in (root / dep).parents and ".." not in Path(dep).parts]
-    left_out += [dep for dep in ignored if not any(holds(dep, path) for path in [*travels, *left_out])]
+    deps_at_hand = [dep for dep in deps if (root / dep).exists() and root in (root / dep).parents and ".." not in Path(dep).parts]
+    left_out += [dep for dep in deps_at_hand if not any(holds(dep, path) for path in [*travels, *left_out])]
     return _Files(tracked, declared, left_out)
 
 
@@ -122,6 +123,7 @@ def check_out(folder: Path, origin: str, ref: str, commit: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         _git(folder, "init", "--quiet")
     (folder / ".git" / "index.lock").unlink(missing_ok=True)  # of a git that was killed; the slot's lock keeps others out
+    # One commit without history: a node needs the tree alone.
     _git(folder, "fetch", "--quiet", "--no-tags", "--depth=1", origin, ref)
     _git(folder, "checkout", "--quiet", "--force", "--detach", commit)
     _git(folder, "clean", "-d", "--force", "--quiet")
@@ -132,6 +134,6 @@ def origin_of(home: Path) -> str:
     return _git(home, "remote", "get-url", "origin")
 
 
-def _git(folder: Path, *words: str, env: dict[str, str] | None = None, given: str = "") -> str:
+def _git(folder: Path, *words: str, env: dict[str, str] | None = None, stdin: str = "") -> str:
     """Without the hooks of the checkout, and without git's housekeeping while others fetch from it."""
-    return git(folder, "-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0", *words, env=env, given=given).strip()
+    return git(folder, "-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0", *words, env=env, stdin=stdin).strip()

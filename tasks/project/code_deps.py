@@ -42,16 +42,16 @@ def project_imports(root: Path, module: str) -> set[str]:
     start = next((name for name in (f"{module}.__main__", module) if _file_of(root, name)), None)
     if start is None:
         raise ProjectError(f"{module}: no such module under {root / PACKAGE}")
-    seen: set[Path] = set()
-    todo = [start]
-    while todo:
-        name = todo.pop()
+    visited: set[Path] = set()
+    pending = [start]
+    while pending:
+        name = pending.pop()
         # Python runs the __init__ of each package above; and `from a import b` may name a function, whose module is the parent.
         for file in (_file_of(root, parent) for parent in _with_parents(name)):
-            if file is not None and file not in seen:
-                seen.add(file)
-                todo += _imported_names(root, file, _module_of(root, file))
-    return {file.relative_to(root).as_posix() for file in seen if not _is_empty_package(file)}
+            if file is not None and file not in visited:
+                visited.add(file)
+                pending += _imported_names(root, file, _module_of(root, file))
+    return {file.relative_to(root).as_posix() for file in visited if not _is_empty_package(file)}
 
 
 def gaps(root: Path, graph: Graph) -> dict[str, Gap]:

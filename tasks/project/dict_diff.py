@@ -23,5 +23,5 @@ def differences(old: object, new: object, key: str = "") -> Iterator[tuple[str, 
         yield key, old, new
 
 
-def shown(value: object) -> str:
+def format_value(value: object) -> str:
     return "(none)" if value is MISSING else "null" if value is None else str(value)

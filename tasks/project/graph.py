@@ -58,15 +58,15 @@ class Graph:
 
     def closure(self, names: Iterable[str] | None = None) -> list[str]:
         """`names` and all they need, upstream first; the whole graph for None or no names."""
-        needed, todo = set(), [self[name].name for name in names or self.order]
-        while todo:
-            name = todo.pop()
+        needed, pending = set(), [self[name].name for name in names or self.order]
+        while pending:
+            name = pending.pop()
             if name not in needed:
                 needed.add(name)
-                todo += self._upstream[name]
+                pending += self._upstream[name]
         return [name for name in self.order if name in needed]
 
-    def behind(self, name: str) -> list[str]:
+    def with_downstream(self, name: str) -> list[str]:
         """`name` and every stage that reads its outputs, directly or through others, upstream first."""
         affected = {self[name].name}
         for other in self.order:

@@ -13,6 +13,7 @@ def check_output_folders(root: Path, graph: Graph, names: Iterable[str]) -> None
     A file may be one: DVC links to its cache where its configuration says so.
     """
     for out in dict.fromkeys(out for name in names for out in graph[name].outs):
+        # The last parent is ".", the project itself, which may well be reached through a link.
         for path in [Path(out), *Path(out).parents][:-1]:
             if (root / path).is_symlink() and (path != Path(out) or (root / path).is_dir()):
                 raise ProjectError(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from tasks.project.dict_diff import MISSING, differences, shown, value_at
+from tasks.project.dict_diff import MISSING, differences, format_value, value_at
 from tasks.system.errors import ProjectError, nearest
 from tasks.system.yaml_files import dump, parse, read_text, write_text
 
@@ -16,20 +16,20 @@ PARAMS = "params.yaml"
 Values = dict[str, object]  # dotted key -> value
 
 
-def read_settings(root: Path, given: Sequence[str]) -> dict[str, list[object]]:
+def read_settings(root: Path, texts: Sequence[str]) -> dict[str, list[object]]:
     """dotted key -> the values given for it, in the order of the command line."""
     document = parse(_text(root), PARAMS)
     settings: dict[str, list[object]] = {}
-    for text in given:
+    for text in texts:
         key, sign, value = text.partition("=")
         if not sign or not key:
             raise ProjectError(f"--set {text}: KEY=VALUE is expected, as rl.alpha=0.1")
         values = settings.setdefault(key, [])
-        read = _value(document, key, value)
+        parsed = _value(document, key, value)
         # The second of two equal experiments would only restore what the first has cached: a slip of the command line.
-        if read in values:
+        if parsed in values:
             raise ProjectError(f"--set {text}: given twice")
-        values.append(read)
+        values.append(parsed)
     return settings
 
 
@@ -50,12 +50,14 @@ def with_overrides(root: Path, values: Values) -> tuple[str, list[str]]:
     text = _text(root)
     document = parse(text, PARAMS, round_trip=True)
     for key, value in values.items():
-        *above, last = key.split(".")
-        section = value_at(document, ".".join(above)) if above else document
+        *parents, last = key.split(".")
+        section = value_at(document, ".".join(parents)) if parents else document
         assert isinstance(section, dict)  # read_settings has refused a key that params.yaml lacks
         section[last] = value
     changed = dump(document)
-    changes = [f"{key}: {shown(old)} -> {shown(new)}" for key, old, new in differences(parse(text, PARAMS), parse(changed, PARAMS))]
+    changes = [
+        f"{key}: {format_value(old)} -> {format_value(new)}" for key, old, new in differences(parse(text, PARAMS), parse(changed, PARAMS))
+    ]
     # A round trip may change spaces and quotes: a file whose values stay is not touched.
     return (changed if changes else text), changes
 
@@ -68,16 +70,16 @@ def write(root: Path, values: Values) -> list[str]:
     return changes
 
 
-def name_of(values: Values, taken: set[str]) -> str:
-    """A name for an experiment that says what is set, fit for a git reference; with a number behind it when it is `taken`."""
+def experiment_name(values: Values, used_names: set[str]) -> str:
+    """A name for an experiment that says what is set, fit for a git reference; with a number behind it when it is among `used_names`."""
     words = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items()]
-    plain = re.sub(r"[^A-Za-z0-9=_.,+-]+", "-", "_".join(words))
+    base = re.sub(r"[^A-Za-z0-9=_.,+-]+", "-", "_".join(words))
     # Git refuses a reference with two dots, or with a dot or .lock at its end; and keeps each in a file, whose name must not be too long.
-    plain = re.sub(r"\.{2,}", ".", plain).strip(".-")[:100].removesuffix(".lock").rstrip(".-") or "experiment"
+    base = re.sub(r"\.{2,}", ".", base).strip(".-")[:100].removesuffix(".lock").rstrip(".-") or "experiment"
     number = 2
-    name = plain
-    while name in taken:
-        name, number = f"{plain}-{number}", number + 1
+    name = base
+    while name in used_names:
+        name, number = f"{base}-{number}", number + 1
     return name
 
 
@@ -90,19 +92,19 @@ def override(key: str, value: object) -> str:
 
 
 def _value(document: dict[str, object], key: str, text: str) -> object:
-    now = value_at(document, key)
-    if now is MISSING:
+    current = value_at(document, key)
+    if current is MISSING:
         raise ProjectError(f"--set {key}: {PARAMS} has no such key{nearest(key, _leaves(document))}")
-    if isinstance(now, dict):
-        raise ProjectError(f"--set {key}: it is a section; name a key in it ({', '.join(f'{key}.{name}' for name in now)})")
+    if isinstance(current, dict):
+        raise ProjectError(f"--set {key}: it is a section; name a key in it ({', '.join(f'{key}.{name}' for name in current)})")
     new = parse(text, f"--set {key}")
     try:
-        other = yaml.safe_load(text)
+        yaml_1_1_value = yaml.safe_load(text)
     except yaml.YAMLError:
-        other = MISSING
-    if new != other or type(new) is not type(other):  # the stages read YAML 1.1, DVC 1.2
+        yaml_1_1_value = MISSING
+    if new != yaml_1_1_value or type(new) is not type(yaml_1_1_value):  # the stages read YAML 1.1, DVC 1.2
         raise ProjectError(f"--set {key}={text}: YAML 1.1 and 1.2 read it differently; write it unambiguously (5.0e-7, 'on', true)")
-    if not _same_kind(now, new):
+    if not _same_kind(current, new):
         example = {
             bool: "true or false",
             int: "a whole number",
@@ -110,22 +112,22 @@ def _value(document: dict[str, object], key: str, text: str) -> object:
             str: f"a text, as '\"{text}\"'",
             list: "a list, as [1, 2]",
         }
-        raise ProjectError(f"--set {key}={text}: {PARAMS} holds {shown(now)} there; {example[type(now)]} is expected")
+        raise ProjectError(f"--set {key}={text}: {PARAMS} holds {format_value(current)} there; {example[type(current)]} is expected")
     # `--set rl.alpha=1` means 1.0 where 0.5 stands; written as an integer, it would have the next --set of 0.3 refused.
-    return float(new) if isinstance(now, float) else new
+    return float(new) if isinstance(current, float) else new
 
 
-def _same_kind(now: object, new: object) -> bool:
-    if now is None:  # null says nothing of the kind that is expected; the stage checks it
+def _same_kind(current: object, new: object) -> bool:
+    if current is None:  # null says nothing of the kind that is expected; the stage checks it
         return not isinstance(new, dict)
-    if isinstance(now, float):
+    if isinstance(current, float):
         return isinstance(new, int | float) and not isinstance(new, bool)
-    return type(now) is type(new)
+    return type(current) is type(new)
 
 
-def _leaves(document: dict[str, object], above: str = "") -> Iterator[str]:
+def _leaves(document: dict[str, object], parent_key: str = "") -> Iterator[str]:
     for key, value in document.items():
-        name = f"{above}.{key}" if above else str(key)
+        name = f"{parent_key}.{key}" if parent_key else str(key)
         if isinstance(value, dict):
             yield from _leaves(value, name)
         else:

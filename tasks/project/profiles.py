@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from tasks.project.dict_diff import MISSING, differences, shown
+from tasks.project.dict_diff import MISSING, differences, format_value
 from tasks.system.errors import ProjectError, nearest
 from tasks.system.git import git_or_none
 from tasks.system.yaml_files import dump, parse, read_text, write_text
@@ -12,7 +12,7 @@ PROFILES = Path("infra") / "profiles"
 PARAMS = "params.yaml"
 
 
-def names(root: Path) -> list[str]:
+def profile_names(root: Path) -> list[str]:
     """The names of the profiles, `default` first."""
     profiles = sorted(path.stem for path in (root / PROFILES).glob("*.yaml"))
     return sorted(profiles, key=lambda name: name != "default")
@@ -20,8 +20,10 @@ def names(root: Path) -> list[str]:
 
 def render(root: Path, profile: str) -> str:
     """The text of params.yaml under `profile`: default.yaml's own text, or that with the overlay's values in place, comments kept."""
-    if profile not in names(root):
-        raise ProjectError(f"unknown profile '{profile}'{nearest(profile, names(root))} (profiles: {', '.join(names(root)) or 'none'})")
+    if profile not in profile_names(root):
+        raise ProjectError(
+            f"unknown profile '{profile}'{nearest(profile, profile_names(root))} (profiles: {', '.join(profile_names(root)) or 'none'})"
+        )
     text = read_text(root / PROFILES / "default.yaml", "every profile is laid over it")
     if profile != "default":
         source = f"{PROFILES / profile}.yaml"
@@ -53,18 +55,18 @@ def apply(root: Path, profile: str, discard_edits: bool = False) -> list[str]:
     if not discard_edits:
         _refuse_if_edited(root, profile, current)
     write_text(path, text)
-    return [f"{key or PARAMS}: {shown(old)} -> {shown(new)}" for key, old, new in changes]
+    return [f"{key or PARAMS}: {format_value(old)} -> {format_value(new)}" for key, old, new in changes]
 
 
-def matching(root: Path) -> str | None:
+def matching_profile(root: Path) -> str | None:
     """The profile that params.yaml equals, if any."""
     path = root / PARAMS
     current = parse(read_text(path, ""), PARAMS) if path.exists() else None
-    return next((name for name in names(root) if parse(render(root, name), name) == current), None)
+    return next((name for name in profile_names(root) if parse(render(root, name), name) == current), None)
 
 
 def _refuse_if_edited(root: Path, profile: str, current: object) -> None:
-    if matching(root):
+    if matching_profile(root):
         return  # it is a profile as it was rendered, so another rendering brings it back
     head = git_or_none(root, "show", f"HEAD:./{PARAMS}")
     # Without a committed version, edits are what differs from the default.
@@ -77,18 +79,18 @@ def _refuse_if_edited(root: Path, profile: str, current: object) -> None:
         )
 
 
-def deep_merge(base: Any, overlay: dict[str, Any], source: str, of: str, *, empty_takes_any: bool = False, above: str = "") -> None:
+def deep_merge(base: Any, overlay: dict[str, Any], source: str, of: str, *, empty_takes_any: bool = False, parent_key: str = "") -> None:
     """Deep merge in place: mappings by key, anything else replaced. ProjectError for a key of `overlay`, from the file `source`, that
     `base`, from the file `of`, lacks; but an empty mapping in it may take any key."""
     for key, value in overlay.items():
-        name = f"{above}.{key}" if above else str(key)
+        name = f"{parent_key}.{key}" if parent_key else str(key)
         # Else a misspelt key is noticed when the turn of its stage comes, or never.
         if key not in base and (len(base) or not empty_takes_any):
             raise ProjectError(
                 f"{source}: {name}: {of} has no such key{nearest(str(key), map(str, base))} (valid: {', '.join(map(str, base))})"
             )
         if isinstance(value, dict) and isinstance(base.get(key), dict):
-            deep_merge(base[key], value, source, of, empty_takes_any=empty_takes_any, above=name)
+            deep_merge(base[key], value, source, of, empty_takes_any=empty_takes_any, parent_key=name)
         else:
             base[key] = value
 

@@ -29,6 +29,7 @@ class Templates:
 
     def section(self, *keys: str) -> object:
         """What params.yaml has under `keys`; an empty mapping where it, or the file, has nothing."""
+        # A dvc.yaml without templates needs no params.yaml.
         value = {} if self._text is None and not (self.root / PARAMS).exists() else self._params
         for key in keys:
             value = value.get(key, {}) if isinstance(value, dict) else {}
@@ -41,15 +42,14 @@ class Templates:
 
     def _value(self, key: str, place: str) -> str:
         value = self._params
-        above = ""
+        parent_key = ""
         for part in key.split("."):
             if not isinstance(value, dict) or part not in value:
                 near = nearest(part, map(str, value)) if isinstance(value, dict) else ""
-                raise ProjectError(
-                    f"{place}: {PARAMS} has no '{part}' {f'in {above}' if above else 'at its top'}{near}{_default_hint(self.root, key)}"
-                )
+                section = f"in {parent_key}" if parent_key else "at its top"
+                raise ProjectError(f"{place}: {PARAMS} has no '{part}' {section}{near}{_default_hint(self.root, key)}")
             value = value[part]
-            above = f"{above}.{part}" if above else part
+            parent_key = f"{parent_key}.{part}" if parent_key else part
         if isinstance(value, bool):  # DVC writes true and false, Python would write True
             return str(value).lower()
         if not isinstance(value, str | int | float) or value == "":

@@ -13,7 +13,7 @@ from tasks.ledger.events import recorded_listings, recorded_revision
 from tasks.ledger.lines import Event, read_events
 from tasks.system.git import git_or_none
 
-MOST = 20  # files that are named one by one
+MOST_NAMED = 20  # files that are named one by one
 GIT_WORDS = {"A": "is new", "D": "is missing"}
 
 
@@ -30,24 +30,26 @@ class ChangedFiles:
         folder = str(dataset.def_path)
         if not recorded.endswith(".dir") or not dataset.fs.isdir(dataset.fs_path):
             return [(folder, "modified")]
-        now = folder_listing(dataset)
+        current = folder_listing(dataset)
+        # From the cache's folder, not through DVC: DVC is open here, and its lock would be waited for for ever.
         before = listing_in(Path(self.repo.cache.local.path), recorded) or self._listings.get(recorded)
-        changes = self._by_git(stage, folder, now) if before is None else listing_changes(folder, before, now)
-        if len(changes) > MOST:
-            return [*changes[:MOST], (folder, f"modified: {len(changes) - MOST} more files")]
+        changes = self._by_git(stage, folder, current) if before is None else listing_changes(folder, before, current)
+        if len(changes) > MOST_NAMED:
+            return [*changes[:MOST_NAMED], (folder, f"modified: {len(changes) - MOST_NAMED} more files")]
         return changes or [(folder, "modified")]
 
-    def _by_git(self, stage: str, folder: str, now: Listing) -> list[Change]:
+    def _by_git(self, stage: str, folder: str, current: Listing) -> list[Change]:
         """Since the commit of the newest recorded run of `stage`, or HEAD; empty outside of git, and for what git does not hold."""
         revision = next((recorded for event in reversed(self._events) if (recorded := recorded_revision(event, stage))), "HEAD")
         lines = git_or_none(self.root, "diff", "--name-status", "--no-renames", "--relative", revision, "--", folder) or ""
+        # git diff is silent about files that were never added.
         untracked = git_or_none(self.root, "ls-files", "--others", "--exclude-standard", "--", folder) or ""
         changes = [(path, GIT_WORDS.get(letter, "modified")) for letter, path in (line.split("\t", 1) for line in lines.splitlines())]
         changes += [(path, "is new") for path in untracked.splitlines()]
         return [
             (path, word)
             for path, word in sorted(changes)
-            if path.removeprefix(f"{folder}/") in now or (word == "is missing" and not self._is_ignored(path))
+            if path.removeprefix(f"{folder}/") in current or (word == "is missing" and not self._is_ignored(path))
         ]
 
     def _is_ignored(self, path: str) -> bool:

@@ -52,6 +52,7 @@ def write_record(root: Path, record: Record) -> Path:
     folder = root / RECORDS
     folder.mkdir(parents=True, exist_ok=True)
     time = datetime.fromisoformat(record.began or record.scheduled).astimezone(UTC)
+    # The time comes first, so that the names sort by it; the id keeps two schedules of one second apart.
     path = folder / f"{time:%Y%m%dT%H%M%SZ}-{record.flow_run}.json"
     write_text(path, json.dumps(asdict(record), indent=2) + "\n")
     return path
@@ -68,11 +69,11 @@ def last_completed(records: Iterable[Record]) -> Record | None:
     return completed[-1] if completed else None
 
 
-def close_unfinished(root: Path, but: str = "") -> list[Record]:
-    """To be called with the run lock held, so that none is at work but the flow run `but`: the others died, and become Crashed."""
+def close_unfinished(root: Path, except_run: str = "") -> list[Record]:
+    """To be called with the run lock held, so that none is at work but the flow run `except_run`: the others died, and become Crashed."""
     closed = []
     for record in read_records(root):
-        if record.outcome == RUNNING and record.flow_run != but:
+        if record.outcome == RUNNING and record.flow_run != except_run:
             closed.append(crashed(record))
             write_record(root, closed[-1])
     return closed

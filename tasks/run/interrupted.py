@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 from tasks.dvc.dir_listing import file_md5, files_under, listing_hash, read_json
-from tasks.dvc.lock_copy import NOTES, keep, mend, noted
+from tasks.dvc.lock_copy import NOTES, keep, mend, noted_stages
 from tasks.dvc.lockfile import Entry, locked_hashes, read_lock
 from tasks.dvc.repo import dvc_lock
 from tasks.ledger.events import StageRun, entry_hash, read_events, recorded_entry
@@ -24,11 +24,12 @@ from tasks.system.yaml_files import write_text
 BEGINS, ENDED = "begins", "ended"
 
 
-def begin(root: Path, name: str) -> None:
+def journal_start(root: Path, name: str) -> None:
     """To be called just before DVC is asked for the stage `name`. dvc.lock is copied, lest DVC be killed while it writes it.
 
     The note of a killed run stays as it is: its DVC may still be at work, and its entry is not recorded yet.
     """
+    # Under DVC's lock, so that no other DVC writes dvc.lock between the copy and the hash.
     with dvc_lock(root):
         mend(root)
         keep(root)
@@ -40,7 +41,7 @@ def begin(root: Path, name: str) -> None:
     note(root, BEGINS, stage=name, entry=before)
 
 
-def end(root: Path, name: str) -> None:
+def journal_end(root: Path, name: str) -> None:
     """What DVC made of the stage is recorded by an event."""
     (root / NOTES / name).unlink(missing_ok=True)
 
@@ -48,23 +49,25 @@ def end(root: Path, name: str) -> None:
 def record_interrupted(root: Path, graph: Graph, context: RunContext) -> list[str]:
     """To be called when no stage of this run is at work any more. Records what killed or failed calls of DVC brought to an end all the
     same; returns these stages. The notes go, unless a DVC process of a killed run still works here."""
-    names = noted(root)
+    names = noted_stages(root)
+    # A DVC that is still at work will change dvc.lock once more: the next run looks again.
     if not names or dvc_process(root) is not None:
         return []
     lock, events = read_lock(root), read_events(root)
-    known = {recorded_entry(event) for event in events}
-    late = []
+    recorded_hashes = {recorded_entry(event) for event in events}
+    recorded_stages = []
     for name in names:
         entry = lock.get(name)
         before = read_json(root / NOTES / name).get("entry")
-        ran = entry is not None and name in graph.stages and entry_hash(entry) not in {before, *known}
-        if ran and entry and _began(events, name, before) and _outputs_are(root, entry):
+        # An entry that an event has already is another run's; one equal to `before` is what stood there when DVC was asked.
+        ran = entry is not None and name in graph.stages and entry_hash(entry) not in {before, *recorded_hashes}
+        if ran and entry and _began(events, name, before) and _outputs_match(root, entry):
             StageRun(root, graph[name], context).restored(KILLED)
-            late.append(name)
-        if name not in late:
+            recorded_stages.append(name)
+        if name not in recorded_stages:
             note(root, ENDED, stage=name)
-        end(root, name)
-    return late
+        journal_end(root, name)
+    return recorded_stages
 
 
 def _began(events: list[Event], name: str, before: str) -> bool:
@@ -78,7 +81,7 @@ def _began(events: list[Event], name: str, before: str) -> bool:
     return False
 
 
-def _outputs_are(root: Path, entry: Entry) -> bool:
+def _outputs_match(root: Path, entry: Entry) -> bool:
     """Whether each output on disk has the hash that the entry names. All is read: DVC takes a file's time and size for its content."""
     return all(_md5(root / path) == content["hash"] for path, content in locked_hashes(entry.get("outs")).items())
 

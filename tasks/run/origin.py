@@ -29,10 +29,10 @@ class Origin:
 def origins(lock: Mapping[str, Entry], events: Iterable[Event], host: str | None = None) -> dict[str, Origin]:
     """By stage in dvc.lock. `host`: this machine (None: its name). Where the same was made here and elsewhere, it was made here."""
     host = platform.node() if host is None else host
-    wanted = {(name, entry_hash(entry)): name for name, entry in lock.items()}
+    stage_by_entry = {(name, entry_hash(entry)): name for name, entry in lock.items()}
     by_stage = {name: Origin(ELSEWHERE) for name in lock}
     for event in events:
-        name = wanted.get((event["job"]["name"], recorded_entry(event)))
+        name = stage_by_entry.get((event["job"]["name"], recorded_entry(event)))
         facts = event["run"]["facets"].get("gr2_run") or {}
         if name is None or event.get("eventType") != "COMPLETE" or facts.get("restored") not in (None, KILLED):
             continue

@@ -7,7 +7,7 @@ from typing import Any
 
 from tasks.dvc.lockfile import locked_hashes, read_lock
 from tasks.dvc.repo import open_repo
-from tasks.project.dict_diff import MISSING, differences, shown, value_at
+from tasks.project.dict_diff import MISSING, differences, format_value, value_at
 from tasks.project.graph import Graph, Stage, is_code
 from tasks.run.changed_files import ChangedFiles
 from tasks.system.yaml_files import parse, read_text
@@ -93,6 +93,7 @@ class _Planner:
         if stage.name not in self.lock:
             return StagePlan(stage.name, "run", (Cause("new", "dvc.lock", "it has never run"), *upstream))
         try:
+            # DVC refuses to look at files that a stage at work elsewhere has locked.
             status = dvc_stage.status().get(stage.name, [])
         except LockError as error:
             busy = Cause("running", "", f"another process is at it: {str(error).splitlines()[0]}")
@@ -101,6 +102,7 @@ class _Planner:
         # Under the names that its status has. A path is never a dep and an output of one stage.
         datasets = {str(dataset): dataset for dataset in (*dvc_stage.deps, *dvc_stage.outs)}
         causes = (*forced, *self._causes(stage, status, datasets, changed_files))
+        # Only outputs differ, and the cache has the recorded ones: DVC checks them out instead of running the stage.
         if causes and not upstream and all(cause.kind == "output" for cause in causes) and dvc_stage.outs_cached():
             note = "its recorded version comes back from the cache"
             return StagePlan(stage.name, "cached", tuple(Cause("output", cause.path, f"{cause.detail}; {note}") for cause in causes))
@@ -109,7 +111,7 @@ class _Planner:
     def _causes(self, stage: Stage, status: list[Any], datasets: dict[str, Any], changed_files: ChangedFiles) -> Iterator[Cause]:
         """DVC's status of one stage in our words."""
         recorded = self.lock[stage.name]
-        known, known_outs = locked_hashes(recorded.get("deps")), locked_hashes(recorded.get("outs"))
+        locked_deps, locked_outs = locked_hashes(recorded.get("deps")), locked_hashes(recorded.get("outs"))
         deps: dict[str, str] = {}
         for entry in status:
             if entry == "changed command":
@@ -118,8 +120,8 @@ class _Planner:
                 yield Cause("command", "dvc.yaml", "it has no deps, so DVC runs it every time")
             elif "changed outs" in entry:
                 for path, change in entry["changed outs"].items():
-                    is_edit = change == "modified" and path in known_outs
-                    edits = changed_files.of(stage.name, datasets[path], known_outs[path]["hash"]) if is_edit else None
+                    is_edit = change == "modified" and path in locked_outs
+                    edits = changed_files.of(stage.name, datasets[path], locked_outs[path]["hash"]) if is_edit else None
                     yield from (Cause("output", file, detail) for file, detail in edits or [(path, _word(change))])
             else:
                 deps |= entry["changed deps"]
@@ -129,11 +131,11 @@ class _Planner:
             if path in stage.params:
                 current = self.params if path == PARAMS and self.params is not None else _values(self.root, path)
                 yield from _param_causes(path, stage.params[path], (recorded.get("params") or {}).get(path) or {}, current)
-            elif path not in known:
+            elif path not in locked_deps:
                 if is_code(path) or not self._explained_upstream(path, stage.name):
                     yield Cause("code" if is_code(path) else "data", path, "is new among its deps")
             elif is_code(path) or not self._explained_upstream(path, stage.name):
-                changes = changed_files.of(stage.name, datasets[path], known[path]["hash"]) if change == "modified" else None
+                changes = changed_files.of(stage.name, datasets[path], locked_deps[path]["hash"]) if change == "modified" else None
                 for file, detail in changes or [(path, _word(change))]:
                     yield Cause("code" if is_code(path) else "data", file, detail)
 
@@ -153,7 +155,7 @@ def _param_causes(file: str, keys: tuple[str, ...], recorded: dict[str, object],
     """One cause a changed key, dotted down to the leaf."""
     for key in keys or sorted({*recorded, *(current if isinstance(current, dict) else {})}):
         for leaf, old, new in differences(recorded.get(key, MISSING), value_at(current, key), key):
-            yield Cause("param", file, f"{shown(old)} -> {shown(new)}", leaf)
+            yield Cause("param", file, f"{format_value(old)} -> {format_value(new)}", leaf)
 
 
 def _values(root: Path, file: str) -> object:

@@ -16,11 +16,12 @@ def select(root: Path, graph: Graph, until: Iterable[str] | None = None, start: 
     names = graph.closure(until)
     if start is None:
         return names
-    behind = graph.behind(start)
-    chosen = [name for name in names if name in behind]
+    with_downstream = graph.with_downstream(start)
+    chosen = [name for name in names if name in with_downstream]
     if not chosen:
         raise ProjectError(f"nothing lies between '{start}' and {', '.join(until or ())}: '{start}' is not among what they need")
     lock = read_lock(root)
+    # Their outputs are taken as they are, so they have to exist.
     before = {upstream for name in chosen for upstream in graph.upstream(name)} - set(chosen)
     if missing := sorted(before - set(lock)):
         raise ProjectError(

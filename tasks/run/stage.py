@@ -18,7 +18,7 @@ from tasks.project.graph import Stage
 from tasks.system.disk_watchdog import end_on_full_disk
 from tasks.system.errors import Interrupted, StageFailed
 from tasks.system.memory import peak_memory
-from tasks.system.processes import end, is_dvc, marked, signal_group
+from tasks.system.processes import is_dvc, kill_and_wait, marked_processes, signal_group
 from tasks.system.progress import VARIABLE
 
 DVC = [sys.executable, "-m", "dvc", "--wait-for-lock"]
@@ -67,12 +67,14 @@ class Runner:
         while True:
             if self.stopped:
                 raise Interrupted(stage.name, "stopped before it began")
+            # DVC trusts its cache: a damaged object would be restored as this stage's output.
             for path in () if checked else drop_damaged(self.root, stage):
                 self.callbacks.note(stage.name, f"{path}: damaged in DVC's cache, so removed")
             self.callbacks.begins(stage.name)
             code, output = self._repro(stage, force, shown or {})
             if code == 0:
                 return Finished(stage.name, output.ran, output.restored, time.monotonic() - began, output.peak_memory_mb)
+            # Only DVC's own "busy" is waited for. Once the stage itself has run, its failure is final here.
             if self.stopped or output.ran or not (BUSY in output.errors or UNLOCKED in output.errors):
                 break
             self.callbacks.note(stage.name, f"waiting: another DVC process holds its files; trying again in {wait_s:.0f} s")
@@ -130,10 +132,10 @@ class Runner:
     def _end_orphans(self, stage: Stage) -> None:
         """Ends `stage` of a run whose DVC was killed: nobody would record what it makes, and it writes where this run will.
         A DVC that is alive is left: it ends in good order, and this one waits for its lock."""
-        left = marked(MARK, self._mark(stage))
-        if left and not any(is_dvc(process) for process in left):
+        orphans = marked_processes(MARK, self._mark(stage))
+        if orphans and not any(is_dvc(process) for process in orphans):
             self.callbacks.note(stage.name, "a killed run has left it at work; ended")
-            end(left)
+            kill_and_wait(orphans)
 
     def _mark(self, stage: Stage) -> str:
         return f"{self.root.resolve()}:{stage.name}"
@@ -143,8 +145,8 @@ class Runner:
         if stage.name in read_lock(self.root):
             drop_damaged(self.root, stage)
             command = [*DVC, "checkout", "--quiet", "--force", "--allow-missing", stage.name]
-            nowhere = subprocess.DEVNULL
-            child = subprocess.Popen(command, cwd=self.root, stdin=nowhere, stdout=nowhere, stderr=nowhere, start_new_session=True)
+            no_stream = subprocess.DEVNULL
+            child = subprocess.Popen(command, cwd=self.root, stdin=no_stream, stdout=no_stream, stderr=no_stream, start_new_session=True)
             with end_on_full_disk(child, (self.root, state_folder())):
                 child.wait()
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tasks.system.beside import beside
+from tasks.system.background import background_thread
 from tasks.system.errors import ProjectError
 from tasks.system.processes import has_children, signal_group
 
@@ -44,19 +44,20 @@ def end_on_full_disk(child: "subprocess.Popen[bytes]", folders: Sequence[Path]) 
     """
     state = DiskState()
 
-    def look(over: threading.Event) -> None:
+    def watch(over: threading.Event) -> None:
         since = time.monotonic()
         while not over.wait(LOOK_S):
             if not (full := _full(folders)) or has_children(child.pid):
                 since = time.monotonic()
             elif time.monotonic() - since > PATIENCE_S:
                 state.full = full
+                # SIGTERM lets it end in good order if it still can; the loop that it hangs in may not.
                 for number in (signal.SIGTERM, signal.SIGKILL):
                     signal_group(child, number)
                     over.wait(GRACE_S)
                 return
 
-    with beside(look):
+    with background_thread(watch):
         yield state
 
 

@@ -29,6 +29,7 @@ class Hardware(TypedDict):
 def hardware() -> Hardware:
     return {
         "cpu": _cpu(),
+        # os.cpu_count() would count the cores of the host, not those that a container or Slurm leaves us.
         "cores": len(os.sched_getaffinity(0)),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "gpus": _gpus(),
@@ -41,6 +42,7 @@ def _cpu() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
+    # platform.processor() is empty or just "x86_64" on most Linux systems.
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
 
@@ -49,6 +51,7 @@ def _gpus() -> list[Gpu]:
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return []
+    # From the driver's tool: loading torch for it takes seconds, and tasks must not import it.
     query = [tool, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits"]
     try:
         result = subprocess.run(query, capture_output=True, text=True, timeout=10, check=False)

@@ -117,6 +117,7 @@ def exclusive_lock(root: Path, purpose: str) -> Iterator[None]:
     with file_lock(root / AT_WORK) as held:
         if not held:
             raise ProjectError(busy)
+        # Not waited for: a run takes run.lock first and at-work second, so each could wait for the other.
         with run_lock(root, what=purpose):
             for folder in (root, *workspaces(root), *(root / EXPERIMENTS).glob("tmp*")):
                 if (process := dvc_process(folder)) is not None:
@@ -140,8 +141,8 @@ def dvc_process(folder: Path) -> str | None:
     except (OSError, ValueError):
         return None
     entries = [*record.get("write", {}).values(), *(entry for readers in record.get("read", {}).values() for entry in readers)]
-    living = next((entry for entry in entries if entry["pid"] != os.getpid() and _alive(entry["pid"])), None)
-    return f"process {living['pid']}: {living['cmd']}" if living else None
+    live_entry = next((entry for entry in entries if entry["pid"] != os.getpid() and _alive(entry["pid"])), None)
+    return f"process {live_entry['pid']}: {live_entry['cmd']}" if live_entry else None
 
 
 def _alive(pid: int) -> bool:

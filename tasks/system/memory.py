@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from tasks.system.beside import beside
+from tasks.system.background import background_thread
 
 LOOK_S = 0.5
 
@@ -24,13 +24,13 @@ def peak_memory(leader: "subprocess.Popen[bytes]") -> Iterator[PeakMemory]:
     """
     peak = PeakMemory()
 
-    def look(over: threading.Event) -> None:
+    def sample(over: threading.Event) -> None:
         while True:
             peak.megabytes = max(peak.megabytes, _megabytes_below(leader.pid))
             if over.wait(LOOK_S):
                 return
 
-    with beside(look):
+    with background_thread(sample):
         yield peak
 
 
@@ -39,6 +39,7 @@ def _megabytes_below(pid: int) -> int:
 
     total = 0
     with suppress(psutil.Error):
+        # Asked anew each time: a stage's launcher starts and ends processes as it goes.
         for process in psutil.Process(pid).children(recursive=True):
             with suppress(psutil.Error):  # it ended meanwhile
                 total += process.memory_info().rss

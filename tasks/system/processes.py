@@ -10,7 +10,7 @@ if TYPE_CHECKING:  # psutil is loaded by the few commands that look at processes
     from psutil import Process
 
 
-def marked(name: str, value: str) -> "list[Process]":
+def marked_processes(name: str, value: str) -> "list[Process]":
     """Processes, this one aside, in whose environment `name` is `value`, or a comma-separated list with it."""
     import psutil
 
@@ -25,16 +25,17 @@ def marked(name: str, value: str) -> "list[Process]":
     return processes
 
 
-def end(left: "list[Process]") -> None:
-    """Kills `left` and waits until they are gone. The caller holds the lock that their owner had."""
+def kill_and_wait(processes: "list[Process]") -> None:
+    """Kills `processes` and waits until they are gone. The caller holds the lock that their owner had."""
     import psutil
 
-    for process in left:
+    for process in processes:
         try:
             process.kill()
         except psutil.NoSuchProcess:
             continue
-    psutil.wait_procs(left, timeout=10)
+    # A killed process holds its files and its GPU until the kernel has taken it down.
+    psutil.wait_procs(processes, timeout=10)
 
 
 def is_dvc(process: "Process") -> bool:

@@ -30,15 +30,17 @@ def secrets(env: Mapping[str, str] | None = None) -> Secrets:
     for name, value in (os.environ if env is None else env).items():
         lines = value.splitlines() if SECRET_NAME.search(name) else []
         passwords = [match["password"] for match in URL_PASSWORD.finditer(value)]
+        # A password stands in a URL with %-escapes, and in an error message often without.
         for text in [*lines, *passwords, *map(unquote, passwords)]:
             if len(text.strip()) >= SHORTEST:
                 placeholders[text.strip()] = f"<{name}>"
+    # Longest first: a secret may contain another, whose replacement would leave the rest of it readable.
     return sorted(placeholders.items(), key=lambda entry: (-len(entry[0]), entry))
 
 
-def without_secrets(text: str, known: Secrets | None = None) -> str:
-    """`text` with secrets (`known`, or those of this process's environment) and passwords in URLs blanked out."""
-    for value, name in secrets() if known is None else known:
+def without_secrets(text: str, secret_values: Secrets | None = None) -> str:
+    """`text` with secrets (`secret_values`, or those of this process's environment) and passwords in URLs blanked out."""
+    for value, name in secrets() if secret_values is None else secret_values:
         text = text.replace(value, name)
     return URL_PASSWORD.sub(r"\g<start><password>@", text) if "://" in text else text
 
@@ -58,15 +60,15 @@ def refuse_secret_params(root: Path, params: str | None = None) -> None:
         )
 
 
-def _suspects(value: object, above: str = "", name: str = "") -> Iterator[tuple[str, str]]:
+def _suspects(value: object, parent_key: str = "", name: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(value, dict):
         for key, member in value.items():
-            yield from _suspects(member, f"{above}.{key}" if above else str(key), str(key))
+            yield from _suspects(member, f"{parent_key}.{key}" if parent_key else str(key), str(key))
     elif isinstance(value, list):
-        for place, member in enumerate(value):
-            yield from _suspects(member, f"{above}.{place}", name)
+        for index, member in enumerate(value):
+            yield from _suspects(member, f"{parent_key}.{index}", name)
     elif isinstance(value, str) and value.strip():
         if KEY.fullmatch(name.replace("-", "_")):
-            yield above, "by its name a secret"
+            yield parent_key, "by its name a secret"
         elif URL_PASSWORD.search(value):
-            yield above, "a URL with a password in it"
+            yield parent_key, "a URL with a password in it"

@@ -17,6 +17,7 @@ def check_installed() -> None:
         lines = metadata.requires(PACKAGE) or []
     except metadata.PackageNotFoundError:  # a checkout on PYTHONPATH
         return
+    # Extras are a choice: what is missing of them is said where it is used.
     names = [re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in lines if "extra ==" not in line]
     if missing := [name for name in names if not _is_installed(name)]:
         raise ProjectError(not_installed(missing))

@@ -24,6 +24,7 @@ class ResourcePool:
         ticket = object()
         with self._changed:
             self._queue.append(ticket)
+            # First come first served: otherwise small stages would pass a large one by for as long as there are any.
             while not stopped() and (self._queue[0] is not ticket or self.free < count or self.free_gb < memory):
                 self._changed.wait(timeout=0.5)
             if stopped():

@@ -55,6 +55,7 @@ def dump(document: Any, indented_lists: bool = True) -> str:
 
     yaml = YAML()
     yaml.preserve_quotes = True
+    # ruamel folds long texts at 80 columns by default, and a changed line break would show as an edit in git.
     yaml.width = 4096
     if indented_lists:
         yaml.indent(mapping=2, sequence=4, offset=2)

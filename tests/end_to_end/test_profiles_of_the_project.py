@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from stages.shared.core.params import Section, validate_section
 from stages.shared.slates.prompt_params import PromptParams
-from tasks.project.profiles import names, render
+from tasks.project.profiles import profile_names, render
 from tests.support.project_clone import ROOT, STAGES
 
 pytestmark = pytest.mark.slow
@@ -31,7 +31,7 @@ def test_params_yaml_is_the_default_profile() -> None:
 
 @pytest.mark.parametrize("profile", ["default", "smoke", "beauty", "world", "qwen3-8b"])
 def test_every_section_is_valid(profile: str) -> None:
-    assert profile in names(ROOT)
+    assert profile in profile_names(ROOT)
     document = yaml.safe_load(render(ROOT, profile))
     assert set(document) == {*SECTIONS, "prompt", "resources"}
     for section, model in models().items():

@@ -91,7 +91,7 @@ def test_report_stands_alone_and_names_the_models(smoke: SmokeRun) -> None:
     assert not re.findall(r"<script|<link|<iframe|@import|https?://(?!www\.w3\.org/)", page)
     elsewhere = [target for target in re.findall(r"""(?:src|href)=["']([^"']*)""", page) if not target.startswith(("#", "data:"))]
     assert not elsewhere
-    for name in ("Incoming order", "LambdaMART", "SFT", "RL", "Quantized"):
+    for name in ("Initial ranking", "LambdaMART", "SFT", "RL", "Quantized"):
         assert name in page
     assert page.count("<svg") >= 5
     assert "recbole-1.2.1" in page

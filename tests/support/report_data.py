@@ -74,7 +74,7 @@ def made_up(slates: int = 400, seed: int = 0, **changes: object) -> ReportData:
         "seed": 7,
         "audits": audits,
         "gain_by_rank": gains_by_incoming_rank(shown, target_rank, 10, bootstrap),
-        "notes": ["An output that is not a permutation counts as the incoming order."],
+        "notes": ["An output that is not a permutation counts as the initial ranking."],
     }
     return ReportData(**(fields | changes))
 

@@ -64,7 +64,7 @@ def create(root: Path, name: str, options: argparse.Namespace) -> int:
         warn_of_sqlite(client)
         parameters = {"on_new_data": options.on_new_data, "profile": options.profile, "placement": options.placement}
         deployments.create(client, root, name, options.cron, options.timezone, parameters)
-        first = deployments.planned(client, root, name)
+        first = deployments.first_planned(client, root, name)
     condition = ", when the raw files have changed" if options.on_new_data else ""
     print(f"schedule {name}: {options.cron} ({options.timezone or 'UTC'}){condition}; its runs need a worker here: gr2 worker")
     print(f"first run: {first} UTC" if first else "the server has planned no run of it yet; if `gr2 schedule list` shows none, see its log")
@@ -73,7 +73,7 @@ def create(root: Path, name: str, options: argparse.Namespace) -> int:
 
 def list_schedules(root: Path, as_json: bool) -> int:
     with connected("schedules") as client:
-        listing = deployments.listed(client, root)
+        listing = deployments.schedule_listing(client, root)
     if as_json:
         print(json.dumps(listing, indent=2))
         return 0

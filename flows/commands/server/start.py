@@ -46,8 +46,8 @@ def execute(options: argparse.Namespace, cwd: Path) -> int:
         return _serve(["--host", options.host, "--port", str(options.port)], env)
 
 
-def _serve(words: list[str], env: dict[str, str]) -> int:
-    command = [sys.executable, "-m", "prefect", "server", "start", *words]
+def _serve(arguments: list[str], env: dict[str, str]) -> int:
+    command = [sys.executable, "-m", "prefect", "server", "start", *arguments]
     # A new session: Ctrl-C reaches this process alone, which ends the server first and its database after it.
     child = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, start_new_session=True)
     lifeline = Lifeline(f"kill -9 -{child.pid}")

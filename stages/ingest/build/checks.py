@@ -11,10 +11,10 @@ TRAINING = ("base", "train")
 
 def check_leaks(table: pl.DataFrame, split: str) -> dict[str, int]:
     """Fails on a leak; else what was checked, for metrics.json. `table`: as in Interactions; `split`: as in ingest.split."""
-    done = {"pairs_in_two_splits": _pairs_twice(table), "held_out_before_training": _out_of_order(table)}
+    counts = {"pairs_in_two_splits": _pairs_twice(table), "held_out_before_training": _out_of_order(table)}
     if split == "global_time":
-        done["splits_that_overlap_in_time"] = _overlap(table)
-    return done
+        counts["splits_that_overlap_in_time"] = _overlap(table)
+    return counts
 
 
 def cold_items(table: pl.DataFrame) -> dict[str, int | float]:
@@ -34,11 +34,12 @@ def _pairs_twice(table: pl.DataFrame) -> int:
     """A pair once in all is in one split only; the filter for repeats has seen to it."""
     item_N = table["item"].to_numpy()
     items = int(item_N.max()) + 1
+    # One number a pair, in 64 bits: users times items soon passes 2**31, and sorting numbers is faster than grouping rows.
     key_N = np.sort(table["user"].to_numpy().astype(np.int64) * items + item_N)
     if (twice := key_N[1:][key_N[1:] == key_N[:-1]]).size:
         user, item = divmod(int(twice[0]), items)
         rows = table.filter((pl.col("user") == user) & (pl.col("item") == item))
-        raise _leak(f"{twice.size} (user, item) pairs stand twice (first: user {user}, item {item}, in {', '.join(rows['split'])})")
+        raise _leak_error(f"{twice.size} (user, item) pairs stand twice (first: user {user}, item {item}, in {', '.join(rows['split'])})")
     return 0
 
 
@@ -47,11 +48,12 @@ def _out_of_order(table: pl.DataFrame) -> int:
     user_N, code_N = table["user"].to_numpy(), table["split"].to_physical().to_numpy()
     same_user = user_N[1:] == user_N[:-1]
     if (user_N[1:] < user_N[:-1]).any() or (places(user_N)[0] != table["position"].to_numpy()).any():
-        raise _leak("the rows are not sorted by user and position")
-    back = same_user & ((code_N[1:] < code_N[:-1]) | (np.diff(table["timestamp"].to_numpy()) < 0))
-    if back.any():
-        user, _, position, _, split = table.row(int(back.argmax()) + 1)
-        raise _leak(f"user {user}, position {position} ({split}) follows a later split or a later time")
+        raise _leak_error("the rows are not sorted by user and position")
+    # Of neighbouring rows alone: the table is sorted, as was just checked, so this covers all pairs.
+    goes_back = same_user & ((code_N[1:] < code_N[:-1]) | (np.diff(table["timestamp"].to_numpy()) < 0))
+    if goes_back.any():
+        user, _, position, _, split = table.row(int(goes_back.argmax()) + 1)
+        raise _leak_error(f"user {user}, position {position} ({split}) follows a later split or a later time")
     return 0
 
 
@@ -61,9 +63,9 @@ def _overlap(table: pl.DataFrame) -> int:
     for code, split in enumerate(SPLITS[1:], start=1):
         before, after = time_N[code_N < code], time_N[code_N >= code]
         if before.size and after.size and before.max() >= after.min():
-            raise _leak(f"global_time: what comes before {split} reaches to {before.max()}, and {split} begins at {after.min()}")
+            raise _leak_error(f"global_time: what comes before {split} reaches to {before.max()}, and {split} begins at {after.min()}")
     return 0
 
 
-def _leak(what: str) -> StageError:
+def _leak_error(what: str) -> StageError:
     return StageError(f"leak in the splits of ingest: {what}; nothing was written, please report it")

@@ -36,6 +36,7 @@ def densify(codes_N: NDArray[np.int32], ids: pl.Series) -> tuple[NDArray[np.int3
     used = np.flatnonzero(np.bincount(codes_N, minlength=len(ids)))
     used_ids = ids.gather(used)
     order = id_order(used_ids)
-    place = np.full(len(ids), -1, dtype=np.int32)
-    place[used[order]] = np.arange(len(used), dtype=np.int32)
-    return place[codes_N], used_ids.gather(order)
+    # -1 for ids that do not occur, so that a code among them would stand out instead of meaning the first id.
+    new_code = np.full(len(ids), -1, dtype=np.int32)
+    new_code[used[order]] = np.arange(len(used), dtype=np.int32)
+    return new_code[codes_N], used_ids.gather(order)

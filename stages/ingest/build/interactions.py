@@ -44,15 +44,15 @@ def interactions(raw: RawLog, known_items: pl.Series, params: IngestParams) -> I
     dropped = {"rejected": raw.interaction_rows - pairs.height - low_rated, "below_min_rating": low_rated}
 
     pairs, dropped["duplicates"] = _keep(pairs, first_of_each_pair(pairs, len(known_items)))
-    before = _counts(pairs)
+    counts_before = _counts(pairs)
     pairs, dropped["interactions_outside_core"] = _keep(
         pairs, core(pairs["user"].to_numpy(), pairs["item"].to_numpy(), params.min_interactions, params.min_item_interactions)
     )
     if pairs.is_empty():
         few = f"no user has {params.min_interactions} interactions or more{_conditions(params)}"
         raise StageError(f"{few}; lower ingest.min_interactions or give more data")
-    after = _counts(pairs)
-    dropped |= {"users_outside_core": before[0] - after[0], "items_outside_core": before[1] - after[1]}
+    counts_after = _counts(pairs)
+    dropped |= {"users_outside_core": counts_before[0] - counts_after[0], "items_outside_core": counts_before[1] - counts_after[1]}
 
     if params.max_history:
         place_N, lengths_U = places(pairs["user"].to_numpy())
@@ -68,7 +68,7 @@ def interactions(raw: RawLog, known_items: pl.Series, params: IngestParams) -> I
         codes = codes[warm]
         require_all(codes, f"of users with {params.min_base} interactions in base; change the shares or lower ingest.min_base")
         pairs, dropped["interactions_of_cold_users"] = _keep(pairs, warm)
-        dropped["cold_users"] = after[0] - pairs["user"].n_unique()
+        dropped["cold_users"] = counts_after[0] - pairs["user"].n_unique()
     table, users, item_ids = _number(pairs, codes, user_ids, known_items, params.keep_items)
     dropped["items_not_kept"] = len(known_items) - len(item_ids)
     return Interactions(table, users, item_ids, dropped)
@@ -77,18 +77,20 @@ def interactions(raw: RawLog, known_items: pl.Series, params: IngestParams) -> I
 def read_codes(raw: RawLog, known_items: pl.Series, min_rating: float) -> tuple[pl.DataFrame, pl.Series, int]:
     """CODES sorted by user, time and row; the users' ids, by code; and how many rows are rated too low."""
     item = code("item", known_items)
-    known = pl.scan_parquet(raw.interactions).filter(item.is_not_null())
-    high = pl.col("rating").is_null() | (pl.col("rating") >= min_rating)
-    rated = known.filter(high) if min_rating else known  # 0: all, where ratings may be negative
+    usable = pl.scan_parquet(raw.interactions).filter(item.is_not_null())
+    # A row without a rating cannot be rated too low: implicit feedback has none.
+    is_high = pl.col("rating").is_null() | (pl.col("rating") >= min_rating)
+    rated = usable.filter(is_high) if min_rating else usable  # 0: all, where ratings may be negative
     user_ids = sorted_ids(distinct(raw.interactions, "user"))
     rows = rated.select(code("user", user_ids), item, "timestamp", "row").collect(engine="streaming")
-    low_rated = known.select(pl.len()).collect(engine="streaming").item() - rows.height if min_rating else 0
+    low_rated = usable.select(pl.len()).collect(engine="streaming").item() - rows.height if min_rating else 0
     order = _by_user_and_time(*(rows[name].to_numpy() for name in ("user", "timestamp", "row")))
     return pl.DataFrame({name: rows[name].to_numpy()[order] for name in CODES}, schema=CODES), user_ids, low_rated
 
 
 def first_of_each_pair(pairs: pl.DataFrame, items: int) -> NDArray[np.bool_]:
     """Which rows are the first of their user and item."""
+    # The rows are sorted by time and the sort is stable, so the first of equal keys is the earliest.
     key_N = pairs["user"].to_numpy().astype(np.int64) * items + pairs["item"].to_numpy()
     order = np.argsort(key_N, kind="stable")
     first_N = np.ones(len(key_N), dtype=bool)
@@ -126,21 +128,21 @@ def _counts(pairs: pl.DataFrame) -> tuple[int, int]:
 
 
 def _conditions(params: IngestParams) -> str:
-    also = [f"items with {params.min_item_interactions}"] if params.min_item_interactions else []
-    also += [f"ratings of {params.min_rating}"] if params.min_rating else []
-    return f" (among {' and '.join(also)} or more)" if also else ""
+    conditions = [f"items with {params.min_item_interactions}"] if params.min_item_interactions else []
+    conditions += [f"ratings of {params.min_rating}"] if params.min_rating else []
+    return f" (among {' and '.join(conditions)} or more)" if conditions else ""
 
 
 def _number(
     pairs: pl.DataFrame, codes: NDArray[np.int8], user_ids: pl.Series, known_items: pl.Series, keep_items: str
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.Series]:
     """Dense ids, positions and splits: the table, USERS, and the kept items' source ids."""
-    user_N, own_ids = densify(pairs["user"].to_numpy(), user_ids)
+    user_N, kept_ids = densify(pairs["user"].to_numpy(), user_ids)
     item_N, item_ids = (pairs["item"].to_numpy(), known_items) if keep_items == "all" else densify(pairs["item"].to_numpy(), known_items)
     split = pl.Series("split", SPLITS, dtype=pl.Enum(SPLITS)).gather(codes)
     table = pl.DataFrame({"user": user_N, "item": item_N, "timestamp": pairs["timestamp"], "split": split})
     if not table["user"].is_sorted():  # the ids of the kept users may be numbers where those of all are not, and sort otherwise
         table = table.sort("user", maintain_order=True)
     position = pl.Series("position", places(table["user"].to_numpy())[0])
-    users = pl.DataFrame({"user": np.arange(len(own_ids), dtype=np.int32), "source_id": own_ids}, schema=USERS)
+    users = pl.DataFrame({"user": np.arange(len(kept_ids), dtype=np.int32), "source_id": kept_ids}, schema=USERS)
     return table.select("user", "item", position, "timestamp", "split"), users, item_ids

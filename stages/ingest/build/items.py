@@ -17,6 +17,7 @@ def usable_items(raw: RawLog) -> tuple[pl.DataFrame, pl.DataFrame]:
         pl.Series("title", [clean_text(title) for title in table["title"]], dtype=pl.String), before=table["title"]
     )
     has_title = pl.col("title") != ""
+    # As it was before cleaning: that is the text a person will look for in the file.
     shown = pl.concat_str("source_id", "before", separator="\t").str.slice(0, TEXT_SHOWN)
     untitled = cleaned.filter(~has_title).select("row", shown.alias("text"))
     usable = cleaned.filter(has_title).drop("before")

@@ -61,10 +61,11 @@ def _rows(raw: RawLog) -> dict[str, int]:
 
 def _unknown_items(raw: RawLog, known: pl.Series) -> pl.LazyFrame:
     """Rows of the log whose item is in no usable row of the item file."""
-    taken = distinct(raw.interactions, "item")
-    missing = taken.filter(~taken.is_in(known.implode()))
+    taken_ids = distinct(raw.interactions, "item")
+    # The other way round: the few ids that are missing make a small Enum, the log itself is streamed once.
+    unknown_ids = taken_ids.filter(~taken_ids.is_in(known.implode()))
     shown = pl.concat_str("user", "item", "timestamp", separator="\t").str.slice(0, TEXT_SHOWN)
-    return pl.scan_parquet(raw.interactions).filter(code("item", missing).is_not_null()).select("row", shown.alias("text"))
+    return pl.scan_parquet(raw.interactions).filter(code("item", unknown_ids).is_not_null()).select("row", shown.alias("text"))
 
 
 def _rejected(rows: pl.LazyFrame, file: str, reason: str) -> pl.LazyFrame:

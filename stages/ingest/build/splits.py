@@ -35,6 +35,7 @@ def by_positions(lengths_U: Ints, params: IngestParams) -> list[Ints]:
     a history, but nothing to rank.
     """
     base = np.floor(lengths_U * params.base_share).astype(np.int64)
+    # From the end: every user has the same number of test positions, whatever the length.
     test = lengths_U - params.test_positions
     valid = test - params.valid_positions
     short = (base < params.min_base) | (base >= valid)
@@ -56,6 +57,7 @@ def by_time(timestamp_N: Ints, params: IngestParams) -> Codes:
     """One cut for all users at a moment: before it at most the wanted share of all interactions, since equal times never straddle a cut."""
     total = len(timestamp_N)
     shares = (params.base_share, 1 - params.valid_share - params.test_share, 1 - params.test_share)
+    # A share that rounds up to everything must still name an interaction.
     ranks = [min(round(share * total), total - 1) for share in shares]
     moments = np.partition(timestamp_N, sorted(set(ranks)))[ranks]
     codes = _after(timestamp_N, list(moments))

@@ -34,8 +34,10 @@ def clean_text(text: str) -> str:
 
 
 def _clean_once(text: str) -> str:
+    # NFC, not NFKC: that would fold ligatures and superscripts, which belong to a title.
     text = unicodedata.normalize("NFC", html.unescape(text))
     text = "".join(" " if character.isspace() else character for character in text)
+    # Category C: control, format (such as zero width) and private characters, which a reader does not see and a tokenizer does.
     text = "".join(character for character in text if not unicodedata.category(character).startswith("C"))
     text = _SQUARE.sub(r"(\1)", text.translate(_HARMLESS))
     return " ".join(text.split())

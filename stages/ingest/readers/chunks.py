@@ -91,6 +91,7 @@ class Lines:
     def _start(self, stream: Any) -> bytes:
         """Beginning of the file, without byte order mark and header."""
         start: bytes = stream.readline(LONGEST_LINE) if self._has_header else stream.read(BLOCK)
+        # UTF-16 without a byte order mark has a zero in every other byte of plain text.
         if b"\x00" in start[:64] or start.startswith((b"\xff\xfe", b"\xfe\xff")):
             raise StageError(
                 f"{self.name}, row 1: not text in UTF-8 (UTF-16, or no text at all); convert it, e.g. iconv -f utf-16 -t utf-8"
@@ -125,27 +126,29 @@ class _Counted(io.RawIOBase):
 
 def line_table(block: Block, encoding: str = "utf-8") -> pl.DataFrame:
     """Columns line, row, reason: one row a line that is not blank. `reason` is null, or "not UTF-8"."""
+    # Only encodings whose byte 10 is always a newline can be cut into lines before they are decoded.
     data = block.data.decode(encoding).encode() if encoding != "utf-8" else block.data
-    bad = None
+    bad_lines = None
     try:
         data.decode()
     except UnicodeDecodeError:
         lines = data.split(b"\n")
-        bad = [place for place, line in enumerate(lines) if not _is_utf8(line)]
-        for place in bad:
-            lines[place] = lines[place].decode(errors="replace").encode()
+        bad_lines = [line_index for line_index, line in enumerate(lines) if not _is_utf8(line)]
+        for line_index in bad_lines:
+            lines[line_index] = lines[line_index].decode(errors="replace").encode()
         data = b"\n".join(lines)
+    # The lines are handed to Arrow as one buffer with offsets: no Python object a line.
     ends = np.flatnonzero(np.frombuffer(data, np.uint8) == 10) + 1
     offsets = np.concatenate([[0], ends if data.endswith(b"\n") else [*ends, len(data)]]).astype(np.int64)
-    lines_ = pa.LargeStringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(data))
-    table = pl.DataFrame({"line": pl.Series(pl.from_arrow(lines_), dtype=pl.String)}).with_columns(
+    line_array = pa.LargeStringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(data))
+    table = pl.DataFrame({"line": pl.Series(pl.from_arrow(line_array), dtype=pl.String)}).with_columns(
         pl.col("line").str.strip_chars_end("\r\n"),
         row=pl.int_range(block.first_row, block.first_row + len(offsets) - 1, dtype=pl.Int64),
         reason=pl.lit(None, dtype=pl.String),
     )
-    if bad:
+    if bad_lines:
         table = table.with_columns(
-            reason=pl.when(pl.col("row").is_in([block.first_row + place for place in bad])).then(pl.lit("not UTF-8"))
+            reason=pl.when(pl.col("row").is_in([block.first_row + line_index for line_index in bad_lines])).then(pl.lit("not UTF-8"))
         )
     return table.filter(pl.col("line").str.strip_chars().str.len_bytes() > 0)
 

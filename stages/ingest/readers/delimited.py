@@ -27,7 +27,7 @@ class Columns:
         self.typed = typed
         self.width = len(names)
         self.has_header = any(names.values())
-        self.positions: dict[str, int | None] = {} if self.has_header else {name: place for place, name in enumerate(names)}
+        self.positions: dict[str, int | None] = {} if self.has_header else {name: index for index, name in enumerate(names)}
 
     def read_header(self, file: str, header: list[str]) -> None:
         header = [name.split(":")[0] if self.typed else name for name in header]
@@ -71,16 +71,17 @@ def read_delimited(
 def split_columns(lines: pl.DataFrame, separator: str, columns: Columns, quoted: bool = False) -> pl.DataFrame:
     """Columns line, row, reason -> those of `columns`, row, reason, text."""
     if quoted:
-        by_rules = lines["line"].str.contains('"', literal=True) & lines["reason"].is_null()
-        if by_rules.any():
-            simple = split_columns(lines.filter(~by_rules), separator, columns)
-            return pl.concat([simple, _split_by_rules(lines.filter(by_rules), separator, columns)]).sort("row")
+        # Python's csv module for the few lines with a quote, a vectorised split for all others.
+        has_quote = lines["line"].str.contains('"', literal=True) & lines["reason"].is_null()
+        if has_quote.any():
+            unquoted = split_columns(lines.filter(~has_quote), separator, columns)
+            return pl.concat([unquoted, _split_by_rules(lines.filter(has_quote), separator, columns)]).sort("row")
     count = pl.col("line").str.count_matches(separator, literal=True) + 1
     split = pl.col("line").str.split_exact(separator, columns.width - 1).alias("fields")
     width = pl.when(pl.col("count") != columns.width).then(pl.format(f"{{}} columns where {columns.width} are expected", "count"))
     chosen = {
-        name: pl.lit(None, pl.String) if place is None else pl.col("fields").struct.field(f"field_{place}")
-        for name, place in columns.positions.items()
+        name: pl.lit(None, pl.String) if index is None else pl.col("fields").struct.field(f"field_{index}")
+        for name, index in columns.positions.items()
     }
     table = lines.select("line", "row", "reason", split, count=count)
     return table.select(**chosen, row="row", reason=pl.coalesce("reason", width), text="line")

@@ -12,6 +12,7 @@ HIDDEN = "(not kept: whose row it is cannot be told, and ingest.forget is not em
 
 def digest(source_id: str, salt: str) -> str:
     """What stands for a user in `ingest.forget`: sha256 of the salt and the id of the raw file, in hexadecimal."""
+    # Stripped, as the readers strip ids: a digest with a space in it would match nobody.
     return hashlib.sha256((salt + source_id.strip()).encode(errors="surrogateescape")).hexdigest()
 
 
@@ -22,7 +23,7 @@ class Forgotten:
         self.digests = frozenset(digests)
         self.salt = salt
         self.rows: Counter[str] = Counter()
-        self.found: set[str] = set()
+        self.matched: set[str] = set()
 
     def without(self, file: str, parsed: pl.DataFrame) -> pl.DataFrame:
         """`parsed` (validate.py) without their rows, whether these could be used or not."""
@@ -31,18 +32,19 @@ class Forgotten:
         user = parsed["user"].str.strip_chars()
         by_digest = {digest(source_id, self.salt): source_id for source_id in user.drop_nulls().unique()}
         matched_digests = self.digests & by_digest.keys()
-        self.found |= matched_digests
-        gone = user.is_in([by_digest[each] for each in matched_digests]).fill_null(False)
-        self.rows[file] += int(gone.sum())
+        self.matched |= matched_digests
+        is_theirs = user.is_in([by_digest[matched_digest] for matched_digest in matched_digests]).fill_null(False)
+        self.rows[file] += int(is_theirs.sum())
+        # A row that could not be parsed has no user to compare with.
         unread = pl.col("reason").is_not_null()
-        return parsed.filter(~gone).with_columns(text=pl.when(unread).then(pl.lit(HIDDEN)).otherwise(pl.col("text")))
+        return parsed.filter(~is_theirs).with_columns(text=pl.when(unread).then(pl.lit(HIDDEN)).otherwise(pl.col("text")))
 
     def counts(self) -> dict[str, int]:
         """For metrics.json; nothing where nobody is to be forgotten. A digest may match no one: the raw file was cleaned, too."""
         if not self.digests:
             return {}
         return {
-            "forgotten_users": len(self.found),
+            "forgotten_users": len(self.matched),
             "forgotten_rows": self.rows.total(),
-            "forgotten_digests_without_user": len(self.digests - self.found),
+            "forgotten_digests_without_user": len(self.digests - self.matched),
         }

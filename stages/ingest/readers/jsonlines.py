@@ -37,19 +37,20 @@ def read_json_lines(
     With `literals` a line may also be a Python literal (a dict as `repr` writes it), as in the metadata of Amazon 2014.
     """
     lines = Lines(source)
-    nothing = (None,) * len(fields)
+    no_fields = (None,) * len(fields)
     empty = True
     for part in lines:
         rows = []
+        # At \n alone: JSON text may hold U+2028, at which splitlines would cut.
         for row, line in enumerate(part.data.split(b"\n"), part.first_row):
             if not line.strip():
                 continue
-            kept, reason = nothing, None
+            fields_of_row, reason = no_fields, None
             try:
-                kept = values(_record(line, literals))
+                fields_of_row = values(_record(line, literals))
             except Unusable as error:
                 reason = str(error)
-            rows.append((*kept, row, reason, line[: 4 * TEXT_SHOWN].decode(errors="replace")[:TEXT_SHOWN].rstrip("\r")))
+            rows.append((*fields_of_row, row, reason, line[: 4 * TEXT_SHOWN].decode(errors="replace")[:TEXT_SHOWN].rstrip("\r")))
         if rows:
             empty = False
             columns = zip([*fields, *_REST], [*fields.values(), *_REST.values()], zip(*rows, strict=True), strict=True)
@@ -89,10 +90,10 @@ def _record(line: bytes, literals: bool) -> Record:
         record = orjson.loads(line)
     except orjson.JSONDecodeError:
         try:
-            written = line.decode()
+            decoded = line.decode()
         except UnicodeDecodeError:
             raise Unusable("not UTF-8") from None
-        record = _literal(written.strip()) if literals else None
+        record = _literal(decoded.strip()) if literals else None
         if record is None:
             raise Unusable("not valid JSON") from None
     if not isinstance(record, dict):

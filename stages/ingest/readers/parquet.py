@@ -19,11 +19,11 @@ def read_parquet(path: Path, names: dict[str, str], take: Callable[[pl.DataFrame
     row = 1
     for rows in _batches(path, [name for name in names.values() if name], _BATCH):
         columns = {
-            our: _column(path.name, our, rows[name]) if name else pl.Series(our, [None] * len(rows), pl.String)
-            for our, name in names.items()
+            our_name: _column(path.name, our_name, rows[name]) if name else pl.Series(our_name, [None] * len(rows), pl.String)
+            for our_name, name in names.items()
         }
-        table = pl.DataFrame([column.alias(our) for our, column in columns.items()])
-        flat = [pl.col(our).cast(pl.String) for our in names if not isinstance(table.schema[our], pl.List)]
+        table = pl.DataFrame([column.alias(our_name) for our_name, column in columns.items()])
+        flat = [pl.col(our_name).cast(pl.String) for our_name in names if not isinstance(table.schema[our_name], pl.List)]
         take(
             table.with_columns(
                 row=pl.int_range(row, row + len(rows), dtype=pl.Int64),
@@ -52,6 +52,7 @@ def _batches(path: Path, names: list[str], size: int) -> Iterator[pl.DataFrame]:
         present = file.schema_arrow.names
         if absent := [name for name in names if name not in present]:
             raise missing_column(path.name, absent[0], present)
+        # Each column once: one may serve as two of ours, and pyarrow would return it twice under one name.
         batches = file.iter_batches(size, columns=list(dict.fromkeys(names)))
         while True:
             try:
@@ -63,19 +64,19 @@ def _batches(path: Path, names: list[str], size: int) -> Iterator[pl.DataFrame]:
             yield pl.DataFrame(pl.from_arrow(batch))
 
 
-def _column(file: str, our: str, column: pl.Series) -> pl.Series:
+def _column(file: str, our_name: str, column: pl.Series) -> pl.Series:
     dtype = column.dtype
     if dtype == pl.Null:
         return column.cast(pl.String)
-    if our == "timestamp" and (dtype.is_numeric() or isinstance(dtype, pl.Datetime | pl.Date)):
+    if our_name == "timestamp" and (dtype.is_numeric() or isinstance(dtype, pl.Datetime | pl.Date)):
         return column
-    if our == "rating" and dtype.is_numeric():
+    if our_name == "rating" and dtype.is_numeric():
         return column
-    if our == "categories" and isinstance(dtype, pl.List):
+    if our_name == "categories" and isinstance(dtype, pl.List):
         inner = column.list.first() if isinstance(dtype.inner, pl.List) else column
         return inner.cast(pl.List(pl.String)).fill_null(pl.Series([[]], dtype=pl.List(pl.String)))
     if dtype.is_float() and (column.drop_nulls() == column.drop_nulls().round()).all():
         column = column.cast(pl.Int64, strict=False)  # whole numbers, as pandas writes them beside missing ones
     elif not (dtype.is_numeric() or dtype in (pl.String, pl.Categorical, pl.Enum)):
-        raise StageError(f"{file}: the column '{column.name}' is {dtype}, which cannot serve as {our}; convert it")
+        raise StageError(f"{file}: the column '{column.name}' is {dtype}, which cannot serve as {our_name}; convert it")
     return column.cast(pl.String)

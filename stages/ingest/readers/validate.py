@@ -84,15 +84,16 @@ class StagingTables:
 
     def _keep_first_items(self, same_again: bool) -> None:
         """Over the whole file at once, on disk: an item may return in a later block."""
-        everything = pl.scan_parquet(self._items.path)
+        all_items = pl.scan_parquet(self._items.path)
+        # A hash of the content, not the content: the whole catalogue's texts need not fit into memory.
         content_hash = pl.struct("title", "year", "brand", "categories").hash(seed=0)
-        items = everything.select("source_id", "row", content=content_hash).collect(engine="streaming")
+        items = all_items.select("source_id", "row", content=content_hash).collect(engine="streaming")
         items = items.with_columns(first=pl.col("content").first().over("source_id")).filter(~pl.col("source_id").is_first_distinct())
-        again = everything.filter(pl.col("row").is_in(items["row"].implode()))
-        other = items.filter(pl.col("content") != pl.col("first")) if same_again else items
-        rejected = again.filter(pl.col("row").is_in(other["row"].implode())).collect().sort("row")
+        repeats = all_items.filter(pl.col("row").is_in(items["row"].implode()))
+        different = items.filter(pl.col("content") != pl.col("first")) if same_again else items
+        rejected = repeats.filter(pl.col("row").is_in(different["row"].implode())).collect().sort("row")
         self._rejected.write(rejected.with_columns(file=pl.lit(self._item_file), reason=pl.lit("item stands twice")))
-        kept = everything.filter(~pl.col("row").is_in(items["row"].implode())) if items.height else everything
+        kept = all_items.filter(~pl.col("row").is_in(items["row"].implode())) if items.height else all_items
         kept.select(list(RAW_ITEMS)).sink_parquet(self.folder / "items.parquet")
         self._items.path.unlink()
 
@@ -105,6 +106,7 @@ class _Writer:
         self.schema = schema
         self.arrow = pl.DataFrame(schema=schema).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
         texts = [name for name, dtype in schema.items() if dtype == pl.String]
+        # No statistics: these tables are read once and deleted.
         self.writer = pq.ParquetWriter(path, self.arrow, compression="zstd", use_dictionary=texts, write_statistics=False)
 
     def write(self, table: pl.DataFrame) -> None:
@@ -142,6 +144,7 @@ def check_interactions(parsed: pl.DataFrame, unit: TimeUnit = "s") -> pl.DataFra
 
 def check_items(parsed: pl.DataFrame) -> pl.DataFrame:
     """`parsed` with trimmed ids and a reason where the id or the title is missing."""
+    # As in the log, or an id with a space behind it would be an item that nobody took.
     parsed = parsed.with_columns(pl.col("source_id").str.strip_chars())
     faults = {
         "empty item id": pl.col("source_id").fill_null("") == "",
@@ -159,6 +162,7 @@ def _seconds(times: pl.Series, unit: TimeUnit) -> tuple[pl.Series, pl.Series]:
     """Whole seconds (null where out of bounds), and whether a number stood there. Fractions are cut off."""
     if times.dtype.is_temporal():
         times, unit = times.cast(pl.Datetime("us")).dt.timestamp("us"), "us"
+    # Integers first: nanoseconds since 1970 have more digits than a float holds.
     whole = times.cast(pl.Int64, strict=False) if not times.dtype.is_float() else pl.Series([None] * len(times), dtype=pl.Int64)
     seconds = whole // _PER_SECOND[unit]
     is_number = whole.is_not_null()

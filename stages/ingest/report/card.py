@@ -82,6 +82,7 @@ def data_card(metrics: dict[str, Any]) -> str:
         "",
         "## Raw files",
         "",
+        # Without folders: the card of equal data is equal on every machine.
         *_table(("file", "bytes", "sha256"), ((name, file["bytes"], f"`{file['sha256']}`") for name, file in raw["files"].items())),
     ]
     return "\n".join(lines).rstrip() + "\n"
@@ -129,6 +130,7 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
 
 def _number(value: Any) -> str:
     """Thousands with commas, no idle zeros; text as a cell."""
+    # Twelve digits: a count of a hundred billion rows must not turn into 1e+11.
     return _cell(value) if isinstance(value, str) else f"{value:,.12g}"
 
 

@@ -21,6 +21,7 @@ def describe(raw: RawLog, items: pl.DataFrame, log: Interactions, rejected: Coun
     leak_checks = check_leaks(log.table, params.split)
     table, users = log.table, log.users.height
     lengths_U = np.bincount(table["user"].to_numpy())
+    # Items that nobody took count as well: they are part of what is to be ranked.
     popularity_I = np.bincount(table["item"].to_numpy(), minlength=items.height)
     splits = _by_split(table, raw.time)
     return {
@@ -59,12 +60,13 @@ def gini(counts: NDArray[np.integer]) -> float:
     """0: all alike; towards 1: one has all. The mean absolute difference of two of them by twice the mean."""
     ascending = np.sort(counts).astype(np.int64)
     n = len(ascending)
+    # In integers up to the division, so the result has the same last digit everywhere.
     return round(int((2 * np.arange(1, n + 1) - n - 1) @ ascending) / (n * int(ascending.sum())), 6)
 
 
 def _distribution(counts: NDArray[np.integer]) -> dict[str, float]:
-    named = {name: round(float(np.quantile(counts, share)), 2) for name, share in QUANTILES.items()}
-    return {"min": int(counts.min()), **named, "max": int(counts.max()), "mean": round(float(counts.mean()), 2)}
+    quantiles = {name: round(float(np.quantile(counts, share)), 2) for name, share in QUANTILES.items()}
+    return {"min": int(counts.min()), **quantiles, "max": int(counts.max()), "mean": round(float(counts.mean()), 2)}
 
 
 def _by_split(table: pl.DataFrame, time: str) -> dict[str, dict[str, Any]]:

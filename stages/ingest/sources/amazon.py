@@ -14,6 +14,7 @@ from stages.shared.core.errors import StageError
 # By generation, {C} for the category: files of the log in order of preference, and the metadata. Each may end in .gz, too.
 LOGS = {
     "2014": ("reviews_{C}_5.json", "reviews_{C}.json", "ratings_{C}.csv"),
+    # The 5-core files first: they are what the papers use.
     "2018": ("{C}_5.json", "{C}.json", "{C}.csv"),
     "2023": ("{C}.jsonl",),
 }

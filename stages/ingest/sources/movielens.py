@@ -29,6 +29,7 @@ def read_u_item(source: Input, scratch: StagingTables) -> RawFile:
 
     def take(table: pl.DataFrame) -> None:
         flags = [pl.when(pl.col(flag) == "1").then(pl.lit(genre)) for flag, genre in zip(_FLAGS, _GENRES, strict=True)]
+        # A file of this name with its columns in another order shows here.
         wrong = pl.when(~pl.all_horizontal(pl.col(_FLAGS).is_in(["0", "1"]))).then(pl.lit("genre flags are not 0 or 1"))
         scratch.add_items(
             source.name,

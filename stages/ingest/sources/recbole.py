@@ -15,6 +15,7 @@ _HINT = "the first row must name the columns, as in user_id:token"
 
 def read_inter(source: Input, scratch: StagingTables) -> RawFile:
     """A `.inter` file: user_id, item_id, timestamp, and rating where it has one."""
+    # The names that RecBole's own data sets use; others are renamed in the file, or read as source: table.
     names = {"user": ("user_id",), "item": ("item_id",), "timestamp": ("timestamp",), "rating": ("rating",)}
     columns = Columns(names, ["rating"], _HINT, typed=True)
     return read_delimited(source, "\t", columns, lambda table: scratch.add_interactions(source.name, table))
@@ -36,7 +37,7 @@ def read_item(source: Input, scratch: StagingTables) -> RawFile:
     return read_delimited(source, "\t", Columns(names, ["year", "brand", "categories"], _HINT, typed=True), take)
 
 
-def is_there(folder: Path) -> bool:
+def has_files(folder: Path) -> bool:
     """Whether one of the two stands in `folder`; u.item belongs to MovieLens-100K."""
     return any([*folder.glob("*.inter"), *(path for path in folder.glob("*.item") if path.name != "u.item")])
 

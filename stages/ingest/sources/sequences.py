@@ -17,27 +17,28 @@ _ID = r"^[1-9][0-9]*$"
 
 def read_sequences(source: Input, scratch: StagingTables) -> RawFile:
     lines = Lines(source)
-    seen = pl.Series("user", [], pl.String)
-    empty = True
+    earlier_users = pl.Series("user", [], pl.String)
+    is_empty = True
     for part in lines:
         table = line_table(part)
         if table.is_empty():
             continue
-        empty = False
+        is_empty = False
         table = table.select("row", "reason", text="line", ids=pl.col("line").str.extract_all(r"\S+"))
         table = table.with_columns(pl.col("ids").list.first().alias("user"), pl.col("ids").list.slice(1))
-        again = ~pl.col("user").is_first_distinct() | pl.col("user").is_in(seen.implode())
+        # Within the block, and against all blocks before it.
+        is_repeated = ~pl.col("user").is_first_distinct() | pl.col("user").is_in(earlier_users.implode())
         faults = {
             "user id is not a whole number from 1": ~pl.col("user").str.contains(_ID),
             "no items behind the user": pl.col("ids").list.len() == 0,
             f"more than {PLACES - 1} items": pl.col("ids").list.len() >= PLACES,
-            "user stands twice": again,
+            "user stands twice": is_repeated,
         }
-        first = [pl.when(holds).then(pl.lit(reason)) for reason, holds in faults.items()]
-        table = table.with_columns(pl.coalesce("reason", *first).alias("reason"))
-        seen = pl.concat([seen, table.filter(pl.col("reason").is_null())["user"]])
+        reasons = [pl.when(holds).then(pl.lit(reason)) for reason, holds in faults.items()]
+        table = table.with_columns(pl.coalesce("reason", *reasons).alias("reason"))
+        earlier_users = pl.concat([earlier_users, table.filter(pl.col("reason").is_null())["user"]])
         scratch.add_interactions(source.name, _interactions(table))
-    if empty:
+    if is_empty:
         raise nothing_read(lines.name)
     return lines.file
 
@@ -53,6 +54,7 @@ def read_items(source: Input, scratch: StagingTables) -> RawFile:
 
 def _interactions(lines: pl.DataFrame) -> pl.DataFrame:
     """One row an item of a good line, one row a bad line."""
+    # A bad line is one rejected row, however many items it lists.
     bad = lines.filter(pl.col("reason").is_not_null()).with_columns(item=pl.lit(None, pl.String), timestamp=pl.lit(0, pl.Int64), place=0)
     good = lines.filter(pl.col("reason").is_null()).with_columns(timestamp=pl.int_ranges(pl.col("ids").list.len()))
     good = good.explode("ids", "timestamp").rename({"ids": "item"}).with_columns(place=pl.col("timestamp") + 1)

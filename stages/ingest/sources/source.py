@@ -31,24 +31,25 @@ _MOVIELENS: dict[str, tuple[str, str, Reader, Reader]] = {  # files of the log a
 
 def read_source(params: IngestParams, scratch: Path) -> RawLog:
     """Reads the source of `params`; writes the three tables of the RawLog into the folder `scratch`, which the caller removes."""
-    into = StagingTables(scratch, Forgotten(params.forget, params.forget_salt))
+    staging = StagingTables(scratch, Forgotten(params.forget, params.forget_salt))
     if params.source == "synthetic":
-        return read_world(params.world, into)
+        return read_world(params.world, staging)
     folder = Path(params.folder)
     if not folder.is_dir():
         remedy = "ingest.folder must name the one that holds the raw files" if params.has_folder else "run: gr2 run fetch"
         raise StageError(f"{folder}: no such folder; {remedy}")
-    family, _, which = params.source.partition("-")
+    family, _, release = params.source.partition("-")
     if params.source == "table":
-        return _read_table(folder, params, into)
+        return _read_table(folder, params, staging)
     if params.source == "folder":
-        return _recognised(folder, _forms(params.category)).read(folder, into)
+        return _recognised(folder, _forms(params.category)).read(folder, staging)
     if params.source == "movielens-100k":
-        return _read_wheel(folder, into) if (folder / WHEEL).is_file() else _recognised(folder, _forms("")[:2]).read(folder, into)
+        return _read_wheel(folder, staging) if (folder / WHEEL).is_file() else _recognised(folder, _forms("")[:2]).read(folder, staging)
     if family == "movielens":
-        archived = (folder / ARCHIVES[which].name).is_file() and not _has_any(folder, _MOVIELENS[which][:2])
-        return _read_archive(folder, which, into) if archived else _read_movielens(folder, into, which)
-    return _read_amazon(folder, into, which, params.category)
+        # Unpacked files win: whoever unpacked them may have edited them.
+        archived = (folder / ARCHIVES[release].name).is_file() and not _has_any(folder, _MOVIELENS[release][:2])
+        return _read_archive(folder, release, staging) if archived else _read_movielens(folder, staging, release)
+    return _read_amazon(folder, staging, release, params.category)
 
 
 @dataclass(frozen=True)
@@ -63,14 +64,14 @@ class SourceLayout:
 def _forms(category: str) -> list[SourceLayout]:
     """All that can be told by the names of the files; MovieLens-100K's two come first."""
     return [
-        SourceLayout("*.inter and *.item (RecBole)", recbole.is_there, _read_recbole),
+        SourceLayout("*.inter and *.item (RecBole)", recbole.has_files, _read_recbole),
         *[
             SourceLayout(
-                f"{log} and {items} (MovieLens-{which.upper()})",
+                f"{log} and {items} (MovieLens-{release.upper()})",
                 partial(_has_any, names=(log, items)),
-                partial(_read_movielens, which=which),
+                partial(_read_movielens, which=release),
             )
-            for which, (log, items, _, _) in _MOVIELENS.items()
+            for release, (log, items, _, _) in _MOVIELENS.items()
         ],
         *[
             SourceLayout(
@@ -89,10 +90,12 @@ def _recognised(folder: Path, forms: list[SourceLayout]) -> SourceLayout:
     if len(matching) == 1:
         return matching[0]
     names = ", ".join(sorted(path.name for path in folder.iterdir())[:20]) or "nothing"
-    known = "".join(f"\n  {form.what}" for form in forms)
+    known_forms = "".join(f"\n  {form.what}" for form in forms)
     if matching:
-        raise StageError(f"{folder}: holds several forms at once (it has: {names}); leave the files of one of these:{known}")
-    raise StageError(f"{folder}: no known form of raw files (it has: {names}); put there one of these:{known}\nor use ingest.source: table")
+        raise StageError(f"{folder}: holds several forms at once (it has: {names}); leave the files of one of these:{known_forms}")
+    raise StageError(
+        f"{folder}: no known form of raw files (it has: {names}); put there one of these:{known_forms}\nor use ingest.source: table"
+    )
 
 
 def _has_any(folder: Path, names: tuple[str, ...]) -> bool:
@@ -109,16 +112,16 @@ def _read_wheel(folder: Path, scratch: StagingTables) -> RawLog:
     return scratch.finish(f"MovieLens-100K ({WHEEL})", _GROUPLENS, [RawFile.of(path), *files], "Genres")
 
 
-def _read_archive(folder: Path, which: str, scratch: StagingTables) -> RawLog:
+def _read_archive(folder: Path, release: str, scratch: StagingTables) -> RawLog:
     """The members of the zip archive are read as they stand in it; nothing is unpacked."""
-    published = ARCHIVES[which]
+    published = ARCHIVES[release]
     archive = folder / published.name
     if wrong := verify_download(archive, published):
         raise StageError(f"{archive}: {wrong}; fetch it again from {published.url}")
-    log, items, read_log, read_items = _MOVIELENS[which]
+    log, items, read_log, read_items = _MOVIELENS[release]
     top = archive.stem  # ml-1m.zip holds ml-1m/ratings.dat
     files = [read_log(Input(archive, f"{top}/{log}"), scratch), read_items(Input(archive, f"{top}/{items}"), scratch)]
-    return scratch.finish(f"MovieLens-{which.upper()} ({archive.name})", _GROUPLENS, [RawFile.of(archive), *files], "Genres")
+    return scratch.finish(f"MovieLens-{release.upper()} ({archive.name})", _GROUPLENS, [RawFile.of(archive), *files], "Genres")
 
 
 def _read_movielens(folder: Path, scratch: StagingTables, which: str) -> RawLog:

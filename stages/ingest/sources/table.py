@@ -40,6 +40,7 @@ def read_items(path: Path, table: TableParams, scratch: StagingTables) -> RawFil
     names = {"source_id": table.item_id, "title": table.title, "year": table.year, "brand": table.brand, "categories": table.categories}
 
     def take(rows: pl.DataFrame) -> None:
+        # A text is cut at the separator; a list, of Parquet or JSON, is one already.
         if rows.schema["categories"] == pl.String:
             rows = rows.with_columns(pl.col("categories").fill_null("").str.split(table.category_separator))
         category = pl.element().str.strip_chars()
@@ -48,11 +49,11 @@ def read_items(path: Path, table: TableParams, scratch: StagingTables) -> RawFil
 
     def values(record: Record) -> tuple[Any, ...]:
         categories = _field(record, table.categories)
-        listed = categories.split(table.category_separator) if isinstance(categories, str) else texts(categories)
+        category_list = categories.split(table.category_separator) if isinstance(categories, str) else texts(categories)
         return (
             required(record, table.item_id),
             *(text(_field(record, name)) for name in (table.title, table.year, table.brand)),
-            listed,
+            category_list,
         )
 
     return _read(path, names, values, ITEM_FIELDS, take)
@@ -77,13 +78,14 @@ def _read_jsonl(path: Path, names: dict[str, str], values: Callable[[Record], tu
     missing = {name for name in names.values() if name}
     present: set[str] = set()
 
-    def noted(record: Record) -> tuple[Any, ...]:
+    def values_noting_names(record: Record) -> tuple[Any, ...]:
         if missing:
             missing.difference_update(record)
             present.update(list(record)[:50])
         return values(record)
 
-    file = read_json_lines(Input(path), fields, noted, take)
+    # Only at the end: a key that every record lacks is a wrong name in ingest.table, one that some lack is a gap in the data.
+    file = read_json_lines(Input(path), fields, values_noting_names, take)
     if missing:
         raise missing_column(path.name, sorted(missing)[0], sorted(present))
     return file
@@ -101,6 +103,7 @@ class _PositionCounter:
         self.so_far = pl.DataFrame(schema={"user": pl.String, "so_far": pl.Int64})
 
     def number(self, rows: pl.DataFrame) -> pl.DataFrame:
+        # As validation will strip them: "a" and "a " are one user, and must share a count.
         rows = rows.with_columns(pl.col("user").fill_null("").str.strip_chars())
         rows = rows.join(self.so_far, on="user", how="left", maintain_order="left")
         place = pl.col("so_far").fill_null(0) + pl.int_range(pl.len(), dtype=pl.Int64).over("user")

@@ -50,41 +50,42 @@ def make_world(params: WorldParams) -> World:
 
 def follow_steps(departments: int, categories: int) -> Floats:
     """FOLLOW_STEPS from each category to those behind it in its department; the last is followed up by none. [C, C]"""
-    one_CC = np.zeros((categories, categories))
+    department_CC = np.zeros((categories, categories))
     for step, weight in enumerate(FOLLOW_STEPS, start=1):
-        one_CC += weight * np.eye(categories, k=step)
-    return np.asarray(np.kron(np.eye(departments), one_CC), dtype=np.float64)
+        department_CC += weight * np.eye(categories, k=step)
+    return np.asarray(np.kron(np.eye(departments), department_CC), dtype=np.float64)
 
 
 def read_world(params: WorldParams, scratch: StagingTables) -> RawLog:
     """The world's log and items, as if read from files."""
-    world, log, catalogue = make_world(params), _Made("interactions of ingest.world"), _Made("items of ingest.world")
+    world, log, catalogue = make_world(params), _VirtualFile("interactions of ingest.world"), _VirtualFile("items of ingest.world")
     rng = np.random.default_rng([params.seed, _SHOPPING])
     chunk, row = max(1, _CHUNK // params.items), 1
     for first in range(0, params.users, chunk):
         users_N = np.arange(first, min(first + chunk, params.users))
         taken_NL = shop(world, world.type_U[users_N], rng.integers(params.shortest, params.longest + 1, size=len(users_N)), rng)
         rows = log_of(users_N, taken_NL, row, rng)
-        scratch.add_interactions(log.name, log.noted(rows))
+        scratch.add_interactions(log.name, log.hashed(rows))
         row += rows.height
-    scratch.add_items(catalogue.name, catalogue.noted(items_of(world, params)))
+    scratch.add_items(catalogue.name, catalogue.hashed(items_of(world, params)))
     return scratch.finish(f"Synthetic world (seed {params.seed})", _LICENCE, [log.file(), catalogue.file()], "Categories")
 
 
 def shop(world: World, types_N: Ints, lengths_N: Ints, rng: np.random.Generator) -> Ints:
     """What users of these types take, one item after the other [N, longest]; NOBODY behind the end."""
     taken_NL = np.full((len(types_N), int(lengths_N.max())), NOBODY)
+    # All draws at once, so that the outcome does not depend on how many users end early.
     chance_NL = rng.random(taken_NL.shape)
     weight_NI = np.exp(world.weight_TI)[types_N]
     last_NM = np.full((len(types_N), len(world.lag_M)), NOBODY)
     for step in range(taken_NL.shape[1]):
-        on = np.flatnonzero(lengths_N > step)
-        cumulative_NI = np.cumsum(weight_NI[on] * np.exp(world.follow_up(last_NM[on])), axis=1)
+        active = np.flatnonzero(lengths_N > step)
+        cumulative_NI = np.cumsum(weight_NI[active] * np.exp(world.follow_up(last_NM[active])), axis=1)
         # The first item whose share of the sum lies beyond the draw; a weight of 0 adds nothing, so it is never that one.
-        item_N = (cumulative_NI <= (chance_NL[on, step] * cumulative_NI[:, -1])[:, None]).sum(axis=1)
-        taken_NL[on, step] = item_N
-        weight_NI[on, item_N] = 0.0
-        last_NM[on] = np.concatenate([item_N[:, None], last_NM[on, :-1]], axis=1)
+        item_N = (cumulative_NI <= (chance_NL[active, step] * cumulative_NI[:, -1])[:, None]).sum(axis=1)
+        taken_NL[active, step] = item_N
+        weight_NI[active, item_N] = 0.0
+        last_NM[active] = np.concatenate([item_N[:, None], last_NM[active, :-1]], axis=1)
     return taken_NL
 
 
@@ -92,9 +93,14 @@ def log_of(users_N: Ints, taken_NL: Ints, first_row: int, rng: np.random.Generat
     """RAW_INTERACTIONS of what the users took. Times have no meaning but their order, strict within a user."""
     gaps_NL = 1 + rng.exponential(DAYS_BETWEEN * DAY, size=taken_NL.shape).astype(np.int64)
     times_NL = FIRST_DAY + rng.integers(DAYS * DAY, size=(len(users_N), 1)) + np.cumsum(gaps_NL, axis=1)
-    there_NL = taken_NL != NOBODY
-    rows = first_row + np.arange(int(there_NL.sum()))
-    columns = {"user": users_N.repeat(there_NL.sum(axis=1)), "item": taken_NL[there_NL], "timestamp": times_NL[there_NL], "row": rows}
+    is_taken_NL = taken_NL != NOBODY
+    rows = first_row + np.arange(int(is_taken_NL.sum()))
+    columns = {
+        "user": users_N.repeat(is_taken_NL.sum(axis=1)),
+        "item": taken_NL[is_taken_NL],
+        "timestamp": times_NL[is_taken_NL],
+        "row": rows,
+    }
     table = pl.DataFrame(columns).with_columns(rating=None)
     return table.select(pl.col(name).cast(dtype) for name, dtype in RAW_INTERACTIONS.items())
 
@@ -107,9 +113,9 @@ def items_of(world: World, params: WorldParams) -> pl.DataFrame:
     for item, (category, brand) in enumerate(zip(world.category_I.tolist(), world.brand_I.tolist(), strict=True)):
         department, kind = divmod(category, params.categories)
         cell = category * params.brands + brand % params.brands
-        last_in_cell[cell] = place = last_in_cell.get(cell, -1) + 1
+        last_in_cell[cell] = position = last_in_cell.get(cell, -1) + 1
         words = DEPARTMENTS[departments[department]][kind]
-        rows.append((str(item), title(BRANDS[brand], words, cell, place), "", BRANDS[brand], [departments[department], words], item + 1))
+        rows.append((str(item), title(BRANDS[brand], words, cell, position), "", BRANDS[brand], [departments[department], words], item + 1))
     return pl.DataFrame(rows, schema=["source_id", "title", "year", "brand", "categories", "row"], orient="row")
 
 
@@ -122,13 +128,13 @@ def write_world(params: IngestParams, users: pl.DataFrame, path: Path) -> None:
     replace(world, type_U=world.type_U[kept_U]).save(path)
 
 
-class _Made:
+class _VirtualFile:
     """A file that never was: its size and checksum are those of the rows as CSV, so that the data card tells one world from another."""
 
     def __init__(self, name: str):
         self.name, self.size, self.hash = name, 0, hashlib.sha256()
 
-    def noted(self, table: pl.DataFrame) -> pl.DataFrame:
+    def hashed(self, table: pl.DataFrame) -> pl.DataFrame:
         """`table` as a parsed block (validate.py)."""
         flat = table.with_columns(pl.col(pl.List(pl.String)).list.join("|"))
         words = flat.write_csv(include_header=False).encode()

@@ -24,28 +24,31 @@ DRIFT = 0.25
 
 
 def identical_to_incoming(orders: Ints) -> Bools:
-    """orders [n, K] -> [n]: the output is the incoming order again."""
+    """orders [n, K] -> [n]: the output is the initial ranking again."""
     same: Bools = np.all(orders == np.arange(orders.shape[1]), axis=1)
     return same
 
 
 def adjacent_swap_only(orders: Ints) -> Bools:
-    """orders [n, K] permutations -> [n]: the incoming order but for one swap of neighbours."""
+    """orders [n, K] permutations -> [n]: the initial ranking but for one swap of neighbours."""
     moved = np.abs(orders - np.arange(orders.shape[1]))
     swapped: Bools = (moved.sum(axis=1) == 2) & (moved.max(axis=1) == 1)
     return swapped
 
 
 def reversed_incoming(orders: Ints) -> Bools:
-    """orders [n, K] -> [n]: the incoming order from its end."""
+    """orders [n, K] -> [n]: the initial ranking from its end."""
     return identical_to_incoming(orders[:, ::-1])
 
 
-def kendall_tau(orders: Ints, others: Ints) -> Floats:
+def kendall_tau(orders: Ints, other_orders: Ints) -> Floats:
     """Two orders [n, K] of the same candidates, K of two or more -> [n], from -1 (reversed) to 1 (the same)."""
     size = orders.shape[1]
-    positions = np.take_along_axis(np.argsort(orders, axis=1), others, axis=1)  # where `orders` puts what `others` puts first, second ...
+    positions = np.take_along_axis(
+        np.argsort(orders, axis=1), other_orders, axis=1
+    )  # where `orders` puts what `other_orders` puts first, second ...
     low, high = np.triu_indices(size, 1)
+    # Counted pair by pair: with K of ten or twenty that is a small table, and exact.
     inversions = (positions[:, low] > positions[:, high]).sum(axis=1)
     tau: Floats = 1 - 4 * inversions / (size * (size - 1))
     return tau
@@ -57,8 +60,9 @@ def first_from(orders: Ints) -> FirstFrom:
     entropy: in bits; 0 for a model that always promotes one position, log2 K for one that promotes all alike.
     """
     shares = np.bincount(orders[:, 0], minlength=orders.shape[1]) / len(orders)
-    seen = shares[shares > 0]
-    entropy = -float(seen @ np.log2(seen)) + 0.0
+    # A share of 0 adds nothing, and its logarithm is minus infinity.
+    positive_shares = shares[shares > 0]
+    entropy = -float(positive_shares @ np.log2(positive_shares)) + 0.0
     return {"shares": shares.tolist(), "entropy": entropy, "commonest": int(shares.argmax()), "commonest_share": float(shares.max())}
 
 
@@ -106,7 +110,7 @@ def commonest_order_share(orders: Ints) -> float:
 def audit(orders: Ints, target_rank: Ints, new_rank: Ints, faults: Sequence[str]) -> Audit:
     """All of the above for one model, ready for JSON. orders [n, K]; target_rank, new_rank [n]; faults [n] as in invalid_by_kind.
 
-    An invalid output stands in `orders` as the incoming order. It counts so in by_incoming_rank, positions and rank_flow, which explain
+    An invalid output stands in `orders` as the initial ranking. It counts so in by_incoming_rank, positions and rank_flow, which explain
     the score, but is no copy: the shares of copies, swaps and reversals are of all outputs, and hold valid ones only.
     commonest_order_share, kendall_tau and first_from are over the valid ones; the last two are left out where there are none.
     """
@@ -146,6 +150,7 @@ def lengths(tokens: Sequence[int], reference: Sequence[int] = ()) -> Lengths:
         "quantiles": {str(at): float(value) for at, value in zip(QUANTILES, np.quantile(values, QUANTILES), strict=True)},
         "longest": int(values.max()),
         "by_block": [float(block.mean()) for block in np.array_split(values, min(BLOCKS, len(values)))],
+        # Equal lengths have no rank correlation: scipy would give NaN, which no JSON takes.
         "trend": float(spearmanr(np.arange(len(values)), values).statistic) if np.ptp(values) else 0.0,
     }
     if len(reference):
@@ -161,17 +166,21 @@ def red_flags(figures: Audit) -> list[str]:
     Besides the keys of `audit` it reads, if given, `contradictions` (faithfulness.summary), `position_bias` (position_bias.summary)
     and `lengths` (name -> lengths, of those with a reference).
     """
+    # Absent where no answer was valid: then there is nothing to say about it.
     first = figures.get("first_from") or {"commonest": 0, "commonest_share": 0.0}
     contradicted = contradictions["kinds"] if (contradictions := figures.get("contradictions")) else {}
-    copies, near = figures["identity_share"], figures["identity_share"] + figures["adjacent_swap_share"]
+    copies, near_copies = figures["identity_share"], figures["identity_share"] + figures["adjacent_swap_share"]
     moved = bias.get("position_share", 0.0) if (bias := figures.get("position_bias")) else 0.0
     drifts = {
         name: (entry["mean"] - entry["shift"], entry["mean"]) for name, entry in figures.get("lengths", {}).items() if "shift" in entry
     }
     checks = [
-        (copies >= MOSTLY, f"repeats the incoming order on {copies:.1%} of the slates"),
-        (near >= MOSTLY and near > copies, f"repeats the incoming order or swaps two neighbours in it on {near:.1%} of the slates"),
-        (figures["reversed_share"] >= MOSTLY, f"reverses the incoming order on {figures['reversed_share']:.1%} of the slates"),
+        (copies >= MOSTLY, f"repeats the initial ranking on {copies:.1%} of the slates"),
+        (
+            near_copies >= MOSTLY and near_copies > copies,
+            f"repeats the initial ranking or swaps two neighbours in it on {near_copies:.1%} of the slates",
+        ),
+        (figures["reversed_share"] >= MOSTLY, f"reverses the initial ranking on {figures['reversed_share']:.1%} of the slates"),
         (
             figures["commonest_order_share"] >= MOSTLY,
             f"gives one and the same order in {figures['commonest_order_share']:.1%} of its answers",
@@ -186,8 +195,11 @@ def red_flags(figures: Audit) -> list[str]:
             for kind, entry in contradicted.items()
         ),
         *(
-            (abs(now - before) > DRIFT * before, f"{name}: {now:.1f} tokens on average, the reference {before:.1f}")
-            for name, (before, now) in drifts.items()
+            (
+                abs(mean - reference_mean) > DRIFT * reference_mean,
+                f"{name}: {mean:.1f} tokens on average, the reference {reference_mean:.1f}",
+            )
+            for name, (reference_mean, mean) in drifts.items()
         ),
     ]
     return [sentence for holds, sentence in checks if holds]

@@ -4,7 +4,7 @@ from typing import Required, TypedDict
 
 
 class FirstFrom(TypedDict):
-    """From which incoming rank the first of each answer came: see audit.first_from."""
+    """From which initial rank the first of each answer came: see audit.first_from."""
 
     shares: list[float]
     entropy: float

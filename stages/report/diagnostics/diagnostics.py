@@ -29,6 +29,7 @@ def audits_of(
     for name in MODELS:
         rankings, model_audit = answers.greedy[name], audits[name]
         model_audit["lengths"] = {"answer": lengths(rankings.answer_tokens, reference.answer_tokens)}
+        # Without a think block there is no claim that the answer could contradict.
         if layout.reasoning:
             model_audit["lengths"]["reasoning"] = lengths(rankings.reasoning_tokens, reference.reasoning_tokens)
             checked = faithfulness.contradictions(rankings.texts, rankings.orders, rankings.valid, slates, layout)

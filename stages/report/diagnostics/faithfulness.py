@@ -44,11 +44,13 @@ def check_answer(claims: Claims, order: Sequence[int] | None, slate: Slate, show
         "cites_outside": any(sid not in shown_sids for sid in claims.sids) or any(name not in features for name in claims.letters),
         "misquotes": any(words != features[name] for name, words in claims.quotes.items() if name in features),
     }
+    # An invalid answer has no order that its reasoning could disagree with.
     if order is None:
         return Checked(shown)
     shown["first_unmentioned"] = names[order[0]] not in claims.letters
-    given = [claims.relevances[names[rank]] for rank in order if names[rank] in claims.relevances]
-    pairs = [earlier < later for earlier, later in combinations(given, 2) if earlier != later]
+    relevances = [claims.relevances[names[rank]] for rank in order if names[rank] in claims.relevances]
+    # Equal relevances allow either order; what was cut off before its relevance is left out.
+    pairs = [earlier < later for earlier, later in combinations(relevances, 2) if earlier != later]
     if not pairs:
         return Checked(shown)
     return Checked(shown | {"relevances_disagree": any(pairs)}, sum(pairs) / len(pairs))
@@ -65,8 +67,8 @@ def contradictions(
     if not len(texts) == len(orders) == len(valid) == len(slates):
         raise StageError(f"{len(texts)} texts, {len(orders)} orders and {len(valid)} marks for {len(slates)} slates; check them together")
     return [
-        check_answer(layout.claims(text), order if good else None, slate, layout.shown_sids(slate))
-        for text, order, good, slate in zip(texts, orders.tolist(), valid.tolist(), slates, strict=True)
+        check_answer(layout.claims(text), order if is_valid else None, slate, layout.shown_sids(slate))
+        for text, order, is_valid, slate in zip(texts, orders.tolist(), valid.tolist(), slates, strict=True)
     ]
 
 
@@ -75,6 +77,7 @@ def summary(checked: Sequence[Checked]) -> Contradictions:
 
     Kinds and discordant_pairs (mean share) that could be told of no answer are left out.
     """
+    # The share is of those answers in which this kind could be told, not of all.
     by_kind = {kind: [answer.shown[kind] for answer in checked if kind in answer.shown] for kind in KINDS}
     discordant = [answer.discordant for answer in checked if answer.discordant is not None]
     figures: Contradictions = {

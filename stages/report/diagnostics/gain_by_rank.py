@@ -1,4 +1,4 @@
-"""Does a ranker lift low targets at the price of sinking those that came in on top? Gains by incoming rank, beside what the rank allows."""
+"""Does a ranker lift low targets at the price of sinking those that came in on top? Gains by initial rank, beside what the rank allows."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,8 +20,8 @@ def gains_by_incoming_rank(
 ) -> dict[str, list[dict[str, Any]]]:
     """ranks: ranker -> [n], the target's new rank; target_rank [n]: its initial one (both from 0).
 
-    -> ranker -> a row for each incoming rank that occurs: {"incoming_rank", "n", "rank_gain" and METRIC: {"diff", "diff_ci", "upper",
-    "lower", "random"}, "part"}. diff: mean difference from the incoming order, with its 95 % interval over users (None where all slates
+    -> ranker -> a row for each initial rank that occurs: {"incoming_rank", "n", "rank_gain" and METRIC: {"diff", "diff_ci", "upper",
+    "lower", "random"}, "part"}. diff: mean difference from the initial ranking, with its 95 % interval over users (None where all slates
     are of one user); upper, lower: what the rank allows; random: what a shuffle gives on average. part: what the row adds to the
     difference in METRIC over all slates, which is the sum of the parts.
     """
@@ -34,23 +34,25 @@ def gains_by_incoming_rank(
     by_rank = slate_metrics(np.arange(slate_size))[METRIC]
     gains = np.stack([target_rank - new_ranks for new_ranks in ranks.values()], axis=1).astype(np.float64)  # [n, rankers]
     diffs = np.stack([by_rank[new_ranks] - by_rank[target_rank] for new_ranks in ranks.values()], axis=1)
-    both = np.concatenate([gains, diffs], axis=1)
+    # One table, so that all rankers and both metrics are drawn on the same resamples.
+    values = np.concatenate([gains, diffs], axis=1)
     tables: dict[str, list[dict[str, Any]]] = {name: [] for name in ranks}
     for rank in np.unique(target_rank).tolist():
         mask = target_rank == rank
-        intervals: list[Any] = [None] * both.shape[1]
+        intervals: list[Any] = [None] * values.shape[1]
+        # One user cannot be resampled; such a rank has its means and no interval.
         if len(np.unique(bootstrap.at(mask).users)) > 1:
-            intervals = paired_intervals(both[mask], bootstrap.at(mask)).tolist()
-        means = both[mask].mean(axis=0).tolist()
+            intervals = paired_intervals(values[mask], bootstrap.at(mask)).tolist()
+        means = values[mask].mean(axis=0).tolist()
         for column, name in enumerate(ranks):
-            other = column + len(ranks)
+            metric_column = column + len(ranks)
             tables[name].append(
                 {
                     "incoming_rank": rank,
                     "n": int(mask.sum()),
                     "rank_gain": {"diff": means[column], "diff_ci": intervals[column]} | bounds(rank - np.arange(slate_size)),
-                    METRIC: {"diff": means[other], "diff_ci": intervals[other]} | bounds(by_rank - by_rank[rank]),
-                    "part": means[other] * float(mask.mean()),
+                    METRIC: {"diff": means[metric_column], "diff_ci": intervals[metric_column]} | bounds(by_rank - by_rank[rank]),
+                    "part": means[metric_column] * float(mask.mean()),
                 }
             )
     return tables

@@ -22,15 +22,17 @@ def headroom(rankings: Mapping[str, Rankings], chances_NK: NDArray[np.float64], 
     The share is None where nothing can be gained.
     """
     gains = slate_metrics(np.arange(chances_NK.shape[1]))["ndcg@5"]
-    values = {name: expected(gains, one.orders, chances_NK) for name, one in rankings.items()}
+    values = {name: expected(gains, ranking.orders, chances_NK) for name, ranking in rankings.items()}
     labels, index = np.unique(bootstrap.users, return_inverse=True)
-    even = np.full(len(labels), 1 / len(labels))
-    times_BU = np.random.default_rng(bootstrap.seed).multinomial(len(labels), even, size=bootstrap.resamples)
+    equal_chances = np.full(len(labels), 1 / len(labels))
+    # The ratio is computed anew in each resample: the interval of a ratio is not the ratio of two intervals.
+    times_BU = np.random.default_rng(bootstrap.seed).multinomial(len(labels), equal_chances, size=bootstrap.resamples)
     sums = {name: times_BU @ np.bincount(index, weights=metric_N - values["incoming"]) for name, metric_N in values.items()}
     shares: dict[str, dict[str, Any]] = {}
     for name, metric_N in values.items():
         share = share_of_headroom(metric_N, values["incoming"], values["oracle"])
         shares[name] = {"ndcg@5": float(metric_N.mean()), "share": share}
+        # A resample in which the oracle gains nothing has no ratio.
         if share is not None and (sums["oracle"] > 0).all():
             shares[name]["share_ci"] = np.quantile(sums[name] / sums["oracle"], [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
     return shares
@@ -40,8 +42,8 @@ def world_notes(summary: Mapping[str, Any]) -> list[str]:
     shares = {name: entry for name, entry in summary.get("achievable", {}).items() if entry["share"] is not None}
     if not shares:
         return []
-    listed = ", ".join(share_text(name, entry) for name, entry in shares.items() if name not in ("incoming", "oracle"))
-    return [f"The world is synthetic, so the best order is known. Share of the achievable gain in expected NDCG@5: {listed}."]
+    share_list = ", ".join(share_text(name, entry) for name, entry in shares.items() if name not in ("incoming", "oracle"))
+    return [f"The world is synthetic, so the best order is known. Share of the achievable gain in expected NDCG@5: {share_list}."]
 
 
 def share_text(name: str, entry: Mapping[str, Any]) -> str:

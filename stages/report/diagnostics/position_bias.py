@@ -17,7 +17,7 @@ Ints = NDArray[np.int_]
 
 @dataclass(frozen=True)
 class PositionBias:
-    """Presentation 0 is the incoming order, the others are shuffled. All in items (incoming ranks), so that presentations compare.
+    """Presentation 0 is the initial ranking, the others are shuffled. All in items (initial ranks), so that presentations compare.
 
     shown [s, n, K]: the item at each position; answered [s, n, K]: the items, best first; valid [s, n]; target_rank [n].
     """
@@ -53,8 +53,10 @@ class PositionBias:
         size = self.shown.shape[2]
         position, rank = np.argsort(self.shown, axis=2), np.argsort(self.answered, axis=2)  # [s, n, item]
         weight = self.valid[:, :, None, None].astype(np.float64)
+        # An item of a slate without any valid presentation has weight 0 everywhere; the 1 only avoids 0 / 0.
         count = np.maximum(weight.sum(axis=0), 1.0)
         x = np.eye(size)[position]  # [s, n, item, position]
+        # Minus the item's own mean: what makes one item better than another drops out.
         x = (x - (weight * x).sum(axis=0) / count) * weight
         y = rank[..., None].astype(np.float64)
         y = (y - (weight * y).sum(axis=0) / count) * weight
@@ -69,14 +71,14 @@ class PositionBias:
         position_share: variance of new_position over that of the ranks themselves; 0 = blind, 1 = nothing but position counts.
         """
         size, shuffled = self.shown.shape[2], range(1, len(self.shown))
-        both = [self.valid[0] & self.valid[j] for j in shuffled]
-        n = int(sum(mask.sum() for mask in both))
+        both_valid = [self.valid[0] & self.valid[j] for j in shuffled]
+        n = int(sum(mask.sum() for mask in both_valid))
         figures: PositionEffects = {"n": n, "valid_share": self.valid.mean(axis=1).tolist()}
         if n == 0:
             return figures
-        pairs = [(self.answered[0][mask], self.answered[j][mask]) for j, mask in zip(shuffled, both, strict=True)]
+        pairs = [(self.answered[0][mask], self.answered[j][mask]) for j, mask in zip(shuffled, both_valid, strict=True)]
         before, after = (np.concatenate(part) for part in zip(*pairs, strict=True))
-        target = np.concatenate([self.target_rank[mask] for mask in both])[:, None]
+        target = np.concatenate([self.target_rank[mask] for mask in both_valid])[:, None]
         effects, centred = self.effects(), np.arange(size) - (size - 1) / 2
         variance = float(centred @ centred)
         return {

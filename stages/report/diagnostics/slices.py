@@ -35,6 +35,7 @@ def by_slice(
     if len(lengths) != 1:
         raise StageError(f"{len(names)} labels for {len(bootstrap.users)} slates; give each slate one label and one value of every metric")
     unique_names, counts = np.unique(names.astype(str), return_counts=True)
+    # Pooled, not dropped: the rows of a table add up to all slates.
     names[np.isin(names.astype(str), unique_names[counts < smallest])] = OTHER
     order = sorted(set(names), key=lambda name: (name == OTHER, _natural(name)))
     tables: dict[str, list[dict[str, Any]]] = {ranker: [] for ranker in values}
@@ -59,6 +60,7 @@ def in_bins(numbers: ArrayLike, starts: Sequence[int]) -> list[str]:
 
 def in_quantiles(numbers: ArrayLike, count: int) -> list[str]:
     """Whole numbers [n] -> bins as of in_bins that hold about as many each; equal numbers share a bin, so there may be fewer."""
+    # method="higher" gives numbers that occur, so that each bin begins with a whole number.
     starts = np.unique(np.quantile(np.asarray(numbers), np.arange(count) / count, method="higher"))
     return in_bins(numbers, [int(start) for start in starts])
 
@@ -73,6 +75,7 @@ def _rows(
     """One slice: a row a ranker, all on the same resamples."""
     users = len(np.unique(bootstrap.at(mask).users))
     cells = [(ranker, metric) for ranker, by_metric in values.items() for metric in by_metric]
+    # All rankers and metrics side by side: one set of resamples serves the whole slice.
     diffs = np.stack([values[ranker][metric][mask] - baseline[metric][mask] for ranker, metric in cells], axis=1)
     intervals: list[Any] = [None] * len(cells)
     if users > 1:

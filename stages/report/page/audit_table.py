@@ -13,12 +13,12 @@ FEW_VALID = 0.99
 NO_BIAS: PositionEffects = {"n": 0, "valid_share": []}  # of a ranker that was shown no shuffled slates
 # Head of a column -> what it says; cells stand in this order.
 COLUMNS = {
-    "Same as incoming": "Share of the slates on which the output repeats the incoming order.",
-    "One swap": "The incoming order but for one swap of neighbours.",
-    "Reversed": "The incoming order from its end.",
+    "Same as initial": "Share of the slates on which the output repeats the initial ranking.",
+    "One swap": "The initial ranking but for one swap of neighbours.",
+    "Reversed": "The initial ranking from its end.",
     "Commonest order": "Share of the order given most often: high for one that answers the same whatever it reads.",
-    "Kendall's tau": "Agreement with the incoming order, on average: 1 the same, 0 unrelated, −1 reversed.",
-    "Puts first": "The incoming rank most often put first, and how often it is.",
+    "Kendall's tau": "Agreement with the initial ranking, on average: 1 the same, 0 unrelated, −1 reversed.",
+    "Puts first": "The initial rank most often put first, and how often it is.",
     "Order changed": "Of slates also shown shuffled: how often the items are then ranked otherwise; 0 for a model blind to positions.",
     "First changed": "Likewise, how often another item is put first.",
     "Position slope": "By how many ranks an item sinks for each position it is shown lower: 0 blind to positions, 1 positions alone count.",
@@ -37,7 +37,7 @@ class Cell:
 
 
 def audit_rows(audits: Mapping[str, Audit], free: Mapping[str, FreeAnswers]) -> dict[str, list[Cell]]:
-    """audits: model -> audit.audit; free: model -> {"valid_share", ...} of answers without constraints. The incoming order is no model."""
+    """audits: model -> audit.audit; free: model -> {"valid_share", ...} of answers without constraints. The initial ranking is no model."""
     return {name: _cells(audit, free.get(name)) for name, audit in audits.items() if name != INCOMING}
 
 
@@ -62,6 +62,7 @@ def _cells(audit: Audit, free: FreeAnswers | None) -> list[Cell]:
     first, bias, contradictions = audit.get("first_from"), audit.get("position_bias") or NO_BIAS, audit.get("contradictions")
     return [
         Cell(share(copies), "copies" if copies >= MOSTLY else ""),
+        # Only where copying alone does not raise the alarm already.
         Cell(share(swaps), "hardly moves" if copies < MOSTLY <= copies + swaps else ""),
         _share(audit["reversed_share"], MOSTLY, "reverses"),
         _share(audit["commonest_order_share"], MOSTLY, "one answer for all"),
@@ -94,6 +95,7 @@ def _length(length: Lengths | None) -> Cell:
         return Cell("–")
     if "shift" not in length:
         return Cell(fixed(length["mean"], 1))
+    # Against the reference's mean, which is this mean minus the shift.
     drifts = abs(length["shift"]) > DRIFT * (length["mean"] - length["shift"])
     return Cell(f"{fixed(length['mean'], 1)} ({signed(length['shift'], 1)})", "drifts" if drifts else "")
 

@@ -24,6 +24,7 @@ def choose_examples(
     ]
     pools = [(kind, rng.permutation(np.flatnonzero(mask)).tolist()) for kind, mask in masks]
     chosen: list[tuple[int, str]] = []
+    # In turn: a model that mostly improves would otherwise show no failure.
     while len(chosen) < count and any(pool for _, pool in pools):
         chosen += [(pool.pop(), kind) for kind, pool in pools if pool][: count - len(chosen)]
     return [example(slates[i], rankings, i, catalog, kind) for i, kind in chosen]
@@ -37,13 +38,14 @@ def example(slate: Slate, rankings: Rankings, index: int, catalog: Catalog, kind
             genres=", ".join(catalog.categories[item]),
             incoming_rank=rank,
             new_rank=new_rank[rank],
-            evidence=" ".join(slate.words(rank)),
+            features=" ".join(slate.words(rank)),
             is_target=rank == slate.target_rank,
         )
         for rank, item in enumerate(slate.candidates)
     ]
     history = [catalog.titles[item] for item in slate.history[-5:]]
     reasoning = rankings.texts[index].split(THINK_END)[0].replace(END, "").replace(ASSISTANT, "")
+    # Titles in place of semantic IDs: a reader cannot tell what <s_a_3> is.
     for item in slate.candidates:
         reasoning = reasoning.replace(catalog.sids[item], f" [{catalog.titles[item]}]")
     return Example(history, rows, reasoning.strip(), bool(rankings.valid[index]), group=kind)

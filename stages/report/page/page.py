@@ -34,13 +34,13 @@ class Row:
     genres: str
     incoming_rank: int
     new_rank: int
-    evidence: str
+    features: str
     is_target: bool
 
 
 @dataclass(frozen=True)
 class Example:
-    """One slate as the model saw and answered it. rows stand in incoming order; history is oldest first."""
+    """One slate as the model saw and answered it. rows stand in initial ranking; history is oldest first."""
 
     history: list[str]
     rows: list[Row]
@@ -75,7 +75,9 @@ def render(data: ReportData) -> str:
     """The page. Equal data gives equal bytes."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        # Titles and model outputs are text from outside: on the page they must not become HTML.
         autoescape=True,
+        # A misspelt name in the template is an error, not an empty place on the page.
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -89,6 +91,7 @@ def render(data: ReportData) -> str:
         "model": label,
         "zip": zip,
         "standing": standing,
+        "slice_kind": _slice_kind,
     }
     environment.globals |= {"metric_label": metric_label, "standing": standing}
     return environment.get_template("template.html.j2").render(
@@ -123,10 +126,10 @@ def verdict(summary: Mapping[str, Any], subject: str = "rl", shipped: str = "qua
     models = summary["models"]
     entry, incoming = models[subject], models[INCOMING]
     metric = metric_label(HEADLINE)
-    sentence = {"above": "beats the incoming order", "below": "is worse than the incoming order"}.get(
-        standing(entry[HEADLINE]), "does not beat the incoming order"
+    sentence = {"above": "beats the initial ranking", "below": "is worse than the initial ranking"}.get(
+        standing(entry[HEADLINE]), "does not beat the initial ranking"
     )
-    copied = entry["identity_share"]
+    copied_share = entry["identity_share"]
     lines = [
         f"The {label(subject)} model {sentence} at 95 % confidence: {metric} {fixed(entry[HEADLINE]['mean'])} against "
         f"{fixed(incoming[HEADLINE]['mean'])}, a difference of {_gap(entry[HEADLINE])}, on {entry['n']:,} held-out slates of "
@@ -134,15 +137,18 @@ def verdict(summary: Mapping[str, Any], subject: str = "rl", shipped: str = "qua
     ]
     for name, contrast in summary["contrasts"].items():
         first, second = (label(part) for part in name.split("-"))
-        how = {"above": "is better than", "below": "is worse than"}.get(standing(contrast[HEADLINE]), "cannot be told apart from")
-        lines.append(f"{first} {how} {second}: {_gap(contrast[HEADLINE])}.")
+        relation = {"above": "is better than", "below": "is worse than"}.get(standing(contrast[HEADLINE]), "cannot be told apart from")
+        lines.append(f"{first} {relation} {second}: {_gap(contrast[HEADLINE])}.")
     if shipped in models and shipped != subject:
-        gains = {"above": "is above", "below": "is below"}.get(standing(models[shipped][HEADLINE]), "cannot be told apart from")
-        lines.append(f"The model that would be deployed ({label(shipped)}) {gains} the incoming order: {_gap(models[shipped][HEADLINE])}.")
+        standing_words = {"above": "is above", "below": "is below"}.get(standing(models[shipped][HEADLINE]), "cannot be told apart from")
+        lines.append(
+            f"The model that would be deployed ({label(shipped)}) {standing_words} the initial ranking: {_gap(models[shipped][HEADLINE])}."
+        )
     if "lambdamart" not in models:
         lines.append("LambdaMART was not measured here, so nothing is said about it.")
-    if copied > 0.5 and subject != INCOMING:
-        lines.append(f"Mind that {label(subject)} repeats the incoming order on {share(copied)} of the slates.")
+    # Beside the headline, where it cannot be overlooked: a copy scores as well as the retriever.
+    if copied_share > 0.5 and subject != INCOMING:
+        lines.append(f"Mind that {label(subject)} repeats the initial ranking on {share(copied_share)} of the slates.")
     if entry["valid_share"] < 0.99:
         lines.append(f"Only {share(entry['valid_share'])} of its outputs are valid permutations.")
     return lines
@@ -161,6 +167,11 @@ def value(item: float | str) -> str:
     return f"{item:,}" if isinstance(item, int) else f"{item:.4g}"
 
 
+def _slice_kind(kind: str) -> str:
+    """As a heading. The key in metrics.json keeps the name of earlier releases; readers know it as the initial rank."""
+    return kind.replace("incoming", "initial").replace("_", " ").capitalize()
+
+
 def _gap(metric: Mapping[str, Any]) -> str:
     low, high = metric["diff_ci"]
     return f"{signed(metric['diff'])} [{signed(low)}, {signed(high)}]"
@@ -173,7 +184,7 @@ def _yaml(values: Mapping[str, Any]) -> str:
 def _plots(data: ReportData) -> dict[str, Markup]:
     """Caption -> SVG. Ours, with every label escaped by the SVG writer, hence Markup."""
     models, subject = data.summary["models"], label(data.subject)
-    gain = "Gain over the incoming order with its 95 % interval. Green lies clear above zero, red clear below, grey is undecided."
+    gain = "Gain over the initial ranking with its 95 % interval. Green lies clear above zero, red clear below, grey is undecided."
     recall = "How often the target is among the first 1, 3 and 5. Dashed: a random order."
     flow = f"Where {subject} moves the target. Outlined: left where it was; left of the outline: lifted."
     svg_by_caption = {

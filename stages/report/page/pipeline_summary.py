@@ -24,6 +24,7 @@ def pipeline_figures() -> Figures:
         "Semantic IDs": {
             "unique before assignment": percent(tokenize["uniqueness"]["before"]),
             "unique after": percent(tokenize["uniqueness"]["after"]),
+            # The worst level, not the mean: one collapsed codebook halves the room of all SIDs.
             "least used level": percent(min(tokenize["usage"])),
             "reconstruction error": tokenize["reconstruction_error"],
         },
@@ -51,6 +52,7 @@ def pipeline_figures() -> Figures:
             name: f"{rl['first_fifth'][name]:.4f} to {rl['last_fifth'][name]:.4f}"
             for name in ("reward", "rank_reward", "valid", "identical")
         },
+        # Only plain figures: a scheme may add tables to its metrics, which have no place here.
         "Quantization": {name: value for name, value in quantize.items() if isinstance(value, int | float | str)},
     }
 
@@ -60,5 +62,5 @@ def percent(share: float) -> str:
 
 
 def _next_item(probes: dict[str, Any]) -> str:
-    found = probes.get("next_item")
-    return f"{percent(found['recall@10'])} (chance {percent(found['chance@10'])})" if found else "not measured"
+    probe = probes.get("next_item")
+    return f"{percent(probe['recall@10'])} (chance {percent(probe['chance@10'])})" if probe else "not measured"

@@ -36,7 +36,7 @@ ORACLE = "oracle"  # its figures, of one by definition, would press all the othe
 
 
 def forest(models: Mapping[str, Any], metric: str = "ndcg@5") -> str:
-    """Gain over the incoming order with its interval, one row a model."""
+    """Gain over the initial ranking with its interval, one row a model."""
     names = [name for name in models if name not in (INCOMING, ORACLE)]
     with mpl.rc_context(STYLE):
         figure, axes = canvas(height=0.75 + 0.44 * len(names))
@@ -48,11 +48,12 @@ def forest(models: Mapping[str, Any], metric: str = "ndcg@5") -> str:
             axes.plot(diff, row, "o", color=colour, markersize=6, markeredgecolor=SURFACE, markeredgewidth=1)
             axes.text(1.02, row, signed(diff), transform=axes.get_yaxis_transform(), va="center", fontsize=10)
         axes.set_yticks(range(len(names)), [two_lines(name) for name in names], color=INK)
+        # From the top down, in the order of the table.
         axes.set_ylim(len(names) - 0.4, -0.6)
         axes.margins(x=0.06)
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.xaxis.set_major_formatter(lambda tick, _: short(tick))
-        axes.set_xlabel(f"{metric_label(metric)}, gain over the incoming order")
+        axes.set_xlabel(f"{metric_label(metric)}, gain over the initial ranking")
         axes.grid(axis="x")
         return as_svg(figure, "forest")
 
@@ -79,7 +80,7 @@ def recall_bars(models: Mapping[str, Any], slate_size: int) -> str:
 
 
 def gain_by_rank(rows_by_model: Mapping[str, Sequence[Mapping[str, Any]]], slate_size: int) -> str:
-    """What each ranker gains by the incoming rank of the target, a row of panels each; rows of gain_by_rank.gains_by_incoming_rank.
+    """What each ranker gains by the initial rank of the target, a row of panels each; rows of gain_by_rank.gains_by_incoming_rank.
 
     Band: what the rank allows, cut off far from the points; dashed: a random order; points: the ranker, with 95 % intervals.
     """
@@ -101,9 +102,10 @@ def gain_by_rank(rows_by_model: Mapping[str, Sequence[Mapping[str, Any]]], slate
                         axes.plot([rank, rank], interval, color=colour, linewidth=2, solid_capstyle="butt")
                     axes.plot(rank, entry[kind]["diff"], "o", color=colour, markersize=4)
                 axes.set_title(f"{label(name)}:{' ' if len(label(name)) < 12 else chr(10)}{title}", fontsize=10)
-                seen = [*random, *(bound for entry in rows for bound in entry[kind]["diff_ci"] or [entry[kind]["diff"]]), 0.0]
-                margin = 0.08 * (max(seen) - min(seen)) or 1.0
-                axes.set_ylim(min(seen) - margin, max(seen) + margin)
+                plotted = [*random, *(bound for entry in rows for bound in entry[kind]["diff_ci"] or [entry[kind]["diff"]]), 0.0]
+                # The limits follow the points: the band of what a rank allows is so wide that it would flatten them.
+                margin = 0.08 * (max(plotted) - min(plotted)) or 1.0
+                axes.set_ylim(min(plotted) - margin, max(plotted) + margin)
                 axes.set_xlim(0.5, slate_size + 0.5)
                 axes.xaxis.set_major_locator(MaxNLocator(min(10, slate_size), integer=True))
                 axes.yaxis.set_major_locator(MaxNLocator(6))
@@ -117,6 +119,7 @@ def curve(rows: Sequence[Mapping[str, Any]], column: str, title: str, source: st
     steps, values = (_column(rows, name, source) for name in ("step", column))
     window = max(1, len(values) // 15)
     padded = np.pad(values, (window, window), mode="edge")
+    # Padded with the edge values: a running mean that begins at zero would look like learning.
     smooth = np.convolve(padded, np.ones(2 * window + 1) / (2 * window + 1), mode="valid")
     with mpl.rc_context(STYLE):
         figure, axes = canvas(height=2.5)
@@ -156,12 +159,14 @@ def rank_flow(flow: Sequence[Sequence[int]]) -> str:
     """Where the target goes: of the targets that came in at a rank (row), the share that left at each rank (column)."""
     counts = np.asarray(flow)
     size = len(counts)
+    # By row: ranks at which few targets came in are as legible as the others.
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     with mpl.rc_context(STYLE):
         figure, axes = canvas(height=4.1)
         for (row, column), share in np.ndenumerate(shares):
             axes.add_patch(Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, facecolor=ACCENT, alpha=0.04 + 0.96 * share, linewidth=0))
             if round(share * 100) and size <= 12:
+                # Dark text on a pale cell, pale text on a dark one.
                 colour = SURFACE if share > 0.45 else INK
                 axes.text(column, row, f"{share * 100:.0f}", ha="center", va="center", fontsize=9.5, color=colour)
         for row in range(size):

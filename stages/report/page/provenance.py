@@ -15,11 +15,11 @@ from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import DATA
 from stages.shared.evaluation.content_hash import content_md5
 
-# The stages behind a model, first to last. dvc.yaml declares each of these sections, and those of SHOWN, as params of `report`.
+# The stages behind a model, first to last. dvc.yaml declares each of these sections, and those of SHOWN_SECTIONS, as params of `report`.
 STAGES = ("ingest", "embed", "tokenize", "retrieve", "midtrain", "traces", "sft", "rl", "quantize")
-SHOWN = (*STAGES, "prompt", "evaluate", "report")
+SHOWN_SECTIONS = (*STAGES, "prompt", "evaluate", "report")
 # What `report` reads of these stages; dvc.yaml declares it. The page gives the hash of each.
-READ = (
+READ_FILES = (
     "ingest/interactions.parquet",
     "ingest/items.parquet",
     "ingest/metrics.json",
@@ -54,14 +54,15 @@ class Link:
 def read_shown_params(path: Path = Path("params.yaml")) -> dict[str, Any]:
     """The sections that the page shows. Never `resources`: what a stage takes of a machine changes no figure."""
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if missing := [section for section in SHOWN if section not in document]:
+    if missing := [section for section in SHOWN_SECTIONS if section not in document]:
         raise StageError(f"{path}: the section '{missing[0]}' is missing; copy it from infra/profiles/default.yaml")
-    return {section: document[section] for section in SHOWN}
+    return {section: document[section] for section in SHOWN_SECTIONS}
 
 
 def provenance(evaluated: Mapping[str, str], params: Mapping[str, Any], data: Path = DATA) -> list[Link]:
     """evaluated: path -> MD5 of what the evaluation read (EvaluateMetrics.inputs)."""
-    read = {path.as_posix(): content_md5(path) for path in map(data.joinpath, READ)}
+    read = {path.as_posix(): content_md5(path) for path in map(data.joinpath, READ_FILES)}
+    # What the evaluation recorded counts: the figures come from that version of each file.
     outputs = sorted({**read, **evaluated}.items())
     changed = sorted(path for path, md5 in evaluated.items() if read.get(path, md5) != md5)
     return [

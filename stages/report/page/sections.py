@@ -35,12 +35,12 @@ def control_notices(params: Mapping[str, Any], summary: Mapping[str, Any], subje
     notices = []
     if _get(params, "rl", "reward") == "random":
         gap = summary["contrasts"].get(f"{subject}-sft")
-        over = f"it must show no gain of {label(subject)} over {label('sft')}"
-        notices.append(f"This is a control run: RL was rewarded at random (rl.reward: random); {over}.{_said(gap, headline)}")
+        expectation = f"it must show no gain of {label(subject)} over {label('sft')}"
+        notices.append(f"This is a control run: RL was rewarded at random (rl.reward: random); {expectation}.{_finding(gap, headline)}")
     if _get(params, "retrieve", "labels") == "permuted":
         gap = summary["models"].get(subject)
-        why = "the targets of the training slates are permuted (retrieve.labels: permuted)"
-        notices.append(f"This is a control run: {why}; it must show no gain over the incoming order.{_said(gap, headline)}")
+        reason = "the targets of the training slates are permuted (retrieve.labels: permuted)"
+        notices.append(f"This is a control run: {reason}; it must show no gain over the initial ranking.{_finding(gap, headline)}")
     return notices
 
 
@@ -56,9 +56,10 @@ def decomposition_sentences(gain_by_rank: Mapping[str, Sequence[Mapping[str, Any
     ]
 
 
-def _said(gap: Mapping[str, Any] | None, headline: str) -> str:
+def _finding(gap: Mapping[str, Any] | None, headline: str) -> str:
     if gap is None:
         return " That was not measured here."
+    # The lower bound: a control may lie above zero by chance, but not clear of it.
     if gap[headline]["diff_ci"][0] > 0:
         return " It shows one: find out why before trusting any other run of this pipeline."
     return " It shows none."

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 WIDTH = 5.0  # inches = 360 points, about the width of a phone in CSS pixels: text is shown there at the size given here
 LABELS = {
-    "incoming": "Incoming order",
+    "incoming": "Initial ranking",
     "popularity": "Popularity",
     "last_item": "Nearest to the last item",
     "lambdamart": "LambdaMART",

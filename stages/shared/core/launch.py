@@ -50,15 +50,15 @@ ALONE = Node(1, 0, "", 0)
 
 def this_node(params: Section) -> Node:
     """Read from the environment. StageError unless it fits the parameters: another number of nodes would be another model."""
-    count, wanted = _number("GR2_NODES", "1"), getattr(params, "nodes", 1)
-    if wanted != count:
+    count, needed = _number("GR2_NODES", "1"), getattr(params, "nodes", 1)
+    if needed != count:
         remedy = (
-            f"`gr2 run --placement NAME` with a pool that spans {wanted} nodes, or by hand on each node with GR2_NODES={wanted}, "
+            f"`gr2 run --placement NAME` with a pool that spans {needed} nodes, or by hand on each node with GR2_NODES={needed}, "
             "GR2_NODE_RANK, GR2_MASTER_ADDR and GR2_MASTER_PORT"
             if isinstance(params, TrainingSection)
             else "it does not train in parallel: start it on one node, without GR2_NODES"
         )
-        raise StageError(f"the parameters say {wanted} node{'s' * (wanted > 1)}, it was started on {count} (GR2_NODES): {remedy}")
+        raise StageError(f"the parameters say {needed} node{'s' * (needed > 1)}, it was started on {count} (GR2_NODES): {remedy}")
     if count == 1:
         return ALONE
     address = os.environ.get("GR2_MASTER_ADDR", "")

@@ -52,14 +52,14 @@ def check_test_is_later(slates: pl.DataFrame, interactions: pl.DataFrame) -> dic
     trained = interactions.filter(pl.col("split") != "test").group_by("user").agg(pl.col("position").max().alias("last"))
     test = slates.filter(pl.col("split") == "test").join(trained, on="user", how="left")
     early = test.filter(pl.col("position") <= pl.col("last"))
-    known = test.filter(pl.col("history").list.contains(pl.col("target")))
+    in_history = test.filter(pl.col("history").list.contains(pl.col("target")))
     if early.height:
         row = early.row(0, named=True)
         raise StageError(
             f"leak: test slate {row['slate']} of user {row['user']} is at position {row['position']}, trained up to {row['last']}"
         )
-    if known.height:
-        row = known.row(0, named=True)
+    if in_history.height:
+        row = in_history.row(0, named=True)
         raise StageError(f"leak: the target of test slate {row['slate']} (item {row['target']}) is in its own history")
     return {"test_slates": test.height, "before_training_end": 0, "target_in_history": 0}
 
@@ -67,11 +67,11 @@ def check_test_is_later(slates: pl.DataFrame, interactions: pl.DataFrame) -> dic
 def check_histories(slates: pl.DataFrame, interactions: pl.DataFrame) -> dict[str, int]:
     """Fails unless the history of every slate, of whatever split, is what its user took before its position, the target not among it."""
     history_items = slates.select("slate", "user", "position", "target", pl.col("history").alias("item")).explode("item").drop_nulls("item")
-    known = history_items.filter(pl.col("item") == pl.col("target")).sort("slate")
-    if known.height:
-        row = known.row(0, named=True)
+    in_history = history_items.filter(pl.col("item") == pl.col("target")).sort("slate")
+    if in_history.height:
+        row = in_history.row(0, named=True)
         raise StageError(
-            f"leak: the target of {known['slate'].n_unique()} slates is in their own history "
+            f"leak: the target of {in_history['slate'].n_unique()} slates is in their own history "
             f"(first: slate {row['slate']}, user {row['user']}, item {row['target']}); a history ends before its position"
         )
     first = interactions.group_by("user", "item").agg(pl.col("position").min().alias("taken"))
@@ -90,7 +90,7 @@ def check_histories(slates: pl.DataFrame, interactions: pl.DataFrame) -> dict[st
 
 def check_out_of_sample(slates: pl.DataFrame, seen: pl.DataFrame, what: str, assigned: pl.DataFrame | None = None) -> dict[str, int]:
     """Fails if the model that ranked a slate learnt from its target. An in-sample target ranks higher than one out of sample would, so a
-    reranker trained on it learns a false incoming order.
+    reranker trained on it learns a false initial ranking.
 
     `seen`: columns user and item, all that `what` learnt from. `assigned`: columns user and fold, each user once; the model of fold f
     learnt from `seen` minus the users of f, and ranks training slates only. Without it, one model ranked all.
@@ -153,12 +153,12 @@ def check_counts(counts: NDArray[np.int_], interactions: pl.DataFrame, what: str
     allowed = training_counts(interactions, len(counts), splits)
     if len(allowed) > len(counts):
         raise StageError(f"{what}: counts of {len(counts)} items, but the interactions go up to item {len(allowed) - 1}")
-    over = np.flatnonzero(counts > allowed)
-    if over.size:
+    overcounted = np.flatnonzero(counts > allowed)
+    if overcounted.size:
         raise StageError(
-            f"leak in {what}: {over.size} items are counted more often than the splits {', '.join(splits)} hold them "
+            f"leak in {what}: {overcounted.size} items are counted more often than the splits {', '.join(splits)} hold them "
             f"(first: item "
-            f"{over[0]}, counted {counts[over[0]]}, held {allowed[over[0]]}); count these splits only"
+            f"{overcounted[0]}, counted {counts[overcounted[0]]}, held {allowed[overcounted[0]]}); count these splits only"
         )
     return {"items": len(counts), "overcounted": 0}
 
@@ -172,11 +172,11 @@ def check_candidate_features(
     counted = (
         feature_table.group_by("item").agg(pl.col("po").max()).join(held, on="item", how="left").with_columns(pl.col("users").fill_null(0))
     )
-    over = counted.filter(pl.col("po").cast(pl.Float64) > pl.col("users").log1p() * (1 + 1e-6)).sort("item")  # float32 rounds
-    if over.height:
-        row = over.row(0, named=True)
+    overcounted = counted.filter(pl.col("po").cast(pl.Float64) > pl.col("users").log1p() * (1 + 1e-6)).sort("item")  # float32 rounds
+    if overcounted.height:
+        row = overcounted.row(0, named=True)
         raise StageError(
-            f"leak in data/retrieve/candidate_features.parquet: {over.height} items are counted more often than the splits "
+            f"leak in data/retrieve/candidate_features.parquet: {overcounted.height} items are counted more often than the splits "
             f"{', '.join(splits)} hold them "
             f"(first: item {row['item']}, counted {np.expm1(row['po']):.0f}, held {row['users']}); rerun: gr2 run retrieve"
         )

@@ -31,14 +31,14 @@ def refuse_own_code(folder: Path) -> None:
 
     config, modules = _json(folder / "config.json"), _json(folder / "modules.json")
     kinds = [str(module.get("type")) for module in modules if isinstance(module, dict)] if isinstance(modules, list) else []
-    own = [kind for kind in kinds if not kind.startswith("sentence_transformers.")]
+    foreign_code = [kind for kind in kinds if not kind.startswith("sentence_transformers.")]
     if isinstance(config, dict) and config.get("auto_map") and config.get("model_type") not in CONFIG_MAPPING:
-        own.append(f"config.json: auto_map, model_type {config.get('model_type')}")
-    if own:
+        foreign_code.append(f"config.json: auto_map, model_type {config.get('model_type')}")
+    if foreign_code:
         files = ", ".join(path.name for path in sorted(folder.glob("*.py"))) or "code from elsewhere"
         raise StageError(
-            f"{folder}: this model brings its own program code ({files}; {', '.join(own)}), which is never run here; choose a model that "
-            "transformers or sentence-transformers knows by itself (docs/security.md)"
+            f"{folder}: this model brings its own program code ({files}; {', '.join(foreign_code)}), which is never run here; "
+            "choose a model that transformers or sentence-transformers knows by itself (docs/security.md)"
         )
 
 

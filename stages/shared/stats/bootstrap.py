@@ -122,10 +122,11 @@ def summarise(
     }
     if missed is not None:
         everyone = np.concatenate([clusters, np.repeat(list(missed), list(missed.values())).astype(clusters.dtype)])
+        # A slate without its target scores 0 whatever the order, for the initial ranking, too: its difference is 0.
         misses = np.zeros((len(everyone) - len(clusters), len(METRICS)))
         padded = {name: np.concatenate([metrics_NM, misses]) for name, metrics_NM in values.items()}
-        for entry, whole in zip(entries, _measure(padded, pairs, replace(bootstrap, users=everyone)), strict=True):
-            entry["all_slates"] = whole
+        for entry, all_slates_entry in zip(entries, _measure(padded, pairs, replace(bootstrap, users=everyone)), strict=True):
+            entry["all_slates"] = all_slates_entry
         hit_rate = len(clusters) / len(everyone)
         summary["all_slates"] = {"slates": len(everyone), "users": len(np.unique(everyone)), "hit_rate": hit_rate}
     return summary | {

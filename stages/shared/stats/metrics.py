@@ -1,4 +1,4 @@
-"""Ranking metrics of slates with one relevant item each, the target; and what a ranker did to the target's incoming rank."""
+"""Ranking metrics of slates with one relevant item each, the target; and what a ranker did to the target's initial rank."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,7 @@ def slate_metrics(rank: Ints) -> dict[str, Floats]:
 
 
 def movement(rank: Ints, target_rank: Ints) -> dict[str, Floats]:
-    """rank, target_rank [n]: 0-based, in the new and in the incoming order -> for each name of MOVEMENT its value [n].
+    """rank, target_rank [n]: 0-based, in the new and in the initial ranking -> for each name of MOVEMENT its value [n].
 
     rank_gain: places the target went up (below zero: down). promoted, demoted: 1 where it went up, or down.
     """
@@ -49,9 +49,10 @@ def all_metrics(rank: Ints, target_rank: Ints) -> dict[str, Floats]:
 def ranks_of_targets(orders: Ints, target_rank: Ints) -> Ints:
     """Where each target stands in the new order, from 0: [n].
 
-    orders [n, K]: row i lists positions of slate i's incoming order, best first. target_rank [n]: the target's incoming position.
+    orders [n, K]: row i lists positions of slate i's initial ranking, best first. target_rank [n]: the target's incoming position.
     """
     orders, target_rank = np.asarray(orders), np.asarray(target_rank)
+    # Checked first: argmax would find rank 0 for a target that a broken order does not hold.
     broken = np.flatnonzero((np.sort(orders, axis=1) != np.arange(orders.shape[1])).any(axis=1))
     if broken.size:
         raise StageError(

@@ -26,6 +26,7 @@ def over_seeds(values_SN: Floats, bootstrap: Bootstrap) -> dict[str, Any]:
     if values_SN.ndim != 2 or values_SN.shape[1] != len(index):
         raise StageError(f"values of shape {values_SN.shape} for {len(index)} slates; measure every run on the same slates")
     runs, users = len(values_SN), len(labels)
+    # A single run says nothing of the spread over seeds, a single user nothing of that over users.
     if min(runs, users) < 2:
         raise StageError(f"{runs} run(s) on slates of {users} user(s): a spread needs two of each; train with another seed")
     sizes = np.bincount(index).astype(np.float64)

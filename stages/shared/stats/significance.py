@@ -105,6 +105,6 @@ def significance(
     counts = {(a, b): mcnemar(values[a]["recall@1"], values[b]["recall@1"]) for a, b in pairs}
     adjusted = holm(np.array([count["p"] for count in counts.values()]))
     table: dict[str, Any] = {f"{a}-{b}": {"mcnemar": counts[a, b] | {"p_holm": float(adjusted[i])}} for i, (a, b) in enumerate(pairs)}
-    for (a, b, metric), one, corrected in zip(cells, p.tolist(), holm(p).tolist(), strict=True):
-        table[f"{a}-{b}"][metric] = {"p": one, "p_holm": corrected}
+    for (a, b, metric), p_value, corrected in zip(cells, p.tolist(), holm(p).tolist(), strict=True):
+        table[f"{a}-{b}"][metric] = {"p": p_value, "p_holm": corrected}
     return {"tests": len(cells), "flips": flips, "seed": bootstrap.seed, "pairs": table}

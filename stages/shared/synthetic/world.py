@@ -72,6 +72,7 @@ class World:
         return cls(**arrays)
 
     def save(self, path: Path) -> None:
+        # safetensors writes the memory as it lies, so a transposed view would be saved as another array.
         arrays = {field.name: np.ascontiguousarray(getattr(self, field.name)) for field in fields(self)}
         save_file(arrays, path, metadata={_KIND: _SYNTHETIC})
 
@@ -87,8 +88,8 @@ class World:
         boost_NK = np.zeros((len(last_NM), items_NK.shape[1]))
         for last_N, lag in zip(last_NM.T, self.lag_M, strict=True):
             before_N, brand_N = self.category_I[last_N][:, None], self.brand_I[last_N][:, None]
-            one_NK = self.follow_CC[before_N, category_NK] + (brand_N == brand_NK) * self.loyalty_CC[before_N, category_NK]
-            boost_NK += np.where(last_N[:, None] == NOBODY, 0.0, lag * one_NK)
+            lag_boost_NK = self.follow_CC[before_N, category_NK] + (brand_N == brand_NK) * self.loyalty_CC[before_N, category_NK]
+            boost_NK += np.where(last_N[:, None] == NOBODY, 0.0, lag * lag_boost_NK)
         return boost_NK
 
     def posterior(self, histories: Histories) -> Floats:
@@ -106,7 +107,8 @@ class World:
             log_p_NK: Floats = logsumexp(log_p_NTK + log_posterior_NT[:, :, None], axis=1)
         else:
             log_p_NK = log_p_NTK[np.arange(len(candidates_NK)), types_N]
-        taken_NK = np.stack([np.isin(own, history) for own, history in zip(candidates_NK, histories, strict=True)])
+        # What was taken cannot come again, whatever the weights say.
+        taken_NK = np.stack([np.isin(candidates, history) for candidates, history in zip(candidates_NK, histories, strict=True)])
         return np.where(taken_NK, -np.inf, log_p_NK)
 
     def bayes_order(self, histories: Histories, candidates_NK: Ints, types_N: Ints | None = None) -> Ints:
@@ -133,15 +135,15 @@ class World:
         """
         keys = [tuple(int(item) for item in history) for history in histories]
         self._check(keys)
-        found = np.empty((2, len(keys), len(self.prior_T)))
+        log_terms = np.empty((2, len(keys), len(self.prior_T)))
         whole: tuple[int, ...] = ()
-        along: Floats | None = None
-        for place in sorted(range(len(keys)), key=keys.__getitem__, reverse=True):
-            key = keys[place]
-            if along is None or whole[: len(key)] != key:
-                whole, along = key, self._read_along(key)
-            found[:, place] = along[:, len(key)]
-        return found[0], found[1]
+        log_terms_along: Floats | None = None
+        for index in sorted(range(len(keys)), key=keys.__getitem__, reverse=True):
+            key = keys[index]
+            if log_terms_along is None or whole[: len(key)] != key:
+                whole, log_terms_along = key, self._read_along(key)
+            log_terms[:, index] = log_terms_along[:, len(key)]
+        return log_terms[0], log_terms[1]
 
     def _read_along(self, history: tuple[int, ...]) -> Floats:
         """As _read, for the history's beginnings of 0, 1, ..., n items: [2, n + 1, T]."""
@@ -167,7 +169,7 @@ def whole_histories(interactions: pl.DataFrame, users_N: ArrayLike, positions_N:
 
     interactions: INTERACTIONS, sorted as on disk.
     """
-    taken = {user: own["item"].to_numpy() for (user,), own in interactions.group_by("user", maintain_order=True)}
+    taken = {user: rows["item"].to_numpy() for (user,), rows in interactions.group_by("user", maintain_order=True)}
     return [taken[user][:position] for user, position in zip(np.asarray(users_N).tolist(), np.asarray(positions_N).tolist(), strict=True)]
 
 
@@ -183,12 +185,12 @@ def expected(value_K: ArrayLike, orders_NK: Ints, chances_NK: Floats) -> Floats:
 def share_of_headroom(model: ArrayLike, incoming: ArrayLike, oracle: ArrayLike) -> float | None:
     """What part of the gain that can be had a model has: (model - incoming) / (oracle - incoming), each a mean over the same slates.
 
-    0: no better than the incoming order (below 0: worse). 1: as good as the oracle. Above 1 only by luck of the draw, or with an oracle
+    0: no better than the initial ranking (below 0: worse). 1: as good as the oracle. Above 1 only by luck of the draw, or with an oracle
     that knows less than the model; `expected` metrics have no luck. The ratio of two means, not the mean of ratios: where nothing can be
     gained there is no ratio. None where the oracle gains nothing in all. Its interval: resample users and compute the whole ratio anew.
     """
-    below, own, best = (float(np.mean(np.asarray(values, dtype=np.float64))) for values in (incoming, model, oracle))
-    return (own - below) / (best - below) if best > below else None
+    incoming_mean, model_mean, oracle_mean = (float(np.mean(np.asarray(values, dtype=np.float64))) for values in (incoming, model, oracle))
+    return (model_mean - incoming_mean) / (oracle_mean - incoming_mean) if oracle_mean > incoming_mean else None
 
 
 def save_no_world(path: Path) -> None:

@@ -14,7 +14,7 @@ from tasks.project.graph import read_graph
 from tests.support.report_data import made_up
 
 ROOT = Path(__file__).resolve().parents[3]
-SENTENCE = "The RL model beats the incoming order."
+SENTENCE = "The RL model beats the initial ranking."
 
 
 def write(root: Path, metrics: dict[str, Any], figures: dict[str, Any]) -> Path:

@@ -52,22 +52,22 @@ FLAT, USEFUL, ALL_INVALID = [INCOMING] * 4, [INCOMING, RAISED, INVALID, INCOMING
 def test_groups_without_variance_are_dropped_and_the_step_refilled():
     engine, rollouts = step([FLAT, USEFUL, ALL_INVALID, USEFUL, FLAT, USEFUL])
     assert [group.task.prompt for group in rollouts.kept] == [[1], [3], [5]]
-    assert engine.prompts == [0, 1, 2, 3, 4, 5] and rollouts.refills == 1 and len(rollouts.seen) == 6
+    assert engine.prompts == [0, 1, 2, 3, 4, 5] and rollouts.refills == 1 and len(rollouts.sampled) == 6
     assert rollouts.kept[0].rewards == pytest.approx([0.0, 2 / 3 + 0.2, -1.0, 0.0])
     assert [answer.fault for answer in rollouts.kept[0].answers] == ["", "", "duplicate", ""]
 
 
 def test_a_full_first_round_takes_no_refill_and_a_surplus_is_cut():
     _, rollouts = step([USEFUL] * 9)
-    assert rollouts.refills == 0 and len(rollouts.kept) == len(rollouts.seen) == WANTED
+    assert rollouts.refills == 0 and len(rollouts.kept) == len(rollouts.sampled) == WANTED
     _, rollouts = step([USEFUL, USEFUL, FLAT, USEFUL, USEFUL, USEFUL])
-    assert [group.task.prompt for group in rollouts.kept] == [[0], [1], [3]] and len(rollouts.seen) == 6
+    assert [group.task.prompt for group in rollouts.kept] == [[0], [1], [3]] and len(rollouts.sampled) == 6
 
 
 @pytest.mark.parametrize("refills", [0, 1, 3])
 def test_a_step_that_never_fills_ends_at_the_cap(refills):
     engine, rollouts = step([FLAT] * 100, refills=refills)
-    assert rollouts.kept == [] and rollouts.refills == refills and len(rollouts.seen) == WANTED * (refills + 1)
+    assert rollouts.kept == [] and rollouts.refills == refills and len(rollouts.sampled) == WANTED * (refills + 1)
     assert len(set(engine.seeds)) == refills + 1, "each round draws anew"
 
 

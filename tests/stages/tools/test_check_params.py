@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from stages.tools.check_params import Params, check, main
-from tasks.project.profiles import names, render
+from tasks.project.profiles import profile_names, render
 from tests.support.dvc_toy import ROOT
 
 
@@ -25,7 +25,7 @@ def text(**keys: Any) -> str:
     return yaml.safe_dump(document, sort_keys=False)
 
 
-@pytest.mark.parametrize("profile", names(ROOT))
+@pytest.mark.parametrize("profile", profile_names(ROOT))
 def test_every_profile_is_valid(profile: str) -> None:
     assert check(render(ROOT, profile), "params.yaml") == []
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.shared.stats.bootstrap import Resampling
-from stages.tools.compare_runs import compare, main, measured, read_run
+from stages.tools.compare_runs import compare, main, measure, read_run
 
 
 def outputs(path: Path, incoming: np.ndarray, ranks: np.ndarray, users: np.ndarray | None = None, model: str = "rl") -> Path:
@@ -32,7 +32,7 @@ def slates(path: Path, candidates: list[list[int]]) -> Path:
 
 
 def pair(first: Path, second: Path, metric: str = "ndcg@5", resamples: int = 2000) -> dict:
-    return compare(*(measured(read_run(path.stem, path), "rl", metric) for path in (first, second)), "rl", metric, Resampling(resamples, 7))
+    return compare(*(measure(read_run(path.stem, path), "rl", metric) for path in (first, second)), "rl", metric, Resampling(resamples, 7))
 
 
 def ndcg(ranks: np.ndarray) -> np.ndarray:
@@ -102,7 +102,7 @@ def test_candidates_decide_where_they_are_known(tmp_path: Path) -> None:
 
     def run(first: Path | None, second: Path | None) -> dict:
         runs = [read_run("a", a, first), read_run("b", b, second)]
-        return compare(*(measured(one, "rl", "mrr") for one in runs), "rl", "mrr", Resampling(200, 1))
+        return compare(*(measure(one, "rl", "mrr") for one in runs), "rl", "mrr", Resampling(200, 1))
 
     assert run(None, None)["paired"] and run(known[0], known[0])["paired"]
     differing = run(*known)

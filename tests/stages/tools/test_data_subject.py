@@ -18,7 +18,7 @@ from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import read_json, stage_outputs
 from stages.shared.core.params import validate_section
 from stages.shared.core.schemas import USERS, read_table
-from stages.tools.data_subject import held
+from stages.tools.data_subject import user_data
 from tests.support.raw_reading import write
 
 SMALL = {"min_interactions": 6, "min_item_interactions": 2, "min_base": 2, "valid_positions": 1, "test_positions": 2, "max_bad_share": 0.3}
@@ -179,16 +179,16 @@ def test_what_is_held_of_a_user(tmp_path, monkeypatch):
         (cache / name).write_bytes((out / f"{source}.parquet").read_bytes())
     (cache / "text").write_bytes(b"PAR1 is how a text may begin, too")
     (cache / "log").write_bytes(gzip.compress(b"x"))
-    found = held(GONE, [tmp_path / "cache"])
+    found = user_data(GONE, [tmp_path / "cache"])
     table = pl.read_parquet(out / "interactions.parquet")
     dense = read_table(out / "users.parquet", USERS).filter(pl.col("source_id") == GONE)["user"].item()
     theirs = table.filter(pl.col("user") == dense)["split"].value_counts()
     assert found["dense"] == dense and found["interactions"] == dict(theirs.rows())
     assert found["raw"]["rows"] == 14 and found["digest"] == sha(GONE) and not found["listed"]
     assert found["tables"] == [str(cache / "cdef")] and found["slates"] == {}
-    unknown = held("someone else", [tmp_path / "cache"])
+    unknown = user_data("someone else", [tmp_path / "cache"])
     assert (unknown["dense"], unknown["raw"]["rows"], unknown["tables"]) == (None, 0, [])
     (raw / "x.inter").unlink()
-    assert "error" in held(GONE, [])["raw"]
+    assert "error" in user_data(GONE, [])["raw"]
     with pytest.raises(StageError, match="USER is empty"):
-        held(" ", [])
+        user_data(" ", [])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tasks.domain.controls import Control, judge, names, overlaid, read_control
+from tasks.domain.controls import Control, control_names, judge_control, params_under, read_control
 from tasks.system.errors import ProjectError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -25,7 +25,7 @@ def metrics(root: Path, **own: Any) -> None:
 @pytest.mark.parametrize(("low", "high", "passed"), [(-0.01, 0.03, True), (0.0, 0.03, True), (0.001, 0.03, False), (-0.04, -0.01, True)])
 def test_verdict(tmp_path: Path, low: float, high: float, passed: bool) -> None:
     metrics(tmp_path, low=low, high=high)
-    verdict = judge(tmp_path, CONTROL)
+    verdict = judge_control(tmp_path, CONTROL)
     assert verdict.passed is passed and [own.gain for own in verdict.comparisons] == [not passed, not passed]
     assert json.loads(verdict.to_json())["comparisons"][1] == {
         "model": "rl", "against": "incoming", "n": 30, "diff": 0.01, "diff_ci": [low, high], "gain": not passed,
@@ -36,28 +36,28 @@ def test_verdict(tmp_path: Path, low: float, high: float, passed: bool) -> None:
 def test_what_was_not_measured_is_no_pass(tmp_path: Path, own: dict[str, Any]) -> None:
     metrics(tmp_path, **own)
     with pytest.raises(ProjectError, match="no difference with an interval"):
-        judge(tmp_path, CONTROL)
+        judge_control(tmp_path, CONTROL)
 
 
 def test_a_comparison_that_was_not_made(tmp_path: Path) -> None:
     metrics(tmp_path)
     for pair in (("rl", "stf"), ("lr", "incoming")):
         with pytest.raises(ProjectError, match="not evaluated; did you mean 'rl"):
-            judge(tmp_path, Control("noise", "", {}, (pair,)))
+            judge_control(tmp_path, Control("noise", "", {}, (pair,)))
     (tmp_path / "data/report/metrics.json").unlink()
     with pytest.raises(ProjectError, match="wrote no metrics"):
-        judge(tmp_path, CONTROL)
+        judge_control(tmp_path, CONTROL)
 
 
 def test_parameters_are_laid_over_params_yaml_as_it_stands(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("# mine\nrl:\n  # paper\n  reward: conditional\n  lr: 5.0e-7\n")
-    text, changes = overlaid(tmp_path, CONTROL)
+    text, changes = params_under(tmp_path, CONTROL)
     assert text == "# mine\nrl:\n  # paper\n  reward: random\n  lr: 5.0e-7\n" and changes == ["rl.reward: conditional -> random"]
     (tmp_path / "params.yaml").write_text(text)
-    assert overlaid(tmp_path, CONTROL) == (text, [])
+    assert params_under(tmp_path, CONTROL) == (text, [])
     (tmp_path / "params.yaml").write_text("rl:\n  rewards: x\n")
     with pytest.raises(ProjectError, match=r"rl\.reward: params\.yaml has no such key; did you mean 'rewards'"):
-        overlaid(tmp_path, CONTROL)
+        params_under(tmp_path, CONTROL)
 
 
 @pytest.mark.parametrize(
@@ -78,6 +78,6 @@ def test_malformed_files(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_the_controls_that_ship() -> None:
-    assert names(ROOT) == ["no-reasoning", "permuted-labels", "random-reward"]
-    for name in names(ROOT):
-        assert overlaid(ROOT, read_control(ROOT, name))[1], "a control changes something"
+    assert control_names(ROOT) == ["no-reasoning", "permuted-labels", "random-reward"]
+    for name in control_names(ROOT):
+        assert params_under(ROOT, read_control(ROOT, name))[1], "a control changes something"

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from flows.commands.forget import _report
-from tasks.domain.erasure import apply, clean, look
+from tasks.domain.erasure import find_user_data, list_digest, remaining_data
 from tasks.project.graph import read_graph
 from tasks.system.errors import ProjectError
 from tests.support import dvc_toy
@@ -112,7 +112,7 @@ def repro(root: Path) -> None:
 
 
 def found_of(root: Path, user: str = USER) -> dict[str, Any]:
-    return json.loads(json.dumps(look(root, read_graph(root), user)))
+    return json.loads(json.dumps(find_user_data(root, read_graph(root), user)))
 
 
 def md5(path: Path) -> str:
@@ -146,13 +146,13 @@ def test_the_report_and_then_the_whole_deletion(project: Path) -> None:
     wanted = PARAMS.replace("forget: []   # digests", f'forget:      # digests\n    - "{DIGEST}"')
     assert (project / "params.yaml").read_text() == wanted  # nothing else changed, and no id is in it
     assert (project / "infra/profiles/default.yaml").read_text() == (project / "params.yaml").read_text()
-    assert apply(project, DIGEST) == []  # once is enough
-    assert "stages" in clean(found_of(project))
+    assert list_digest(project, DIGEST) == []  # once is enough
+    assert "stages" in remaining_data(found_of(project))
 
     titles, model = md5(project / "data/titles/out.txt"), md5(project / "data/train/model/weights.txt")
     repro(project)
     assert md5(project / "data/titles/out.txt") == titles and md5(project / "data/train/model/weights.txt") != model
-    against = clean(found_of(project))
+    against = remaining_data(found_of(project))
     assert set(against) == {"cache", "copies"}  # nothing current, but the versions of before
 
     dvc_toy.commit(project, "without them")
@@ -165,7 +165,7 @@ def test_the_report_and_then_the_whole_deletion(project: Path) -> None:
     dvc_toy.dvc(project, "gc", "--workspace", "--force")
     done = dvc_toy.gr2(project, "forget", USER, "--check")
     assert done.stdout.startswith("gone: ")
-    assert clean(found_of(project, OTHER)).keys() >= {"params", "outputs", "cache"}
+    assert remaining_data(found_of(project, OTHER)).keys() >= {"params", "outputs", "cache"}
 
     never = dvc_toy.copy(project, project.parent / "never")
     (never / "raw" / "x.inter").write_text(raw(without=USER))
@@ -177,12 +177,12 @@ def test_the_report_and_then_the_whole_deletion(project: Path) -> None:
 
 def test_a_version_whose_table_is_gone_may_hold_them(project: Path) -> None:
     users = md5(project / "data/ingest/users.parquet")
-    apply(project, DIGEST)
+    list_digest(project, DIGEST)
     repro(project)
     (project / ".dvc/cache/files/md5" / users[:2] / users[2:]).unlink()
     subprocess.run(["rm", "-r", str(project / ".gr2")], check=True)
     found = found_of(project)
-    assert set(clean(found)) == {"versions"}
+    assert set(remaining_data(found)) == {"versions"}
     (version,) = found["versions"]
     assert (version["names"], version["holds"]) == (["refs/heads/main", "refs/tags/v1"], None)
     assert "data/train/model" in version["cached"] and "data/titles/out.txt" not in version["cached"]  # the latter is the same now
@@ -210,12 +210,12 @@ def test_wrong_requests(project: Path) -> None:
     default = project / "infra" / "profiles" / "default.yaml"
     default.write_text(PARAMS.replace("ingest:", "ingests:"))
     with pytest.raises(ProjectError, match=r"default\.yaml: the section 'ingest' is missing"):
-        apply(project, DIGEST)
+        list_digest(project, DIGEST)
     assert (project / "params.yaml").read_text() == text  # both files or none
     default.unlink()
     (project / "params.yaml").write_text(PARAMS.replace("forget: []   # digests", "forget: 5"))
     with pytest.raises(ProjectError, match="a list is expected"):
-        apply(project, DIGEST)
+        list_digest(project, DIGEST)
     (project / "params.yaml").write_text(PARAMS.replace("  forget: []   # digests\n", ""))
-    assert apply(project, DIGEST) == ["params.yaml"]
+    assert list_digest(project, DIGEST) == ["params.yaml"]
     assert f'ingest:\n  forget:\n    - "{DIGEST}"\n  source: folder  # its form' in (project / "params.yaml").read_text()

@@ -35,7 +35,7 @@ def state(root: Path) -> dict[str, object]:
 def test_cut_at_any_byte(project: Path) -> None:
     """DVC writes `c` again, with another entry, and is killed after so many bytes: every other stage keeps its entry, c one of the two."""
     old = read_lock(project)
-    interrupted.begin(project, "c")
+    interrupted.journal_start(project, "c")
     new_text = (project / "dvc.lock").read_text().replace("x: 1\n    outs:\n    - path: data/c/", "x: 7\n    outs:\n    - path: data/c/")
     (project / "dvc.lock").write_text(new_text)
     new = read_lock(project)
@@ -54,7 +54,7 @@ def test_cut_in_the_last_stage_which_is_new(project: Path) -> None:
     text = (project / "dvc.lock").read_text()
     (project / "dvc.lock").write_text(text[: text.index("  d:\n")])
     before = read_lock(project)
-    interrupted.begin(project, "d")
+    interrupted.journal_start(project, "d")
     for size in (position for position, letter in enumerate(text, 1) if letter == "\n" and text.index("  d:\n") <= position < len(text)):
         (project / "dvc.lock").write_text(text[:size])
         assert state(project) == before, size
@@ -77,7 +77,7 @@ def test_without_a_copy_the_last_commit_and_then_nothing(project: Path, capsys: 
 def test_an_emptied_file_that_the_next_dvc_wrote_into(project: Path) -> None:
     """A stage side by side with the killed one finds an empty dvc.lock, and writes one with its own entry alone."""
     old = read_lock(project)
-    interrupted.begin(project, "c")
+    interrupted.journal_start(project, "c")
     (project / "dvc.lock").write_text(lockfile.as_dvc_writes({"b": old["b"]}))
     assert state(project) == old
 
@@ -89,7 +89,7 @@ def test_what_was_done_by_hand_is_left_alone(project: Path) -> None:
     fewer = text[: text.index("  d:\n")]
     (project / "dvc.lock").write_text(fewer)  # nothing is noted: somebody removed it
     assert list(state(project)) == list("abc")
-    interrupted.begin(project, "a")
+    interrupted.journal_start(project, "a")
     dvc_toy.commit(project, "three stages")
     (project / "dvc.lock").write_text(text)
     with repo.dvc_lock(project):
@@ -120,7 +120,7 @@ main(["repro", "--force", "-s", "d"])
 
 @pytest.mark.parametrize("size", [0, 1000])
 def test_a_killed_dvc_costs_nothing_but_a_restore(project: Path, size: int) -> None:
-    interrupted.begin(project, "d")
+    interrupted.journal_start(project, "d")
     killed = subprocess.run([sys.executable, "-c", KILLED.format(size=size)], cwd=project, env=dvc_toy.environment(), capture_output=True)
     assert killed.returncode == -9 and (project / "dvc.lock").stat().st_size == size
     for command in (["status"], ["plan"]):
@@ -135,7 +135,7 @@ def test_a_committed_file_without_stages_is_read_as_it_is(project: Path) -> None
     """It looks cut, and cannot be mended: nobody waits for the lock that this very process holds."""
     (project / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
     dvc_toy.commit(project, "no stages")
-    interrupted.begin(project, "a")
+    interrupted.journal_start(project, "a")
     assert read_lock(project) == {}
     with repo.open_repo(project):
         assert read_lock(project) == {}

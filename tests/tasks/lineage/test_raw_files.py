@@ -97,7 +97,7 @@ ALL = [("data/train/model", (f"tag {tag}",)) for tag in ("data-raw", "downloads"
 )
 def test_who_used_a_raw_file(project: Path, question: str) -> None:
     if question == "mine":  # a tag of this name would be taken; the folder comes first
-        assert Index(project).unmade
+        assert Index(project).external_inputs
     assert models(project, question) == ALL
 
 

@@ -40,10 +40,10 @@ def test_edges_order_and_resources(tmp_path: Path) -> None:
 
 def test_behind_a_stage_is_all_that_needs_it(tmp_path: Path) -> None:
     graph = read_graph(write(tmp_path, DIAMOND))
-    assert graph.behind("a") == graph.order
-    assert graph.behind("b") == ["b", "d"] and graph.behind("d") == ["d"]
+    assert graph.with_downstream("a") == graph.order
+    assert graph.with_downstream("b") == ["b", "d"] and graph.with_downstream("d") == ["d"]
     with pytest.raises(ProjectError, match="unknown stage 'e'"):
-        graph.behind("e")
+        graph.with_downstream("e")
 
 
 @pytest.mark.parametrize(

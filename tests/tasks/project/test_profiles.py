@@ -35,7 +35,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def test_render(project: Path) -> None:
-    assert profiles.names(project) == ["default", "same", "smoke"]
+    assert profiles.profile_names(project) == ["default", "same", "smoke"]
     assert profiles.render(project, "default") == DEFAULT == profiles.render(project, "same")
     text = profiles.render(project, "smoke")
     assert text == profiles.render(project, "smoke")
@@ -65,7 +65,7 @@ def test_apply(project: Path) -> None:
     assert profiles.apply(project, "default") == []
     assert params.stat().st_mtime_ns == before.st_mtime_ns and params.stat().st_ino == before.st_ino
     assert "rl.alpha: 0.2 -> 0.3" in profiles.apply(project, "smoke")
-    assert profiles.matching(project) == "smoke"
+    assert profiles.matching_profile(project) == "smoke"
     profiles.apply(project, "default")  # from one profile to another: nothing is lost
     assert params.read_text() == DEFAULT
     params.unlink()
@@ -76,7 +76,7 @@ def test_edits_are_not_lost(project: Path) -> None:
     params = project / "params.yaml"
     edited = DEFAULT.replace("steps: 100", "steps: 7")
     params.write_text(edited)
-    assert profiles.matching(project) is None
+    assert profiles.matching_profile(project) is None
     with pytest.raises(ProjectError, match=r"overwrite: sft\.steps\. .*gr2 run --profile smoke --discard-edits"):
         profiles.apply(project, "smoke")
     assert params.read_text() == edited

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.domain.compare import judge
+from tasks.domain.compare import compare_with_previous
 from tasks.domain.compare_command import OUTPUTS
 from tasks.run import history
 from tasks.run.history import Record
@@ -21,7 +21,7 @@ def test_written_read_and_closed(tmp_path: Path) -> None:
     for record in (dead, done, missed):
         history.write_record(tmp_path, record)
     assert history.read_records(tmp_path) == [missed, done, dead]
-    assert history.close_unfinished(tmp_path, but="c") == []
+    assert history.close_unfinished(tmp_path, except_run="c") == []
     (closed,) = history.close_unfinished(tmp_path)
     assert (closed.flow_run, closed.outcome) == ("c", "Crashed") and history.read_records(tmp_path)[-1] == closed
     assert history.last_completed(history.read_records(tmp_path)) == done
@@ -69,12 +69,12 @@ def cached(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, st
 )
 def test_verdicts(cached: tuple[Path, dict[str, str]], old: str, new: str, verdict: str, detail: str) -> None:
     root, hashes = cached
-    found = judge(root, {OUTPUTS: hashes[old]}, {OUTPUTS: hashes[new]})
+    found = compare_with_previous(root, {OUTPUTS: hashes[old]}, {OUTPUTS: hashes[new]})
     assert found["verdict"] == verdict and detail in found["detail"]
 
 
 def test_nothing_to_compare_with(cached: tuple[Path, dict[str, str]]) -> None:
     root, hashes = cached
-    assert judge(root, {}, {OUTPUTS: hashes["1"]})["verdict"] == "first run"
-    gone = judge(root, {OUTPUTS: "0" * 32}, {OUTPUTS: hashes["1"]})
+    assert compare_with_previous(root, {}, {OUTPUTS: hashes["1"]})["verdict"] == "first run"
+    gone = compare_with_previous(root, {OUTPUTS: "0" * 32}, {OUTPUTS: hashes["1"]})
     assert gone["verdict"] == "not comparable" and f"md5 {'0' * 32}) is gone from DVC's cache" in gone["detail"]

@@ -46,8 +46,8 @@ def recorded(tmp_path: Path) -> Path:
 def test_only_noted_stages_are_recorded(tmp_path: Path) -> None:
     root = dvc_toy.make(tmp_path / "toy")
     assert settle(root) == []
-    interrupted.begin(root, "a")  # gr2 run is killed here; its DVC goes on
-    interrupted.begin(root, "c")  # so is the next one
+    interrupted.journal_start(root, "a")  # gr2 run is killed here; its DVC goes on
+    interrupted.journal_start(root, "c")  # so is the next one
     dvc_toy.dvc(root, "repro", "b", "c")
     assert faults(root) == ["a", "b", "c"]
     assert settle(root) == ["a", "c"]
@@ -57,12 +57,12 @@ def test_only_noted_stages_are_recorded(tmp_path: Path) -> None:
 
 def test_the_note_stays_while_a_killed_runs_dvc_works(tmp_path: Path) -> None:
     root = dvc_toy.make(tmp_path / "toy")
-    interrupted.begin(root, "a")
+    interrupted.journal_start(root, "a")
     (root / ".dvc/tmp/rwlock").write_text('{"write": {"data/a": {"pid": 1, "cmd": "dvc repro"}}, "read": {}}')
     assert settle(root) == []
     assert (root / interrupted.NOTES / "a").exists()
     dvc_toy.dvc(root, "repro", "a")
-    interrupted.begin(root, "a")  # of the next run, while the killed one's DVC was at work: what stood there before it still counts
+    interrupted.journal_start(root, "a")  # of the next run, while the killed one's DVC was at work: what stood there before it still counts
     (root / ".dvc/tmp/rwlock").unlink()
     assert settle(root) == ["a"] and not faults(root)
 
@@ -70,14 +70,14 @@ def test_the_note_stays_while_a_killed_runs_dvc_works(tmp_path: Path) -> None:
 def test_a_forged_entry_is_not_recorded_by_a_run_that_finds_it_current(recorded: Path) -> None:
     forge(recorded)
     assert faults(recorded) == ["d"]
-    interrupted.begin(recorded, "d")  # DVC is asked, finds it current, and writes nothing
+    interrupted.journal_start(recorded, "d")  # DVC is asked, finds it current, and writes nothing
     assert settle(recorded) == []
     assert faults(recorded) == ["d"]
 
 
 def test_a_note_put_there_records_nothing(recorded: Path) -> None:
     """Whoever forges the files can write the note, too; not what the record says."""
-    interrupted.begin(recorded, "d")
+    interrupted.journal_start(recorded, "d")
     settle(recorded)  # so the record does have that DVC was asked for d at this entry; and that this came to its end
     before = entry_hash(read_lock(recorded)["d"])
     forge(recorded)
@@ -87,7 +87,7 @@ def test_a_note_put_there_records_nothing(recorded: Path) -> None:
 
 
 def test_outputs_that_are_not_the_entry_s_vouch_for_nothing(recorded: Path) -> None:
-    interrupted.begin(recorded, "d")
+    interrupted.journal_start(recorded, "d")
     was = (recorded / "data/d/out.txt").read_text()
     forge(recorded)
     (recorded / "data/d/out.txt").write_text(was)

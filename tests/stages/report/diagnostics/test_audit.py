@@ -81,12 +81,12 @@ def test_planted_cheats_are_named_and_an_honest_model_is_not():
     places = np.arange(N) % (K - 1)
     swaps[np.arange(N), places], swaps[np.arange(N), places + 1] = places + 1, places
     assert red_flags(audited(HONEST)) == []
-    assert "repeats the incoming order on 100.0% of the slates" in red_flags(audited(incoming))
-    assert "reverses the incoming order on 100.0% of the slates" in red_flags(audited(incoming[:, ::-1]))
+    assert "repeats the initial ranking on 100.0% of the slates" in red_flags(audited(incoming))
+    assert "reverses the initial ranking on 100.0% of the slates" in red_flags(audited(incoming[:, ::-1]))
     for place in (1, 2, 9):
         promotes = np.stack([[place, *RNG.permutation([rank for rank in range(K) if rank != place])] for _ in range(N)])
         assert red_flags(audited(promotes)) == [f"puts position {place + 1} first in 100.0% of its answers"]
-    assert red_flags(audited(swaps)) == ["repeats the incoming order or swaps two neighbours in it on 100.0% of the slates"]
+    assert red_flags(audited(swaps)) == ["repeats the initial ranking or swaps two neighbours in it on 100.0% of the slates"]
     assert "gives one and the same order in 100.0% of its answers" in red_flags(audited(np.tile(HONEST[0], (N, 1))))
 
 

@@ -64,7 +64,7 @@ def entry(mean, low, high, **more):
 
 def test_the_table_holds_every_number_of_every_model(data, page):
     rows = {row[0]: row[1:] for row in Elements(page).rows[:8]}
-    for name, label in (("incoming", "Incoming order"), ("sft", "SFT"), ("quantized", "Quantized")):
+    for name, label in (("incoming", "Initial ranking"), ("sft", "SFT"), ("quantized", "Quantized")):
         model = data.summary["models"][name]
         for cell, metric in zip(rows[label], ("ndcg@5", "recall@1", "recall@3", "recall@5", "mrr"), strict=False):
             assert fixed(model[metric]["mean"]) in cell
@@ -131,10 +131,10 @@ def test_a_curve_of_one_step_and_a_slate_of_two(data):
 @pytest.mark.parametrize(
     ("low", "high", "words"),
     [
-        (0.01, 0.03, "beats the incoming order at 95 %"),
-        (-0.01, 0.03, "does not beat the incoming order"),
-        (-0.03, -0.01, "is worse than the incoming order"),
-        (0.0, 0.0, "does not beat the incoming order"),
+        (0.01, 0.03, "beats the initial ranking at 95 %"),
+        (-0.01, 0.03, "does not beat the initial ranking"),
+        (-0.03, -0.01, "is worse than the initial ranking"),
+        (0.0, 0.0, "does not beat the initial ranking"),
     ],
 )
 def test_the_verdict_follows_the_interval(low, high, words):
@@ -153,8 +153,8 @@ def test_the_verdict_names_the_opponents_and_the_cheats():
     text = "\n".join(verdict({"users": 9, "models": models, "contrasts": contrasts}))
     assert "RL is worse than LambdaMART: −0.030 [−0.050, −0.010]." in text
     assert "SFT cannot be told apart from LambdaMART: 0.000" in text
-    assert "(Quantized) is above the incoming order" in text
-    assert "repeats the incoming order on 97.0 %" in text
+    assert "(Quantized) is above the initial ranking" in text
+    assert "repeats the initial ranking on 97.0 %" in text
     assert "Only 80.0 % of its outputs are valid" in text
     assert "not measured" not in text
 
@@ -175,8 +175,8 @@ def test_the_oracle_stands_in_the_table_and_in_no_bars(data):
     ("params", "said"),
     [
         ({"rl": {"reward": "random"}}, ["must show no gain of RL over SFT. It shows none."]),
-        ({"retrieve": {"labels": "permuted"}}, ["must show no gain over the incoming order. It shows one: find out why"]),
-        ({"rl": {"reward": "random"}, "retrieve": {"labels": "permuted"}}, ["of RL over SFT", "over the incoming order"]),
+        ({"retrieve": {"labels": "permuted"}}, ["must show no gain over the initial ranking. It shows one: find out why"]),
+        ({"rl": {"reward": "random"}, "retrieve": {"labels": "permuted"}}, ["of RL over SFT", "over the initial ranking"]),
         ({"rl": {"reward": "conditional"}, "retrieve": {"labels": "true"}}, []),
         ({}, []),
     ],
@@ -212,7 +212,7 @@ def audited(**more):
 @pytest.mark.parametrize(
     ("found", "column", "alarm"),
     [
-        ({"identity_share": 0.6}, "Same as incoming", "copies"),
+        ({"identity_share": 0.6}, "Same as initial", "copies"),
         ({"identity_share": 0.3, "adjacent_swap_share": 0.3}, "One swap", "hardly moves"),
         ({"reversed_share": 0.5}, "Reversed", "reverses"),
         ({"commonest_order_share": 0.9}, "Commonest order", "one answer for all"),

@@ -4,7 +4,7 @@ import pytest
 import yaml
 from dvc.repo import Repo
 
-from stages.report.page.provenance import READ, SHOWN, STAGES, provenance, read_shown_params
+from stages.report.page.provenance import READ_FILES, SHOWN_SECTIONS, STAGES, provenance, read_shown_params
 from stages.shared.core.errors import StageError
 from stages.shared.evaluation.content_hash import content_md5
 
@@ -15,7 +15,7 @@ PARAMS = {stage: {"seed": place} for place, stage in enumerate(STAGES)}
 @pytest.fixture
 def data(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in READ:
+    for name in READ_FILES:
         path = Path("data") / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(name)
@@ -24,10 +24,10 @@ def data(tmp_path, monkeypatch):
 
 def test_the_page_shows_and_hashes_nothing_undeclared():
     declared = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["report"]
-    assert sorted(declared["params"]) == sorted(SHOWN)
-    assert set(SHOWN) == set(yaml.safe_load((ROOT / "params.yaml").read_text())) - {"resources"}
+    assert sorted(declared["params"]) == sorted(SHOWN_SECTIONS)
+    assert set(SHOWN_SECTIONS) == set(yaml.safe_load((ROOT / "params.yaml").read_text())) - {"resources"}
     deps = {dep for dep in declared["deps"] if dep.startswith("data/") and not dep.startswith("data/evaluate/")}
-    assert deps == {f"data/{name}" for name in READ}
+    assert deps == {f"data/{name}" for name in READ_FILES}
 
 
 def test_every_stage_has_its_parameters_and_the_hashes_of_its_outputs(data):
@@ -48,9 +48,9 @@ def test_an_output_that_the_evaluation_did_not_read_is_marked(data):
 
 def test_what_a_stage_takes_of_a_machine_is_not_shown(tmp_path):
     path = tmp_path / "params.yaml"
-    path.write_text(yaml.safe_dump({section: {"seed": 1} for section in SHOWN} | {"resources": {"rl": {"cpus": 2}}}))
-    assert set(read_shown_params(path)) == set(SHOWN)
-    path.write_text(yaml.safe_dump({section: {} for section in SHOWN if section != "rl"}))
+    path.write_text(yaml.safe_dump({section: {"seed": 1} for section in SHOWN_SECTIONS} | {"resources": {"rl": {"cpus": 2}}}))
+    assert set(read_shown_params(path)) == set(SHOWN_SECTIONS)
+    path.write_text(yaml.safe_dump({section: {} for section in SHOWN_SECTIONS if section != "rl"}))
     with pytest.raises(StageError, match="the section 'rl' is missing"):
         read_shown_params(path)
 

@@ -6,9 +6,10 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def beside(work: Callable[[threading.Event], None]) -> Iterator[None]:
+def background_thread(work: Callable[[threading.Event], None]) -> Iterator[None]:
     """`work` gets an event that is set at the end of the block, and has to return soon after it; the block ends when it has."""
     over = threading.Event()
+    # A daemon: the process can end, as after a second Ctrl-C, while `work` is still on its way back.
     thread = threading.Thread(target=work, args=[over], daemon=True)
     thread.start()
     try:

@@ -26,7 +26,10 @@ def use(folder: Path) -> Iterator[str]:
             if not address.exists():
                 with (folder / "keeper.log").open("wb") as log:
                     command = [sys.executable, "-m", "tests.support.shared_server", str(folder)]
-                    keeper = subprocess.Popen(command, cwd=dvc_toy.ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                    # In a session of its own: what ends the tests' process group must not end it before it has ended the server.
+                    keeper = subprocess.Popen(
+                        command, cwd=dvc_toy.ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                    )
                 prefect_server.wait_for(lambda: address.exists() or keeper.poll() is not None, 600)
                 assert keeper.poll() is None, (folder / "keeper.log").read_text()
         yield address.read_text()

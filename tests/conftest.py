@@ -1,13 +1,19 @@
-"""The order of the tests: the long ones first, so that of several processes (pytest -n) none is left with one at the end."""
+"""The order of the tests, the long ones first, so that of several processes (pytest -n) none is left with one at the end; their server."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 
+from tests.support import shared_server
+
 TESTS = Path(__file__).parent
 # Longest first, by the --durations of make test. The first makes the smoke run that others wait for, so the next ones do not need it.
-FIRST = ["test_two_nodes.py", "test_nodes.py", "test_deepspeed.py", "test_vllm_engine.py", "test_determinism.py", "test_smoke_run.py"]
+FIRST = [
+    *("test_two_nodes.py", "test_nodes.py", "test_deepspeed.py", "test_vllm_engine.py", "test_flow.py", "test_experiments.py"),
+    *("test_cpu_levels.py", "test_determinism.py", "test_smoke_run.py"),
+]
 ROOMS = ["flows", "end_to_end", "bench", "tasks"]  # whose tests run whole projects; the rest behind them
 
 
@@ -26,3 +32,11 @@ def _place(path: Path) -> tuple[int, int]:
         FIRST.index(path.name) if path.name in FIRST else len(FIRST),
         ROOMS.index(room) if room in ROOMS else len(ROOMS),
     )
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[str]:
+    """The API address of a real Prefect server, as a team would run it. All test processes share it: its start takes ten seconds."""
+    own = tmp_path_factory.getbasetemp()
+    with shared_server.use((own if worker_id == "master" else own.parent) / "prefect") as url:
+        yield url

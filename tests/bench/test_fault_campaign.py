@@ -19,20 +19,19 @@ from fault_trial import Trial
 from fault_watch import ABSENT, Watch, content, dvc_hash
 
 from tasks.dvc.lockfile import locked_hashes, read_lock
-from tests.support import prefect_server
 
 pytestmark = pytest.mark.slow
 IN_WRITE = "killed inside a write: dvc.lock"
 
 
 @pytest.fixture(scope="module")
-def campaign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[fault_project.Toy, Path, str]]:
+def campaign(tmp_path_factory: pytest.TempPathFactory, server: str) -> Iterator[tuple[fault_project.Toy, Path, str]]:
     """The finished diamond, a folder for trials, a Prefect server."""
     folder = tmp_path_factory.mktemp("faults")
-    with pytest.MonkeyPatch.context() as patch, prefect_server.serve(folder / "prefect") as url:
-        patch.setenv("PREFECT_API_URL", url)  # the first run needs no server
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_API_URL", server)  # the first run needs no server
         patch.setenv("DVC_SITE_CACHE_DIR", str(folder / "site"))
-        yield fault_project.Toy(folder), folder, url
+        yield fault_project.Toy(folder), folder, server
 
 
 def trial(campaign: tuple[fault_project.Toy, Path, str], name: str, stage: str, seed: int) -> Trial:

@@ -9,15 +9,15 @@ from pathlib import Path
 import filelock
 import pytest
 
-from tests.support import prefect_server, project_clone, read_audit
+from tests.support import project_clone, read_audit
 
 
 @pytest.fixture(scope="session")
-def smoke(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[project_clone.SmokeRun]:
+def smoke(tmp_path_factory: pytest.TempPathFactory, worker_id: str, request: pytest.FixtureRequest) -> Iterator[project_clone.SmokeRun]:
     """Run once, by the first test process that asks, with its own Prefect server; each test process works on its own copy."""
     run = _shared(tmp_path_factory, worker_id)
-    with prefect_server.serve(tmp_path_factory.mktemp("prefect")) as project_clone.server:
-        yield run
+    project_clone.server = request.getfixturevalue("server")
+    yield run
     project_clone.server = ""
 
 

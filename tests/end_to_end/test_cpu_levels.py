@@ -1,5 +1,6 @@
 """The smoke profile as another processor would compute it: what differs, and that gates and verdicts do not."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 import pytest
 
 from stages.report.page.page import standing
-from tests.support.project_clone import STAGES, SmokeRun, call, clone, environment, metrics, output_hashes, states
+from tasks.project.profiles import render
+from tests.support.project_clone import STAGES, SmokeRun, call, clone, environment, metrics, output_hashes
 
 pytestmark = pytest.mark.slow
 
@@ -17,11 +19,11 @@ EXACT = {"data/raw", *(f"data/ingest/{name}" for name in ("interactions.parquet"
 
 @pytest.fixture(scope="module")
 def plain(smoke: SmokeRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The smoke run with ATEN_CPU_CAPABILITY=default: torch without AVX, so with sums in another order."""
+    """The smoke run with ATEN_CPU_CAPABILITY=default: torch without AVX, so with sums in another order. By plain DVC, in one process."""
     root = clone(tmp_path_factory.mktemp("cpu") / "project")
-    env = {**environment(root), "ATEN_CPU_CAPABILITY": "default"}
-    result = call(root, sys.executable, "-m", "flows.cli", "run", "--profile", "smoke", env=env)
-    assert states(result) == dict.fromkeys(STAGES, "Completed"), "every gate that stops a stage was passed"
+    (root / "params.yaml").write_text(render(root, "smoke"), encoding="utf-8")
+    output = call(root, sys.executable, "-m", "dvc", "repro", env={**environment(root), "ATEN_CPU_CAPABILITY": "default"}).stdout
+    assert set(re.findall(r"^Running stage '(\w+)'", output, re.MULTILINE)) == set(STAGES), "every gate that stops a stage was passed"
     return root
 
 

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 # test_two_nodes.py runs every stage a second time and compares the bytes. So here the long ones come from the first run, all but one that
 # trains.
-FROM_THE_RUN_CACHE = {"embed", "midtrain", "traces", "sft", "quantize", "evaluate"}
+FROM_THE_RUN_CACHE = {"embed", "tokenize", "retrieve", "midtrain", "traces", "sft", "quantize", "evaluate"}
 
 
 def copy_run_cache(source: Path, target: Path, stages: set[str]) -> None:

@@ -38,7 +38,7 @@ def serve(folder: Path, quick: bool = False, **env: str) -> Iterator[str]:
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(command, env=full, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
     try:
-        wait_for(lambda: process.poll() is not None or _answers(f"{url}/health"), 120)
+        wait_for(lambda: process.poll() is not None or _answers(f"{url}/health"), 600)
         assert process.poll() is None, (folder / "server.log").read_text()
         yield url
     finally:

@@ -95,12 +95,12 @@ def test_outputs_that_are_not_the_entry_s_vouch_for_nothing(recorded: Path) -> N
     assert "d" in faults(recorded)
 
 
-def test_a_forced_run_does_not_launder_a_stage_behind_it(tmp_path: Path) -> None:
+def test_a_forced_run_does_not_launder_a_stage_behind_it(tmp_path: Path, server: str) -> None:
     """The whole way: a forged d, then `gr2 run --force c`, whose outputs are what they were, so that d ends Cached."""
     root = dvc_toy.make(tmp_path / "toy")
-    dvc_toy.gr2(root, "run")
+    dvc_toy.gr2(root, "run", PREFECT_API_URL=server)
     assert not faults(root)
     forge(root)
-    states = dvc_toy.states(dvc_toy.gr2(root, "run", "--force", "c"))
+    states = dvc_toy.states(dvc_toy.gr2(root, "run", "--force", "c", PREFECT_API_URL=server))
     assert states == {"a": "Cached", "b": "Cached", "c": "Completed", "d": "Cached"}
     assert faults(root) == ["d"]

@@ -11,8 +11,8 @@ export PYTHONHASHSEED := 0
 run: $(STAMP)  ## the main job on the embedded default: twelve stages, real data, a report in data/report/report.html
 	$(BIN)/gr2 run
 
-# Two processes more than cores: tests of nodes, workers and schedules wait for most of their time, and one of them takes half of the suite's.
-TEST_PROCESSES ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 2)
+# One process more than cores: tests of nodes, workers and schedules wait for most of their time.
+TEST_PROCESSES ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 # Types and style are one process, the suite several: side by side, lint with what the tests leave (they have timeouts). What it says would
 # be lost among theirs, so it also comes last.

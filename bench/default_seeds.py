@@ -27,7 +27,12 @@ from tasks.project.profiles import render
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench/results"
 SEEDED = ("midtrain", "sft", "rl")
-PAIRS = (("incoming", "the initial ranking"), ("lambdamart", "LambdaMART"), ("sft", "SFT"))
+PAIRS = (
+    ("incoming", "the initial ranking"),
+    ("lambdamart", "LambdaMART"),
+    ("lambdamart_all_features", "LambdaMART on all features"),  # only where there are more than the six (prompt.more_features)
+    ("sft", "SFT"),
+)
 
 
 def run(folder: Path, seed: int, level: str, profile: str, sets: Sequence[str], upstream: Path | None) -> float:
@@ -99,7 +104,10 @@ def write(name: str, command: Sequence[str], folders: Sequence[Path], rows: Sequ
     summaries = {}
     if len(folders) > 1:
         runs = read_runs(folders)
+        rankers = set(runs.tables[0]["model"].unique())
         for against, words in PAIRS:
+            if against not in rankers:
+                continue
             summaries[against] = over_runs(runs, "ndcg@5", against, resampling)
             lines += [f"\n## Against {words}\n", "```", *table(summaries[against]), "```"]
     (RESULTS / f"{name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -98,7 +98,8 @@ def _replace_pooling(model: "SentenceTransformer", pooling: str, folder: Path) -
 
 def _check_vocabulary(model: "SentenceTransformer", folder: Path) -> None:
     """StageError for a tokenizer with ids that the model has no embedding for: torch would only say that an index is out of range."""
-    inner, tokenizer = getattr(model[0], "auto_model", None), getattr(model, "tokenizer", None)
+    inner: Any = getattr(model[0], "auto_model", None)
+    tokenizer: Any = getattr(model, "tokenizer", None)
     if inner is None or not hasattr(tokenizer, "get_vocab"):
         return  # no transformer: a bag of words, say, whose table is its vocabulary
     rows, highest = inner.get_input_embeddings().weight.shape[0], max(tokenizer.get_vocab().values())

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from flows.commands import INTERRUPTED, STAGE_FAILED
 from flows.pipeline.params_check import check_params
+from flows.server.signals import stop_signals
 from tasks.experiments import queue
 from tasks.experiments.lineage import record_experiments
 from tasks.experiments.queue import Experiment
@@ -65,14 +66,12 @@ def _run_experiments(root: Path, experiments: list[Experiment], jobs: int, stopp
 
 @contextmanager
 def _stop_requested() -> Iterator[Callable[[], bool]]:
-    """Yields a function that returns whether Ctrl-C or SIGTERM has come.
+    """Yields a function that returns whether Ctrl-C, SIGTERM or SIGHUP has come.
 
     The signals interrupt nothing by themselves: while DVC queues, the edits in the workspace are in its stash and must come back.
     """
     signals_received: list[int] = []
-    earlier = {
-        number: signal.signal(number, lambda number, frame: signals_received.append(number)) for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    earlier = {number: signal.signal(number, lambda number, frame: signals_received.append(number)) for number in stop_signals()}
     try:
         yield lambda: bool(signals_received)
     finally:

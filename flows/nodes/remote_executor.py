@@ -2,23 +2,20 @@
 
 import threading
 import time
-from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import cast
-from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType, FlowRunFilterTags
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.deployments import run_deployment
-from prefect.states import Cancelling, Crashed
 
 from flows.nodes.code_sender import CodeSender
 from flows.nodes.heartbeat import read_heartbeat
 from flows.nodes.messages import Heartbeat, StageRequest
 from flows.nodes.pools import FLOW, ensure, limit_of
-from flows.nodes.stage_flow import TRANSIENT
+from flows.nodes.remote_run import RemoteRun, cancel, crash, host_of, raise_failure
 from flows.server.connection import connected
 from tasks.dvc import remote
 from tasks.dvc.log_parser import Callbacks
@@ -32,26 +29,6 @@ from tasks.system.progress import StageProgress
 POLL_S = 1.0
 WAITING_REPORT_S = 60.0
 FOLLOWERS_END_S = 30.0  # how long the other ranks of a stage may take to end, once rank 0 has pushed the outputs
-
-
-@dataclass
-class RemoteRun:
-    """One flow run on one node, and the last state and heartbeat read of it. Times are those of `time.monotonic`."""
-
-    id: UUID
-    rank: int
-    waiting_reported: float = field(default_factory=time.monotonic)  # when the console last said that it waits for a worker
-    last_sign: float = field(default_factory=time.monotonic)  # of life: a new heartbeat, or still in the pool's queue
-    heartbeat: Heartbeat | None = None
-    state: State[None] | None = None
-
-    @property
-    def completed(self) -> bool:
-        return self.state is not None and self.state.is_completed()
-
-    @property
-    def over(self) -> bool:
-        return self.state is not None and self.state.is_final()
 
 
 class RemoteExecutor:
@@ -124,7 +101,7 @@ class RemoteExecutor:
                     time.sleep(POLL_S)
             finally:
                 for run in runs:
-                    _cancel(client, run)
+                    cancel(client, run)
 
     def _reattach(self, client: SyncPrefectClient, stage: Stage, key: str) -> RemoteRun | None:
         """A live flow run with the same `key`, started by an orchestrator that was killed or runs in parallel: nothing runs twice."""
@@ -176,7 +153,7 @@ class RemoteExecutor:
         assert run.state is not None  # a run that a deployment created has one from the start
         if run.state.is_final():
             run.heartbeat = read_heartbeat(client, run.id)
-            _raise_failure(stage, run, run.state)
+            raise_failure(stage, run, run.state)
         elif run.state.is_scheduled():
             self._report_waiting(stage, pool, run)
         else:
@@ -212,44 +189,11 @@ class RemoteExecutor:
         silence_s = time.monotonic() - run.last_sign
         # A node that is cancelled ends by itself: while it does, its heartbeats are not followed and its silence means nothing.
         if run.heartbeat and state.is_running() and silence_s > self.placement.lease_s:
-            _crash(client, run, f"not heard of for {self.placement.lease_s:.0f} s")
-            raise TransientError(f"its node{_host(run)} is lost: not heard of for {self.placement.lease_s:.0f} s")
+            crash(client, run, f"not heard of for {self.placement.lease_s:.0f} s")
+            raise TransientError(f"its node{host_of(run)} is lost: not heard of for {self.placement.lease_s:.0f} s")
         if run.heartbeat is None and silence_s > self.placement.pending_s:
-            _crash(client, run, "taken by a worker, never begun")
+            crash(client, run, "taken by a worker, never begun")
             raise TransientError(f"a worker of pool '{pool.name}' took it and did not begin for {self.placement.pending_s:.0f} s")
-
-
-def _raise_failure(stage: Stage, run: RemoteRun, state: State[None]) -> None:
-    """Raises what the final `state` means; nothing for a run that has completed."""
-    if state.is_completed():
-        return
-    message = state.message or state.name or "no reason is given"
-    if state.is_crashed() or state.name == TRANSIENT:
-        raise TransientError(f"its node{_host(run)} failed it: {message}")
-    if state.is_cancelled():
-        raise StageFailed(stage.name, f"cancelled from outside: {message}")
-    raise StageFailed(stage.name, message)
-
-
-def _host(run: RemoteRun) -> str:
-    return f" {run.heartbeat.node.host}" if run.heartbeat else ""
-
-
-def _cancel(client: SyncPrefectClient, run: RemoteRun) -> None:
-    """Ends what is still at work: the other nodes of a stage that failed on one, or all of them after Ctrl-C."""
-    if not run.over:
-        try:
-            state = client.read_flow_run(run.id).state
-            if state is None or not state.is_final():
-                client.set_flow_run_state(run.id, Cancelling())
-        except Exception:  # a server that is gone cannot be told; the node ends when its lease does, or with its stage
-            return
-
-
-def _crash(client: SyncPrefectClient, run: RemoteRun, message: str) -> None:
-    """Marks the run as lost on the server, which frees its slots. A node that was only cut off ends when it cannot renew its lease."""
-    client.set_flow_run_state(run.id, Crashed(message=message), force=True)  # force: whatever state the server has it in
-    run.state = client.read_flow_run(run.id).state
 
 
 def _tag(key: str) -> str:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from types import FrameType
 
+from flows.server.signals import stop_signals
 from tasks.domain.controls import judge_control, params_under, read_control
 from tasks.dvc.clone import sync_clone
 from tasks.ledger.run_context import git_revision
@@ -42,7 +43,7 @@ def run_control(root: Path, name: str) -> int:
 
 
 def _run_pipeline(copy: Path) -> int:
-    """Runs `gr2 run` with the code of the clone `copy`. Forwards Ctrl-C and SIGTERM, so that it ends its stages in good order."""
+    """Runs `gr2 run` with the code of the clone `copy`. Forwards Ctrl-C, SIGTERM and SIGHUP, so that it ends its stages in good order."""
     path = os.pathsep.join(filter(None, [str(copy), os.environ.get("PYTHONPATH")]))
     environment = {**strip_git_env(os.environ), "PYTHONPATH": path}
     sys.stdout.flush()  # what was printed so far comes before the child's lines
@@ -54,7 +55,7 @@ def _run_pipeline(copy: Path) -> int:
             raise KeyboardInterrupt
         children[0].send_signal(number)
 
-    earlier = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
+    earlier = {number: signal.signal(number, forward) for number in stop_signals()}
     try:
         # Its own session: Ctrl-C on the terminal would reach it a second time, which kills.
         children.append(subprocess.Popen(command, cwd=copy, env=environment, stdin=subprocess.DEVNULL, start_new_session=True))

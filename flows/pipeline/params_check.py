@@ -6,13 +6,14 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from tasks.project.code_deps import gaps
 from tasks.project.graph import Graph, read_graph
 from tasks.project.overrides import PARAMS
 from tasks.project.params_check import check_sections, tool_command
 from tasks.system.errors import ProjectError
 from tasks.system.yaml_files import read_text, write_text
 
-CHECKED = Path(".gr2") / "params_checked"  # digest of the parameters, and of the code that checks them, that were last found valid
+CHECKED = Path(".gr2") / "params_checked"  # digest of the parameters, dvc.yaml and the stages' code that were last found valid
 
 
 def check_params(root: Path, texts: Sequence[str | None] = (None,)) -> Graph:
@@ -24,15 +25,16 @@ def check_params(root: Path, texts: Sequence[str | None] = (None,)) -> Graph:
     for graph, text in zip(graphs, texts, strict=True):
         check_sections(root, graph, text)
     if (root / PARAMS).exists() or None not in texts:
-        _check_keys(root, [read_text(root / PARAMS, "") if text is None else text for text in texts])
+        _check_keys(root, graphs[0], [read_text(root / PARAMS, "") if text is None else text for text in texts])
     return graphs[0]
 
 
-def _check_keys(root: Path, texts: Sequence[str]) -> None:
+def _check_keys(root: Path, graph: Graph, texts: Sequence[str]) -> None:
     """Asks the project's tool, which loads the stages' libraries and so takes seconds: once for the same parameters."""
     digest, record = _digest(root, texts), root / CHECKED
     if record.exists() and record.read_text(encoding="utf-8") == digest:
         return
+    check_code_deps(root, graph)
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / f"{place}.yaml" for place in range(len(texts))]
         for file, text in zip(files, texts, strict=True):
@@ -49,8 +51,20 @@ def _check_keys(root: Path, texts: Sequence[str]) -> None:
     write_text(record, digest)
 
 
+def check_code_deps(root: Path, graph: Graph) -> None:
+    """ProjectError for code that a stage imports and dvc.yaml does not list: after this run edits of it would rerun nothing."""
+    lines = [
+        f"dvc.yaml: stages.{name}.deps: {', '.join(gap.missing_packages)} is imported and not listed; add it as a path (gr2 deps says more)"
+        for name, gap in gaps(root, graph).items()
+        if gap.missing
+    ]
+    if lines:
+        raise ProjectError("\n".join(lines))
+
+
 def _digest(root: Path, texts: Sequence[str]) -> str:
     digest = hashlib.sha256("\0".join(texts).encode())
+    digest.update((root / "dvc.yaml").read_bytes())  # the code deps are checked against it
     for path in sorted((root / "stages").rglob("*.py")):
         state = path.stat()
         digest.update(f"{path.relative_to(root)} {state.st_size} {state.st_mtime_ns}\n".encode())

@@ -81,6 +81,7 @@ def load(folder: Path, params: EmbedParams) -> "SentenceTransformer":
         raise StageError(f"{folder}: sentence-transformers cannot load this model: {error}") from error
     if not plain and params.pooling != "auto":
         _replace_pooling(model, params.pooling, folder)
+    _check_vocabulary(model, folder)
     _set_lengths(model, params.max_tokens, folder)
     return model
 
@@ -93,6 +94,19 @@ def _replace_pooling(model: "SentenceTransformer", pooling: str, folder: Path) -
         raise StageError(f"{folder}: modules.json has no Pooling module to set to {pooling}; set embed.pooling: auto")
     old: Any = model[positions[0]]
     model[positions[0]] = Pooling(old.embedding_dimension, POOLING[pooling], include_prompt=old.include_prompt)  # type: ignore[arg-type]
+
+
+def _check_vocabulary(model: "SentenceTransformer", folder: Path) -> None:
+    """StageError for a tokenizer with ids that the model has no embedding for: torch would only say that an index is out of range."""
+    inner: Any = getattr(model[0], "auto_model", None)
+    tokenizer: Any = getattr(model, "tokenizer", None)
+    if inner is None or not hasattr(tokenizer, "get_vocab"):
+        return  # no transformer: a bag of words, say, whose table is its vocabulary
+    rows, highest = inner.get_input_embeddings().weight.shape[0], max(tokenizer.get_vocab().values())
+    if highest >= rows:
+        raise StageError(
+            f"{folder}: its tokenizer has ids up to {highest}, its model {rows} rows; they do not belong together, fetch the folder again"
+        )
 
 
 def _set_lengths(model: "SentenceTransformer", max_tokens: int, folder: Path) -> None:

@@ -1,8 +1,8 @@
 """Parameters of reinforcement learning."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from stages.shared.core.launch import TrainingSection
 
@@ -29,3 +29,12 @@ class RlParams(TrainingSection):
     max_refills: int = Field(2, ge=0, description="extra rollout rounds to fill a step; then it trains on what there is")
     batch_size: int = Field(96, ge=1, description="rollouts generated at once")
     micro_prompts: int = Field(4, ge=1, description="groups in one forward and backward pass")
+
+    @model_validator(mode="after")
+    def processes_have_a_way_to_meet(self) -> Self:
+        # Here, not when the policy is opened: that is in the children of torchrun, whose errors come once each, between tracebacks.
+        if self.all_processes > 1 and not self.deepspeed:
+            raise ValueError(f"processes: {self.all_processes} processes need deepspeed, e.g. infra/deepspeed/zero2.json")
+        if self.gradient_checkpointing:
+            raise ValueError("gradient_checkpointing: a group shares its prompt's cache, which cannot be recomputed; set it to false")
+        return self

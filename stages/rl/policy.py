@@ -90,12 +90,9 @@ class DeepSpeedPolicy(Policy):
 
 
 def open_policy(model: PreTrainedModel, params: RlParams) -> Policy:
-    if params.gradient_checkpointing:
-        raise StageError(
-            "params.yaml: rl.gradient_checkpointing: a group shares its prompt's cache, which cannot be recomputed; set it to false"
-        )
     if params.deepspeed:
         return DeepSpeedPolicy(model, params)
+    # Of a torchrun by hand: the parameters that ask for several processes have been refused already.
     if world_size() > 1:
         raise StageError("params.yaml: rl.processes > 1 needs rl.deepspeed, e.g. infra/deepspeed/zero2.json")
     return Policy(model.to("cuda") if torch.cuda.is_available() else model, params)  # type: ignore[arg-type]

@@ -123,11 +123,6 @@ def _models(params: Params) -> Iterator[str]:
             f"midtrain.hidden: {midtrain.hidden} must be a multiple of 2 * heads = {2 * midtrain.heads}: each head has an even width "
             "(rotary positions)"
         )
-    # rl has its own loop, which DeepSpeed alone spreads over processes; the others use the Trainer.
-    if params.rl.all_processes > 1 and not params.rl.deepspeed:
-        yield f"rl.processes: {params.rl.all_processes} processes need rl.deepspeed, e.g. infra/deepspeed/zero2.json"
-    if params.rl.gradient_checkpointing:
-        yield "rl.gradient_checkpointing: a group shares its prompt's cache, which cannot be recomputed; set it to false"
 
 
 def _lengths(params: Params) -> Iterator[str]:

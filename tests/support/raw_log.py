@@ -26,7 +26,7 @@ def raw_log(
     """log: (user, item, timestamp) or with a rating; rows count from 1. items: ids, or with titles; without them, every item of the log."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = [
-        (user, item, timestamp, rating[0] if rating else None, row) for row, (user, item, timestamp, *rating) in enumerate(log, start=1)
+        (user, item, timestamp, rating[0] if rating else None, row, 0) for row, (user, item, timestamp, *rating) in enumerate(log, start=1)
     ]
     given = items if items is not None else sorted({row[1] for row in log})
     titled = [(item, f"Thing {item}") if isinstance(item, str) else item for item in given]

@@ -38,7 +38,7 @@ def read(folder: Path | None = None, source: str = "folder", **section: Any) -> 
         for path, schema in ((log.interactions, RAW_INTERACTIONS), (log.items, RAW_ITEMS), (log.rejected, REJECTED)):
             table = pl.scan_parquet(path).collect()
             assert dict(table.schema) == schema
-            tables.append(table.rows())
+            tables.append(table.drop("nanos", strict=False).rows())
         assert {path.name for path in Path(scratch).iterdir()} == {"interactions.parquet", "items.parquet", "rejected.parquet"}
     return Read(log, *tables)
 

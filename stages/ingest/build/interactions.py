@@ -82,9 +82,9 @@ def read_codes(raw: RawLog, known_items: pl.Series, min_rating: float) -> tuple[
     is_high = pl.col("rating").is_null() | (pl.col("rating") >= min_rating)
     rated = usable.filter(is_high) if min_rating else usable  # 0: all, where ratings may be negative
     user_ids = sorted_ids(distinct(raw.interactions, "user"))
-    rows = rated.select(code("user", user_ids), item, "timestamp", "row").collect(engine="streaming")
+    rows = rated.select(code("user", user_ids), item, "timestamp", "row", "nanos").collect(engine="streaming")
     low_rated = usable.select(pl.len()).collect(engine="streaming").item() - rows.height if min_rating else 0
-    order = _by_user_and_time(*(rows[name].to_numpy() for name in ("user", "timestamp", "row")))
+    order = _by_user_and_time(*(rows[name].to_numpy() for name in ("user", "timestamp", "row", "nanos")))
     return pl.DataFrame({name: rows[name].to_numpy()[order] for name in CODES}, schema=CODES), user_ids, low_rated
 
 
@@ -104,15 +104,17 @@ def with_text(table: pl.DataFrame) -> pl.DataFrame:
     return table.with_columns(pl.col("split").cast(pl.String)).select(list(INTERACTIONS))
 
 
-def _by_user_and_time(user_N: NDArray[np.int32], time_N: NDArray[np.int64], row_N: NDArray[np.int64]) -> NDArray[np.intp]:
-    """What sorts by user, then time, then row."""
+def _by_user_and_time(
+    user_N: NDArray[np.int32], time_N: NDArray[np.int64], row_N: NDArray[np.int64], nanos_N: NDArray[np.int32]
+) -> NDArray[np.intp]:
+    """What sorts by user, then time, to the nanosecond, then row."""
     if not len(user_N):
         return np.arange(0)
     span = int(time_N.max()) - int(time_N.min()) + 1
-    if (int(user_N.max()) + 1) * span < 2**63 and (row_N[1:] > row_N[:-1]).all():
+    if (int(user_N.max()) + 1) * span < 2**63 and (row_N[1:] > row_N[:-1]).all() and not nanos_N.any():
         # In the order of the file, one stable sort of one key does it, in under half the time.
         return np.argsort(user_N * np.int64(span) + (time_N - time_N.min()), kind="stable")
-    return np.lexsort((row_N, time_N, user_N))
+    return np.lexsort((row_N, nanos_N, time_N, user_N))
 
 
 def _keep(pairs: pl.DataFrame, mask: NDArray[np.bool_]) -> tuple[pl.DataFrame, int]:

@@ -21,7 +21,7 @@ from stages.shared.core.progress import Progress
 
 BLOCK = 16 * 2**20  # bytes
 LONGEST_LINE = 64 * 2**20
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,8 @@ class Lines:
             raise StageError(
                 f"{self.name}, row 1: not text in UTF-8 (UTF-16, or no text at all); convert it, e.g. iconv -f utf-16 -t utf-8"
             )
-        start = start.removeprefix(_BOM)
+        while start.startswith(BOM):  # two of them, where a tool has put its own before the one that was there
+            start = start.removeprefix(BOM)
         if self._has_header:
             self.header = start
             return b""
@@ -127,6 +128,9 @@ class _Counted(io.RawIOBase):
 def line_table(block: Block, encoding: str = "utf-8") -> pl.DataFrame:
     """Columns line, row, reason: one row a line that is not blank. `reason` is null, or "not UTF-8"."""
     # Only encodings whose byte 10 is always a newline can be cut into lines before they are decoded.
+    # A copy that somebody has converted to UTF-8: Latin-1 text that happens to be valid UTF-8 does not occur.
+    if encoding != "utf-8" and _is_utf8(block.data):
+        encoding = "utf-8"
     data = block.data.decode(encoding).encode() if encoding != "utf-8" else block.data
     bad_lines = None
     try:
@@ -142,7 +146,8 @@ def line_table(block: Block, encoding: str = "utf-8") -> pl.DataFrame:
     offsets = np.concatenate([[0], ends if data.endswith(b"\n") else [*ends, len(data)]]).astype(np.int64)
     line_array = pa.LargeStringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(data))
     table = pl.DataFrame({"line": pl.Series(pl.from_arrow(line_array), dtype=pl.String)}).with_columns(
-        pl.col("line").str.strip_chars_end("\r\n"),
+        # A mark also begins a part that was put behind another; as a part of an id nobody would see it.
+        pl.col("line").str.strip_chars_end("\r\n").str.strip_prefix("\ufeff"),
         row=pl.int_range(block.first_row, block.first_row + len(offsets) - 1, dtype=pl.Int64),
         reason=pl.lit(None, dtype=pl.String),
     )
@@ -162,6 +167,8 @@ def _is_utf8(line: bytes) -> bool:
 
 
 def _open(source: Input, stack: ExitStack) -> IO[bytes]:
+    if source.path.is_dir():
+        raise StageError(f"{source.path}: a folder, not a file; put its parts together, and name that file")
     if not source.path.is_file():
         raise StageError(f"{source.path}: no such file; put it there, or look at ingest.folder")
     if not source.member:

@@ -1,6 +1,7 @@
 """Text with one record a line and a separator between its fields -> columns, vectorised."""
 
 import csv
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 
 import polars as pl
@@ -30,14 +31,22 @@ class Columns:
         self.positions: dict[str, int | None] = {} if self.has_header else {name: index for index, name in enumerate(names)}
 
     def read_header(self, file: str, header: list[str]) -> None:
-        header = [name.split(":")[0] if self.typed else name for name in header]
+        names = [name.split(":")[0] if self.typed else name for name in header]
         for name, spellings in self.names.items():
-            positions = [header.index(spelling) for spelling in spellings if spelling in header]
+            positions = [names.index(spelling) for spelling in spellings if spelling in names]
             if not positions and name not in self.optional:
-                present = ", ".join(header) if any(header) else "nothing"
-                raise StageError(f"{file}, row 1: the column '{spellings[0]}' is missing (found: {present}); {self.hint}")
+                present = ", ".join(map(_visible, header)) if any(header) else "nothing"
+                wrong = "; it has one column, so the separator is another" if len(header) == 1 and re.search(r"[,;|\t]", header[0]) else ""
+                raise StageError(f"{file}, row 1: the column '{spellings[0]}' is missing (found: {present}){wrong}; {self.hint}")
+            if positions and names.count(names[positions[0]]) > 1:
+                raise StageError(f"{file}, row 1: the column '{names[positions[0]]}' stands twice; rename one of them")
             self.positions[name] = positions[0] if positions else None
         self.width = len(header)
+
+
+def _visible(name: str) -> str:
+    """With what a reader does not see, such as a byte order mark, spelt out."""
+    return name if name.isprintable() else ascii(name)
 
 
 def read_delimited(

@@ -1,6 +1,7 @@
 """One JSON object a line -> columns. The lines of a block are parsed one by one; only the fields that are wanted stay in memory."""
 
 import ast
+import json
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -8,14 +9,17 @@ from typing import Any
 import orjson
 import polars as pl
 
-from stages.ingest.readers.chunks import Input, Lines
+from stages.ingest.readers.chunks import BOM, Input, Lines
 from stages.ingest.readers.raw import TEXT_SHOWN, RawFile
 from stages.ingest.readers.validate import nothing_read
+from stages.shared.core.errors import StageError
 from stages.shared.core.schemas import Schema
 
 INTERACTION_FIELDS: Schema = {"user": pl.String, "item": pl.String, "timestamp": pl.String, "rating": pl.String}
 ITEM_FIELDS: Schema = {"source_id": pl.String, "title": pl.String, "year": pl.String, "brand": pl.String, "categories": pl.List(pl.String)}
 _REST: Schema = {"row": pl.Int64, "reason": pl.String, "text": pl.String}
+NAME_FIELDS = ("name", "description", "title", "label")  # of an object in a list, the first that it has as a text
+_EXACT = 2**53  # from here on a float may stand for several integers
 _LONGEST_LITERAL = 2**20  # bytes: Python's parser takes about a thousand times as much memory
 
 Record = dict[str, Any]
@@ -23,6 +27,10 @@ Record = dict[str, Any]
 
 class Unusable(Exception):
     """A record lacks what it must have; the message is the reason of its rejection."""
+
+
+class NotARecord(Unusable):
+    """The line is no JSON object at all."""
 
 
 def read_json_lines(
@@ -38,18 +46,23 @@ def read_json_lines(
     """
     lines = Lines(source)
     no_fields = (None,) * len(fields)
-    empty = True
+    empty, has_record, first_fault = True, False, ""
     for part in lines:
         rows = []
         # At \n alone: JSON text may hold U+2028, at which splitlines would cut.
         for row, line in enumerate(part.data.split(b"\n"), part.first_row):
+            line = line.removeprefix(BOM)  # also within the file: of a part that was put behind another
             if not line.strip():
                 continue
             fields_of_row, reason = no_fields, None
             try:
                 fields_of_row = values(_record(line, literals))
-            except Unusable as error:
+                has_record = True
+            except NotARecord as error:
                 reason = str(error)
+                first_fault = first_fault or f"row {row}: {'a JSON array' if line.lstrip().startswith(b'[') else reason}"
+            except Unusable as error:
+                reason, has_record = str(error), True
             rows.append((*fields_of_row, row, reason, line[: 4 * TEXT_SHOWN].decode(errors="replace")[:TEXT_SHOWN].rstrip("\r")))
         if rows:
             empty = False
@@ -57,6 +70,8 @@ def read_json_lines(
             take(pl.DataFrame([pl.Series(name, column, dtype) for name, dtype, column in columns]))
     if empty:
         raise nothing_read(lines.name)
+    if not has_record:
+        raise StageError(f"{lines.name}, {first_fault}; no line of the file is a JSON object, and one a line is expected; convert it")
     return lines.file
 
 
@@ -68,36 +83,53 @@ def required(record: Record, name: str) -> str:
 
 
 def optional(record: Record, name: str) -> str | None:
-    return None if (value := record.get(name)) is None else text(value)
+    """The field as text; None where it is missing. What is neither text nor number stays visible, as JSON, for validation to refuse."""
+    if (value := record.get(name)) is None:
+        return None
+    return text(value) or (value if isinstance(value, str) else orjson.dumps(value).decode())
 
 
 def text(value: Any) -> str:
     """Texts and numbers as text; anything else is empty."""
     if isinstance(value, str):  # a Python literal may hold halves of surrogate pairs, which are no Unicode text
         return value if value.isascii() else value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # JSON has one kind of number: 7 and 7.0 are the same id
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else ""
 
 
 def texts(value: Any) -> list[str]:
-    """A list of texts; of a list of lists (paths through a tree of categories) the first."""
+    """A list of texts; of a list of lists (paths through a tree of categories) the first; of a list of objects their names."""
     if isinstance(value, list) and value and isinstance(value[0], list):
         value = value[0]
-    return [entry for entry in map(text, value) if entry] if isinstance(value, list) else []
+    return [entry for entry in map(_name, value) if entry] if isinstance(value, list) else []
+
+
+def _name(value: Any) -> str:
+    """As Steam ({"id", "description"}) and TMDB ({"id", "name"}) write genres."""
+    if not isinstance(value, dict):
+        return text(value)
+    if name := next((value[key] for key in NAME_FIELDS if isinstance(value.get(key), str)), None):
+        return text(name)
+    raise Unusable(f"a list holds objects without a field {' or '.join(NAME_FIELDS)}")
 
 
 def _record(line: bytes, literals: bool) -> Record:
     try:
         record = orjson.loads(line)
+        # orjson reads an integer of more than 64 bits as a float, which would make one id of many.
+        if isinstance(record, dict) and any(isinstance(value, float) and abs(value) >= _EXACT for value in record.values()):
+            record = json.loads(line)
     except orjson.JSONDecodeError:
         try:
             decoded = line.decode()
         except UnicodeDecodeError:
-            raise Unusable("not UTF-8") from None
+            raise NotARecord("not UTF-8") from None
         record = _literal(decoded.strip()) if literals else None
         if record is None:
-            raise Unusable("not valid JSON") from None
+            raise NotARecord("not valid JSON") from None
     if not isinstance(record, dict):
-        raise Unusable("not a JSON object")
+        raise NotARecord("not a JSON object")
     return record
 
 

@@ -7,6 +7,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from stages.ingest.readers.jsonlines import NAME_FIELDS
 from stages.ingest.readers.raw import RawFile
 from stages.ingest.readers.validate import nothing_read
 from stages.shared.core.errors import StageError
@@ -42,6 +43,8 @@ def missing_column(file: str, column: str, present: list[str]) -> StageError:
 
 
 def _batches(path: Path, names: list[str], size: int) -> Iterator[pl.DataFrame]:
+    if path.is_dir():
+        raise StageError(f"{path}: a folder, not a file; put its parts together, and name that file")
     if not path.is_file():
         raise StageError(f"{path}: no such file; ingest.table must name files in ingest.folder")
     try:
@@ -50,6 +53,8 @@ def _batches(path: Path, names: list[str], size: int) -> Iterator[pl.DataFrame]:
         raise StageError(f"{path}: not a readable Parquet file ({error})") from None
     with file:
         present = file.schema_arrow.names
+        if twice := [name for name in names if present.count(name) > 1]:
+            raise StageError(f"{path.name}: the column '{twice[0]}' stands twice; rename one of them")
         if absent := [name for name in names if name not in present]:
             raise missing_column(path.name, absent[0], present)
         # Each column once: one may serve as two of ours, and pyarrow would return it twice under one name.
@@ -61,7 +66,28 @@ def _batches(path: Path, names: list[str], size: int) -> Iterator[pl.DataFrame]:
                 raise StageError(f"{path}: not a readable Parquet file ({error})") from None
             if batch is None:
                 return
+            _check_text(path.name, batch)
             yield pl.DataFrame(pl.from_arrow(batch))
+
+
+def _name_field(file: str, column: str, dtype: pl.Struct) -> str:
+    """The field of an object that holds its name; StageError where it has none."""
+    texts = [field.name for field in dtype.fields if field.dtype == pl.String]
+    name = next((name for name in NAME_FIELDS if name in texts), None)
+    if name is None:
+        raise StageError(
+            f"{file}: the column '{column}' holds lists of {dtype}, without a text named {' or '.join(NAME_FIELDS)}; convert it"
+        )
+    return name
+
+
+def _check_text(file: str, batch: pa.RecordBatch) -> None:
+    """StageError for text that is not UTF-8, which neither Arrow nor Polars looks at while reading."""
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise StageError(f"{file}: the column '{name}' holds text that is not UTF-8 ({error}); convert it") from None
 
 
 def _column(file: str, our_name: str, column: pl.Series) -> pl.Series:
@@ -74,6 +100,8 @@ def _column(file: str, our_name: str, column: pl.Series) -> pl.Series:
         return column
     if our_name == "categories" and isinstance(dtype, pl.List):
         inner = column.list.first() if isinstance(dtype.inner, pl.List) else column
+        if isinstance(inner.dtype, pl.List) and isinstance(inner.dtype.inner, pl.Struct):
+            inner = inner.list.eval(pl.element().struct.field(_name_field(file, column.name, inner.dtype.inner)))
         return inner.cast(pl.List(pl.String)).fill_null(pl.Series([[]], dtype=pl.List(pl.String)))
     if dtype.is_float() and (column.drop_nulls() == column.drop_nulls().round()).all():
         column = column.cast(pl.Int64, strict=False)  # whole numbers, as pandas writes them beside missing ones

@@ -11,7 +11,15 @@ from stages.shared.core.schemas import Schema
 
 # Rows in the order of the file. `row` counts lines (or records) from 1, names a row in errors and breaks ties between equal times.
 # `timestamp`: seconds since 1970, or the place in the user's sequence where the source has no times. `rating`: null where unknown.
-RAW_INTERACTIONS: Schema = {"user": pl.String, "item": pl.String, "timestamp": pl.Int64, "rating": pl.Float32, "row": pl.Int64}
+# `nanos`: of the second, which `timestamp` cuts off; it only orders what a user took within one second.
+RAW_INTERACTIONS: Schema = {
+    "user": pl.String,
+    "item": pl.String,
+    "timestamp": pl.Int64,
+    "rating": pl.Float32,
+    "row": pl.Int64,
+    "nanos": pl.Int32,
+}
 # As the source writes it, no cleaning yet; `year` is the text of its field, "" where it has none.
 RAW_ITEMS: Schema = {
     "source_id": pl.String,

@@ -4,6 +4,8 @@ A parsed block has the columns of its table (raw.py), numbers still as text wher
 `reason` (null, or why the row was not even parsed) and `text` (the row as it stands).
 """
 
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +21,7 @@ TimeUnit = Literal["s", "ms", "us", "ns"]
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _UNIT_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 _LIMIT = 2**35  # seconds: beyond it stand milliseconds taken for seconds
+_PLAUSIBLE = (315_532_800, 4_102_444_800)  # 1980 to 2100, in seconds: a number in these bounds counts seconds, whatever unit is declared
 _ITEM_SCRATCH: Schema = {**RAW_ITEMS, "text": pl.String}
 
 
@@ -131,7 +134,7 @@ def check_interactions(parsed: pl.DataFrame, unit: TimeUnit = "s") -> pl.DataFra
         parsed = parsed.with_columns(pl.when(pl.col("rating") != "").then("rating"))
     seconds = _seconds(parsed["timestamp"], unit)
     number = parsed["rating"].cast(pl.Float32, strict=False)
-    table = parsed.with_columns(seconds=seconds[0], is_number=seconds[1], number=number)
+    table = parsed.with_columns(seconds=seconds[0], is_number=seconds[1], number=number, nanos=seconds[2])
     faults = {
         "empty user id": pl.col("user").fill_null("") == "",
         "empty item id": pl.col("item").fill_null("") == "",
@@ -158,20 +161,39 @@ def _reason(faults: dict[str, pl.Expr]) -> pl.Expr:
     return pl.coalesce("reason", *[pl.when(holds).then(pl.lit(reason)) for reason, holds in faults.items()]).alias("reason")
 
 
-def _seconds(times: pl.Series, unit: TimeUnit) -> tuple[pl.Series, pl.Series]:
-    """Whole seconds (null where out of bounds), and whether a number stood there. Fractions are cut off."""
+def _seconds(times: pl.Series, unit: TimeUnit) -> tuple[pl.Series, pl.Series, pl.Series]:
+    """Whole seconds (null where out of bounds, or in another unit), whether a number stood there, and the rest in nanoseconds."""
     if times.dtype.is_temporal():
-        times, unit = times.cast(pl.Datetime("us")).dt.timestamp("us"), "us"
+        # Nanoseconds only where the file has them: in 64 bits they reach no further than the year 2262.
+        unit = "ns" if getattr(times.dtype, "time_unit", "") == "ns" else "us"
+        times = times.cast(pl.Datetime(unit)).dt.timestamp(unit)
+        declared = False
+    else:
+        declared = True
+    per_second = _PER_SECOND[unit]
     # Integers first: nanoseconds since 1970 have more digits than a float holds.
     whole = times.cast(pl.Int64, strict=False) if not times.dtype.is_float() else pl.Series([None] * len(times), dtype=pl.Int64)
-    seconds = whole // _PER_SECOND[unit]
+    seconds, nanos = whole // per_second, (whole % per_second) * (10**9 // per_second)
     is_number = whole.is_not_null()
     if not is_number.all():
         real = times.cast(pl.Float64, strict=False)
         real = real.set(~real.is_finite().fill_null(False), None)
         is_number |= real.is_not_null()
-        seconds = seconds.zip_with(whole.is_not_null(), (real / _PER_SECOND[unit]).cast(pl.Int64, strict=False))
-    return seconds.set(~((seconds > -_LIMIT) & (seconds < _LIMIT)).fill_null(False), None), is_number
+        floor = (real / per_second).floor()
+        seconds = seconds.zip_with(whole.is_not_null(), floor.cast(pl.Int64, strict=False))
+        nanos = nanos.zip_with(whole.is_not_null(), ((real / per_second - floor) * 10**9).cast(pl.Int64, strict=False))
+    bad = ~((seconds > -_LIMIT) & (seconds < _LIMIT)).fill_null(False)
+    if declared and unit != "s":
+        bad |= _is_coarser(whole, unit)
+    return seconds.set(bad, None), is_number, nanos.fill_null(0).cast(pl.Int32)
+
+
+def _is_coarser(whole: pl.Series, unit: TimeUnit) -> pl.Series:
+    """Whether the numbers make a date of our time in a coarser unit than the declared one: read in that, all would be of January 1970."""
+    low, high = _PLAUSIBLE
+    coarser = [factor for factor in _PER_SECOND.values() if factor < _PER_SECOND[unit]]
+    hits = [((whole >= low * factor) & (whole <= high * factor)).fill_null(False) for factor in coarser]
+    return reduce(or_, hits)
 
 
 def nothing_read(name: str) -> StageError:

@@ -1,5 +1,6 @@
 """A log of one's own: Parquet, CSV, TSV or JSON lines, with the names of the columns in ingest.table."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import polars as pl
 from stages.ingest.params import TableParams
 from stages.ingest.readers.chunks import Input
 from stages.ingest.readers.delimited import Columns, read_delimited
-from stages.ingest.readers.jsonlines import INTERACTION_FIELDS, ITEM_FIELDS, Record, read_json_lines, required, text, texts
+from stages.ingest.readers.jsonlines import INTERACTION_FIELDS, ITEM_FIELDS, Record, optional, read_json_lines, required, text, texts
 from stages.ingest.readers.parquet import missing_column, read_parquet
 from stages.ingest.readers.raw import RawFile
 from stages.ingest.readers.validate import StagingTables
@@ -18,6 +19,7 @@ from stages.shared.core.schemas import Schema
 
 _ENDINGS = (".parquet", ".csv", ".tsv", ".jsonl")
 _HINT = "name it in ingest.table"
+_LIST, _QUOTED = r"^\[\s*['\"].*['\"]\s*\]$", r"'[^']*'|\"[^\"]*\""
 Take = Callable[[pl.DataFrame], None]
 
 
@@ -29,9 +31,9 @@ def read_interactions(path: Path, table: TableParams, scratch: StagingTables) ->
         scratch.add_interactions(path.name, numbering.number(rows) if numbering else rows, table.time_unit if table.timestamp else "s")
 
     def values(record: Record) -> tuple[Any, ...]:
-        rating = _field(record, table.rating)
+        rating = optional(record, table.rating) if table.rating else None
         time = required(record, table.timestamp) if table.timestamp else None
-        return required(record, table.user), required(record, table.item), time, None if rating is None else text(rating)
+        return required(record, table.user), required(record, table.item), time, rating
 
     return _read(path, names, values, INTERACTION_FIELDS, take)
 
@@ -42,14 +44,14 @@ def read_items(path: Path, table: TableParams, scratch: StagingTables) -> RawFil
     def take(rows: pl.DataFrame) -> None:
         # A text is cut at the separator; a list, of Parquet or JSON, is one already.
         if rows.schema["categories"] == pl.String:
-            rows = rows.with_columns(pl.col("categories").fill_null("").str.split(table.category_separator))
+            rows = rows.with_columns(_category_list(pl.col("categories").fill_null("").str.strip_chars(), table.category_separator))
         category = pl.element().str.strip_chars()
         rows = rows.with_columns(pl.col("categories").list.eval(category.filter(category.str.len_bytes() > 0)))
         scratch.add_items(path.name, rows)
 
     def values(record: Record) -> tuple[Any, ...]:
         categories = _field(record, table.categories)
-        category_list = categories.split(table.category_separator) if isinstance(categories, str) else texts(categories)
+        category_list = _split_categories(categories, table.category_separator) if isinstance(categories, str) else texts(categories)
         return (
             required(record, table.item_id),
             *(text(_field(record, name)) for name in (table.title, table.year, table.brand)),
@@ -89,6 +91,17 @@ def _read_jsonl(path: Path, names: dict[str, str], values: Callable[[Record], tu
     if missing:
         raise missing_column(path.name, sorted(missing)[0], sorted(present))
     return file
+
+
+def _category_list(text: pl.Expr, separator: str) -> pl.Expr:
+    """Texts cut at the separator; a list as Python or JSON writes it, which pandas leaves in a CSV file, by its quotes."""
+    quoted = text.str.extract_all(_QUOTED).list.eval(pl.element().str.slice(1, pl.element().str.len_chars() - 2))
+    return pl.when(text.str.contains(_LIST)).then(quoted).otherwise(text.str.split(separator)).alias("categories")
+
+
+def _split_categories(text: str, separator: str) -> list[str]:
+    """The same of one text."""
+    return [quoted[1:-1] for quoted in re.findall(_QUOTED, text)] if re.search(_LIST, text.strip()) else text.split(separator)
 
 
 def _field(record: Record, name: str) -> Any:

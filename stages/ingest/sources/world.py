@@ -101,7 +101,7 @@ def log_of(users_N: Ints, taken_NL: Ints, first_row: int, rng: np.random.Generat
         "timestamp": times_NL[is_taken_NL],
         "row": rows,
     }
-    table = pl.DataFrame(columns).with_columns(rating=None)
+    table = pl.DataFrame(columns).with_columns(rating=None, nanos=0)
     return table.select(pl.col(name).cast(dtype) for name, dtype in RAW_INTERACTIONS.items())
 
 

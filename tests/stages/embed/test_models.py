@@ -189,3 +189,13 @@ def test_a_moved_folder_is_the_same_model_and_another_vocabulary_is_not(tmp_path
     vocabulary = moved / "tokenizer.json"
     vocabulary.write_text(vocabulary.read_text().replace('"drama"', '"Drama"'))
     assert text_model.settings_sha256(moved) != before[0] and text_model.weights_sha256(moved) == before[1]
+
+
+def test_a_tokenizer_with_ids_beyond_the_embedding_table_is_refused(tmp_path):
+    folder = tiny_text_model(tmp_path)
+    vocabulary = folder / "tokenizer.json"
+    document = json.loads(vocabulary.read_text())
+    document["model"]["vocab"]["drama"] = 40_000
+    vocabulary.write_text(json.dumps(document))
+    with pytest.raises(StageError, match=r"its tokenizer has ids up to 40000, its model \d+ rows"):
+        vectors_of(folder, pooling="mean")

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from stages.rl.logprobs import response_logprobs
 from stages.rl.params import RlParams
@@ -109,12 +110,18 @@ def test_zero_loss_gives_every_parameter_a_gradient_of_zero():
 def test_processes_without_deepspeed_are_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(StageError, match=r"rl\.processes > 1 needs rl\.deepspeed"):
-        open_policy(tiny_model(VOCABULARY), RlParams(processes=2))
+        open_policy(tiny_model(VOCABULARY), RlParams())
 
 
 def test_gradient_checkpointing_is_refused():
-    with pytest.raises(StageError, match=r"rl\.gradient_checkpointing"):
-        open_policy(tiny_model(VOCABULARY), RlParams(gradient_checkpointing=True))
+    with pytest.raises(ValidationError, match="gradient_checkpointing: a group shares"):
+        RlParams(gradient_checkpointing=True)
+
+
+def test_processes_without_deepspeed_are_refused_before_torchrun_starts_any():
+    with pytest.raises(ValidationError, match="2 processes need deepspeed"):
+        RlParams(processes=2)
+    assert RlParams(processes=2, deepspeed="infra/deepspeed/zero2.json").all_processes == 2
 
 
 def test_zero_stage_three_is_refused():

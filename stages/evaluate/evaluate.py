@@ -63,9 +63,10 @@ def evaluate(params: EvaluateParams, outputs: Outputs) -> None:
         repeat_temperature=params.repeat_temperature,
         answers=answer_counts(table),
         leak_check=leak_check,
+        prompt_cuts=answers.prompt_cuts or None,
         inputs={path.as_posix(): content_md5(path) for path in INPUTS},
     )
-    outputs.metrics(metrics.model_dump(), EvaluateMetrics)
+    outputs.metrics(metrics.model_dump(exclude_none=True), EvaluateMetrics)
 
 
 def outputs_table(test_set: TestSet, ranked: Mapping[str, Rankings], answers: Answers) -> pl.DataFrame:

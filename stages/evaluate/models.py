@@ -34,6 +34,7 @@ class Answers:
     greedy: dict[str, Rankings] = field(default_factory=dict)
     free: dict[str, Rankings] = field(default_factory=dict)
     repeated: dict[str, list[Rankings]] = field(default_factory=dict)
+    prompt_cuts: dict[str, dict[str, int]] = field(default_factory=dict)
     shuffled: tuple[NDArray[np.int_], Rankings] | None = None
 
 
@@ -50,6 +51,7 @@ def ask_models(slates: list[Slate], layout: Layout, params: EvaluateParams) -> A
             list(pool.map(ask, sorted(MODELS, key=lambda name: name not in REPEATED)))  # those with most to answer first
     # Threads end in any order; the outputs must not depend on it.
     answers.greedy = {name: answers.greedy[name] for name in MODELS}
+    answers.prompt_cuts = {name: answers.prompt_cuts[name] for name in MODELS if name in answers.prompt_cuts}
     answers.free = {name: answers.free[name] for name in MODELS if name in answers.free}
     answers.repeated = {name: answers.repeated[name] for name in REPEATED if name in answers.repeated}
     return answers
@@ -75,6 +77,8 @@ def _ask(answers: Answers, slates: list[Slate], layout: Layout, params: Evaluate
             shown = [permuted(slate, order) for slate, order in zip(to_shuffle, orders.tolist(), strict=True)]
             [rankings] = model.answers(shown, greedily, params.constrained)
             answers.shuffled = orders, rankings
+        if layout.dialogue:
+            answers.prompt_cuts[name] = dict(model.encoded.cuts)
 
 
 def evenly_spaced(length: int, count: int) -> list[int]:

@@ -23,7 +23,9 @@ from stages.shared.lm.encoding import WeightedExample, mixed, packed_rows
 from stages.shared.lm.models import extend_vocabulary, load_model, load_tokenizer, resize_embeddings, save_model
 from stages.shared.slates import practice
 from stages.shared.slates.layouts.choose import layout_of
+from stages.shared.slates.layouts.dialogue import end_of_turn
 from stages.shared.slates.layouts.layout import Layout
+from stages.shared.slates.layouts.marks import END
 from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.slate import Catalog
 from stages.shared.training.relevances import relevance_words
@@ -76,6 +78,11 @@ def make_model(
     levels = len(sids["codes"][0])
     codebook_size = int(sids["codes"].explode().max()) + 1  # type: ignore[arg-type]
     if params.model == SCRATCH:
+        if layout.dialogue:
+            raise StageError(
+                "params.yaml: prompt.layout: chat speaks through the chat template of a pretrained model, and midtrain.model is a new "
+                "decoder; name an instruction-tuned model, or set prompt.layout: compact"
+            )
         tokenizer: PreTrainedTokenizerBase = learn_tokenizer(texts, params.text_vocabulary, layout.words())
         extend_vocabulary(tokenizer, levels, codebook_size)
         return scratch_model(params, tokenizer), tokenizer
@@ -85,7 +92,7 @@ def make_model(
     if folder.parent == Path(NAMED_MODELS):
         folder = packaged_model(folder.name)
     model, tokenizer = load_model(folder), load_tokenizer(folder)
-    extend_vocabulary(tokenizer, levels, codebook_size)
+    extend_vocabulary(tokenizer, levels, codebook_size, end_of_turn(tokenizer) if layout.dialogue else END)
     resize_embeddings(model, tokenizer)
     return model, tokenizer
 

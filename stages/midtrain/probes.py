@@ -103,7 +103,7 @@ def _parts_of_traces(probed: Probed, rng: np.random.Generator, quotes: bool) -> 
         relevances = [practice.mean_relevance(bins) for bins in slate.bins]
         document: Document = [(probed.layout.prompt(slate) + probed.layout.opening(slate), 0.0)]
         for rank, relevance in enumerate(relevances):
-            document += [(probed.layout.quote(slate, rank), float(quotes)), (f" s{relevance}", float(not quotes))]
+            document += [(probed.layout.quote(slate, rank), float(quotes)), (probed.layout.relevance(relevance), float(not quotes))]
         probe_set.append([*document, (probed.layout.answer(slate, order_of(relevances)), 0.0)])
     return probe_set
 

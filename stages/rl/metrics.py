@@ -27,4 +27,7 @@ class RlMetrics(StageMetrics):
     first_fifth: RlStepMetrics = Field(description="means over the first fifth of the steps")
     last_fifth: RlStepMetrics = Field(description="means over the last fifth; keys as of first_fifth")
     steps_at_refill_cap: int = Field(description="steps that learnt from fewer groups than rl.prompts, as rl.max_refills was reached")
+    prompt_cuts: dict[str, int] | None = Field(
+        None, description="layout chat: what prompt.max_tokens cut: prompts, titles, items of history, and prompts too long all the same"
+    )
     leak_check: HeldOutCheck = Field(description="counts of the leak check")

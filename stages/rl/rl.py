@@ -82,6 +82,7 @@ def rl(params: RlParams, outputs: Outputs) -> None:
                 "first_fifth": mean_row(curve[: len(tail)]),
                 "last_fifth": mean_row(tail),
                 "steps_at_refill_cap": sum(row["kept"] < params.prompts for row in curve),
+                **({"prompt_cuts": dict(encoded.cuts)} if encoded.layout.dialogue else {}),
             },
             RlMetrics,
         )

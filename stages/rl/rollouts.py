@@ -8,7 +8,7 @@ import torch
 
 from stages.rl.dapo import has_reward_variance
 from stages.shared.generation.base import Completion, Engine, Sampling
-from stages.shared.slates.answers import Answer, AnswerReader
+from stages.shared.slates.answers import Answer, Reader
 from stages.shared.slates.constraint import PermutationConstraint
 
 Reward = Callable[[Answer, int, int], float]
@@ -47,7 +47,7 @@ class Rollouts:
 def sample_step(
     tasks: Iterator[Task],
     engine: Engine,
-    reader: AnswerReader,
+    reader: Reader,
     reward: Reward,
     sampling: Sampling,
     prompts: int,
@@ -77,7 +77,7 @@ def sample_step(
 
 
 def score(
-    tasks: Sequence[Task], completions: Sequence[Sequence[Completion]], reader: AnswerReader, reward: Reward, consistent: bool = False
+    tasks: Sequence[Task], completions: Sequence[Sequence[Completion]], reader: Reader, reward: Reward, consistent: bool = False
 ) -> list[Group]:
     groups = []
     for task, samples in zip(tasks, completions, strict=True):

@@ -12,4 +12,7 @@ class SftMetrics(StageMetrics):
     rows: dict[str, int] = Field(description="training rows: traces, and packed practice")
     tokens: dict[str, int] = Field(description="training tokens of these rows, all processes together")
     loss: LossSpan = Field(description="of the training; the curve is in loss.csv")
+    prompt_cuts: dict[str, int] | None = Field(
+        None, description="layout chat: what prompt.max_tokens cut: prompts, titles, items of history, and prompts too long all the same"
+    )
     leak_check: HeldOutCheck = Field(description="counts of the leak check")

@@ -19,6 +19,8 @@ from stages.shared.lm.encoding import WeightedExample, encode, mixed, packed_row
 from stages.shared.lm.models import load_model, load_tokenizer, save_model
 from stages.shared.slates import practice
 from stages.shared.slates.layouts.choose import layout_of
+from stages.shared.slates.layouts.dialogue import is_dialogue
+from stages.shared.slates.layouts.encoded import EncodedLayout
 from stages.shared.slates.layouts.layout import Layout
 from stages.shared.slates.layouts.marks import THINK_END
 from stages.shared.slates.slate import Catalog
@@ -37,8 +39,9 @@ def sft(params: SftParams, outputs: Outputs) -> None:
     layout = layout_of(catalog)
     leak_check = check_no_heldout(pairs_seen(traces, slates), interactions, "sft")
     tokenizer = load_tokenizer(BASE)
+    encoded = EncodedLayout(layout, tokenizer)
 
-    examples = trace_examples(traces, tokenizer, params, layout.reasoning)
+    examples = trace_examples(fitted_prompts(traces, encoded), tokenizer, params, layout.reasoning)
     rows = training_rows(examples, params, layout, len(catalog.sids), int(traces["shown"].list.len().max()), tokenizer)  # type: ignore[arg-type]
     model = load_model(BASE)
     curve = train_supervised(
@@ -56,9 +59,20 @@ def sft(params: SftParams, outputs: Outputs) -> None:
             "tokens": {kind: sum(len(row.ids) for row in kind_rows) for kind, kind_rows in rows.items()},
             "loss": {"first": curve[0]["loss"], "last": curve[-1]["loss"]},
             "leak_check": leak_check,
+            **({"prompt_cuts": dict(encoded.cuts)} if layout.dialogue else {}),
         },
         SftMetrics,
     )
+
+
+def fitted_prompts(traces: pl.DataFrame, encoded: EncodedLayout) -> pl.DataFrame:
+    """The traces with their prompts cut to prompt.max_tokens of the student. StageError where another layout wrote them."""
+    if is_dialogue(traces["prompt"][0]) != encoded.layout.dialogue:
+        written = encoded.layout.options.layout
+        raise StageError(f"data/traces/traces.parquet: not written in prompt.layout: {written}; rerun: gr2 run traces")
+    if not encoded.layout.dialogue:
+        return traces
+    return traces.with_columns(prompt=pl.Series([encoded.fitted(prompt) for prompt in traces["prompt"]], dtype=pl.String))
 
 
 def trace_examples(traces: pl.DataFrame, tokenizer: PreTrainedTokenizerBase, params: SftParams, reasoning: bool) -> list[WeightedExample]:

@@ -123,6 +123,11 @@ def _models(params: Params) -> Iterator[str]:
             f"midtrain.hidden: {midtrain.hidden} must be a multiple of 2 * heads = {2 * midtrain.heads}: each head has an even width "
             "(rotary positions)"
         )
+    if params.prompt.layout == "chat" and midtrain.model == SCRATCH:
+        yield (
+            f"prompt.layout: chat speaks through the chat template of a pretrained model, and midtrain.model is {SCRATCH}; name an "
+            "instruction-tuned model, or set prompt.layout: compact"
+        )
 
 
 def _lengths(params: Params) -> Iterator[str]:
@@ -136,6 +141,14 @@ def _lengths(params: Params) -> Iterator[str]:
         for key, tokens in {"rl.max_tokens": params.rl.max_tokens, "evaluate.max_tokens": params.evaluate.max_tokens}.items():
             if tokens >= midtrain.max_length:
                 yield f"{key}: {tokens} tokens and their prompt do not fit into midtrain.max_length = {midtrain.max_length}; lower it"
+    if params.prompt.layout == "chat":
+        said = params.prompt.explanation_tokens + (params.prompt.think_tokens if params.prompt.reasoning else 0)
+        for key, tokens in {"rl.max_tokens": params.rl.max_tokens, "evaluate.max_tokens": params.evaluate.max_tokens}.items():
+            if tokens <= said:
+                yield (
+                    f"{key}: {tokens} tokens are cut before an answer of prompt.think_tokens and prompt.explanation_tokens, {said} "
+                    "together, and its names can end; raise it"
+                )
     yield from _engine("evaluate", params.evaluate.engine, params.evaluate.max_tokens, "evaluate.max_tokens")
     if midtrain.model == SCRATCH and params.evaluate.engine.kind == "vllm" and params.evaluate.engine.max_model_len > midtrain.max_length:
         yield (

@@ -15,12 +15,14 @@ from stages.shared.generation.base import Sampling
 from stages.shared.generation.choose import open_engine
 from stages.shared.lm.models import load_tokenizer
 from stages.shared.slates.candidate_features import read_candidate_features
+from stages.shared.slates.layouts.chat import ChatLayout
 from stages.shared.slates.layouts.choose import layout_of
 from stages.shared.slates.layouts.layout import Layout
 from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.slate import Catalog, Slate, load_slates
 from stages.shared.slates.traces import TRACES
 from stages.traces.audit import chance_audit, noise_audit, scorer_audit
+from stages.traces.chat_teacher import ChatTeacher
 from stages.traces.language_model import LanguageModelTeacher
 from stages.traces.metrics import TracesMetrics
 from stages.traces.out_of_time import label_by_latest, score_out_of_time
@@ -89,7 +91,11 @@ def open_teacher(params: TracesParams, layout: Layout, catalog: Catalog) -> Iter
         raise StageError("traces.language_model.model: the folder of the teacher is not given; or choose traces.teacher: statistical")
     sampling = Sampling(model_params.max_tokens, model_params.temperature, model_params.top_p, seed=params.seed)
     with open_engine(model_params.engine, Path(model_params.model), params.seed, params.threads) as engine:
-        yield LanguageModelTeacher(engine, load_tokenizer(Path(model_params.model)), sampling, layout, catalog, targeted)
+        tokenizer = load_tokenizer(Path(model_params.model))
+        if isinstance(layout, ChatLayout):
+            yield ChatTeacher(engine, tokenizer, sampling, layout, catalog, targeted)
+        else:
+            yield LanguageModelTeacher(engine, tokenizer, sampling, layout, catalog, targeted)
 
 
 def traces_table(kept: Sequence[Kept], layout: Layout, mode: str) -> pl.DataFrame:

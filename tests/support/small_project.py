@@ -7,7 +7,7 @@ import polars as pl
 
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, SLATES, write_table
 from stages.shared.slates.candidate_features import CANDIDATE_FEATURES, FEATURES
-from stages.shared.slates.layouts.compact import CompactLayout
+from stages.shared.slates.layouts.choose import layout_of
 from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.sids import sid_text
 from stages.shared.slates.slate import Catalog, Slate, order_of
@@ -62,7 +62,7 @@ def make_tables(slates: list[Slate], options: PromptParams) -> dict[str, pl.Data
     features = [
         (s.slate, rank, s.candidates[rank], *map(float, s.bins[rank]), *s.bins[rank]) for s in slates for rank in range(len(s.bins))
     ]
-    traces, layout = [], CompactLayout(CATALOG, options)
+    traces, layout = [], layout_of(CATALOG, options)
     for s in slates:
         relevances = [bins[0] for bins in s.bins]
         order = order_of(relevances)

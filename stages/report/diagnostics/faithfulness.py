@@ -42,7 +42,7 @@ def check_answer(claims: Claims, order: Sequence[int] | None, slate: Slate, show
     features = {name: slate.words(rank) for rank, name in enumerate(names)}
     shown = {
         "cites_outside": any(sid not in shown_sids for sid in claims.sids) or any(name not in features for name in claims.letters),
-        "misquotes": any(words != features[name] for name, words in claims.quotes.items() if name in features),
+        "misquotes": any(claims.misquotes(name, features[name]) for name in claims.quotes if name in features),
     }
     # An invalid answer has no order that its reasoning could disagree with.
     if order is None:

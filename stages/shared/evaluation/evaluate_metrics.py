@@ -26,6 +26,10 @@ class EvaluateMetrics(BaseModel):
         description="kind of answer -> ranker -> counts; kinds: greedy, free, shuffled, repeated"
     )
     leak_check: dict[str, dict[str, int]] = Field(description="counts of every leak check; one that fails stops the stage")
+    prompt_cuts: dict[str, dict[str, int]] | None = Field(
+        None,
+        description="layout chat: model -> what prompt.max_tokens cut: prompts, titles, items of history, prompts too long yet",
+    )
     inputs: dict[str, str] = Field(description="path of what was read -> MD5 of its content, as DVC counts it")
 
 

@@ -229,7 +229,7 @@ def apply_masks(logprobs_BV: Tensor, masks: Sequence[TokenMask]) -> Tensor:
     """A copy with -inf at every token that the mask of its row forbids."""
     open_BV = logprobs_BV.clone()
     for allow in (True, False):
-        pairs = [(row, token) for row, mask in enumerate(masks) if mask.allow == allow for token in mask.ids]
+        pairs = [(row, token) for row, mask in enumerate(masks) if mask.allow == allow and isinstance(mask.ids, list) for token in mask.ids]
         if not pairs:
             continue
         rows, tokens = torch.tensor(pairs, device=logprobs_BV.device).T
@@ -238,6 +238,11 @@ def apply_masks(logprobs_BV: Tensor, masks: Sequence[TokenMask]) -> Tensor:
             open_BV[rows, tokens] = logprobs_BV[rows, tokens]
         else:
             open_BV[rows, tokens] = -torch.inf
+    for row, mask in enumerate(masks):
+        if isinstance(mask.ids, np.ndarray):
+            # Thousands of tokens, always the same ones: an array costs a row a few microseconds, a list of pairs milliseconds.
+            closed = torch.from_numpy(mask.ids).to(logprobs_BV.device)
+            open_BV[row, closed] = -torch.inf
     return open_BV
 
 

@@ -7,6 +7,7 @@ import torch
 from vllm.v1.sample.logits_processor import AdapterLogitsProcessor
 
 from stages.shared.slates.constraint import ConstraintState, LayoutTokenIds, PermutationConstraint
+from stages.shared.slates.json_constraint import JsonConstraint
 
 
 class ConstraintProcessor(AdapterLogitsProcessor):
@@ -19,7 +20,8 @@ class ConstraintProcessor(AdapterLogitsProcessor):
         constraint = (params.extra_args or {}).get("constraint")
         if constraint is None:
             return None
-        return Follower(PermutationConstraint(**{**constraint, "layout": LayoutTokenIds(**constraint["layout"])}).start())
+        kind = JsonConstraint if "grammar" in constraint else PermutationConstraint
+        return Follower(kind(**{**constraint, "layout": LayoutTokenIds(**constraint["layout"])}).start())
 
 
 class Follower:

@@ -8,6 +8,8 @@ from itertools import islice
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from stages.shared.slates.layouts.dialogue import is_dialogue, rendered
+
 Segment = tuple[str, float]  # text, loss weight of its tokens (0 = context only)
 
 
@@ -29,7 +31,13 @@ class WeightedExample:
 
 
 def encode(documents: Sequence[Sequence[Segment]], tokenizer: PreTrainedTokenizerBase) -> list[WeightedExample]:
-    """Each document as one text; a token's weight is that of the segment in which it starts."""
+    """Each document as one text; a token's weight is that of the segment in which it starts.
+
+    Dialogues (layouts/dialogue.py) become the turns of the tokenizer's chat template, and their segments are split into tokens each on its
+    own, as a prompt is when a model is asked.
+    """
+    if any(is_dialogue(segments[0][0]) for segments in documents):
+        return [encode_dialogue(row, tokenizer) if is_dialogue(row[0][0]) else encode([row], tokenizer)[0] for row in documents]
     texts = ["".join(text for text, _ in segments) for segments in documents]
     batch = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
     examples = []
@@ -40,6 +48,16 @@ def encode(documents: Sequence[Sequence[Segment]], tokenizer: PreTrainedTokenize
             ends.append(position)
         examples.append(WeightedExample(ids, [segments[bisect_right(ends, start)][1] for start, _ in offsets]))
     return examples
+
+
+def encode_dialogue(segments: Sequence[Segment], tokenizer: PreTrainedTokenizerBase) -> WeightedExample:
+    ids: list[int] = []
+    weights: list[float] = []
+    for text, weight in rendered(segments, tokenizer):
+        tokens = tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids += tokens
+        weights += [weight] * len(tokens)
+    return WeightedExample(ids, weights)
 
 
 def pack(examples: Sequence[WeightedExample], length: int) -> list[WeightedExample]:

@@ -50,13 +50,16 @@ def save_unquantized(folder: Path, target: Path) -> None:
     save_model(plain, load_tokenizer(folder), target)
 
 
-def extend_vocabulary(tokenizer: PreTrainedTokenizerBase, levels: int, codebook_size: int) -> list[str]:
-    """Adds the layout's and the SIDs' tokens that `tokenizer` lacks, one id each, and sets pad and end. Returns the tokens added."""
+def extend_vocabulary(tokenizer: PreTrainedTokenizerBase, levels: int, codebook_size: int, end: str = END) -> list[str]:
+    """Adds the layout's and the SIDs' tokens that `tokenizer` lacks, one id each, and sets pad and end. Returns the tokens added.
+
+    end: ours, or for dialogues what ends a turn of the model's own template (layouts/dialogue.py).
+    """
     layout_tokens = [*SPECIAL_TOKENS, *sid_vocabulary(levels, codebook_size)]
     vocabulary = tokenizer.get_vocab()
     added = [token for token in layout_tokens if token not in vocabulary]
     tokenizer.add_tokens(added, special_tokens=True)
-    tokenizer.pad_token, tokenizer.eos_token = PAD, END
+    tokenizer.pad_token, tokenizer.eos_token = PAD, end
     return added
 
 

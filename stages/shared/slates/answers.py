@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,19 @@ class Answer:
         return self.order is not None
 
 
+class Reader(Protocol):
+    """Of one tokenizer and one form of answers."""
+
+    @property
+    def think_end(self) -> int:
+        """The token that closes a think block."""
+        ...
+
+    def read(self, completion: Sequence[int], names: Sequence[Sequence[int]], reasoning: bool = True) -> Answer:
+        """completion: generated ids. names: token ids of what names each candidate, in the order shown."""
+        ...
+
+
 @dataclass(frozen=True)
 class AnswerReader:
     """Knows the token ids of the marks of one tokenizer. letters: the ids of single letters, whichever of them a slate uses."""
@@ -30,7 +44,7 @@ class AnswerReader:
     letters: frozenset[int]
 
     def read(self, completion: Sequence[int], names: Sequence[Sequence[int]], reasoning: bool = True) -> Answer:
-        """completion: generated ids. names: token ids of what names each candidate, in the order shown."""
+        """See Reader."""
         ids = list(completion)
         # A completion that was cut at max_tokens has no end token: no partial credit, or running on would pay.
         if self.end not in ids:

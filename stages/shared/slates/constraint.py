@@ -6,6 +6,9 @@ drafts remain: guesses that the engine checks against the model, so that they ch
 
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 DRAFT = 12  # tokens guessed ahead at most: the features of one candidate, or a whole answer of ten letters
 
 
@@ -24,7 +27,7 @@ class TokenMask:
     """`allow`: only `ids` may come next; otherwise anything except `ids`."""
 
     allow: bool
-    ids: list[int]
+    ids: list[int] | NDArray[np.int64]  # an array where many rows share it: thousands of tokens
 
 
 FREE = TokenMask(False, [])

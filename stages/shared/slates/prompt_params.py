@@ -9,7 +9,9 @@ from stages.shared.core.params import Section
 
 
 class PromptParams(Section):
-    layout: Literal["compact"] = Field("compact", description="how a slate is written (docs/training.md)")
+    layout: Literal["compact", "chat"] = Field(
+        "compact", description="how a slate is written: compact for a small decoder, chat for instruction-tuned models (docs/prompts.md)"
+    )
     answer: Literal["letters", "sids"] = Field(
         "letters", description="what an answer names candidates by: their letter, one token each, or their semantic ID, as GR2 does"
     )
@@ -20,6 +22,17 @@ class PromptParams(Section):
         [], description="features of a candidate beside the six: fo, what kind follows which; br, brands of the last items (docs/stages.md)"
     )
     titles: bool = Field(False, description="title and categories after every SID (large models; a small one has no room for them)")
+    # Of the layout chat alone.
+    evidence: bool = Field(True, description="chat: the features of each candidate in a few words")
+    candidates_first: bool = Field(False, description="chat: candidates before the history, so that users of one slate share a prefix")
+    domain: list[str] = Field([], description="chat: what is known of the domain, a line each: shampoo -> conditioner -> styling")
+    max_tokens: int = Field(0, ge=0, description="chat: tokens of a prompt at most; titles are cut first, then history. 0 = no limit")
+    think_tokens: int = Field(
+        0,
+        ge=0,
+        description="chat: tokens of thought at most, then it is closed. 0 = a quarter more than a trace takes, under the constraint",
+    )
+    explanation_tokens: int = Field(64, ge=1, description="chat: tokens of the explanation in an answer under the constraint, at most")
 
     @model_validator(mode="after")
     def features_are_named_once(self) -> Self:

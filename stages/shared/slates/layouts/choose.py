@@ -1,6 +1,7 @@
 """Which layout a run speaks: the one place that reads `prompt.layout`."""
 
 from stages.shared.core.params import load_params
+from stages.shared.slates.layouts.chat import ChatLayout
 from stages.shared.slates.layouts.compact import CompactLayout
 from stages.shared.slates.layouts.layout import Layout
 from stages.shared.slates.prompt_params import PromptParams
@@ -9,4 +10,5 @@ from stages.shared.slates.slate import Catalog
 
 def layout_of(catalog: Catalog, options: PromptParams | None = None) -> Layout:
     """The layout of `catalog`; options: the section `prompt`, by default as params.yaml has it."""
-    return {"compact": CompactLayout}[(chosen := options or load_params("prompt", PromptParams)).layout](catalog, chosen)
+    chosen = options or load_params("prompt", PromptParams)
+    return ChatLayout(catalog, chosen) if chosen.layout == "chat" else CompactLayout(catalog, chosen)

@@ -65,6 +65,10 @@ class CompactLayout:
     def answers_by_letter(self) -> bool:
         return self.options.answer == "letters"
 
+    @property
+    def dialogue(self) -> bool:
+        return False
+
     def words(self) -> list[str]:
         features = [f" {feature}{level}" for feature in self.features for level in range(10)]
         relevances = [f" s{relevance}" for relevance in range(RELEVANCE_LEVELS)]
@@ -82,6 +86,9 @@ class CompactLayout:
 
     def quote(self, slate: Slate, rank: int) -> str:
         return self._shown(slate, rank) + letters(len(slate.candidates))[rank]
+
+    def relevance(self, level: int) -> str:
+        return f" s{level}"
 
     def trace(self, slate: Slate, relevances: Sequence[int]) -> str:
         return self.opening(slate) + self._match(slate, relevances)

@@ -1,13 +1,20 @@
 """A layout in the ids of one tokenizer: prompts, how an answer is read, and the constraint for decoding."""
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from transformers import PreTrainedTokenizerBase
 
-from stages.shared.slates.answers import AnswerReader
+from stages.shared.core.errors import StageError
+from stages.shared.slates.answers import AnswerReader, Reader
 from stages.shared.slates.constraint import LayoutTokenIds, PermutationConstraint
+from stages.shared.slates.json_answers import JsonAnswerReader
+from stages.shared.slates.json_constraint import JsonConstraint
+from stages.shared.slates.json_grammar import JsonGrammar, grammar_of
+from stages.shared.slates.layouts.budget import fitted
+from stages.shared.slates.layouts.dialogue import rendered_prompt, think_marks
 from stages.shared.slates.layouts.layout import Layout
 from stages.shared.slates.layouts.marks import END, LETTERS, THINK_END
 from stages.shared.slates.sids import SID_BEGIN, SID_END
@@ -18,17 +25,24 @@ THINK_SLACK = 1.25  # of the tokens that a trace of this slate takes: a think bl
 
 @dataclass(frozen=True)
 class EncodedLayout:
+    """cuts: what prompts lost to prompt.max_tokens so far (budget.py)."""
+
     layout: Layout
     tokenizer: PreTrainedTokenizerBase
+    cuts: Counter[str] = field(default_factory=Counter, compare=False)
 
     @cached_property
-    def reader(self) -> AnswerReader:
+    def reader(self) -> Reader:
+        if self.layout.dialogue:
+            return JsonAnswerReader(self.tokenizer, *self._turn_marks)
         begin, close, think_end, end = self._marks
         return AnswerReader(begin, close, think_end, end, frozenset(ids[0] for ids in self._encode(LETTERS) if len(ids) == 1))
 
     @cached_property
     def token_ids(self) -> LayoutTokenIds:
-        """Relevances and letters are empty where the tokenizer splits those words, as pretrained ones may."""
+        """Relevances and letters are empty where the tokenizer splits those words, as pretrained ones may, and in dialogues."""
+        if self.layout.dialogue:
+            return LayoutTokenIds(*self._turn_marks, [], [])
         _, _, think_end, end = self._marks
         relevances = self._encode([f" s{relevance}" for relevance in range(RELEVANCE_LEVELS)])
         letters = self._encode(LETTERS)
@@ -36,14 +50,28 @@ class EncodedLayout:
         return LayoutTokenIds(think_end, end, [ids[0] for ids in relevances] if whole else [], [ids[0] for ids in letters] if whole else [])
 
     def prompts(self, slates: Sequence[Slate]) -> list[list[int]]:
-        return self._encode([self.layout.prompt(slate) for slate in slates])
+        return self._encode([self.rendered(self.layout.prompt(slate)) for slate in slates])
+
+    def rendered(self, prompt: str) -> str:
+        """A prompt of the layout as the model reads it, cut to its budget."""
+        return rendered_prompt(self.fitted(prompt), self.tokenizer) if self.layout.dialogue else prompt
+
+    def fitted(self, prompt: str) -> str:
+        """A dialogue cut to prompt.max_tokens."""
+
+        def measure(text: str) -> int:
+            return len(self._encode([rendered_prompt(text, self.tokenizer)])[0])
+
+        return fitted(prompt, measure, self.layout.options.max_tokens, self.cuts)
 
     def names(self, slates: Sequence[Slate]) -> list[list[list[int]]]:
         """Of each slate, the token ids by which its answer names each candidate."""
         return self._nested([self.layout.names(slate) for slate in slates])
 
-    def constraints(self, slates: Sequence[Slate], enforced: bool) -> list[PermutationConstraint]:
+    def constraints(self, slates: Sequence[Slate], enforced: bool) -> Sequence[PermutationConstraint]:
         """One a slate. Not `enforced`: only what is likely to come next, for drafts; nothing is forbidden."""
+        if self.layout.dialogue:
+            return [self._json_constraint(slate, names, enforced) for slate, names in zip(slates, self.names(slates), strict=True)]
         if not self.layout.reasoning:
             return [PermutationConstraint(self.token_ids, names, False, [], [], 0, enforced) for names in self.names(slates)]
         openings = self._encode([self.layout.opening(slate) for slate in slates])
@@ -53,6 +81,44 @@ class EncodedLayout:
             PermutationConstraint(self.token_ids, names, True, opening, quote, think_budget(opening, quote), enforced)
             for names, opening, quote in rows
         ]
+
+    def _json_constraint(self, slate: Slate, names: list[list[int]], enforced: bool) -> JsonConstraint:
+        options, reasoning = self.layout.options, self.layout.reasoning
+        budget = options.think_tokens
+        if reasoning and not budget:
+            # The words of a trace vary little with its relevances, so any will do to know its length.
+            [trace] = self._encode([self.layout.trace(slate, [0] * len(names))])
+            budget = round(THINK_SLACK * len(trace))
+        spelled = tuple(self._grammar.spelled(name) for name in self.layout.names(slate))
+        return JsonConstraint(
+            self.token_ids,
+            names,
+            reasoning,
+            [],
+            [],
+            budget,
+            enforced,
+            grammar=self._grammar,
+            spelled=spelled,
+            explanation=options.explanation_tokens,
+            holds_budget=options.think_tokens > 0,
+        )
+
+    @cached_property
+    def _grammar(self) -> JsonGrammar:
+        return grammar_of(self.tokenizer)
+
+    @cached_property
+    def _turn_marks(self) -> tuple[int, int]:
+        """The ends of this model's thoughts and of its turn."""
+        mark = think_marks(self.tokenizer)[1]
+        [closed] = self._encode([mark])
+        if len(closed) != 1:
+            raise StageError(
+                f"{self.tokenizer.name_or_path}: {mark} is no token of it, by which prompt.layout: chat tells thoughts from the answer; "
+                "midtrain adds it: gr2 run midtrain"
+            )
+        return closed[0], int(self.tokenizer.eos_token_id)
 
     @cached_property
     def _marks(self) -> tuple[int, int, int, int]:

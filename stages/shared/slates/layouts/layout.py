@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.slate import Slate
 
 
@@ -12,17 +13,26 @@ class Claims:
     """What the think block of a completion says. Ranks count candidates as shown.
 
     sids: every SID named; letters: every letter that names a candidate ("A"); relevances: by letter, the last given; quotes: the features
-    restated of each letter, as words.
+    restated of each letter, as words; partial: whether a quote may leave some out.
     """
 
     sids: list[str]
     letters: list[str]
     relevances: dict[str, int]
     quotes: dict[str, list[str]]
+    partial: bool = False
+
+    def misquotes(self, name: str, words: Sequence[str]) -> bool:
+        """Whether the quote of `name` differs from the features shown, `words`."""
+        quote = self.quotes[name]
+        return not set(quote) <= set(words) if self.partial else quote != list(words)
 
 
 class Layout(Protocol):
     """Knows one catalogue and the section `prompt`. Everything here is text; EncodedLayout says what it is in token ids."""
+
+    @property
+    def options(self) -> PromptParams: ...
 
     @property
     def reasoning(self) -> bool:
@@ -39,6 +49,11 @@ class Layout(Protocol):
         """Whether an answer names candidates by their letters, which any form of a slate shows; otherwise by their SIDs."""
         ...
 
+    @property
+    def dialogue(self) -> bool:
+        """Whether a prompt is a dialogue for a chat template (dialogue.py) and an answer one JSON object."""
+        ...
+
     def words(self) -> list[str]:
         """Every word of the layout, for a vocabulary learnt from scratch: each must be one token."""
         ...
@@ -53,6 +68,10 @@ class Layout(Protocol):
 
     def quote(self, slate: Slate, rank: int) -> str:
         """What a trace says of a candidate before its relevance: its letter, its features restated, and the letter again."""
+        ...
+
+    def relevance(self, level: int) -> str:
+        """What follows a quote: the judgement. A trace is its opening, then a quote and a relevance for each candidate."""
         ...
 
     def trace(self, slate: Slate, relevances: Sequence[int]) -> str:

@@ -5,6 +5,8 @@ from string import ascii_uppercase
 from stages.shared.core.errors import StageError
 
 USER, ASSISTANT, THINK, THINK_END, END, PAD = "<|user|>", "<|assistant|>", "<think>", "</think>", "<|end|>", "<|pad|>"
+# Opens a dialogue (layouts/dialogue.py). Never a token: the chat template of the model stands in its place.
+SYSTEM = "<|system|>"
 SPECIAL_TOKENS = [PAD, END, USER, ASSISTANT, THINK, THINK_END]
 LETTERS = [f" {letter}" for letter in ascii_uppercase]
 

@@ -172,7 +172,7 @@ def test_the_layout_is_the_one_that_the_parameters_name(tmp_path, monkeypatch):
     (tmp_path / "params.yaml").write_text("prompt: {layout: compact, history: 3}\n")
     assert layout_of(CATALOG) == LAYOUT == layout_of(CATALOG, PromptParams(history=3))
     (tmp_path / "params.yaml").write_text("prompt: {layout: chatty}\n")
-    with pytest.raises(StageError, match=r"params\.yaml: prompt\.layout: Input should be 'compact'"):
+    with pytest.raises(StageError, match=r"params\.yaml: prompt\.layout: Input should be 'compact' or 'chat'"):
         layout_of(CATALOG)
 
 

@@ -1,0 +1,51 @@
+"""Reads an answer that is one JSON object, {"explanation": "...", "recommendations": [names]}, from token ids."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from stages.shared.slates.answers import Answer
+
+
+@dataclass(frozen=True)
+class JsonAnswerReader:
+    tokenizer: PreTrainedTokenizerBase
+    think_end: int
+    end: int
+
+    def read(self, completion: Sequence[int], names: Sequence[Sequence[int]], reasoning: bool = True) -> Answer:
+        """See AnswerReader.read; what is no such object, or has anything around it, is malformed."""
+        ids = list(completion)
+        if self.end not in ids:
+            return Answer(None, "unfinished")
+        ids = ids[: ids.index(self.end)]
+        if reasoning:
+            if self.think_end not in ids:
+                return Answer(None, "malformed")
+            ids = ids[ids.index(self.think_end) + 1 :]
+        return read_json_answer(self._text(ids), [self._text(name) for name in names])
+
+    def _text(self, ids: Sequence[int]) -> str:
+        # Marks are kept: a name is made of them.
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+
+def read_json_answer(text: str, names: Sequence[str]) -> Answer:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return Answer(None, "malformed")
+    if not isinstance(found, dict) or set(found) != {"explanation", "recommendations"} or not isinstance(found["explanation"], str):
+        return Answer(None, "malformed")
+    said = found["recommendations"]
+    if not isinstance(said, list) or not all(isinstance(name, str) for name in said):
+        return Answer(None, "malformed")
+    ranks = {name.strip(): rank for rank, name in enumerate(names)}
+    if any(name.strip() not in ranks for name in said):
+        return Answer(None, "outside")
+    order = [ranks[name.strip()] for name in said]
+    if len(set(order)) < len(order):
+        return Answer(None, "duplicate")
+    return Answer(tuple(order), "") if len(order) == len(names) else Answer(None, "missing")

@@ -17,6 +17,7 @@ import fault_writes
 from fault_watch import Process, newest, processes, wait_until
 
 CLOCK_SOURCE = Path(__file__).with_name("clock_jump.c")
+LONGEST_S = 1200  # until a fault is given up, on a machine that has much else to do
 HOURS = (-72.0, -5.0, -0.01, 0.01, 5.0, 72.0)
 HARM = ("flipped", "cut short", "empty", "gone")
 
@@ -67,7 +68,7 @@ class Live:
     def within(self, role: str) -> list[Process]:
         """The processes of `role` at a random moment of their life; empty when they or the run ended first."""
         life_s = self.typical.get(role, 1.0)
-        wait_until(lambda: self.over or bool(self.processes_of(role)), 300, 0.02)
+        wait_until(lambda: self.over or bool(self.processes_of(role)), LONGEST_S, 0.02)
         self.moment(life_s)
         return self.processes_of(role)
 
@@ -84,6 +85,7 @@ class Kind:
     """`before`: what is done to the project before its run. `own_server`: the run starts Prefect's server itself. `env`: of the runs.
 
     `changed`: the stage has to run, else its outputs have to come back from the cache. `disk`: the project is on a small disk.
+    `again`: it can strike a run that restores the stage without running it, too, so it can follow another fault.
     """
 
     name: str
@@ -95,6 +97,7 @@ class Kind:
     disk: bool = False
     mounts: bool = False
     env: Callable[[Path], dict[str, str]] = lambda root: {}
+    again: bool = False
 
 
 def kill_role(role: str) -> Callable[[Live], str]:
@@ -159,7 +162,7 @@ def cut_upload(live: Live) -> str:
     store = live.project.store
     store.cut, store.cut_in = "", live.rng.randint(1, 6)
     live.heal.append(lambda: setattr(store, "cut_in", 0))
-    wait_until(lambda: live.over or bool(store.cut), 300)
+    wait_until(lambda: live.over or bool(store.cut), LONGEST_S)
     return f"half of {store.cut}" if store.cut else ""
 
 
@@ -297,7 +300,8 @@ def second_run(live: Live) -> str:
 
 def killed_in_write(live: Live) -> str:
     """The preloaded library does it, where `before` says."""
-    pid = fault_writes.struck(live.root, lambda: live.over, 300)
+    live.heal.append(lambda: fault_writes.forget(live.root))
+    pid = fault_writes.struck(live.root, lambda: live.over, LONGEST_S)
     live.killed.add(pid)
     return f"process {pid} killed" if pid else ""
 
@@ -308,6 +312,12 @@ def can_mount() -> bool:
         shutil.which("unshare") is not None
         and subprocess.run(["unshare", "--mount", "sh", "-c", probe], capture_output=True).returncode == 0
     )
+
+
+def series(rng: random.Random, kinds: list[Kind], length: int) -> tuple[Kind, ...]:
+    """Faults for the runs after a first one."""
+    follow = [kind for kind in kinds if kind.again and not why_not(kind)]
+    return tuple(rng.choice(follow) for _ in range(length))
 
 
 def why_not(kind: Kind) -> str:
@@ -322,11 +332,11 @@ def why_not(kind: Kind) -> str:
 CONTROL = Kind("none", nothing, ("toy", "nodes", "smoke"))
 KINDS = (
     Kind("kill -9 of the stage", kill_role("stage")),
-    Kind("kill -9 of dvc", kill_role("dvc")),
-    Kind("kill -9 of gr2 run", kill_run),
+    Kind("kill -9 of dvc", kill_role("dvc"), again=True),
+    Kind("kill -9 of gr2 run", kill_run, again=True),
     Kind("kill -9 of Prefect's own server", kill_role("server"), own_server=True),
-    Kind("full disk", fill_disk, disk=True),
-    Kind("read-only cache", read_only_cache, mounts=True),
+    Kind("full disk", fill_disk, disk=True, again=True),
+    Kind("read-only cache", read_only_cache, mounts=True, again=True),
     Kind("damaged cache object, needed", before_alone, before=harm_needed, changed=False),
     Kind("damaged cache object, any time", harm_any, ("toy",)),
     Kind("kill -9 of all of a run", kill_all, ("toy",)),
@@ -335,7 +345,7 @@ KINDS = (
     Kind("clock jump", jump_clock, ("toy",), env=clock_env),
     Kind("two gr2 run on one checkout", second_run, ("toy",)),
     *(
-        Kind(f"killed inside a write: {name}", killed_in_write, before=fault_writes.order(name), env=fault_writes.library)
+        Kind(f"killed inside a write: {name}", killed_in_write, before=fault_writes.order(name), env=fault_writes.library, again=True)
         for name in fault_writes.PLACES
     ),
     Kind("kill -9 of a node's stage", kill_role("stage"), ("nodes",)),

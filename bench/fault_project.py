@@ -23,6 +23,33 @@ from tasks.project.graph import Graph, read_graph  # noqa: E402 (after sys.path)
 from tests.support import dvc_toy, node_farm, prefect_server, project_clone  # noqa: E402 (after sys.path)
 
 Good = dict[str, list[Content]]  # by output: old content, new content last
+# Beyond the smoke profile: every stage does all that it does, on little data, so that a trial costs seconds.
+LITTLE: dict[str, int | str] = {
+    "ingest.min_interactions": 60,
+    "ingest.min_item_interactions": 100,
+    "ingest.keep_items": "interacted",
+    "tokenize.epochs": 2,
+    "tokenize.warmup_epochs": 1,
+    "tokenize.uniqueness_gate": 0,
+    "tokenize.usage_gate": 0,
+    "retrieve.epochs": 1,
+    "retrieve.folds": 2,
+    "midtrain.steps": 2,
+    "midtrain.hidden": 64,
+    "midtrain.intermediate": 128,
+    "midtrain.probe_users": 4,
+    "traces.scorer.rounds": 3,
+    "sft.steps": 2,
+    "rl.steps": 1,
+    "rl.max_tokens": 16,
+    "quantize.calibration_prompts": 4,
+    "evaluate.max_tokens": 16,
+    "evaluate.max_slates": 6,
+    "evaluate.free_slates": 2,
+    "evaluate.shuffled_slates": 2,
+    "evaluate.repeat_slates": 2,
+    "report.resamples": 100,
+}
 REPEATS = 2000
 STAGE = """\
 import pathlib, time, yaml
@@ -148,7 +175,10 @@ class Nodes(Toy):
 
 
 class Smoke:
-    """The twelve stages under the smoke profile, in a clone. A stage is made to run by dropping all that is known of its last run."""
+    """The twelve stages under the smoke profile and LITTLE, in a clone.
+
+    A stage is made to run by dropping all that is known of its last run.
+    """
 
     name = "smoke"
     stages = project_clone.STAGES
@@ -158,13 +188,16 @@ class Smoke:
         if not (self.base / ".gr2" / "finished").exists():
             shutil.rmtree(self.base, ignore_errors=True)
             project_clone.clone(self.base)
-            project_clone.gr2(self.base, "run", "--profile", "smoke")
+            project_clone.gr2(self.base, "run", "--profile", "smoke", "fetch")
+            project_clone.gr2(self.base, "run", *(word for key, value in LITTLE.items() for word in ("--set", f"{key}={value}")))
             (self.base / ".gr2" / "finished").touch()
-        self.outs = {out: [_stable(self.base / out)] for out in outputs(read_graph(self.base))}
+        self.graph = read_graph(self.base)
+        self.outs = {out: [_stable(self.base / out)] for out in outputs(self.graph)}
 
     def fresh(self, root: Path, stage: str, number: int, changed: bool = True) -> Good:
         shutil.copytree(self.base, root, symlinks=True)
-        shutil.rmtree(root / "data" / stage)
+        for out in self.graph.stages[stage].outs:
+            shutil.rmtree(root / out) if (root / out).is_dir() else (root / out).unlink()
         if changed:
             from dvc.utils.serialize import dumps_yaml
 

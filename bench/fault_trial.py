@@ -6,11 +6,12 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
-from fault_kinds import CONTROL, Kind, Live
+from fault_kinds import CONTROL, LONGEST_S, Kind, Live
 from fault_watch import Watch, content, dvc_hash, processes, wait_until
 
 from tasks.dvc.lockfile import locked_hashes, read_lock
@@ -18,19 +19,41 @@ from tasks.lineage.verify import verify
 from tasks.project.graph import read_graph
 from tasks.run.plan import make_plan
 
-LONGEST_S = 420
-GRACE_S = 90  # a node's flow run still talks to the server when its stage is done, on a busy machine for a while
+GRACE_S = 300  # a node's flow run still talks to the server when its stage is done, on a busy machine for a while
 SPARE_MB = 48  # of a small disk, beyond what the project takes
 
 
+@dataclass(frozen=True)
+class Strike:
+    """What a fault `hit` (empty: the run ended first), `at_s` seconds after the start of a run of `run_s`."""
+
+    live: Live
+    hit: str
+    codes: list[int]
+    at_s: float
+    run_s: float
+
+
 class Trial:
-    """`typical`: seconds that an undisturbed "run" and its processes take; `url`: of a Prefect server, for runs without one."""
+    """`typical`: seconds that an undisturbed "run" and its processes take; `url`: of a Prefect server, for runs without one.
+
+    `series`: faults of the runs after the first, one a run; the run after the last fault has to mend what all of them left.
+    """
 
     def __init__(
-        self, project: Any, kind: Kind, stage: str, number: int, rng: random.Random, typical: dict[str, float], folder: Path, url: str
+        self,
+        project: Any,
+        kind: Kind,
+        stage: str,
+        number: int,
+        rng: random.Random,
+        typical: dict[str, float],
+        folder: Path,
+        url: str,
+        series: tuple[Kind, ...] = (),
     ):
         self.project, self.kind, self.stage, self.number, self.rng = project, kind, stage, number, rng
-        self.typical, self.folder, self.url = typical, folder, url
+        self.typical, self.folder, self.url, self.series = typical, folder, url, series
         self.root = folder / "project"
         self.mark = f"trial-{number}-{rng.getrandbits(32):x}"
         self.wrong: list[str] = []
@@ -38,49 +61,75 @@ class Trial:
     def run(self) -> dict[str, Any]:
         self._clean()
         self.folder.mkdir(parents=True)
-        if self.kind.disk:
+        if any(kind.disk for kind in (self.kind, *self.series)):
             size_kb = int(
                 subprocess.run(["du", "-sk", str(self.project.base)], capture_output=True, text=True, check=True).stdout.split()[0]
             )
             words = ["-t", "tmpfs", "-o", f"size={size_kb + 1024 * SPARE_MB}k", "tmpfs", str(self.folder)]
             subprocess.run(["mount", *words], check=True)
         self.good = self.project.fresh(self.root, self.stage, self.number, self.kind.changed)
-        harmed = self.kind.before(self.root, self.stage, self.rng) if self.kind.before else ""
-        self.env = {**self.project.env(self.root, self.mark), **self.kind.env(self.root)}
-        if self.url and not self.kind.own_server:
-            self.env["PREFECT_API_URL"] = self.url
+        self._set_env(self.kind)
         with Watch(self.root, self.good) as watch:
-            began = time.monotonic()
-            live = Live(self.root, self.project, self.stage, self.mark, self.rng, self.typical, self._start, self._start())
-            hit = self.kind.strike(live)
-            struck_s = time.monotonic() - began
-            codes = self._ended(live)
-            run_s = time.monotonic() - began
-            for heal in live.heal:
-                heal()
-            if not hit:
+            first = self._strike(self.kind)
+            if not first.hit:
                 self._end_all()
-                return {"hit": "", "outcome": "ended first", "run_s": round(run_s, 1), "violations": []}
-            recovery_s, recovered = self._again(live)
+                return {"hit": "", "outcome": "ended first", "run_s": round(first.run_s, 1), "violations": []}
+            more = self._more()
+            self._set_env(self.kind)
+            recovery_s, recovered = self._again()
             if recovered:
                 self._third()
         self._nobody_left()
         self.wrong += [f"seen: {what}" for what in watch.bad.values()]
         healed = self._results() if recovered else 0
+        went_through = not more and first.codes[0] == 0
         return {
-            "hit": ": ".join(filter(None, [harmed, hit])),
-            "at_s": round(struck_s, 2),
-            "hot": live.hot,
-            "codes": codes,
-            "run_s": round(run_s, 1),
-            **({"lives_s": {role: round(life, 1) for role, life in live.typical.items()}} if self.kind is CONTROL else {}),
+            "hit": first.hit,
+            "at_s": round(first.at_s, 2),
+            "hot": first.live.hot,
+            "codes": first.codes,
+            "run_s": round(first.run_s, 1),
+            **({"lives_s": {role: round(life, 1) for role, life in first.live.typical.items()}} if self.kind is CONTROL else {}),
+            **({"more": [{"kind": kind.name, "hit": strike.hit, "codes": strike.codes} for kind, strike in more]} if self.series else {}),
             "recovery_s": round(recovery_s, 1),
             "looks": watch.looks,
             "incomplete_folders_seen": watch.incomplete,
-            "outcome": ("violated" if self.wrong else "went through" if codes[0] == 0 else "recovered")
+            "outcome": ("violated" if self.wrong else "went through" if went_through else "recovered")
             + (", cache mended" if healed else ""),
             "violations": self.wrong,
         }
+
+    def _set_env(self, kind: Kind) -> None:
+        """Of the runs from now on."""
+        self.env = {**self.project.env(self.root, self.mark), **kind.env(self.root)}
+        if self.url and not kind.own_server:
+            self.env["PREFECT_API_URL"] = self.url
+
+    def _strike(self, kind: Kind) -> Strike:
+        """A run with this fault, until it and the fault are over."""
+        harmed = kind.before(self.root, self.stage, self.rng) if kind.before else ""
+        began = time.monotonic()
+        live = Live(self.root, self.project, self.stage, self.mark, self.rng, self.typical, self._start, self._start())
+        hit = kind.strike(live)
+        at_s = time.monotonic() - began
+        codes = self._ended(live)
+        run_s = time.monotonic() - began
+        for heal in live.heal:
+            heal()
+        return Strike(live, ": ".join(filter(None, [harmed, hit])) if hit else "", codes, at_s, run_s)
+
+    def _more(self) -> list[tuple[Kind, Strike]]:
+        """The faults of the series that struck. A run that ends before its fault has mended all that there was, so it is the last."""
+        struck = []
+        for kind in self.series:
+            self._set_env(kind)
+            strike = self._strike(kind)
+            if not strike.hit:
+                if strike.codes[0]:
+                    self.wrong.append(f"the run after fault {len(struck) + 1} ended with {strike.codes[0]}: {self._tail('run.log')}")
+                break
+            struck.append((kind, strike))
+        return struck
 
     def keep(self, place: Path) -> Path:
         """Copies all of the trial to `place`."""
@@ -111,7 +160,7 @@ class Trial:
             self.wrong.append(f"an undisturbed run ended with {codes}: {self._tail('run.log')}")
         return codes
 
-    def _again(self, live: Live) -> tuple[float, bool]:
+    def _again(self) -> tuple[float, bool]:
         """The run after the fault: one has to be enough."""
         began = time.monotonic()
         again = self._start("again.log")

@@ -34,6 +34,7 @@ def order(name: str) -> Callable[[Path, str, random.Random], str]:
     def before(root: Path, stage: str, rng: random.Random) -> str:
         size = rng.choice(SIZES)
         limit = rng.randint(size // 2, size)
+        forget(root)
         (root / ".gr2" / "cut").write_text(f"{limit} {PLACES[name]}\n")
         return f"{name} after {limit} bytes"
 
@@ -45,3 +46,9 @@ def struck(root: Path, over: Callable[[], bool], seconds: float) -> int:
     done = root / ".gr2" / "cut.done"
     wait_until(lambda: over() or (done.exists() and done.read_text().endswith("\n")), seconds)
     return int(done.read_text()) if done.exists() else 0
+
+
+def forget(root: Path) -> None:
+    """The order holds for one run."""
+    (root / ".gr2" / "cut").unlink(missing_ok=True)
+    (root / ".gr2" / "cut.done").unlink(missing_ok=True)

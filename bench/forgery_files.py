@@ -25,7 +25,7 @@ from forgery_kinds import (
     rename,
     swap,
 )
-from forgery_project import forge_output, note_open, reorder_lock, write
+from forgery_project import forge_output, forge_run_record, note_open, reorder_lock, write
 
 from tasks.dvc.dir_listing import object_path
 from tasks.lineage.verify import verify
@@ -96,6 +96,7 @@ FILES = (
     Forgery("dvc.lock removed", PROJECT, remove(LOCK), "lock"),
     Forgery("dvc.lock of an earlier commit", PROJECT, git("checkout", "-q", "v1", "--", "dvc.lock"), "data"),
     Forgery("output, entry and cache object together", ALL, forge_output, "lock"),
+    Forgery("the same, and a record of it in DVC's run cache", ALL, both(forge_output, forge_run_record), "lock"),
     Forgery("the same, and the stage before it run by force", ALL, both(forge_output, note_open("begun and settled")), "lock"),
     Forgery("the same, and a note that a killed run began it", ALL, both(forge_output, note_open("note alone")), "lock"),
     Forgery(

@@ -6,10 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from dvc.utils.serialize import dumps_yaml
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from tasks.dvc.dir_listing import file_md5, object_path  # noqa: E402 (after sys.path)
+from tasks.dvc.internals import run_record_name  # noqa: E402 (after sys.path)
 from tasks.dvc.lockfile import LOCK, as_dvc_writes, read_lock  # noqa: E402 (after sys.path)
 from tasks.ledger.anchor import REF, promotion_trailer  # noqa: E402 (after sys.path)
 from tasks.ledger.lines import CHAIN, EVENTS, HEAD, Event  # noqa: E402 (after sys.path)
@@ -51,6 +54,12 @@ def forge_output(root: Path) -> None:
     new = file_md5(root / OUT)
     write(object_path(root, new), text)
     (root / LOCK).write_text((root / LOCK).read_text().replace(old, new))
+
+
+def forge_run_record(root: Path) -> None:
+    """What dvc.lock says of d, in DVC's run cache."""
+    entry = read_lock(root)["d"]
+    write(root / ".dvc/cache/runs" / run_record_name(entry), dumps_yaml(entry).encode())
 
 
 def note_open(what: str) -> Callable[[Path], object]:

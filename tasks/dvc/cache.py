@@ -10,9 +10,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tasks.dvc.dir_listing import cache_folder
+from tasks.dvc.lockfile import Entry
 from tasks.dvc.repo import named_stage, open_repo
 from tasks.project.graph import Stage
 from tasks.system.errors import ProjectError
+from tasks.system.yaml_files import parse
 
 
 def drop_damaged(root: Path, stage: Stage) -> list[str]:
@@ -29,6 +32,17 @@ def drop_damaged_of(outs: Iterable[Any], root: Path) -> list[str]:
     cached = [out for out in outs if out.use_cache and out.hash_info and out.hash_info.name == "md5"]
     # md5-dos2unix is DVC 2's hash, an etag a remote's: neither is the md5 of the bytes, so neither can be checked here.
     return [_drop(path, root) for out in cached for path in _damaged(out.cache, out.hash_info.value)]
+
+
+def in_run_cache(root: Path, entry: Entry) -> bool:
+    """Whether DVC's run cache has the run with this entry of dvc.lock: DVC puts there what `dvc repro` ran, or `dvc commit` took."""
+    from tasks.dvc.internals import run_record_name
+
+    record = cache_folder(root).parents[1] / "runs" / run_record_name(entry)
+    try:
+        return bool(parse(record.read_text(encoding="utf-8"), str(record)) == entry)
+    except (OSError, ValueError, ProjectError):  # none, or none that can be read
+        return False
 
 
 def delete_unused(odb: Any, used: Iterable[str]) -> None:

@@ -16,7 +16,7 @@ from dvc.lock import LockError, make_lock
 from dvc.output import CollectCacheError
 from dvc.repo import Repo, lock_repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
-from dvc.stage.cache import _can_hash, _get_stage_hash
+from dvc.stage.cache import _can_hash, _get_cache_hash, _get_stage_hash
 from dvc_data.hashfile.build import build
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "repro_order",
     "run_cache_key",
     "run_folder",
+    "run_record_name",
     "site_cache_dir",
 ]
 
@@ -62,6 +63,12 @@ def run_cache_key(stage: Any) -> str:
 def run_folder(repo: Any, key: str) -> Path:
     """Where the run cache of this machine keeps the records of the runs called `key`."""
     return Path(repo.stage_cache._get_cache_dir(key))
+
+
+def run_record_name(entry: Any) -> str:
+    """Where below its folder the run cache keeps a run with this entry of dvc.lock."""
+    key = _get_cache_hash(dict(entry), key=True)
+    return f"{key[:2]}/{key}/{_get_cache_hash(dict(entry))}"
 
 
 def cached_run(repo: Any, stage: Any) -> Any:

@@ -5,13 +5,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.dvc.cache import in_run_cache
 from tasks.dvc.dep_listing import dep_listings
-from tasks.dvc.lockfile import Entry, as_dvc_writes
+from tasks.dvc.lockfile import Entry, as_dvc_writes, locked_hashes
 from tasks.ledger.events import entry_hash, recorded_entry
 from tasks.ledger.lines import Event
 from tasks.lineage.git_history import Lock, Parser, git_locks
 from tasks.lineage.versions import Hashes, Version, of_entry, of_event
 from tasks.project.dict_diff import differences, format_value
+from tasks.project.graph import read_graph
+from tasks.system.errors import ProjectError
 from tasks.system.yaml_files import parse, read_text
 
 
@@ -74,22 +77,42 @@ def _dropped(root: Path, lock: dict[str, Entry], run_events: list[Event]) -> lis
 
 
 def _unknown(root: Path, name: str, entry: Entry, in_git: list[Entry], run_events: list[Event]) -> LockFault:
-    remedy = f"gr2 run --force {name} makes it anew on record; git checkout dvc.lock takes the last commit's"
+    what, remedy = _written_by(root, name, entry)
     candidates = [_differences(git_entry, entry) for git_entry in in_git]
     lock_version = of_entry(name, entry)
     lock_version.packages = dep_listings(root, name, lock_version.code)  # those that are still what the entry says
     recorded = [version for event in run_events if event["job"]["name"] == name and (version := _version(event))]
     candidates += [_between(version, lock_version) for version in recorded]
     if not candidates:
-        return LockFault(f"{name}: neither the record nor a commit knows a run of it: run by plain dvc repro, or forged", remedy)
+        return LockFault(f"{name}: {what}; they know no run of {name} at all", remedy)
     # The nearest known entry makes a forgery easy to read: often a single hash differs.
     best = min(candidates, key=len)
     changes = "; ".join(best[:4]) + (f"; and {len(best) - 4} more" if len(best) > 4 else "")
-    return LockFault(
-        f"{name}: neither the record nor a commit knows this entry: run by plain dvc repro, or forged; differs from the likest in "
-        + (changes or "sizes or other small print"),
-        remedy,
-    )
+    outputs = {path: content["hash"] for path, content in lock_version.outputs.items()}
+    versions = [*recorded, *(of_entry(name, git_entry) for git_entry in in_git)]
+    if any({path: content["hash"] for path, content in version.outputs.items()} == outputs for version in versions):
+        what += "; its outputs are those of a run that they know"
+    return LockFault(f"{name}: {what}; differs from the likest in " + (changes or "sizes or other small print"), remedy)
+
+
+def _written_by(root: Path, name: str, entry: Entry) -> tuple[str, str]:
+    """What can be known of how an entry came about that neither the record nor a commit has, and the remedy."""
+    anew = f"gr2 run --force {name} makes it anew on record; git checkout dvc.lock takes the last commit's"
+    if not entry.get("deps") or not entry.get("outs"):
+        return "neither the record nor a commit has this entry; whether DVC ran the stage cannot be told, for want of deps or outputs", anew
+    if _is_of(root, name, entry) and in_run_cache(root, entry):
+        what = "neither the record nor a commit has this entry, but DVC's run cache does: dvc repro or dvc commit wrote it, without gr2"
+        return what, f"gr2 run --force {name} runs it on record: the same hashes afterwards confirm its outputs; or commit dvc.lock"
+    return "neither the record, nor a commit, nor DVC's run cache has this entry: edited, or forged", anew
+
+
+def _is_of(root: Path, name: str, entry: Entry) -> bool:
+    """Whether the stage makes these outputs: DVC's run cache knows no names of stages."""
+    try:
+        stage = read_graph(root).stages.get(name)
+    except ProjectError:
+        return False
+    return stage is not None and set(stage.outs) == locked_hashes(entry.get("outs")).keys()
 
 
 def _differences(old: Entry, new: Entry) -> list[str]:

@@ -25,7 +25,7 @@ QUICK = {
 
 
 @contextmanager
-def serve(folder: Path, quick: bool = False, **env: str) -> Iterator[str]:
+def serve(folder: Path, quick: bool = False, patience_s: float = 600, **env: str) -> Iterator[str]:
     """`prefect server start` with its home at `folder`; yields the address of its API."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -38,7 +38,7 @@ def serve(folder: Path, quick: bool = False, **env: str) -> Iterator[str]:
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(command, env=full, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
     try:
-        wait_for(lambda: process.poll() is not None or _answers(f"{url}/health"), 600)
+        wait_for(lambda: process.poll() is not None or _answers(f"{url}/health"), patience_s)
         assert process.poll() is None, (folder / "server.log").read_text()
         yield url
     finally:

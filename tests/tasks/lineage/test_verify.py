@@ -123,7 +123,7 @@ def test_what_differs_in_a_forged_lock_is_said(project: Path, uncommitted: Path)
             assert old in whole
             place.write_text(whole.replace(old, new, 1))
             (problem,) = [problem for problem in verify(root).problems if problem.kind == "lock"]
-            assert said in problem.what and "plain dvc repro, or forged" in problem.what and problem.file == "dvc.lock", problem
+            assert said in problem.what and "edited, or forged" in problem.what and problem.file == "dvc.lock", problem
         for changed in (
             whole + "\n",
             whole.replace("  b:\n", "  b:  \n", 1),
@@ -133,6 +133,28 @@ def test_what_differs_in_a_forged_lock_is_said(project: Path, uncommitted: Path)
             place.write_text(changed)
             assert "bytes were changed" in only(root).what
         place.write_text(whole)
+
+
+def test_what_dvc_ran_by_itself_is_not_called_forged(project: Path) -> None:
+    dvc_toy.dvc(project, "repro", "--force", "d")
+    assert verify(project).problems == (), "equal results are those of the run on record"
+    place = project / "stages/c/words.py"
+    place.write_text(place.read_text() + "# a note\n")
+    dvc_toy.set_param(project, "d:\n  x: 1", "d:\n  x: 7")
+    dvc_toy.dvc(project, "repro")
+    problems = {problem.what.split(":")[0]: problem for problem in verify(project).problems}
+    assert problems.keys() == {"c", "d"}
+    for name, problem in problems.items():
+        assert "DVC's run cache does: dvc repro or dvc commit wrote it" in problem.what and "forged" not in problem.what
+        assert problem.remedy.startswith(f"gr2 run --force {name} runs it on record: the same hashes afterwards confirm its outputs")
+    assert "its outputs are those of a run that they know; differs from the likest in deps." in problems["c"].what
+    assert "those of a run" not in problems["d"].what and "params.params.yaml.d.x: 1 -> 7" in problems["d"].what
+    lock = read_lock(project)
+    (project / "dvc.lock").write_text(as_dvc_writes({**lock, "e": lock["d"]}))
+    assert next(problem.what for problem in verify(project).problems if "edited, or forged" in problem.what).startswith("e: ")
+    (project / "dvc.lock").write_text(as_dvc_writes(lock))
+    lineage_toy.run(project, "cd")  # the remedy
+    assert verify(project).problems == ()
 
 
 def test_the_record(project: Path) -> None:

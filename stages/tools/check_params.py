@@ -111,7 +111,11 @@ def _slates(params: Params) -> Iterator[str]:
 
 def _models(params: Params) -> Iterator[str]:
     midtrain, traces = params.midtrain, params.traces
-    if traces.teacher == "language_model" and traces.language_model.model == NO_MODEL:
+    endpoint = traces.language_model.engine.endpoint if traces.language_model.engine.kind == "endpoint" else None
+    if traces.teacher == "language_model" and endpoint and not (endpoint.base_url and endpoint.model):
+        yield "traces.language_model.engine.endpoint: base_url and model are needed where engine.kind is endpoint; name them"
+    by_text = endpoint is not None and endpoint.api == "chat"  # the server tokenizes, so no folder is read
+    if traces.teacher == "language_model" and traces.language_model.model == NO_MODEL and not by_text:
         yield (
             f"traces.language_model.model: {NO_MODEL} is no model, and traces.teacher is language_model; name the teacher's folder, or set "
             "traces.teacher: statistical"

@@ -17,12 +17,13 @@ from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import stage_outputs
 from stages.shared.generation.base import Sampling
 from stages.shared.generation.choose import open_engine
-from stages.shared.generation.params import EngineParams
+from stages.shared.generation.params import EndpointParams, EngineParams, TeacherEngineParams
 from stages.shared.generation.transformers_engine import TransformersEngine
 from stages.shared.lm.models import load_model, load_tokenizer
 from stages.shared.slates.constraint import PermutationConstraint
 from tests.stages.shared.slates.test_constraint import constraints, encoded
 from tests.support.tiny_models import CODEBOOK, random_prompts, tiny_folder
+from tests.support.vllm_server import vllm_server
 
 ROOT = Path(__file__).parents[4]
 SCRIPT = """
@@ -43,6 +44,14 @@ for folder, requests in json.loads(sys.stdin.read()).items():
             answers[name] = [[[[one.token_ids, one.logprobs] for one in group] for group in groups] for groups in runs]
 print("ANSWER" + json.dumps(answers))
 """
+OTHER_SAMPLING = {
+    "do_sample": True,
+    "temperature": 5.0,
+    "top_k": 2,
+    "top_p": 0.1,
+    "repetition_penalty": 3.0,
+    "eos_token_id": list(range(20, 120)),
+}
 SAMPLED = {"max_tokens": 24, "temperature": 1.0, "samples": 3, "seed": 5}
 HOT = {"max_tokens": 60, "temperature": 2.0, "samples": 8, "seed": 1}
 HOT_UNDER_CONSTRAINT = {"max_tokens": 40, "temperature": 2.0, "samples": 2, "seed": 4}
@@ -79,6 +88,8 @@ def ask_vllm(requests: dict[Path, dict[str, Request]]) -> dict[str, Any]:
 def answered(tmp_path_factory: pytest.TempPathFactory) -> Answered:
     root = tmp_path_factory.mktemp("vllm")
     folder = tiny_folder(root / "data/rl/model")
+    # As models bring it, and stranger: no engine may sample by it, or end at its tokens.
+    (folder / "generation_config.json").write_text(json.dumps(OTHER_SAMPLING))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         with stage_outputs("quantize") as outputs:
@@ -112,6 +123,25 @@ def test_vllm_agrees_with_transformers(answered: Answered) -> None:
     ended = [tokens for tokens in rows if tokens[-1] == tokenizer.eos_token_id]
     assert ended and all(tokenizer.eos_token_id not in tokens[:-1] for tokens in rows)
     assert all(len(tokens) == 60 for tokens in rows if tokens not in ended)
+
+
+@pytest.mark.slow
+def test_a_server_agrees_with_both(answered: Answered, tmp_path: Path) -> None:
+    """`vllm serve` as an endpoint: the greedy answers of vLLM in this process, which are those of transformers (the test above)."""
+    prompts = answered.requests["free"].prompts
+    with vllm_server(answered.folder, "tiny", tmp_path / "serve.log") as base_url:
+        endpoint = EndpointParams(base_url=base_url, model="tiny", timeout_s=600.0)
+        with open_engine(TeacherEngineParams(kind="endpoint", endpoint=endpoint), answered.folder) as engine:
+            ours = [one for (one,) in engine.generate(prompts, Sampling(24))]
+            drawn = [engine.generate(prompts[:4], Sampling(**SAMPLED)) for _ in range(2)]  # type: ignore[arg-type]
+    theirs = [group[0] for group in answered.completions["free"][0]]
+    same = [a == b for one, (tokens, _) in zip(ours, theirs, strict=True) for a, b in zip(one.token_ids, tokens, strict=False)]
+    assert np.mean(same) >= 0.95
+    for one, (tokens, logprobs) in zip(ours, theirs, strict=True):
+        if one.token_ids == tokens:
+            np.testing.assert_allclose(one.logprobs, logprobs, atol=1e-3)
+    assert [[c.token_ids for c in group] for group in drawn[0]] == [[c.token_ids for c in group] for group in drawn[1]]
+    assert len({tuple(c.token_ids) for group in drawn[0] for c in group}) == 12, "samples repeat each other"
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from stages.sft.params import SftParams
 from stages.shared.core.errors import StageError
 from stages.shared.core.params import section_of
 from stages.shared.core.yaml_text import load_yaml
-from stages.shared.generation.params import EngineParams
+from stages.shared.generation.params import EngineParams, TeacherEngineParams
 from stages.shared.slates.layouts.marks import letters
 from stages.shared.slates.prompt_params import PromptParams
 from stages.tokenize.params import TokenizeParams
@@ -155,7 +155,7 @@ def _lengths(params: Params) -> Iterator[str]:
         yield from _engine("traces.language_model", teacher.engine, teacher.max_tokens, "traces.language_model.max_tokens")
 
 
-def _engine(place: str, engine: EngineParams, max_tokens: int, key: str) -> Iterator[str]:
+def _engine(place: str, engine: EngineParams | TeacherEngineParams, max_tokens: int, key: str) -> Iterator[str]:
     if engine.kind == "vllm" and engine.max_model_len <= max_tokens:
         yield (
             f"{place}.engine.max_model_len: {engine.max_model_len} tokens leave no room for a prompt before {key} = {max_tokens}; raise it"

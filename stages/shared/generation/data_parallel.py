@@ -129,16 +129,16 @@ class _Worker:
 def shares_of_devices(params: EngineParams | TeacherEngineParams) -> Iterator[str | None]:
     """For each process the value of CUDA_VISIBLE_DEVICES; None where there are no GPUs to share out. StageError for too few of them."""
     visible = gpus()
-    wanted = params.data_parallel * params.tensor_parallel
+    needed = params.data_parallel * params.tensor_parallel
     if not visible:
         yield from [None] * params.data_parallel
         return
-    if len(visible) < wanted:
+    if len(visible) < needed:
         raise StageError(
-            f"engine.data_parallel {params.data_parallel} times tensor_parallel {params.tensor_parallel} are {wanted} GPUs, and "
+            f"engine.data_parallel {params.data_parallel} times tensor_parallel {params.tensor_parallel} are {needed} GPUs, and "
             f"{len(visible)} are visible here; lower one of them"
         )
-    for start in range(0, wanted, params.tensor_parallel):
+    for start in range(0, needed, params.tensor_parallel):
         yield ",".join(visible[start : start + params.tensor_parallel])
 
 

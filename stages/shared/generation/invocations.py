@@ -6,10 +6,10 @@ from pathlib import Path
 
 import polars as pl
 
-from stages.shared.core.schemas import write_table
+from stages.shared.core.schemas import Schema, write_table
 
 # seconds: of the request; of an engine that answers many at once, the share of one of them. finish: stop, length, or the fault.
-INVOCATIONS = {
+INVOCATIONS: Schema = {
     "slate": pl.Int32,
     "model": pl.String,
     "kind": pl.String,

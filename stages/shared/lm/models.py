@@ -118,7 +118,7 @@ def _check_special_ids(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None
     rows = values.get("vocab_size") or values.get("text_config", {}).get("vocab_size")
     for name, text in tokenizer.special_tokens_map.items():
         for token in [text] if isinstance(text, str) else text:
-            index = tokenizer.convert_tokens_to_ids(token)
+            index: Any = tokenizer.convert_tokens_to_ids(token)
             if isinstance(rows, int) and (index is None or index >= rows):
                 raise _disagreeing(source, token, f"({name}) has the id {index}, and the model {rows} rows ({config.name}: vocab_size)")
 

@@ -23,19 +23,19 @@ def kept(tmp_path, monkeypatch):
     return path
 
 
-def said(capsys, *arguments):
+def printed(capsys, *arguments):
     show.main(["traces", *arguments])
     return capsys.readouterr().out
 
 
 def test_a_list_a_row_and_the_rows_of_a_slate(kept, capsys):
-    lines = said(capsys).splitlines()
+    lines = printed(capsys).splitlines()
     assert len(lines) == 3 and "slate 9" in lines[2] and "length" in lines[2]
-    one = said(capsys, "--row", "0")
+    one = printed(capsys, "--row", "0")
     assert "--- prompt\nwhat\nnow\n" in one and "--- completion\nA B\\x1b[2J\n" in one and "seconds 0.250" in one
-    assert "1 more: --limit" in said(capsys, "--slate", "3")
-    assert said(capsys, "--slate", "3", "--limit", "2").count("--- prompt") == 2
-    rows = json.loads(said(capsys, "--slate", "3", "--kind", "attempt 2", "--json"))
+    assert "1 more: --limit" in printed(capsys, "--slate", "3")
+    assert printed(capsys, "--slate", "3", "--limit", "2").count("--- prompt") == 2
+    rows = json.loads(printed(capsys, "--slate", "3", "--kind", "attempt 2", "--json"))
     assert [(row["row"], row["completion"], row["finish"]) for row in rows] == [(1, "B A", "timeout")]
 
 

@@ -9,19 +9,19 @@ import pytest
 
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import read_json, stage_outputs
-from stages.shared.recsys.lambdamart_params import LambdaMartParams
 from stages.shared.slates.layouts.marks import ASSISTANT, END, THINK, THINK_END, USER
 from stages.traces.language_model import INSTRUCTION
 from stages.traces.out_of_time import score_out_of_time
-from stages.traces.params import TracesParams
+from stages.traces.params import ScorerParams, TracesParams
 from stages.traces.teacher import StatisticalTeacher
 from stages.traces.traces import traces
 from tests.stages.traces.test_answer_faults import GERMAN
 from tests.support.openai_stub import Canned, Stub, openai_stub, reply
 from tests.support.traces_data import LAYOUT, make_slates, write_project
 
+SCORER = {"rounds": 5, "min_leaf": 5, "members": 1}
 SLATES = make_slates(per_user=2)
-SCORED = score_out_of_time(SLATES, 2, 7, 1, LambdaMartParams(rounds=5, min_leaf=5))
+SCORED = score_out_of_time(SLATES, 2, 7, 1, ScorerParams.model_validate(SCORER))
 CHANGES: dict[str, Any] = {"time_folds": 2, "attempts": 1, "keep": 1, "shuffle": False, "mode": "targeted", "teacher": "language_model"}
 
 
@@ -70,7 +70,7 @@ def run(project: Path, stub: Stub, **more: object) -> dict[str, bytes]:
         "output_price": 2.0,
     }
     model = {"engine": {"kind": "endpoint", "endpoint": endpoint}, **more}
-    params = TracesParams.model_validate({"threads": 1, "scorer": {"rounds": 5, "min_leaf": 5}, **CHANGES, "language_model": model})
+    params = TracesParams.model_validate({"threads": 1, "scorer": SCORER, **CHANGES, "language_model": model})
     with stage_outputs("traces") as outputs:
         traces(params, outputs)
     return {path.name: path.read_bytes() for path in (project / "data/traces").iterdir()}

@@ -55,12 +55,12 @@ def read_answer(response: httpx.Response, seconds: float, check: Callable[[Mappi
             raise UnreadableAnswer("empty")
         choice, usage = choices[0], content.get("usage") or {}
         check(choice)
-        counts = [int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens")]
+        prompt_tokens, completion_tokens = (int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens"))
     except UnreadableAnswer as error:
         return ServerAnswer(fault=str(error), reason=server_says(response), again=True)
     except (ValueError, KeyError, TypeError, AttributeError):  # half an answer, a proxy's page, another protocol
         return ServerAnswer(fault="garbage", reason=server_says(response), again=True)
-    return ServerAnswer(choice, *counts, seconds=seconds)
+    return ServerAnswer(choice, prompt_tokens, completion_tokens, seconds)
 
 
 def retry_after(response: httpx.Response) -> float:

@@ -49,8 +49,8 @@ def engine(stub: Stub, **changes: object) -> EndpointEngine:
 def test_a_passing_fault_is_tried_again_and_counted(fault: Canned, kind: str) -> None:
     with openai_stub([fault, fault, OK]) as stub:
         one = engine(stub, timeout_s=0.2 if kind == "timeout" else 60.0, retries=20)
-        [[found]] = one.generate([[7, 8, 9]], GREEDY)
-        assert found.token_ids == [5, 6, 1] and found.logprobs == [-0.5] * 3 and (found.finish, found.prompt_tokens) == ("stop", 3)
+        [[result]] = one.generate([[7, 8, 9]], GREEDY)
+        assert result.token_ids == [5, 6, 1] and result.logprobs == [-0.5] * 3 and (result.finish, result.prompt_tokens) == ("stop", 3)
         retried = one.client.usage.retried
         assert set(retried) == {kind} and not one.client.usage.failed
         assert retried[kind] == 2 or kind == "timeout", "on a busy machine the good answer may take too long, too"
@@ -81,8 +81,8 @@ def test_what_keeps_failing_is_skipped_or_stops(tmp_path: Path) -> None:
         with pytest.raises(StageError, match=r"a request failed .*server_error, 500: broken; 2 tries more"):
             engine(stub, retries=2).generate([[7]], GREEDY)
         skipping = engine(stub, retries=0, skip_failed=True)
-        found = [one for (one,) in skipping.generate([[7], [8]], GREEDY)]
-        assert [one.fault for one in found] == ["server_error"] * 2 and skipping.client.metrics()["failed"] == {"server_error": 2}
+        result = [one for (one,) in skipping.generate([[7], [8]], GREEDY)]
+        assert [one.fault for one in result] == ["server_error"] * 2 and skipping.client.metrics()["failed"] == {"server_error": 2}
         with pytest.raises(StageError, match=f"{GIVE_UP} requests one after the other failed"):
             skipping.generate([[place] for place in range(3 * GIVE_UP)], GREEDY)
     with pytest.raises(StageError, match="connection"):
@@ -174,9 +174,9 @@ def test_chat_replies_and_their_faults() -> None:
     with openai_stub([Canned(answer) for answer in answers]) as stub:
         one = EndpointChat(client(stub, concurrency=1, logprobs=True))
         messages = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
-        replies = [found for (found,) in one.chat([messages] * 5, Sampling(9, temperature=0.7, seed=1), stop=["<|end|>"])]
-        assert [found.fault for found in replies] == ["", "empty", "thinking", "filtered", ""]
-        assert [found.text for found in replies][::4] == ["yes", "cut"] and replies[4].finish == "length"
+        replies = [result for (result,) in one.chat([messages] * 5, Sampling(9, temperature=0.7, seed=1), stop=["<|end|>"])]
+        assert [result.fault for result in replies] == ["", "empty", "thinking", "filtered", ""]
+        assert [result.text for result in replies][::4] == ["yes", "cut"] and replies[4].finish == "length"
         assert (replies[0].prompt_tokens, replies[0].completion_tokens) == (10, 4)
         first = stub.requests[0]
         assert first["messages"] == messages and first["stop"] == ["<|end|>"] and first["logprobs"] is True and first["max_tokens"] == 9

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from flows.commands import add_json_option, given_options, run_tool
+from flows.commands import add_json_option, as_flags, run_tool
 
 # Passed on as they are: the tool knows their types and defaults.
 OPTIONS = {
@@ -23,4 +23,4 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace, cwd: Path) -> int:
-    return run_tool("show", options.stage, *given_options(options, OPTIONS), *(["--json"] if options.json else []))
+    return run_tool("show", options.stage, *as_flags(options, OPTIONS), *(["--json"] if options.json else []))

@@ -134,7 +134,7 @@ def change_json(path, change):
     [
         ("tokenizer.json", lambda c: c["added_tokens"][0].update(id=c["added_tokens"][1]["id"]), "has the id .*, and so has"),
         ("tokenizer.json", lambda c: c["model"]["vocab"].update({END: 399}), "as an added token and 399 in the vocabulary"),
-        ("config.json", lambda c: c.update(vocab_size=100), r"the model 100 rows \(config.json: vocab_size\)"),
+        ("config.json", lambda c: c.update(vocab_size=1), r"the model 1 rows \(config.json: vocab_size\)"),
         ("tokenizer_config.json", lambda c: c.update(eos_token="<|nowhere|>"), "'<|nowhere|>'.*rows"),
     ],
 )

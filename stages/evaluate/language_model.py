@@ -51,7 +51,7 @@ class LanguageModel:
         share = seconds / max(1, sum(map(len, completions)))
         tokenizer, rows = self.encoded.tokenizer, []
         for slate, prompt, samples in zip(slates, prompts, completions, strict=True):
-            text = str(tokenizer.decode(prompt, skip_special_tokens=False))
+            text = str(tokenizer.decode(list(prompt), skip_special_tokens=False))
             for sample, one in enumerate(samples):
                 finish = "stop" if one.token_ids and one.token_ids[-1] == tokenizer.eos_token_id else "length"
                 answer = str(tokenizer.decode(one.token_ids, skip_special_tokens=False))

@@ -34,10 +34,9 @@ def select(table: pl.DataFrame, options: argparse.Namespace) -> pl.DataFrame:
         if (value := getattr(options, name)) is not None:
             chosen = chosen.filter(pl.col(name) == value)
     if chosen.is_empty():
-        known = ", ".join(f"{model}: {kind}" for model, kind in table.select("model", "kind").unique(maintain_order=True).rows())
-        raise StageError(
-            f"no such row: there are {table.height} rows, of slates {table['slate'].min()} to {table['slate'].max()} ({known})"
-        )
+        pairs = dict.fromkeys(zip(table["model"].to_list(), table["kind"].to_list(), strict=True))
+        known, slates = ", ".join(f"{model}: {kind}" for model, kind in pairs), table["slate"].to_list()
+        raise StageError(f"no such row: there are {table.height} rows, of slates {min(slates)} to {max(slates)} ({known})")
     return chosen
 
 

@@ -129,23 +129,26 @@ def test_vllm_agrees_with_transformers(answered: Answered) -> None:
     assert all(len(tokens) == 60 for tokens in rows if tokens not in ended)
 
 
+def equal_share(ours: Sequence[Sequence[int]], theirs: Sequence[Sequence[int]]) -> float:
+    """Of the tokens, position by position."""
+    return float(np.mean([a == b for x, y in zip(ours, theirs, strict=True) for a, b in zip(x, y, strict=False)]))
+
+
 @pytest.mark.slow
 def test_a_server_agrees_with_both(answered: Answered, tmp_path: Path) -> None:
-    """`vllm serve` as an endpoint: the greedy answers of vLLM in this process, which are those of transformers (the test above)."""
+    """`vllm serve` as an endpoint: the answers of vLLM in this process, of which the greedy ones are those of transformers (above)."""
     prompts = answered.requests["free"].prompts
     with vllm_server(answered.folder, "tiny", tmp_path / "serve.log") as base_url:
         endpoint = EndpointParams(base_url=base_url, model="tiny", timeout_s=600.0)
         with open_engine(TeacherEngineParams(kind="endpoint", endpoint=endpoint), answered.folder) as engine:
-            ours = [one for (one,) in engine.generate(prompts, Sampling(24))]
-            drawn = [engine.generate(prompts[:4], Sampling(**SAMPLED)) for _ in range(2)]  # type: ignore[arg-type]
-    theirs = [group[0] for group in answered.completions["free"][0]]
-    same = [a == b for one, (tokens, _) in zip(ours, theirs, strict=True) for a, b in zip(one.token_ids, tokens, strict=False)]
-    assert np.mean(same) >= 0.95
-    for one, (tokens, logprobs) in zip(ours, theirs, strict=True):
+            greedy = [one for (one,) in engine.generate(prompts, Sampling(24))]
+            drawn = [one.token_ids for group in engine.generate(prompts, Sampling(**SAMPLED)) for one in group]  # type: ignore[arg-type]
+    theirs, theirs_drawn = ([one for group in groups for one in group] for groups in answered.completions["free"][:2])
+    assert equal_share([one.token_ids for one in greedy], [tokens for tokens, _ in theirs]) >= 0.95
+    for one, (tokens, logprobs) in zip(greedy, theirs, strict=True):
         if one.token_ids == tokens:
             np.testing.assert_allclose(one.logprobs, logprobs, atol=1e-3)
-    assert [[c.token_ids for c in group] for group in drawn[0]] == [[c.token_ids for c in group] for group in drawn[1]]
-    assert len({tuple(c.token_ids) for group in drawn[0] for c in group}) == 12, "samples repeat each other"
+    assert equal_share(drawn, [tokens for tokens, _ in theirs_drawn]) >= 0.95, "every sample has the seed that it has in this process"
 
 
 @pytest.mark.slow

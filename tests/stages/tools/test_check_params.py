@@ -61,7 +61,11 @@ def test_faults_of_all_sections_are_told_at_once() -> None:
         ),
         ({"traces__teacher": "language_model"}, "traces.language_model.model: infra/models/none is no model"),
         (
-            {"traces__teacher": "language_model", "traces__language_model__engine__kind": "endpoint"},
+            {
+                "traces__teacher": "language_model",
+                "traces__language_model__model": "models/teacher",
+                "traces__language_model__engine__kind": "endpoint",
+            },
             "traces.language_model.engine.endpoint: base_url and model are needed",
         ),
         ({"evaluate__engine__kind": "endpoint"}, "evaluate.engine.kind: Input should be 'transformers' or 'vllm'"),

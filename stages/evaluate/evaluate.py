@@ -56,6 +56,7 @@ def evaluate(params: EvaluateParams, outputs: Outputs) -> None:
     answers = ask_models(test_set.slates, layout_of(test_set.catalog), params)
     table = outputs_table(test_set, ranked, answers)
     write_outputs(table, outputs.path("outputs.parquet"))
+    answers.invocations.write(outputs.path("invocations.parquet"))
     metrics = EvaluateMetrics(
         slates=len(test_set.slates),
         users=len(np.unique(test_set.users)),

@@ -1,15 +1,17 @@
 """One language model, opened once, and asked for the orders of slates in whatever way is measured."""
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from stages.shared.evaluation.rankings import Rankings
-from stages.shared.generation.base import Engine, Sampling
+from stages.shared.generation.base import Completion, Engine, Sampling
 from stages.shared.generation.choose import open_engine
+from stages.shared.generation.invocations import Invocation, Invocations
 from stages.shared.generation.params import EngineParams
 from stages.shared.lm.models import load_tokenizer
 from stages.shared.slates.layouts.encoded import EncodedLayout
@@ -19,16 +21,43 @@ from stages.shared.slates.slate import Slate
 
 @dataclass(frozen=True)
 class LanguageModel:
+    """name, record: of the model, and where what it was asked is kept."""
+
     engine: Engine
     encoded: EncodedLayout
+    name: str = ""
+    record: Invocations = field(default_factory=lambda: Invocations(False))
 
-    def answers(self, slates: Sequence[Slate], sampling: Sampling, constrained: bool = True) -> list[Rankings]:
+    def answers(self, slates: Sequence[Slate], sampling: Sampling, constrained: bool = True, kind: str = "") -> list[Rankings]:
         """`sampling.samples` answers to each slate, one Rankings a sample; `constrained`: decoded under the constraint
-        (stages/shared/slates/constraint.py)."""
+        (stages/shared/slates/constraint.py). kind: of the answers, for the record."""
         constraints = self.encoded.constraints(slates, enforced=constrained)
-        completions = self.engine.generate(self.encoded.prompts(slates), sampling, constraints)
+        prompts = self.encoded.prompts(slates)
+        begin = time.monotonic()
+        completions = self.engine.generate(prompts, sampling, constraints)
+        if self.record.kept:
+            self._keep(slates, prompts, completions, kind, time.monotonic() - begin)
         names = [constraint.names for constraint in constraints]
         return [self._read([of_prompt[sample].token_ids for of_prompt in completions], names) for sample in range(sampling.samples)]
+
+    def _keep(
+        self,
+        slates: Sequence[Slate],
+        prompts: Sequence[Sequence[int]],
+        completions: Sequence[Sequence[Completion]],
+        kind: str,
+        seconds: float,
+    ) -> None:
+        share = seconds / max(1, sum(map(len, completions)))
+        tokenizer, rows = self.encoded.tokenizer, []
+        for slate, prompt, samples in zip(slates, prompts, completions, strict=True):
+            text = str(tokenizer.decode(list(prompt), skip_special_tokens=False))
+            for sample, one in enumerate(samples):
+                finish = "stop" if one.token_ids and one.token_ids[-1] == tokenizer.eos_token_id else "length"
+                answer = str(tokenizer.decode(one.token_ids, skip_special_tokens=False))
+                counts = (len(prompt), len(one.token_ids), one.seconds or share)
+                rows.append(Invocation(slate.slate, self.name, kind, sample, type(self.engine).__name__, text, answer, *counts, finish))
+        self.record.add(rows)
 
     def _read(self, completions: list[list[int]], names: list[list[list[int]]]) -> Rankings:
         reader, reasoning = self.encoded.reader, self.encoded.layout.reasoning
@@ -41,9 +70,11 @@ class LanguageModel:
 
 
 @contextmanager
-def open_language_model(folder: Path, layout: Layout, engine: EngineParams, seed: int, threads: int) -> Iterator[LanguageModel]:
+def open_language_model(
+    folder: Path, layout: Layout, engine: EngineParams, seed: int, threads: int, name: str = "", record: Invocations | None = None
+) -> Iterator[LanguageModel]:
     with open_engine(engine, folder, seed, threads) as opened:
-        yield LanguageModel(opened, EncodedLayout(layout, load_tokenizer(folder)))
+        yield LanguageModel(opened, EncodedLayout(layout, load_tokenizer(folder)), name, record or Invocations(False))
 
 
 def thought_length(completion: Sequence[int], think_end: int, reasoning: bool) -> int:

@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 from stages.evaluate.language_model import open_language_model
 from stages.evaluate.params import EvaluateParams
 from stages.evaluate.shuffled_slates import shuffles
+from stages.shared.evaluation.outputs_table import FREE, GREEDY, SHUFFLED
+from stages.shared.evaluation.outputs_table import REPEATED as REPEATED_KIND
 from stages.shared.evaluation.rankers import MODELS, PRIMARY_MODEL, REFERENCE_MODEL
 from stages.shared.evaluation.rankings import Rankings
 from stages.shared.generation.base import Sampling
 from stages.shared.generation.choose import on_cpu
+from stages.shared.generation.invocations import Invocations
 from stages.shared.slates.layouts.layout import Layout
 from stages.shared.slates.slate import Slate, permuted
 
@@ -36,12 +39,14 @@ class Answers:
     repeated: dict[str, list[Rankings]] = field(default_factory=dict)
     prompt_cuts: dict[str, dict[str, int]] = field(default_factory=dict)
     shuffled: tuple[NDArray[np.int_], Rankings] | None = None
+    invocations: Invocations = field(default_factory=lambda: Invocations(False))
 
 
 def ask_models(slates: list[Slate], layout: Layout, params: EvaluateParams) -> Answers:
     """Models are asked side by side, with a thread each, where they run on this CPU: small ones gain nothing from a second thread."""
     workers = min(params.threads, len(MODELS)) if on_cpu(params.engine) else 1
-    answers = Answers(evenly_spaced(len(slates), params.repeat_slates) if params.repeats else [])
+    repeat_rows = evenly_spaced(len(slates), params.repeat_slates) if params.repeats else []
+    answers = Answers(repeat_rows, invocations=Invocations(params.keep_invocations))
     ask = partial(_ask, answers, slates, layout, params, max(1, params.threads // workers))
     if workers == 1:
         for name in MODELS:
@@ -54,6 +59,7 @@ def ask_models(slates: list[Slate], layout: Layout, params: EvaluateParams) -> A
     answers.prompt_cuts = {name: answers.prompt_cuts[name] for name in MODELS if name in answers.prompt_cuts}
     answers.free = {name: answers.free[name] for name in MODELS if name in answers.free}
     answers.repeated = {name: answers.repeated[name] for name in REPEATED if name in answers.repeated}
+    answers.invocations.sort(list(MODELS))
     return answers
 
 
@@ -66,16 +72,17 @@ def _ask(answers: Answers, slates: list[Slate], layout: Layout, params: Evaluate
     to_shuffle = slates[: params.shuffled_slates]
     with ExitStack() as stack:
         with LOADING:
-            model = stack.enter_context(open_language_model(MODELS[name], layout, params.engine, params.seed, threads))
-        [answers.greedy[name]] = model.answers(slates, greedily, params.constrained)
+            opened = open_language_model(MODELS[name], layout, params.engine, params.seed, threads, name, answers.invocations)
+            model = stack.enter_context(opened)
+        [answers.greedy[name]] = model.answers(slates, greedily, params.constrained, GREEDY)
         if params.constrained and params.free_slates:
-            [answers.free[name]] = model.answers(slates[: params.free_slates], greedily, constrained=False)
+            [answers.free[name]] = model.answers(slates[: params.free_slates], greedily, constrained=False, kind=FREE)
         if to_repeat and name in REPEATED:
-            answers.repeated[name] = model.answers(to_repeat, sampled, params.constrained)
+            answers.repeated[name] = model.answers(to_repeat, sampled, params.constrained, REPEATED_KIND)
         if to_shuffle and name == PRIMARY_MODEL:
             orders = shuffles(to_shuffle, params.seed)
             shown = [permuted(slate, order) for slate, order in zip(to_shuffle, orders.tolist(), strict=True)]
-            [rankings] = model.answers(shown, greedily, params.constrained)
+            [rankings] = model.answers(shown, greedily, params.constrained, SHUFFLED)
             answers.shuffled = orders, rankings
         if layout.dialogue:
             answers.prompt_cuts[name] = dict(model.encoded.cuts)

@@ -19,4 +19,5 @@ class EvaluateParams(ComputeSection):
     repeats: int = Field(4, ge=0, description="answers of the SFT and RL models to the same slate at repeat_temperature; 0 = none")
     repeat_slates: int = Field(100, ge=2, description="test slates, evenly spaced by user, that are answered so often")
     repeat_temperature: float = Field(0.7, gt=0, description="temperature of the repeats")
+    keep_invocations: bool = Field(False, description="write prompts and completions into invocations.parquet (gr2 show)")
     engine: EngineParams = EngineParams()

@@ -22,7 +22,7 @@ from stages.sft.params import SftParams
 from stages.shared.core.errors import StageError
 from stages.shared.core.params import section_of
 from stages.shared.core.yaml_text import load_yaml
-from stages.shared.generation.params import EngineParams
+from stages.shared.generation.params import EngineParams, TeacherEngineParams
 from stages.shared.slates.layouts.marks import letters
 from stages.shared.slates.prompt_params import PromptParams
 from stages.tokenize.params import TokenizeParams
@@ -111,7 +111,11 @@ def _slates(params: Params) -> Iterator[str]:
 
 def _models(params: Params) -> Iterator[str]:
     midtrain, traces = params.midtrain, params.traces
-    if traces.teacher == "language_model" and traces.language_model.model == NO_MODEL:
+    endpoint = traces.language_model.engine.endpoint if traces.language_model.engine.kind == "endpoint" else None
+    if traces.teacher == "language_model" and endpoint and not (endpoint.base_url and endpoint.model):
+        yield "traces.language_model.engine.endpoint: base_url and model are needed where engine.kind is endpoint; name them"
+    by_text = endpoint is not None and endpoint.api == "chat"  # the server tokenizes, so no folder is read
+    if traces.teacher == "language_model" and traces.language_model.model == NO_MODEL and not by_text:
         yield (
             f"traces.language_model.model: {NO_MODEL} is no model, and traces.teacher is language_model; name the teacher's folder, or set "
             "traces.teacher: statistical"
@@ -159,7 +163,7 @@ def _lengths(params: Params) -> Iterator[str]:
         yield from _engine("traces.language_model", teacher.engine, teacher.max_tokens, "traces.language_model.max_tokens")
 
 
-def _engine(place: str, engine: EngineParams, max_tokens: int, key: str) -> Iterator[str]:
+def _engine(place: str, engine: EngineParams | TeacherEngineParams, max_tokens: int, key: str) -> Iterator[str]:
     if engine.kind == "vllm" and engine.max_model_len <= max_tokens:
         yield (
             f"{place}.engine.max_model_len: {engine.max_model_len} tokens leave no room for a prompt before {key} = {max_tokens}; raise it"

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from transformers import PreTrainedTokenizerBase
-
-from stages.shared.generation.base import Engine, Sampling
+from stages.shared.generation.base import Reply, Sampling
 from stages.shared.slates.json_answers import read_json_answer
 from stages.shared.slates.layouts.chat import ChatLayout
-from stages.shared.slates.layouts.dialogue import rendered_prompt, think_marks
-from stages.shared.slates.layouts.marks import ASSISTANT, THINK, THINK_END, USER, letters
+from stages.shared.slates.layouts.dialogue import THINK_MARKS
+from stages.shared.slates.layouts.marks import ASSISTANT, SYSTEM, THINK, THINK_END, USER, letters
 from stages.shared.slates.slate import RELEVANCE_LEVELS, Catalog
+from stages.traces.answer_faults import prose_fault
+from stages.traces.asking import Asker, Question
 from stages.traces.out_of_time import ScoredSlate
 from stages.traces.teacher import Proposal
 
@@ -25,52 +25,44 @@ class ChatTeacher:
 
     attempts: int | None = None
 
-    def __init__(
-        self,
-        engine: Engine,
-        tokenizer: PreTrainedTokenizerBase,
-        sampling: Sampling,
-        layout: ChatLayout,
-        catalog: Catalog,
-        targeted: bool,
-    ):
-        self.engine, self.tokenizer, self.sampling = engine, tokenizer, sampling
+    def __init__(self, asker: Asker, sampling: Sampling, layout: ChatLayout, catalog: Catalog, targeted: bool):
+        self.asker, self.sampling = asker, sampling
         self.catalog, self.targeted = catalog, targeted
         # A student that answers at once learns from the same traces' answers, so the teacher reasons in any case.
         self.layout = replace(layout, options=layout.options.model_copy(update={"reasoning": True}))
 
     def propose(self, slates: Sequence[ScoredSlate], attempt: int) -> list[Proposal]:
-        prompts = [self.encode(scored) for scored in slates]
-        completions = self.engine.generate(prompts, replace(self.sampling, seed=self.sampling.seed + attempt, samples=1))
-        return [self.read(samples[0].token_ids, scored) for samples, scored in zip(completions, slates, strict=True)]
+        questions = [self.question(scored) for scored in slates]
+        replies = self.asker.ask(questions, replace(self.sampling, seed=self.sampling.seed + attempt, samples=1), attempt)
+        rows = zip(replies, questions, slates, strict=True)
+        return [Proposal("", None, reply.fault) if reply.fault else self.read(reply, question, scored) for reply, question, scored in rows]
 
-    def encode(self, scored: ScoredSlate) -> list[int]:
+    def question(self, scored: ScoredSlate) -> Question:
+        """The dialogue as the student will see it, with thinking switched off and what is asked of the teacher beyond it."""
         system, _, user = self.layout.prompt(scored.slate).partition(ASSISTANT)[0].partition(USER)
-        rules = [system, WRITTEN]
+        rules = [system.removeprefix(SYSTEM), WRITTEN]
         if self.targeted:
             rules.append(SHOWN.format(sid=self.catalog.sids[scored.slate.candidates[scored.slate.target_rank]]))
-        dialogue = "\n".join(rules) + USER + user + ASSISTANT + THINK + THINK_END
-        return list(self.tokenizer.encode(rendered_prompt(dialogue, self.tokenizer), add_special_tokens=False))
+        return Question(scored.slate.slate, "\n".join(rules), USER + user + ASSISTANT + THINK + THINK_END, dialogue=True)
 
-    def read(self, completion: Sequence[int], scored: ScoredSlate) -> Proposal:
-        """completion: generated ids of the teacher's tokenizer."""
-        ids = list(completion)
-        ended = bool(ids) and ids[-1] == self.tokenizer.eos_token_id
-        text = str(self.tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=False))
-        said = text.rpartition(think_marks(self.tokenizer)[1])[2]
-        trace, found, rest = said.partition(OBJECT)
+    def read(self, reply: Reply, question: Question, scored: ScoredSlate) -> Proposal:
+        spoken = reply.text
+        for _, closed in THINK_MARKS:
+            spoken = spoken.rpartition(closed)[2]
+        trace, begun, rest = spoken.partition(OBJECT)
         trace = trace.strip()
-        if not ended:
+        if reply.finish != "stop":
             return Proposal(trace, None, "unfinished")
-        answer = read_json_answer(found + rest, self.layout.names(scored.slate))
-        if answer.order is None or not trace:
-            return Proposal(trace, None, answer.fault or "malformed")
+        answer = read_json_answer(begun + rest, self.layout.names(scored.slate))
+        fault = prose_fault(spoken, question) or answer.fault
+        if fault or answer.order is None or not trace:
+            return Proposal(trace, None, fault or "malformed")
         return Proposal(trace, answer.order, relevances=self._relevances(trace, len(answer.order)))
 
     def _relevances(self, trace: str, count: int) -> tuple[int, ...]:
         """The relevance of each candidate in the order shown; empty unless each has one."""
-        given = self.layout.claims(trace).relevances
+        levels = self.layout.claims(trace).relevances
         names = [letter.strip() for letter in letters(count)]
-        if set(given) != set(names) or max(given.values()) >= RELEVANCE_LEVELS:
+        if set(levels) != set(names) or max(levels.values()) >= RELEVANCE_LEVELS:
             return ()
-        return tuple(given[name] for name in names)
+        return tuple(levels[name] for name in names)

@@ -9,12 +9,14 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from stages.shared.generation.base import Engine, Sampling
+from stages.shared.generation.base import Reply, Sampling
 from stages.shared.slates.layouts.encoded import EncodedLayout
 from stages.shared.slates.layouts.layout import Layout
-from stages.shared.slates.layouts.marks import ASSISTANT, END, SPECIAL_TOKENS, THINK, THINK_END, USER, letters
+from stages.shared.slates.layouts.marks import END, SPECIAL_TOKENS, THINK, THINK_END, letters
 from stages.shared.slates.sids import SID_BEGIN, SID_END
 from stages.shared.slates.slate import RELEVANCE_LEVELS, Catalog
+from stages.traces.answer_faults import prose_fault
+from stages.traces.asking import Asker, Question
 from stages.traces.out_of_time import ScoredSlate
 from stages.traces.teacher import Proposal
 
@@ -40,49 +42,34 @@ class LanguageModelTeacher:
 
     attempts: int | None = None
 
-    def __init__(
-        self,
-        engine: Engine,
-        tokenizer: PreTrainedTokenizerBase,
-        sampling: Sampling,
-        layout: Layout,
-        catalog: Catalog,
-        targeted: bool,
-    ):
-        self.engine, self.tokenizer, self.sampling = engine, tokenizer, sampling
+    def __init__(self, asker: Asker, sampling: Sampling, layout: Layout, catalog: Catalog, targeted: bool):
+        self.asker, self.sampling = asker, sampling
         self.layout, self.catalog, self.targeted = layout, catalog, targeted
         self.encoded = EncodedLayout(layout, layout_tokenizer(layout.words(), catalog.sids))
 
     def propose(self, slates: Sequence[ScoredSlate], attempt: int) -> list[Proposal]:
-        prompts = [self.encode(scored) for scored in slates]
-        completions = self.engine.generate(prompts, replace(self.sampling, seed=self.sampling.seed + attempt, samples=1))
-        return [self.read(samples[0].token_ids, scored) for samples, scored in zip(completions, slates, strict=True)]
+        questions = [self.question(scored) for scored in slates]
+        replies = self.asker.ask(questions, replace(self.sampling, seed=self.sampling.seed + attempt, samples=1), attempt)
+        rows = zip(replies, questions, slates, strict=True)
+        return [Proposal("", None, reply.fault) if reply.fault else self.read(reply, question, scored) for reply, question, scored in rows]
 
-    def encode(self, scored: ScoredSlate) -> list[int]:
-        """The instruction, then the slate as the student will see it; through the chat template where the tokenizer has one."""
+    def question(self, scored: ScoredSlate) -> Question:
+        """The instruction, then the slate as the student will see it."""
         preface = INSTRUCTION.format(names="the letters" if self.layout.answers_by_letter else "the IDs")
         if self.targeted:
             preface += SHOWN.format(sid=self.catalog.sids[scored.slate.candidates[scored.slate.target_rank]])
-        prompt = self.layout.prompt(scored.slate)
-        if not self.tokenizer.chat_template:
-            return list(self.tokenizer.encode(preface + prompt, add_special_tokens=False))
-        content = prompt.removeprefix(USER).partition(ASSISTANT + THINK)[0]
-        messages = [{"role": "system", "content": preface}, {"role": "user", "content": content}]
-        text = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        return list(self.tokenizer.encode(text, add_special_tokens=False))
+        return Question(scored.slate.slate, preface, self.layout.prompt(scored.slate))
 
-    def read(self, completion: Sequence[int], scored: ScoredSlate) -> Proposal:
-        """completion: generated ids of the teacher's tokenizer."""
-        ids = list(completion)
-        ended = bool(ids) and ids[-1] == self.tokenizer.eos_token_id  # its own end token takes the place of ours
-        text = str(self.tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=False))
-        text = text.strip().removeprefix(THINK) + (END if ended else "")
+    def read(self, reply: Reply, question: Question, scored: ScoredSlate) -> Proposal:
+        # Where the teacher has ended, that takes the place of our end token.
+        text = reply.text.strip().removeprefix(THINK) + (END if reply.finish == "stop" else "")
         trace, closed, _ = text.partition(THINK_END)
         trace = " " + trace.strip()  # as the layout begins
         [names] = self.encoded.names([scored.slate])
         answer = self.encoded.reader.read(self.encoded.tokenizer.encode(text, add_special_tokens=False), names)
-        if not closed or answer.order is None:
-            return Proposal(trace, None, answer.fault or "malformed")
+        fault = prose_fault(text, question) or answer.fault
+        if not closed or fault or answer.order is None:
+            return Proposal(trace, None, fault or "malformed")
         return Proposal(trace, answer.order, relevances=written_relevances(trace, len(names)))
 
 

@@ -63,6 +63,14 @@ class OutOfTimeMetrics(ScorerMetrics):
     by_fold: list[FoldScorerMetrics] = Field(description="the same for each time fold")
 
 
+class EndpointMetrics(StageMetrics):
+    answers: int = Field(description="answers of the server, those kept from an earlier run among them")
+    failed: dict[str, int] = Field(description="fault -> requests given up after all tries; their slates were skipped")
+    prompt_tokens: int = Field(description="tokens of all prompts, as the server counts them")
+    completion_tokens: int = Field(description="tokens of all completions")
+    cost: float = Field(description="of these, at input_price and output_price")
+
+
 class TracesMetrics(StageMetrics):
     mode: str = Field(description="traces.mode: rejection or targeted")
     teacher: str = Field(description="traces.teacher: statistical or language_model")
@@ -71,3 +79,4 @@ class TracesMetrics(StageMetrics):
     noise: NoiseMetrics = Field(description="how far the sampled relevance levels of kept traces lie from the noise-free ones")
     out_of_time: OutOfTimeMetrics = Field(description="the scorer on slates later than those it was fitted on")
     leak_check: HeldOutCheck = Field(description="counts of the leak check")
+    endpoint: EndpointMetrics | None = Field(None, description="a teacher behind an endpoint only: what it was asked and what that cost")

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from stages.shared.core.model_folder import NAMED_MODELS, ModelFolder
 from stages.shared.core.params import ComputeSection, Section
-from stages.shared.generation.params import EngineParams
+from stages.shared.generation.params import TeacherEngineParams
 from stages.shared.recsys.lambdamart_params import LambdaMartParams
 
 NO_MODEL = f"{NAMED_MODELS}/none"
@@ -27,7 +27,9 @@ class LanguageModelTeacherParams(Section):
     max_tokens: int = Field(768, ge=1)
     temperature: float = Field(0.7, gt=0.0)
     top_p: float = Field(0.95, gt=0.0, le=1.0)
-    engine: EngineParams = EngineParams.model_validate({})
+    save_prompts: int = Field(512, ge=1, description="answers are kept after so many, for a run after a kill; an endpoint keeps each")
+    keep_invocations: bool = Field(False, description="write prompts and completions into invocations.parquet (gr2 show)")
+    engine: TeacherEngineParams = TeacherEngineParams.model_validate({})
 
 
 class TracesParams(ComputeSection):

@@ -1,8 +1,6 @@
 """Labels training slates with a teacher's traces, and keeps those that reach the target by more than luck."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 
 import polars as pl
 
@@ -11,24 +9,19 @@ from stages.shared.core.leakage import check_no_heldout
 from stages.shared.core.outputs import DATA, Outputs
 from stages.shared.core.params import load_params
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, SLATES, read_table, write_table
-from stages.shared.generation.base import Sampling
-from stages.shared.generation.choose import open_engine
-from stages.shared.lm.models import load_tokenizer
+from stages.shared.generation.journal import AnswerJournal
 from stages.shared.slates.candidate_features import read_candidate_features
-from stages.shared.slates.layouts.chat import ChatLayout
 from stages.shared.slates.layouts.choose import layout_of
 from stages.shared.slates.layouts.layout import Layout
 from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.slate import Catalog, Slate, load_slates
 from stages.shared.slates.traces import TRACES
 from stages.traces.audit import chance_audit, noise_audit, scorer_audit
-from stages.traces.chat_teacher import ChatTeacher
-from stages.traces.language_model import LanguageModelTeacher
 from stages.traces.metrics import TracesMetrics
+from stages.traces.open_teacher import open_teacher
 from stages.traces.out_of_time import label_by_latest, score_out_of_time
-from stages.traces.params import NO_MODEL, TracesParams
+from stages.traces.params import TracesParams
 from stages.traces.rejection import Kept, sample
-from stages.traces.teacher import StatisticalTeacher, Teacher
 
 
 def traces(params: TracesParams, outputs: Outputs) -> None:
@@ -51,7 +44,8 @@ def traces(params: TracesParams, outputs: Outputs) -> None:
     # In targeted mode the teacher sees the answer, so reaching it proves nothing and the rule against luck does not apply.
     max_noise_rank = params.max_noise_rank if params.mode == "rejection" else None
     # The loop runs inside the block: a language-model teacher frees its engine when the block ends.
-    with open_teacher(params, layout, catalog) as teacher:
+    journal = AnswerJournal("traces")
+    with open_teacher(params, layout, catalog, journal) as (teacher, record):
         shuffle_seed = params.seed if params.shuffle else None
         log = sample(teacher, layout, scored, params.attempts, params.keep, max_noise_rank, shuffle_seed)
         attempts = params.attempts if teacher.attempts is None else min(params.attempts, teacher.attempts)
@@ -61,8 +55,10 @@ def traces(params: TracesParams, outputs: Outputs) -> None:
         )
 
     write_table(traces_table(log.kept, layout, params.mode), outputs.path("traces.parquet"), TRACES)
+    record.invocations.write(outputs.path("invocations.parquet"))
     outputs.metrics(
         {
+            **({"endpoint": record.endpoint} if record.endpoint else {}),
             "mode": params.mode,
             "teacher": params.teacher,
             "training_slates": len(slates),
@@ -73,29 +69,13 @@ def traces(params: TracesParams, outputs: Outputs) -> None:
         },
         TracesMetrics,
     )
+    journal.clear()
 
 
 def pairs_seen(slates: Sequence[Slate]) -> pl.DataFrame:
     """Every (user, item) that fitting and labelling learn from: histories and targets."""
     rows = [(slate.user, item) for slate in slates for item in [*slate.history, slate.candidates[slate.target_rank]]]
     return pl.DataFrame(rows, schema={"user": pl.Int32, "item": pl.Int32}, orient="row")
-
-
-@contextmanager
-def open_teacher(params: TracesParams, layout: Layout, catalog: Catalog) -> Iterator[Teacher]:
-    targeted, model_params = params.mode == "targeted", params.language_model
-    if params.teacher == "statistical":
-        yield StatisticalTeacher(layout, params.temperature, params.seed, targeted)
-        return
-    if model_params.model == NO_MODEL:
-        raise StageError("traces.language_model.model: the folder of the teacher is not given; or choose traces.teacher: statistical")
-    sampling = Sampling(model_params.max_tokens, model_params.temperature, model_params.top_p, seed=params.seed)
-    with open_engine(model_params.engine, Path(model_params.model), params.seed, params.threads) as engine:
-        tokenizer = load_tokenizer(Path(model_params.model))
-        if isinstance(layout, ChatLayout):
-            yield ChatTeacher(engine, tokenizer, sampling, layout, catalog, targeted)
-        else:
-            yield LanguageModelTeacher(engine, tokenizer, sampling, layout, catalog, targeted)
 
 
 def traces_table(kept: Sequence[Kept], layout: Layout, mode: str) -> pl.DataFrame:

@@ -86,6 +86,8 @@ def _explain(section: str, model: type[BaseModel], item: ErrorDetails, source: s
     key = ".".join([section, *map(str, item["loc"])])
     if item["type"] == "value_error" and isinstance(item["input"], dict):  # of keys that do not go together, which the message names
         return f"{source}: {key}: {item['msg'].removeprefix('Value error, ')}"
+    if key.endswith("key_variable"):  # a key may have been put where its variable's name belongs: it is not repeated
+        return f"{source}: {key}: the name of an environment variable in capitals is expected, never the key itself"
     if item["type"] != "extra_forbidden":
         return f"{source}: {key}: {item['msg']} (got {item['input']!r}, a {type(item['input']).__name__})"
     if key in RENAMED_KEYS:

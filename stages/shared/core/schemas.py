@@ -51,16 +51,16 @@ SLATES: Schema = {
 }
 
 
-def write_table(table: pl.DataFrame, path: Path, schema: Schema) -> None:
+def write_table(table: pl.DataFrame, path: Path, schema: Schema, may_be_empty: bool = False) -> None:
     """Writes `table` after checking it against `schema` (columns, order, types)."""
-    _check(table, path, schema)
+    _check(table, path, schema, may_be_empty)
     table.write_parquet(path, compression="zstd", statistics=False)
 
 
-def read_table(path: Path, schema: Schema) -> pl.DataFrame:
+def read_table(path: Path, schema: Schema, may_be_empty: bool = False) -> pl.DataFrame:
     """The table at `path`; StageError names the file and the column that is missing or of another type."""
     table = _readable(path, lambda: pl.read_parquet(path, glob=False))
-    _check(table, path, schema)
+    _check(table, path, schema, may_be_empty)
     return table
 
 
@@ -78,7 +78,7 @@ def _readable(path: Path, read: Callable[[], T]) -> T:
         raise StageError(f"{path}: not a readable Parquet file ({error}); rerun: gr2 run {path.parent.name}") from None
 
 
-def _check(table: pl.DataFrame, path: Path, schema: Schema) -> None:
+def _check(table: pl.DataFrame, path: Path, schema: Schema, may_be_empty: bool) -> None:
     for name, dtype in schema.items():
         if name not in table.columns:
             raise StageError(f"{path}: the column '{name}' is missing (found: {', '.join(table.columns)})")
@@ -87,5 +87,5 @@ def _check(table: pl.DataFrame, path: Path, schema: Schema) -> None:
     extra = [name for name in table.columns if name not in schema]
     if extra:
         raise StageError(f"{path}: unexpected columns {', '.join(extra)}")
-    if table.is_empty():
+    if table.is_empty() and not may_be_empty:
         raise StageError(f"{path}: the table has no rows")

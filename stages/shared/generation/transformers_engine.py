@@ -16,9 +16,9 @@ from transformers.cache_utils import Cache
 
 from stages.shared.core.errors import StageError
 from stages.shared.core.progress import Progress
-from stages.shared.generation.base import Completion, Sampling
+from stages.shared.generation.base import Completion, Constraints, Places, Prompts, Sampling
 from stages.shared.generation.slot_cache import Slots, slot_cache
-from stages.shared.slates.constraint import FREE, ConstraintState, PermutationConstraint, TokenMask
+from stages.shared.slates.constraint import FREE, ConstraintState, TokenMask
 
 COMPACT_BELOW = 0.75  # of a batch's rows still running: then the rest moves to a smaller batch, at the price of one copy of its cache
 PASS = 2.0  # what a pass costs before its first token, in tokens a row: reading the cache, mostly; measured on a CPU
@@ -70,7 +70,7 @@ class TransformersEngine:
         self.model, self.pad_id, self.end_id, self.batch_size = model, pad_id, end_id, batch_size
 
     def generate(
-        self, prompts: Sequence[Sequence[int]], sampling: Sampling, constraints: Sequence[PermutationConstraint] | None = None
+        self, prompts: Prompts, sampling: Sampling, constraints: Constraints = None, places: Places = None
     ) -> list[list[Completion]]:
         """See Engine. What a row draws depends on (seed, prompt's place, sample), not on batch_size, rounding of sums apart.
 
@@ -82,7 +82,7 @@ class TransformersEngine:
         self.model.train(False)
         with torch.no_grad(), Progress("completions", len(prompts) * sampling.samples, unit="row") as progress:
             for rows in self._batches(prompts, sampling.samples):
-                results.update(zip(rows, self._decode(rows, prompts, sampling, constraints), strict=True))
+                results.update(zip(rows, self._decode(rows, prompts, sampling, constraints, places), strict=True))
                 progress.add(len(rows))
         self.model.train(training)
         return [[results[prompt, sample] for sample in range(sampling.samples)] for prompt in range(len(prompts))]
@@ -117,9 +117,10 @@ class TransformersEngine:
     def _decode(
         self,
         pairs: list[tuple[int, int]],
-        prompts: Sequence[Sequence[int]],
+        prompts: Prompts,
         sampling: Sampling,
-        constraints: Sequence[PermutationConstraint] | None,
+        constraints: Constraints,
+        places: Places,
     ) -> list[Completion]:
         distinct = list(dict.fromkeys(prompt for prompt, _ in pairs))
         slots = Slots()
@@ -133,7 +134,7 @@ class TransformersEngine:
             DecodingRow(
                 len(prompts[prompt]) - 1,
                 prompts[prompt][-1],
-                _draws(prompt, sample, sampling),
+                _draws(places[prompt] if places else prompt, sample, sampling),
                 constraints[prompt].start() if constraints else None,
             )
             for prompt, sample in pairs
@@ -246,8 +247,8 @@ def apply_masks(logprobs_BV: Tensor, masks: Sequence[TokenMask]) -> Tensor:
     return open_BV
 
 
-def _draws(prompt: int, sample: int, sampling: Sampling) -> np.ndarray:
+def _draws(place: int, sample: int, sampling: Sampling) -> np.ndarray:
     """float64 [max_tokens] in [0, 1): one stream of numbers a row, whatever batch it falls in."""
     if sampling.temperature == 0:
         return np.zeros(sampling.max_tokens)
-    return np.random.default_rng([sampling.seed, prompt, sample]).random(sampling.max_tokens)
+    return np.random.default_rng([sampling.seed, place, sample]).random(sampling.max_tokens)

@@ -3,7 +3,6 @@
 import gc
 import os
 import tempfile
-from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -13,9 +12,8 @@ import torch
 from tqdm import tqdm
 
 from stages.shared.core.errors import StageError
-from stages.shared.generation.base import Completion, Sampling
+from stages.shared.generation.base import Completion, Constraints, Places, Prompts, Sampling
 from stages.shared.lm.models import is_quantized, save_unquantized
-from stages.shared.slates.constraint import PermutationConstraint
 
 # Read by vLLM when it is imported. A variable set by the caller wins.
 ENVIRONMENT = {
@@ -77,7 +75,7 @@ class VllmEngine:
             )
 
     def generate(
-        self, prompts: Sequence[Sequence[int]], sampling: Sampling, constraints: Sequence[PermutationConstraint] | None = None
+        self, prompts: Prompts, sampling: Sampling, constraints: Constraints = None, places: Places = None
     ) -> list[list[Completion]]:
         """See Engine. StageError for a prompt that leaves no room for max_tokens."""
         from vllm import SamplingParams, TokensPrompt
@@ -94,7 +92,7 @@ class VllmEngine:
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
                 # Sample i of a request draws with this seed + i, so requests lie `samples` apart.
-                seed=None if sampling.temperature == 0 else (sampling.seed * 1_000_003 + prompt) * sampling.samples,
+                seed=None if sampling.temperature == 0 else (sampling.seed * 1_000_003 + place) * sampling.samples,
                 logprobs=0,  # of the token drawn alone
                 stop_token_ids=[self.end_id],
                 ignore_eos=True,  # the model's config may name others
@@ -103,7 +101,7 @@ class VllmEngine:
                 # Without a rule to enforce there is nothing to close, and vLLM takes no drafts.
                 extra_args={"constraint": asdict(constraints[prompt])} if constraints and constraints[prompt].enforced else None,
             )
-            for prompt in range(len(prompts))
+            for prompt, place in enumerate(places or range(len(prompts)))
         ]
         requests = [TokensPrompt(prompt_token_ids=list(prompt)) for prompt in prompts]
         outputs = self.llm.generate(requests, params, use_tqdm=lambda *args, **kwargs: tqdm(*args, **kwargs, delay=3))

@@ -15,14 +15,18 @@ from stages.shared.slates.sids import sid_vocabulary
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     _check_folder(folder)
+    _check_added_tokens(folder)
     # What tokenizer.json says, as it says it: AutoTokenizer goes by the model's type and would put Qwen2's word splitting in place of ours.
     loader = PreTrainedTokenizerFast if (folder / "tokenizer.json").exists() else AutoTokenizer
-    return loader.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    tokenizer: PreTrainedTokenizerBase = loader.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    _check_special_ids(folder, tokenizer)
+    return tokenizer
 
 
 def load_model(folder: Path, dtype: str = "float32", device: str = "cpu") -> PreTrainedModel:
     """The model at `folder`, in eval mode. dtype: a torch dtype's name."""
     _check_folder(folder)
+    check_weights(folder)
     model = AutoModelForCausalLM.from_pretrained(
         folder, trust_remote_code=False, local_files_only=True, use_safetensors=True, dtype=getattr(torch, dtype)
     )
@@ -78,3 +82,49 @@ def _check_folder(folder: Path) -> None:
     if not (folder / "tokenizer.json").exists() and not (folder / "tokenizer_config.json").exists():
         raise StageError(f"{folder}: not a Hugging Face model folder (no tokenizer.json); to make it: gr2 run {folder.parent.name}")
     refuse_own_code(folder)
+
+
+def check_weights(folder: Path) -> None:
+    """StageError where there are none as safetensors. vLLM would read the others."""
+    if any(folder.glob("*.safetensors")):
+        return
+    pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
+    if not pickled:
+        raise StageError(f"{folder}: no weights (no *.safetensors) there; copy the whole model, or make it: gr2 run {folder.parent.name}")
+    raise StageError(
+        f"{folder}: its weights are pickled ({', '.join(pickled[:3])}), and reading them can run code; take a revision of the model with "
+        "model.safetensors, or convert it where you trust it: "
+        f"AutoModelForCausalLM.from_pretrained('{folder}').save_pretrained('{folder}-safetensors'), and copy the tokenizer's files"
+    )
+
+
+def _check_added_tokens(folder: Path) -> None:
+    """The tokenizers library gives a token that disagrees another id, without a word, and the model then reads another row."""
+    if not (path := folder / "tokenizer.json").exists():
+        return
+    content = read_json(path)
+    vocabulary = content.get("model", {}).get("vocab", {})
+    token_of = {index: token for token, index in vocabulary.items()} if isinstance(vocabulary, dict) else {}
+    for token in content.get("added_tokens", []):
+        index, text = token["id"], token["content"]
+        if token_of.setdefault(index, text) != text:
+            raise _disagreeing(path, text, f"has the id {index}, and so has {token_of[index]!r}")
+        if isinstance(vocabulary, dict) and vocabulary.get(text, index) != index:
+            raise _disagreeing(path, text, f"has the id {index} as an added token and {vocabulary[text]} in the vocabulary")
+
+
+def _check_special_ids(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Every special token is one that the model has a row for."""
+    source = folder / "tokenizer_config.json"
+    config = folder / "config.json"
+    values = read_json(config) if config.exists() else {}
+    rows = values.get("vocab_size") or values.get("text_config", {}).get("vocab_size")
+    for name, text in tokenizer.special_tokens_map.items():
+        for token in [text] if isinstance(text, str) else text:
+            index: Any = tokenizer.convert_tokens_to_ids(token)
+            if isinstance(rows, int) and (index is None or index >= rows):
+                raise _disagreeing(source, token, f"({name}) has the id {index}, and the model {rows} rows ({config.name}: vocab_size)")
+
+
+def _disagreeing(path: Path, token: str, what: str) -> StageError:
+    return StageError(f"{path}: the special token {token!r} {what}; take all files of the model and its tokenizer from one revision")

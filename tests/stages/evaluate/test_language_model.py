@@ -56,9 +56,25 @@ def test_what_every_model_is_asked(folder, monkeypatch):
         and found.shuffled is not None
         and found.shuffled[0].shape == found.shuffled[1].orders.shape == (2, 3)
     )
+    assert found.invocations.rows == []
     none = ask_models(SLATES, AT_ONCE, params.model_copy(update={"repeats": 0, "free_slates": 0, "shuffled_slates": 0}))
     assert (none.repeated, none.free, none.shuffled) == ({}, {}, None)
     assert none.greedy["rl"].texts == found.greedy["rl"].texts
+
+
+def test_what_was_asked_is_kept_on_request(folder, monkeypatch):
+    monkeypatch.setattr(models, "MODELS", dict.fromkeys(MODELS, folder))
+    params = EvaluateParams(max_tokens=40, free_slates=0, shuffled_slates=0, repeats=2, repeat_slates=2, threads=2, engine=ENGINE)
+    kept = ask_models(SLATES, AT_ONCE, params.model_copy(update={"keep_invocations": True}))
+    rows = kept.invocations.rows
+    assert list(dict.fromkeys(row.model for row in rows)) == list(MODELS)
+    sft = [row for row in rows if row.model == REFERENCE_MODEL]
+    assert [(row.slate, row.kind, row.sample) for row in sft] == [
+        *((slate, "greedy", 0) for slate in (0, 1, 2)),
+        *((slate, "repeated", sample) for slate in (0, 2) for sample in (0, 1)),
+    ]
+    assert [row.completion for row in sft[:3]] == kept.greedy[REFERENCE_MODEL].texts
+    assert {row.finish for row in rows} <= {"stop", "length"} and all(row.prompt and row.seconds > 0 and row.prompt_tokens for row in rows)
 
 
 def test_models_asked_side_by_side_answer_as_one_after_another(folder, monkeypatch):

@@ -60,6 +60,15 @@ def test_faults_of_all_sections_are_told_at_once() -> None:
             "retrieve.candidates: 20 that a user has not taken cannot be had of ingest.world.items = 40",
         ),
         ({"traces__teacher": "language_model"}, "traces.language_model.model: infra/models/none is no model"),
+        (
+            {
+                "traces__teacher": "language_model",
+                "traces__language_model__model": "models/teacher",
+                "traces__language_model__engine__kind": "endpoint",
+            },
+            "traces.language_model.engine.endpoint: base_url and model are needed",
+        ),
+        ({"evaluate__engine__kind": "endpoint"}, "evaluate.engine.kind: Input should be 'transformers' or 'vllm'"),
         ({"traces__keep": 9}, "traces.keep: 9 traces of a slate cannot be kept of 8 attempts"),
         ({"prompt__layout": "chat"}, "prompt.layout: chat speaks through the chat template of a pretrained model"),
         (

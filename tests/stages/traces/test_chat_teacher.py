@@ -1,9 +1,11 @@
 import pytest
 
 from stages.shared.generation.base import Sampling
+from stages.shared.generation.invocations import Invocations
 from stages.shared.slates.layouts.chat import ChatLayout
 from stages.shared.slates.layouts.marks import END
 from stages.shared.slates.prompt_params import PromptParams
+from stages.traces.asking import TokenAsker
 from stages.traces.chat_teacher import SHOWN, WRITTEN, ChatTeacher
 from stages.traces.rejection import sample
 from stages.traces.teacher import StatisticalTeacher
@@ -18,7 +20,9 @@ LAYOUT = ChatLayout(CATALOG, PromptParams(layout="chat", titles=True, reasoning=
 def teacher(texts, targeted=False, ended=True):
     tokenizer = chat_tokenizer(thinking=True)
     engine = FakeEngine(tokenizer, texts, ended)
-    return ChatTeacher(engine, tokenizer, Sampling(8, 1.0, seed=7), LAYOUT, CATALOG, targeted), engine
+    return ChatTeacher(
+        TokenAsker(engine, tokenizer, Invocations(False), "fake"), Sampling(8, 1.0, seed=7), LAYOUT, CATALOG, targeted
+    ), engine
 
 
 def written(one):

@@ -6,13 +6,17 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import stage_outputs
 from stages.shared.generation.base import Completion, Sampling
+from stages.shared.generation.invocations import Invocations
+from stages.shared.generation.journal import AnswerJournal
 from stages.shared.lm.models import save_model
 from stages.shared.slates.layouts.marks import ASSISTANT, END, THINK, THINK_END
+from stages.traces.asking import TokenAsker
 from stages.traces.language_model import INSTRUCTION, LanguageModelTeacher, written_relevances
+from stages.traces.open_teacher import open_teacher
 from stages.traces.params import TracesParams
 from stages.traces.rejection import sample
 from stages.traces.teacher import StatisticalTeacher
-from stages.traces.traces import open_teacher, traces
+from stages.traces.traces import traces
 from tests.support.traces_data import CATALOG, LAYOUT, make_slates, scored_slates, write_project
 
 SCORED = scored_slates()[:30]
@@ -50,7 +54,7 @@ class FakeEngine:
 def teacher(texts, chat=False, targeted=False, ended=True):
     tokenizer = foreign_tokenizer(chat)
     engine = FakeEngine(tokenizer, texts, ended)
-    return LanguageModelTeacher(engine, tokenizer, SAMPLING, LAYOUT, CATALOG, targeted), engine
+    return LanguageModelTeacher(TokenAsker(engine, tokenizer, Invocations(False), "fake"), SAMPLING, LAYOUT, CATALOG, targeted), engine
 
 
 def model_answers(one, attempt=0):
@@ -137,8 +141,8 @@ def test_the_section_reaches_the_engine(tmp_path):
     save_random_model(tmp_path)
     wanted = {"model": str(tmp_path), "max_tokens": 3, "temperature": 0.2, "top_p": 0.5, "engine": {"batch_size": 5}}
     params = TracesParams.model_validate({"seed": 4, "teacher": "language_model", "mode": "targeted", "language_model": wanted})
-    with open_teacher(params, LAYOUT, CATALOG) as opened:
-        assert opened.sampling == Sampling(3, 0.2, 0.5, 1, 4) and opened.engine.batch_size == 5 and opened.targeted
+    with open_teacher(params, LAYOUT, CATALOG, AnswerJournal("traces", tmp_path / "resume")) as (opened, _):
+        assert opened.sampling == Sampling(3, 0.2, 0.5, 1, 4) and opened.asker.engine.engine.batch_size == 5 and opened.targeted
         proposals = opened.propose(SCORED[:3], 0)
         assert proposals == opened.propose(SCORED[:3], 0) != opened.propose(SCORED[:3], 1)
 

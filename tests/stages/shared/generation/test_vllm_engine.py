@@ -1,6 +1,7 @@
 """vLLM in its own process: it changes torch's threads and memory policy for good. One process for all tests: it takes long to start."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -17,12 +18,13 @@ from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import stage_outputs
 from stages.shared.generation.base import Sampling
 from stages.shared.generation.choose import open_engine
-from stages.shared.generation.params import EngineParams
+from stages.shared.generation.params import EndpointParams, EngineParams, TeacherEngineParams
 from stages.shared.generation.transformers_engine import TransformersEngine
 from stages.shared.lm.models import load_model, load_tokenizer
 from stages.shared.slates.constraint import PermutationConstraint
 from tests.stages.shared.slates.test_constraint import constraints, encoded
 from tests.support.tiny_models import CODEBOOK, random_prompts, tiny_folder
+from tests.support.vllm_server import vllm_server
 
 ROOT = Path(__file__).parents[4]
 SCRIPT = """
@@ -43,6 +45,14 @@ for folder, requests in json.loads(sys.stdin.read()).items():
             answers[name] = [[[[one.token_ids, one.logprobs] for one in group] for group in groups] for groups in runs]
 print("ANSWER" + json.dumps(answers))
 """
+OTHER_SAMPLING = {
+    "do_sample": True,
+    "temperature": 5.0,
+    "top_k": 2,
+    "top_p": 0.1,
+    "repetition_penalty": 3.0,
+    "eos_token_id": list(range(20, 120)),
+}
 SAMPLED = {"max_tokens": 24, "temperature": 1.0, "samples": 3, "seed": 5}
 HOT = {"max_tokens": 60, "temperature": 2.0, "samples": 8, "seed": 1}
 HOT_UNDER_CONSTRAINT = {"max_tokens": 40, "temperature": 2.0, "samples": 2, "seed": 4}
@@ -70,7 +80,10 @@ class Answered:
 def ask_vllm(requests: dict[Path, dict[str, Request]]) -> dict[str, Any]:
     """The completions of `requests`, which are by model folder, in one process with one engine a folder."""
     text = json.dumps({str(folder): {name: asdict(one) for name, one in named.items()} for folder, named in requests.items()})
-    done = subprocess.run([sys.executable, "-c", SCRIPT], input=text, capture_output=True, text=True, timeout=500, cwd=ROOT)
+    # Nothing is compiled: it takes longer than all the tokens asked for.
+    environment = {**os.environ, "TORCHDYNAMO_DISABLE": "1"}
+    command = [sys.executable, "-c", SCRIPT]
+    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=500, cwd=ROOT, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.rpartition("ANSWER")[2])
 
@@ -79,6 +92,8 @@ def ask_vllm(requests: dict[Path, dict[str, Request]]) -> dict[str, Any]:
 def answered(tmp_path_factory: pytest.TempPathFactory) -> Answered:
     root = tmp_path_factory.mktemp("vllm")
     folder = tiny_folder(root / "data/rl/model")
+    # As models bring it, and stranger: no engine may sample by it, or end at its tokens.
+    (folder / "generation_config.json").write_text(json.dumps(OTHER_SAMPLING))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         with stage_outputs("quantize") as outputs:
@@ -112,6 +127,28 @@ def test_vllm_agrees_with_transformers(answered: Answered) -> None:
     ended = [tokens for tokens in rows if tokens[-1] == tokenizer.eos_token_id]
     assert ended and all(tokenizer.eos_token_id not in tokens[:-1] for tokens in rows)
     assert all(len(tokens) == 60 for tokens in rows if tokens not in ended)
+
+
+def equal_share(ours: Sequence[Sequence[int]], theirs: Sequence[Sequence[int]]) -> float:
+    """Of the tokens, position by position."""
+    return float(np.mean([a == b for x, y in zip(ours, theirs, strict=True) for a, b in zip(x, y, strict=False)]))
+
+
+@pytest.mark.slow
+def test_a_server_agrees_with_both(answered: Answered, tmp_path: Path) -> None:
+    """`vllm serve` as an endpoint: the answers of vLLM in this process, of which the greedy ones are those of transformers (above)."""
+    prompts = answered.requests["free"].prompts
+    with vllm_server(answered.folder, "tiny", tmp_path / "serve.log") as base_url:
+        endpoint = EndpointParams(base_url=base_url, model="tiny", timeout_s=600.0)
+        with open_engine(TeacherEngineParams(kind="endpoint", endpoint=endpoint), answered.folder) as engine:
+            greedy = [one for (one,) in engine.generate(prompts, Sampling(24))]
+            drawn = [one.token_ids for group in engine.generate(prompts, Sampling(**SAMPLED)) for one in group]  # type: ignore[arg-type]
+    theirs, theirs_drawn = ([one for group in groups for one in group] for groups in answered.completions["free"][:2])
+    assert equal_share([one.token_ids for one in greedy], [tokens for tokens, _ in theirs]) >= 0.95
+    for one, (tokens, logprobs) in zip(greedy, theirs, strict=True):
+        if one.token_ids == tokens:
+            np.testing.assert_allclose(one.logprobs, logprobs, atol=1e-3)
+    assert equal_share(drawn, [tokens for tokens, _ in theirs_drawn]) >= 0.95, "every sample has the seed that it has in this process"
 
 
 @pytest.mark.slow

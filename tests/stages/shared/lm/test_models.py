@@ -4,6 +4,9 @@ import pytest
 import torch
 
 from stages.shared.core.errors import StageError
+from stages.shared.generation.base import Sampling
+from stages.shared.generation.choose import open_engine
+from stages.shared.generation.params import EngineParams
 from stages.shared.lm.models import extend_vocabulary, is_quantized, load_model, load_tokenizer, resize_embeddings, save_model
 from stages.shared.lm.packaged import packaged_model
 from stages.shared.slates.layouts.marks import END, PAD, SPECIAL_TOKENS
@@ -106,6 +109,53 @@ def test_no_code_from_a_model_folder_is_run(tmp_path):
 def test_a_folder_without_a_model(tmp_path):
     with pytest.raises(StageError, match=r"not a Hugging Face model folder.*gr2 run"):
         load_model(tmp_path / "sft/model")
+
+
+def test_pickled_weights_alone_are_refused_with_the_remedy(tmp_path):
+    folder = tiny_folder(tmp_path / "model")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(StageError, match=r"pickled \(pytorch_model.bin\).*safe.*save_pretrained"):
+        load_model(folder)
+    with pytest.raises(StageError, match="pickled"), open_engine(EngineParams(kind="vllm"), folder):
+        pass
+    (folder / "pytorch_model.bin").unlink()
+    with pytest.raises(StageError, match="no weights"):
+        load_model(folder)
+
+
+def change_json(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "error"),
+    [
+        ("tokenizer.json", lambda c: c["added_tokens"][0].update(id=c["added_tokens"][1]["id"]), "has the id .*, and so has"),
+        ("tokenizer.json", lambda c: c["model"]["vocab"].update({END: 399}), "as an added token and 399 in the vocabulary"),
+        ("config.json", lambda c: c.update(vocab_size=1), r"the model 1 rows \(config.json: vocab_size\)"),
+        ("tokenizer_config.json", lambda c: c.update(eos_token="<|nowhere|>"), "'<|nowhere|>'.*rows"),
+    ],
+)
+def test_special_tokens_that_disagree_are_refused(tmp_path, file, change, error):
+    folder = tiny_folder(tmp_path / "model")
+    # The rows that a padded vocabulary has beyond the tokenizer's are none of a token's.
+    change_json(folder / "config.json", lambda c: c.update(vocab_size=len(tiny_tokenizer())))
+    assert load_tokenizer(folder).eos_token == END
+    change_json(folder / file, change)
+    with pytest.raises(StageError, match=error.replace("<|", r"<\|").replace("|>", r"\|>")):
+        load_tokenizer(folder)
+
+
+def test_a_tokenizer_without_an_end_or_a_pad(tmp_path):
+    folder = tiny_folder(tmp_path / "model")
+    change_json(folder / "tokenizer_config.json", lambda c: c.pop("pad_token"))
+    with open_engine(EngineParams(device="cpu"), folder) as engine:
+        assert [len(one.token_ids) for (one,) in engine.generate([[5, 6], [7, 8, 9]], Sampling(3))] == [3, 3]
+    change_json(folder / "tokenizer_config.json", lambda c: c.pop("eos_token"))
+    with pytest.raises(StageError, match="no eos_token"), open_engine(EngineParams(device="cpu"), folder):
+        pass
 
 
 def test_a_packaged_model_nobody_packaged(tmp_path):

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import psutil  # noqa: E402 (after sys.path)
+import yaml  # noqa: E402 (after sys.path)
 from fault_watch import ABSENT, MARK, Content, content, processes  # noqa: E402 (after sys.path)
 
 from tasks.dvc.lockfile import locked_hashes, read_lock  # noqa: E402 (after sys.path)
@@ -251,6 +252,10 @@ def _make_toy(folder: Path) -> Path:
     for name, upstream in dvc_toy.UPSTREAM.items():
         inputs = [f"data/{other}/out.txt" for other in upstream]
         (folder / f"stages/{name}/__main__.py").write_text(STAGE.format(name=name, inputs=inputs, repeats=REPEATS))
+    graph = yaml.safe_load((folder / "dvc.yaml").read_text(encoding="utf-8"))
+    for stage in graph["stages"].values():
+        stage["deps"] = [*stage.get("deps", []), "stages/shared/core"]  # code that a stage imports and does not list stops a run
+    (folder / "dvc.yaml").write_text(yaml.safe_dump(graph, sort_keys=False), encoding="utf-8")
     dvc_toy.commit(folder, "stages that publish as the real ones")
     return folder
 

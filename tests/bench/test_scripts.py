@@ -16,6 +16,7 @@ QUICK = ("code_figures", "compare_data", "import_edges", "ingest_scale", "overhe
 HEAVY = (  # these import torch, or start a store
     "default_seeds",
     "faults",
+    "more_features",
     "retrieval",
     "slates",
     "tokenizer_ablation",

@@ -102,7 +102,7 @@ def test_a_lost_node_costs_a_try_and_nothing_else(farm: Farm) -> None:
     with running(farm) as process:
         prefect_server.wait_for(lambda: at_work(farm))
         lost = at_work(farm)[0]
-        processes.end(processes.marked_processes("GR2_NODE_HOME", str(lost)))
+        processes.kill_and_wait(processes.marked_processes("GR2_NODE_HOME", str(lost)))
         output = process.communicate(timeout=400)[0].decode()
     assert process.returncode == 0, output
     assert "trying again" in output

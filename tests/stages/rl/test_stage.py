@@ -41,7 +41,9 @@ def test_a_run_moves_the_weights_a_little_and_repeats_its_bytes(project):
     metrics = read_json(project / "data/rl/metrics.json")
     assert metrics["slates"] == 180 and metrics["leak_check"]["overlap"] == 0 and metrics["steps_at_refill_cap"] == 0
     curve = first["steps.csv"].decode().splitlines()
-    assert len(curve) == 3 and curve[0].startswith("step,reward,rank_reward,valid,identical,kept,refills,length,entropy,loss,clipped")
+    assert len(curve) == 3 and curve[0].startswith(
+        "step,reward,rank_reward,valid,contradicts,identical,kept,refills,length,entropy,loss,clipped"
+    )
     assert metrics["first_fifth"]["logprob_gap"] < 1e-4
 
 

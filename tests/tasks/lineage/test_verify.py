@@ -181,7 +181,10 @@ def test_plain_dvc_is_named_not_current_is_a_note(project: Path) -> None:
     found = verify(project)
     assert found.problems == () and "not current: stages/b/words.py" in found.notes[0] and "(b)" in found.notes[0]
     dvc_toy.dvc(project, "repro", "-s", "b")
-    assert "b: neither the record nor a commit knows this entry: run by plain dvc repro" in only(project).what
+    assert (
+        "b: neither the record nor a commit has this entry, but DVC's run cache does: dvc repro or dvc commit wrote it"
+        in only(project).what
+    )
     assert "stages/b/words.py" in only(project).what
     dvc_toy.commit(project, "plain")
     assert verify(project).problems == ()

@@ -29,7 +29,7 @@ class Out:
     cached: bool  # DVC keeps it in its cache
 
 
-class Reader:
+class OutputChecker:
     """Reads outputs and cache objects; `files` and `objects` count them."""
 
     def __init__(self, root: Path, outs: list[Out]):

@@ -15,7 +15,7 @@ from tasks.ledger.events import recorded_listings
 from tasks.ledger.lines import Event
 from tasks.ledger.verify import check
 from tasks.lineage.lock_check import check_lock
-from tasks.lineage.outputs import Out, Problem, Reader
+from tasks.lineage.outputs import Out, OutputChecker, Problem
 from tasks.lineage.versions import malformed
 from tasks.project.graph import is_code
 from tasks.system.errors import ProjectError
@@ -54,7 +54,7 @@ def verify(root: Path) -> Verification:
     # The rest is checked all the same: one bad entry must not hide another.
     lock = {name: entry for name, entry in lock.items() if name not in broken}
     problems += [Problem("lock", "dvc.lock", fault.what, fault.remedy) for fault in check_lock(root, lock, ledger.events)]
-    reader = Reader(root, _outs(root, lock))
+    reader = OutputChecker(root, _outs(root, lock))
     with ThreadPoolExecutor(WORKERS) as pool:  # hashing lets go of the interpreter
         for output_problems in pool.map(reader.output, reader.outs):
             problems += output_problems

@@ -14,6 +14,7 @@ import code_figures
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ("code_figures", "compare_data", "import_edges", "ingest_scale", "overhead", "tokenizer_scale", "verify")
 HEAVY = (  # these import torch, or start a store
+    "beyond_teacher",
     "default_seeds",
     "faults",
     "more_features",

@@ -72,7 +72,8 @@ def test_faults_of_all_sections_are_told_at_once() -> None:
         ({"traces__keep": 9}, "traces.keep: 9 traces of a slate cannot be kept of 8 attempts"),
         ({"prompt__layout": "chat"}, "prompt.layout: chat speaks through the chat template of a pretrained model"),
         (
-            {"prompt__layout": "chat", "midtrain__model": "models/any", "prompt__think_tokens": 400, "rl__max_tokens": 460, "evaluate__max_tokens": 480},
+            {"prompt__layout": "chat", "midtrain__model": "models/any", "prompt__think_tokens": 400}
+            | {"rl__max_tokens": 460, "evaluate__max_tokens": 480},
             "rl.max_tokens: 460 tokens are cut before an answer of prompt.think_tokens and prompt.explanation_tokens, 464 together",
         ),
         ({"midtrain__hidden": 231}, "midtrain.hidden: 231 must be a multiple of 2 * heads = 6"),

@@ -1,6 +1,5 @@
 """A language model as the teacher in the layout `chat`: it reads the student's dialogue through a chat template of its own."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from stages.shared.generation.base import Reply, Sampling
@@ -10,6 +9,7 @@ from stages.shared.slates.layouts.dialogue import THINK_MARKS
 from stages.shared.slates.layouts.marks import ASSISTANT, SYSTEM, THINK, THINK_END, USER, letters
 from stages.shared.slates.slate import RELEVANCE_LEVELS, Catalog
 from stages.traces.answer_faults import prose_fault
+from stages.traces.asked_teacher import AskedTeacher
 from stages.traces.asking import Asker, Question
 from stages.traces.out_of_time import ScoredSlate
 from stages.traces.teacher import Proposal
@@ -19,30 +19,21 @@ SHOWN = "The user took {sid} next: explain why the evidence speaks for it, and p
 OBJECT = '{"explanation"'
 
 
-class ChatTeacher:
+class ChatTeacher(AskedTeacher):
     """The trace is what it writes before the object. Its own thoughts are switched off; what stands in a think block all the same is no
     part of the trace."""
 
-    attempts: int | None = None
-
     def __init__(self, asker: Asker, sampling: Sampling, layout: ChatLayout, catalog: Catalog, targeted: bool):
-        self.asker, self.sampling = asker, sampling
-        self.catalog, self.targeted = catalog, targeted
+        super().__init__(asker, sampling, catalog, targeted)
         # A student that answers at once learns from the same traces' answers, so the teacher reasons in any case.
         self.layout = replace(layout, options=layout.options.model_copy(update={"reasoning": True}))
-
-    def propose(self, slates: Sequence[ScoredSlate], attempt: int) -> list[Proposal]:
-        questions = [self.question(scored) for scored in slates]
-        replies = self.asker.ask(questions, replace(self.sampling, seed=self.sampling.seed + attempt, samples=1), attempt)
-        rows = zip(replies, questions, slates, strict=True)
-        return [Proposal("", None, reply.fault) if reply.fault else self.read(reply, question, scored) for reply, question, scored in rows]
 
     def question(self, scored: ScoredSlate) -> Question:
         """The dialogue as the student will see it, with thinking switched off and what is asked of the teacher beyond it."""
         system, _, user = self.layout.prompt(scored.slate).partition(ASSISTANT)[0].partition(USER)
         rules = [system.removeprefix(SYSTEM), WRITTEN]
         if self.targeted:
-            rules.append(SHOWN.format(sid=self.catalog.sids[scored.slate.candidates[scored.slate.target_rank]]))
+            rules.append(SHOWN.format(sid=self.target_sid(scored)))
         return Question(scored.slate.slate, "\n".join(rules), USER + user + ASSISTANT + THINK + THINK_END, dialogue=True)
 
     def read(self, reply: Reply, question: Question, scored: ScoredSlate) -> Proposal:

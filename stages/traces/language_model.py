@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -16,6 +15,7 @@ from stages.shared.slates.layouts.marks import END, SPECIAL_TOKENS, THINK, THINK
 from stages.shared.slates.sids import SID_BEGIN, SID_END
 from stages.shared.slates.slate import RELEVANCE_LEVELS, Catalog
 from stages.traces.answer_faults import prose_fault
+from stages.traces.asked_teacher import AskedTeacher
 from stages.traces.asking import Asker, Question
 from stages.traces.out_of_time import ScoredSlate
 from stages.traces.teacher import Proposal
@@ -36,28 +36,20 @@ SHOWN = "The user took {sid} next: explain why the evidence speaks for it, and p
 _RELEVANCE = re.compile(r"\b([A-Z])\s+s(\d+)\b")
 
 
-class LanguageModelTeacher:
+class LanguageModelTeacher(AskedTeacher):
     """Reads answers from the teacher's text, marks kept, through a tokenizer of the layout alone: the teacher's own vocabulary need not
     hold a token for each SID, as the student's does."""
 
-    attempts: int | None = None
-
     def __init__(self, asker: Asker, sampling: Sampling, layout: Layout, catalog: Catalog, targeted: bool):
-        self.asker, self.sampling = asker, sampling
-        self.layout, self.catalog, self.targeted = layout, catalog, targeted
+        super().__init__(asker, sampling, catalog, targeted)
+        self.layout = layout
         self.encoded = EncodedLayout(layout, layout_tokenizer(layout.words(), catalog.sids))
-
-    def propose(self, slates: Sequence[ScoredSlate], attempt: int) -> list[Proposal]:
-        questions = [self.question(scored) for scored in slates]
-        replies = self.asker.ask(questions, replace(self.sampling, seed=self.sampling.seed + attempt, samples=1), attempt)
-        rows = zip(replies, questions, slates, strict=True)
-        return [Proposal("", None, reply.fault) if reply.fault else self.read(reply, question, scored) for reply, question, scored in rows]
 
     def question(self, scored: ScoredSlate) -> Question:
         """The instruction, then the slate as the student will see it."""
         preface = INSTRUCTION.format(names="the letters" if self.layout.answers_by_letter else "the IDs")
         if self.targeted:
-            preface += SHOWN.format(sid=self.catalog.sids[scored.slate.candidates[scored.slate.target_rank]])
+            preface += SHOWN.format(sid=self.target_sid(scored))
         return Question(scored.slate.slate, preface, self.layout.prompt(scored.slate))
 
     def read(self, reply: Reply, question: Question, scored: ScoredSlate) -> Proposal:

@@ -45,15 +45,9 @@ class AnswerReader:
 
     def read(self, completion: Sequence[int], names: Sequence[Sequence[int]], reasoning: bool = True) -> Answer:
         """See Reader."""
-        ids = list(completion)
-        # A completion that was cut at max_tokens has no end token: no partial credit, or running on would pay.
-        if self.end not in ids:
-            return Answer(None, "unfinished")
-        ids = ids[: ids.index(self.end)]
-        if reasoning:
-            if self.think_end not in ids:
-                return Answer(None, "malformed")
-            ids = ids[ids.index(self.think_end) + 1 :]
+        ids = answer_part(completion, self.end, self.think_end if reasoning else None)
+        if isinstance(ids, Answer):
+            return ids
         ranks = {tuple(name): rank for rank, name in enumerate(names)}
         order: list[int] = []
         while ids:
@@ -64,11 +58,7 @@ class AnswerReader:
                 return Answer(None, "outside")
             order.append(ranks[name])
             ids = ids[len(name) :]
-        if len(set(order)) < len(order):
-            return Answer(None, "duplicate")
-        if len(order) < len(names):
-            return Answer(None, "missing")
-        return Answer(tuple(order), "")
+        return complete(order, len(names))
 
     def _first_name(self, ids: Sequence[int], ranks: dict[tuple[int, ...], int]) -> tuple[int, ...]:
         """The name that `ids` begin with, of this slate or another; () where there is none."""
@@ -81,3 +71,22 @@ class AnswerReader:
         if ids[0] == self.begin and self.close in ids:
             return tuple(ids[: ids.index(self.close) + 1])
         return ()
+
+
+def answer_part(completion: Sequence[int], end: int, think_end: int | None) -> list[int] | Answer:
+    """The ids between the think block and the end; the fault of a completion that has no such part. think_end: None without reasoning."""
+    ids = list(completion)
+    # A completion that was cut at max_tokens has no end token: no partial credit, or running on would pay.
+    if end not in ids:
+        return Answer(None, "unfinished")
+    ids = ids[: ids.index(end)]
+    if think_end is None:
+        return ids
+    return ids[ids.index(think_end) + 1 :] if think_end in ids else Answer(None, "malformed")
+
+
+def complete(order: Sequence[int], candidates: int) -> Answer:
+    """The answer that names the candidates of these ranks; a fault unless it names each once."""
+    if len(set(order)) < len(order):
+        return Answer(None, "duplicate")
+    return Answer(tuple(order), "") if len(order) == candidates else Answer(None, "missing")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from stages.shared.slates.answers import Answer
+from stages.shared.slates.answers import Answer, answer_part, complete
 
 
 @dataclass(frozen=True)
@@ -17,14 +17,9 @@ class JsonAnswerReader:
 
     def read(self, completion: Sequence[int], names: Sequence[Sequence[int]], reasoning: bool = True) -> Answer:
         """See AnswerReader.read; what is no such object, or has anything around it, is malformed."""
-        ids = list(completion)
-        if self.end not in ids:
-            return Answer(None, "unfinished")
-        ids = ids[: ids.index(self.end)]
-        if reasoning:
-            if self.think_end not in ids:
-                return Answer(None, "malformed")
-            ids = ids[ids.index(self.think_end) + 1 :]
+        ids = answer_part(completion, self.end, self.think_end if reasoning else None)
+        if isinstance(ids, Answer):
+            return ids
         return read_json_answer(self._text(ids), [self._text(name) for name in names])
 
     def _text(self, ids: Sequence[int]) -> str:
@@ -45,7 +40,4 @@ def read_json_answer(text: str, names: Sequence[str]) -> Answer:
     ranks = {name.strip(): rank for rank, name in enumerate(names)}
     if any(name.strip() not in ranks for name in said):
         return Answer(None, "outside")
-    order = [ranks[name.strip()] for name in said]
-    if len(set(order)) < len(order):
-        return Answer(None, "duplicate")
-    return Answer(tuple(order), "") if len(order) == len(names) else Answer(None, "missing")
+    return complete([ranks[name.strip()] for name in said], len(names))

@@ -6,17 +6,16 @@ docs/prompts.md shows a whole example; tests/stages/shared/slates/golden/chat ha
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 from stages.shared.core.errors import StageError
-from stages.shared.slates.candidate_features import FEATURES, MORE_FEATURES, features_with
+from stages.shared.slates.candidate_features import FEATURES, MORE_FEATURES
 from stages.shared.slates.layouts import chat_trace
 from stages.shared.slates.layouts.chat_claims import claims_of, unfounded_in
 from stages.shared.slates.layouts.layout import Claims
 from stages.shared.slates.layouts.marks import ASSISTANT, END, SYSTEM, THINK, THINK_END, USER, letters
 from stages.shared.slates.layouts.outside_text import quoted
-from stages.shared.slates.prompt_params import PromptParams
-from stages.shared.slates.slate import RELEVANCE_LEVELS, Catalog, Slate, top_categories
+from stages.shared.slates.layouts.parts import LayoutParts
+from stages.shared.slates.slate import RELEVANCE_LEVELS, Slate, top_categories
 
 TITLE_CHARACTERS = 160  # of a title in the prompt at most, whatever the budget: one of 10,000 would be most of a slate
 CATEGORY_CHARACTERS = 60
@@ -34,22 +33,7 @@ their order."""
 
 
 @dataclass(frozen=True)
-class ChatLayout:
-    catalog: Catalog
-    options: PromptParams
-
-    @property
-    def reasoning(self) -> bool:
-        return self.options.reasoning
-
-    @cached_property
-    def features(self) -> tuple[str, ...]:
-        return features_with(self.options.more_features)
-
-    @property
-    def answers_by_letter(self) -> bool:
-        return self.options.answer == "letters"
-
+class ChatLayout(LayoutParts):
     @property
     def dialogue(self) -> bool:
         return True
@@ -58,7 +42,7 @@ class ChatLayout:
         return []
 
     def prompt(self, slate: Slate) -> str:
-        history = ["History:", *(self._item(item) for item in slate.history[-self.options.history :])]
+        history = ["History:", *(self._item(item) for item in self.shown_history(slate))]
         common = self._categories(slate)
         history += [f"Commonest categories: {', '.join(common)}"] if common else []
         candidates = ["Candidates:", *self._candidates(slate, with_items=True)]
@@ -100,14 +84,11 @@ class ChatLayout:
         explanation = chat_trace.explanation(slate, order[0], self._shown(slate))
         return json.dumps({"explanation": explanation, "recommendations": [names[rank] for rank in order]}, ensure_ascii=False) + END
 
-    def shown_sids(self, slate: Slate) -> list[str]:
-        return [self.catalog.sids[item] for item in [*slate.history[-self.options.history :], *slate.candidates]]
-
     def claims(self, text: str) -> Claims:
         return claims_of(text)
 
     def unfounded(self, trace: str, slate: Slate) -> list[str]:
-        history = slate.history[-self.options.history :]
+        history = self.shown_history(slate)
         items = [*history, *slate.candidates]
         strings = set(self._categories(slate))
         if self.options.titles:
@@ -158,7 +139,7 @@ class ChatLayout:
         return [quoted(name, CATEGORY_CHARACTERS) for name in self.catalog.categories[item]]
 
     def _shown(self, slate: Slate) -> chat_trace.Shown:
-        history, shows = slate.history[-self.options.history :], self.options.titles
+        history, shows = self.shown_history(slate), self.options.titles
         return chat_trace.Shown(
             common=self._categories(slate),
             of_history=[self._names(item) for item in history] if shows else [],
@@ -169,7 +150,7 @@ class ChatLayout:
         )
 
     def _categories(self, slate: Slate) -> list[str]:
-        shown = slate.history[-self.options.history :]
+        shown = self.shown_history(slate)
         return [quoted(word, CATEGORY_CHARACTERS) for word in top_categories(shown, self.catalog, self.options.top_categories)]
 
     def _match(self, slate: Slate, relevances: Sequence[int]) -> str:

@@ -11,15 +11,14 @@ names candidates by letter; by SID with `prompt.answer: sids`. Without reasoning
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 
 from stages.shared.core.errors import StageError
-from stages.shared.slates.candidate_features import features_with
 from stages.shared.slates.layouts.layout import Claims
 from stages.shared.slates.layouts.marks import ASSISTANT, END, LETTERS, SPECIAL_TOKENS, THINK, THINK_END, USER, letters
-from stages.shared.slates.prompt_params import PromptParams
+from stages.shared.slates.layouts.parts import LayoutParts
 from stages.shared.slates.sids import SID_BEGIN, SID_END
-from stages.shared.slates.slate import RELEVANCE_LEVELS, Catalog, Slate, top_categories
+from stages.shared.slates.slate import RELEVANCE_LEVELS, Slate, top_categories
 
 TASK_WORDS = ["title:", "item:", "text:"]  # of the tasks of mid-training (stages/midtrain/documents.py)
 STEP_PATTERN, STEP_MATCH = " 1 pattern:", " 2 match:"
@@ -49,22 +48,7 @@ def _patterns(features: tuple[str, ...]) -> _Patterns:
 
 
 @dataclass(frozen=True)
-class CompactLayout:
-    catalog: Catalog
-    options: PromptParams
-
-    @property
-    def reasoning(self) -> bool:
-        return self.options.reasoning
-
-    @cached_property
-    def features(self) -> tuple[str, ...]:
-        return features_with(self.options.more_features)
-
-    @property
-    def answers_by_letter(self) -> bool:
-        return self.options.answer == "letters"
-
+class CompactLayout(LayoutParts):
     @property
     def dialogue(self) -> bool:
         return False
@@ -75,7 +59,7 @@ class CompactLayout:
         return [*features, *relevances, *LETTERS, "history:", " taste:", " candidates:", " 1", " pattern:", " 2", " match:", *TASK_WORDS]
 
     def prompt(self, slate: Slate) -> str:
-        history = "".join(self._item(item) for item in slate.history[-self.options.history :])
+        history = "".join(self._item(item) for item in self.shown_history(slate))
         candidates = "".join(f"{self._shown(slate, rank)}{self._item(item)}" for rank, item in enumerate(slate.candidates))
         # Closing the block in the prompt is what makes the model answer at once; it is never asked to "not think".
         think = THINK if self.reasoning else THINK + THINK_END
@@ -109,9 +93,6 @@ class CompactLayout:
     def answer(self, slate: Slate, order: Sequence[int]) -> str:
         names = self.names(slate)
         return "".join(names[rank] for rank in order) + END
-
-    def shown_sids(self, slate: Slate) -> list[str]:
-        return [self.catalog.sids[item] for item in [*slate.history[-self.options.history :], *slate.candidates]]
 
     def claims(self, text: str) -> Claims:
         reasoning = text.partition(END)[0].partition(THINK_END)[0]

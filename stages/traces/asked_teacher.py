@@ -1,0 +1,34 @@
+"""A teacher that is asked questions and whose replies are read: the part that does not depend on the layout."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+
+from stages.shared.generation.base import Reply, Sampling
+from stages.shared.slates.slate import Catalog
+from stages.traces.asking import Asker, Question
+from stages.traces.out_of_time import ScoredSlate
+from stages.traces.teacher import Proposal
+
+
+class AskedTeacher(ABC):
+    attempts: int | None = None
+
+    def __init__(self, asker: Asker, sampling: Sampling, catalog: Catalog, targeted: bool):
+        self.asker, self.sampling, self.catalog, self.targeted = asker, sampling, catalog, targeted
+
+    def propose(self, slates: Sequence[ScoredSlate], attempt: int) -> list[Proposal]:
+        questions = [self.question(scored) for scored in slates]
+        replies = self.asker.ask(questions, replace(self.sampling, seed=self.sampling.seed + attempt, samples=1), attempt)
+        rows = zip(replies, questions, slates, strict=True)
+        return [Proposal("", None, reply.fault) if reply.fault else self.read(reply, question, scored) for reply, question, scored in rows]
+
+    def target_sid(self, scored: ScoredSlate) -> str:
+        """For a targeted teacher, who is shown the answer."""
+        return self.catalog.sids[scored.slate.candidates[scored.slate.target_rank]]
+
+    @abstractmethod
+    def question(self, scored: ScoredSlate) -> Question: ...
+
+    @abstractmethod
+    def read(self, reply: Reply, question: Question, scored: ScoredSlate) -> Proposal: ...

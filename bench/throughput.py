@@ -7,7 +7,8 @@ FOLDER: a project after `gr2 run tokenize --profile beauty`; its users' historie
 - packing: our trainer on rows of --row-length tokens that hold several documents, which do not see each other, against Hugging Face's
   Trainer as it comes, with the documents of a batch padded to the longest. The same model, documents, precision, optimizer and tokens a
   step; what counts are tokens of documents a second.
-- vllm: our engine against vLLM's own LLM.generate, the same folder, prompts and sampling settings, greedy, every completion of the same length.
+- vllm: our engine against vLLM's own LLM.generate, the same folder, prompts and settings, greedy, all completions equally
+  long.
 
 Pairs alternate in order. Prints and writes bench/results/throughput.md: medians, and the median ratio of a pair with its range.
 """
@@ -118,7 +119,8 @@ def pairs(ours: Callable[[], float], theirs: Callable[[], float], repeats: int) 
 def row(name: str, words: tuple[str, str], speeds: tuple[list[float], list[float]]) -> str:
     ratios = [one / other for one, other in zip(*speeds, strict=True)]
     cells = [f"{statistics.median(values):,.0f}" for values in speeds]
-    return f"| {name} | {words[0]} {cells[0]} | {words[1]} {cells[1]} | {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) |"
+    ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+    return f"| {name} | {words[0]} {cells[0]} | {words[1]} {cells[1]} | {ratio} |"
 
 
 def packing(options: argparse.Namespace, texts: Sequence[str], levels: int, codes: int) -> str:
@@ -138,7 +140,8 @@ def packing(options: argparse.Namespace, texts: Sequence[str], levels: int, code
         options.repeats,
     )
     lengths = sorted(len(example.ids) for example in examples)
-    name = f"training, {model.num_parameters() / 1e6:.1f}M parameters, {len(examples):,} documents of {lengths[len(lengths) // 2]} tokens in the median ({lengths[0]} to {lengths[-1]})"
+    tokens = f"{lengths[len(lengths) // 2]} tokens in the median ({lengths[0]} to {lengths[-1]})"
+    name = f"training, {model.num_parameters() / 1e6:.1f}M parameters, {len(examples):,} documents of {tokens}"
     return row(name, ("packed", "plain Trainer"), speeds)
 
 

@@ -21,6 +21,7 @@ class PromptParams(Section):
     more_features: list[Literal["fo", "br"]] = Field(
         [], description="features of a candidate beside the six: fo, what kind follows which; br, brands of the last items (docs/stages.md)"
     )
+    window: int = Field(0, description="candidates in a prompt at most; longer slates are read in windows (windows.py). 0 = all")
     titles: bool = Field(False, description="title and categories after every SID (large models; a small one has no room for them)")
     # Of the layout chat alone.
     evidence: bool = Field(True, description="chat: the features of each candidate in a few words")
@@ -38,4 +39,10 @@ class PromptParams(Section):
     def features_are_named_once(self) -> Self:
         if len(set(self.more_features)) < len(self.more_features):
             raise ValueError(f"more_features names a feature twice: {', '.join(self.more_features)}")
+        return self
+
+    @model_validator(mode="after")
+    def windows_hold_two(self) -> Self:
+        if self.window < 0 or self.window == 1:
+            raise ValueError(f"window is {self.window}; give 2 or more candidates to be compared, or 0 for whole slates")
         return self

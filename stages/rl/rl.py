@@ -27,6 +27,7 @@ from stages.shared.generation.transformers_engine import TransformersEngine
 from stages.shared.lm.models import load_model, load_tokenizer, save_model
 from stages.shared.slates.answers import Answer
 from stages.shared.slates.candidate_features import read_candidate_features
+from stages.shared.slates.domain_rules import with_mined_rules
 from stages.shared.slates.layouts.choose import layout_of
 from stages.shared.slates.layouts.encoded import EncodedLayout
 from stages.shared.slates.prompt_params import PromptParams
@@ -50,7 +51,7 @@ def rl(params: RlParams, outputs: Outputs) -> None:
         raise StageError("data/retrieve/slates.parquet: no training slate with more than one candidate; nothing can be ranked")
 
     tokenizer = load_tokenizer(BASE)
-    encoded = EncodedLayout(layout_of(catalog, options), tokenizer)
+    encoded = EncodedLayout(layout_of(catalog, with_mined_rules(options)), tokenizer)
     tasks = make_tasks(slates, encoded, params)
     policy = open_policy(load_model(BASE), params)
     engine = TransformersEngine(policy.module, tokenizer.pad_token_id, tokenizer.eos_token_id, params.batch_size)

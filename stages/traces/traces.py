@@ -11,6 +11,7 @@ from stages.shared.core.params import load_params
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, SLATES, read_table, write_table
 from stages.shared.generation.journal import AnswerJournal
 from stages.shared.slates.candidate_features import read_candidate_features
+from stages.shared.slates.domain_rules import with_mined_rules
 from stages.shared.slates.layouts.choose import layout_of
 from stages.shared.slates.layouts.layout import Layout
 from stages.shared.slates.prompt_params import PromptParams
@@ -29,7 +30,7 @@ def traces(params: TracesParams, outputs: Outputs) -> None:
     catalog = Catalog.from_tables(read_table(DATA / "tokenize/sids.parquet", SIDS), read_table(DATA / "ingest/items.parquet", ITEMS))
     # Traces are made in any case: without reasoning, sft learns their answers alone.
     options = load_params("prompt", PromptParams)
-    layout = layout_of(catalog, options)
+    layout = layout_of(catalog, with_mined_rules(options))
     slates = load_slates(
         read_table(DATA / "retrieve/slates.parquet", SLATES),
         read_candidate_features(DATA / "retrieve/candidate_features.parquet"),

@@ -27,6 +27,9 @@ class PromptParams(Section):
     evidence: bool = Field(True, description="chat: the features of each candidate in a few words")
     candidates_first: bool = Field(False, description="chat: candidates before the history, so that users of one slate share a prefix")
     domain: list[str] = Field([], description="chat: what is known of the domain, a line each: shampoo -> conditioner -> styling")
+    domain_rules: int = Field(
+        0, ge=0, description="chat: lines that retrieve mined from base and from the catalogue, so many of each sort at most"
+    )
     max_tokens: int = Field(0, ge=0, description="chat: tokens of a prompt at most; titles are cut first, then history. 0 = no limit")
     think_tokens: int = Field(
         0,

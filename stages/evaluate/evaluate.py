@@ -20,8 +20,8 @@ from stages.shared.evaluation.rankers import MODELS, PRIMARY_MODEL
 from stages.shared.evaluation.rankings import Rankings
 from stages.shared.evaluation.test_set import TestSet, load_test_set, read_slate_tables
 from stages.shared.recsys.embeddings import read_embeddings
-from stages.shared.slates.domain_rules import with_mined_rules
 from stages.shared.slates.layouts.choose import layout_of
+from stages.shared.slates.layouts.domain_rules import with_mined_rules
 from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.slate import load_slates
 

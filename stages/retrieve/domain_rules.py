@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 import polars as pl
 
 from stages.retrieve.kinds import kind_names
-from stages.shared.slates.domain_rules import Follows, Holds, Rules
+from stages.shared.slates.layouts.domain_rules import Follows, Holds, Rules
 
 MOST = 50  # rules of a sort that are kept
 LEAST_PAIRS = 10

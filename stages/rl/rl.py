@@ -27,8 +27,8 @@ from stages.shared.generation.transformers_engine import TransformersEngine
 from stages.shared.lm.models import load_model, load_tokenizer, save_model
 from stages.shared.slates.answers import Answer
 from stages.shared.slates.candidate_features import read_candidate_features
-from stages.shared.slates.domain_rules import with_mined_rules
 from stages.shared.slates.layouts.choose import layout_of
+from stages.shared.slates.layouts.domain_rules import with_mined_rules
 from stages.shared.slates.layouts.encoded import EncodedLayout
 from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.slate import Catalog, Slate, load_slates, permuted

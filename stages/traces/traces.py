@@ -11,8 +11,8 @@ from stages.shared.core.params import load_params
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, SLATES, read_table, write_table
 from stages.shared.generation.journal import AnswerJournal
 from stages.shared.slates.candidate_features import read_candidate_features
-from stages.shared.slates.domain_rules import with_mined_rules
 from stages.shared.slates.layouts.choose import layout_of
+from stages.shared.slates.layouts.domain_rules import with_mined_rules
 from stages.shared.slates.layouts.layout import Layout
 from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.slate import Catalog, Slate, load_slates

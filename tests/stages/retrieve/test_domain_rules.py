@@ -8,9 +8,9 @@ import pytest
 
 from stages.retrieve.domain_rules import LEAST_PAIRS, PRIOR, mine
 from stages.shared.core.errors import StageError
-from stages.shared.slates import domain_rules
-from stages.shared.slates.domain_rules import Follows, Holds, Rules, read_rules, with_mined_rules
+from stages.shared.slates.layouts import domain_rules
 from stages.shared.slates.layouts.chat import ChatLayout
+from stages.shared.slates.layouts.domain_rules import Follows, Holds, Rules, read_rules, with_mined_rules
 from stages.shared.slates.prompt_params import PromptParams
 from tests.stages.shared.slates.test_chat import CATALOG, SLATE
 

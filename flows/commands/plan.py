@@ -7,6 +7,7 @@ from typing import Any
 
 from flows.commands import add_json_option, show
 from flows.commands.selection import add_selection_options, check_selection
+from flows.pipeline.params_check import check_code_deps
 from flows.render.plan import plan_view
 from tasks.project.dict_diff import differences
 from tasks.project.graph import holds
@@ -36,6 +37,7 @@ def show_plan(root: Path, options: argparse.Namespace, params: str | None, as_js
     refuse_secret_params(root, params)
     graph, names = check_selection(root, options)
     check_sections(root, graph, params)
+    check_code_deps(root, graph)
     planned_params = None if params is None else _planned_params(root, params)
     check_template_deps(root, graph, names)
     plan = make_plan(root, graph, names, options.force, planned_params)

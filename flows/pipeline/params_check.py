@@ -4,6 +4,7 @@ import hashlib
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from tasks.project.code_deps import gaps
@@ -14,6 +15,7 @@ from tasks.system.errors import ProjectError
 from tasks.system.yaml_files import read_text, write_text
 
 CHECKED = Path(".gr2") / "params_checked"  # digest of the parameters, dvc.yaml and the stages' code that were last found valid
+CODE_CHECKED = Path(".gr2") / "code_checked"  # the same without the parameters
 
 
 def check_params(root: Path, texts: Sequence[str | None] = (None,)) -> Graph:
@@ -52,7 +54,13 @@ def _check_keys(root: Path, graph: Graph, texts: Sequence[str]) -> None:
 
 
 def check_code_deps(root: Path, graph: Graph) -> None:
-    """ProjectError for code that a stage imports and dvc.yaml does not list: after this run edits of it would rerun nothing."""
+    """ProjectError for code that a stage imports and dvc.yaml does not list: after this run edits of it would rerun nothing.
+
+    Reading all imports takes most of a second, so once for the same code.
+    """
+    digest, record = _digest(root), root / CODE_CHECKED
+    if record.exists() and record.read_text(encoding="utf-8") == digest:
+        return
     lines = [
         f"dvc.yaml: stages.{name}.deps: {', '.join(gap.missing_packages)} is imported and not listed; add it as a path (gr2 deps says more)"
         for name, gap in gaps(root, graph).items()
@@ -60,9 +68,12 @@ def check_code_deps(root: Path, graph: Graph) -> None:
     ]
     if lines:
         raise ProjectError("\n".join(lines))
+    with suppress(OSError):  # a plan may be made of a project that cannot be written to
+        record.parent.mkdir(exist_ok=True)
+        write_text(record, digest)
 
 
-def _digest(root: Path, texts: Sequence[str]) -> str:
+def _digest(root: Path, texts: Sequence[str] = ()) -> str:
     digest = hashlib.sha256("\0".join(texts).encode())
     digest.update((root / "dvc.yaml").read_bytes())  # the code deps are checked against it
     for path in sorted((root / "stages").rglob("*.py")):

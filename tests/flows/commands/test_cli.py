@@ -84,6 +84,8 @@ def test_deps(project: Path) -> None:
         file.write("import stages.helpers\n")
     result = dvc_toy.gr2(project, "deps", ok=False)
     assert result.returncode == 2 and "c imports stages.helpers, dvc.yaml does not list it" in result.stdout
+    planned = dvc_toy.gr2(project, "plan", ok=False)
+    assert planned.returncode == 2 and "stages.c.deps: stages.helpers is imported and not listed" in planned.stderr
     refused = dvc_toy.gr2(project, "deps", "--write", ok=False)
     assert refused.returncode == 2 and "edited by hand" in refused.stderr
     (project / "dvc.yaml").write_text(text.replace(", stages/__init__.py", "").replace("[stages/c,", "[stages/c, stages/helpers,"))

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 QUICK = ("code_figures", "compare_data", "import_edges", "ingest_scale", "overhead", "tokenizer_scale", "verify")
 HEAVY = (  # these import torch, or start a store
     "beyond_teacher",
+    "constraint_cost",
     "default_seeds",
     "faults",
     "generation_speed",

@@ -100,8 +100,8 @@ def main() -> None:
         f"prompts of {sum(map(len, prompts)) / len(prompts):.0f} tokens, a vocabulary of {len(tokenizer):,}\n",
         "| reading the prompts | decoding | of it masks and drafts | share | tokens | tokens a second | valid answers |",
         "|---|---|---|---|---|---|---|",
-        f"| {reading:.1f} s | {decoding:.1f} s | {clock.seconds:.2f} s | {clock.seconds / decoding:.2%} | {tokens:,} | {tokens / decoding:.0f} | "
-        f"{valid} of {len(read)} |",
+        f"| {reading:.1f} s | {decoding:.1f} s | {clock.seconds:.2f} s | {clock.seconds / decoding:.2%} | {tokens:,} | "
+        f"{tokens / decoding:.0f} | {valid} of {len(read)} |",
     ]
     RESULT.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))

@@ -16,12 +16,12 @@ from stages.shared.slates.layouts.layout import Layout
 from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.slate import Catalog, Slate, load_slates
 from stages.shared.slates.traces import TRACES
-from stages.traces.audit import chance_audit, noise_audit, scorer_audit
+from stages.traces.acceptance.audit import chance_audit, noise_audit, scorer_audit
+from stages.traces.acceptance.rejection import Kept, sample
 from stages.traces.metrics import TracesMetrics
-from stages.traces.open_teacher import open_teacher
 from stages.traces.out_of_time import label_by_latest, score_out_of_time
 from stages.traces.params import TracesParams
-from stages.traces.rejection import Kept, sample
+from stages.traces.teachers.open_teacher import open_teacher
 
 
 def traces(params: TracesParams, outputs: Outputs) -> None:

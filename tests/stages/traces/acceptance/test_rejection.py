@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from stages.traces.audit import chance_audit, noise_audit, ranking_metrics, scorer_audit
-from stages.traces.rejection import order_shown, sample
-from stages.traces.teacher import Proposal, StatisticalTeacher, levels_of
+from stages.traces.acceptance.audit import chance_audit, noise_audit, ranking_metrics, scorer_audit
+from stages.traces.acceptance.rejection import order_shown, sample
+from stages.traces.teachers.teacher import Proposal, StatisticalTeacher, levels_of
 from tests.support.traces_data import LAYOUT, scored_slates
 
 SCORED = scored_slates()

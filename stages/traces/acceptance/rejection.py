@@ -9,7 +9,7 @@ import numpy as np
 from stages.shared.core.progress import tracked
 from stages.shared.slates.layouts.layout import Layout
 from stages.traces.out_of_time import ScoredSlate
-from stages.traces.teacher import Proposal, Teacher
+from stages.traces.teachers.teacher import Proposal, Teacher
 
 
 @dataclass(frozen=True)

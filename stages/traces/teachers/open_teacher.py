@@ -17,11 +17,11 @@ from stages.shared.lm.models import load_tokenizer
 from stages.shared.slates.layouts.chat import ChatLayout
 from stages.shared.slates.layouts.layout import Layout
 from stages.shared.slates.slate import Catalog
-from stages.traces.asking import Asker, ChatAsker, TokenAsker
-from stages.traces.chat_teacher import ChatTeacher
-from stages.traces.language_model import LanguageModelTeacher
 from stages.traces.params import NO_MODEL, LanguageModelTeacherParams, TracesParams
-from stages.traces.teacher import StatisticalTeacher, Teacher
+from stages.traces.teachers.asking import Asker, ChatAsker, TokenAsker
+from stages.traces.teachers.chat_teacher import ChatTeacher
+from stages.traces.teachers.language_model import LanguageModelTeacher
+from stages.traces.teachers.teacher import StatisticalTeacher, Teacher
 
 
 @dataclass

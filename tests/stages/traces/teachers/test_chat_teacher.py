@@ -5,11 +5,11 @@ from stages.shared.generation.invocations import Invocations
 from stages.shared.slates.layouts.chat import ChatLayout
 from stages.shared.slates.layouts.marks import END
 from stages.shared.slates.prompt_params import PromptParams
-from stages.traces.asking import TokenAsker
-from stages.traces.chat_teacher import SHOWN, WRITTEN, ChatTeacher
-from stages.traces.rejection import sample
-from stages.traces.teacher import StatisticalTeacher
-from tests.stages.traces.test_language_model import FakeEngine
+from stages.traces.acceptance.rejection import sample
+from stages.traces.teachers.asking import TokenAsker
+from stages.traces.teachers.chat_teacher import SHOWN, WRITTEN, ChatTeacher
+from stages.traces.teachers.teacher import StatisticalTeacher
+from tests.stages.traces.teachers.test_language_model import FakeEngine
 from tests.support.chat_models import chat_tokenizer
 from tests.support.traces_data import CATALOG, scored_slates
 

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
+from stages.traces.acceptance.rejection import Kept, RejectionLog
 from stages.traces.out_of_time import ScoredSlate
-from stages.traces.rejection import Kept, RejectionLog
-from stages.traces.teacher import levels_of
+from stages.traces.teachers.teacher import levels_of
 
 
 def ranking_metrics(ranks: np.ndarray) -> dict[str, float]:

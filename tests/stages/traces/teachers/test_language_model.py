@@ -10,12 +10,12 @@ from stages.shared.generation.invocations import Invocations
 from stages.shared.generation.journal import AnswerJournal
 from stages.shared.lm.models import save_model
 from stages.shared.slates.layouts.marks import ASSISTANT, END, THINK, THINK_END
-from stages.traces.asking import TokenAsker
-from stages.traces.language_model import INSTRUCTION, LanguageModelTeacher, written_relevances
-from stages.traces.open_teacher import open_teacher
+from stages.traces.acceptance.rejection import sample
 from stages.traces.params import TracesParams
-from stages.traces.rejection import sample
-from stages.traces.teacher import StatisticalTeacher
+from stages.traces.teachers.asking import TokenAsker
+from stages.traces.teachers.language_model import INSTRUCTION, LanguageModelTeacher, written_relevances
+from stages.traces.teachers.open_teacher import open_teacher
+from stages.traces.teachers.teacher import StatisticalTeacher
 from stages.traces.traces import traces
 from tests.support.traces_data import CATALOG, LAYOUT, make_slates, scored_slates, write_project
 

@@ -18,6 +18,7 @@ from stages.shared.slates.slate import Catalog, Slate, load_slates
 from stages.shared.slates.traces import TRACES
 from stages.traces.acceptance.audit import chance_audit, noise_audit, scorer_audit
 from stages.traces.acceptance.rejection import Kept, sample
+from stages.traces.acceptance.verification import Verification
 from stages.traces.metrics import TracesMetrics
 from stages.traces.out_of_time import label_by_latest, score_out_of_time
 from stages.traces.params import TracesParams
@@ -47,11 +48,15 @@ def traces(params: TracesParams, outputs: Outputs) -> None:
     journal = AnswerJournal("traces")
     with open_teacher(params, layout, catalog, journal) as (teacher, record):
         shuffle_seed = params.seed if params.shuffle else None
-        log = sample(teacher, layout, scored, params.attempts, params.keep, max_noise_rank, shuffle_seed)
         attempts = params.attempts if teacher.attempts is None else min(params.attempts, teacher.attempts)
+        verification = None
+        if params.verify_shuffles:
+            verification = Verification(params.verify_shuffles, params.verify_share, attempts, params.seed)
+        log = sample(teacher, layout, scored, attempts, params.keep, max_noise_rank, shuffle_seed, verification)
     if not log.kept:
         raise StageError(
-            f"no trace of {len(scored)} slates was accepted (faults: {dict(log.faults)}); raise traces.attempts or traces.max_noise_rank"
+            f"no trace of {len(scored)} slates was accepted (faults: {dict(log.faults)}, luck: {log.total('luck')}, not confirmed in other "
+            f"orders: {log.total('unverified')}); raise traces.attempts or traces.max_noise_rank, or lower traces.verify_shuffles"
         )
 
     write_table(traces_table(log.kept, layout, params.mode), outputs.path("traces.parquet"), TRACES)
@@ -62,7 +67,7 @@ def traces(params: TracesParams, outputs: Outputs) -> None:
             "mode": params.mode,
             "teacher": params.teacher,
             "training_slates": len(slates),
-            "sampling": chance_audit(log, scored, attempts, max_noise_rank),
+            "sampling": chance_audit(log, scored, attempts, max_noise_rank, params.shuffle, verification),
             "noise": noise_audit(log.kept),
             "out_of_time": scorer_audit(scored),
             "leak_check": leak_check,

@@ -8,6 +8,7 @@ import numpy as np
 
 from stages.shared.core.progress import tracked
 from stages.shared.slates.layouts.layout import Layout
+from stages.traces.acceptance.verification import Verification
 from stages.traces.out_of_time import ScoredSlate
 from stages.traces.teachers.teacher import Proposal, Teacher
 
@@ -23,19 +24,50 @@ class Kept:
 
 
 @dataclass
-class RejectionLog:
-    """What happened. tried, right [attempts]: slates tried, and those whose order put the target first (kept or not).
+class SlateLog:
+    """What became of one slate. tries: proposals asked for; right: those that put the target first, kept or not; luck: right although the
+    features say otherwise; repeated: right with a trace that was kept before; unverified: right, and not again in other orders."""
 
-    tries [slates]: proposals asked for each slate. luck: slates that were right although the features say otherwise.
-    """
-
-    kept: list[Kept] = field(default_factory=list)
-    tried: list[int] = field(default_factory=list)
-    right: list[int] = field(default_factory=list)
-    tries: list[int] = field(default_factory=list)
-    faults: Counter[str] = field(default_factory=Counter)
+    tries: int = 0
+    right: int = 0
     luck: int = 0
     repeated: int = 0
+    unverified: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    kept: list[Kept] = field(default_factory=list)
+
+    @property
+    def accepted_unverified(self) -> bool:
+        """Whether plain acceptance would have kept a trace."""
+        return bool(self.kept) or self.unverified > 0
+
+
+@dataclass
+class RejectionLog:
+    """What happened. tried, right [attempts]: slates tried, and those whose order put the target first (kept or not); slates: one entry
+    each; asked_again: questions of the verification."""
+
+    slates: list[SlateLog]
+    tried: list[int] = field(default_factory=list)
+    right: list[int] = field(default_factory=list)
+    asked_again: int = 0
+
+    @property
+    def kept(self) -> list[Kept]:
+        """By slate, then attempt."""
+        return [kept for one in self.slates for kept in one.kept]
+
+    @property
+    def tries(self) -> list[int]:
+        return [one.tries for one in self.slates]
+
+    @property
+    def faults(self) -> Counter[str]:
+        return sum((one.faults for one in self.slates), Counter())
+
+    def total(self, name: str) -> int:
+        """Of a count of SlateLog, over all slates."""
+        return sum(getattr(one, name) for one in self.slates)
 
 
 def sample(
@@ -46,16 +78,16 @@ def sample(
     keep: int,
     max_noise_rank: int | None,
     shuffle_seed: int | None = None,
+    verification: Verification | None = None,
 ) -> RejectionLog:
-    """Up to `attempts` tries a slate until `keep` different traces put the target first.
+    """Up to `attempts` tries a slate until `keep` different traces put the target first, and again in other orders under `verification`.
 
     shuffle_seed: every try shows the candidates in an order of its own; None = in the initial ranking.
 
     A slate whose target a scorer that has not seen it ranks at max_noise_rank or below (from 0) leaves the loop when a try is right by
     luck: nothing in the features supports it, and a student could only learn to invent. None = no such rule.
     """
-    log = RejectionLog(tries=[0] * len(slates))
-    accepted: list[list[Kept]] = [[] for _ in slates]
+    log = RejectionLog([SlateLog() for _ in slates])
     open_slates = list(range(len(slates)))
     limit = attempts if teacher.attempts is None else min(attempts, teacher.attempts)
     for attempt in tracked(range(limit), "tries", unit="try"):
@@ -64,29 +96,36 @@ def sample(
         orders = [order_shown(slates[i], attempt, shuffle_seed) for i in open_slates]
         shown_slates = [slates[i].shown_as(order) for i, order in zip(open_slates, orders, strict=True)]
         proposals = teacher.propose(shown_slates, attempt)
-        right, still_open = 0, []
+        log.tried.append(len(open_slates))
+        log.right.append(0)
+        passed: list[tuple[int, Kept]] = []
         for i, proposal, scored, order in zip(open_slates, proposals, shown_slates, orders, strict=True):
-            log.tries[i] += 1
+            one = log.slates[i]
+            one.tries += 1
             fault = proposal.fault or ("unfounded" if layout.unfounded(proposal.trace, scored.slate) else "")
             if fault or proposal.order is None:
-                log.faults[fault] += 1
+                one.faults[fault] += 1
             elif proposal.order[0] == scored.slate.target_rank:
-                right += 1
+                one.right += 1
+                log.right[-1] += 1
                 # Leaves the loop without a trace: another lucky try would teach the student to invent reasons.
                 if max_noise_rank is not None and slates[i].unseen_rank >= max_noise_rank:
-                    log.luck += 1
-                    continue
+                    one.luck += 1
                 # The same trace twice would only weigh this slate more than others in sft.
-                if any((kept.proposal, kept.shown) == (proposal, order) for kept in accepted[i]):
-                    log.repeated += 1
+                elif any((kept.proposal, kept.shown) == (proposal, order) for kept in one.kept):
+                    one.repeated += 1
                 else:
-                    accepted[i].append(Kept(scored, proposal, attempt + 1, order))
-            if len(accepted[i]) < keep:
-                still_open.append(i)
-        log.tried.append(len(open_slates))
-        log.right.append(right)
-        open_slates = still_open
-    log.kept = [kept for kept_of_slate in accepted for kept in kept_of_slate]
+                    passed.append((i, Kept(scored, proposal, attempt + 1, order)))
+        confirmed = [True] * len(passed)
+        if verification:
+            confirmed, asked = verification.passing(teacher, [(slates[i], kept.shown) for i, kept in passed], attempt)
+            log.asked_again += asked
+        for (i, kept), holds in zip(passed, confirmed, strict=True):
+            if holds:
+                log.slates[i].kept.append(kept)
+            else:
+                log.slates[i].unverified += 1
+        open_slates = [i for i in open_slates if not log.slates[i].luck and len(log.slates[i].kept) < keep]
     return log
 
 

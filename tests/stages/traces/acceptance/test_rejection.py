@@ -72,7 +72,7 @@ def test_the_loop_ends_where_it_should():
     assert (ledger.tries, ledger.tried, ledger.right, [k.attempt for k in ledger.kept]) == ([2], [1, 1], [0, 1], [2])
     assert [k.attempt for k in run(ScriptedTeacher("right", "wrong", "right", "right"), one, keep=2).kept] == [1, 3]
     ledger = run(ScriptedTeacher("again", "again", "again", "again"), one, keep=2)
-    assert len(ledger.kept) == 1 and ledger.repeated == 3
+    assert len(ledger.kept) == 1 and ledger.total("repeated") == 3
     ledger = run(ScriptedTeacher("malformed", "unfinished", "invents", "wrong"), one)
     assert not ledger.kept and dict(ledger.faults) == {"malformed": 1, "unfinished": 1, "unfounded": 1} and ledger.right == [0, 0, 0, 0]
 
@@ -80,7 +80,7 @@ def test_the_loop_ends_where_it_should():
 def test_luck_is_refused_counted_and_not_tried_again():
     unsupported = [one for one in SCORED if one.noise_free_rank >= 2][:5]
     ledger = run(ScriptedTeacher("wrong", "right", "right", "right"), unsupported, max_noise_rank=2)
-    assert not ledger.kept and ledger.luck == 5 and ledger.tries == [2] * 5
+    assert not ledger.kept and ledger.total("luck") == 5 and ledger.tries == [2] * 5
     assert len(run(ScriptedTeacher("right"), unsupported, attempts=1, max_noise_rank=None).kept) == 5
 
 
@@ -89,7 +89,7 @@ def test_luck_is_judged_by_the_scorer_that_has_not_seen_the_slate():
     supported_by_memory = [replace(one, scores=np.eye(len(one.scores))[one.slate.target_rank]) for one in unsupported]
     assert all(one.noise_free_rank == 0 for one in supported_by_memory)
     ledger = run(ScriptedTeacher("right"), supported_by_memory, attempts=1, max_noise_rank=2)
-    assert not ledger.kept and ledger.luck == 5
+    assert not ledger.kept and ledger.total("luck") == 5
     assert chance_audit(ledger, supported_by_memory, 1, 2)["supported_share"] == 0.0
 
 
@@ -123,7 +123,7 @@ def test_audit_against_brute_force():
     assert audit["chance"]["copying_incoming"] == sum(one.slate.target_rank == 0 for one in slates) / 60
     assert audit["by_try"][0]["tried"] == 60 and sum(row["tried"] for row in audit["by_try"]) == sum(ledger.tries)
     # every right proposal was kept, refused as luck, or a repetition
-    assert sum(row["right"] for row in audit["by_try"]) == len(ledger.kept) + ledger.luck + ledger.repeated
+    assert sum(row["right"] for row in audit["by_try"]) == len(ledger.kept) + ledger.total("luck") + ledger.total("repeated")
 
 
 def test_noise_audit_against_scipy():

@@ -70,7 +70,7 @@ def test_goes_through_the_same_loop_as_the_statistical_teacher():
     assert by_model.kept and [(k.scored.slate.slate, k.proposal.order, k.proposal.relevances) for k in by_model.kept] == [
         (k.scored.slate.slate, k.proposal.order, k.proposal.relevances) for k in by_statistics.kept
     ]
-    assert (by_model.right, by_model.luck, dict(by_model.faults)) == (by_statistics.right, by_statistics.luck, {})
+    assert (by_model.right, by_model.total("luck"), dict(by_model.faults)) == (by_statistics.right, by_statistics.total("luck"), {})
 
 
 @pytest.mark.parametrize(

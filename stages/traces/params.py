@@ -32,6 +32,14 @@ class LanguageModelTeacherParams(Section):
     engine: TeacherEngineParams = TeacherEngineParams.model_validate({})
 
 
+class StudentFitParams(Section):
+    """What the student, as it is before training, makes of the traces."""
+
+    model: ModelFolder = Field(
+        NO_MODEL, description=f"Hugging Face folder of the student, for its tokenizer; {NO_MODEL} = words are counted"
+    )
+
+
 class TracesParams(ComputeSection):
     mode: Literal["rejection", "targeted"] = Field("rejection", description="targeted shows the teacher the answer")
     teacher: Literal["statistical", "language_model", "random"] = Field(
@@ -50,6 +58,10 @@ class TracesParams(ComputeSection):
         0, ge=0, description="other orders of the candidates in which the teacher must put the target first again; 0 = none"
     )
     verify_share: float = Field(1.0, gt=0.0, le=1.0, description="of them, those in which it must")
+    max_trace_tokens: int = Field(
+        0, ge=0, description="a trace of more is refused: tokens of student_fit.model, or words where that names no model; 0 = no limit"
+    )
+    student_fit: StudentFitParams = StudentFitParams.model_validate({})
     scorer: ScorerParams = ScorerParams.model_validate({})
     language_model: LanguageModelTeacherParams = LanguageModelTeacherParams.model_validate({})
 

@@ -17,7 +17,9 @@ from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.slate import Catalog, Slate, load_slates
 from stages.shared.slates.traces import TRACES
 from stages.traces.acceptance.audit import chance_audit, noise_audit, scorer_audit
+from stages.traces.acceptance.checks import TraceBudget, TraceChecks
 from stages.traces.acceptance.rejection import Kept, sample
+from stages.traces.acceptance.verdicts import SLATE_VERDICTS, verdicts_table
 from stages.traces.acceptance.verification import Verification
 from stages.traces.metrics import TracesMetrics
 from stages.traces.out_of_time import label_by_latest, score_out_of_time
@@ -29,8 +31,9 @@ def traces(params: TracesParams, outputs: Outputs) -> None:
     catalog = Catalog.from_tables(read_table(DATA / "tokenize/sids.parquet", SIDS), read_table(DATA / "ingest/items.parquet", ITEMS))
     # Traces are made in any case: without reasoning, sft learns their answers alone.
     layout = layout_of(catalog, load_params("prompt", PromptParams))
+    slate_table = read_table(DATA / "retrieve/slates.parquet", SLATES)
     slates = load_slates(
-        read_table(DATA / "retrieve/slates.parquet", SLATES),
+        slate_table,
         read_candidate_features(DATA / "retrieve/candidate_features.parquet"),
         "train",
     )
@@ -44,6 +47,7 @@ def traces(params: TracesParams, outputs: Outputs) -> None:
         scored = label_by_latest(scored, slates, params.seed, params.threads, params.scorer)
     # In targeted mode the teacher sees the answer, so reaching it proves nothing and the rule against luck does not apply.
     max_noise_rank = params.max_noise_rank if params.mode == "rejection" else None
+    checks = TraceChecks(layout, params.mode == "targeted", TraceBudget.of_student(params.max_trace_tokens, params.student_fit.model))
     # The loop runs inside the block: a language-model teacher frees its engine when the block ends.
     journal = AnswerJournal("traces")
     with open_teacher(params, layout, catalog, journal) as (teacher, record):
@@ -52,7 +56,7 @@ def traces(params: TracesParams, outputs: Outputs) -> None:
         verification = None
         if params.verify_shuffles:
             verification = Verification(params.verify_shuffles, params.verify_share, attempts, params.seed)
-        log = sample(teacher, layout, scored, attempts, params.keep, max_noise_rank, shuffle_seed, verification)
+        log = sample(teacher, checks, scored, attempts, params.keep, max_noise_rank, shuffle_seed, verification)
     if not log.kept:
         raise StageError(
             f"no trace of {len(scored)} slates was accepted (faults: {dict(log.faults)}, luck: {log.total('luck')}, not confirmed in other "
@@ -60,6 +64,7 @@ def traces(params: TracesParams, outputs: Outputs) -> None:
         )
 
     write_table(traces_table(log.kept, layout, params.mode), outputs.path("traces.parquet"), TRACES)
+    write_table(verdicts_table(slate_table, scored, log, attempts), outputs.path("slates.parquet"), SLATE_VERDICTS)
     record.invocations.write(outputs.path("invocations.parquet"))
     outputs.metrics(
         {

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from stages.shared.core.progress import tracked
-from stages.shared.slates.layouts.layout import Layout
+from stages.traces.acceptance.checks import TraceChecks
 from stages.traces.acceptance.verification import Verification
 from stages.traces.out_of_time import ScoredSlate
 from stages.traces.teachers.teacher import Proposal, Teacher
@@ -72,7 +72,7 @@ class RejectionLog:
 
 def sample(
     teacher: Teacher,
-    layout: Layout,
+    checks: TraceChecks,
     slates: Sequence[ScoredSlate],
     attempts: int,
     keep: int,
@@ -102,7 +102,7 @@ def sample(
         for i, proposal, scored, order in zip(open_slates, proposals, shown_slates, orders, strict=True):
             one = log.slates[i]
             one.tries += 1
-            fault = proposal.fault or ("unfounded" if layout.unfounded(proposal.trace, scored.slate) else "")
+            fault = checks.fault(proposal, scored)
             if fault or proposal.order is None:
                 one.faults[fault] += 1
             elif proposal.order[0] == scored.slate.target_rank:

@@ -1,5 +1,6 @@
 """A language model as the teacher in the layout `chat`: it reads the student's dialogue through a chat template of its own."""
 
+import json
 from dataclasses import replace
 
 from stages.shared.generation.base import Reply, Sampling
@@ -48,7 +49,8 @@ class ChatTeacher(AskedTeacher):
         fault = prose_fault(spoken, question) or answer.fault
         if fault or answer.order is None or not trace:
             return Proposal(trace, None, fault or "malformed")
-        return Proposal(trace, answer.order, relevances=self._relevances(trace, len(answer.order)))
+        explanation = str(json.loads(begun + rest)["explanation"])
+        return Proposal(trace, answer.order, relevances=self._relevances(trace, len(answer.order)), explanation=explanation)
 
     def _relevances(self, trace: str, count: int) -> tuple[int, ...]:
         """The relevance of each candidate in the order shown; empty unless each has one."""

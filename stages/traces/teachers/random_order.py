@@ -13,7 +13,7 @@ from stages.traces.teachers.teacher import Proposal
 class RandomTeacher:
     """Relevances spread evenly over the levels, in a random order; its traces are worded as the statistical teacher's."""
 
-    attempts = None
+    attempts: int | None = None
 
     def __init__(self, layout: Layout, seed: int):
         self.layout, self.seed = layout, seed

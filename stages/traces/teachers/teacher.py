@@ -1,7 +1,7 @@
 """What a teacher is, and the statistical one: Plackett-Luce around LambdaMART's scores, in the words of the layout."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -15,13 +15,15 @@ from stages.traces.out_of_time import ScoredSlate
 class Proposal:
     """One try at a slate. order: ranks as shown, best first; None with a `fault` where the teacher gave no permutation.
 
-    relevances: in the order shown; empty where the teacher did not say one for each.
+    relevances: in the order shown; empty where the teacher did not say one for each. explanation: what the teacher's answer says beside the
+    order, to be checked only: the answer that the student learns is the layout's.
     """
 
     trace: str
     order: tuple[int, ...] | None
     fault: str = ""
     relevances: tuple[int, ...] = ()
+    explanation: str = field(default="", compare=False)
 
 
 class Teacher(Protocol):

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from stages.shared.core.errors import StageError
 from stages.shared.slates.candidate_features import FEATURES, MORE_FEATURES
 from stages.shared.slates.layouts import chat_trace
-from stages.shared.slates.layouts.chat_claims import claims_of, unfounded_in
+from stages.shared.slates.layouts.chat_claims import claims_of, other_numbers, unfounded_in
 from stages.shared.slates.layouts.layout import Claims
 from stages.shared.slates.layouts.marks import ASSISTANT, END, SYSTEM, THINK, THINK_END, USER, letters
-from stages.shared.slates.layouts.outside_text import quoted
+from stages.shared.slates.layouts.outside_text import quoted, without_strings
 from stages.shared.slates.layouts.parts import LayoutParts
 from stages.shared.slates.slate import RELEVANCE_LEVELS, Slate, top_categories
 
@@ -94,7 +94,9 @@ class ChatLayout(LayoutParts):
         if self.options.titles:
             strings |= {string for item in items for string in [self._title(item), *self._names(item)]}
         features = [slate.words(rank) if self.options.evidence else [] for rank in range(len(slate.candidates))]
-        return unfounded_in(trace, features, set(self.shown_sids(slate)), strings, self._shown(slate).of_history)
+        problems = unfounded_in(trace, features, set(self.shown_sids(slate)), strings, self._shown(slate).of_history)
+        numbers = other_numbers(trace)
+        return [*problems, *(self.uncounted(numbers, slate, without_strings(self.prompt(slate))) if numbers else [])]
 
     def _instruction(self) -> str:
         lines = [ROLE]

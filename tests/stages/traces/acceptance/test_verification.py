@@ -5,6 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from stages.traces.acceptance.audit import chance_audit
+from stages.traces.acceptance.checks import TraceChecks
 from stages.traces.acceptance.rejection import sample
 from stages.traces.acceptance.verification import Verification
 from stages.traces.params import TracesParams
@@ -18,7 +19,7 @@ ATTEMPTS = TracesParams.model_validate({}).attempts
 
 def verified(teacher, slates, shuffles, share=1.0, attempts=ATTEMPTS, shuffle_seed=7):
     verification = Verification(shuffles, share, attempts, 7)
-    log = sample(teacher, LAYOUT, slates, attempts, 1, None, shuffle_seed, verification)
+    log = sample(teacher, TraceChecks(LAYOUT), slates, attempts, 1, None, shuffle_seed, verification)
     return log, chance_audit(log, slates, attempts, None, shuffle_seed is not None, verification)
 
 
@@ -28,7 +29,7 @@ class CopyTeacher:
     attempts = None
 
     def propose(self, slates, attempt):
-        return [Proposal(f" {attempt}", tuple(range(len(one.scores)))) for one in slates]
+        return [Proposal(f" try{attempt}", tuple(range(len(one.scores)))) for one in slates]
 
 
 class CountingTeacher(StatisticalTeacher):
@@ -41,13 +42,13 @@ class CountingTeacher(StatisticalTeacher):
     def propose(self, slates, attempt):
         self.asked += [(attempt, tuple(one.slate.candidates)) for one in slates]
         orders = [np.roll(np.arange(len(one.scores)), -one.slate.target_rank - (attempt not in self.right_at)) for one in slates]
-        return [Proposal(f" {attempt}", tuple(order.tolist())) for order in orders]
+        return [Proposal(f" try{attempt}", tuple(order.tolist())) for order in orders]
 
 
 def test_a_random_teacher_passes_plain_acceptance_and_not_the_corrected_one():
     """Ten candidates and the default attempts: more than half of the slates, and under 2 % of what plain acceptance keeps;
     under 2 % of the slates with two further orders."""
-    plain = sample(RandomTeacher(LAYOUT, 7), LAYOUT, SLATES, ATTEMPTS, 1, None, 7)
+    plain = sample(RandomTeacher(LAYOUT, 7), TraceChecks(LAYOUT), SLATES, ATTEMPTS, 1, None, 7)
     log, audit = verified(RandomTeacher(LAYOUT, 7), SLATES, 3)
     assert len(plain.kept) / len(SLATES) > 0.5 and audit["accepted_unverified_share"] == len(plain.kept) / len(SLATES)
     assert len(log.kept) < 0.02 * len(plain.kept) and log.total("unverified") > len(SLATES) / 2
@@ -75,7 +76,7 @@ def test_a_copy_of_the_order_shown_passes_as_often_as_the_audit_says(shuffle_see
 
 def test_a_teacher_that_knows_is_confirmed():
     slates = scored_slates()
-    plain = sample(StatisticalTeacher(LAYOUT, 0.02, 7, targeted=False), LAYOUT, slates, 1, 1, None, 7)
+    plain = sample(StatisticalTeacher(LAYOUT, 0.02, 7, targeted=False), TraceChecks(LAYOUT), slates, 1, 1, None, 7)
     log, _ = verified(StatisticalTeacher(LAYOUT, 0.02, 7, targeted=False), slates, 2, attempts=1)
     assert len(log.kept) > 0.8 * len(plain.kept) > 40
 

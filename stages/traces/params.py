@@ -42,8 +42,10 @@ class StudentFitParams(Section):
 
 class TracesParams(ComputeSection):
     mode: Literal["rejection", "targeted"] = Field("rejection", description="targeted shows the teacher the answer")
-    teacher: Literal["statistical", "language_model", "random"] = Field(
-        "statistical", description="random: a control, whose accepted traces are those that chance gets accepted"
+    teacher: Literal["statistical", "ranker_explained", "language_model", "random"] = Field(
+        "statistical",
+        description="ranker_explained: LambdaMART says what speaks for and against its first candidates (prompt.layout: chat); random: a "
+        "control, whose accepted traces are those that chance gets accepted",
     )
     time_folds: int = Field(8, ge=2, description="pieces of time; each is scored from the ones before it, the first is not labelled")
     labels: Literal["latest", "out_of_time"] = Field(

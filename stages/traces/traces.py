@@ -42,9 +42,10 @@ def traces(params: TracesParams, outputs: Outputs) -> None:
     leak_check = check_no_heldout(pairs_seen(slates), read_table(DATA / "ingest/interactions.parquet", INTERACTIONS), "traces")
 
     # The scorer of a fold has been fitted on earlier slates only; the first fold has none before it and is not labelled.
-    scored = score_out_of_time(slates, params.time_folds, params.seed, params.threads, params.scorer)
+    explained = params.teacher == "ranker_explained"
+    scored = score_out_of_time(slates, params.time_folds, params.seed, params.threads, params.scorer, explained)
     if params.labels == "latest":
-        scored = label_by_latest(scored, slates, params.seed, params.threads, params.scorer)
+        scored = label_by_latest(scored, slates, params.seed, params.threads, params.scorer, explained)
     # In targeted mode the teacher sees the answer, so reaching it proves nothing and the rule against luck does not apply.
     max_noise_rank = params.max_noise_rank if params.mode == "rejection" else None
     checks = TraceChecks(layout, params.mode == "targeted", TraceBudget.of_student(params.max_trace_tokens, params.student_fit.model))
@@ -102,7 +103,7 @@ def traces_table(kept: Sequence[Kept], layout: Layout, mode: str) -> pl.DataFram
                 "shown": list(one.shown),
                 "prompt": layout.prompt(slate),
                 "trace": one.proposal.trace,
-                "answer": layout.answer(slate, order),
+                "answer": layout.answer(slate, order, one.proposal.cited),
                 "relevances": list(one.proposal.relevances),
                 "order": list(order),
                 "target_rank": slate.target_rank,

@@ -22,6 +22,7 @@ from stages.traces.teachers.asking import Asker, ChatAsker, TokenAsker
 from stages.traces.teachers.chat_teacher import ChatTeacher
 from stages.traces.teachers.language_model import LanguageModelTeacher
 from stages.traces.teachers.random_order import RandomTeacher
+from stages.traces.teachers.ranker_explained import RankerExplainedTeacher
 from stages.traces.teachers.teacher import StatisticalTeacher, Teacher
 
 
@@ -39,6 +40,9 @@ def open_teacher(params: TracesParams, layout: Layout, catalog: Catalog, journal
     record = TeacherRecord(Invocations(model_params.keep_invocations and params.teacher == "language_model"))
     if params.teacher == "statistical":
         yield StatisticalTeacher(layout, params.temperature, params.seed, targeted), record
+        return
+    if params.teacher == "ranker_explained":
+        yield RankerExplainedTeacher(layout, params.temperature, params.seed, targeted), record
         return
     if params.teacher == "random":
         yield RandomTeacher(layout, params.seed), record

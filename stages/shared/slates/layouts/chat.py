@@ -4,7 +4,7 @@ docs/prompts.md shows a whole example; tests/stages/shared/slates/golden/chat ha
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from stages.shared.core.errors import StageError
@@ -64,6 +64,19 @@ class ChatLayout(LayoutParts):
     def trace(self, slate: Slate, relevances: Sequence[int]) -> str:
         return self.opening(slate) + self._match(slate, relevances)
 
+    def explained_trace(self, slate: Slate, relevances: Sequence[int], weights: Mapping[int, Sequence[float]]) -> str:
+        """`trace`, with what speaks for and against some candidates after their evidence. weights: by rank, one a feature."""
+        shown = self._shown(slate)
+        if not shown.levels:
+            return self.trace(slate, relevances)
+        text = self.opening(slate)
+        for rank, level in enumerate(relevances):
+            words = chat_trace.facts(self.features, slate.bins[rank]).split(", ")
+            weighed = chat_trace.weighing(words, weights[rank]) if rank in weights else ""
+            sid = "" if self.answers_by_letter else self.catalog.sids[slate.candidates[rank]]
+            text += chat_trace.quote(slate, rank, sid, shown, weighed) + self.relevance(level)
+        return text
+
     def short_form(self, slate: Slate, relevances: Sequence[int]) -> tuple[str, str]:
         listed = "\n".join(["Candidates:", *self._candidates(slate, with_items=not (self.answers_by_letter and self.options.evidence))])
         return f"{SYSTEM}{self._instruction()}{USER}{listed}{ASSISTANT}{THINK}", chat_trace.MATCH + self._match(slate, relevances)
@@ -79,9 +92,9 @@ class ChatLayout(LayoutParts):
             return [letter.strip() for letter in letters(len(slate.candidates))]
         return [self.catalog.sids[item] for item in slate.candidates]
 
-    def answer(self, slate: Slate, order: Sequence[int]) -> str:
+    def answer(self, slate: Slate, order: Sequence[int], cited: Sequence[str] = ()) -> str:
         names = self.names(slate)
-        explanation = chat_trace.explanation(slate, order[0], self._shown(slate))
+        explanation = chat_trace.explanation(slate, order[0], self._shown(slate), cited)
         return json.dumps({"explanation": explanation, "recommendations": [names[rank] for rank in order]}, ensure_ascii=False) + END
 
     def claims(self, text: str) -> Claims:

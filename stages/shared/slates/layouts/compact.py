@@ -91,7 +91,7 @@ class CompactLayout(LayoutParts):
     def names(self, slate: Slate) -> list[str]:
         return letters(len(slate.candidates)) if self.answers_by_letter else [self.catalog.sids[item] for item in slate.candidates]
 
-    def answer(self, slate: Slate, order: Sequence[int]) -> str:
+    def answer(self, slate: Slate, order: Sequence[int], cited: Sequence[str] = ()) -> str:
         names = self.names(slate)
         return "".join(names[rank] for rank in order) + END
 

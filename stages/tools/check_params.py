@@ -125,6 +125,8 @@ def _models(params: Params) -> Iterator[str]:
             f"traces.language_model.model: {NO_MODEL} is no model, and traces.teacher is language_model; name the teacher's folder, or set "
             "traces.teacher: statistical"
         )
+    if traces.teacher == "ranker_explained" and params.prompt.layout == "chat" and not params.prompt.evidence:
+        yield "traces.teacher: ranker_explained explains its order by the evidence, which prompt.evidence: false leaves out; set it to true"
     if traces.keep > traces.attempts:
         yield f"traces.keep: {traces.keep} traces of a slate cannot be kept of {traces.attempts} attempts; raise traces.attempts"
     if midtrain.model == SCRATCH and midtrain.hidden % (2 * midtrain.heads):

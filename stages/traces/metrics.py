@@ -16,8 +16,12 @@ class ChanceMetrics(StageMetrics):
     blind_guess_at_cap: float = Field(description="chance that a random guess puts the target first within all attempts")
     blind_guess_over_tries_used: float = Field(description="the same over the attempts that each slate took to its first kept trace")
     blind_guess_at_cap_with_rule: float = Field(description="the same at the cap, under the rule against luck")
+    blind_guess_verified: float = Field(description="blind_guess_at_cap of a guess that must be confirmed (traces.verify_shuffles)")
+    blind_guess_verified_with_rule: float = Field(description="the same under the rule against luck")
     copying_incoming: float = Field(description="share of slates whose target is first in the initial ranking already")
-    excess_over_blind_guess_with_rule: float = Field(description="accepted_share minus blind_guess_at_cap_with_rule")
+    copying_shown_at_cap: float = Field(description="chance that one who repeats the order shown puts the target first within all attempts")
+    copying_shown_verified: float = Field(description="the same where it must be confirmed in other orders")
+    excess_over_blind_guess_with_rule: float = Field(description="accepted_share minus blind_guess_verified_with_rule")
     first_try: float = Field(description="share right at the first attempt")
     first_try_excess: float = Field(description="first_try minus 1 / candidates")
 
@@ -26,10 +30,13 @@ class SamplingMetrics(StageMetrics):
     labelled: int = Field(description="slates that the teacher was asked about: those later than the first time fold")
     accepted: int = Field(description="slates with a kept trace")
     accepted_share: float = Field(description="accepted / labelled")
+    accepted_unverified_share: float = Field(description="share of slates that would have a kept trace without verification")
     kept_traces: int = Field(description="rows of traces.parquet")
     refused_as_luck: int = Field(description="right orders refused, because the features do not support the target")
     supported_share: float = Field(description="share of slates whose target the features support (traces.max_noise_rank)")
     repeated: int = Field(description="right orders refused, because the same trace was kept before")
+    unverified: int = Field(description="right orders refused, because the teacher did not repeat them in other orders of the candidates")
+    asked_again: int = Field(description="questions of the verification (traces.verify_shuffles)")
     faults: dict[str, int] = Field(description="fault -> answers of the teacher that could not be read")
     mean_tries_to_first: float = Field(description="mean attempts to the first kept trace; all attempts where there is none")
     by_try: list[AttemptMetrics] = Field(description="one entry an attempt")
@@ -72,8 +79,8 @@ class EndpointMetrics(StageMetrics):
 
 
 class TracesMetrics(StageMetrics):
-    mode: str = Field(description="traces.mode: rejection or targeted")
-    teacher: str = Field(description="traces.teacher: statistical or language_model")
+    mode: str = Field(description="traces.mode")
+    teacher: str = Field(description="traces.teacher")
     training_slates: int = Field(description="training slates that hold their target")
     sampling: SamplingMetrics = Field(description="what the teacher's answers came to")
     noise: NoiseMetrics = Field(description="how far the sampled relevance levels of kept traces lie from the noise-free ones")

@@ -24,6 +24,7 @@ class ScoredSlate:
     edges [RELEVANCE_LEVELS - 1]: scores at which the relevance level changes; spread: standard deviation of the scores. Both from the
     slates the scorer was fitted on, so a relevance is comparable between folds although raw scores are not.
     unseen_scores [K]: of the scorer fitted on earlier slates alone, which has not seen this one; equal to `scores` when labels are its own.
+    contributions [K, F]: what each feature adds to `scores`; None where nobody asked.
     """
 
     slate: Slate
@@ -32,11 +33,14 @@ class ScoredSlate:
     edges: np.ndarray
     spread: float
     unseen_scores: np.ndarray
+    contributions: np.ndarray | None = None
 
     def shown_as(self, order: Sequence[int]) -> "ScoredSlate":
         """The same slate with the candidate at order[p] at place p."""
         places = list(order)
-        return replace(self, slate=permuted(self.slate, order), scores=self.scores[places], unseen_scores=self.unseen_scores[places])
+        contributions = None if self.contributions is None else self.contributions[places]
+        scores, unseen_scores = self.scores[places], self.unseen_scores[places]
+        return replace(self, slate=permuted(self.slate, order), scores=scores, unseen_scores=unseen_scores, contributions=contributions)
 
     @property
     def noise_free_rank(self) -> int:
@@ -78,8 +82,10 @@ def feature_array(slates: Sequence[Slate]) -> np.ndarray:
     return features
 
 
-def score_out_of_time(slates: Sequence[Slate], folds: int, seed: int, threads: int, params: ScorerParams) -> list[ScoredSlate]:
-    """Every slate of fold 1 and later, by time. `slates`: training slates with their target, by time."""
+def score_out_of_time(
+    slates: Sequence[Slate], folds: int, seed: int, threads: int, params: ScorerParams, explained: bool = False
+) -> list[ScoredSlate]:
+    """Every slate of fold 1 and later, by time. `slates`: training slates with their target, by time; explained: with contributions."""
     features = feature_array(slates)
     targets = np.array([slate.target_rank for slate in slates])
     times = np.array([slate.timestamp for slate in slates])
@@ -93,12 +99,13 @@ def score_out_of_time(slates: Sequence[Slate], folds: int, seed: int, threads: i
         known = lambdamart.mean_scores(boosters, features[past])
         edges = level_edges(known)
         scores = lambdamart.mean_scores(boosters, features[now])
-        scored += [ScoredSlate(slates[i], fold, scores[j], edges, float(known.std()), scores[j]) for j, i in enumerate(now)]
+        owed = lambdamart.mean_contributions(boosters, features[now]) if explained else [None] * len(now)
+        scored += [ScoredSlate(slates[i], fold, scores[j], edges, float(known.std()), scores[j], owed[j]) for j, i in enumerate(now)]
     return scored
 
 
 def label_by_latest(
-    scored: Sequence[ScoredSlate], slates: Sequence[Slate], seed: int, threads: int, params: ScorerParams
+    scored: Sequence[ScoredSlate], slates: Sequence[Slate], seed: int, threads: int, params: ScorerParams, explained: bool = False
 ) -> list[ScoredSlate]:
     """`scored` with scores, edges and spread of one scorer, fitted on all `slates`: equal features get equal relevances everywhere.
 
@@ -110,8 +117,10 @@ def label_by_latest(
     boosters = lambdamart.fit_ensemble(features, targets, seed, threads, params, params.members)
     everything = lambdamart.mean_scores(boosters, features)
     edges, spread = level_edges(everything), float(everything.std())
-    latest = lambdamart.mean_scores(boosters, feature_array([one.slate for one in scored]))
-    return [replace(one, scores=scores, edges=edges, spread=spread) for one, scores in zip(scored, latest, strict=True)]
+    labelled = feature_array([one.slate for one in scored])
+    latest = lambdamart.mean_scores(boosters, labelled)
+    owed = lambdamart.mean_contributions(boosters, labelled) if explained else [None] * len(scored)
+    return [replace(one, scores=latest[i], edges=edges, spread=spread, contributions=owed[i]) for i, one in enumerate(scored)]
 
 
 def level_edges(scores: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Parameters of the teacher and of what it keeps."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from stages.shared.core.model_folder import NAMED_MODELS, ModelFolder
 from stages.shared.core.params import ComputeSection, Section
@@ -32,9 +32,21 @@ class LanguageModelTeacherParams(Section):
     engine: TeacherEngineParams = TeacherEngineParams.model_validate({})
 
 
+class StudentFitParams(Section):
+    """What the student, as it is before training, makes of the traces."""
+
+    model: ModelFolder = Field(
+        NO_MODEL, description=f"Hugging Face folder of the student, for its tokenizer; {NO_MODEL} = words are counted"
+    )
+
+
 class TracesParams(ComputeSection):
     mode: Literal["rejection", "targeted"] = Field("rejection", description="targeted shows the teacher the answer")
-    teacher: Literal["statistical", "language_model"] = "statistical"
+    teacher: Literal["statistical", "ranker_explained", "language_model", "random"] = Field(
+        "statistical",
+        description="ranker_explained: LambdaMART says what speaks for and against its first candidates (prompt.layout: chat); random: a "
+        "control, whose accepted traces are those that chance gets accepted",
+    )
     time_folds: int = Field(8, ge=2, description="pieces of time; each is scored from the ones before it, the first is not labelled")
     labels: Literal["latest", "out_of_time"] = Field(
         "latest", description="whose scores the statistical teacher writes: one scorer of all training slates, or that of the time fold"
@@ -44,5 +56,19 @@ class TracesParams(ComputeSection):
     keep: int = Field(4, ge=1, description="accepted traces kept a slate")
     shuffle: bool = Field(True, description="show the candidates of every kept trace in a random order of its own")
     max_noise_rank: int = Field(3, ge=1, description="a target that the out-of-time scorer ranks below this is refused as luck")
+    verify_shuffles: int = Field(
+        0, ge=0, description="other orders of the candidates in which the teacher must put the target first again; 0 = none"
+    )
+    verify_share: float = Field(1.0, gt=0.0, le=1.0, description="of them, those in which it must")
+    max_trace_tokens: int = Field(
+        0, ge=0, description="a trace of more is refused: tokens of student_fit.model, or words where that names no model; 0 = no limit"
+    )
+    student_fit: StudentFitParams = StudentFitParams.model_validate({})
     scorer: ScorerParams = ScorerParams.model_validate({})
     language_model: LanguageModelTeacherParams = LanguageModelTeacherParams.model_validate({})
+
+    @model_validator(mode="after")
+    def keys_go_together(self) -> Self:
+        if self.verify_shuffles and self.mode != "rejection":
+            raise ValueError(f"verify_shuffles confirms nothing of a teacher in mode {self.mode}; set it to 0, or mode: rejection")
+        return self

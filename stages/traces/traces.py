@@ -18,12 +18,15 @@ from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.slate import Catalog, Slate, load_slates
 from stages.shared.slates.traces import TRACES
 from stages.shared.slates.windows import training_windows
-from stages.traces.audit import chance_audit, noise_audit, scorer_audit
+from stages.traces.acceptance.audit import chance_audit, noise_audit, scorer_audit
+from stages.traces.acceptance.checks import TraceBudget, TraceChecks
+from stages.traces.acceptance.rejection import Kept, sample
+from stages.traces.acceptance.verdicts import SLATE_VERDICTS, verdicts_table
+from stages.traces.acceptance.verification import Verification
 from stages.traces.metrics import TracesMetrics
-from stages.traces.open_teacher import open_teacher
 from stages.traces.out_of_time import label_by_latest, score_out_of_time
 from stages.traces.params import TracesParams
-from stages.traces.rejection import Kept, sample
+from stages.traces.teachers.open_teacher import open_teacher
 
 
 def traces(params: TracesParams, outputs: Outputs) -> None:
@@ -31,8 +34,9 @@ def traces(params: TracesParams, outputs: Outputs) -> None:
     # Traces are made in any case: without reasoning, sft learns their answers alone.
     options = load_params("prompt", PromptParams)
     layout = layout_of(catalog, with_mined_rules(options))
+    slate_table = read_table(DATA / "retrieve/slates.parquet", SLATES)
     slates = load_slates(
-        read_table(DATA / "retrieve/slates.parquet", SLATES),
+        slate_table,
         read_candidate_features(DATA / "retrieve/candidate_features.parquet"),
         "train",
     )
@@ -42,23 +46,30 @@ def traces(params: TracesParams, outputs: Outputs) -> None:
     leak_check = check_no_heldout(pairs_seen(slates), read_table(DATA / "ingest/interactions.parquet", INTERACTIONS), "traces")
 
     # The scorer of a fold has been fitted on earlier slates only; the first fold has none before it and is not labelled.
-    scored = score_out_of_time(slates, params.time_folds, params.seed, params.threads, params.scorer)
+    explained = params.teacher == "ranker_explained"
+    scored = score_out_of_time(slates, params.time_folds, params.seed, params.threads, params.scorer, explained)
     if params.labels == "latest":
-        scored = label_by_latest(scored, slates, params.seed, params.threads, params.scorer)
+        scored = label_by_latest(scored, slates, params.seed, params.threads, params.scorer, explained)
     # In targeted mode the teacher sees the answer, so reaching it proves nothing and the rule against luck does not apply.
     max_noise_rank = params.max_noise_rank if params.mode == "rejection" else None
+    checks = TraceChecks(layout, params.mode == "targeted", TraceBudget.of_student(params.max_trace_tokens, params.student_fit.model))
     # The loop runs inside the block: a language-model teacher frees its engine when the block ends.
     journal = AnswerJournal("traces")
     with open_teacher(params, layout, catalog, journal) as (teacher, record):
         shuffle_seed = params.seed if params.shuffle else None
-        log = sample(teacher, layout, scored, params.attempts, params.keep, max_noise_rank, shuffle_seed)
         attempts = params.attempts if teacher.attempts is None else min(params.attempts, teacher.attempts)
+        verification = None
+        if params.verify_shuffles:
+            verification = Verification(params.verify_shuffles, params.verify_share, attempts, params.seed)
+        log = sample(teacher, checks, scored, attempts, params.keep, max_noise_rank, shuffle_seed, verification)
     if not log.kept:
         raise StageError(
-            f"no trace of {len(scored)} slates was accepted (faults: {dict(log.faults)}); raise traces.attempts or traces.max_noise_rank"
+            f"no trace of {len(scored)} slates was accepted (faults: {dict(log.faults)}, luck: {log.total('luck')}, not confirmed in other "
+            f"orders: {log.total('unverified')}); raise traces.attempts or traces.max_noise_rank, or lower traces.verify_shuffles"
         )
 
     write_table(traces_table(log.kept, layout, params.mode), outputs.path("traces.parquet"), TRACES)
+    write_table(verdicts_table(slate_table, scored, log, attempts), outputs.path("slates.parquet"), SLATE_VERDICTS)
     record.invocations.write(outputs.path("invocations.parquet"))
     outputs.metrics(
         {
@@ -66,7 +77,7 @@ def traces(params: TracesParams, outputs: Outputs) -> None:
             "mode": params.mode,
             "teacher": params.teacher,
             "training_slates": len(slates),
-            "sampling": chance_audit(log, scored, attempts, max_noise_rank),
+            "sampling": chance_audit(log, scored, attempts, max_noise_rank, params.shuffle, verification),
             "noise": noise_audit(log.kept),
             "out_of_time": scorer_audit(scored),
             "leak_check": leak_check,
@@ -96,7 +107,7 @@ def traces_table(kept: Sequence[Kept], layout: Layout, mode: str) -> pl.DataFram
                 "shown": list(one.shown),
                 "prompt": layout.prompt(slate),
                 "trace": one.proposal.trace,
-                "answer": layout.answer(slate, order),
+                "answer": layout.answer(slate, order, one.proposal.cited),
                 "relevances": list(one.proposal.relevances),
                 "order": list(order),
                 "target_rank": slate.target_rank,

@@ -9,7 +9,7 @@ from stages.shared.slates.candidate_features import CANDIDATE_FEATURES, FEATURES
 from stages.shared.slates.layouts.compact import CompactLayout
 from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.sids import sid_text
-from stages.shared.slates.slate import Catalog, Slate
+from stages.shared.slates.slate import RELEVANCE_LEVELS, Catalog, Slate
 from stages.traces.out_of_time import ScoredSlate, score_out_of_time
 from stages.traces.params import ScorerParams
 
@@ -49,6 +49,19 @@ def own_items(user: int) -> list[int]:
 
 def scored_slates(folds: int = 3, seed: int = 0) -> list[ScoredSlate]:
     return score_out_of_time(make_slates(seed=seed), folds, 7, 1, SCORER)
+
+
+def many_slates(count: int, k: int = 10) -> list[ScoredSlate]:
+    """Slates of random candidates and features, with a scorer that knows nothing: what only chance can get right."""
+    rng = np.random.default_rng(5)
+    rows = []
+    for number in range(count):
+        items = rng.permutation(ITEM_COUNT).tolist()
+        bins = rng.integers(0, 10, size=(k, len(FEATURES))).tolist()
+        slate = Slate(number, number, "train", 1000 + number, items[k : k + 8], items[:k], bins, int(rng.integers(k)))
+        scores = rng.normal(size=k)
+        rows.append(ScoredSlate(slate, 1, scores, np.linspace(-2.0, 2.0, RELEVANCE_LEVELS - 1), 1.0, scores))
+    return rows
 
 
 def write_project(root, slates: list[Slate]) -> None:

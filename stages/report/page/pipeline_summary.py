@@ -40,7 +40,7 @@ def pipeline_figures() -> Figures:
         "Teacher traces": {
             "slates labelled": sampling["labelled"],
             "accepted": percent(sampling["accepted_share"]),
-            "a random guess would pass": percent(sampling["chance"]["blind_guess_at_cap_with_rule"]),
+            "a random guess would pass": percent(sampling["chance"]["blind_guess_verified_with_rule"]),
             "copying would pass": percent(sampling["chance"]["copying_incoming"]),
         },
         "Fine-tuning": {

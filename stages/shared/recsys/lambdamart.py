@@ -67,3 +67,9 @@ def contributions(booster: lgb.Booster, features: np.ndarray) -> np.ndarray:
     n, k, width = features.shape
     shap_values = np.asarray(booster.predict(features.reshape(n * k, width), pred_contrib=True), dtype=np.float64)
     return shap_values[:, :width].reshape(n, k, width)
+
+
+def mean_contributions(boosters: Sequence[lgb.Booster], features: np.ndarray) -> np.ndarray:
+    """`contributions`, averaged over the members of an ensemble: with a constant of the ensemble they add up to `mean_scores`."""
+    mean: np.ndarray = np.mean([contributions(booster, features) for booster in boosters], axis=0)
+    return mean

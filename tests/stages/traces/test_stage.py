@@ -27,7 +27,7 @@ def run(project, **more) -> dict[str, bytes]:
 
 
 def test_outputs_fit_together(project):
-    assert sorted(run(project)) == ["invocations.parquet", "metrics.json", "traces.parquet"]
+    assert sorted(run(project)) == ["invocations.parquet", "metrics.json", "slates.parquet", "traces.parquet"]
     table, metrics = read_traces(), read_json(project / "data/traces/metrics.json")
     slates = {slate.slate: slate for slate in make_slates()}
     assert table.height == metrics["sampling"]["kept_traces"] > 50

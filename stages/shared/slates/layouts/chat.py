@@ -4,16 +4,16 @@ docs/prompts.md shows a whole example; tests/stages/shared/slates/golden/chat ha
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from stages.shared.core.errors import StageError
 from stages.shared.slates.candidate_features import FEATURES, MORE_FEATURES
 from stages.shared.slates.layouts import chat_trace
-from stages.shared.slates.layouts.chat_claims import claims_of, unfounded_in
+from stages.shared.slates.layouts.chat_claims import claims_of, other_numbers, unfounded_in
 from stages.shared.slates.layouts.layout import Claims
 from stages.shared.slates.layouts.marks import ASSISTANT, END, SYSTEM, THINK, THINK_END, USER, letters
-from stages.shared.slates.layouts.outside_text import quoted
+from stages.shared.slates.layouts.outside_text import quoted, without_strings
 from stages.shared.slates.layouts.parts import LayoutParts
 from stages.shared.slates.slate import RELEVANCE_LEVELS, Slate, top_categories
 
@@ -64,6 +64,19 @@ class ChatLayout(LayoutParts):
     def trace(self, slate: Slate, relevances: Sequence[int]) -> str:
         return self.opening(slate) + self._match(slate, relevances)
 
+    def explained_trace(self, slate: Slate, relevances: Sequence[int], weights: Mapping[int, Sequence[float]]) -> str:
+        """`trace`, with what speaks for and against some candidates after their evidence. weights: by rank, one a feature."""
+        shown = self._shown(slate)
+        if not shown.levels:
+            return self.trace(slate, relevances)
+        text = self.opening(slate)
+        for rank, level in enumerate(relevances):
+            words = chat_trace.facts(self.features, slate.bins[rank]).split(", ")
+            weighed = chat_trace.weighing(words, weights[rank]) if rank in weights else ""
+            sid = "" if self.answers_by_letter else self.catalog.sids[slate.candidates[rank]]
+            text += chat_trace.quote(slate, rank, sid, shown, weighed) + self.relevance(level)
+        return text
+
     def short_form(self, slate: Slate, relevances: Sequence[int]) -> tuple[str, str]:
         listed = "\n".join(["Candidates:", *self._candidates(slate, with_items=not (self.answers_by_letter and self.options.evidence))])
         return f"{SYSTEM}{self._instruction()}{USER}{listed}{ASSISTANT}{THINK}", chat_trace.MATCH + self._match(slate, relevances)
@@ -79,9 +92,9 @@ class ChatLayout(LayoutParts):
             return [letter.strip() for letter in letters(len(slate.candidates))]
         return [self.catalog.sids[item] for item in slate.candidates]
 
-    def answer(self, slate: Slate, order: Sequence[int]) -> str:
+    def answer(self, slate: Slate, order: Sequence[int], cited: Sequence[str] = ()) -> str:
         names = self.names(slate)
-        explanation = chat_trace.explanation(slate, order[0], self._shown(slate))
+        explanation = chat_trace.explanation(slate, order[0], self._shown(slate), cited)
         return json.dumps({"explanation": explanation, "recommendations": [names[rank] for rank in order]}, ensure_ascii=False) + END
 
     def claims(self, text: str) -> Claims:
@@ -94,7 +107,9 @@ class ChatLayout(LayoutParts):
         if self.options.titles:
             strings |= {string for item in items for string in [self._title(item), *self._names(item)]}
         features = [slate.words(rank) if self.options.evidence else [] for rank in range(len(slate.candidates))]
-        return unfounded_in(trace, features, set(self.shown_sids(slate)), strings, self._shown(slate).of_history)
+        problems = unfounded_in(trace, features, set(self.shown_sids(slate)), strings, self._shown(slate).of_history)
+        numbers = other_numbers(trace)
+        return [*problems, *(self.uncounted(numbers, slate, without_strings(self.prompt(slate))) if numbers else [])]
 
     def _instruction(self) -> str:
         lines = [ROLE]

@@ -19,9 +19,18 @@ _WHOLE_SID = re.compile(rf"{_BEGIN}.*?{_CLOSE}", re.DOTALL)
 _NAMED = re.compile(r"\b[Cc]andidates?\s+([A-Z]\b(?:(?:,\s*(?:and\s+)?|\s+and\s+)[A-Z]\b)*)")
 _LETTER = re.compile(r"\b[A-Z]\b")
 _FEATURE_OF = {WORDS.get(feature, feature): feature for feature in [*FEATURES, *MORE_FEATURES]}
-_FACT = re.compile(rf"\b({'|'.join(map(re.escape, sorted(_FEATURE_OF, key=len, reverse=True)))}) (\d+)\b", re.IGNORECASE)
+_LINKED = r"(?: level)?(?: of| at| is|:)? "  # "popularity 9", "a popularity of 9", "popularity is 9"
+_FACT = re.compile(rf"\b({'|'.join(map(re.escape, sorted(_FEATURE_OF, key=len, reverse=True)))}){_LINKED}(\d+)\b", re.IGNORECASE)
 _RELEVANCE = re.compile(r"\brelevance (\d+)\b", re.IGNORECASE)
-_COUNT = re.compile(rf"\b(\d+) of the last (\d+) items (?:is|are) in ({QUOTED})")
+_NUMBERS = dict(zip(["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"], range(1, 11), strict=True))
+_NUMBER = rf"\d+|{'|'.join(_NUMBERS)}"
+_COUNT = re.compile(
+    rf"\b({_NUMBER}) of (?:the |their |these )?(?:(?:last|latest|most recent|past) )?({_NUMBER}) (?:items?|titles?)\b"
+    rf"[^.;\n\"]{{0,40}}? ({QUOTED})",
+    re.IGNORECASE,
+)
+_TYPOGRAPHIC = re.compile(r"[“”„]([^“”„\n]*)[“”]")
+_STEP = re.compile(r"(?m)^\s*(?:step )?\d+[.):]|\bstep \d+\b", re.IGNORECASE)
 # Marks that close or interrupt thought, in any family's form: angle brackets that outside text cannot hold.
 _MARK = re.compile(r"<\|[^<>|]*\|>|</?think>|\[/?THINK\]")
 
@@ -58,19 +67,32 @@ def unfounded_in(
     spoken = without_strings(trace)
     problems = [sid for sid in _SID.findall(spoken) if sid not in shown_sids]
     problems += [string for string in strings_in(trace) if string not in strings]
+    problems += [said for said in _TYPOGRAPHIC.findall(spoken) if not any(said.strip(" .,") in string for string in strings)]
     problems += [name for names, _ in _by_candidate(spoken) for name in names if name not in shown]
     every = {word for words in features for word in words}
     problems += [word for word in _facts(spoken) if word not in every]
     for named, said in _by_candidate(spoken):
         if len(named) == 1:
             problems += [f"{named[0]} {word}" for word in _facts(said) if word not in shown.get(named[0], [])]
-    for count, total, name in _COUNT.findall(trace):
-        last = of_history[-int(total) :] if int(total) else []
-        if len(last) != int(total) or sum(name in categories for categories in last) != int(count):
-            problems.append(f"{count} of the last {total} items are in {name}")
+    for said, total, name in _COUNT.findall(trace):
+        last = of_history[-_number(total) :] if _number(total) else []
+        if len(last) != _number(total) or sum(name in categories for categories in last) != _number(said):
+            problems.append(f"{said} of the last {total} items are in {name}")
     rest = _WHOLE_SID.sub("", trace)
     problems += [mark for mark in _MARK.findall(rest)]
     return problems
+
+
+def other_numbers(trace: str) -> list[int]:
+    """Numbers that are no level of evidence, no relevance, no count that `unfounded_in` checks, and no number of a step."""
+    spoken = without_strings(_WHOLE_SID.sub("", _COUNT.sub("", trace)))
+    for known in (_FACT, _RELEVANCE, _STEP, _TYPOGRAPHIC):
+        spoken = known.sub("", spoken)
+    return [int(number) for number in re.findall(r"(?<![\w.])\d+(?!\w)", spoken)]
+
+
+def _number(said: str) -> int:
+    return int(said) if said.isdecimal() else _NUMBERS[said.lower()]
 
 
 def _by_candidate(spoken: str) -> list[tuple[list[str], str]]:

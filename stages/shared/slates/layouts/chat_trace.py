@@ -54,6 +54,7 @@ REASONS_WITHOUT_FACTS = ["Candidate {letter} fits the history best.", "Candidate
 STEP_PATTERN, STEP_CATEGORY, MATCH = "1. Pattern:", "\n2. Category:", "\n3. Match:"
 COUNTED = 3  # last items that are counted over: a prompt that is cut to its budget keeps them
 CITED_IN_ANSWER = 2
+WEIGHED = 2  # pieces of evidence for a candidate, and as many against it
 
 
 @dataclass(frozen=True)
@@ -82,23 +83,38 @@ def opening(slate: Slate, shown: Shown) -> str:
     return _pattern(rng, shown) + STEP_CATEGORY + _category(rng, shown) + MATCH
 
 
-def quote(slate: Slate, rank: int, sid: str, shown: Shown) -> str:
-    """What comes before the relevance of a candidate. sid: named beside its letter, or empty."""
+def quote(slate: Slate, rank: int, sid: str, shown: Shown, weighed: str = "") -> str:
+    """What comes before the relevance of a candidate. sid: named beside its letter, or empty; weighed: what follows its evidence."""
     rng = np.random.default_rng([slate.slate, slate.candidates[rank]])
     name = f"{_letter(rank)} {sid}" if sid else _letter(rank)
     if shown.levels:
-        return _choose(rng, MATCHES).format(name=name, facts=facts(shown.features, shown.levels[rank]))
+        return _choose(rng, MATCHES).format(name=name, facts=facts(shown.features, shown.levels[rank]) + weighed)
     categories = shown.of_candidates[rank]
     return _choose(rng, MATCHES_WITHOUT_FACTS).format(name=name, categories=_listed(categories) if categories else "no known category")
 
 
-def explanation(slate: Slate, rank: int, shown: Shown) -> str:
-    """Of the answer: why the candidate at `rank` comes first. No quoted string, which a JSON string would have to escape."""
+def weighing(words: Sequence[str], weights: Sequence[float]) -> str:
+    """What speaks for and against a candidate, the strongest first: for the evidence `words`, weights above and below 0."""
+    by_weight = sorted(range(len(words)), key=lambda place: -weights[place])
+    supports = [words[place] for place in by_weight if weights[place] > 0][:WEIGHED]
+    objects = [words[place] for place in reversed(by_weight) if weights[place] < 0][:WEIGHED]
+    said = [f"for it {_speaks(supports)} {_listed(supports)}"] if supports else ["nothing speaks for it"]
+    said += [f"against it {_speaks(objects)} {_listed(objects)}"] if objects else []
+    return f" ({'; '.join(said)})" if supports or objects else ""
+
+
+def explanation(slate: Slate, rank: int, shown: Shown, cited: Sequence[str] = ()) -> str:
+    """Of the answer: why the candidate at `rank` comes first. No quoted string, which a JSON string would have to escape.
+
+    cited: the features that it names; else those of the highest levels.
+    """
     rng = np.random.default_rng([slate.slate, slate.candidates[rank], 1])
     if not shown.levels:
         return _choose(rng, REASONS_WITHOUT_FACTS).format(letter=_letter(rank))
     words = facts(shown.features, shown.levels[rank]).split(", ")
-    strongest = sorted(range(len(words)), key=lambda place: -shown.levels[rank][place])[:CITED_IN_ANSWER]
+    strongest = [shown.features.index(feature) for feature in cited] or sorted(
+        range(len(words)), key=lambda place: -shown.levels[rank][place]
+    )[:CITED_IN_ANSWER]
     return _choose(rng, REASONS).format(letter=_letter(rank), facts=_listed([words[place] for place in sorted(strongest)]))
 
 
@@ -137,6 +153,10 @@ def _category(rng: np.random.Generator, shown: Shown) -> str:
         if level := shown.levels[best][place]:
             sentences.append(_choose(rng, COMPLEMENTS).format(letter=_letter(best), fact=f"{WORDS[FOLLOWS]} {level}"))
     return "".join(f" {sentence[0].upper()}{sentence[1:]}" for sentence in sentences or ["No candidate stands out."])
+
+
+def _speaks(words: Sequence[str]) -> str:
+    return "speaks" if len(words) == 1 else "speak"
 
 
 def _choose(rng: np.random.Generator, forms: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ names candidates by letter; by SID with `prompt.answer: sids`. Without reasoning
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 from stages.shared.core.errors import StageError
 from stages.shared.slates.layouts.layout import Claims
@@ -26,6 +26,7 @@ STEP_PATTERN, STEP_MATCH = " 1 pattern:", " 2 match:"
 _BEGIN, _CLOSE = re.escape(SID_BEGIN), re.escape(SID_END)
 _WHOLE_SID = re.compile(rf"{_BEGIN}.*?{_CLOSE}", re.DOTALL)
 _SID = re.compile(rf"{_BEGIN}.*?(?:{_CLOSE}|(?={_BEGIN})|\Z)", re.DOTALL)  # one begun and never closed is cited, and fits nothing
+_STEP = re.compile(r" \d+ (?=pattern:|match:)")
 _RELEVANCE = re.compile(r" ([A-Z]) s(\d+)(?!\d)")
 
 
@@ -90,7 +91,7 @@ class CompactLayout(LayoutParts):
     def names(self, slate: Slate) -> list[str]:
         return letters(len(slate.candidates)) if self.answers_by_letter else [self.catalog.sids[item] for item in slate.candidates]
 
-    def answer(self, slate: Slate, order: Sequence[int]) -> str:
+    def answer(self, slate: Slate, order: Sequence[int], cited: Sequence[str] = ()) -> str:
         names = self.names(slate)
         return "".join(names[rank] for rank in order) + END
 
@@ -111,6 +112,8 @@ class CompactLayout(LayoutParts):
         shown_sids, shown_words = set(self.shown_sids(slate)), {word for words in features.values() for word in words}
         misquoted = [f"{name} {' '.join(words)}" for name, words in claims.quotes.items() if words != features.get(name)]
         invented = [word for word in _patterns(self.features).feature.findall(trace) if word not in shown_words]
+        spoken = _STEP.sub("", _RELEVANCE.sub("", _WHOLE_SID.sub("", trace)))
+        numbers = [int(number) for number in re.findall(r"(?<!\S)\d+(?!\w)", spoken)]
         # Whole SIDs are taken out first; what is left of SID_BEGIN and SID_END after that is half a SID.
         rest = _WHOLE_SID.sub("", trace)
         return [
@@ -118,6 +121,8 @@ class CompactLayout(LayoutParts):
             *(letter for letter in claims.letters if letter not in features),
             *invented,
             *misquoted,
+            *self._categories_not_shown(trace.partition(STEP_MATCH)[0], slate),
+            *(self.uncounted(numbers, slate, self.prompt(slate)) if numbers else []),
             *(token for token in [*SPECIAL_TOKENS, SID_BEGIN, SID_END] if token in rest),
         ]
 
@@ -135,6 +140,22 @@ class CompactLayout(LayoutParts):
 
     def _categories(self, slate: Slate) -> str:
         return "".join(f" {word}" for word in top_categories(slate.history, self.catalog, self.options.top_categories))
+
+    @cached_property
+    def _known_categories(self) -> frozenset[str]:
+        return frozenset(category for categories in self.catalog.categories for category in categories)
+
+    def _categories_not_shown(self, pattern: str, slate: Slate) -> list[str]:
+        """Categories of the catalogue that a pattern names and this prompt does not."""
+        shown = set(top_categories(slate.history, self.catalog, self.options.top_categories))
+        if self.options.titles:
+            shown |= {category for item in [*self.shown_history(slate), *slate.candidates] for category in self.catalog.categories[item]}
+        # Shown ones are taken out first, the longest before its parts: "Fiction" is no category of its own in "Science Fiction".
+        for category in sorted(shown, key=len, reverse=True):
+            pattern = re.sub(rf"(?<!\S){re.escape(category)}(?!\w)", "|", pattern)
+        words = [word.strip(".,;:") for word in pattern.split()]
+        spans = (" ".join(words[start : start + length]) for length in range(1, 5) for start in range(len(words) - length + 1))
+        return [span for span in spans if span in self._known_categories]
 
     def _item(self, item: int) -> str:
         sid = self.catalog.sids[item]

@@ -90,8 +90,8 @@ class Layout(Protocol):
         """What the answer names each candidate by."""
         ...
 
-    def answer(self, slate: Slate, order: Sequence[int]) -> str:
-        """order: ranks as shown, best first. Ends with END."""
+    def answer(self, slate: Slate, order: Sequence[int], cited: Sequence[str] = ()) -> str:
+        """order: ranks as shown, best first. cited: features that an explanation names, where a layout has one. Ends with END."""
         ...
 
     def shown_sids(self, slate: Slate) -> list[str]:

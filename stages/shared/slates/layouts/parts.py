@@ -1,5 +1,7 @@
 """What every layout has in common: the catalogue, the section `prompt`, and what follows from them whatever the words."""
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,3 +36,13 @@ class LayoutParts:
 
     def shown_sids(self, slate: Slate) -> list[str]:
         return [self.catalog.sids[item] for item in [*self.shown_history(slate), *slate.candidates]]
+
+    def uncounted(self, numbers: Sequence[int], slate: Slate, prompt: str) -> list[str]:
+        """Of the numbers that a trace names in passing, those that neither count anything in the prompt nor are in it.
+
+        Counted are the items of the history, the candidates, and the items of the history by category.
+        """
+        history = self.shown_history(slate)
+        by_category = Counter(category for item in history for category in self.catalog.categories[item])
+        known = {len(history), len(slate.candidates), *by_category.values(), *map(int, re.findall(r"(?<!\w)\d+(?!\w)", prompt))}
+        return [str(number) for number in numbers if number not in known]

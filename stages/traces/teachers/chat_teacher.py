@@ -1,5 +1,6 @@
 """A language model as the teacher in the layout `chat`: it reads the student's dialogue through a chat template of its own."""
 
+import json
 from dataclasses import replace
 
 from stages.shared.generation.base import Reply, Sampling
@@ -8,11 +9,11 @@ from stages.shared.slates.layouts.chat import ChatLayout
 from stages.shared.slates.layouts.dialogue import THINK_MARKS
 from stages.shared.slates.layouts.marks import ASSISTANT, SYSTEM, THINK, THINK_END, USER, letters
 from stages.shared.slates.slate import RELEVANCE_LEVELS, Catalog
-from stages.traces.answer_faults import prose_fault
-from stages.traces.asked_teacher import AskedTeacher
-from stages.traces.asking import Asker, Question
 from stages.traces.out_of_time import ScoredSlate
-from stages.traces.teacher import Proposal
+from stages.traces.teachers.answer_faults import prose_fault
+from stages.traces.teachers.asked_teacher import AskedTeacher
+from stages.traces.teachers.asking import Asker, Question
+from stages.traces.teachers.teacher import Proposal
 
 WRITTEN = "Write the three steps out, a line for each candidate in the third, and the object after them."
 SHOWN = "The user took {sid} next: explain why the evidence speaks for it, and put it first. Do not say that you know."
@@ -48,7 +49,8 @@ class ChatTeacher(AskedTeacher):
         fault = prose_fault(spoken, question) or answer.fault
         if fault or answer.order is None or not trace:
             return Proposal(trace, None, fault or "malformed")
-        return Proposal(trace, answer.order, relevances=self._relevances(trace, len(answer.order)))
+        explanation = str(json.loads(begun + rest)["explanation"])
+        return Proposal(trace, answer.order, relevances=self._relevances(trace, len(answer.order)), explanation=explanation)
 
     def _relevances(self, trace: str, count: int) -> tuple[int, ...]:
         """The relevance of each candidate in the order shown; empty unless each has one."""

@@ -10,12 +10,12 @@ import pytest
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import read_json, stage_outputs
 from stages.shared.slates.layouts.marks import ASSISTANT, END, THINK, THINK_END, USER
-from stages.traces.language_model import INSTRUCTION
 from stages.traces.out_of_time import score_out_of_time
 from stages.traces.params import ScorerParams, TracesParams
-from stages.traces.teacher import StatisticalTeacher
+from stages.traces.teachers.language_model import INSTRUCTION
+from stages.traces.teachers.teacher import StatisticalTeacher
 from stages.traces.traces import traces
-from tests.stages.traces.test_answer_faults import GERMAN
+from tests.stages.traces.teachers.test_answer_faults import GERMAN
 from tests.support.openai_stub import Canned, Stub, openai_stub, reply
 from tests.support.traces_data import LAYOUT, make_slates, write_project
 

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
+from stages.traces.acceptance.rejection import Kept, RejectionLog
+from stages.traces.acceptance.verification import Verification
 from stages.traces.out_of_time import ScoredSlate
-from stages.traces.rejection import Kept, RejectionLog
-from stages.traces.teacher import levels_of
+from stages.traces.teachers.teacher import levels_of
 
 
 def ranking_metrics(ranks: np.ndarray) -> dict[str, float]:
@@ -31,32 +32,35 @@ def scorer_audit(slates: Sequence[ScoredSlate]) -> dict[str, Any]:
     return out
 
 
-def chance_audit(log: RejectionLog, slates: Sequence[ScoredSlate], attempts: int, max_noise_rank: int | None) -> dict[str, Any]:
-    """Shares of the labelled slates. `attempts`: the cap the loop ran under (tries that could differ).
-
-    blind_guess: a random guess of the first candidate passes within n tries with probability 1 - (1 - 1/K)^n: at the cap; over
-    the tries each slate took until its first kept trace; and at the cap under the rule against luck, which lets only slates
-    pass whose target the features support. `by_try` counts slates still open: with keep > 1 also those with a trace already.
+def chance_audit(
+    log: RejectionLog,
+    slates: Sequence[ScoredSlate],
+    attempts: int,
+    max_noise_rank: int | None,
+    shuffled: bool = True,
+    verification: Verification | None = None,
+) -> dict[str, Any]:
+    """Shares of the labelled slates. `attempts`: the cap the loop ran under (tries that could differ). `by_try` counts slates still open:
+    with keep > 1 also those with a trace already.
     """
-    n, k = len(slates), len(slates[0].scores)
-    first_kept: dict[int, int] = {}
-    for kept in log.kept:  # by attempt within a slate
-        first_kept.setdefault(kept.scored.slate.slate, kept.attempt)
+    n = len(slates)
+    first_kept = {one.kept[0].scored.slate.slate: one.kept[0].attempt for one in log.slates if one.kept}
     # A slate without a kept trace counts with all its tries: leaving it out would make the teacher look quicker than it is.
     tries = np.array([first_kept.get(j.slate.slate, proposals) for j, proposals in zip(slates, log.tries, strict=True)])
-    supported = np.array([max_noise_rank is None or scored.unseen_rank < max_noise_rank for scored in slates])
-    at_cap = 1.0 - (1.0 - 1.0 / k) ** attempts
     accepted = len(first_kept) / n
-    with_rule = at_cap * float(supported.mean())
+    chance = chance_of_passing(slates, tries, attempts, max_noise_rank, shuffled, verification)
     first = log.right[0] / log.tried[0]
     return {
         "labelled": n,
         "accepted": len(first_kept),
         "accepted_share": accepted,
+        "accepted_unverified_share": log.total("accepted_unverified") / n,
         "kept_traces": len(log.kept),
-        "refused_as_luck": log.luck,
-        "supported_share": float(supported.mean()),
-        "repeated": log.repeated,
+        "refused_as_luck": log.total("luck"),
+        "supported_share": float(_supported(slates, max_noise_rank).mean()),
+        "repeated": log.total("repeated"),
+        "unverified": log.total("unverified"),
+        "asked_again": log.asked_again,
         "faults": dict(log.faults),
         "mean_tries_to_first": float(tries.mean()),
         "by_try": [
@@ -64,15 +68,49 @@ def chance_audit(log: RejectionLog, slates: Sequence[ScoredSlate], attempts: int
             for i, (tried, right) in enumerate(zip(log.tried, log.right, strict=True))
         ],
         "chance": {
-            "blind_guess_at_cap": at_cap,
-            "blind_guess_over_tries_used": float((1.0 - (1.0 - 1.0 / k) ** tries).mean()),
-            "blind_guess_at_cap_with_rule": with_rule,
-            "copying_incoming": float(np.mean([scored.slate.target_rank == 0 for scored in slates])),
-            "excess_over_blind_guess_with_rule": accepted - with_rule,
+            **chance,
+            "excess_over_blind_guess_with_rule": accepted - chance["blind_guess_verified_with_rule"],
             "first_try": first,
-            "first_try_excess": first - 1.0 / k,
+            "first_try_excess": first - 1.0 / len(slates[0].scores),
         },
     }
+
+
+def chance_of_passing(
+    slates: Sequence[ScoredSlate],
+    tries: np.ndarray,
+    attempts: int,
+    max_noise_rank: int | None,
+    shuffled: bool,
+    verification: Verification | None,
+) -> dict[str, float]:
+    """What share of slates two who look at nothing would get a trace of.
+
+    A random guess of the first candidate passes within n tries with probability 1 - (1 - p)^n, p = 1/K, and where it must be confirmed in
+    m further orders, all of them, 1 - (1 - p^(m + 1))^n: at the cap; over the `tries` [n] each slate took; and at the cap under the rule
+    against luck, which lets only slates pass whose target the features support. A copy of the order shown is a random guess where orders
+    are shuffled; where they are not, its tries are all right or all wrong, and its confirmations are guesses.
+    """
+    once = 1.0 / len(slates[0].scores)
+    confirmed = verification.chance(once) if verification else 1.0
+    supported = float(_supported(slates, max_noise_rank).mean())
+    at_cap, verified = 1.0 - (1.0 - once) ** attempts, 1.0 - (1.0 - once * confirmed) ** attempts
+    copying = float(np.mean([scored.slate.target_rank == 0 for scored in slates]))
+    return {
+        "blind_guess_at_cap": at_cap,
+        "blind_guess_over_tries_used": float((1.0 - (1.0 - once) ** tries).mean()),
+        "blind_guess_at_cap_with_rule": at_cap * supported,
+        "blind_guess_verified": verified,
+        "blind_guess_verified_with_rule": verified * supported,
+        "copying_incoming": copying,
+        "copying_shown_at_cap": at_cap if shuffled else copying,
+        "copying_shown_verified": verified if shuffled else copying * (1.0 - (1.0 - confirmed) ** attempts),
+    }
+
+
+def _supported(slates: Sequence[ScoredSlate], max_noise_rank: int | None) -> np.ndarray:
+    """[n]: whether the features support the target."""
+    return np.array([max_noise_rank is None or scored.unseen_rank < max_noise_rank for scored in slates])
 
 
 def noise_audit(kept: Sequence[Kept]) -> dict[str, float]:

@@ -5,11 +5,12 @@ from stages.shared.generation.invocations import Invocations
 from stages.shared.slates.layouts.chat import ChatLayout
 from stages.shared.slates.layouts.marks import END
 from stages.shared.slates.prompt_params import PromptParams
-from stages.traces.asking import TokenAsker
-from stages.traces.chat_teacher import SHOWN, WRITTEN, ChatTeacher
-from stages.traces.rejection import sample
-from stages.traces.teacher import StatisticalTeacher
-from tests.stages.traces.test_language_model import FakeEngine
+from stages.traces.acceptance.checks import TraceChecks
+from stages.traces.acceptance.rejection import sample
+from stages.traces.teachers.asking import TokenAsker
+from stages.traces.teachers.chat_teacher import SHOWN, WRITTEN, ChatTeacher
+from stages.traces.teachers.teacher import StatisticalTeacher
+from tests.stages.traces.teachers.test_language_model import FakeEngine
 from tests.support.chat_models import chat_tokenizer
 from tests.support.traces_data import CATALOG, scored_slates
 
@@ -32,8 +33,8 @@ def written(one):
 
 
 def test_goes_through_the_same_loop_as_the_statistical_teacher():
-    by_statistics = sample(StatisticalTeacher(LAYOUT, 0.5, 7, targeted=False), LAYOUT, SCORED, 1, 1, 3)
-    by_model = sample(teacher([written(one)[1] for one in SCORED])[0], LAYOUT, SCORED, 1, 1, 3)
+    by_statistics = sample(StatisticalTeacher(LAYOUT, 0.5, 7, targeted=False), TraceChecks(LAYOUT), SCORED, 1, 1, 3)
+    by_model = sample(teacher([written(one)[1] for one in SCORED])[0], TraceChecks(LAYOUT), SCORED, 1, 1, 3)
     assert by_model.kept and [k.proposal for k in by_model.kept] == [k.proposal for k in by_statistics.kept]
     assert dict(by_model.faults) == {}
 

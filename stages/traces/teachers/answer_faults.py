@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections import Counter
 
-from stages.traces.asking import Question
+from stages.traces.teachers.asking import Question
 
 REPEATED = 200  # characters of the prompt, one after the other, that no answer quotes
 FOREIGN_LETTERS = 0.1  # of an answer's letters, in scripts that the prompt does not use

@@ -1,7 +1,7 @@
 """What a teacher is, and the statistical one: Plackett-Luce around LambdaMART's scores, in the words of the layout."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -15,13 +15,16 @@ from stages.traces.out_of_time import ScoredSlate
 class Proposal:
     """One try at a slate. order: ranks as shown, best first; None with a `fault` where the teacher gave no permutation.
 
-    relevances: in the order shown; empty where the teacher did not say one for each.
+    relevances: in the order shown; empty where the teacher did not say one for each. cited: features that the answer's explanation names.
+    explanation: what the teacher's own answer says beside the order, to be checked only: the answer that a student learns is the layout's.
     """
 
     trace: str
     order: tuple[int, ...] | None
     fault: str = ""
     relevances: tuple[int, ...] = ()
+    cited: tuple[str, ...] = ()
+    explanation: str = field(default="", compare=False)
 
 
 class Teacher(Protocol):
@@ -47,6 +50,9 @@ class StatisticalTeacher:
             # A stream for each (slate, attempt): a slate's traces do not depend on which others are labelled.
             rng = np.random.default_rng([self.seed, scored.slate.slate, attempt])
             relevances = levels_of(sample_utilities(scored.scores, self.temperature * scored.spread, rng), scored.edges)
+        return self._written(scored, relevances)
+
+    def _written(self, scored: ScoredSlate, relevances: Sequence[int]) -> Proposal:
         return Proposal(self.layout.trace(scored.slate, relevances), tuple(order_of(relevances)), relevances=tuple(relevances))
 
 

@@ -1,10 +1,10 @@
 import pytest
 
 from stages.shared.slates.layouts.marks import THINK_END
-from stages.traces.answer_faults import prose_fault
-from stages.traces.asking import Question
-from stages.traces.language_model import INSTRUCTION
-from stages.traces.teacher import StatisticalTeacher
+from stages.traces.teachers.answer_faults import prose_fault
+from stages.traces.teachers.asking import Question
+from stages.traces.teachers.language_model import INSTRUCTION
+from stages.traces.teachers.teacher import StatisticalTeacher
 from tests.support.traces_data import CATALOG, LAYOUT, scored_slates
 
 ONE = scored_slates()[0]

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from stages.shared.generation.base import Reply, Sampling
 from stages.shared.slates.slate import Catalog
-from stages.traces.asking import Asker, Question
 from stages.traces.out_of_time import ScoredSlate
-from stages.traces.teacher import Proposal
+from stages.traces.teachers.asking import Asker, Question
+from stages.traces.teachers.teacher import Proposal
 
 
 class AskedTeacher(ABC):

@@ -17,11 +17,13 @@ from stages.shared.lm.models import load_tokenizer
 from stages.shared.slates.layouts.chat import ChatLayout
 from stages.shared.slates.layouts.layout import Layout
 from stages.shared.slates.slate import Catalog
-from stages.traces.asking import Asker, ChatAsker, TokenAsker
-from stages.traces.chat_teacher import ChatTeacher
-from stages.traces.language_model import LanguageModelTeacher
 from stages.traces.params import NO_MODEL, LanguageModelTeacherParams, TracesParams
-from stages.traces.teacher import StatisticalTeacher, Teacher
+from stages.traces.teachers.asking import Asker, ChatAsker, TokenAsker
+from stages.traces.teachers.chat_teacher import ChatTeacher
+from stages.traces.teachers.language_model import LanguageModelTeacher
+from stages.traces.teachers.random_order import RandomTeacher
+from stages.traces.teachers.ranker_explained import RankerExplainedTeacher
+from stages.traces.teachers.teacher import StatisticalTeacher, Teacher
 
 
 @dataclass
@@ -38,6 +40,12 @@ def open_teacher(params: TracesParams, layout: Layout, catalog: Catalog, journal
     record = TeacherRecord(Invocations(model_params.keep_invocations and params.teacher == "language_model"))
     if params.teacher == "statistical":
         yield StatisticalTeacher(layout, params.temperature, params.seed, targeted), record
+        return
+    if params.teacher == "ranker_explained":
+        yield RankerExplainedTeacher(layout, params.temperature, params.seed, targeted), record
+        return
+    if params.teacher == "random":
+        yield RandomTeacher(layout, params.seed), record
         return
     sampling = Sampling(model_params.max_tokens, model_params.temperature, model_params.top_p, seed=params.seed)
     with ExitStack() as stack:

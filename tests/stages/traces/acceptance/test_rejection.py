@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from stages.traces.audit import chance_audit, noise_audit, ranking_metrics, scorer_audit
-from stages.traces.rejection import order_shown, sample
-from stages.traces.teacher import Proposal, StatisticalTeacher, levels_of
+from stages.traces.acceptance.audit import chance_audit, noise_audit, ranking_metrics, scorer_audit
+from stages.traces.acceptance.checks import TraceChecks
+from stages.traces.acceptance.rejection import order_shown, sample
+from stages.traces.teachers.teacher import Proposal, StatisticalTeacher, levels_of
 from tests.support.traces_data import LAYOUT, scored_slates
 
 SCORED = scored_slates()
@@ -21,7 +22,7 @@ class BlindTeacher:
         self.rng = np.random.default_rng(seed)
 
     def propose(self, slates, attempt):
-        return [Proposal(f" {attempt}", tuple(self.rng.permutation(len(one.scores)).tolist())) for one in slates]
+        return [Proposal(f" try{attempt}", tuple(self.rng.permutation(len(one.scores)).tolist())) for one in slates]
 
 
 class ScriptedTeacher:
@@ -40,7 +41,7 @@ class ScriptedTeacher:
         first = target if what in ("right", "again", "invents") else (target + 1) % k
         order = (first, *(rank for rank in range(k) if rank != first))
         if what in ("right", "wrong", "again", "invents"):
-            return Proposal({"again": " same", "invents": " co99"}.get(what, f" {attempt}"), order)
+            return Proposal({"again": " same", "invents": " co99"}.get(what, f" try{attempt}"), order)
         return Proposal("", None, what)
 
 
@@ -49,13 +50,13 @@ def supported(rank_below):
 
 
 def run(teacher, slates, attempts=4, keep=1, max_noise_rank=None):
-    return sample(teacher, LAYOUT, slates, attempts, keep, max_noise_rank)
+    return sample(teacher, TraceChecks(LAYOUT), slates, attempts, keep, max_noise_rank)
 
 
 @pytest.mark.parametrize("keep", [1, 2])
 def test_accepted_means_the_target_is_first_and_supported(keep):
     teacher = StatisticalTeacher(LAYOUT, 0.8, 7, targeted=False)
-    ledger = sample(teacher, LAYOUT, SCORED, 6, keep, 3)
+    ledger = sample(teacher, TraceChecks(LAYOUT), SCORED, 6, keep, 3)
     assert ledger.kept
     for kept in ledger.kept:
         assert kept.proposal.order[0] == kept.scored.slate.target_rank and kept.scored.noise_free_rank < 3 and 1 <= kept.attempt <= 6
@@ -72,7 +73,7 @@ def test_the_loop_ends_where_it_should():
     assert (ledger.tries, ledger.tried, ledger.right, [k.attempt for k in ledger.kept]) == ([2], [1, 1], [0, 1], [2])
     assert [k.attempt for k in run(ScriptedTeacher("right", "wrong", "right", "right"), one, keep=2).kept] == [1, 3]
     ledger = run(ScriptedTeacher("again", "again", "again", "again"), one, keep=2)
-    assert len(ledger.kept) == 1 and ledger.repeated == 3
+    assert len(ledger.kept) == 1 and ledger.total("repeated") == 3
     ledger = run(ScriptedTeacher("malformed", "unfinished", "invents", "wrong"), one)
     assert not ledger.kept and dict(ledger.faults) == {"malformed": 1, "unfinished": 1, "unfounded": 1} and ledger.right == [0, 0, 0, 0]
 
@@ -80,7 +81,7 @@ def test_the_loop_ends_where_it_should():
 def test_luck_is_refused_counted_and_not_tried_again():
     unsupported = [one for one in SCORED if one.noise_free_rank >= 2][:5]
     ledger = run(ScriptedTeacher("wrong", "right", "right", "right"), unsupported, max_noise_rank=2)
-    assert not ledger.kept and ledger.luck == 5 and ledger.tries == [2] * 5
+    assert not ledger.kept and ledger.total("luck") == 5 and ledger.tries == [2] * 5
     assert len(run(ScriptedTeacher("right"), unsupported, attempts=1, max_noise_rank=None).kept) == 5
 
 
@@ -89,12 +90,12 @@ def test_luck_is_judged_by_the_scorer_that_has_not_seen_the_slate():
     supported_by_memory = [replace(one, scores=np.eye(len(one.scores))[one.slate.target_rank]) for one in unsupported]
     assert all(one.noise_free_rank == 0 for one in supported_by_memory)
     ledger = run(ScriptedTeacher("right"), supported_by_memory, attempts=1, max_noise_rank=2)
-    assert not ledger.kept and ledger.luck == 5
+    assert not ledger.kept and ledger.total("luck") == 5
     assert chance_audit(ledger, supported_by_memory, 1, 2)["supported_share"] == 0.0
 
 
 def test_a_teacher_that_repeats_itself_is_asked_once():
-    ledger = sample(StatisticalTeacher(LAYOUT, 0.3, 7, targeted=True), LAYOUT, SCORED[:9], 4, 1, None)
+    ledger = sample(StatisticalTeacher(LAYOUT, 0.3, 7, targeted=True), TraceChecks(LAYOUT), SCORED[:9], 4, 1, None)
     assert ledger.tried == [9] and len(ledger.kept) == 9
 
 
@@ -111,7 +112,7 @@ def test_a_blind_teacher_passes_as_often_as_the_audit_says():
 
 def test_audit_against_brute_force():
     slates = SCORED[:60]
-    ledger = sample(StatisticalTeacher(LAYOUT, 0.8, 7, targeted=False), LAYOUT, slates, 4, 2, 3)
+    ledger = sample(StatisticalTeacher(LAYOUT, 0.8, 7, targeted=False), TraceChecks(LAYOUT), slates, 4, 2, 3)
     audit = chance_audit(ledger, slates, 4, 3)
     own = {one.slate.slate: [k.attempt for k in ledger.kept if k.scored.slate.slate == one.slate.slate] for one in slates}
     assert audit["accepted"] == sum(bool(a) for a in own.values()) and audit["kept_traces"] == len(ledger.kept) > audit["accepted"]
@@ -123,11 +124,11 @@ def test_audit_against_brute_force():
     assert audit["chance"]["copying_incoming"] == sum(one.slate.target_rank == 0 for one in slates) / 60
     assert audit["by_try"][0]["tried"] == 60 and sum(row["tried"] for row in audit["by_try"]) == sum(ledger.tries)
     # every right proposal was kept, refused as luck, or a repetition
-    assert sum(row["right"] for row in audit["by_try"]) == len(ledger.kept) + ledger.luck + ledger.repeated
+    assert sum(row["right"] for row in audit["by_try"]) == len(ledger.kept) + ledger.total("luck") + ledger.total("repeated")
 
 
 def test_noise_audit_against_scipy():
-    ledger = sample(StatisticalTeacher(LAYOUT, 0.5, 7, targeted=False), LAYOUT, SCORED, 2, 1, 3)
+    ledger = sample(StatisticalTeacher(LAYOUT, 0.5, 7, targeted=False), TraceChecks(LAYOUT), SCORED, 2, 1, 3)
     pairs = [(k.proposal.relevances, levels_of(k.scored.scores, k.scored.edges)) for k in ledger.kept]
     audit = noise_audit(ledger.kept)
     assert audit["spearman"] == pytest.approx(np.mean([spearmanr(a, b).statistic for a, b in pairs]))
@@ -149,7 +150,7 @@ def test_ranking_metrics_by_hand_and_by_fold():
 
 def test_every_try_is_shown_in_an_order_of_its_own():
     teacher = StatisticalTeacher(LAYOUT, 0.1, 7, targeted=False)
-    log = sample(teacher, LAYOUT, SCORED, 6, 3, 3, shuffle_seed=7)
+    log = sample(teacher, TraceChecks(LAYOUT), SCORED, 6, 3, 3, shuffle_seed=7)
     plain = {one.slate.slate: one for one in SCORED}
     for kept in log.kept:
         original = plain[kept.scored.slate.slate]

@@ -9,7 +9,7 @@ from scipy.stats import chisquare
 
 from stages.shared.slates.slate import RELEVANCE_LEVELS, order_of
 from stages.traces.out_of_time import TOP_FINENESS, level_edges
-from stages.traces.teacher import StatisticalTeacher, levels_of, sample_utilities
+from stages.traces.teachers.teacher import StatisticalTeacher, levels_of, sample_utilities
 from tests.support.traces_data import LAYOUT, scored_slates
 
 SCORED = scored_slates()

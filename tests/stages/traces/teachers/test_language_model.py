@@ -10,12 +10,13 @@ from stages.shared.generation.invocations import Invocations
 from stages.shared.generation.journal import AnswerJournal
 from stages.shared.lm.models import save_model
 from stages.shared.slates.layouts.marks import ASSISTANT, END, THINK, THINK_END
-from stages.traces.asking import TokenAsker
-from stages.traces.language_model import INSTRUCTION, LanguageModelTeacher, written_relevances
-from stages.traces.open_teacher import open_teacher
+from stages.traces.acceptance.checks import TraceChecks
+from stages.traces.acceptance.rejection import sample
 from stages.traces.params import TracesParams
-from stages.traces.rejection import sample
-from stages.traces.teacher import StatisticalTeacher
+from stages.traces.teachers.asking import TokenAsker
+from stages.traces.teachers.language_model import INSTRUCTION, LanguageModelTeacher, written_relevances
+from stages.traces.teachers.open_teacher import open_teacher
+from stages.traces.teachers.teacher import StatisticalTeacher
 from stages.traces.traces import traces
 from tests.support.traces_data import CATALOG, LAYOUT, make_slates, scored_slates, write_project
 
@@ -64,13 +65,13 @@ def model_answers(one, attempt=0):
 
 
 def test_goes_through_the_same_loop_as_the_statistical_teacher():
-    by_statistics = sample(StatisticalTeacher(LAYOUT, 0.5, 7, targeted=False), LAYOUT, SCORED, 1, 1, 3)
+    by_statistics = sample(StatisticalTeacher(LAYOUT, 0.5, 7, targeted=False), TraceChecks(LAYOUT), SCORED, 1, 1, 3)
     texts = [model_answers(one)[1] for one in SCORED]
-    by_model = sample(teacher(texts)[0], LAYOUT, SCORED, 1, 1, 3)
+    by_model = sample(teacher(texts)[0], TraceChecks(LAYOUT), SCORED, 1, 1, 3)
     assert by_model.kept and [(k.scored.slate.slate, k.proposal.order, k.proposal.relevances) for k in by_model.kept] == [
         (k.scored.slate.slate, k.proposal.order, k.proposal.relevances) for k in by_statistics.kept
     ]
-    assert (by_model.right, by_model.luck, dict(by_model.faults)) == (by_statistics.right, by_statistics.luck, {})
+    assert (by_model.right, by_model.total("luck"), dict(by_model.faults)) == (by_statistics.right, by_statistics.total("luck"), {})
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,7 @@ def test_an_invented_feature_is_refused_by_the_loop():
     one = next(one for one in SCORED if one.noise_free_rank == 0)
     order = (one.slate.target_rank, *(rank for rank in range(5) if rank != one.slate.target_rank))
     text = f" 2 match: A co77{THINK_END}{LAYOUT.answer(one.slate, order)}"
-    ledger = sample(teacher([text])[0], LAYOUT, [one], 1, 1, None)
+    ledger = sample(teacher([text])[0], TraceChecks(LAYOUT), [one], 1, 1, None)
     assert not ledger.kept and dict(ledger.faults) == {"unfounded": 1}
 
 

@@ -14,11 +14,11 @@ from stages.shared.slates.layouts.layout import Layout
 from stages.shared.slates.layouts.marks import END, SPECIAL_TOKENS, THINK, THINK_END, letters
 from stages.shared.slates.sids import SID_BEGIN, SID_END
 from stages.shared.slates.slate import RELEVANCE_LEVELS, Catalog
-from stages.traces.answer_faults import prose_fault
-from stages.traces.asked_teacher import AskedTeacher
-from stages.traces.asking import Asker, Question
 from stages.traces.out_of_time import ScoredSlate
-from stages.traces.teacher import Proposal
+from stages.traces.teachers.answer_faults import prose_fault
+from stages.traces.teachers.asked_teacher import AskedTeacher
+from stages.traces.teachers.asking import Asker, Question
+from stages.traces.teachers.teacher import Proposal
 
 TOP = RELEVANCE_LEVELS - 1
 # A neutral analyst's voice, two steps, candidates by letter, what is said of each right after what it follows from.

@@ -1,0 +1,1 @@
+"""Which traces are kept, and what chance alone would have had kept."""

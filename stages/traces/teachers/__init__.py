@@ -1,0 +1,1 @@
+"""Who writes traces: what a teacher is, the statistical one, and language models."""

@@ -31,6 +31,7 @@ from stages.shared.slates.layouts.marks import END
 from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.slate import Catalog
 from stages.shared.training.relevances import relevance_words
+from stages.shared.training.row_rates import RowRates
 from stages.shared.training.trainer import train_supervised, write_curve
 
 CANDIDATES = 10  # of a made-up slate, at most
@@ -51,7 +52,10 @@ def midtrain(params: MidtrainParams, outputs: Outputs) -> None:
     model, tokenizer, new_ids = make_model(params, items["text"].to_list(), codes, layout)
     by_task = training_rows(params, layout, catalog, base, tokenizer, options.history)
     rows = mixed(by_task, params.seed)
+    rates = RowRates(model, new_ids, params.new_rows_lr / params.lr) if new_ids and params.new_rows_lr else None
     curve = train_supervised(model, rows, params, tokenizer.pad_token_id, relevance_words(layout, tokenizer, params.relevance_spread))
+    if rates:
+        rates.stop()
 
     save_model(model, tokenizer, outputs.path("model"))
     # Before anything is published: a tokenizer that reads otherwise after loading would spoil every later stage.

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -10,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from stages.midtrain import documents
 from stages.midtrain.decoder import scratch_model
 from stages.midtrain.metrics import MidtrainMetrics
+from stages.midtrain.new_rows import ItemCodes, start_rows
 from stages.midtrain.params import SCRATCH, MidtrainParams
 from stages.midtrain.probes import Probed, probe
 from stages.midtrain.vocabulary import learn_tokenizer
@@ -29,6 +31,7 @@ from stages.shared.slates.layouts.marks import END
 from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.slate import Catalog
 from stages.shared.training.relevances import relevance_words
+from stages.shared.training.row_rates import RowRates
 from stages.shared.training.trainer import train_supervised, write_curve
 
 CANDIDATES = 10  # of a made-up slate, at most
@@ -44,16 +47,20 @@ def midtrain(params: MidtrainParams, outputs: Outputs) -> None:
     base = training_interactions(interactions, ("base",))
     leak_check = check_no_heldout(base, interactions, "midtrain")
 
-    model, tokenizer = make_model(params, items["text"].to_list(), sids, layout)
+    codes_NL = np.array(sids.sort("item")["codes"].to_list(), dtype=np.int64)
+    codes = ItemCodes(catalog, codes_NL, DATA / "tokenize/codebooks.safetensors")
+    model, tokenizer, new_ids = make_model(params, items["text"].to_list(), codes, layout)
     by_task = training_rows(params, layout, catalog, base, tokenizer, options.history)
     rows = mixed(by_task, params.seed)
+    rates = RowRates(model, new_ids, params.new_rows_lr / params.lr) if new_ids and params.new_rows_lr else None
     curve = train_supervised(model, rows, params, tokenizer.pad_token_id, relevance_words(layout, tokenizer, params.relevance_spread))
+    if rates:
+        rates.stop()
 
     save_model(model, tokenizer, outputs.path("model"))
     # Before anything is published: a tokenizer that reads otherwise after loading would spoil every later stage.
     check_reload(tokenizer, load_tokenizer(outputs.path("model")), rows[-1].ids)
     write_curve(curve, outputs.path("loss.csv"))
-    codes_NL = np.array(sids.sort("item")["codes"].to_list(), dtype=np.int64)
     # Later interactions of the same users, which no document was made from: recall on them is no memory.
     later = interactions.filter(pl.col("split") == "train")
     probed = Probed(layout, catalog, codes_NL, base, later, options.history, CANDIDATES)
@@ -71,12 +78,17 @@ def midtrain(params: MidtrainParams, outputs: Outputs) -> None:
     )
 
 
-def make_model(
-    params: MidtrainParams, texts: list[str], sids: pl.DataFrame, layout: Layout
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+class Made(NamedTuple):
+    """new_ids: of the tokens that a pretrained model got; none of a new model."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    new_ids: list[int]
+
+
+def make_model(params: MidtrainParams, texts: list[str], codes: ItemCodes, layout: Layout) -> Made:
     """A new small decoder with its own vocabulary, or a pretrained folder with the SIDs added."""
-    levels = len(sids["codes"][0])
-    codebook_size = int(sids["codes"].explode().max()) + 1  # type: ignore[arg-type]
+    levels, codebook_size = codes.codes_NL.shape[1], int(codes.codes_NL.max()) + 1
     if params.model == SCRATCH:
         if layout.dialogue:
             raise StageError(
@@ -85,16 +97,16 @@ def make_model(
             )
         tokenizer: PreTrainedTokenizerBase = learn_tokenizer(texts, params.text_vocabulary, layout.words())
         extend_vocabulary(tokenizer, levels, codebook_size)
-        return scratch_model(params, tokenizer), tokenizer
+        return Made(scratch_model(params, tokenizer), tokenizer, [])
     from stages.shared.lm.packaged import packaged_model
 
     folder = Path(params.model)
     if folder.parent == Path(NAMED_MODELS):
         folder = packaged_model(folder.name)
     model, tokenizer = load_model(folder), load_tokenizer(folder)
-    extend_vocabulary(tokenizer, levels, codebook_size, end_of_turn(tokenizer) if layout.dialogue else END)
+    added = extend_vocabulary(tokenizer, levels, codebook_size, end_of_turn(tokenizer) if layout.dialogue else END)
     resize_embeddings(model, tokenizer)
-    return model, tokenizer
+    return Made(model, tokenizer, start_rows(model, tokenizer, added, params.new_rows, codes, params.seed))
 
 
 def training_rows(

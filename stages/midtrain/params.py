@@ -1,11 +1,14 @@
 """Parameters of mid-training: the model, its vocabulary, and the mixture of tasks."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from stages.shared.core.model_folder import NAMED_MODELS, ModelFolder
 from stages.shared.training.params import OptimizerSection
 
 SCRATCH = f"{NAMED_MODELS}/scratch"
+NewRows = Literal["words", "codebook", "random"]
 
 
 class MidtrainParams(OptimizerSection):
@@ -16,6 +19,8 @@ class MidtrainParams(OptimizerSection):
     heads: int = Field(3, ge=1)
     init_std: float = Field(0.02, gt=0, description="standard deviation of all matrices at the start (Qwen2: 0.02)")
     intermediate: int = Field(512, ge=32)
+    new_rows: NewRows = Field("words", description="where the rows of new tokens of a pretrained model start (new_rows.py)")
+    new_rows_lr: float = Field(0.0, ge=0, description="rate of the new rows; 0 = as all others (row_rates.py); not under DeepSpeed")
     max_length: int = Field(1024, ge=128)
     row_length: int = Field(384, ge=64, description="tokens a training row; short documents are packed and do not see each other")
     sequence_share: float = Field(0.1, ge=0, le=1, description="share of rows: SID history -> next SID")

@@ -134,6 +134,11 @@ def _models(params: Params) -> Iterator[str]:
             f"midtrain.hidden: {midtrain.hidden} must be a multiple of 2 * heads = {2 * midtrain.heads}: each head has an even width "
             "(rotary positions)"
         )
+    if midtrain.new_rows_lr and midtrain.deepspeed:
+        yield (
+            "midtrain.new_rows_lr: DeepSpeed steps on its own copies of the weights, so no row can have its own rate; set it to 0, or leave "
+            "midtrain.deepspeed empty"
+        )
     if params.prompt.layout == "chat" and midtrain.model == SCRATCH:
         yield (
             f"prompt.layout: chat speaks through the chat template of a pretrained model, and midtrain.model is {SCRATCH}; name an "

@@ -1,10 +1,12 @@
 """Semantic IDs as text: `<|sid_begin|><s_a_57><s_b_7><s_c_23><s_d_4><|sid_end|>` (GR2, arXiv 2602.07774)."""
 
+import re
 from collections.abc import Sequence
 from string import ascii_lowercase
 
 SID_BEGIN = "<|sid_begin|>"
 SID_END = "<|sid_end|>"
+CODE_TOKEN = re.compile(r"<s_([a-z])_(\d+)>")  # level as a letter, code
 
 
 def code_token(level: int, code: int) -> str:

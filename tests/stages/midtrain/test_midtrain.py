@@ -1,10 +1,15 @@
 """The model before its first step, the rows it will read, and the whole stage in some steps."""
 
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
 import polars as pl
 import pytest
 import torch
 
 from stages.midtrain.midtrain import make_model, midtrain, training_rows
+from stages.midtrain.new_rows import ItemCodes
 from stages.midtrain.params import MidtrainParams
 from stages.shared.core.errors import StageError
 from stages.shared.core.leakage import training_interactions
@@ -13,7 +18,7 @@ from stages.shared.lm.encoding import mixed
 from stages.shared.lm.models import load_model, load_tokenizer
 from stages.shared.slates.layouts.compact import CompactLayout
 from stages.shared.slates.prompt_params import PromptParams
-from tests.support.small_project import CATALOG, ITEM_COUNT, make_slates, make_tables, write_project
+from tests.support.small_project import CATALOG, CODES, ITEM_COUNT, make_slates, make_tables, write_project
 from tests.support.tiny_models import random_prompts, tiny_folder
 
 OPTIONS = PromptParams()
@@ -33,6 +38,7 @@ SMALL = MidtrainParams(
 )
 WORLD = make_tables(make_slates(), OPTIONS)
 BASE = training_interactions(WORLD["data/ingest/interactions.parquet"])
+ITEM_CODES = ItemCodes(CATALOG, np.array(CODES), Path("no such file"))
 TEXTS = [f"Title {item}" for item in range(ITEM_COUNT)]
 
 
@@ -42,16 +48,17 @@ def small(**more) -> MidtrainParams:
 
 @pytest.fixture(scope="module")
 def made():
-    return make_model(SMALL, TEXTS, WORLD["data/tokenize/sids.parquet"], LAYOUT)
+    return make_model(SMALL, TEXTS, ITEM_CODES, LAYOUT)
 
 
 def test_a_model_from_scratch_fits_its_tokenizer(made):
-    model, tokenizer = made
+    model, tokenizer, new_ids = made
+    assert new_ids == []
     rows = model.get_input_embeddings().weight.shape[0]
     assert rows % 64 == 0 and 0 <= rows - len(tokenizer) < 64
     assert (model.config.pad_token_id, model.config.eos_token_id) == (tokenizer.pad_token_id, tokenizer.eos_token_id)
-    again, _ = make_model(SMALL, TEXTS, WORLD["data/tokenize/sids.parquet"], LAYOUT)
-    other, _ = make_model(small(seed=8), TEXTS, WORLD["data/tokenize/sids.parquet"], LAYOUT)
+    again, *_ = make_model(SMALL, TEXTS, ITEM_CODES, LAYOUT)
+    other, *_ = make_model(small(seed=8), TEXTS, ITEM_CODES, LAYOUT)
     pairs = [(name, tensor, again.state_dict()[name], other.state_dict()[name]) for name, tensor in model.state_dict().items()]
     assert all(torch.equal(mine, same) for _, mine, same, _ in pairs)
     assert not any(torch.equal(mine, else_) for name, mine, _, else_ in pairs if name.endswith("embed_tokens.weight"))
@@ -59,7 +66,7 @@ def test_a_model_from_scratch_fits_its_tokenizer(made):
 
 def test_the_initialisation_is_the_published_one(made):
     """Qwen2: matrices and embeddings normal around 0 with initializer_range, biases 0, norms 1."""
-    model, _ = made
+    model, *_ = made
     for name, weight in model.named_parameters():
         if name.endswith("bias"):
             assert not weight.any(), name
@@ -73,9 +80,10 @@ def test_the_initialisation_is_the_published_one(made):
 def test_a_given_folder_keeps_its_weights_and_gains_the_sids(tmp_path):
     folder = tiny_folder(tmp_path / "given", tied=False)
     before = load_model(folder)
-    codes = WORLD["data/tokenize/sids.parquet"].with_columns(codes=pl.lit([0, 0, 0, 200], dtype=pl.List(pl.Int32)))
-    model, tokenizer = make_model(small(model=str(folder)), TEXTS, codes, LAYOUT)
+    codes = replace(ITEM_CODES, codes_NL=np.full((ITEM_COUNT, 4), [0, 0, 0, 200]))
+    model, tokenizer, new_ids = make_model(small(model=str(folder)), TEXTS, codes, LAYOUT)
     known = len(load_tokenizer(folder))
+    assert new_ids == list(range(known, len(tokenizer)))
     assert len(tokenizer) == known + 4 * (201 - 8)
     (ids,) = random_prompts(1, known, 30, 30)
     with torch.no_grad():

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from stages.midtrain import probes
 from stages.midtrain.midtrain import make_model
 from stages.midtrain.probes import Probed, next_item, probe, token_accuracy
-from tests.stages.midtrain.test_midtrain import BASE, LAYOUT, SMALL, TEXTS, WORLD
+from tests.stages.midtrain.test_midtrain import BASE, ITEM_CODES, LAYOUT, SMALL, TEXTS, WORLD
 from tests.support.small_project import CATALOG, CODES, K
 
 LATER = WORLD["data/ingest/interactions.parquet"].filter(pl.col("split") == "train")
@@ -18,7 +18,7 @@ PROBED = Probed(LAYOUT, CATALOG, np.array(CODES), BASE, LATER, 5, K)
 
 @pytest.fixture(scope="module")
 def made() -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
-    return make_model(SMALL, TEXTS, WORLD["data/tokenize/sids.parquet"], LAYOUT)
+    return make_model(SMALL, TEXTS, ITEM_CODES, LAYOUT)[:2]
 
 
 class Oracle(torch.nn.Module):

@@ -28,6 +28,7 @@ from stages.shared.slates.layouts.layout import Layout
 from stages.shared.slates.layouts.marks import END
 from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.slate import Catalog
+from stages.shared.training.lora import sid_and_layout_ids
 from stages.shared.training.relevances import relevance_words
 from stages.shared.training.trainer import train_supervised, write_curve
 
@@ -47,7 +48,8 @@ def midtrain(params: MidtrainParams, outputs: Outputs) -> None:
     model, tokenizer = make_model(params, items["text"].to_list(), sids, layout)
     by_task = training_rows(params, layout, catalog, base, tokenizer, options.history)
     rows = mixed(by_task, params.seed)
-    curve = train_supervised(model, rows, params, tokenizer.pad_token_id, relevance_words(layout, tokenizer, params.relevance_spread))
+    words = relevance_words(layout, tokenizer, params.relevance_spread)
+    curve = train_supervised(model, rows, params, tokenizer.pad_token_id, words, sid_and_layout_ids(tokenizer))
 
     save_model(model, tokenizer, outputs.path("model"))
     # Before anything is published: a tokenizer that reads otherwise after loading would spoil every later stage.
@@ -84,6 +86,8 @@ def make_model(
                 "decoder; name an instruction-tuned model, or set prompt.layout: compact"
             )
         tokenizer: PreTrainedTokenizerBase = learn_tokenizer(texts, params.text_vocabulary, layout.words())
+        if params.lora.rank:
+            raise StageError("params.yaml: midtrain.lora: adapters are for a pretrained model; name one in midtrain.model, or set rank: 0")
         extend_vocabulary(tokenizer, levels, codebook_size)
         return scratch_model(params, tokenizer), tokenizer
     from stages.shared.lm.packaged import packaged_model

@@ -25,6 +25,7 @@ from stages.shared.slates.layouts.layout import Layout
 from stages.shared.slates.layouts.marks import THINK_END
 from stages.shared.slates.slate import Catalog
 from stages.shared.slates.traces import TRACES
+from stages.shared.training.lora import sid_and_layout_ids
 from stages.shared.training.relevances import relevance_words
 from stages.shared.training.trainer import train_supervised, write_curve
 
@@ -44,9 +45,8 @@ def sft(params: SftParams, outputs: Outputs) -> None:
     examples = trace_examples(fitted_prompts(traces, encoded), tokenizer, params, layout.reasoning)
     rows = training_rows(examples, params, layout, len(catalog.sids), int(traces["shown"].list.len().max()), tokenizer)  # type: ignore[arg-type]
     model = load_model(BASE)
-    curve = train_supervised(
-        model, mixed(rows, [params.seed, 1]), params, tokenizer.pad_token_id, relevance_words(layout, tokenizer, params.relevance_spread)
-    )
+    words = relevance_words(layout, tokenizer, params.relevance_spread)
+    curve = train_supervised(model, mixed(rows, [params.seed, 1]), params, tokenizer.pad_token_id, words, sid_and_layout_ids(tokenizer))
 
     save_model(model, tokenizer, outputs.path("model"))
     write_curve(curve, outputs.path("loss.csv"))

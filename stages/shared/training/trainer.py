@@ -2,33 +2,25 @@
 
 import tempfile
 from collections.abc import Sequence, Sized
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainingArguments, get_scheduler
 
 from stages.shared.core.launch import without_compiled_collectives, world_size
 from stages.shared.lm.encoding import WeightedExample
+from stages.shared.training.lora import add_lora, merge_lora
 from stages.shared.training.muon import MuonAdamW
 from stages.shared.training.ordinal import OrdinalWords
 from stages.shared.training.params import OptimizerSection
 from stages.shared.training.progress import report_progress
+from stages.shared.training.weighted_loss import LEAST_WEIGHT, chunked_forward, weighted_loss
 
 SCHEDULES = {"cosine": "cosine", "constant": "constant_with_warmup"}  # ours -> transformers'
-
-
-def weighted_loss(logits: Tensor, ids: Tensor, weights: Tensor, ordinal: OrdinalWords | None = None) -> Tensor:
-    """Sum of w * -log p over sum of w. logits [B, L, V] predict ids [B, L] shifted by one; weights [B, L] belong to ids."""
-    predicted, targets = logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten()
-    losses = F.cross_entropy(predicted.float(), targets, reduction="none")
-    if ordinal:
-        losses = ordinal.losses(predicted, targets, losses)
-    flat = weights[:, 1:].flatten()
-    return (losses * flat).sum() / flat.sum().clamp_min(1e-6)  # a batch of context alone has no weight: a loss of 0, not NaN
 
 
 def collate(examples: Sequence[WeightedExample], pad_id: int) -> dict[str, Tensor]:
@@ -47,26 +39,48 @@ def collate(examples: Sequence[WeightedExample], pad_id: int) -> dict[str, Tenso
 
 
 class WeightedTrainer(Trainer):
-    """Trainer whose loss weighs each token, and which takes the examples in the order given: the caller decides on the curriculum."""
+    """Trainer whose loss weighs each token, and which takes the examples in the order given: the caller decides on the curriculum.
+
+    chunked: the model's forward is that of weighted_loss.chunked_forward. over_step: the weights of a whole step of all processes are the
+    unit of the mean, not those of one process and batch.
+    """
 
     ordinal: OrdinalWords | None = None
+    chunked = False
+    over_step = False
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         # The Trainer would shuffle; midtrain and sft have put the rows in their order already, with their own seed.
         return SequentialSampler(cast(Sized, self.train_dataset if train_dataset is None else train_dataset))
 
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], Tensor | None]:
+        """The batches of one step, and the sum of their weights in all processes where that is the unit of the mean."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if not self.over_step or not batches:
+            return batches, None
+        total = torch.stack([batch["weights"][:, 1:].sum() for batch in batches]).sum().to(device)
+        return batches, self.accelerator.reduce(total, "sum")
+
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Tensor | int | None = None
     ) -> Any:
-        weights, ids = inputs["weights"], inputs["input_ids"]
-        # Logits are the widest tensor of a small model: make them only from the first token that counts.
-        counted = (weights > 0).any(dim=0).nonzero()
-        first = max(0, int(counted[0]) - 1) if len(counted) else 0
-        kept = ids.shape[1] - first
-        # Without a mask transformers reads from the positions where a packed document ends, and masks what lies before it; padding is on
-        # the right, where no token of a document looks.
-        outputs = model(input_ids=ids, position_ids=inputs["position_ids"], use_cache=False, logits_to_keep=kept)
-        loss = weighted_loss(outputs.logits, ids[:, first:], weights[:, first:], self.ordinal)
+        weights, ids, positions = inputs["weights"], inputs["input_ids"], inputs["position_ids"]
+        total = cast(Tensor | None, num_items_in_batch)
+        outputs: Any = None
+        if self.chunked:
+            loss = model(input_ids=ids, position_ids=positions, weights=weights)
+            loss = loss / (weights[:, 1:].sum() if total is None else total).clamp_min(LEAST_WEIGHT)
+        else:
+            # Logits are the widest tensor of a small model: make them only from the first token that counts.
+            counted = (weights > 0).any(dim=0).nonzero()
+            first = max(0, int(counted[0]) - 1) if len(counted) else 0
+            kept = ids.shape[1] - first
+            # Without a mask transformers reads from the positions where a packed document ends, and masks what lies before it; padding is
+            # on the right, where no token of a document looks.
+            outputs = model(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=kept)
+            loss = weighted_loss(outputs.logits, ids[:, first:], weights[:, first:], self.ordinal, total)
+        if total is not None:
+            loss = loss * self.accelerator.num_processes  # gradients are averaged over processes: their sum is wanted
         return (loss, outputs) if return_outputs else loss
 
 
@@ -76,8 +90,12 @@ def train_supervised(
     params: OptimizerSection,
     pad_id: int,
     ordinal: OrdinalWords | None = None,
+    token_ids: Sequence[int] = (),
 ) -> list[dict[str, float]]:
-    """Trains in place. Returns rows {"step", "loss", "lr"}; a rising loss is no error here."""
+    """Trains in place. Returns rows {"step", "loss", "lr"}; a rising loss is no error here.
+
+    token_ids: whose embedding rows are trained beside adapters (params.lora); without adapters all rows are.
+    """
     if params.deepspeed:
         without_compiled_collectives()
     with tempfile.TemporaryDirectory() as scratch:
@@ -107,6 +125,7 @@ def train_supervised(
             dataloader_pin_memory=False,  # batches of token ids are small; pinned memory is for large copies to a GPU
         )
         model.train()
+        lora = add_lora(model, params.lora, token_ids) if params.lora.rank else None
         trainer = WeightedTrainer(
             model=model, args=arguments, train_dataset=list(examples), data_collator=lambda part: collate(part, pad_id)
         )
@@ -115,11 +134,15 @@ def train_supervised(
             optimizer = MuonAdamW(model, params.muon_lr, params.lr, params.weight_decay)
             schedule = get_scheduler(SCHEDULES[params.schedule], optimizer, round(params.warmup * params.steps), params.steps)
             trainer.optimizer, trainer.lr_scheduler = optimizer, schedule
-        trainer.ordinal = ordinal
+        trainer.ordinal, trainer.chunked, trainer.over_step = ordinal, params.loss_chunk > 0, params.loss_mean == "step"
+        trainer.loss_is_scaled_for_ga = trainer.over_step
         report_progress(trainer)
-        trainer.train()
+        with chunked_forward(model, params.loss_chunk, ordinal) if params.loss_chunk else nullcontext():
+            trainer.train()
         if any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
             _make_whole(model, trainer.model_wrapped)
+        if lora:
+            merge_lora(lora)
         history = [row for row in trainer.state.log_history if "loss" in row]
     model.eval()
     return [{"step": float(row["step"]), "loss": float(row["loss"]), "lr": float(row["learning_rate"])} for row in history]

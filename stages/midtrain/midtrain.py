@@ -28,6 +28,7 @@ from stages.shared.slates.layouts.layout import Layout
 from stages.shared.slates.layouts.marks import END
 from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.slate import Catalog
+from stages.shared.training.checkpoints import training_resume
 from stages.shared.training.lora import sid_and_layout_ids
 from stages.shared.training.relevances import relevance_words
 from stages.shared.training.trainer import train_supervised, write_curve
@@ -49,7 +50,8 @@ def midtrain(params: MidtrainParams, outputs: Outputs) -> None:
     by_task = training_rows(params, layout, catalog, base, tokenizer, options.history)
     rows = mixed(by_task, params.seed)
     words = relevance_words(layout, tokenizer, params.relevance_spread)
-    curve = train_supervised(model, rows, params, tokenizer.pad_token_id, words, sid_and_layout_ids(tokenizer))
+    resume = training_resume("midtrain", params, rows, None if params.model == SCRATCH else Path(params.model))
+    curve = train_supervised(model, rows, params, tokenizer.pad_token_id, words, sid_and_layout_ids(tokenizer), resume.folder)
 
     save_model(model, tokenizer, outputs.path("model"))
     # Before anything is published: a tokenizer that reads otherwise after loading would spoil every later stage.
@@ -71,6 +73,8 @@ def midtrain(params: MidtrainParams, outputs: Outputs) -> None:
         },
         MidtrainMetrics,
     )
+    # Last: a run that fails after training must find its checkpoint again.
+    resume.clear()
 
 
 def make_model(

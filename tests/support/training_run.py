@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import TrainerCallback
 
 from stages.shared.core.launch import is_main_process
 from stages.shared.lm.encoding import WeightedExample
+from stages.shared.training import trainer
 from stages.shared.training.params import OptimizerSection
 from stages.shared.training.trainer import train_supervised
 from tests.support.tiny_models import tiny_model
@@ -33,19 +36,36 @@ def uneven_rows(count: int) -> list[WeightedExample]:
     return rows
 
 
-def trained(params: OptimizerSection, rows: int) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
+class Killed(TrainerCallback):
+    """kill -9 of this process at the end of a step, before anything of it is saved."""
+
+    def __init__(self, step: int):
+        self.step = step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def trained(params: OptimizerSection, rows: int, checkpoints: Path | None = None) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
     model = tiny_model(VOCABULARY)
-    curve = train_supervised(model, uneven_rows(rows), params, PAD)
+    curve = train_supervised(model, uneven_rows(rows), params, PAD, checkpoints=checkpoints)
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}, curve
+
+
+def start(folder: Path, processes: int, rows: int, kill_at: int = 0, **parameters: Any) -> subprocess.CompletedProcess[str]:
+    """kill_at: the step at whose end each process kills itself; 0 = none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    params = {**SMALL, **parameters, "processes": processes}
+    (folder / "run.json").write_text(json.dumps({"rows": rows, "kill_at": kill_at, "params": params}))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", __name__, str(folder)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 
 def run(folder: Path, processes: int, rows: int, **parameters: Any) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
     """Weights and curve of the main process."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "run.json").write_text(json.dumps({"rows": rows, "params": {**SMALL, **parameters, "processes": processes}}))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", __name__, str(folder)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = start(folder, processes, rows, **parameters)
     assert done.returncode == 0, done.stderr[-4000:]
     return load_file(folder / "weights.safetensors"), json.loads((folder / "curve.json").read_text())
 
@@ -53,7 +73,9 @@ def run(folder: Path, processes: int, rows: int, **parameters: Any) -> tuple[dic
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
     asked = json.loads((folder / "run.json").read_text())
-    weights, curve = trained(OptimizerSection(**asked["params"]), asked["rows"])
+    if asked["kill_at"]:
+        trainer.report_progress = lambda trainer: trainer.add_callback(Killed(asked["kill_at"]))  # type: ignore[attr-defined]
+    weights, curve = trained(OptimizerSection(**asked["params"]), asked["rows"], folder / "checkpoints")
     if is_main_process():
         weights = {name: tensor.contiguous() for name, tensor in weights.items() if name != "lm_head.weight"}
         save_file(weights, folder / "weights.safetensors")

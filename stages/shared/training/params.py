@@ -37,9 +37,16 @@ class OptimizerSection(TrainingSection):
         "batch", description="the loss is a mean over the weights of: each process's batch, or all batches of all processes in a step"
     )
     lora: LoraSection = LoraSection()
+    save_steps: int = Field(
+        0, ge=0, description="steps between checkpoints that a killed run goes on from, a multiple of log_every; 0 = none, it starts again"
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> "OptimizerSection":
         if self.lora.rank and self.optimizer == "muon":
             raise ValueError("optimizer: muon orthogonalises whole matrices and does not suit adapters; with lora.rank set it to adamw")
+        if self.save_steps % self.log_every:
+            raise ValueError(
+                f"save_steps: {self.save_steps} is no multiple of log_every: {self.log_every}; the curve has means between logs"
+            )
         return self

@@ -13,12 +13,14 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments, get_schedu
 
 from stages.shared.core.launch import without_compiled_collectives, world_size
 from stages.shared.lm.encoding import WeightedExample
+from stages.shared.training.checkpoints import KeepNewest, newest_checkpoint
 from stages.shared.training.lora import add_lora, merge_lora
 from stages.shared.training.muon import MuonAdamW
 from stages.shared.training.ordinal import OrdinalWords
 from stages.shared.training.params import OptimizerSection
 from stages.shared.training.progress import report_progress
 from stages.shared.training.weighted_loss import LEAST_WEIGHT, chunked_forward, weighted_loss
+from stages.shared.training.zero import is_shared_out
 
 SCHEDULES = {"cosine": "cosine", "constant": "constant_with_warmup"}  # ours -> transformers'
 
@@ -91,39 +93,18 @@ def train_supervised(
     pad_id: int,
     ordinal: OrdinalWords | None = None,
     token_ids: Sequence[int] = (),
+    checkpoints: Path | None = None,
 ) -> list[dict[str, float]]:
     """Trains in place. Returns rows {"step", "loss", "lr"}; a rising loss is no error here.
 
     token_ids: whose embedding rows are trained beside adapters (params.lora); without adapters all rows are.
+    checkpoints: a folder that belongs to this very training (checkpoints.py), for params.save_steps.
     """
     if params.deepspeed:
         without_compiled_collectives()
     with tempfile.TemporaryDirectory() as scratch:
-        arguments = TrainingArguments(
-            output_dir=scratch,
-            max_steps=params.steps,
-            per_device_train_batch_size=params.batch_size,
-            gradient_accumulation_steps=params.accumulate,
-            learning_rate=params.lr,
-            lr_scheduler_type=SCHEDULES[params.schedule],
-            warmup_steps=round(params.warmup * params.steps),
-            weight_decay=params.weight_decay,
-            adam_beta2=0.95,
-            bf16=params.precision == "bfloat16",
-            gradient_checkpointing=params.gradient_checkpointing,
-            deepspeed=params.deepspeed or None,
-            # Without a GPU there is no nccl, which the Trainer would otherwise choose.
-            ddp_backend="gloo" if world_size() > 1 and not torch.cuda.is_available() else None,
-            use_cpu=not torch.cuda.is_available(),
-            logging_steps=params.log_every,
-            logging_first_step=True,
-            save_strategy="no",  # a run that was stopped starts again from the beginning
-            report_to=[],
-            seed=params.seed,
-            data_seed=params.seed,
-            remove_unused_columns=False,  # it would drop `weights`, which no model's forward takes
-            dataloader_pin_memory=False,  # batches of token ids are small; pinned memory is for large copies to a GPU
-        )
+        folder = checkpoints if params.save_steps and checkpoints else Path(scratch)
+        arguments = training_arguments(params, folder)
         model.train()
         lora = add_lora(model, params.lora, token_ids) if params.lora.rank else None
         trainer = WeightedTrainer(
@@ -137,15 +118,46 @@ def train_supervised(
         trainer.ordinal, trainer.chunked, trainer.over_step = ordinal, params.loss_chunk > 0, params.loss_mean == "step"
         trainer.loss_is_scaled_for_ga = trainer.over_step
         report_progress(trainer)
+        trainer.add_callback(KeepNewest())
         with chunked_forward(model, params.loss_chunk, ordinal) if params.loss_chunk else nullcontext():
-            trainer.train()
-        if any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
+            trainer.train(resume_from_checkpoint=newest_checkpoint(folder, arguments.local_process_index == 0))
+        if is_shared_out(model.parameters()):
             _make_whole(model, trainer.model_wrapped)
         if lora:
             merge_lora(lora)
         history = [row for row in trainer.state.log_history if "loss" in row]
     model.eval()
     return [{"step": float(row["step"]), "loss": float(row["loss"]), "lr": float(row["learning_rate"])} for row in history]
+
+
+def training_arguments(params: OptimizerSection, folder: Path) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(folder),
+        max_steps=params.steps,
+        per_device_train_batch_size=params.batch_size,
+        gradient_accumulation_steps=params.accumulate,
+        learning_rate=params.lr,
+        lr_scheduler_type=SCHEDULES[params.schedule],
+        warmup_steps=round(params.warmup * params.steps),
+        weight_decay=params.weight_decay,
+        adam_beta2=0.95,
+        bf16=params.precision == "bfloat16",
+        gradient_checkpointing=params.gradient_checkpointing,
+        deepspeed=params.deepspeed or None,
+        # Without a GPU there is no nccl, which the Trainer would otherwise choose.
+        ddp_backend="gloo" if world_size() > 1 and not torch.cuda.is_available() else None,
+        use_cpu=not torch.cuda.is_available(),
+        logging_steps=params.log_every,
+        logging_first_step=True,
+        save_strategy="steps" if params.save_steps else "no",
+        save_steps=params.save_steps or params.steps,
+        save_on_each_node=params.nodes > 1,  # a node has its own disk, and must find the weights there
+        report_to=[],
+        seed=params.seed,
+        data_seed=params.seed,
+        remove_unused_columns=False,  # it would drop `weights`, which no model's forward takes
+        dataloader_pin_memory=False,  # batches of token ids are small; pinned memory is for large copies to a GPU
+    )
 
 
 def _make_whole(model: PreTrainedModel, engine: Any) -> None:

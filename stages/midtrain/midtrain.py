@@ -30,6 +30,8 @@ from stages.shared.slates.layouts.layout import Layout
 from stages.shared.slates.layouts.marks import END
 from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.slate import Catalog
+from stages.shared.training.checkpoints import training_resume
+from stages.shared.training.lora import sid_and_layout_ids
 from stages.shared.training.relevances import relevance_words
 from stages.shared.training.row_rates import RowRates
 from stages.shared.training.trainer import train_supervised, write_curve
@@ -53,7 +55,9 @@ def midtrain(params: MidtrainParams, outputs: Outputs) -> None:
     by_task = training_rows(params, layout, catalog, base, tokenizer, options.history)
     rows = mixed(by_task, params.seed)
     rates = RowRates(model, new_ids, params.new_rows_lr / params.lr) if new_ids and params.new_rows_lr else None
-    curve = train_supervised(model, rows, params, tokenizer.pad_token_id, relevance_words(layout, tokenizer, params.relevance_spread))
+    words = relevance_words(layout, tokenizer, params.relevance_spread)
+    resume = training_resume("midtrain", params, rows, None if params.model == SCRATCH else Path(params.model))
+    curve = train_supervised(model, rows, params, tokenizer.pad_token_id, words, sid_and_layout_ids(tokenizer), resume.folder)
     if rates:
         rates.stop()
 
@@ -76,6 +80,8 @@ def midtrain(params: MidtrainParams, outputs: Outputs) -> None:
         },
         MidtrainMetrics,
     )
+    # Last: a run that fails after training must find its checkpoint again.
+    resume.clear()
 
 
 class Made(NamedTuple):
@@ -96,6 +102,8 @@ def make_model(params: MidtrainParams, texts: list[str], codes: ItemCodes, layou
                 "decoder; name an instruction-tuned model, or set prompt.layout: compact"
             )
         tokenizer: PreTrainedTokenizerBase = learn_tokenizer(texts, params.text_vocabulary, layout.words())
+        if params.lora.rank:
+            raise StageError("params.yaml: midtrain.lora: adapters are for a pretrained model; name one in midtrain.model, or set rank: 0")
         extend_vocabulary(tokenizer, levels, codebook_size)
         return Made(scratch_model(params, tokenizer), tokenizer, [])
     from stages.shared.lm.packaged import packaged_model

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from stages.shared.core.model_folder import NAMED_MODELS, ModelFolder
 from stages.shared.training.params import OptimizerSection
@@ -29,3 +29,9 @@ class MidtrainParams(OptimizerSection):
     sorting_share: float = Field(0.15, ge=0, le=1, description="share of rows: made-up relevances -> the answer (practice.py)")
     judging_share: float = Field(0.6, ge=0, le=1, description="share of rows: made-up slates in full, their relevances by a fixed rule")
     probe_users: int = Field(200, ge=0, description="users whose next item is searched after training; 0 = none")
+
+    @model_validator(mode="after")
+    def _new_rows_have_a_rate(self) -> "MidtrainParams":
+        if self.new_rows_lr and self.lora.rank:
+            raise ValueError("new_rows_lr: with lora.rank the rows of new tokens are trained beside the adapters, at lr; set it to 0")
+        return self

@@ -25,6 +25,8 @@ from stages.shared.slates.layouts.layout import Layout
 from stages.shared.slates.layouts.marks import THINK_END
 from stages.shared.slates.slate import Catalog
 from stages.shared.slates.traces import TRACES
+from stages.shared.training.checkpoints import training_resume
+from stages.shared.training.lora import sid_and_layout_ids
 from stages.shared.training.relevances import relevance_words
 from stages.shared.training.trainer import train_supervised, write_curve
 
@@ -42,11 +44,12 @@ def sft(params: SftParams, outputs: Outputs) -> None:
     encoded = EncodedLayout(layout, tokenizer)
 
     examples = trace_examples(fitted_prompts(traces, encoded), tokenizer, params, layout.reasoning)
-    rows = training_rows(examples, params, layout, len(catalog.sids), int(traces["shown"].list.len().max()), tokenizer)  # type: ignore[arg-type]
+    by_kind = training_rows(examples, params, layout, len(catalog.sids), int(traces["shown"].list.len().max()), tokenizer)  # type: ignore[arg-type]
+    rows = mixed(by_kind, [params.seed, 1])
     model = load_model(BASE)
-    curve = train_supervised(
-        model, mixed(rows, [params.seed, 1]), params, tokenizer.pad_token_id, relevance_words(layout, tokenizer, params.relevance_spread)
-    )
+    words = relevance_words(layout, tokenizer, params.relevance_spread)
+    resume = training_resume("sft", params, rows, BASE)
+    curve = train_supervised(model, rows, params, tokenizer.pad_token_id, words, sid_and_layout_ids(tokenizer), resume.folder)
 
     save_model(model, tokenizer, outputs.path("model"))
     write_curve(curve, outputs.path("loss.csv"))
@@ -55,14 +58,16 @@ def sft(params: SftParams, outputs: Outputs) -> None:
             "traces": traces.height,
             "reasoning": layout.reasoning,
             "steps": params.steps,
-            "rows": {kind: len(kind_rows) for kind, kind_rows in rows.items()},
-            "tokens": {kind: sum(len(row.ids) for row in kind_rows) for kind, kind_rows in rows.items()},
+            "rows": {kind: len(kind_rows) for kind, kind_rows in by_kind.items()},
+            "tokens": {kind: sum(len(row.ids) for row in kind_rows) for kind, kind_rows in by_kind.items()},
             "loss": {"first": curve[0]["loss"], "last": curve[-1]["loss"]},
             "leak_check": leak_check,
             **({"prompt_cuts": dict(encoded.cuts)} if layout.dialogue else {}),
         },
         SftMetrics,
     )
+    # Last: a run that fails after training must find its checkpoint again.
+    resume.clear()
 
 
 def fitted_prompts(traces: pl.DataFrame, encoded: EncodedLayout) -> pl.DataFrame:

@@ -38,3 +38,11 @@ class MuonAdamW(torch.optim.Optimizer):
     def zero_grad(self, set_to_none: bool = True) -> None:
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "optimizers": [optimizer.state_dict() for optimizer in self.optimizers]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict({name: part for name, part in state_dict.items() if name != "optimizers"})
+        for optimizer, part in zip(self.optimizers, state_dict["optimizers"], strict=True):
+            optimizer.load_state_dict(part)

@@ -2,9 +2,20 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from stages.shared.core.launch import TrainingSection
+from stages.shared.core.params import Section
+
+
+class LoraSection(Section):
+    rank: int = Field(0, ge=0, description="of the adapters (peft); 0 = no adapters, all weights are trained")
+    alpha: float = Field(32.0, gt=0, description="the adapters' product is scaled by alpha / rank")
+    dropout: float = Field(0.0, ge=0, lt=1, description="of what the adapters read")
+    targets: list[str] = Field(
+        ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"], min_length=1, description="linear layers, by name"
+    )
+    token_rows: bool = Field(True, description="the embedding rows of SIDs and layout tokens are trained in full")
 
 
 class OptimizerSection(TrainingSection):
@@ -21,3 +32,21 @@ class OptimizerSection(TrainingSection):
         1.5, ge=0, description="standard deviation of the soft labels of relevances, in levels (ordinal.py); 0 = one label a word"
     )
     log_every: int = Field(10, ge=1)
+    loss_chunk: int = Field(0, ge=0, description="tokens whose logits exist at a time, recomputed in the backward pass; 0 = all of a batch")
+    loss_mean: Literal["batch", "step"] = Field(
+        "batch", description="the loss is a mean over the weights of: each process's batch, or all batches of all processes in a step"
+    )
+    lora: LoraSection = LoraSection()
+    save_steps: int = Field(
+        0, ge=0, description="steps between checkpoints that a killed run goes on from, a multiple of log_every; 0 = none, it starts again"
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "OptimizerSection":
+        if self.lora.rank and self.optimizer == "muon":
+            raise ValueError("optimizer: muon orthogonalises whole matrices and does not suit adapters; with lora.rank set it to adamw")
+        if self.save_steps % self.log_every:
+            raise ValueError(
+                f"save_steps: {self.save_steps} is no multiple of log_every: {self.log_every}; the curve has means between logs"
+            )
+        return self

@@ -2,33 +2,27 @@
 
 import tempfile
 from collections.abc import Sequence, Sized
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainingArguments, get_scheduler
 
 from stages.shared.core.launch import without_compiled_collectives, world_size
 from stages.shared.lm.encoding import WeightedExample
+from stages.shared.training.checkpoints import KeepNewest, newest_checkpoint
+from stages.shared.training.lora import add_lora, merge_lora
 from stages.shared.training.muon import MuonAdamW
 from stages.shared.training.ordinal import OrdinalWords
 from stages.shared.training.params import OptimizerSection
 from stages.shared.training.progress import report_progress
+from stages.shared.training.weighted_loss import LEAST_WEIGHT, chunked_forward, weighted_loss
+from stages.shared.training.zero import is_shared_out
 
 SCHEDULES = {"cosine": "cosine", "constant": "constant_with_warmup"}  # ours -> transformers'
-
-
-def weighted_loss(logits: Tensor, ids: Tensor, weights: Tensor, ordinal: OrdinalWords | None = None) -> Tensor:
-    """Sum of w * -log p over sum of w. logits [B, L, V] predict ids [B, L] shifted by one; weights [B, L] belong to ids."""
-    predicted, targets = logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten()
-    losses = F.cross_entropy(predicted.float(), targets, reduction="none")
-    if ordinal:
-        losses = ordinal.losses(predicted, targets, losses)
-    flat = weights[:, 1:].flatten()
-    return (losses * flat).sum() / flat.sum().clamp_min(1e-6)  # a batch of context alone has no weight: a loss of 0, not NaN
 
 
 def collate(examples: Sequence[WeightedExample], pad_id: int) -> dict[str, Tensor]:
@@ -47,26 +41,48 @@ def collate(examples: Sequence[WeightedExample], pad_id: int) -> dict[str, Tenso
 
 
 class WeightedTrainer(Trainer):
-    """Trainer whose loss weighs each token, and which takes the examples in the order given: the caller decides on the curriculum."""
+    """Trainer whose loss weighs each token, and which takes the examples in the order given: the caller decides on the curriculum.
+
+    chunked: the model's forward is that of weighted_loss.chunked_forward. over_step: the weights of a whole step of all processes are the
+    unit of the mean, not those of one process and batch.
+    """
 
     ordinal: OrdinalWords | None = None
+    chunked = False
+    over_step = False
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         # The Trainer would shuffle; midtrain and sft have put the rows in their order already, with their own seed.
         return SequentialSampler(cast(Sized, self.train_dataset if train_dataset is None else train_dataset))
 
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], Tensor | None]:
+        """The batches of one step, and the sum of their weights in all processes where that is the unit of the mean."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if not self.over_step or not batches:
+            return batches, None
+        total = torch.stack([batch["weights"][:, 1:].sum() for batch in batches]).sum().to(device)
+        return batches, self.accelerator.reduce(total, "sum")
+
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Tensor | int | None = None
     ) -> Any:
-        weights, ids = inputs["weights"], inputs["input_ids"]
-        # Logits are the widest tensor of a small model: make them only from the first token that counts.
-        counted = (weights > 0).any(dim=0).nonzero()
-        first = max(0, int(counted[0]) - 1) if len(counted) else 0
-        kept = ids.shape[1] - first
-        # Without a mask transformers reads from the positions where a packed document ends, and masks what lies before it; padding is on
-        # the right, where no token of a document looks.
-        outputs = model(input_ids=ids, position_ids=inputs["position_ids"], use_cache=False, logits_to_keep=kept)
-        loss = weighted_loss(outputs.logits, ids[:, first:], weights[:, first:], self.ordinal)
+        weights, ids, positions = inputs["weights"], inputs["input_ids"], inputs["position_ids"]
+        total = cast(Tensor | None, num_items_in_batch)
+        outputs: Any = None
+        if self.chunked:
+            loss = model(input_ids=ids, position_ids=positions, weights=weights)
+            loss = loss / (weights[:, 1:].sum() if total is None else total).clamp_min(LEAST_WEIGHT)
+        else:
+            # Logits are the widest tensor of a small model: make them only from the first token that counts.
+            counted = (weights > 0).any(dim=0).nonzero()
+            first = max(0, int(counted[0]) - 1) if len(counted) else 0
+            kept = ids.shape[1] - first
+            # Without a mask transformers reads from the positions where a packed document ends, and masks what lies before it; padding is
+            # on the right, where no token of a document looks.
+            outputs = model(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=kept)
+            loss = weighted_loss(outputs.logits, ids[:, first:], weights[:, first:], self.ordinal, total)
+        if total is not None:
+            loss = loss * self.accelerator.num_processes  # gradients are averaged over processes: their sum is wanted
         return (loss, outputs) if return_outputs else loss
 
 
@@ -76,37 +92,21 @@ def train_supervised(
     params: OptimizerSection,
     pad_id: int,
     ordinal: OrdinalWords | None = None,
+    token_ids: Sequence[int] = (),
+    checkpoints: Path | None = None,
 ) -> list[dict[str, float]]:
-    """Trains in place. Returns rows {"step", "loss", "lr"}; a rising loss is no error here."""
+    """Trains in place. Returns rows {"step", "loss", "lr"}; a rising loss is no error here.
+
+    token_ids: whose embedding rows are trained beside adapters (params.lora); without adapters all rows are.
+    checkpoints: a folder that belongs to this very training (checkpoints.py), for params.save_steps.
+    """
     if params.deepspeed:
         without_compiled_collectives()
     with tempfile.TemporaryDirectory() as scratch:
-        arguments = TrainingArguments(
-            output_dir=scratch,
-            max_steps=params.steps,
-            per_device_train_batch_size=params.batch_size,
-            gradient_accumulation_steps=params.accumulate,
-            learning_rate=params.lr,
-            lr_scheduler_type=SCHEDULES[params.schedule],
-            warmup_steps=round(params.warmup * params.steps),
-            weight_decay=params.weight_decay,
-            adam_beta2=0.95,
-            bf16=params.precision == "bfloat16",
-            gradient_checkpointing=params.gradient_checkpointing,
-            deepspeed=params.deepspeed or None,
-            # Without a GPU there is no nccl, which the Trainer would otherwise choose.
-            ddp_backend="gloo" if world_size() > 1 and not torch.cuda.is_available() else None,
-            use_cpu=not torch.cuda.is_available(),
-            logging_steps=params.log_every,
-            logging_first_step=True,
-            save_strategy="no",  # a run that was stopped starts again from the beginning
-            report_to=[],
-            seed=params.seed,
-            data_seed=params.seed,
-            remove_unused_columns=False,  # it would drop `weights`, which no model's forward takes
-            dataloader_pin_memory=False,  # batches of token ids are small; pinned memory is for large copies to a GPU
-        )
+        folder = checkpoints if params.save_steps and checkpoints else Path(scratch)
+        arguments = training_arguments(params, folder)
         model.train()
+        lora = add_lora(model, params.lora, token_ids) if params.lora.rank else None
         trainer = WeightedTrainer(
             model=model, args=arguments, train_dataset=list(examples), data_collator=lambda part: collate(part, pad_id)
         )
@@ -115,14 +115,49 @@ def train_supervised(
             optimizer = MuonAdamW(model, params.muon_lr, params.lr, params.weight_decay)
             schedule = get_scheduler(SCHEDULES[params.schedule], optimizer, round(params.warmup * params.steps), params.steps)
             trainer.optimizer, trainer.lr_scheduler = optimizer, schedule
-        trainer.ordinal = ordinal
+        trainer.ordinal, trainer.chunked, trainer.over_step = ordinal, params.loss_chunk > 0, params.loss_mean == "step"
+        trainer.loss_is_scaled_for_ga = trainer.over_step
         report_progress(trainer)
-        trainer.train()
-        if any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
+        trainer.add_callback(KeepNewest())
+        with chunked_forward(model, params.loss_chunk, ordinal) if params.loss_chunk else nullcontext():
+            trainer.train(resume_from_checkpoint=newest_checkpoint(folder, arguments.local_process_index == 0))
+        if is_shared_out(model.parameters()):
             _make_whole(model, trainer.model_wrapped)
+        if lora:
+            merge_lora(lora)
         history = [row for row in trainer.state.log_history if "loss" in row]
     model.eval()
     return [{"step": float(row["step"]), "loss": float(row["loss"]), "lr": float(row["learning_rate"])} for row in history]
+
+
+def training_arguments(params: OptimizerSection, folder: Path) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(folder),
+        max_steps=params.steps,
+        per_device_train_batch_size=params.batch_size,
+        gradient_accumulation_steps=params.accumulate,
+        learning_rate=params.lr,
+        lr_scheduler_type=SCHEDULES[params.schedule],
+        warmup_steps=round(params.warmup * params.steps),
+        weight_decay=params.weight_decay,
+        adam_beta2=0.95,
+        bf16=params.precision == "bfloat16",
+        gradient_checkpointing=params.gradient_checkpointing,
+        deepspeed=params.deepspeed or None,
+        # Without a GPU there is no nccl, which the Trainer would otherwise choose.
+        ddp_backend="gloo" if world_size() > 1 and not torch.cuda.is_available() else None,
+        use_cpu=not torch.cuda.is_available(),
+        logging_steps=params.log_every,
+        logging_first_step=True,
+        save_strategy="steps" if params.save_steps else "no",
+        save_steps=params.save_steps or params.steps,
+        save_on_each_node=params.nodes > 1,  # a node has its own disk, and must find the weights there
+        report_to=[],
+        seed=params.seed,
+        data_seed=params.seed,
+        remove_unused_columns=False,  # it would drop `weights`, which no model's forward takes
+        dataloader_pin_memory=False,  # batches of token ids are small; pinned memory is for large copies to a GPU
+    )
 
 
 def _make_whole(model: PreTrainedModel, engine: Any) -> None:

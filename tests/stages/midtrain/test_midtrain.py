@@ -18,6 +18,9 @@ from stages.shared.lm.encoding import mixed
 from stages.shared.lm.models import load_model, load_tokenizer
 from stages.shared.slates.layouts.compact import CompactLayout
 from stages.shared.slates.prompt_params import PromptParams
+from stages.shared.training.checkpoints import KeepNewest
+from stages.shared.training.lora import sid_and_layout_ids
+from stages.shared.training.params import LoraSection
 from tests.support.small_project import CATALOG, CODES, ITEM_COUNT, make_slates, make_tables, write_project
 from tests.support.tiny_models import random_prompts, tiny_folder
 
@@ -163,6 +166,38 @@ def test_the_stage_writes_a_model_and_repeats_its_bytes(project):
     assert set(metrics["tokens"]) == {"sequence", "caption", "preference", "sorting", "judging"} and min(metrics["tokens"].values()) > 0
     assert metrics["probes"]["next_item"]["users"] == 8 and 0 <= metrics["probes"]["quoting"] <= 1
     assert model.num_parameters() == metrics["parameters"] and len(tokenizer) == metrics["vocabulary"]
+
+
+def test_adapters_on_a_given_model(project):
+    """The new rows learn, the rows of the model's own words stay."""
+    given = tiny_folder(project / "given")
+    run(project, small(model=str(given), lora=LoraSection(rank=2)))
+    before, after = (load_model(folder).get_input_embeddings().weight for folder in (given, project / "data/midtrain/model"))
+    tokenizer = load_tokenizer(project / "data/midtrain/model")
+    rows = (before - after[: len(before)]).abs().sum(dim=1).nonzero()[:, 0].tolist()
+    assert rows and rows == [index for index in sid_and_layout_ids(tokenizer) if index < len(before)]
+
+
+def test_adapters_need_a_model(project):
+    with pytest.raises(StageError, match=r"midtrain\.lora: adapters are for a pretrained model"):
+        run(project, small(lora=LoraSection(rank=2)))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_run_that_was_stopped_writes_the_bytes_of_one_that_was_not(project, monkeypatch, optimizer):
+    undisturbed = run(project, small(optimizer=optimizer))
+
+    class Stop(KeepNewest):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == 3:
+                raise InterruptedError
+
+    with monkeypatch.context() as patched, pytest.raises(InterruptedError):
+        patched.setattr("stages.shared.training.trainer.KeepNewest", Stop)
+        run(project, small(optimizer=optimizer, save_steps=2))
+    assert len(list(project.glob(".gr2/resume/midtrain/*/checkpoint-2"))) == 1
+    assert run(project, small(optimizer=optimizer, save_steps=2)) == undisturbed
+    assert not list(project.glob(".gr2/resume/*"))
 
 
 def test_nothing_but_base_is_learnt(project):

@@ -1,5 +1,7 @@
 import polars as pl
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from stages.sft.params import SftParams
 from stages.sft.sft import pairs_seen, sft, trace_examples, training_rows
@@ -11,6 +13,8 @@ from stages.shared.slates.layouts.compact import CompactLayout
 from stages.shared.slates.layouts.encoded import EncodedLayout
 from stages.shared.slates.layouts.marks import THINK_END
 from stages.shared.slates.prompt_params import PromptParams
+from stages.shared.training.lora import sid_and_layout_ids
+from stages.shared.training.params import LoraSection
 from tests.support.small_project import CATALOG, SPLITS, make_slates, make_tables, own_items, write_project
 from tests.support.tiny_models import tiny_folder, tiny_tokenizer
 
@@ -114,6 +118,16 @@ def test_the_model_learns_and_keeps_its_vocabulary(project):
     model, tokenizer = load_model(project / "data/sft/model"), load_tokenizer(project / "data/sft/model")
     assert tokenizer.get_vocab() == load_tokenizer(project / "data/midtrain/model").get_vocab()
     assert model.config.vocab_size == load_model(project / "data/midtrain/model").config.vocab_size
+
+
+def test_adapters_are_merged_and_the_rows_of_sids_learn(project):
+    run(project, small(steps=3, lora=LoraSection(rank=2, targets=["q_proj"])))
+    before, after = (load_file(project / f"data/{stage}/model/model.safetensors") for stage in ("midtrain", "sft"))
+    assert before.keys() == after.keys()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"model.embed_tokens.weight", *(f"model.layers.{layer}.self_attn.q_proj.weight" for layer in (0, 1))}
+    rows = (before["model.embed_tokens.weight"] - after["model.embed_tokens.weight"]).abs().sum(dim=1).nonzero()[:, 0]
+    assert rows.tolist() == sid_and_layout_ids(TOKENIZER)
 
 
 def test_without_reasoning(project):

@@ -5,7 +5,7 @@ import torch
 from scipy.stats import norm
 
 from stages.shared.training.ordinal import OrdinalWords
-from stages.shared.training.trainer import weighted_loss
+from stages.shared.training.weighted_loss import weighted_loss
 
 IDS = [7, 3, 9, 4]  # of levels 0 to 3; tokens need not be in order
 

@@ -8,7 +8,8 @@ from transformers import TrainingArguments
 
 from stages.shared.lm.encoding import WeightedExample, pack
 from stages.shared.training.params import OptimizerSection
-from stages.shared.training.trainer import WeightedTrainer, collate, train_supervised, weighted_loss, write_curve
+from stages.shared.training.trainer import WeightedTrainer, collate, train_supervised, write_curve
+from stages.shared.training.weighted_loss import weighted_loss
 from tests.support.tiny_models import tiny_model
 
 VOCABULARY, PAD = 64, 0

@@ -1,0 +1,86 @@
+"""One small training run in several processes: `run(folder, 2, **parameters)` starts itself under torchrun, as a stage does."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import TrainerCallback
+
+from stages.shared.core.launch import is_main_process
+from stages.shared.lm.encoding import WeightedExample
+from stages.shared.training import trainer
+from stages.shared.training.params import OptimizerSection
+from stages.shared.training.trainer import train_supervised
+from tests.support.tiny_models import tiny_model
+
+ROOT = Path(__file__).parents[2]
+VOCABULARY, PAD = 64, 0
+SMALL: dict[str, Any] = {"steps": 2, "batch_size": 1, "lr": 1e-2, "warmup": 0.0, "log_every": 1, "threads": 1}
+
+
+def uneven_rows(count: int) -> list[WeightedExample]:
+    """Sequences that count upwards, of very different lengths and weights: a mean of means is not the mean."""
+    rng = np.random.default_rng(3)
+    rows = []
+    for index in range(count):
+        length = 6 + 9 * (index % 4)
+        start = int(rng.integers(2, 20))
+        rows.append(WeightedExample([start + step for step in range(length)], [0.0, *[0.25 + index % 3] * (length - 1)]))
+    return rows
+
+
+class Killed(TrainerCallback):
+    """kill -9 of this process at the end of a step, before anything of it is saved."""
+
+    def __init__(self, step: int):
+        self.step = step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def trained(params: OptimizerSection, rows: int, checkpoints: Path | None = None) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
+    model = tiny_model(VOCABULARY)
+    curve = train_supervised(model, uneven_rows(rows), params, PAD, checkpoints=checkpoints)
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}, curve
+
+
+def start(folder: Path, processes: int, rows: int, kill_at: int = 0, **parameters: Any) -> subprocess.CompletedProcess[str]:
+    """kill_at: the step at whose end each process kills itself; 0 = none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    params = {**SMALL, **parameters, "processes": processes}
+    (folder / "run.json").write_text(json.dumps({"rows": rows, "kill_at": kill_at, "params": params}))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", __name__, str(folder)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
+def run(folder: Path, processes: int, rows: int, **parameters: Any) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
+    """Weights and curve of the main process."""
+    done = start(folder, processes, rows, **parameters)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return load_file(folder / "weights.safetensors"), json.loads((folder / "curve.json").read_text())
+
+
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)
+    asked = json.loads((folder / "run.json").read_text())
+    if asked["kill_at"]:
+        trainer.report_progress = lambda trainer: trainer.add_callback(Killed(asked["kill_at"]))  # type: ignore[attr-defined]
+    weights, curve = trained(OptimizerSection(**asked["params"]), asked["rows"], folder / "checkpoints")
+    if is_main_process():
+        weights = {name: tensor.contiguous() for name, tensor in weights.items() if name != "lm_head.weight"}
+        save_file(weights, folder / "weights.safetensors")
+        (folder / "curve.json").write_text(json.dumps(curve))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

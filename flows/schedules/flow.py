@@ -51,7 +51,8 @@ def scheduled(
 ) -> State[None]:
     """Runs the project at the current directory.
 
-    `on_new_data`: only when its raw files have changed. `profile`: laid over each other and rendered into params.yaml first. `placement`: see flows.pipeline.flow.
+    `on_new_data`: only when its raw files have changed. `profile`: rendered into params.yaml first; of several, each is laid over those
+    before it. `placement`: see flows.pipeline.flow.
     """
     root = Path.cwd()
     due = flow_run.scheduled_start_time.astimezone(UTC).isoformat(timespec="seconds")

@@ -18,6 +18,7 @@ COMMANDS = {  # name -> (module in flows.commands, help text)
     "run": ("run", "run the stages that are not current, with what they need"),
     "plan": ("plan", "what would run and why, running nothing"),
     "status": ("status", "each stage: current, changed or never run; its last run"),
+    "doctor": ("doctor", "what a run needs of memory, models, disk and engines, and what is missing here"),
     "deps": ("deps", "compare the code deps in dvc.yaml with what the stages import"),
     "profiles": ("profiles", "the parameter profiles"),
     "lineage": ("lineage", "from an output back to the raw file, and on to every model made from it"),

@@ -15,6 +15,16 @@ def add_json_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
+def add_profile_option(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument(
+        "--profile",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help=f"{what}; repeatable: a later one is laid over the earlier (gr2 profiles)",
+    )
+
+
 def show(view: object) -> int:
     """Prints a Rich renderable; returns exit code 0."""
     from rich.console import Console  # `gr2 --help` needs none of it

@@ -1,9 +1,9 @@
-"""gr2 profiles: the parameter profiles, and which of them params.yaml holds."""
+"""gr2 profiles: the parameter profiles, and which of them, or which combination, params.yaml holds."""
 
 import argparse
 from pathlib import Path
 
-from tasks.project.profiles import matching_profile, profile_names
+from tasks.project.profiles import matching_profiles, profile_names, title
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -12,9 +12,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace, cwd: Path) -> int:
     root = Path.cwd()
-    current = matching_profile(root)
+    current = matching_profiles(root)
     for name in profile_names(root):
-        print(f"{name} (params.yaml holds it)" if name == current else name)
-    if current is None:
-        print("params.yaml equals none of them")
+        print(f"{name} (params.yaml holds it)" if [name] == current else name)
+    if len(current) > 1:
+        print(f"params.yaml holds {title(current)}")
+    elif not current:
+        print("params.yaml equals none of them, nor a combination")
     return 0

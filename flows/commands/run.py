@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from flows.commands import INTERRUPTED, STAGE_FAILED
+from flows.commands import INTERRUPTED, STAGE_FAILED, add_profile_option
 from flows.commands.plan import show_plan
 from flows.commands.run_queue import run_queue
 from flows.commands.selection import add_selection_options, check_selection, requested_stages
@@ -27,7 +27,7 @@ from tasks.system.requirements import check_installed
 def add_options(parser: argparse.ArgumentParser) -> None:
     add_selection_options(parser)
     parser.add_argument("--dry", action="store_true", help="the plan of exactly this run, running and changing nothing")
-    parser.add_argument("--profile", help="first render this profile into params.yaml (gr2 profiles lists them)")
+    add_profile_option(parser, "first render this profile into params.yaml")
     parser.add_argument("--discard-edits", action="store_true", help="let the profile overwrite edits in params.yaml")
     parser.add_argument(
         "--placement", metavar="NAME", help="run stages on nodes, as this file of infra/placements says (default: all here)"
@@ -69,7 +69,7 @@ def _check(options: argparse.Namespace) -> None:
     if options.discard_edits and not options.profile:
         raise ProjectError("--discard-edits needs --profile NAME, the profile to put in place of the edits")
     if options.profile and options.set:
-        raise ProjectError("--profile and --set both write params.yaml; render the profile first: gr2 run --profile NAME --dry shows it")
+        raise ProjectError("--profile and --set both write params.yaml; render the profile first: gr2 plan --profile NAME shows it")
     if options.placement and (options.control or options.queue):
         raise ProjectError("--placement is for a run of this workspace; controls and experiments run here")
     if options.queue and (options.profile or options.start or options.force or options.dry):
@@ -85,14 +85,15 @@ def _check(options: argparse.Namespace) -> None:
 def _params(root: Path, options: argparse.Namespace) -> str | None:
     """The text that params.yaml would have; None where it stays as it is."""
     if options.profile:
-        return profiles.render(root, options.profile)
+        return profiles.render(root, *options.profile)
     return overrides.with_overrides(root, overrides.single(overrides.read_settings(root, options.set)))[0] if options.set else None
 
 
 def _put_params(root: Path, options: argparse.Namespace) -> None:
     if options.profile:
-        changes = profiles.apply(root, options.profile, options.discard_edits)
-        print(f"profile {options.profile}: " + (f"{len(changes)} changed in params.yaml" if changes else "params.yaml already holds it"))
+        changes = profiles.apply(root, *options.profile, discard_edits=options.discard_edits)
+        outcome = f"{len(changes)} changed in params.yaml" if changes else "params.yaml already holds it"
+        print(f"profile {profiles.title(options.profile)}: {outcome}")
     elif options.set:
         changes = overrides.write(root, overrides.single(overrides.read_settings(root, options.set)))
         print("set: " + (f"{len(changes)} changed in params.yaml" if changes else "params.yaml already holds it"))

@@ -42,7 +42,7 @@ class ScheduleRow(TypedDict):
     cron: str | None
     timezone: str | None
     on_new_data: bool
-    profile: str | None
+    profile: list[str]
     placement: str | None
     paused: bool
     next: str | None
@@ -71,7 +71,7 @@ def ensure_pool(client: "SyncPrefectClient", name: str) -> None:
 
 
 def create(
-    client: "SyncPrefectClient", root: Path, name: str, cron: str, timezone: str | None, options: dict[str, str | bool | None]
+    client: "SyncPrefectClient", root: Path, name: str, cron: str, timezone: str | None, options: dict[str, str | bool | list[str] | None]
 ) -> None:
     """Creates the schedule `name`, or replaces it. `options`: the flow's other parameters."""
     from prefect.client.schemas.actions import DeploymentScheduleCreate
@@ -163,12 +163,17 @@ def _row(client: "SyncPrefectClient", name: str, deployment: "DeploymentResponse
         "cron": getattr(cron, "cron", None),
         "timezone": getattr(cron, "timezone", None),
         "on_new_data": bool(deployment.parameters.get("on_new_data")),
-        "profile": deployment.parameters.get("profile"),
+        "profile": profile_list(deployment.parameters.get("profile")),
         "placement": deployment.parameters.get("placement"),
         "paused": bool(deployment.paused),
         "next": min(due).astimezone(UTC).isoformat(timespec="seconds") if due and not deployment.paused else None,
         "last": {"outcome": last.outcome, "time": last.ended or last.began, "message": last.message} if last else None,
     }
+
+
+def profile_list(value: str | list[str] | None) -> list[str]:
+    """The flow's parameter `profile`; schedules of 0.2.0 have one name, or none."""
+    return [value] if isinstance(value, str) else value or []
 
 
 def runs_of(client: "SyncPrefectClient", deployment: UUID, types: list[str]) -> list["FlowRun"]:

@@ -17,6 +17,7 @@ from prefect.runtime import flow_run
 
 from flows.pipeline import flow as pipelines
 from flows.pipeline.params_check import check_params
+from flows.schedules.deployments import profile_list
 from flows.schedules.reconcile import reconcile_runs
 from flows.server.connection import connected
 from flows.server.settings import without_prefect
@@ -43,11 +44,15 @@ STATE_TYPES = {
 
 @flow(name="scheduled", persist_result=False, validate_parameters=False)
 def scheduled(
-    schedule: str = "default", on_new_data: bool = False, profile: str | None = None, placement: str | None = None
+    schedule: str = "default",
+    on_new_data: bool = False,
+    profile: str | list[str] | None = None,
+    placement: str | None = None,
 ) -> State[None]:
     """Runs the project at the current directory.
 
-    `on_new_data`: only when its raw files have changed. `profile`: rendered into params.yaml first. `placement`: see flows.pipeline.flow.
+    `on_new_data`: only when its raw files have changed. `profile`: rendered into params.yaml first; of several, each is laid over those
+    before it. `placement`: see flows.pipeline.flow.
     """
     root = Path.cwd()
     due = flow_run.scheduled_start_time.astimezone(UTC).isoformat(timespec="seconds")
@@ -62,7 +67,7 @@ def scheduled(
             write_record(root, record)
         else:
             write_record(root, record)
-            record = _run_recorded(root, record, Request(on_new_data, profile, placement))
+            record = _run_recorded(root, record, Request(on_new_data, profile_list(profile), placement))
             with connected("schedules") as client:  # again: more runs came due meanwhile
                 reconcile_runs(client, root, current_run=record.flow_run)
     create_markdown_artifact(markdown(record), key="gr2-scheduled", description=f"{record.schedule}: {record.outcome}")
@@ -74,7 +79,7 @@ class Request:
     """The parameters of the flow, but for the schedule's name."""
 
     on_new_data: bool
-    profile: str | None
+    profile: list[str]
     placement: str | None
 
 
@@ -99,9 +104,9 @@ def _run(root: Path, record: Record, request: Request) -> Record:
     pipelines.stage_environment = env = without_prefect()
     with connected("schedules") as client:
         reconcile_runs(client, root, current_run=record.flow_run)
-    graph = check_params(root, [profiles.render(root, request.profile) if request.profile else None])
+    graph = check_params(root, [profiles.render(root, *request.profile) if request.profile else None])
     if request.profile:
-        profiles.apply(root, request.profile)
+        profiles.apply(root, *request.profile)
     if fetching := fetch_stages(graph):
         # Forced: DVC cannot know that the publisher has a new file. A fetch of unchanged files makes nothing behind it stale.
         state = pipelines.pipeline(fetching, force=fetching, placement=request.placement, return_state=True)

@@ -67,7 +67,8 @@ def make_plan(
 ) -> Plan:
     """The plan for `names`, upstream first (tasks.run.selection; None: all). A stage behind one that runs may yet end Cached.
 
-    `force`: stages that run in any case. `params`: what params.yaml would hold, for a plan of a run that would first change it.
+    `force`: stages that run in any case. `params`: what params.yaml would hold, for a plan of a run that would first change it; `graph` is
+    then the one under these.
     """
     planner = _Planner(root, graph, frozenset(graph[name].name for name in force or ()), params)
     with open_repo(root) as repo:
@@ -115,7 +116,7 @@ class _Planner:
         deps: dict[str, str] = {}
         for entry in status:
             if entry == "changed command":
-                yield Cause("command", "dvc.yaml", f"command changed: {_join(recorded.get('cmd'))} -> {stage.cmd}")
+                pass  # compared below: DVC fills it in from the file as it is now
             elif entry == "always changed":
                 yield Cause("command", "dvc.yaml", "it has no deps, so DVC runs it every time")
             elif "changed outs" in entry:
@@ -125,8 +126,12 @@ class _Planner:
                     yield from (Cause("output", file, detail) for file, detail in edits or [(path, _word(change))])
             else:
                 deps |= entry["changed deps"]
+        if stage.cmd != _join(recorded.get("cmd")):
+            yield Cause("command", "dvc.yaml", f"command changed: {_join(recorded.get('cmd'))} -> {stage.cmd}")
         if self.params is not None and PARAMS in stage.params:
-            deps.setdefault(PARAMS, "modified")  # DVC has looked at the file as it is now
+            deps.setdefault(PARAMS, "modified")  # DVC has looked at the file as it is now, and at the deps that it names now
+            deps = {path: change for path, change in deps.items() if path in stage.params or path in stage.deps}
+            deps |= {path: "new" for path in stage.dep_keys if path not in locked_deps}
         for path, change in deps.items():
             if path in stage.params:
                 current = self.params if path == PARAMS and self.params is not None else _values(self.root, path)

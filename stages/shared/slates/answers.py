@@ -1,6 +1,7 @@
 """Reads the model's answer from token ids, never from decoded text: decoding may drop special tokens."""
 
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -48,22 +49,22 @@ class AnswerReader:
         ids = answer_part(completion, self.end, self.think_end if reasoning else None)
         if isinstance(ids, Answer):
             return ids
-        ranks = {tuple(name): rank for rank, name in enumerate(names)}
-        order: list[int] = []
+        named = {tuple(name) for name in names}
+        said: list[tuple[int, ...]] = []
         while ids:
-            name = self._first_name(ids, ranks)
+            name = self._first_name(ids, named)
             if not name:
                 return Answer(None, "malformed")
-            if name not in ranks:
+            if name not in named:
                 return Answer(None, "outside")
-            order.append(ranks[name])
+            said.append(name)
             ids = ids[len(name) :]
-        return complete(order, len(names))
+        return complete(ranks_of(said, [tuple(name) for name in names]), len(names))
 
-    def _first_name(self, ids: Sequence[int], ranks: dict[tuple[int, ...], int]) -> tuple[int, ...]:
+    def _first_name(self, ids: Sequence[int], named: set[tuple[int, ...]]) -> tuple[int, ...]:
         """The name that `ids` begin with, of this slate or another; () where there is none."""
         # Names of the slate first: in a pretrained vocabulary a letter may take several tokens. None is the beginning of another.
-        for name in ranks:
+        for name in named:
             if tuple(ids[: len(name)]) == name:
                 return name
         if ids[0] in self.letters:
@@ -83,6 +84,20 @@ def answer_part(completion: Sequence[int], end: int, think_end: int | None) -> l
     if think_end is None:
         return ids
     return ids[ids.index(think_end) + 1 :] if think_end in ids else Answer(None, "malformed")
+
+
+def ranks_of(said: Sequence[Hashable], names: Sequence[Hashable]) -> list[int]:
+    """The candidates that an answer names, all of which are in `names`. Where two items share a SID, the first naming is the first of them
+    in the order shown, the second one the second; one more repeats the last."""
+    ranks: dict[Hashable, list[int]] = defaultdict(list)
+    for rank, name in enumerate(names):
+        ranks[name].append(rank)
+    times: Counter[Hashable] = Counter()
+    order = []
+    for name in said:
+        order.append(ranks[name][min(times[name], len(ranks[name]) - 1)])
+        times[name] += 1
+    return order
 
 
 def complete(order: Sequence[int], candidates: int) -> Answer:

@@ -83,8 +83,10 @@ class ConstraintState:
                 self.relevance_of[self.letter] = layout.relevances.index(token)
             return
         self.partial.append(token)
-        if self.partial in self.constraint.names:
-            self.named.append(self.constraint.names.index(self.partial))
+        named = [rank for rank, name in enumerate(self.constraint.names) if name == self.partial]
+        if named:
+            # Two items may share a SID: named a second time, it is the second of them.
+            self.named.append(next((rank for rank in named if rank not in self.named), named[-1]))
             self.partial = []
 
     def draft(self) -> list[int]:

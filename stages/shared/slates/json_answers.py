@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from stages.shared.slates.answers import Answer, answer_part, complete
+from stages.shared.slates.answers import Answer, answer_part, complete, ranks_of
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def read_json_answer(text: str, names: Sequence[str]) -> Answer:
     said = found["recommendations"]
     if not isinstance(said, list) or not all(isinstance(name, str) for name in said):
         return Answer(None, "malformed")
-    ranks = {name.strip(): rank for rank, name in enumerate(names)}
-    if any(name.strip() not in ranks for name in said):
+    said, known = [name.strip() for name in said], [name.strip() for name in names]
+    if not set(said) <= set(known):
         return Answer(None, "outside")
-    return complete([ranks[name.strip()] for name in said], len(names))
+    return complete(ranks_of(said, known), len(names))

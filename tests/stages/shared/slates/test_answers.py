@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,3 +82,13 @@ def test_no_token_ids_break_the_reader(form, ids, reasoning):
     [names] = encoded.names([SLATE])
     answer = encoded.reader.read(ids, names, reasoning)
     assert (answer.order is None) == (answer.fault != "")
+
+
+def test_an_item_whose_sid_another_one_has_too_counts_once():
+    twins = replace(SLATE, candidates=[SLATE.candidates[0], SLATE.candidates[1], SLATE.candidates[0]])
+    one, two, _ = NAMES["sids"]
+    assert read("sids", THOUGHT + one + two + one + END, slate=twins).order == (0, 1, 2)
+    assert read("sids", THOUGHT + two + one + one + END, slate=twins).order == (1, 0, 2)
+    assert read("sids", THOUGHT + one + one + one + END, slate=twins).fault == "duplicate"
+    assert read("sids", THOUGHT + one + two + two + END, slate=twins).fault == "duplicate"
+    assert read("sids", THOUGHT + one + two + END, slate=twins).fault == "missing"

@@ -158,3 +158,18 @@ def test_a_random_model_under_the_constraint(tmp_path, temperature):
         ids = torch.tensor([prompts[0] + held[0][0].token_ids])
         logp = model(ids).logits[0, len(prompts[0]) - 1 : -1].log_softmax(-1).gather(1, ids[0, len(prompts[0]) :, None])[:, 0]
     torch.testing.assert_close(torch.tensor(held[0][0].logprobs), logp, atol=1e-4, rtol=1e-4, msg="log-probabilities are the model's own")
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 2), min_size=2, max_size=5), st.integers(0, 10_000))
+def test_items_that_share_a_sid_are_named_one_after_the_other(items, seed):
+    """`tokenize.assignment: nearest` lets items share one. The answer ends, and is read as a permutation."""
+    slate = replace(slate_of(5), candidates=items, bins=BINS[: len(items)])
+    [one] = encoded("sids", reasoning=False).constraints([slate], True)
+    said = walk(one.start(), np.random.default_rng(seed), 6 * len(items) + 1)
+    assert said[-1] == one.layout.end and len(said) == 6 * len(items) + 1
+    order = encoded("sids").reader.read(said, one.names, reasoning=False).order
+    assert order is not None and sorted(order) == list(range(len(items)))
+    assert [one.names[rank] for rank in order] == [said[6 * place : 6 * place + 6] for place in range(len(items))]
+    for twins in ([rank for rank, item in enumerate(items) if item == other] for other in set(items)):
+        assert [rank for rank in order if rank in twins] == twins, "in the order shown"

@@ -138,3 +138,9 @@ def test_a_completion_without_an_end_or_a_closed_thought():
     assert encoded.reader.read([*said, one.layout.end], one.names).order == (2, 1, 0)
     assert encoded.reader.read([*said[1:], one.layout.end], one.names).order == (2, 1, 0)
     assert encoded.reader.read([*ids_of("thought"), one.layout.end], one.names).fault == "malformed"
+
+
+def test_items_that_share_a_name_are_named_one_after_the_other():
+    said = '{"explanation": "x", "recommendations": ["a", "b", "a"]}'
+    assert read_json_answer(said, ["a", "a", "b"]).order == (0, 2, 1)
+    assert read_json_answer(said, ["a", "b", "c"]).fault == "duplicate"

@@ -20,6 +20,8 @@ COPY = Path(".gr2") / "dvc.lock"
 SET_ASIDE = Path(".gr2") / "dvc.lock.cut"  # what the mended file was
 NOTES = Path(".gr2") / "unfinished"  # a file for each stage that DVC was asked for, until it is known what became of it
 STAGE = re.compile(r"^  \S.*:[ ]*$", re.MULTILINE)  # the first line of a stage's entry
+HEADER = "schema: '2.0'\nstages:\n"
+FIRST_NAME = re.compile(r" {1,2}|  [^\s:]+:?")  # cut; YAML takes a name without its colon for a text
 CONFLICT = re.compile(r"^<<<<<<< ", re.MULTILINE)  # of a merge: for the user alone to resolve
 
 
@@ -99,8 +101,8 @@ def _before_last(text: str) -> dict[str, Entry] | None:
     starts = [match.start() for match in STAGE.finditer(text)]
     if len(starts) < 2:
         head = text[: starts[0]] if starts else text
-        # Cut in the header or right behind it: a file that DVC had just begun, with no stage in it.
-        return {} if "schema: '2.0'\nstages:\n".startswith(head) else None
+        # Cut in the header, right behind it or in the first stage's name: a file that DVC had just begun, with no stage in it.
+        return {} if HEADER.startswith(head) or FIRST_NAME.fullmatch(head.removeprefix(HEADER)) else None
     try:
         entries = parse_lock(text[: starts[-1]], LOCK)
     except (ProjectError, ValueError, TypeError, AttributeError):

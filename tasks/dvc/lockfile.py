@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Required, TypedDict, cast
 
+from tasks.system.errors import ProjectError
 from tasks.system.yaml_files import parse, write_text
 
 LOCK = "dvc.lock"
@@ -55,6 +56,10 @@ def parse_lock(text: str, source: str) -> dict[str, Entry]:
     """The stages in the `text` of a dvc.lock; `source` is its name in errors."""
     document = parse(text, source)
     stages = document.get("stages") if isinstance(document, dict) else None
+    if stages is not None and not isinstance(stages, dict):
+        raise ProjectError(
+            f"{source}: stages: a mapping of stages is expected, not {type(stages).__name__}; restore the file: git checkout {LOCK}"
+        )
     return cast(dict[str, Entry], dict(stages or {}))
 
 

@@ -41,7 +41,7 @@ def test_cut_at_any_byte(project: Path) -> None:
     new = read_lock(project)
     assert new["c"] != old["c"]
     ends = {position for position, letter in enumerate(new_text, 1) if letter == "\n"}
-    for size in sorted({*range(0, len(new_text), 7), *ends}):
+    for size in sorted({*range(60), *range(0, len(new_text), 7), *ends}):
         (project / "dvc.lock").write_text(new_text[:size])
         mended = state(project)
         assert list(mended) == list(old), size
@@ -101,6 +101,12 @@ def test_what_was_done_by_hand_is_left_alone(project: Path) -> None:
         with pytest.raises(ProjectError, match=r"dvc\.lock: not valid YAML"):
             state(project)
         assert (project / "dvc.lock").read_text() == broken
+
+
+def test_stages_that_are_no_mapping_are_said(project: Path) -> None:
+    (project / "dvc.lock").write_text("schema: '2.0'\nstages: [a, b]\n")
+    with pytest.raises(ProjectError, match=r"dvc\.lock: stages: a mapping of stages is expected, not list; .*git checkout dvc.lock"):
+        read_lock(project)
 
 
 KILLED = """

@@ -18,12 +18,16 @@ from stages.shared.slates.slate import Catalog, Slate, load_slates
 from stages.shared.slates.traces import TRACES
 from stages.traces.acceptance.audit import chance_audit, noise_audit, scorer_audit
 from stages.traces.acceptance.checks import TraceBudget, TraceChecks
-from stages.traces.acceptance.rejection import Kept, sample
+from stages.traces.acceptance.kept import Kept
+from stages.traces.acceptance.rejection import sample
+from stages.traces.acceptance.repair import Repairs
+from stages.traces.acceptance.soft import sample_softly
 from stages.traces.acceptance.verdicts import SLATE_VERDICTS, verdicts_table
 from stages.traces.acceptance.verification import Verification
 from stages.traces.metrics import TracesMetrics
 from stages.traces.out_of_time import label_by_latest, score_out_of_time
 from stages.traces.params import TracesParams
+from stages.traces.teachers.asked_teacher import AskedTeacher
 from stages.traces.teachers.open_teacher import open_teacher
 
 
@@ -47,7 +51,7 @@ def traces(params: TracesParams, outputs: Outputs) -> None:
     if params.labels == "latest":
         scored = label_by_latest(scored, slates, params.seed, params.threads, params.scorer, explained)
     # In targeted mode the teacher sees the answer, so reaching it proves nothing and the rule against luck does not apply.
-    max_noise_rank = params.max_noise_rank if params.mode == "rejection" else None
+    max_noise_rank = None if params.mode == "targeted" else params.max_noise_rank
     checks = TraceChecks(layout, params.mode == "targeted", TraceBudget.of_student(params.max_trace_tokens, params.student_fit.model))
     # The loop runs inside the block: a language-model teacher frees its engine when the block ends.
     journal = AnswerJournal("traces")
@@ -57,7 +61,16 @@ def traces(params: TracesParams, outputs: Outputs) -> None:
         verification = None
         if params.verify_shuffles:
             verification = Verification(params.verify_shuffles, params.verify_share, attempts, params.seed)
-        log = sample(teacher, checks, scored, attempts, params.keep, max_noise_rank, shuffle_seed, verification)
+        rules = (teacher, checks, scored, attempts, params.keep, max_noise_rank, shuffle_seed)
+        mode_metrics: dict[str, object] = {}
+        if params.mode == "soft":
+            log, mode_metrics["soft"] = sample_softly(*rules, params.beta, params.seed)
+        elif params.mode == "repair":
+            assert isinstance(teacher, AskedTeacher)
+            log = sample(*rules, verification, Repairs(teacher, checks))
+            mode_metrics["repair"] = {"continued": log.total("continued"), "kept": sum(kept.continued for kept in log.kept)}
+        else:
+            log = sample(*rules, verification)
     if not log.kept:
         raise StageError(
             f"no trace of {len(scored)} slates was accepted (faults: {dict(log.faults)}, luck: {log.total('luck')}, not confirmed in other "
@@ -70,6 +83,7 @@ def traces(params: TracesParams, outputs: Outputs) -> None:
     outputs.metrics(
         {
             **({"endpoint": record.endpoint} if record.endpoint else {}),
+            **mode_metrics,
             "mode": params.mode,
             "teacher": params.teacher,
             "training_slates": len(slates),

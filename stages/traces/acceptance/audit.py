@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from stages.traces.acceptance.rejection import Kept, RejectionLog
+from stages.traces.acceptance.kept import Kept
+from stages.traces.acceptance.rejection import RejectionLog
 from stages.traces.acceptance.verification import Verification
 from stages.traces.out_of_time import ScoredSlate
 from stages.traces.teachers.teacher import levels_of

@@ -83,6 +83,12 @@ class RepairMetrics(StageMetrics):
     kept: int = Field(description="kept traces that came of such a try")
 
 
+class StudentFitMetrics(StageMetrics):
+    mean_logprob: float = Field(description="mean over accepted traces of the mean log-probability of a trace's tokens under the student")
+    bound: float = Field(description="its quantile at traces.student_fit.drop_below")
+    improbable: int = Field(description="traces below it, which were dropped, or weigh less")
+
+
 class EndpointMetrics(StageMetrics):
     answers: int = Field(description="answers of the server, those kept from an earlier run among them")
     failed: dict[str, int] = Field(description="fault -> requests given up after all tries; their slates were skipped")
@@ -102,3 +108,4 @@ class TracesMetrics(StageMetrics):
     endpoint: EndpointMetrics | None = Field(None, description="a teacher behind an endpoint only: what it was asked and what that cost")
     soft: SoftMetrics | None = Field(None, description="mode soft only: rewards before and after acceptance")
     repair: RepairMetrics | None = Field(None, description="mode repair only: what was repaired")
+    student_fit: StudentFitMetrics | None = Field(None, description="with traces.student_fit.drop_below: what the student makes of them")

@@ -35,9 +35,20 @@ class LanguageModelTeacherParams(Section):
 class StudentFitParams(Section):
     """What the student, as it is before training, makes of the traces."""
 
-    model: ModelFolder = Field(
-        NO_MODEL, description=f"Hugging Face folder of the student, for its tokenizer; {NO_MODEL} = words are counted"
+    model: ModelFolder = Field(NO_MODEL, description=f"Hugging Face folder of the student, whose tokens are counted; {NO_MODEL} = words")
+    drop_below: float = Field(
+        0.0, ge=0.0, lt=1.0, description="share of accepted traces that are dropped, those the student finds least probable; 0 = none"
     )
+    weight: bool = Field(False, description="instead, they weigh less in sft (column weight of traces.parquet)")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @model_validator(mode="after")
+    def has_a_student(self) -> Self:
+        if self.drop_below and self.model == NO_MODEL:
+            raise ValueError("drop_below asks what the student makes of a trace, and model names none; give its folder")
+        if self.weight and not self.drop_below:
+            raise ValueError("weight is of the share drop_below of the traces, which is 0; raise it")
+        return self
 
 
 class TracesParams(ComputeSection):

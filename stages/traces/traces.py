@@ -15,13 +15,14 @@ from stages.shared.slates.layouts.choose import layout_of
 from stages.shared.slates.layouts.layout import Layout
 from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.slate import Catalog, Slate, load_slates
-from stages.shared.slates.traces import TRACES
+from stages.shared.slates.traces import TRACES, TRACES_WITH_WEIGHTS
 from stages.traces.acceptance.audit import chance_audit, noise_audit, scorer_audit
 from stages.traces.acceptance.checks import TraceBudget, TraceChecks
 from stages.traces.acceptance.kept import Kept
 from stages.traces.acceptance.rejection import sample
 from stages.traces.acceptance.repair import Repairs
 from stages.traces.acceptance.soft import sample_softly
+from stages.traces.acceptance.student_fit import apply_student_fit
 from stages.traces.acceptance.verdicts import SLATE_VERDICTS, verdicts_table
 from stages.traces.acceptance.verification import Verification
 from stages.traces.metrics import TracesMetrics
@@ -62,13 +63,13 @@ def traces(params: TracesParams, outputs: Outputs) -> None:
         if params.verify_shuffles:
             verification = Verification(params.verify_shuffles, params.verify_share, attempts, params.seed)
         rules = (teacher, checks, scored, attempts, params.keep, max_noise_rank, shuffle_seed)
-        mode_metrics: dict[str, object] = {}
+        more_metrics: dict[str, object] = {}
         if params.mode == "soft":
-            log, mode_metrics["soft"] = sample_softly(*rules, params.beta, params.seed)
+            log, more_metrics["soft"] = sample_softly(*rules, params.beta, params.seed)
         elif params.mode == "repair":
             assert isinstance(teacher, AskedTeacher)
             log = sample(*rules, verification, Repairs(teacher, checks))
-            mode_metrics["repair"] = {"continued": log.total("continued"), "kept": sum(kept.continued for kept in log.kept)}
+            more_metrics["repair"] = {"continued": log.total("continued"), "kept": sum(kept.continued for kept in log.kept)}
         else:
             log = sample(*rules, verification)
     if not log.kept:
@@ -77,13 +78,19 @@ def traces(params: TracesParams, outputs: Outputs) -> None:
             f"orders: {log.total('unverified')}); raise traces.attempts or traces.max_noise_rank, or lower traces.verify_shuffles"
         )
 
-    write_table(traces_table(log.kept, layout, params.mode), outputs.path("traces.parquet"), TRACES)
+    weights: list[float] = []
+    if params.student_fit.drop_below:
+        weights, more_metrics["student_fit"] = apply_student_fit(log, layout, params.student_fit)
+    table, schema = traces_table(log.kept, layout, params.mode), TRACES
+    if params.student_fit.weight:
+        table, schema = table.with_columns(weight=pl.Series(weights, dtype=pl.Float32)), TRACES_WITH_WEIGHTS
+    write_table(table, outputs.path("traces.parquet"), schema)
     write_table(verdicts_table(slate_table, scored, log, attempts), outputs.path("slates.parquet"), SLATE_VERDICTS)
     record.invocations.write(outputs.path("invocations.parquet"))
     outputs.metrics(
         {
             **({"endpoint": record.endpoint} if record.endpoint else {}),
-            **mode_metrics,
+            **more_metrics,
             "mode": params.mode,
             "teacher": params.teacher,
             "training_slates": len(slates),

@@ -19,7 +19,7 @@ from stages.traces.teachers.teacher import Teacher
 class SlateLog:
     """What became of one slate. tries: proposals asked for; right: those that put the target first, kept or not; luck: right although the
     features say otherwise; repeated: right with a trace that was kept before; unverified: right, and not again in other orders; continued:
-    tries that went on from steps of an earlier one."""
+    tries that went on from steps of an earlier one; improbable: accepted traces dropped again for the student (student_fit.py)."""
 
     tries: int = 0
     right: int = 0
@@ -27,13 +27,14 @@ class SlateLog:
     repeated: int = 0
     unverified: int = 0
     continued: int = 0
+    improbable: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     kept: list[Kept] = field(default_factory=list)
 
     @property
     def accepted_unverified(self) -> bool:
         """Whether plain acceptance would have kept a trace."""
-        return bool(self.kept) or self.unverified > 0
+        return bool(self.kept) or self.unverified + self.improbable > 0
 
 
 @dataclass

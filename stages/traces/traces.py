@@ -26,7 +26,7 @@ from stages.traces.acceptance.repair import Repairs
 from stages.traces.acceptance.soft import sample_softly
 from stages.traces.acceptance.student_fit import apply_student_fit
 from stages.traces.acceptance.verdicts import SLATE_VERDICTS, verdicts_table
-from stages.traces.acceptance.verification import Verification
+from stages.traces.acceptance.verification import ShuffledVerification
 from stages.traces.metrics import TracesMetrics
 from stages.traces.out_of_time import label_by_latest, score_out_of_time
 from stages.traces.params import TracesParams
@@ -65,7 +65,7 @@ def traces(params: TracesParams, outputs: Outputs) -> None:
         attempts = params.attempts if teacher.attempts is None else min(params.attempts, teacher.attempts)
         verification = None
         if params.verify_shuffles:
-            verification = Verification(params.verify_shuffles, params.verify_share, attempts, params.seed)
+            verification = ShuffledVerification(params.verify_shuffles, params.verify_share, attempts, params.seed)
         rules = (teacher, checks, scored, attempts, params.keep, max_noise_rank, shuffle_seed)
         more_metrics: dict[str, object] = {}
         if params.mode == "soft":

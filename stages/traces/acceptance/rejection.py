@@ -10,7 +10,7 @@ from stages.shared.core.progress import tracked
 from stages.traces.acceptance.checks import TraceChecks
 from stages.traces.acceptance.kept import Kept
 from stages.traces.acceptance.repair import Repairs
-from stages.traces.acceptance.verification import Verification
+from stages.traces.acceptance.verification import ShuffledVerification
 from stages.traces.out_of_time import ScoredSlate
 from stages.traces.teachers.teacher import Teacher
 
@@ -73,7 +73,7 @@ def sample(
     keep: int,
     max_noise_rank: int | None,
     shuffle_seed: int | None = None,
-    verification: Verification | None = None,
+    verification: ShuffledVerification | None = None,
     repairs: Repairs | None = None,
 ) -> RejectionLog:
     """Up to `attempts` tries a slate until `keep` different traces put the target first, and again in other orders under `verification`.

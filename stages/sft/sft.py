@@ -24,7 +24,7 @@ from stages.shared.slates.layouts.encoded import EncodedLayout
 from stages.shared.slates.layouts.layout import Layout
 from stages.shared.slates.layouts.marks import THINK_END
 from stages.shared.slates.slate import Catalog
-from stages.shared.slates.traces import TRACES
+from stages.shared.slates.traces import read_traces
 from stages.shared.training.checkpoints import training_resume
 from stages.shared.training.lora import sid_and_layout_ids
 from stages.shared.training.relevances import relevance_words
@@ -34,7 +34,7 @@ BASE = DATA / "midtrain/model"
 
 
 def sft(params: SftParams, outputs: Outputs) -> None:
-    traces = read_table(DATA / "traces/traces.parquet", TRACES)
+    traces = read_traces()
     slates = read_table(DATA / "retrieve/slates.parquet", SLATES)
     interactions = read_table(DATA / "ingest/interactions.parquet", INTERACTIONS)
     catalog = Catalog.from_tables(read_table(DATA / "tokenize/sids.parquet", SIDS), read_table(DATA / "ingest/items.parquet", ITEMS))
@@ -81,10 +81,11 @@ def fitted_prompts(traces: pl.DataFrame, encoded: EncodedLayout) -> pl.DataFrame
 
 
 def trace_examples(traces: pl.DataFrame, tokenizer: PreTrainedTokenizerBase, params: SftParams, reasoning: bool) -> list[WeightedExample]:
-    """Prompt without weight, trace with lambda_r, the end of thinking and the answer with lambda_o."""
-    weights = (params.reasoning_weight, params.answer_weight)
+    """Prompt without weight, trace with lambda_r, the end of thinking and the answer with lambda_o; times the trace's weight, if any."""
+    own_weights = traces["weight"] if "weight" in traces.columns else [1.0] * traces.height
     documents = []
-    for prompt, trace, answer in traces.select("prompt", "trace", "answer").iter_rows():
+    for (prompt, trace, answer), own in zip(traces.select("prompt", "trace", "answer").iter_rows(), own_weights, strict=True):
+        weights = (own * params.reasoning_weight, own * params.answer_weight)
         if prompt.endswith(THINK_END) == reasoning:
             raise StageError(
                 f"data/traces/traces.parquet: its prompts were written with prompt.reasoning {str(not reasoning).lower()}; "

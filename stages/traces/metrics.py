@@ -70,6 +70,25 @@ class OutOfTimeMetrics(ScorerMetrics):
     by_fold: list[FoldScorerMetrics] = Field(description="the same for each time fold")
 
 
+class SoftMetrics(StageMetrics):
+    """The reward is NDCG of the target in the proposal's order."""
+
+    proposals: int = Field(description="different traces that could be read and hold the checks")
+    mean_reward: float = Field(description="their mean reward")
+    mean_reward_kept: float = Field(description="mean reward of the kept traces")
+
+
+class RepairMetrics(StageMetrics):
+    continued: int = Field(description="tries that went on from the last right step of a refused trace")
+    kept: int = Field(description="kept traces that came of such a try")
+
+
+class StudentFitMetrics(StageMetrics):
+    mean_logprob: float = Field(description="mean over accepted traces of the mean log-probability of a trace's tokens under the student")
+    bound: float = Field(description="its quantile at traces.student_fit.drop_below")
+    improbable: int = Field(description="traces below it, which were dropped, or weigh less")
+
+
 class EndpointMetrics(StageMetrics):
     answers: int = Field(description="answers of the server, those kept from an earlier run among them")
     failed: dict[str, int] = Field(description="fault -> requests given up after all tries; their slates were skipped")
@@ -87,3 +106,6 @@ class TracesMetrics(StageMetrics):
     out_of_time: OutOfTimeMetrics = Field(description="the scorer on slates later than those it was fitted on")
     leak_check: HeldOutCheck = Field(description="counts of the leak check")
     endpoint: EndpointMetrics | None = Field(None, description="a teacher behind an endpoint only: what it was asked and what that cost")
+    soft: SoftMetrics | None = Field(None, description="mode soft only: rewards before and after acceptance")
+    repair: RepairMetrics | None = Field(None, description="mode repair only: what was repaired")
+    student_fit: StudentFitMetrics | None = Field(None, description="with traces.student_fit.drop_below: what the student makes of them")

@@ -35,13 +35,28 @@ class LanguageModelTeacherParams(Section):
 class StudentFitParams(Section):
     """What the student, as it is before training, makes of the traces."""
 
-    model: ModelFolder = Field(
-        NO_MODEL, description=f"Hugging Face folder of the student, for its tokenizer; {NO_MODEL} = words are counted"
+    model: ModelFolder = Field(NO_MODEL, description=f"Hugging Face folder of the student, whose tokens are counted; {NO_MODEL} = words")
+    drop_below: float = Field(
+        0.0, ge=0.0, lt=1.0, description="share of accepted traces that are dropped, those the student finds least probable; 0 = none"
     )
+    weight: bool = Field(False, description="instead, they weigh less in sft (column weight of traces.parquet)")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @model_validator(mode="after")
+    def has_a_student(self) -> Self:
+        if self.drop_below and self.model == NO_MODEL:
+            raise ValueError("drop_below asks what the student makes of a trace, and model names none; give its folder")
+        if self.weight and not self.drop_below:
+            raise ValueError("weight is of the share drop_below of the traces, which is 0; raise it")
+        return self
 
 
 class TracesParams(ComputeSection):
-    mode: Literal["rejection", "targeted"] = Field("rejection", description="targeted shows the teacher the answer")
+    mode: Literal["rejection", "targeted", "soft", "repair"] = Field(
+        "rejection",
+        description="targeted shows the teacher the answer; soft accepts by reward, so also traces that put the target lower; repair: a "
+        "language model goes on from the last right step of a refused trace",
+    )
     teacher: Literal["statistical", "ranker_explained", "language_model", "random"] = Field(
         "statistical",
         description="ranker_explained: LambdaMART says what speaks for and against its first candidates (prompt.layout: chat); random: a "
@@ -53,6 +68,7 @@ class TracesParams(ComputeSection):
     )
     temperature: float = Field(0.02, ge=0.0, description="noise of the statistical teacher, in standard deviations of its score")
     attempts: int = Field(8, ge=1, description="tries a slate")
+    beta: float = Field(0.2, gt=0.0, description="soft: a trace is accepted with probability exp((reward - highest) / beta); reward: NDCG")
     keep: int = Field(4, ge=1, description="accepted traces kept a slate")
     shuffle: bool = Field(True, description="show the candidates of every kept trace in a random order of its own")
     max_noise_rank: int = Field(3, ge=1, description="a target that the out-of-time scorer ranks below this is refused as luck")
@@ -69,6 +85,14 @@ class TracesParams(ComputeSection):
 
     @model_validator(mode="after")
     def keys_go_together(self) -> Self:
-        if self.verify_shuffles and self.mode != "rejection":
-            raise ValueError(f"verify_shuffles confirms nothing of a teacher in mode {self.mode}; set it to 0, or mode: rejection")
+        if self.verify_shuffles and self.mode in ("targeted", "soft"):
+            raise ValueError(f"verify_shuffles confirms nothing of a trace in mode {self.mode}; set it to 0, or mode: rejection")
+        if self.mode == "repair" and self.teacher != "language_model":
+            raise ValueError(f"mode repair has a language model go on from a step of its trace, and teacher is {self.teacher}")
+        engine = self.language_model.engine
+        if self.mode == "repair" and engine.kind == "endpoint" and engine.endpoint.api == "chat":
+            raise ValueError(
+                "mode repair has the teacher go on from a step of its trace, which a chat endpoint cannot; set "
+                "language_model.engine.endpoint.api to completions (vllm serve), or language_model.engine.kind to an engine of this process"
+            )
         return self

@@ -16,16 +16,21 @@ from stages.shared.slates.layouts.domain_rules import with_mined_rules
 from stages.shared.slates.layouts.layout import Layout
 from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.slate import Catalog, Slate, load_slates
-from stages.shared.slates.traces import TRACES
+from stages.shared.slates.traces import TRACES, TRACES_WITH_WEIGHTS
 from stages.shared.slates.windows import training_windows
 from stages.traces.acceptance.audit import chance_audit, noise_audit, scorer_audit
 from stages.traces.acceptance.checks import TraceBudget, TraceChecks
-from stages.traces.acceptance.rejection import Kept, sample
+from stages.traces.acceptance.kept import Kept
+from stages.traces.acceptance.rejection import sample
+from stages.traces.acceptance.repair import Repairs
+from stages.traces.acceptance.soft import sample_softly
+from stages.traces.acceptance.student_fit import apply_student_fit
 from stages.traces.acceptance.verdicts import SLATE_VERDICTS, verdicts_table
-from stages.traces.acceptance.verification import Verification
+from stages.traces.acceptance.verification import ShuffledVerification
 from stages.traces.metrics import TracesMetrics
 from stages.traces.out_of_time import label_by_latest, score_out_of_time
 from stages.traces.params import TracesParams
+from stages.traces.teachers.asked_teacher import AskedTeacher
 from stages.traces.teachers.open_teacher import open_teacher
 
 
@@ -51,7 +56,7 @@ def traces(params: TracesParams, outputs: Outputs) -> None:
     if params.labels == "latest":
         scored = label_by_latest(scored, slates, params.seed, params.threads, params.scorer, explained)
     # In targeted mode the teacher sees the answer, so reaching it proves nothing and the rule against luck does not apply.
-    max_noise_rank = params.max_noise_rank if params.mode == "rejection" else None
+    max_noise_rank = None if params.mode == "targeted" else params.max_noise_rank
     checks = TraceChecks(layout, params.mode == "targeted", TraceBudget.of_student(params.max_trace_tokens, params.student_fit.model))
     # The loop runs inside the block: a language-model teacher frees its engine when the block ends.
     journal = AnswerJournal("traces")
@@ -60,20 +65,36 @@ def traces(params: TracesParams, outputs: Outputs) -> None:
         attempts = params.attempts if teacher.attempts is None else min(params.attempts, teacher.attempts)
         verification = None
         if params.verify_shuffles:
-            verification = Verification(params.verify_shuffles, params.verify_share, attempts, params.seed)
-        log = sample(teacher, checks, scored, attempts, params.keep, max_noise_rank, shuffle_seed, verification)
+            verification = ShuffledVerification(params.verify_shuffles, params.verify_share, attempts, params.seed)
+        rules = (teacher, checks, scored, attempts, params.keep, max_noise_rank, shuffle_seed)
+        more_metrics: dict[str, object] = {}
+        if params.mode == "soft":
+            log, more_metrics["soft"] = sample_softly(*rules, params.beta, params.seed)
+        elif params.mode == "repair":
+            assert isinstance(teacher, AskedTeacher)
+            log = sample(*rules, verification, Repairs(teacher, checks))
+            more_metrics["repair"] = {"continued": log.total("continued"), "kept": sum(kept.continued for kept in log.kept)}
+        else:
+            log = sample(*rules, verification)
     if not log.kept:
         raise StageError(
             f"no trace of {len(scored)} slates was accepted (faults: {dict(log.faults)}, luck: {log.total('luck')}, not confirmed in other "
             f"orders: {log.total('unverified')}); raise traces.attempts or traces.max_noise_rank, or lower traces.verify_shuffles"
         )
 
-    write_table(traces_table(log.kept, layout, params.mode), outputs.path("traces.parquet"), TRACES)
+    weights: list[float] = []
+    if params.student_fit.drop_below:
+        weights, more_metrics["student_fit"] = apply_student_fit(log, layout, params.student_fit)
+    table, schema = traces_table(log.kept, layout, params.mode), TRACES
+    if params.student_fit.weight:
+        table, schema = table.with_columns(weight=pl.Series(weights, dtype=pl.Float32)), TRACES_WITH_WEIGHTS
+    write_table(table, outputs.path("traces.parquet"), schema)
     write_table(verdicts_table(slate_table, scored, log, attempts), outputs.path("slates.parquet"), SLATE_VERDICTS)
     record.invocations.write(outputs.path("invocations.parquet"))
     outputs.metrics(
         {
             **({"endpoint": record.endpoint} if record.endpoint else {}),
+            **more_metrics,
             "mode": params.mode,
             "teacher": params.teacher,
             "training_slates": len(slates),

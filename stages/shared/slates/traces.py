@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 
 from stages.shared.core.outputs import DATA
-from stages.shared.core.schemas import Schema, read_table
+from stages.shared.core.schemas import Schema, read_columns, read_table
 
 # One row a kept trace, by time, then slate, then attempt. `trace` goes between <think> and </think>, `answer` ends with the end token.
 # `shown`: the initial ranks in the order in which the prompt shows the candidates; everything else about candidates counts by that order:
@@ -24,7 +24,11 @@ TRACES: Schema = {
     "attempt": pl.Int32,
     "mode": pl.String,
 }
+# With traces.student_fit.weight: by which sft multiplies the weights of a trace's tokens.
+TRACES_WITH_WEIGHTS: Schema = {**TRACES, "weight": pl.Float32}
 
 
 def read_traces(path: Path = DATA / "traces/traces.parquet") -> pl.DataFrame:
-    return read_table(path, TRACES)
+    """With the column `weight` where the table has it; StageError as of read_table."""
+    weighed = path.exists() and "weight" in read_columns(path)
+    return read_table(path, TRACES_WITH_WEIGHTS if weighed else TRACES)

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from stages.traces.acceptance.rejection import Kept, RejectionLog
-from stages.traces.acceptance.verification import Verification
+from stages.traces.acceptance.kept import Kept
+from stages.traces.acceptance.rejection import RejectionLog
+from stages.traces.acceptance.verification import ShuffledVerification
 from stages.traces.out_of_time import ScoredSlate
 from stages.traces.teachers.teacher import levels_of
 
@@ -38,7 +39,7 @@ def chance_audit(
     attempts: int,
     max_noise_rank: int | None,
     shuffled: bool = True,
-    verification: Verification | None = None,
+    verification: ShuffledVerification | None = None,
 ) -> dict[str, Any]:
     """Shares of the labelled slates. `attempts`: the cap the loop ran under (tries that could differ). `by_try` counts slates still open:
     with keep > 1 also those with a trace already.
@@ -82,7 +83,7 @@ def chance_of_passing(
     attempts: int,
     max_noise_rank: int | None,
     shuffled: bool,
-    verification: Verification | None,
+    verification: ShuffledVerification | None,
 ) -> dict[str, float]:
     """What share of slates two who look at nothing would get a trace of.
 

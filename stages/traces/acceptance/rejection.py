@@ -8,38 +8,33 @@ import numpy as np
 
 from stages.shared.core.progress import tracked
 from stages.traces.acceptance.checks import TraceChecks
-from stages.traces.acceptance.verification import Verification
+from stages.traces.acceptance.kept import Kept
+from stages.traces.acceptance.repair import Repairs
+from stages.traces.acceptance.verification import ShuffledVerification
 from stages.traces.out_of_time import ScoredSlate
-from stages.traces.teachers.teacher import Proposal, Teacher
-
-
-@dataclass(frozen=True)
-class Kept:
-    """An accepted proposal; `attempt` counts from 1. scored: as the teacher saw it; shown: the initial ranks in that order."""
-
-    scored: ScoredSlate
-    proposal: Proposal
-    attempt: int
-    shown: tuple[int, ...]
+from stages.traces.teachers.teacher import Teacher
 
 
 @dataclass
 class SlateLog:
     """What became of one slate. tries: proposals asked for; right: those that put the target first, kept or not; luck: right although the
-    features say otherwise; repeated: right with a trace that was kept before; unverified: right, and not again in other orders."""
+    features say otherwise; repeated: right with a trace that was kept before; unverified: right, and not again in other orders; continued:
+    tries that went on from steps of an earlier one; improbable: accepted traces dropped again for the student (student_fit.py)."""
 
     tries: int = 0
     right: int = 0
     luck: int = 0
     repeated: int = 0
     unverified: int = 0
+    continued: int = 0
+    improbable: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     kept: list[Kept] = field(default_factory=list)
 
     @property
     def accepted_unverified(self) -> bool:
         """Whether plain acceptance would have kept a trace."""
-        return bool(self.kept) or self.unverified > 0
+        return bool(self.kept) or self.unverified + self.improbable > 0
 
 
 @dataclass
@@ -78,11 +73,13 @@ def sample(
     keep: int,
     max_noise_rank: int | None,
     shuffle_seed: int | None = None,
-    verification: Verification | None = None,
+    verification: ShuffledVerification | None = None,
+    repairs: Repairs | None = None,
 ) -> RejectionLog:
     """Up to `attempts` tries a slate until `keep` different traces put the target first, and again in other orders under `verification`.
 
-    shuffle_seed: every try shows the candidates in an order of its own; None = in the initial ranking.
+    shuffle_seed: every try shows the candidates in an order of its own; None = in the initial ranking. repairs: a try after one that was
+    refused goes on from the steps of it that hold.
 
     A slate whose target a scorer that has not seen it ranks at max_noise_rank or below (from 0) leaves the loop when a try is right by
     luck: nothing in the features supports it, and a student could only learn to invent. None = no such rule.
@@ -93,29 +90,19 @@ def sample(
     for attempt in tracked(range(limit), "tries", unit="try"):
         if not open_slates:
             break
-        orders = [order_shown(slates[i], attempt, shuffle_seed) for i in open_slates]
-        shown_slates = [slates[i].shown_as(order) for i, order in zip(open_slates, orders, strict=True)]
-        proposals = teacher.propose(shown_slates, attempt)
-        log.tried.append(len(open_slates))
-        log.right.append(0)
         passed: list[tuple[int, Kept]] = []
-        for i, proposal, scored, order in zip(open_slates, proposals, shown_slates, orders, strict=True):
+        for i, kept in ask(teacher, checks, slates, open_slates, attempt, shuffle_seed, log, repairs):
             one = log.slates[i]
-            one.tries += 1
-            fault = checks.fault(proposal, scored)
-            if fault or proposal.order is None:
-                one.faults[fault] += 1
-            elif proposal.order[0] == scored.slate.target_rank:
-                one.right += 1
-                log.right[-1] += 1
-                # Leaves the loop without a trace: another lucky try would teach the student to invent reasons.
-                if max_noise_rank is not None and slates[i].unseen_rank >= max_noise_rank:
-                    one.luck += 1
-                # The same trace twice would only weigh this slate more than others in sft.
-                elif any((kept.proposal, kept.shown) == (proposal, order) for kept in one.kept):
-                    one.repeated += 1
-                else:
-                    passed.append((i, Kept(scored, proposal, attempt + 1, order)))
+            if not kept.right:
+                continue
+            # Leaves the loop without a trace: another lucky try would teach the student to invent reasons.
+            if max_noise_rank is not None and slates[i].unseen_rank >= max_noise_rank:
+                one.luck += 1
+            # The same trace twice would only weigh this slate more than others in sft.
+            elif any((other.proposal, other.shown) == (kept.proposal, kept.shown) for other in one.kept):
+                one.repeated += 1
+            else:
+                passed.append((i, kept))
         confirmed = [True] * len(passed)
         if verification:
             confirmed, asked = verification.passing(teacher, [(slates[i], kept.shown) for i, kept in passed], attempt)
@@ -127,6 +114,43 @@ def sample(
                 log.slates[i].unverified += 1
         open_slates = [i for i in open_slates if not log.slates[i].luck and len(log.slates[i].kept) < keep]
     return log
+
+
+def ask(
+    teacher: Teacher,
+    checks: TraceChecks,
+    slates: Sequence[ScoredSlate],
+    places: Sequence[int],
+    attempt: int,
+    shuffle_seed: int | None,
+    log: RejectionLog,
+    repairs: Repairs | None = None,
+) -> list[tuple[int, Kept]]:
+    """One try at the slates at `places`, counted in `log`: those proposals that could be read and hold the checks, right or not."""
+    orders = [order_shown(slates[i], attempt, shuffle_seed) for i in places]
+    begun = [""] * len(places)
+    if repairs:
+        orders = [repairs.order(i, order) for i, order in zip(places, orders, strict=True)]
+        begun = [repairs.begun(i) for i in places]
+    shown_slates = [slates[i].shown_as(order) for i, order in zip(places, orders, strict=True)]
+    proposals = repairs.propose(shown_slates, attempt, begun) if repairs else teacher.propose(shown_slates, attempt)
+    log.tried.append(len(places))
+    log.right.append(0)
+    readable: list[tuple[int, Kept]] = []
+    for i, proposal, scored, order, prefix in zip(places, proposals, shown_slates, orders, begun, strict=True):
+        one, kept = log.slates[i], Kept(scored, proposal, attempt + 1, order, continued=bool(prefix))
+        one.tries += 1
+        one.continued += kept.continued
+        fault = checks.fault(proposal, scored)
+        if fault or proposal.order is None:
+            one.faults[fault] += 1
+        else:
+            readable.append((i, kept))
+            one.right += kept.right
+            log.right[-1] += kept.right
+        if repairs:
+            repairs.note(i, kept, fault)
+    return readable
 
 
 def order_shown(scored: ScoredSlate, attempt: int, seed: int | None) -> tuple[int, ...]:

@@ -8,9 +8,9 @@ from stages.shared.core.schemas import Schema
 from stages.traces.acceptance.rejection import RejectionLog, SlateLog
 from stages.traces.out_of_time import ScoredSlate
 
-# One row a training slate, by time, then slate. `verdict`: kept; luck, unverified, never_right, fault (no try could be read or held its
-# checks); not_labelled (of the first time fold, which no scorer is earlier than); no_target (the retriever missed it: nothing to explain).
-# `kept`: traces; `attempts`: the cap of tries; `fault`: the commonest, of all tries.
+# One row a training slate, by time, then slate. `verdict`: kept; improbable (student_fit.py), luck, unverified, never_right, fault (no try
+# could be read or held its checks); not_labelled (of the first time fold, which no scorer is earlier than); no_target (the retriever missed
+# it: nothing to explain). `kept`: traces; `attempts`: the cap of tries; `fault`: the commonest, of all tries.
 SLATE_VERDICTS: Schema = {
     "slate": pl.Int32,
     "user": pl.Int32,
@@ -44,6 +44,8 @@ def verdict(one: SlateLog) -> str:
     """Of a slate that the teacher was asked about."""
     if one.kept:
         return "kept"
+    if one.improbable:
+        return "improbable"
     if one.luck:
         return "luck"
     if one.unverified:

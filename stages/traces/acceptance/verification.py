@@ -12,7 +12,7 @@ from stages.traces.teachers.teacher import Teacher
 
 
 @dataclass(frozen=True)
-class Verification:
+class ShuffledVerification:
     """shuffles: further orders that a slate is shown in; share: of them, those that must put the target first.
 
     attempts: the cap of the loop. Tries of a verification have numbers above it, so that the teacher draws anew.

@@ -17,11 +17,17 @@ class AskedTeacher(ABC):
     def __init__(self, asker: Asker, sampling: Sampling, catalog: Catalog, targeted: bool):
         self.asker, self.sampling, self.catalog, self.targeted = asker, sampling, catalog, targeted
 
-    def propose(self, slates: Sequence[ScoredSlate], attempt: int) -> list[Proposal]:
+    def propose(self, slates: Sequence[ScoredSlate], attempt: int, begun: Sequence[str] = ()) -> list[Proposal]:
+        """begun: what the teacher has said already of each slate, from which it goes on; "" or none: it begins."""
         questions = [self.question(scored) for scored in slates]
+        if any(begun):
+            questions = [replace(question, begun=text) for question, text in zip(questions, begun, strict=True)]
         replies = self.asker.ask(questions, replace(self.sampling, seed=self.sampling.seed + attempt, samples=1), attempt)
-        rows = zip(replies, questions, slates, strict=True)
-        return [Proposal("", None, reply.fault) if reply.fault else self.read(reply, question, scored) for reply, question, scored in rows]
+        proposals = []
+        for reply, question, scored in zip(replies, questions, slates, strict=True):
+            whole = replace(reply, text=question.begun + reply.text)
+            proposals.append(Proposal("", None, reply.fault) if reply.fault else self.read(whole, question, scored))
+        return proposals
 
     def target_sid(self, scored: ScoredSlate) -> str:
         """For a targeted teacher, who is shown the answer."""

@@ -16,12 +16,14 @@ from stages.shared.slates.layouts.marks import ASSISTANT, END, SYSTEM, THINK, US
 @dataclass(frozen=True)
 class Question:
     """preface: what to do; prompt: the slate, with the marks of the layout. dialogue: both are one of the layout `chat`, whose marks turn
-    into the teacher's own template whether it thinks or not."""
+    into the teacher's own template whether it thinks or not. begun: the beginning of the reply, from which the teacher goes on; only an
+    asker of token ids can have it do so."""
 
     slate: int
     preface: str
     prompt: str
     dialogue: bool = False
+    begun: str = ""
 
     def messages(self) -> list[Message]:
         """Without the layout's marks of who speaks: those of the teacher's own template take their place."""
@@ -54,10 +56,12 @@ class TokenAsker:
     def text(self, question: Question) -> str:
         """Through the chat template where the tokenizer has one; a dialogue needs one."""
         if question.dialogue:
-            return rendered_prompt(SYSTEM + question.preface + question.prompt, self.tokenizer)
-        if not self.tokenizer.chat_template:
-            return question.preface + question.prompt
-        return str(self.tokenizer.apply_chat_template(question.messages(), add_generation_prompt=True, tokenize=False))
+            text = rendered_prompt(SYSTEM + question.preface + question.prompt, self.tokenizer)
+        elif not self.tokenizer.chat_template:
+            text = question.preface + question.prompt
+        else:
+            text = str(self.tokenizer.apply_chat_template(question.messages(), add_generation_prompt=True, tokenize=False))
+        return text + question.begun
 
     def reply(self, completion: Completion, prompt_tokens: int, share: float) -> Reply:
         """share: seconds, where the engine does not know those of one request."""

@@ -41,6 +41,13 @@ def test_prompt_trace_and_answer_have_their_weights():
         assert example.weights == [0.0] * lengths[0] + [0.5] * lengths[1] + [0.8] * lengths[2]
 
 
+def test_a_trace_of_less_weight_counts_less():
+    own = [0.25 if row % 2 else 1.0 for row in range(TRACES.height)]
+    weighed = trace_examples(TRACES.with_columns(weight=pl.Series(own, dtype=pl.Float32)), TOKENIZER, SMALL, reasoning=True)
+    for plain, example, weight in zip(trace_examples(TRACES, TOKENIZER, SMALL, reasoning=True), weighed, own, strict=True):
+        assert example.ids == plain.ids and example.weights == pytest.approx([weight * value for value in plain.weights])
+
+
 @pytest.mark.parametrize("answer", ["letters", "sids"])
 @pytest.mark.parametrize("reasoning", [True, False])
 def test_an_example_reads_as_the_order_it_teaches(answer, reasoning):

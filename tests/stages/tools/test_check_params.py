@@ -70,7 +70,12 @@ def test_faults_of_all_sections_are_told_at_once() -> None:
         ),
         ({"evaluate__engine__kind": "endpoint"}, "evaluate.engine.kind: Input should be 'transformers' or 'vllm'"),
         (
-            {"traces__teacher": "ranker_explained", "prompt__layout": "chat", "prompt__evidence": False},
+            {
+                "traces__teacher": "ranker_explained",
+                "prompt__layout": "chat",
+                "prompt__evidence": False,
+                "midtrain__model": "infra/models/smollm2-135m",
+            },
             "traces.teacher: ranker_explained explains its order by the evidence",
         ),
         ({"traces__keep": 9}, "traces.keep: 9 traces of a slate cannot be kept of 8 attempts"),

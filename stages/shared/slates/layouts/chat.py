@@ -13,7 +13,7 @@ from stages.shared.slates.layouts import chat_trace
 from stages.shared.slates.layouts.chat_claims import claims_of, other_numbers, unfounded_in
 from stages.shared.slates.layouts.layout import Claims
 from stages.shared.slates.layouts.marks import ASSISTANT, END, SYSTEM, THINK, THINK_END, USER, letters
-from stages.shared.slates.layouts.outside_text import quoted, without_strings
+from stages.shared.slates.layouts.outside_text import quoted, strings_in, without_strings
 from stages.shared.slates.layouts.parts import LayoutParts
 from stages.shared.slates.slate import RELEVANCE_LEVELS, Slate, top_categories
 
@@ -103,7 +103,7 @@ class ChatLayout(LayoutParts):
     def unfounded(self, trace: str, slate: Slate) -> list[str]:
         history = self.shown_history(slate)
         items = [*history, *slate.candidates]
-        strings = set(self._categories(slate))
+        strings = {*self._categories(slate), *strings_in("\n".join(self.options.domain))}
         if self.options.titles:
             strings |= {string for item in items for string in [self._title(item), *self._names(item)]}
         features = [slate.words(rank) if self.options.evidence else [] for rank in range(len(slate.candidates))]

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from stages.traces.acceptance.audit import chance_audit
 from stages.traces.acceptance.checks import TraceChecks
 from stages.traces.acceptance.rejection import sample
-from stages.traces.acceptance.verification import Verification
+from stages.traces.acceptance.verification import ShuffledVerification
 from stages.traces.params import TracesParams
 from stages.traces.teachers.random_order import RandomTeacher
 from stages.traces.teachers.teacher import Proposal, StatisticalTeacher
@@ -18,7 +18,7 @@ ATTEMPTS = TracesParams.model_validate({}).attempts
 
 
 def verified(teacher, slates, shuffles, share=1.0, attempts=ATTEMPTS, shuffle_seed=7):
-    verification = Verification(shuffles, share, attempts, 7)
+    verification = ShuffledVerification(shuffles, share, attempts, 7)
     log = sample(teacher, TraceChecks(LAYOUT), slates, attempts, 1, None, shuffle_seed, verification)
     return log, chance_audit(log, slates, attempts, None, shuffle_seed is not None, verification)
 
@@ -100,7 +100,7 @@ def test_a_slate_is_asked_about_until_its_fate_is_settled(share, right, kept, as
 
 
 def test_other_orders_are_other_ones_and_depend_on_the_slate_alone():
-    verification = Verification(5, 1.0, 8, 7)
+    verification = ShuffledVerification(5, 1.0, 8, 7)
     for one in SLATES[:20]:
         orders = verification.other_orders(one, tuple(range(10)), 3)
         assert len({*orders, tuple(range(10))}) == 6 and orders == verification.other_orders(one, tuple(range(10)), 3)

@@ -39,7 +39,11 @@ def test_the_step_is_that_of_adamw_at_their_own_rate(tied):
     _, fast = one_step(tied, 5e-3)
     _, mixed = one_step(tied, 1e-3, ratio=5.0)
     for name in before:
-        rows = torch.isin(torch.arange(len(before[name])), torch.tensor(IDS)) if name.endswith(("embed_tokens.weight", "lm_head.weight")) else None
+        rows = (
+            torch.isin(torch.arange(len(before[name])), torch.tensor(IDS))
+            if name.endswith(("embed_tokens.weight", "lm_head.weight"))
+            else None
+        )
         if rows is None:
             assert torch.equal(mixed[name], base[name]), name
             continue

@@ -85,12 +85,14 @@ class NextItems:
         return self.recall(cut) / np.log2(np.maximum(self.rank_B, 0) + 2.0)
 
 
-def search_next_items(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, probed: Probed, users: int) -> NextItems:
-    """The first later item of the first `users` users, searched in the whole catalogue after their base history."""
-    histories, targets = _by_user(probed.base), {user: row[0] for user, row in _by_user(probed.later).items()}
+def search_next_items(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, codes_NL: np.ndarray, base: pl.DataFrame, later: pl.DataFrame, users: int
+) -> NextItems:
+    """The first item in `later` of the first `users` users, searched in the whole catalogue after their history in `base`."""
+    histories, targets = _by_user(base), {user: row[0] for user, row in _by_user(later).items()}
     probe_users = [user for user in sorted(histories) if user in targets][:users]
-    codebook_size, items = int(probed.codes_NL.max()) + 1, len(probed.codes_NL)
-    search = SidSearch(model, tokenizer, probed.codes_NL, SidTrie.from_codes(probed.codes_NL, codebook_size), BEAM, HISTORY, batch_size=64)
+    codebook_size, items = int(codes_NL.max()) + 1, len(codes_NL)
+    search = SidSearch(model, tokenizer, codes_NL, SidTrie.from_codes(codes_NL, codebook_size), BEAM, HISTORY, batch_size=64)
     # Also the items that may not come up again: nobody takes one twice.
     base_histories = [histories[user] for user in probe_users]
     k = min(10, items)
@@ -103,7 +105,7 @@ def search_next_items(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 
 def next_item(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, probed: Probed, users: int) -> dict[str, float]:
     """For NextItemMetrics."""
-    found = search_next_items(model, tokenizer, probed, users)
+    found = search_next_items(model, tokenizer, probed.codes_NL, probed.base, probed.later, users)
     return {
         "users": len(found.users),
         **{f"recall@{cut}": float(found.recall(cut).mean()) for cut in (5, 10)},

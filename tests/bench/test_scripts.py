@@ -17,11 +17,13 @@ HEAVY = (  # these import torch, or start a store
     "beyond_teacher",
     "default_seeds",
     "faults",
+    "midtrain_tasks",
     "more_features",
     "retrieval",
     "slates",
     "tokenizer_ablation",
     "tokenizer_packages",
+    "vocabulary_arms",
     "world_learnable",
 )
 

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from stages.shared.core.errors import StageError
+
 LONGEST = 512  # tokens of a text that are looked at
 
 
@@ -30,4 +32,6 @@ def perplexity(
         total += float(F.cross_entropy(logits, row[0, 1:], reduction="sum"))
         tokens += len(ids) - 1
         size += len(text[offsets[0][1] : offsets[-1][1]].encode())
+    if not tokens:
+        raise StageError("no text of two tokens or more, so its perplexity is not defined; give longer ones")
     return {"perplexity": math.exp(total / tokens), "bits_per_byte": total / math.log(2) / size}

@@ -11,6 +11,7 @@ from stages.evaluate.leak_checks import check_leaks
 from stages.evaluate.models import Answers, ask_models
 from stages.evaluate.params import EvaluateParams
 from stages.shared.core.outputs import DATA, Outputs
+from stages.shared.core.params import load_params
 from stages.shared.evaluation.content_hash import content_md5
 from stages.shared.evaluation.evaluate_metrics import AnswerCount, EvaluateMetrics
 from stages.shared.evaluation.ground_truth import load_ground_truth
@@ -20,6 +21,8 @@ from stages.shared.evaluation.rankings import Rankings
 from stages.shared.evaluation.test_set import TestSet, load_test_set, read_slate_tables
 from stages.shared.recsys.embeddings import read_embeddings
 from stages.shared.slates.layouts.choose import layout_of
+from stages.shared.slates.layouts.domain_rules import with_mined_rules
+from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.slate import load_slates
 
 # Whose hashes are recorded: what the answers depend on.
@@ -53,7 +56,8 @@ def evaluate(params: EvaluateParams, outputs: Outputs) -> None:
         params.threads,
         truth.log_probabilities_NK if truth else None,
     )
-    answers = ask_models(test_set.slates, layout_of(test_set.catalog), params)
+    layout = layout_of(test_set.catalog, with_mined_rules(load_params("prompt", PromptParams)))
+    answers = ask_models(test_set.slates, layout, params)
     table = outputs_table(test_set, ranked, answers)
     write_outputs(table, outputs.path("outputs.parquet"))
     answers.invocations.write(outputs.path("invocations.parquet"))

@@ -3,11 +3,13 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from stages.evaluate.windows import WHOLE, Windows, rank_by_windows
 from stages.shared.evaluation.rankings import Rankings
 from stages.shared.generation.base import Completion, Engine, Sampling
 from stages.shared.generation.choose import open_engine
@@ -27,10 +29,22 @@ class LanguageModel:
     encoded: EncodedLayout
     name: str = ""
     record: Invocations = field(default_factory=lambda: Invocations(False))
+    windows: Windows = WHOLE
 
     def answers(self, slates: Sequence[Slate], sampling: Sampling, constrained: bool = True, kind: str = "") -> list[Rankings]:
         """`sampling.samples` answers to each slate, one Rankings a sample; `constrained`: decoded under the constraint
-        (stages/shared/slates/constraint.py). kind: of the answers, for the record."""
+        (stages/shared/slates/constraint.py). kind: of the answers, for the record. Slates longer than a window are answered in windows."""
+        if not self.windows.split(slates):
+            return self._answers(slates, sampling, constrained, kind)
+        found = []
+        # Each sample goes its own way through the windows, for the next one shows what the last one made of it.
+        for sample in range(sampling.samples):
+            alone = replace(sampling, samples=1, seed=sampling.seed * sampling.samples + sample)
+            ask = partial(self._answers, sampling=alone, constrained=constrained, kind=kind)
+            found.append(rank_by_windows(slates, ask, self.windows))
+        return found
+
+    def _answers(self, slates: Sequence[Slate], sampling: Sampling, constrained: bool, kind: str) -> list[Rankings]:
         constraints = self.encoded.constraints(slates, enforced=constrained)
         prompts = self.encoded.prompts(slates)
         begin = time.monotonic()
@@ -71,10 +85,17 @@ class LanguageModel:
 
 @contextmanager
 def open_language_model(
-    folder: Path, layout: Layout, engine: EngineParams, seed: int, threads: int, name: str = "", record: Invocations | None = None
+    folder: Path,
+    layout: Layout,
+    engine: EngineParams,
+    seed: int,
+    threads: int,
+    name: str = "",
+    record: Invocations | None = None,
+    windows: Windows = WHOLE,
 ) -> Iterator[LanguageModel]:
     with open_engine(engine, folder, seed, threads) as opened:
-        yield LanguageModel(opened, EncodedLayout(layout, load_tokenizer(folder)), name, record or Invocations(False))
+        yield LanguageModel(opened, EncodedLayout(layout, load_tokenizer(folder)), name, record or Invocations(False), windows)
 
 
 def thought_length(completion: Sequence[int], think_end: int, reasoning: bool) -> int:

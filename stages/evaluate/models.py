@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from stages.evaluate.language_model import open_language_model
 from stages.evaluate.params import EvaluateParams
 from stages.evaluate.shuffled_slates import shuffles
+from stages.evaluate.windows import Windows
 from stages.shared.evaluation.outputs_table import FREE, GREEDY, SHUFFLED
 from stages.shared.evaluation.outputs_table import REPEATED as REPEATED_KIND
 from stages.shared.evaluation.rankers import MODELS, PRIMARY_MODEL, REFERENCE_MODEL
@@ -72,7 +73,8 @@ def _ask(answers: Answers, slates: list[Slate], layout: Layout, params: Evaluate
     to_shuffle = slates[: params.shuffled_slates]
     with ExitStack() as stack:
         with LOADING:
-            opened = open_language_model(MODELS[name], layout, params.engine, params.seed, threads, name, answers.invocations)
+            windows = Windows(layout.options.window, params.window_step or -(-layout.options.window // 2), params.passes)
+            opened = open_language_model(MODELS[name], layout, params.engine, params.seed, threads, name, answers.invocations, windows)
             model = stack.enter_context(opened)
         [answers.greedy[name]] = model.answers(slates, greedily, params.constrained, GREEDY)
         if params.constrained and params.free_slates:

@@ -10,6 +10,8 @@ class EvaluateParams(ComputeSection):
     max_tokens: int = Field(224, ge=16, description="longest completion")
     max_slates: int = Field(0, ge=0, description="evaluate only the first this many test slates by user, then position; 0 = all")
     constrained: bool = Field(False, description="constrained decoding: every answer a permutation (stages/shared/slates/constraint.py)")
+    window_step: int = Field(0, ge=0, description="with prompt.window: candidates that the window moves at a time; 0 = half of it")
+    passes: int = Field(1, ge=1, description="with prompt.window: how often the windows go over a slate")
     free_slates: int = Field(
         150,
         ge=0,

@@ -43,8 +43,8 @@ class TextFit(StageMetrics):
 
 
 class TextMetrics(StageMetrics):
-    before: TextFit = Field(description="of the checkpoint as it came")
-    extended: TextFit = Field(description="of the checkpoint with its new rows, untrained")
+    before: TextFit | None = Field(None, description="of the checkpoint as it came; not measured where ZeRO-3 has shared it out")
+    extended: TextFit | None = Field(None, description="of the checkpoint with its new rows, untrained; as above")
     after: TextFit = Field(description="of the model after training")
 
 

@@ -13,7 +13,7 @@ from stages.midtrain.decoder import scratch_model
 from stages.midtrain.dialogue_wording import DialogueWording
 from stages.midtrain.documents import CompactWording, Wording
 from stages.midtrain.metrics import MidtrainMetrics
-from stages.midtrain.new_rows import ItemCodes, start_rows
+from stages.midtrain.new_rows import ItemCodes, is_shared_out, start_rows
 from stages.midtrain.ordinary_text import OrdinaryText, read_text, replay_documents
 from stages.midtrain.params import SCRATCH, MidtrainParams
 from stages.midtrain.probes import Probed, probe
@@ -57,7 +57,7 @@ def midtrain(params: MidtrainParams, outputs: Outputs) -> None:
     pretrained = params.model != SCRATCH
     text = read_text(Path(params.text)) if pretrained or params.replay_share else OrdinaryText([], [])
     fit: dict[str, dict[str, float]] = {}
-    if pretrained:  # a decoder from scratch has read no text
+    if pretrained and not is_shared_out(model):  # a decoder from scratch has read no text
         # Before: without its new tokens the model is the checkpoint as it came.
         fit = {"before": perplexity(model, tokenizer, text.kept_back, new_ids), "extended": perplexity(model, tokenizer, text.kept_back)}
     wording = DialogueWording(catalog) if layout.dialogue else CompactWording(catalog)
@@ -82,7 +82,7 @@ def midtrain(params: MidtrainParams, outputs: Outputs) -> None:
             "vocabulary": len(tokenizer),
             "rows": len(rows),
             "tokens": {task: sum(len(row.ids) for row in task_rows) for task, task_rows in by_task.items()},
-            "text": fit | {"after": perplexity(model, tokenizer, text.kept_back)} if fit else None,
+            "text": fit | {"after": perplexity(model, tokenizer, text.kept_back)} if pretrained else None,
             "probes": probe(model, tokenizer, probed, params.probe_users, params.seed + 1),
             "leak_check": leak_check,
         },

@@ -72,9 +72,14 @@ def count_kinds(users: Ints, columns: Ints, items: pl.DataFrame) -> Kinds:
 
 
 def kinds_of(categories: list[list[str] | None]) -> Ints:
-    """[items]: the number of each item's rarest category, the first by name of equally rare ones; NONE without any."""
+    """[items]: the number of each item's kind; NONE without any category."""
+    return _numbered(kind_names(categories))
+
+
+def kind_names(categories: list[list[str] | None]) -> list[str]:
+    """[items]: the name of each item's rarest category, the first by name of equally rare ones; "" without any."""
     items_with = Counter(category for names in categories for category in set(names or []))
-    return _numbered([min(names, key=lambda name: (items_with[name], name)) if names else "" for names in categories])
+    return [min(names, key=lambda name: (items_with[name], name)) if names else "" for names in categories]
 
 
 def _numbered(names: list[str]) -> Ints:

@@ -9,6 +9,7 @@ import polars as pl
 from stages.retrieve import candidate_features, folds, slates, statistics
 from stages.retrieve.augmentations import permute_labels
 from stages.retrieve.distance import rank_distances
+from stages.retrieve.domain_rules import mine
 from stages.retrieve.metrics import RetrieveMetrics
 from stages.retrieve.params import RetrieveParams
 from stages.retrieve.retrievers import retriever
@@ -54,6 +55,7 @@ def retrieve(params: RetrieveParams, outputs: Outputs) -> None:
         table = permute_labels(table, interactions, params.seed)
 
     write_table(table, outputs.path("slates.parquet"), SLATES)
+    mine(training_interactions(interactions), items).write(outputs.path("domain_rules.json"))
     write_table(feature_table, outputs.path("candidate_features.parquet"), schema_with(features))
     by_fold = {"folds": {"number": params.folds, "seed": params.seed, "figures": fold_figures[:-1]}} if params.cross_fit == "folds" else {}
     outputs.metrics(

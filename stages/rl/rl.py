@@ -19,6 +19,7 @@ from stages.shared.core.errors import StageError
 from stages.shared.core.launch import is_main_process, rank, world_size
 from stages.shared.core.leakage import check_no_heldout
 from stages.shared.core.outputs import DATA, Outputs
+from stages.shared.core.params import load_params
 from stages.shared.core.progress import tracked
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, SLATES, read_table
 from stages.shared.generation.base import Sampling
@@ -27,26 +28,30 @@ from stages.shared.lm.models import load_model, load_tokenizer, save_model
 from stages.shared.slates.answers import Answer
 from stages.shared.slates.candidate_features import read_candidate_features
 from stages.shared.slates.layouts.choose import layout_of
+from stages.shared.slates.layouts.domain_rules import with_mined_rules
 from stages.shared.slates.layouts.encoded import EncodedLayout
+from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.slate import Catalog, Slate, load_slates, permuted
+from stages.shared.slates.windows import training_windows
 from stages.shared.training.trainer import write_curve
 
 BASE = DATA / "sft/model"
 
 
 def rl(params: RlParams, outputs: Outputs) -> None:
+    options = load_params("prompt", PromptParams)
     slates_table = read_table(DATA / "retrieve/slates.parquet", SLATES)
     slates = load_slates(slates_table, read_candidate_features(DATA / "retrieve/candidate_features.parquet"), "train")
     interactions = read_table(DATA / "ingest/interactions.parquet", INTERACTIONS)
     catalog = Catalog.from_tables(read_table(DATA / "tokenize/sids.parquet", SIDS), read_table(DATA / "ingest/items.parquet", ITEMS))
     leak_check = check_no_heldout(pairs_seen(slates), interactions, "rl")
     # A slate of one candidate has one order, so all its rewards would be equal.
-    slates = [slate for slate in slates if len(slate.candidates) > 1]
+    slates = [slate for slate in training_windows(slates, options.window, params.seed) if len(slate.candidates) > 1]
     if not slates:
         raise StageError("data/retrieve/slates.parquet: no training slate with more than one candidate; nothing can be ranked")
 
     tokenizer = load_tokenizer(BASE)
-    encoded = EncodedLayout(layout_of(catalog), tokenizer)
+    encoded = EncodedLayout(layout_of(catalog, with_mined_rules(options)), tokenizer)
     tasks = make_tasks(slates, encoded, params)
     policy = open_policy(load_model(BASE), params)
     engine = TransformersEngine(policy.module, tokenizer.pad_token_id, tokenizer.eos_token_id, params.batch_size)

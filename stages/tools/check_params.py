@@ -79,11 +79,16 @@ def contradictions(params: Params) -> Iterator[str]:
 
 
 def _slates(params: Params) -> Iterator[str]:
-    candidates, world = params.retrieve.candidates, params.ingest.world
+    candidates, world, window = params.retrieve.candidates, params.ingest.world, params.prompt.window
     try:
-        letters(candidates)
+        letters(min(candidates, window or candidates))
     except StageError as error:
-        yield f"retrieve.candidates: {error}"
+        yield f"{'prompt.window' if window else 'retrieve.candidates'}: {error}, or set prompt.window"
+    if params.evaluate.window_step > window:
+        yield (
+            f"evaluate.window_step: windows of {window} (prompt.window) that move by {params.evaluate.window_step} candidates leave some "
+            "out; set it to at most prompt.window, better half of it"
+        )
     # A slate's history is cut when it is made; what was cut off cannot be shown.
     if params.prompt.history > params.retrieve.history:
         yield (

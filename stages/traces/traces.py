@@ -12,10 +12,12 @@ from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, SLATES, read_t
 from stages.shared.generation.journal import AnswerJournal
 from stages.shared.slates.candidate_features import read_candidate_features
 from stages.shared.slates.layouts.choose import layout_of
+from stages.shared.slates.layouts.domain_rules import with_mined_rules
 from stages.shared.slates.layouts.layout import Layout
 from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.slate import Catalog, Slate, load_slates
 from stages.shared.slates.traces import TRACES
+from stages.shared.slates.windows import training_windows
 from stages.traces.audit import chance_audit, noise_audit, scorer_audit
 from stages.traces.metrics import TracesMetrics
 from stages.traces.open_teacher import open_teacher
@@ -27,12 +29,14 @@ from stages.traces.rejection import Kept, sample
 def traces(params: TracesParams, outputs: Outputs) -> None:
     catalog = Catalog.from_tables(read_table(DATA / "tokenize/sids.parquet", SIDS), read_table(DATA / "ingest/items.parquet", ITEMS))
     # Traces are made in any case: without reasoning, sft learns their answers alone.
-    layout = layout_of(catalog, load_params("prompt", PromptParams))
+    options = load_params("prompt", PromptParams)
+    layout = layout_of(catalog, with_mined_rules(options))
     slates = load_slates(
         read_table(DATA / "retrieve/slates.parquet", SLATES),
         read_candidate_features(DATA / "retrieve/candidate_features.parquet"),
         "train",
     )
+    slates = training_windows(slates, options.window, params.seed)
     if not slates:
         raise StageError("data/retrieve/slates.parquet: no training slate holds its target; train the retriever longer (retrieve.epochs)")
     leak_check = check_no_heldout(pairs_seen(slates), read_table(DATA / "ingest/interactions.parquet", INTERACTIONS), "traces")

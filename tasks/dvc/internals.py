@@ -4,8 +4,10 @@ https://dvc.org/doc/api-reference lists four functions; none opens a project for
 cache. An update of DVC is checked against this file first. DVC takes 0.2 s and more to load, so every caller imports it late.
 """
 
+import re
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from dvc.output import CollectCacheError
 from dvc.repo import Repo, lock_repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 from dvc.stage.cache import _can_hash, _get_cache_hash, _get_stage_hash
+from dvc.utils.serialize import YAMLFileCorruptedError, load_yaml
 from dvc_data.hashfile.build import build
 
 __all__ = [
@@ -37,6 +40,9 @@ __all__ = [
     "run_record_name",
     "site_cache_dir",
 ]
+
+RECORD = re.compile(r"[0-9a-f]{64}")  # DVC's name of a record in the run cache
+PASSING_S = 2.0  # that a file has a passing name for, at most: DVC writes a record and moves it at once
 
 
 @contextmanager
@@ -73,8 +79,33 @@ def run_record_name(entry: Any) -> str:
 
 def cached_run(repo: Any, stage: Any) -> Any:
     """The stage as the run cache recorded an equal run of it, outputs with their hashes; None without one."""
-    entry = repo.stage_cache._load(stage)  # drops a record that cannot be read
+    _drop_half_written(run_folder(repo, run_cache_key(stage)), {out.def_path for out in stage.outs})
+    entry = repo.stage_cache._load(stage)  # drops a record that is no YAML
     return repo.stage_cache._create_stage(entry, wdir=stage.wdir) if entry else None
+
+
+def _drop_half_written(folder: Path, outs: set[str]) -> None:
+    """Removes from a folder of the run cache what a killed process left there, whether under a passing name or half of a record.
+
+    DVC takes the newest file of the folder for a record, whatever its name is, and half of one can be valid YAML with some outputs.
+    """
+    for path in folder.iterdir() if folder.is_dir() else ():
+        with suppress(FileNotFoundError):  # another process moved it, or dropped it too
+            if RECORD.fullmatch(path.name) is None:
+                # Experiments share the cache without sharing a lock, and one may be about to move this file to its place.
+                if abs(time.time() - path.stat().st_mtime) > PASSING_S:
+                    path.unlink()
+            elif _recorded_outs(path) != outs:
+                path.unlink()
+    with suppress(OSError):  # not there, or not empty
+        folder.rmdir()  # DVC fails on an empty one, as a kill leaves between the making of the folder and the first file
+
+
+def _recorded_outs(path: Path) -> set[str]:
+    try:
+        return {out["path"] for out in load_yaml(path)["outs"] if out.get("md5")}
+    except (YAMLFileCorruptedError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
+        return set()
 
 
 def folder_listing(dataset: Any) -> dict[str, str]:

@@ -92,7 +92,7 @@ def push(root: Path, stage: Stage) -> None:
         local = run_folder(repo, key)
         odb, folder = _remote_run_folder(repo, key)
         # The record goes last: whoever finds it may rely on the outputs being there.
-        for path in sorted(local.iterdir()) if local.is_dir() else ():
+        for path in sorted(path for path in local.iterdir() if not path.name.startswith(".")) if local.is_dir() else ():
             odb.fs.makedirs(folder, exist_ok=True)
             odb.fs.put_file(str(path), odb.fs.join(folder, path.name))
 
@@ -181,7 +181,7 @@ def _fetch_run(repo: Any, dvc_stage: Any) -> Any:
         return None
     local = run_folder(repo, key)
     local.mkdir(parents=True, exist_ok=True)
-    # Moved into place when all of it is here: a kill must not leave half a record under a name that counts.
+    # Moved into place when all of it is here: cached_run drops what a kill leaves under the passing name.
     for path in odb.fs.find(folder):
         partial = local / f".{odb.fs.name(path)}.partial"
         odb.fs.get_file(path, str(partial))

@@ -32,11 +32,17 @@ def audits_of(
         # Without a think block there is no claim that the answer could contradict.
         if layout.reasoning:
             model_audit["lengths"]["reasoning"] = lengths(rankings.reasoning_tokens, reference.reasoning_tokens)
+        # The windows of a long slate name other candidates by the same letters.
+        if layout.reasoning and not in_windows(layout, slates):
             checked = faithfulness.contradictions(rankings.texts, rankings.orders, rankings.valid, slates, layout)
             model_audit["contradictions"] = faithfulness.summary(checked)
     if answers.bias:
         audits[PRIMARY_MODEL]["position_bias"] = answers.bias.summary()
     return audits
+
+
+def in_windows(layout: Layout, slates: list[Slate]) -> bool:
+    return bool(layout.options.window) and any(len(slate.candidates) > layout.options.window for slate in slates)
 
 
 def unconstrained(free: Mapping[str, Rankings]) -> dict[str, FreeAnswers]:

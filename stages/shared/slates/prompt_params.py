@@ -21,11 +21,15 @@ class PromptParams(Section):
     more_features: list[Literal["fo", "br"]] = Field(
         [], description="features of a candidate beside the six: fo, what kind follows which; br, brands of the last items (docs/stages.md)"
     )
+    window: int = Field(0, description="candidates in a prompt at most; longer slates are read in windows (windows.py). 0 = all")
     titles: bool = Field(False, description="title and categories after every SID (large models; a small one has no room for them)")
     # Of the layout chat alone.
     evidence: bool = Field(True, description="chat: the features of each candidate in a few words")
     candidates_first: bool = Field(False, description="chat: candidates before the history, so that users of one slate share a prefix")
     domain: list[str] = Field([], description="chat: what is known of the domain, a line each: shampoo -> conditioner -> styling")
+    domain_rules: int = Field(
+        0, ge=0, description="chat: lines that retrieve mined from base and from the catalogue, so many of each sort at most"
+    )
     max_tokens: int = Field(0, ge=0, description="chat: tokens of a prompt at most; titles are cut first, then history. 0 = no limit")
     think_tokens: int = Field(
         0,
@@ -38,4 +42,10 @@ class PromptParams(Section):
     def features_are_named_once(self) -> Self:
         if len(set(self.more_features)) < len(self.more_features):
             raise ValueError(f"more_features names a feature twice: {', '.join(self.more_features)}")
+        return self
+
+    @model_validator(mode="after")
+    def windows_hold_two(self) -> Self:
+        if self.window < 0 or self.window == 1:
+            raise ValueError(f"window is {self.window}; give 2 or more candidates to be compared, or 0 for whole slates")
         return self

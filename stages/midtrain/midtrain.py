@@ -1,6 +1,6 @@
 """Makes the language model and teaches it semantic IDs and the layout of a slate: the base of sft."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,8 +10,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.midtrain import documents
 from stages.midtrain.decoder import scratch_model
+from stages.midtrain.dialogue_wording import DialogueWording
+from stages.midtrain.documents import CompactWording, Wording
 from stages.midtrain.metrics import MidtrainMetrics
-from stages.midtrain.new_rows import ItemCodes, start_rows
+from stages.midtrain.new_rows import ItemCodes, is_shared_out, start_rows
+from stages.midtrain.ordinary_text import OrdinaryText, read_text, replay_documents
 from stages.midtrain.params import SCRATCH, MidtrainParams
 from stages.midtrain.probes import Probed, probe
 from stages.midtrain.vocabulary import learn_tokenizer
@@ -23,6 +26,7 @@ from stages.shared.core.params import load_params
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, read_table
 from stages.shared.lm.encoding import WeightedExample, mixed, packed_rows
 from stages.shared.lm.models import extend_vocabulary, load_model, load_tokenizer, resize_embeddings, save_model
+from stages.shared.lm.perplexity import perplexity
 from stages.shared.slates import practice
 from stages.shared.slates.layouts.choose import layout_of
 from stages.shared.slates.layouts.dialogue import end_of_turn
@@ -52,7 +56,14 @@ def midtrain(params: MidtrainParams, outputs: Outputs) -> None:
     codes_NL = np.array(sids.sort("item")["codes"].to_list(), dtype=np.int64)
     codes = ItemCodes(catalog, codes_NL, DATA / "tokenize/codebooks.safetensors")
     model, tokenizer, new_ids = make_model(params, items["text"].to_list(), codes, layout)
-    by_task = training_rows(params, layout, catalog, base, tokenizer, options.history)
+    pretrained = params.model != SCRATCH
+    text = read_text(Path(params.text)) if pretrained or params.replay_share else OrdinaryText([], [])
+    fit: dict[str, dict[str, float]] = {}
+    if pretrained and not is_shared_out(model):  # a decoder from scratch has read no text
+        # Before: without its new tokens the model is the checkpoint as it came.
+        fit = {"before": perplexity(model, tokenizer, text.kept_back, new_ids), "extended": perplexity(model, tokenizer, text.kept_back)}
+    wording = DialogueWording(catalog) if layout.dialogue else CompactWording(catalog)
+    by_task = training_rows(params, layout, wording, base, tokenizer, text.replayed)
     rows = mixed(by_task, params.seed)
     rates = RowRates(model, new_ids, params.new_rows_lr / params.lr) if new_ids and params.new_rows_lr else None
     words = relevance_words(layout, tokenizer, params.relevance_spread)
@@ -67,7 +78,7 @@ def midtrain(params: MidtrainParams, outputs: Outputs) -> None:
     write_curve(curve, outputs.path("loss.csv"))
     # Later interactions of the same users, which no document was made from: recall on them is no memory.
     later = interactions.filter(pl.col("split") == "train")
-    probed = Probed(layout, catalog, codes_NL, base, later, options.history, CANDIDATES)
+    probed = Probed(layout, wording, catalog, codes_NL, base, later, options.history, CANDIDATES)
     outputs.metrics(
         {
             "loss": {"first": curve[0]["loss"], "last": curve[-1]["loss"]},
@@ -75,6 +86,7 @@ def midtrain(params: MidtrainParams, outputs: Outputs) -> None:
             "vocabulary": len(tokenizer),
             "rows": len(rows),
             "tokens": {task: sum(len(row.ids) for row in task_rows) for task, task_rows in by_task.items()},
+            "text": fit | {"after": perplexity(model, tokenizer, text.kept_back)} if pretrained else None,
             "probes": probe(model, tokenizer, probed, params.probe_users, params.seed + 1),
             "leak_check": leak_check,
         },
@@ -120,25 +132,30 @@ def make_model(params: MidtrainParams, texts: list[str], codes: ItemCodes, layou
 def training_rows(
     params: MidtrainParams,
     layout: Layout,
-    catalog: Catalog,
+    wording: Wording,
     base: pl.DataFrame,
     tokenizer: PreTrainedTokenizerBase,
-    history: int,
+    replayed: Sequence[str] = (),
 ) -> dict[str, list[WeightedExample]]:
-    """Task -> its share of as many rows as the run will take."""
+    """Task -> its share of as many rows as the run will take. replayed: paragraphs of ordinary text."""
     rng = np.random.default_rng(params.seed)
     sequences = base.group_by("user", maintain_order=True).agg("item")["item"].to_list()
     total = params.steps * params.batch_size * params.accumulate * params.all_processes
+    catalog, history = wording.catalog, layout.options.history
     items = len(catalog.sids)
     # As many SIDs as fit into a row, with one place left for the words around them.
     window = max(2, params.row_length // (len(tokenizer(catalog.sids[0])["input_ids"])) - 1)
     sources: dict[str, tuple[float, Iterator[documents.Document]]] = {
         "sequence": (params.sequence_share, documents.sequence_documents(sequences, catalog, rng, window)),
-        "caption": (params.caption_share, documents.caption_documents(catalog, rng)),
-        "preference": (params.preference_share, documents.preference_documents(sequences, catalog, rng)),
+        "caption": (params.caption_share, documents.caption_documents(wording, items, rng)),
+        "preference": (params.preference_share, documents.preference_documents(sequences, wording, rng)),
         "sorting": (params.sorting_share, practice.sorting_documents(layout, items, rng, CANDIDATES)),
         "judging": (params.judging_share, practice.judging_documents(layout, items, rng, history, CANDIDATES)),
     }
+    if params.persona_share:
+        sources["persona"] = (params.persona_share, documents.persona_documents(sequences, wording, rng))
+    if params.replay_share:
+        sources["replay"] = (params.replay_share, replay_documents(replayed, rng))
     shares = sum(share for share, _ in sources.values())
     if shares <= 0:
         raise StageError("params.yaml: midtrain: all shares are 0; give at least one of " + ", ".join(f"{task}_share" for task in sources))

@@ -8,7 +8,8 @@ Every row of an added token is written, whether its id lies beyond the matrix or
 rows that the checkpoint has and its tokenizer never used. Those rows count in no mean either.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.midtrain.params import NewRows
@@ -52,7 +54,7 @@ def start_rows(
     embeddings: Any = model.get_input_embeddings()
     # A tied head is the same tensor, and is written once.
     weights = {id(weight): weight for weight in (embeddings.weight, head.weight)}
-    with torch.no_grad():
+    with torch.no_grad(), whole(list(weights.values())):
         for number, weight in enumerate(weights.values()):
             rows_TH = weight[known].float()
             if shares_AT is None:
@@ -65,6 +67,23 @@ def start_rows(
         if getattr(head, "bias", None) is not None:
             head.bias[ids] = head.bias[known].mean()
     return ids
+
+
+def is_shared_out(model: PreTrainedModel) -> bool:
+    """Whether each process holds a share of every weight only (ZeRO-3's zero.Init)."""
+    return any(hasattr(parameter, "ds_id") for parameter in model.parameters())
+
+
+@contextmanager
+def whole(weights: Sequence[Tensor]) -> Iterator[None]:
+    """Weights that ZeRO-3 shares out between processes are whole inside, and what the main one writes is shared out again."""
+    if not any(hasattr(weight, "ds_id") for weight in weights):
+        yield
+        return
+    import deepspeed  # takes seconds, and only ZeRO-3 needs it
+
+    with deepspeed.zero.GatheredParameters(list(weights), modifier_rank=0):
+        yield
 
 
 def _projected(means_AH: np.ndarray, tokens: Sequence[str], items: ItemCodes) -> np.ndarray:

@@ -4,10 +4,11 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from stages.shared.core.model_folder import NAMED_MODELS, ModelFolder
+from stages.shared.core.model_folder import NAMED_MODELS, ModelFolder, TextFile
 from stages.shared.training.params import OptimizerSection
 
 SCRATCH = f"{NAMED_MODELS}/scratch"
+TEXT = "infra/text/python_reference.txt"
 NewRows = Literal["words", "codebook", "random"]
 
 
@@ -26,8 +27,11 @@ class MidtrainParams(OptimizerSection):
     sequence_share: float = Field(0.1, ge=0, le=1, description="share of rows: SID history -> next SID")
     caption_share: float = Field(0.1, ge=0, le=1, description="share of rows: SID <-> title and categories")
     preference_share: float = Field(0.05, ge=0, le=1, description="share of rows: titles a user took -> the categories taken most")
+    persona_share: float = Field(0.0, ge=0, le=1, description="share of rows: a user's SIDs, each with its words")
+    replay_share: float = Field(0.0, ge=0, le=1, description="share of rows: ordinary text, which keeps the language of a pretrained model")
     sorting_share: float = Field(0.15, ge=0, le=1, description="share of rows: made-up relevances -> the answer (practice.py)")
     judging_share: float = Field(0.6, ge=0, le=1, description="share of rows: made-up slates in full, their relevances by a fixed rule")
+    text: TextFile = Field(TEXT, description="ordinary text, one paragraph a line; each tenth measures perplexity (infra/text/README.md)")
     probe_users: int = Field(200, ge=0, description="users whose next item is searched after training; 0 = none")
 
     @model_validator(mode="after")

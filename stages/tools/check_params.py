@@ -136,8 +136,8 @@ def _models(params: Params) -> Iterator[str]:
         )
     if midtrain.new_rows_lr and midtrain.deepspeed:
         yield (
-            "midtrain.new_rows_lr: DeepSpeed steps on its own copies of the weights, so no row can have its own rate; set it to 0, or leave "
-            "midtrain.deepspeed empty"
+            "midtrain.new_rows_lr: DeepSpeed steps on its own copies of the weights, so no row can have its own rate; set it to 0, or "
+            "leave midtrain.deepspeed empty"
         )
     if params.prompt.layout == "chat" and midtrain.model == SCRATCH:
         yield (

@@ -19,12 +19,14 @@ HEAVY = (  # these import torch, or start a store
     "default_seeds",
     "faults",
     "generation_speed",
+    "midtrain_tasks",
     "more_features",
     "retrieval",
     "slates",
     "throughput",
     "tokenizer_ablation",
     "tokenizer_packages",
+    "vocabulary_arms",
     "world_learnable",
 )
 

@@ -1,4 +1,4 @@
-"""Model folders named in params.yaml. Each is a dependency of its stage in dvc.yaml, so the value must be a path, as DVC writes it."""
+"""Model folders and texts named in params.yaml. Each is a dependency of its stage in dvc.yaml, so the value is a path, as DVC writes it."""
 
 import json
 import os
@@ -18,6 +18,12 @@ def _path_for_dvc(value: str) -> str:
         raise ValueError(f"a path is expected; write it as {NAMED_MODELS}/{word or 'none'}")
     if value != (plain := os.path.normpath(value)):
         raise ValueError(f"write the path as {plain}: dvc.yaml names it as a dependency")
+    return value
+
+
+def _plain_path(value: str) -> str:
+    if not value or value != os.path.normpath(value):
+        raise ValueError(f"write the path as {os.path.normpath(value or 'FOLDER/FILE')}: dvc.yaml names it as a dependency")
     return value
 
 
@@ -50,3 +56,4 @@ def _json(path: Path) -> Any:
 
 
 ModelFolder = Annotated[str, AfterValidator(_path_for_dvc)]
+TextFile = Annotated[str, AfterValidator(_plain_path)]

@@ -54,6 +54,33 @@ class SidSearch:
             items[rows], scores[rows] = self._search(prompts, [seen[row] for row in rows], k)
         return items, scores
 
+    @torch.no_grad()
+    def free(self, histories: Sequence[Sequence[int]]) -> np.ndarray:
+        """What the model writes by itself, the likeliest token of its whole vocabulary at each place, where the next SID is due: int [B]
+        the item, -1 for a SID that no item has, -2 for what is no SID."""
+        items = np.full(len(histories), -2)
+        for start in tracked(range(0, len(histories), self.batch_size), "batches of free SIDs", unit="batch"):
+            prompts = [self.prompt(history)[:-1] for history in histories[start : start + self.batch_size]]
+            written_BT = self._greedy(prompts, self.trie.levels + 2)
+            hits_BLC = written_BT[:, 1:-1, None] == self.tokens_LC[None]
+            formed_B = (written_BT[:, 0] == self.begin) & (written_BT[:, -1] == self.end) & hits_BLC.any(-1).all(-1)
+            rows = start + np.flatnonzero(formed_B)
+            items[rows] = self.trie.item(hits_BLC.argmax(-1)[formed_B])
+        return items
+
+    def _greedy(self, prompts: list[list[int]], length: int) -> np.ndarray:
+        """[B, length] token ids."""
+        device, width = self.model.device, max(map(len, prompts))
+        ids_BT = torch.tensor([[self.pad] * (width - len(prompt)) + prompt for prompt in prompts], device=device)
+        mask_BT = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
+        positions_BT, cache, written = (mask_BT.cumsum(-1) - 1).clamp(min=0), DynamicCache(), []
+        for _ in range(length):
+            ids_BT = self._forward(ids_BT, mask_BT, positions_BT, cache, 1).argmax(-1)
+            written.append(ids_BT)
+            mask_BT = torch.cat([mask_BT, torch.ones_like(ids_BT)], dim=1)
+            positions_BT = positions_BT[:, -1:] + 1
+        return torch.cat(written, dim=1).cpu().numpy()
+
     def save(self, folder: Path) -> None:
         """Nothing: its weights lie in data/midtrain/model."""
 

@@ -19,37 +19,35 @@ from stages.shared.core.errors import StageError
 
 class RowRates:
     """From its making until `stop`, every optimizer step moves the rows `ids` of the embedding, and of an untied head, `ratio` times as
-    far as it would.
-
-    StageError at `stop` when steps were taken and none held the embedding (DeepSpeed steps on copies of its own).
+    far as it would. The first step of an optimizer that does not hold the embedding itself is a StageError: adapters, and DeepSpeed's
+    copies, learn beside it.
     """
 
     def __init__(self, model: PreTrainedModel, ids: Sequence[int], ratio: float):
         self.model, self.ids, self.ratio = model, torch.tensor(list(ids)), ratio
         self.before: list[tuple[Tensor, Tensor]] = []
         self.running: Any = None
-        self.steps = self.scaled = 0
         # Hooks on all optimizers: whoever trains makes its own, and only later.
         self.handles = [register_optimizer_step_pre_hook(self._keep), register_optimizer_step_post_hook(self._scale)]
 
     def stop(self) -> None:
         for handle in self.handles:
             handle.remove()
-        if self.steps and not self.scaled:
-            raise StageError(
-                "midtrain.new_rows_lr: the optimizer that stepped does not hold the embedding itself; set midtrain.new_rows_lr: 0, "
-                "or leave midtrain.deepspeed empty"
-            )
 
     def _keep(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         # Muon's step calls AdamW's; the outermost one counts.
         if self.running is not None:
             return
-        self.running, self.steps = optimizer, self.steps + 1
+        self.running = optimizer
         held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
         rows = self.ids.to(self.model.device)
         self.before = [(weight, weight.detach()[rows].clone()) for weight in self._weights() if id(weight) in held]
-        self.scaled += bool(self.before)
+        if not self.before:
+            self.stop()
+            raise StageError(
+                "midtrain.new_rows_lr: the optimizer does not hold the embedding itself, so no row of it can have its own rate; set "
+                "midtrain.new_rows_lr: 0, or train without adapters and DeepSpeed"
+            )
 
     def _scale(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         if optimizer is not self.running:

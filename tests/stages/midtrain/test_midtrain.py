@@ -8,6 +8,8 @@ import polars as pl
 import pytest
 import torch
 
+from stages.midtrain import probes
+from stages.midtrain.documents import CompactWording
 from stages.midtrain.midtrain import make_model, midtrain, training_rows
 from stages.midtrain.new_rows import ItemCodes
 from stages.midtrain.params import MidtrainParams
@@ -15,12 +17,14 @@ from stages.shared.core.errors import StageError
 from stages.shared.core.leakage import training_interactions
 from stages.shared.core.outputs import read_json, stage_outputs
 from stages.shared.lm.encoding import mixed
-from stages.shared.lm.models import load_model, load_tokenizer
+from stages.shared.lm.models import load_model, load_tokenizer, save_model
+from stages.shared.lm.packaged import packaged_model
 from stages.shared.slates.layouts.compact import CompactLayout
 from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.training.checkpoints import KeepNewest
 from stages.shared.training.lora import sid_and_layout_ids
 from stages.shared.training.params import LoraSection
+from tests.support.chat_models import tiny_qwen3
 from tests.support.small_project import CATALOG, CODES, ITEM_COUNT, make_slates, make_tables, write_project
 from tests.support.tiny_models import random_prompts, tiny_folder
 
@@ -42,6 +46,7 @@ SMALL = MidtrainParams(
 WORLD = make_tables(make_slates(), OPTIONS)
 BASE = training_interactions(WORLD["data/ingest/interactions.parquet"])
 ITEM_CODES = ItemCodes(CATALOG, np.array(CODES), Path("no such file"))
+PARAGRAPHS = [f"Paragraph {number} says little, and says it in {number} words." for number in range(30)]
 TEXTS = [f"Title {item}" for item in range(ITEM_COUNT)]
 
 
@@ -95,7 +100,7 @@ def test_a_given_folder_keeps_its_weights_and_gains_the_sids(tmp_path):
 
 
 def rows_of(made, **more):
-    return training_rows(small(**more), LAYOUT, CATALOG, BASE, made[1], OPTIONS.history)
+    return training_rows(small(**more), LAYOUT, CompactWording(CATALOG), BASE, made[1], PARAGRAPHS)
 
 
 SHARES = ("sequence_share", "caption_share", "preference_share", "sorting_share", "judging_share")
@@ -118,6 +123,15 @@ def test_each_task_has_its_share_of_rows_and_shares_need_not_sum_to_one(made):
     assert all(marks[task] in made[1].decode(row.ids) for task, task_rows in rows.items() for row in task_rows)
     every = [row for task_rows in rows.values() for row in task_rows]
     assert sorted(map(id, mixed(rows, 7))) == sorted(map(id, every)) and mixed(rows, 7) != mixed(rows, 8)
+
+
+def test_personas_and_replayed_text_come_on_request_and_change_no_other_row(made):
+    shares = dict.fromkeys(SHARES, 0.2)
+    plain, more = rows_of(made, steps=5, **shares), rows_of(made, steps=5, **shares, persona_share=0.6, replay_share=0.4)
+    assert {task: len(task_rows) for task, task_rows in more.items()} == dict.fromkeys(plain, 2) | {"persona": 6, "replay": 4}
+    assert more["sequence"] == plain["sequence"][:2]
+    read = "".join(made[1].decode(row.ids) for row in more["replay"])
+    assert read and all(sentence + "." in PARAGRAPHS for sentence in read.split(".")[:-1] if sentence)
 
 
 def test_the_answer_of_a_full_document_is_never_cut_off(made):
@@ -198,6 +212,24 @@ def test_a_run_that_was_stopped_writes_the_bytes_of_one_that_was_not(project, mo
     assert len(list(project.glob(".gr2/resume/midtrain/*/checkpoint-2"))) == 1
     assert run(project, small(optimizer=optimizer, save_steps=2)) == undisturbed
     assert not list(project.glob(".gr2/resume/*"))
+
+
+def test_a_pretrained_model_in_dialogues_keeps_its_text_measured(project, monkeypatch):
+    """A random Qwen3 with SmolLM2's tokenizer and template, all tasks, its new rows at their own rate."""
+    (project / "params.yaml").write_text("prompt: {layout: chat, titles: true, history: 2}\n")
+    (project / "text.txt").write_text("\n".join(PARAGRAPHS))
+    tokenizer = load_tokenizer(packaged_model("smollm2-135m"))
+    save_model(tiny_qwen3(tokenizer, hidden=16), tokenizer, project / "given")
+    shares = dict.fromkeys((*SHARES, "persona_share", "replay_share"), 1.0)
+    monkeypatch.setattr(probes, "PROBES", 2)
+    more = {"row_length": 256, "new_rows": "random", "batch_size": 1, "steps": 7, "new_rows_lr": 1e-2, "probe_users": 4, **shares}
+    params = small(model=str(project / "given"), text=str(project / "text.txt"), **more)
+    run(project, params)
+    metrics = read_json(project / "data/midtrain/metrics.json")
+    assert set(metrics["tokens"]) == {"sequence", "caption", "preference", "sorting", "judging", "persona", "replay"}
+    text = metrics["text"]
+    assert text["before"]["perplexity"] < text["extended"]["perplexity"] and text["after"]["bits_per_byte"] > 0
+    assert metrics["probes"]["next_item"]["free_valid"] == 0 and metrics["probes"]["sid_to_title_exact"] == 0
 
 
 def test_nothing_but_base_is_learnt(project):

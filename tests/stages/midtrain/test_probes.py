@@ -7,13 +7,14 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from stages.midtrain import probes
+from stages.midtrain.documents import CompactWording
 from stages.midtrain.midtrain import make_model
-from stages.midtrain.probes import Probed, next_item, probe, token_accuracy
+from stages.midtrain.probes import Probed, accuracy, next_item, probe
 from tests.stages.midtrain.test_midtrain import BASE, ITEM_CODES, LAYOUT, SMALL, TEXTS, WORLD
 from tests.support.small_project import CATALOG, CODES, K
 
 LATER = WORLD["data/ingest/interactions.parquet"].filter(pl.col("split") == "train")
-PROBED = Probed(LAYOUT, CATALOG, np.array(CODES), BASE, LATER, 5, K)
+PROBED = Probed(LAYOUT, CompactWording(CATALOG), CATALOG, np.array(CODES), BASE, LATER, 5, K)
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +38,29 @@ class Oracle(torch.nn.Module):
 @pytest.mark.parametrize(("right", "share"), [(True, 1.0), (False, 0.0)])
 def test_every_task_is_probed_and_accuracy_counts_weighted_tokens(made, right, share):
     figures = probe(Oracle(right), made[1], PROBED, users=0, seed=1)
-    assert figures == dict.fromkeys(("sid_to_caption", "caption_to_sid", "preference", "quoting", "judging", "sorting"), share)
+    shares = ("sid_to_title", "sid_to_caption", "caption_to_sid", "preference", "quoting", "judging", "sorting")
+    assert figures == dict.fromkeys((*shares, "sid_to_title_exact", "sid_to_caption_exact", "caption_to_sid_exact"), share)
 
 
 def test_tokens_without_weight_do_not_count(made):
     half = [[(" A", 0.0), (" s3", 1.0), (" B", 0.0)]]
-    assert token_accuracy(Oracle(True), made[1], half) == 1.0 and token_accuracy(Oracle(False), made[1], half) == 0.0
+    assert accuracy(Oracle(True), made[1], half) == (1.0, 1.0) and accuracy(Oracle(False), made[1], half) == (0.0, 0.0)
+
+
+def test_a_document_is_exact_where_none_of_its_tokens_is_wrong(made):
+    tokenizer = made[1]
+    documents = [[(" A", 0.0), (" s3 B s4", 1.0)], [(" A", 0.0), (" s3 B", 1.0)]]
+    wrong = tokenizer.convert_tokens_to_ids(" s4".replace(" ", "Ġ"))
+
+    class Blind(Oracle):
+        """Knows all but one token."""
+
+        def forward(self, input_ids, **more):
+            output = super().forward(input_ids, **more)
+            output.logits[..., wrong] = 0
+            return output
+
+    assert accuracy(Blind(True), tokenizer, documents) == (4 / 5, 1 / 2)
 
 
 def test_the_next_item_is_searched_in_the_whole_catalogue(made, monkeypatch):
@@ -57,10 +75,14 @@ def test_the_next_item_is_searched_in_the_whole_catalogue(made, monkeypatch):
             rows = [[-1, targets[user] if user % 2 == 0 else -1, *[-1] * (k - 2)] for user in range(len(histories))]
             return np.array(rows), np.zeros((len(histories), k))
 
+        def free(self, histories):
+            return np.array([-2, -1, 0, 5, 7, -2])
+
     monkeypatch.setattr(probes, "SidSearch", Search)
     figures = next_item(*made, PROBED, 6)
-    assert figures["users"] == 6 and figures["recall@10"] == 0.5
-    assert figures["ndcg@10"] == pytest.approx(0.5 / np.log2(3)) and figures["chance@10"] == pytest.approx(10 / 32)
+    assert figures["users"] == 6 and figures["recall@10"] == figures["recall@5"] == 0.5
+    assert figures["free_formed"] == pytest.approx(4 / 6) and figures["free_valid"] == 0.5
+    assert figures["ndcg@10"] == figures["ndcg@5"] == pytest.approx(0.5 / np.log2(3)) and figures["chance@10"] == pytest.approx(10 / 32)
 
 
 def test_an_untrained_model_guesses(made):

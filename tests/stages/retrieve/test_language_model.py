@@ -164,3 +164,36 @@ def test_what_is_missing_or_does_not_fit_is_named(project):
     (project / "data/midtrain/model").unlink()
     with pytest.raises(StageError, match=r"data/midtrain/model: no such folder; run the stage that makes it: gr2 run midtrain"):
         fit(params(), TRAINING, ITEMS, 0)
+
+
+@torch.no_grad()
+def test_what_is_written_without_the_trie_is_the_likeliest_token_at_each_place(parts):
+    _, model, tokenizer = parts
+    expected = []
+    for history in HISTORIES:
+        ids = tokenizer(prompt_text(history).removesuffix(SID_BEGIN), add_special_tokens=False)["input_ids"]
+        length = len(ids)
+        for _ in range(LEVELS + 2):
+            ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
+        expected.append(ids[length:])
+    search = ranker(parts, 5)
+    prompts = [search.prompt(history)[:-1] for history in HISTORIES]
+    assert search._greedy(prompts, LEVELS + 2).tolist() == expected
+
+
+def test_a_free_sid_is_of_an_item_or_only_formed_or_none(parts, monkeypatch):
+    tokenizer, search = parts[2], ranker(parts, 5)
+    taken = {tuple(row) for row in codes().tolist()}
+    free = next(row for row in ([a, b, 0, 0] for a in range(CODEBOOK) for b in range(CODEBOOK)) if tuple(row) not in taken)
+    texts = [
+        sid_text(codes()[7].tolist()),
+        sid_text(free),
+        sid_text([1, 2, 3]) + "<|sid_end|>",
+        "<s_b_0>" * (LEVELS + 2),
+        sid_text(codes()[0].tolist()),
+    ]
+    rows = np.array([tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts])
+    # Two batches: the rows of the second one follow those of the first.
+    batches = iter([rows[:3], rows[3:]])
+    monkeypatch.setattr(search, "_greedy", lambda prompts, length: next(batches))
+    assert search.free([[1]] * 5).tolist() == [7, -1, -2, -2, 0]

@@ -14,6 +14,7 @@ from stages.midtrain.params import SCRATCH, MidtrainParams
 from stages.midtrain.probes import Probed, probe
 from stages.midtrain.vocabulary import learn_tokenizer
 from stages.shared.core.errors import StageError
+from stages.shared.core.launch import is_main_process
 from stages.shared.core.leakage import check_no_heldout, training_interactions
 from stages.shared.core.model_folder import NAMED_MODELS
 from stages.shared.core.outputs import DATA, Outputs
@@ -32,6 +33,7 @@ from stages.shared.training.checkpoints import training_resume
 from stages.shared.training.lora import sid_and_layout_ids
 from stages.shared.training.relevances import relevance_words
 from stages.shared.training.trainer import train_supervised, write_curve
+from stages.shared.training.zero import shared_out
 
 CANDIDATES = 10  # of a made-up slate, at most
 
@@ -53,6 +55,8 @@ def midtrain(params: MidtrainParams, outputs: Outputs) -> None:
     resume = training_resume("midtrain", params, rows, None if params.model == SCRATCH else Path(params.model))
     curve = train_supervised(model, rows, params, tokenizer.pad_token_id, words, sid_and_layout_ids(tokenizer), resume.folder)
 
+    if not is_main_process():
+        return  # the main one alone writes, and under ZeRO-3 it alone has the weights
     save_model(model, tokenizer, outputs.path("model"))
     # Before anything is published: a tokenizer that reads otherwise after loading would spoil every later stage.
     check_reload(tokenizer, load_tokenizer(outputs.path("model")), rows[-1].ids)
@@ -99,9 +103,11 @@ def make_model(
     folder = Path(params.model)
     if folder.parent == Path(NAMED_MODELS):
         folder = packaged_model(folder.name)
-    model, tokenizer = load_model(folder), load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder)
     extend_vocabulary(tokenizer, levels, codebook_size, end_of_turn(tokenizer) if layout.dialogue else END)
-    resize_embeddings(model, tokenizer)
+    with shared_out(params):
+        model = load_model(folder)
+        resize_embeddings(model, tokenizer)
     return model, tokenizer
 
 

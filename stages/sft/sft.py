@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from stages.sft.metrics import SftMetrics
 from stages.sft.params import SftParams
 from stages.shared.core.errors import StageError
+from stages.shared.core.launch import is_main_process
 from stages.shared.core.leakage import check_no_heldout
 from stages.shared.core.outputs import DATA, Outputs
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, SLATES, read_table
@@ -29,6 +30,7 @@ from stages.shared.training.checkpoints import training_resume
 from stages.shared.training.lora import sid_and_layout_ids
 from stages.shared.training.relevances import relevance_words
 from stages.shared.training.trainer import train_supervised, write_curve
+from stages.shared.training.zero import shared_out
 
 BASE = DATA / "midtrain/model"
 
@@ -46,11 +48,14 @@ def sft(params: SftParams, outputs: Outputs) -> None:
     examples = trace_examples(fitted_prompts(traces, encoded), tokenizer, params, layout.reasoning)
     by_kind = training_rows(examples, params, layout, len(catalog.sids), int(traces["shown"].list.len().max()), tokenizer)  # type: ignore[arg-type]
     rows = mixed(by_kind, [params.seed, 1])
-    model = load_model(BASE)
+    with shared_out(params):
+        model = load_model(BASE)
     words = relevance_words(layout, tokenizer, params.relevance_spread)
     resume = training_resume("sft", params, rows, BASE)
     curve = train_supervised(model, rows, params, tokenizer.pad_token_id, words, sid_and_layout_ids(tokenizer), resume.folder)
 
+    if not is_main_process():
+        return  # the main one alone writes, and under ZeRO-3 it alone has the weights
     save_model(model, tokenizer, outputs.path("model"))
     write_curve(curve, outputs.path("loss.csv"))
     outputs.metrics(

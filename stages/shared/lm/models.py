@@ -70,7 +70,9 @@ def extend_vocabulary(tokenizer: PreTrainedTokenizerBase, levels: int, codebook_
 def resize_embeddings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Grows the embeddings to the tokenizer; new rows are drawn around the mean of the old ones (transformers' default)."""
     rows = -(-len(tokenizer) // 64) * 64  # a multiple of 64 suits matrix units and tensor parallelism
-    if model.get_input_embeddings().weight.shape[0] < rows:  # type: ignore[index]
+    weight: Any = model.get_input_embeddings().weight
+    # Shared out between processes (ZeRO-3), its own shape is that of nothing.
+    if getattr(weight, "ds_shape", weight.shape)[0] < rows:
         model.resize_token_embeddings(rows)
     model.config.pad_token_id = tokenizer.pad_token_id
     model.config.eos_token_id = tokenizer.eos_token_id

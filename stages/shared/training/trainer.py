@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainingArguments, get_scheduler
 
-from stages.shared.core.launch import without_compiled_collectives, world_size
+from stages.shared.core.launch import is_main_process, without_compiled_collectives, world_size
 from stages.shared.lm.encoding import WeightedExample
 from stages.shared.training.checkpoints import KeepNewest, newest_checkpoint
 from stages.shared.training.lora import add_lora, merge_lora
@@ -20,7 +20,7 @@ from stages.shared.training.ordinal import OrdinalWords
 from stages.shared.training.params import OptimizerSection
 from stages.shared.training.progress import report_progress
 from stages.shared.training.weighted_loss import LEAST_WEIGHT, chunked_forward, weighted_loss
-from stages.shared.training.zero import is_shared_out
+from stages.shared.training.zero import is_shared_out, make_whole
 
 SCHEDULES = {"cosine": "cosine", "constant": "constant_with_warmup"}  # ours -> transformers'
 
@@ -95,7 +95,7 @@ def train_supervised(
     token_ids: Sequence[int] = (),
     checkpoints: Path | None = None,
 ) -> list[dict[str, float]]:
-    """Trains in place. Returns rows {"step", "loss", "lr"}; a rising loss is no error here.
+    """Trains in place; under ZeRO-3 the main process alone has the weights afterwards. Returns rows {"step", "loss", "lr"}.
 
     token_ids: whose embedding rows are trained beside adapters (params.lora); without adapters all rows are.
     checkpoints: a folder that belongs to this very training (checkpoints.py), for params.save_steps.
@@ -104,9 +104,10 @@ def train_supervised(
         without_compiled_collectives()
     with tempfile.TemporaryDirectory() as scratch:
         folder = checkpoints if params.save_steps and checkpoints else Path(scratch)
-        arguments = training_arguments(params, folder)
         model.train()
+        # Before the arguments, which tell transformers of ZeRO-3: peft would then look for a GPU, whatever holds the weights.
         lora = add_lora(model, params.lora, token_ids) if params.lora.rank else None
+        arguments = training_arguments(params, folder)
         trainer = WeightedTrainer(
             model=model, args=arguments, train_dataset=list(examples), data_collator=lambda part: collate(part, pad_id)
         )
@@ -121,9 +122,9 @@ def train_supervised(
         trainer.add_callback(KeepNewest())
         with chunked_forward(model, params.loss_chunk, ordinal) if params.loss_chunk else nullcontext():
             trainer.train(resume_from_checkpoint=newest_checkpoint(folder, arguments.local_process_index == 0))
-        if is_shared_out(model.parameters()):
-            _make_whole(model, trainer.model_wrapped)
-        if lora:
+        if shared := is_shared_out(model.parameters()):
+            make_whole(model, trainer.model_wrapped)
+        if lora and (is_main_process() or not shared):
             merge_lora(lora)
         history = [row for row in trainer.state.log_history if "loss" in row]
     model.eval()
@@ -158,19 +159,6 @@ def training_arguments(params: OptimizerSection, folder: Path) -> TrainingArgume
         remove_unused_columns=False,  # it would drop `weights`, which no model's forward takes
         dataloader_pin_memory=False,  # batches of token ids are small; pinned memory is for large copies to a GPU
     )
-
-
-def _make_whole(model: PreTrainedModel, engine: Any) -> None:
-    """ZeRO-3 leaves every process a share of each weight, which would be saved as empty tensors: a plain model again, in all processes."""
-    import deepspeed  # takes seconds, and only ZeRO-3 needs it
-
-    whole = []
-    for parameter in model.parameters():
-        with deepspeed.zero.GatheredParameters([parameter]):
-            whole.append(parameter.data.clone())
-    engine.destroy()
-    for parameter, data in zip(model.parameters(), whole, strict=True):
-        parameter.data = data
 
 
 def write_curve(rows: Sequence[dict[str, float]], path: Path) -> None:

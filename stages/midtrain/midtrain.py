@@ -33,9 +33,11 @@ from stages.shared.training.checkpoints import training_resume
 from stages.shared.training.lora import sid_and_layout_ids
 from stages.shared.training.relevances import relevance_words
 from stages.shared.training.trainer import train_supervised, write_curve
+from stages.shared.training.validation import validation_span
 from stages.shared.training.zero import shared_out
 
 CANDIDATES = 10  # of a made-up slate, at most
+VALIDATION_ROWS = 128
 
 
 def midtrain(params: MidtrainParams, outputs: Outputs) -> None:
@@ -53,7 +55,10 @@ def midtrain(params: MidtrainParams, outputs: Outputs) -> None:
     rows = mixed(by_task, params.seed)
     words = relevance_words(layout, tokenizer, params.relevance_spread)
     resume = training_resume("midtrain", params, rows, None if params.model == SCRATCH else Path(params.model))
-    curve = train_supervised(model, rows, params, tokenizer.pad_token_id, words, sid_and_layout_ids(tokenizer), resume.folder)
+    # Later interactions of the same users, which no document was made from: recall on them is no memory.
+    later = interactions.filter(pl.col("split") == "train")
+    held_out = held_out_rows(params, layout, catalog, later, base, tokenizer, options.history) if params.validate_steps else []
+    curve = train_supervised(model, rows, params, tokenizer.pad_token_id, words, sid_and_layout_ids(tokenizer), resume.folder, held_out)
 
     if not is_main_process():
         return  # the main one alone writes, and under ZeRO-3 it alone has the weights
@@ -62,12 +67,11 @@ def midtrain(params: MidtrainParams, outputs: Outputs) -> None:
     check_reload(tokenizer, load_tokenizer(outputs.path("model")), rows[-1].ids)
     write_curve(curve, outputs.path("loss.csv"))
     codes_NL = np.array(sids.sort("item")["codes"].to_list(), dtype=np.int64)
-    # Later interactions of the same users, which no document was made from: recall on them is no memory.
-    later = interactions.filter(pl.col("split") == "train")
     probed = Probed(layout, catalog, codes_NL, base, later, options.history, CANDIDATES)
     outputs.metrics(
         {
             "loss": {"first": curve[0]["loss"], "last": curve[-1]["loss"]},
+            **({"validation": validation_span(curve, len(held_out))} if held_out else {}),
             "parameters": model.num_parameters(),
             "vocabulary": len(tokenizer),
             "rows": len(rows),
@@ -143,6 +147,22 @@ def training_rows(
     if longest > params.max_length:
         raise StageError(f"params.yaml: midtrain.max_length {params.max_length} is less than the longest row, {longest} tokens")
     return rows
+
+
+def held_out_rows(
+    params: MidtrainParams,
+    layout: Layout,
+    catalog: Catalog,
+    later: pl.DataFrame,
+    base: pl.DataFrame,
+    tokenizer: PreTrainedTokenizerBase,
+    history: int,
+) -> list[WeightedExample]:
+    """VALIDATION_ROWS in the same mixture, of users' later interactions, and of exercises drawn from another seed."""
+    # Where nobody has two later ones, base has to serve.
+    source = later if (later.group_by("user").len()["len"] > 1).any() else base
+    other = {"seed": params.seed + 2, "steps": VALIDATION_ROWS, "batch_size": 1, "accumulate": 1, "processes": 1, "nodes": 1}
+    return mixed(training_rows(params.model_copy(update=other), layout, catalog, source, tokenizer, history), params.seed)
 
 
 def check_reload(saved: PreTrainedTokenizerBase, loaded: PreTrainedTokenizerBase, ids: list[int]) -> None:

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 import torch
 
-from stages.midtrain.midtrain import make_model, midtrain, training_rows
+from stages.midtrain.midtrain import held_out_rows, make_model, midtrain, training_rows
 from stages.midtrain.params import MidtrainParams
 from stages.shared.core.errors import StageError
 from stages.shared.core.leakage import training_interactions
@@ -190,6 +190,17 @@ def test_a_run_that_was_stopped_writes_the_bytes_of_one_that_was_not(project, mo
     assert len(list(project.glob(".gr2/resume/midtrain/*/checkpoint-2"))) == 1
     assert run(project, small(optimizer=optimizer, save_steps=2)) == undisturbed
     assert not list(project.glob(".gr2/resume/*"))
+
+
+def test_validation_is_on_rows_of_its_own(project, made, monkeypatch):
+    monkeypatch.setattr("stages.midtrain.midtrain.VALIDATION_ROWS", 12)
+    run(project, small(steps=4, validate_steps=2, probe_users=0))
+    metrics = read_json(project / "data/midtrain/metrics.json")
+    assert 8 <= metrics["validation"]["rows"] <= 14 and metrics["validation"]["best_step"] in (2, 4)
+    later = WORLD["data/ingest/interactions.parquet"].filter(pl.col("split") == "train")
+    held_out = held_out_rows(SMALL, LAYOUT, CATALOG, later, BASE, made[1], OPTIONS.history)
+    trained = {tuple(row.ids) for task, rows in rows_of(made).items() if task != "caption" for row in rows}
+    assert held_out and not trained & {tuple(row.ids) for row in held_out}
 
 
 def test_nothing_but_base_is_learnt(project):

@@ -52,7 +52,7 @@ class OptimizerSection(TrainingSection):
         if self.lora.rank and self.optimizer == "muon":
             raise ValueError("optimizer: muon orthogonalises whole matrices and does not suit adapters; with lora.rank set it to adamw")
         if self.save_steps % self.log_every:
-            raise ValueError(f"save_steps: {self.save_steps} is no multiple of log_every: {self.log_every}; the curve has means between logs")
+            raise ValueError(f"save_steps: {self.save_steps} is no multiple of log_every: {self.log_every}, which the curve needs")
         if self.validate_steps and (self.validate_steps % self.log_every or self.steps % self.validate_steps):
             wanted = f"a multiple of log_every: {self.log_every} and divide steps: {self.steps}"
             raise ValueError(f"validate_steps: {self.validate_steps} must be {wanted}")

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from stages.shared.core.stage_metrics import HeldOutCheck, LossSpan, StageMetrics
+from stages.shared.core.stage_metrics import HeldOutCheck, LossSpan, StageMetrics, ValidationSpan
 
 
 class NextItemMetrics(StageMetrics):
@@ -50,6 +50,7 @@ class TextMetrics(StageMetrics):
 
 class MidtrainMetrics(StageMetrics):
     loss: LossSpan = Field(description="of the training; the curve is in loss.csv")
+    validation: ValidationSpan | None = Field(None, description="loss on held-out rows (absent where validate_steps is 0)")
     parameters: int = Field(description="parameters of the model")
     vocabulary: int = Field(description="tokens of its vocabulary, those of the SIDs among them")
     rows: int = Field(description="training rows")

@@ -13,12 +13,13 @@ from stages.midtrain.decoder import scratch_model
 from stages.midtrain.dialogue_wording import DialogueWording
 from stages.midtrain.documents import CompactWording, Wording
 from stages.midtrain.metrics import MidtrainMetrics
-from stages.midtrain.new_rows import ItemCodes, is_shared_out, start_rows
+from stages.midtrain.new_rows import ItemCodes, start_rows
 from stages.midtrain.ordinary_text import OrdinaryText, read_text, replay_documents
 from stages.midtrain.params import SCRATCH, MidtrainParams
 from stages.midtrain.probes import Probed, probe
 from stages.midtrain.vocabulary import learn_tokenizer
 from stages.shared.core.errors import StageError
+from stages.shared.core.launch import is_main_process
 from stages.shared.core.leakage import check_no_heldout, training_interactions
 from stages.shared.core.model_folder import NAMED_MODELS
 from stages.shared.core.outputs import DATA, Outputs
@@ -39,8 +40,11 @@ from stages.shared.training.lora import sid_and_layout_ids
 from stages.shared.training.relevances import relevance_words
 from stages.shared.training.row_rates import RowRates
 from stages.shared.training.trainer import train_supervised, write_curve
+from stages.shared.training.validation import validation_span
+from stages.shared.training.zero import is_shared_out, shared_out
 
 CANDIDATES = 10  # of a made-up slate, at most
+VALIDATION_ROWS = 128
 
 
 def midtrain(params: MidtrainParams, outputs: Outputs) -> None:
@@ -59,7 +63,7 @@ def midtrain(params: MidtrainParams, outputs: Outputs) -> None:
     pretrained = params.model != SCRATCH
     text = read_text(Path(params.text)) if pretrained or params.replay_share else OrdinaryText([], [])
     fit: dict[str, dict[str, float]] = {}
-    if pretrained and not is_shared_out(model):  # a decoder from scratch has read no text
+    if pretrained and not is_shared_out(model.parameters()):  # a decoder from scratch has read no text
         # Before: without its new tokens the model is the checkpoint as it came.
         fit = {"before": perplexity(model, tokenizer, text.kept_back, new_ids), "extended": perplexity(model, tokenizer, text.kept_back)}
     wording = DialogueWording(catalog) if layout.dialogue else CompactWording(catalog)
@@ -68,20 +72,24 @@ def midtrain(params: MidtrainParams, outputs: Outputs) -> None:
     rates = RowRates(model, new_ids, params.new_rows_lr / params.lr) if new_ids and params.new_rows_lr else None
     words = relevance_words(layout, tokenizer, params.relevance_spread)
     resume = training_resume("midtrain", params, rows, None if params.model == SCRATCH else Path(params.model))
-    curve = train_supervised(model, rows, params, tokenizer.pad_token_id, words, sid_and_layout_ids(tokenizer), resume.folder)
+    # Later interactions of the same users, which no document was made from: recall on them is no memory.
+    later = interactions.filter(pl.col("split") == "train")
+    held_out = held_out_rows(params, layout, wording, later, base, tokenizer, text.kept_back) if params.validate_steps else []
+    curve = train_supervised(model, rows, params, tokenizer.pad_token_id, words, sid_and_layout_ids(tokenizer), resume.folder, held_out)
     if rates:
         rates.stop()
 
+    if not is_main_process():
+        return  # the main one alone writes, and under ZeRO-3 it alone has the weights
     save_model(model, tokenizer, outputs.path("model"))
     # Before anything is published: a tokenizer that reads otherwise after loading would spoil every later stage.
     check_reload(tokenizer, load_tokenizer(outputs.path("model")), rows[-1].ids)
     write_curve(curve, outputs.path("loss.csv"))
-    # Later interactions of the same users, which no document was made from: recall on them is no memory.
-    later = interactions.filter(pl.col("split") == "train")
     probed = Probed(layout, wording, catalog, codes_NL, base, later, options.history, CANDIDATES)
     outputs.metrics(
         {
             "loss": {"first": curve[0]["loss"], "last": curve[-1]["loss"]},
+            **({"validation": validation_span(curve, len(held_out))} if held_out else {}),
             "parameters": model.num_parameters(),
             "vocabulary": len(tokenizer),
             "rows": len(rows),
@@ -123,10 +131,12 @@ def make_model(params: MidtrainParams, texts: list[str], codes: ItemCodes, layou
     folder = Path(params.model)
     if folder.parent == Path(NAMED_MODELS):
         folder = packaged_model(folder.name)
-    model, tokenizer = load_model(folder), load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder)
     added = extend_vocabulary(tokenizer, levels, codebook_size, end_of_turn(tokenizer) if layout.dialogue else END)
-    resize_embeddings(model, tokenizer)
-    return Made(model, tokenizer, start_rows(model, tokenizer, added, params.new_rows, codes, params.seed))
+    with shared_out(params):
+        model = load_model(folder)
+        resize_embeddings(model, tokenizer)
+        return Made(model, tokenizer, start_rows(model, tokenizer, added, params.new_rows, codes, params.seed))
 
 
 def training_rows(
@@ -166,6 +176,22 @@ def training_rows(
     if longest > params.max_length:
         raise StageError(f"params.yaml: midtrain.max_length {params.max_length} is less than the longest row, {longest} tokens")
     return rows
+
+
+def held_out_rows(
+    params: MidtrainParams,
+    layout: Layout,
+    wording: documents.Wording,
+    later: pl.DataFrame,
+    base: pl.DataFrame,
+    tokenizer: PreTrainedTokenizerBase,
+    kept_back: Sequence[str],
+) -> list[WeightedExample]:
+    """VALIDATION_ROWS in the same mixture, of users' later interactions, of text kept back, and of exercises drawn from another seed."""
+    # Where nobody has two later ones, base has to serve.
+    source = later if (later.group_by("user").len()["len"] > 1).any() else base
+    other = {"seed": params.seed + 2, "steps": VALIDATION_ROWS, "batch_size": 1, "accumulate": 1, "processes": 1, "nodes": 1}
+    return mixed(training_rows(params.model_copy(update=other), layout, wording, source, tokenizer, kept_back), params.seed)
 
 
 def check_reload(saved: PreTrainedTokenizerBase, loaded: PreTrainedTokenizerBase, ids: list[int]) -> None:

@@ -18,13 +18,14 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
-from torch import Tensor
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.midtrain.params import NewRows
 from stages.midtrain.word_shares import carriers, code_of, word_shares
 from stages.shared.core.errors import StageError
 from stages.shared.slates.slate import Catalog
+from stages.shared.training.zero import is_shared_out
 
 # Shapes: A added tokens, T words (tokens that the checkpoint has trained rows of), H hidden size, D of a codebook's vectors, K codes.
 
@@ -69,15 +70,10 @@ def start_rows(
     return ids
 
 
-def is_shared_out(model: PreTrainedModel) -> bool:
-    """Whether each process holds a share of every weight only (ZeRO-3's zero.Init)."""
-    return any(hasattr(parameter, "ds_id") for parameter in model.parameters())
-
-
 @contextmanager
-def whole(weights: Sequence[Tensor]) -> Iterator[None]:
+def whole(weights: Sequence[nn.Parameter]) -> Iterator[None]:
     """Weights that ZeRO-3 shares out between processes are whole inside, and what the main one writes is shared out again."""
-    if not any(hasattr(weight, "ds_id") for weight in weights):
+    if not is_shared_out(weights):
         yield
         return
     import deepspeed  # takes seconds, and only ZeRO-3 needs it

@@ -104,4 +104,4 @@ def repeats(answers: RecordedAnswers, test_set: TestSet, temperature: float, boo
 
 def read_curve(path: Path) -> list[dict[str, float]]:
     with path.open(encoding="utf-8") as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from stages.shared.core.stage_metrics import HeldOutCheck, LossSpan, StageMetrics
+from stages.shared.core.stage_metrics import HeldOutCheck, LossSpan, StageMetrics, ValidationSpan
 
 
 class SftMetrics(StageMetrics):
@@ -12,6 +12,7 @@ class SftMetrics(StageMetrics):
     rows: dict[str, int] = Field(description="training rows: traces, and packed practice")
     tokens: dict[str, int] = Field(description="training tokens of these rows, all processes together")
     loss: LossSpan = Field(description="of the training; the curve is in loss.csv")
+    validation: ValidationSpan | None = Field(None, description="loss on held-out rows (absent where validate_steps is 0)")
     prompt_cuts: dict[str, int] | None = Field(
         None, description="layout chat: what prompt.max_tokens cut: prompts, titles, items of history, and prompts too long all the same"
     )

@@ -11,3 +11,6 @@ class SftParams(OptimizerSection):
     practice_share: float = Field(
         0.2, ge=0, lt=1, description="share of rows that practise sorting made-up relevances instead (stages/shared/slates/practice.py)"
     )
+    validate_share: float = Field(
+        0.05, gt=0, lt=1, description="share of the users whose traces are held out for validate_steps, and then not trained on"
+    )

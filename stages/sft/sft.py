@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from stages.sft.metrics import SftMetrics
 from stages.sft.params import SftParams
 from stages.shared.core.errors import StageError
+from stages.shared.core.launch import is_main_process
 from stages.shared.core.leakage import check_no_heldout
 from stages.shared.core.outputs import DATA, Outputs
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, SLATES, read_table
@@ -29,6 +30,8 @@ from stages.shared.training.checkpoints import training_resume
 from stages.shared.training.lora import sid_and_layout_ids
 from stages.shared.training.relevances import relevance_words
 from stages.shared.training.trainer import train_supervised, write_curve
+from stages.shared.training.validation import validation_span
+from stages.shared.training.zero import shared_out
 
 BASE = DATA / "midtrain/model"
 
@@ -43,14 +46,21 @@ def sft(params: SftParams, outputs: Outputs) -> None:
     tokenizer = load_tokenizer(BASE)
     encoded = EncodedLayout(layout, tokenizer)
 
-    examples = trace_examples(fitted_prompts(traces, encoded), tokenizer, params, layout.reasoning)
+    # Of whole users: slates of one user share their history.
+    is_held_out = pl.col("user").is_in(held_out_users(traces, params))
+    fitted = fitted_prompts(traces, encoded)
+    examples = trace_examples(fitted.filter(~is_held_out), tokenizer, params, layout.reasoning)
+    held_out = trace_examples(fitted.filter(is_held_out), tokenizer, params, layout.reasoning)
     by_kind = training_rows(examples, params, layout, len(catalog.sids), int(traces["shown"].list.len().max()), tokenizer)  # type: ignore[arg-type]
     rows = mixed(by_kind, [params.seed, 1])
-    model = load_model(BASE)
+    with shared_out(params):
+        model = load_model(BASE)
     words = relevance_words(layout, tokenizer, params.relevance_spread)
     resume = training_resume("sft", params, rows, BASE)
-    curve = train_supervised(model, rows, params, tokenizer.pad_token_id, words, sid_and_layout_ids(tokenizer), resume.folder)
+    curve = train_supervised(model, rows, params, tokenizer.pad_token_id, words, sid_and_layout_ids(tokenizer), resume.folder, held_out)
 
+    if not is_main_process():
+        return  # the main one alone writes, and under ZeRO-3 it alone has the weights
     save_model(model, tokenizer, outputs.path("model"))
     write_curve(curve, outputs.path("loss.csv"))
     outputs.metrics(
@@ -61,6 +71,7 @@ def sft(params: SftParams, outputs: Outputs) -> None:
             "rows": {kind: len(kind_rows) for kind, kind_rows in by_kind.items()},
             "tokens": {kind: sum(len(row.ids) for row in kind_rows) for kind, kind_rows in by_kind.items()},
             "loss": {"first": curve[0]["loss"], "last": curve[-1]["loss"]},
+            **({"validation": validation_span(curve, len(held_out))} if held_out else {}),
             "leak_check": leak_check,
             **({"prompt_cuts": dict(encoded.cuts)} if layout.dialogue else {}),
         },
@@ -68,6 +79,19 @@ def sft(params: SftParams, outputs: Outputs) -> None:
     )
     # Last: a run that fails after training must find its checkpoint again.
     resume.clear()
+
+
+def held_out_users(traces: pl.DataFrame, params: SftParams) -> list[int]:
+    """At least one where there is validation. StageError where no other would be left."""
+    if not params.validate_steps:
+        return []
+    users = traces["user"].unique().sort().to_list()
+    count = max(1, round(params.validate_share * len(users)))
+    if count >= len(users):
+        raise StageError(
+            f"params.yaml: sft.validate_share: {params.validate_share} of the {len(users)} users with traces leaves none to learn from"
+        )
+    return [users[i] for i in np.random.default_rng([params.seed, 2]).permutation(len(users))[:count]]
 
 
 def fitted_prompts(traces: pl.DataFrame, encoded: EncodedLayout) -> pl.DataFrame:

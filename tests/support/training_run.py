@@ -22,6 +22,7 @@ from tests.support.tiny_models import tiny_model
 
 ROOT = Path(__file__).parents[2]
 VOCABULARY, PAD = 64, 0
+Trained = tuple[dict[str, torch.Tensor], list[dict[str, float]]]  # weights by name, curve
 SMALL: dict[str, Any] = {"steps": 2, "batch_size": 1, "lr": 1e-2, "warmup": 0.0, "log_every": 1, "threads": 1}
 
 
@@ -47,23 +48,27 @@ class Killed(TrainerCallback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def trained(params: OptimizerSection, rows: int, checkpoints: Path | None = None) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
+def trained(
+    params: OptimizerSection, rows: int, checkpoints: Path | None = None, held_out: int = 0
+) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
     model = tiny_model(VOCABULARY)
-    curve = train_supervised(model, uneven_rows(rows), params, PAD, checkpoints=checkpoints)
+    curve = train_supervised(model, uneven_rows(rows), params, PAD, checkpoints=checkpoints, held_out=uneven_rows(held_out))
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}, curve
 
 
-def start(folder: Path, processes: int, rows: int, kill_at: int = 0, **parameters: Any) -> subprocess.CompletedProcess[str]:
+def start(
+    folder: Path, processes: int, rows: int, kill_at: int = 0, held_out: int = 0, **parameters: Any
+) -> subprocess.CompletedProcess[str]:
     """kill_at: the step at whose end each process kills itself; 0 = none."""
     folder.mkdir(parents=True, exist_ok=True)
     params = {**SMALL, **parameters, "processes": processes}
-    (folder / "run.json").write_text(json.dumps({"rows": rows, "kill_at": kill_at, "params": params}))
+    (folder / "run.json").write_text(json.dumps({"rows": rows, "kill_at": kill_at, "held_out": held_out, "params": params}))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", __name__, str(folder)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 
-def run(folder: Path, processes: int, rows: int, **parameters: Any) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
+def run(folder: Path, processes: int, rows: int, **parameters: Any) -> Trained:
     """Weights and curve of the main process."""
     done = start(folder, processes, rows, **parameters)
     assert done.returncode == 0, done.stderr[-4000:]
@@ -75,7 +80,7 @@ def main(folder: Path) -> None:
     asked = json.loads((folder / "run.json").read_text())
     if asked["kill_at"]:
         trainer.report_progress = lambda trainer: trainer.add_callback(Killed(asked["kill_at"]))  # type: ignore[attr-defined]
-    weights, curve = trained(OptimizerSection(**asked["params"]), asked["rows"], folder / "checkpoints")
+    weights, curve = trained(OptimizerSection(**asked["params"]), asked["rows"], folder / "checkpoints", asked["held_out"])
     if is_main_process():
         weights = {name: tensor.contiguous() for name, tensor in weights.items() if name != "lm_head.weight"}
         save_file(weights, folder / "weights.safetensors")

@@ -121,6 +121,11 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def local_rank() -> int:
+    """Among the processes of this node: the number of its GPU."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
 def _has_gpu() -> bool:
     import torch
 

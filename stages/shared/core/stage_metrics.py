@@ -20,3 +20,10 @@ class HeldOutCheck(StageMetrics):
 class LossSpan(StageMetrics):
     first: float = Field(description="training loss at the first step or epoch")
     last: float = Field(description="training loss at the last one")
+
+
+class ValidationSpan(StageMetrics):
+    rows: int = Field(description="rows that no training row is of")
+    best_step: int = Field(description="the step whose weights are the output: that of the lowest loss")
+    best: float = Field(description="validation loss there")
+    last: float = Field(description="validation loss after the last step")

@@ -71,7 +71,9 @@ def resize_embeddings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
     """Grows the embeddings to the tokenizer. New rows are the model's own initialisation; midtrain writes those that a token has."""
     ids = max(tokenizer.get_vocab().values()) + 1  # more than there are tokens, where a checkpoint's ids have gaps
     rows = -(-ids // 64) * 64  # a multiple of 64 suits matrix units and tensor parallelism
-    if model.get_input_embeddings().weight.shape[0] < rows:  # type: ignore[index]
+    weight: Any = model.get_input_embeddings().weight
+    # Shared out between processes (ZeRO-3), its own shape is that of nothing.
+    if getattr(weight, "ds_shape", weight.shape)[0] < rows:
         model.resize_token_embeddings(rows, mean_resizing=False)
     model.config.pad_token_id = tokenizer.pad_token_id
     model.config.eos_token_id = tokenizer.eos_token_id

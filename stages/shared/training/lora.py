@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -25,7 +26,7 @@ def sid_and_layout_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return sorted(index for token, index in tokenizer.get_vocab().items() if token in marks or CODE.fullmatch(token))
 
 
-def add_lora(model: PreTrainedModel, params: LoraSection, token_ids: Sequence[int]) -> Any:
+def add_lora(model: PreTrainedModel, params: LoraSection, token_ids: Sequence[int], seed: int = 0) -> Any:
     """Puts adapters into `model`, in place, and freezes everything else but the rows of `token_ids` (if params.token_rows).
 
     The model stays of its class, so whoever holds it trains and saves it as before. Returns peft's LoraModel, for merge_lora.
@@ -48,7 +49,9 @@ def add_lora(model: PreTrainedModel, params: LoraSection, token_ids: Sequence[in
         target_modules=list(params.targets),
         trainable_token_indices={names[module]: list(token_ids) for module in embeddings} if params.token_rows and token_ids else None,
     )
-    with gathered([module.weight for module in embeddings]):  # peft copies the rows it will train
+    # peft copies the rows it will train, and draws the adapters.
+    with gathered([module.weight for module in embeddings]), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
         return LoraModel(model, config, "default")
 
 

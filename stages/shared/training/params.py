@@ -40,13 +40,20 @@ class OptimizerSection(TrainingSection):
     save_steps: int = Field(
         0, ge=0, description="steps between checkpoints that a killed run goes on from, a multiple of log_every; 0 = none, it starts again"
     )
+    validate_steps: int = Field(
+        0,
+        ge=0,
+        description="steps between validations on held-out rows, a multiple of log_every that divides steps; the best step's weights are "
+        "the output; 0 = none, the last step's are",
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> "OptimizerSection":
         if self.lora.rank and self.optimizer == "muon":
             raise ValueError("optimizer: muon orthogonalises whole matrices and does not suit adapters; with lora.rank set it to adamw")
         if self.save_steps % self.log_every:
-            raise ValueError(
-                f"save_steps: {self.save_steps} is no multiple of log_every: {self.log_every}; the curve has means between logs"
-            )
+            raise ValueError(f"save_steps: {self.save_steps} is no multiple of log_every: {self.log_every}, which the curve needs")
+        if self.validate_steps and (self.validate_steps % self.log_every or self.steps % self.validate_steps):
+            wanted = f"a multiple of log_every: {self.log_every} and divide steps: {self.steps}"
+            raise ValueError(f"validate_steps: {self.validate_steps} must be {wanted}")
         return self

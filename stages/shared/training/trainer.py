@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainingArguments, get_scheduler
 
-from stages.shared.core.launch import without_compiled_collectives, world_size
+from stages.shared.core.launch import is_main_process, without_compiled_collectives, world_size
 from stages.shared.lm.encoding import WeightedExample
 from stages.shared.training.checkpoints import KeepNewest, newest_checkpoint
 from stages.shared.training.lora import add_lora, merge_lora
@@ -19,8 +19,10 @@ from stages.shared.training.muon import MuonAdamW
 from stages.shared.training.ordinal import OrdinalWords
 from stages.shared.training.params import OptimizerSection
 from stages.shared.training.progress import report_progress
+from stages.shared.training.validation import LOSS as VALIDATION_LOSS
+from stages.shared.training.validation import Validation, load_best, losses
 from stages.shared.training.weighted_loss import LEAST_WEIGHT, chunked_forward, weighted_loss
-from stages.shared.training.zero import is_shared_out
+from stages.shared.training.zero import is_shared_out, make_whole
 
 SCHEDULES = {"cosine": "cosine", "constant": "constant_with_warmup"}  # ours -> transformers'
 
@@ -94,19 +96,22 @@ def train_supervised(
     ordinal: OrdinalWords | None = None,
     token_ids: Sequence[int] = (),
     checkpoints: Path | None = None,
+    held_out: Sequence[WeightedExample] = (),
 ) -> list[dict[str, float]]:
-    """Trains in place. Returns rows {"step", "loss", "lr"}; a rising loss is no error here.
+    """Trains in place; returns rows {"step", "loss", "lr"}. Under ZeRO-3, and with validation, the main process alone has the weights then.
 
     token_ids: whose embedding rows are trained beside adapters (params.lora); without adapters all rows are.
     checkpoints: a folder that belongs to this very training (checkpoints.py), for params.save_steps.
+    held_out: rows for params.validate_steps; the curve's rows of those steps then have "validation", and the weights are the best step's.
     """
     if params.deepspeed:
         without_compiled_collectives()
     with tempfile.TemporaryDirectory() as scratch:
         folder = checkpoints if params.save_steps and checkpoints else Path(scratch)
-        arguments = training_arguments(params, folder)
         model.train()
-        lora = add_lora(model, params.lora, token_ids) if params.lora.rank else None
+        # Before the arguments, which tell transformers of ZeRO-3: peft would then look for a GPU, whatever holds the weights.
+        lora = add_lora(model, params.lora, token_ids, params.seed) if params.lora.rank else None
+        arguments = training_arguments(params, folder)
         trainer = WeightedTrainer(
             model=model, args=arguments, train_dataset=list(examples), data_collator=lambda part: collate(part, pad_id)
         )
@@ -119,15 +124,25 @@ def train_supervised(
         trainer.loss_is_scaled_for_ga = trainer.over_step
         report_progress(trainer)
         trainer.add_callback(KeepNewest())
+        if params.validate_steps:
+            trainer.add_callback(Validation(trainer, held_out, params.validate_steps, folder))
         with chunked_forward(model, params.loss_chunk, ordinal) if params.loss_chunk else nullcontext():
             trainer.train(resume_from_checkpoint=newest_checkpoint(folder, arguments.local_process_index == 0))
-        if is_shared_out(model.parameters()):
-            _make_whole(model, trainer.model_wrapped)
-        if lora:
+        if shared := is_shared_out(model.parameters()):
+            make_whole(model, trainer.model_wrapped)
+        log = trainer.state.log_history
+        if params.validate_steps and is_main_process():
+            load_best(model, log, folder)
+        if lora and (is_main_process() or not shared):
             merge_lora(lora)
-        history = [row for row in trainer.state.log_history if "loss" in row]
     model.eval()
-    return [{"step": float(row["step"]), "loss": float(row["loss"]), "lr": float(row["learning_rate"])} for row in history]
+    validated = losses(log)
+    return [
+        {"step": float(row["step"]), "loss": float(row["loss"]), "lr": float(row["learning_rate"])}
+        | ({VALIDATION_LOSS: validated[row["step"]]} if row["step"] in validated else {})
+        for row in log
+        if "loss" in row
+    ]
 
 
 def training_arguments(params: OptimizerSection, folder: Path) -> TrainingArguments:
@@ -160,21 +175,8 @@ def training_arguments(params: OptimizerSection, folder: Path) -> TrainingArgume
     )
 
 
-def _make_whole(model: PreTrainedModel, engine: Any) -> None:
-    """ZeRO-3 leaves every process a share of each weight, which would be saved as empty tensors: a plain model again, in all processes."""
-    import deepspeed  # takes seconds, and only ZeRO-3 needs it
-
-    whole = []
-    for parameter in model.parameters():
-        with deepspeed.zero.GatheredParameters([parameter]):
-            whole.append(parameter.data.clone())
-    engine.destroy()
-    for parameter, data in zip(model.parameters(), whole, strict=True):
-        parameter.data = data
-
-
 def write_curve(rows: Sequence[dict[str, float]], path: Path) -> None:
-    """Rows of numbers as CSV, for `dvc plots` and the report."""
-    header = list(rows[0])
-    lines = [",".join(header), *(",".join(f"{row[name]:.6g}" for name in header) for row in rows)]
+    """Rows of numbers as CSV, for `dvc plots` and the report; a column that a row lacks is empty there."""
+    header = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [",".join(header), *(",".join(f"{row[name]:.6g}" if name in row else "" for name in header) for row in rows)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,10 +1,39 @@
-"""ZeRO-3: weights that are shared out between processes from the start, and whole again at the end."""
+"""ZeRO-3 (Rajbhandari et al. 2020, arXiv 1910.02054): weights shared out between processes from the start, whole again at the end."""
 
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
+from transformers import PreTrainedModel
+
+from stages.shared.core.launch import TrainingSection, is_main_process, local_rank, without_compiled_collectives
+
+
+@contextmanager
+def shared_out(params: TrainingSection) -> Iterator[None]:
+    """While open, from_pretrained gives each process its share of every weight alone, if params.deepspeed names a ZeRO-3 configuration."""
+    config = json.loads(Path(params.deepspeed).read_text(encoding="utf-8")) if params.deepspeed else {}
+    zero = config.get("zero_optimization", {})
+    if zero.get("stage") != 3:
+        yield
+        return
+    import deepspeed  # takes seconds, and only ZeRO-3 needs it
+    from transformers.integrations.deepspeed import HfDeepSpeedConfig
+
+    without_compiled_collectives()
+    if torch.cuda.is_available():
+        torch.cuda.set_device(local_rank())
+    deepspeed.init_distributed(dist_backend="nccl" if torch.cuda.is_available() else "gloo", auto_mpi_discovery=False)
+    # What the Trainer fills in for "auto" is not known yet, and does not matter to where the weights lie.
+    known = {name: value for name, value in zero.items() if value != "auto"}
+    bfloat16 = params.precision == "bfloat16"
+    held = HfDeepSpeedConfig({"train_micro_batch_size_per_gpu": 1, "zero_optimization": known, "bf16": {"enabled": bfloat16}})
+    yield
+    del held  # transformers looks it up for as long as somebody holds it
 
 
 def is_shared_out(parameters: Iterable[nn.Parameter]) -> bool:
@@ -16,7 +45,24 @@ def gathered(parameters: Iterable[Any]) -> AbstractContextManager[Any]:
     held = list(parameters)
     if not is_shared_out(held):
         return nullcontext()
-    import deepspeed  # takes seconds, and only ZeRO-3 needs it
+    import deepspeed
 
     context: AbstractContextManager[Any] = deepspeed.zero.GatheredParameters(held)
     return context
+
+
+def make_whole(model: PreTrainedModel, engine: Any) -> None:
+    """A plain model again in the main process; in the others its weights are gone, so that no host holds one copy a process."""
+    whole: dict[int, nn.Parameter] = {}
+    for parameter in model.parameters():
+        with gathered([parameter]):
+            # Beside what the engine still holds there is no room on a GPU.
+            data = parameter.data.to("cpu", copy=True) if is_main_process() else torch.empty(0)
+        whole[id(parameter)] = nn.Parameter(data, parameter.requires_grad)
+    devices = {id(parameter): parameter.device for parameter in model.parameters()}
+    engine.destroy()
+    for key, parameter in whole.items():
+        parameter.data = parameter.data.to(devices[key])
+    # New parameters in new dictionaries: DeepSpeed's own go on asking the other processes for their shares, which have left by then.
+    for module in model.modules():
+        module._parameters = {name: None if old is None else whole[id(old)] for name, old in dict.items(module._parameters)}

@@ -10,7 +10,7 @@ import torch
 
 from stages.midtrain import probes
 from stages.midtrain.documents import CompactWording
-from stages.midtrain.midtrain import make_model, midtrain, training_rows
+from stages.midtrain.midtrain import held_out_rows, make_model, midtrain, training_rows
 from stages.midtrain.new_rows import ItemCodes
 from stages.midtrain.params import MidtrainParams
 from stages.shared.core.errors import StageError
@@ -230,6 +230,17 @@ def test_a_pretrained_model_in_dialogues_keeps_its_text_measured(project, monkey
     text = metrics["text"]
     assert text["before"]["perplexity"] < text["extended"]["perplexity"] and text["after"]["bits_per_byte"] > 0
     assert metrics["probes"]["next_item"]["free_valid"] == 0 and metrics["probes"]["sid_to_title_exact"] == 0
+
+
+def test_validation_is_on_rows_of_its_own(project, made, monkeypatch):
+    monkeypatch.setattr("stages.midtrain.midtrain.VALIDATION_ROWS", 12)
+    run(project, small(steps=4, validate_steps=2, probe_users=0))
+    metrics = read_json(project / "data/midtrain/metrics.json")
+    assert 8 <= metrics["validation"]["rows"] <= 14 and metrics["validation"]["best_step"] in (2, 4)
+    later = WORLD["data/ingest/interactions.parquet"].filter(pl.col("split") == "train")
+    held_out = held_out_rows(SMALL, LAYOUT, CompactWording(CATALOG), later, BASE, made[1], PARAGRAPHS)
+    trained = {tuple(row.ids) for task, rows in rows_of(made).items() if task != "caption" for row in rows}
+    assert held_out and not trained & {tuple(row.ids) for row in held_out}
 
 
 def test_nothing_but_base_is_learnt(project):

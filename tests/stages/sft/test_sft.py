@@ -3,8 +3,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from stages.report.report import read_curve
 from stages.sft.params import SftParams
-from stages.sft.sft import pairs_seen, sft, trace_examples, training_rows
+from stages.sft.sft import held_out_users, pairs_seen, sft, trace_examples, training_rows
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import read_json, stage_outputs
 from stages.shared.lm.encoding import mixed
@@ -135,6 +136,24 @@ def test_adapters_are_merged_and_the_rows_of_sids_learn(project):
     assert changed == {"model.embed_tokens.weight", *(f"model.layers.{layer}.self_attn.q_proj.weight" for layer in (0, 1))}
     rows = (before["model.embed_tokens.weight"] - after["model.embed_tokens.weight"]).abs().sum(dim=1).nonzero()[:, 0]
     assert rows.tolist() == sid_and_layout_ids(TOKENIZER)
+
+
+def test_validation_holds_whole_users_out(project):
+    params = small(steps=4, log_every=2, validate_steps=2, validate_share=0.1)
+    held_out = held_out_users(TRACES, params)
+    assert len(held_out) == 6 and held_out_users(TRACES, small()) == []
+    run(project, params)
+    metrics = read_json(project / "data/sft/metrics.json")
+    expected = TRACES.filter(pl.col("user").is_in(held_out)).height
+    assert metrics["validation"]["rows"] == expected == 18 and metrics["validation"]["best_step"] in (2, 4)
+    header, *rows = (project / "data/sft/loss.csv").read_text().splitlines()
+    assert header == "step,loss,lr,validation" and [bool(row.split(",")[3]) for row in rows] == [False, True, True]
+    assert [len(row) for row in read_curve(project / "data/sft/loss.csv")] == [3, 4, 4], "the report reads it"
+
+
+def test_validation_that_leaves_no_user():
+    with pytest.raises(StageError, match=r"sft\.validate_share: 0\.999 of the 60 users .* lower it"):
+        held_out_users(TRACES, small(validate_steps=1, validate_share=0.999))
 
 
 def test_without_reasoning(project):

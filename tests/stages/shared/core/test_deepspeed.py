@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from transformers import AutoModelForCausalLM
 
 from stages.shared.core.outputs import read_json
-from stages.shared.lm.models import load_model, load_tokenizer
+from stages.shared.lm.models import load_model, load_tokenizer, save_model
 from tasks.project.profiles import render
+from tests.support.chat_models import tiny_qwen3
 from tests.support.small_project import write_project
+from tests.support.tiny_models import random_prompts, tiny_tokenizer
 
 ROOT = Path(__file__).parents[4]
 SMALL = {
@@ -77,15 +81,71 @@ def test_zero_2(tmp_path):
     assert all(1e-5 < row["logprob_gap"] < 0.5 for row in rows)
 
 
-def test_zero_3(tmp_path):
-    """Every weight is shared out between the processes, small ones too, and must be whole again in the saved model."""
-    more = {"steps": 2, "precision": "bfloat16", "gradient_checkpointing": True, "optimizer": "adamw"}
-    project = make_project(tmp_path, zero=3, **more)
+def share_out_everything(project: Path) -> None:
+    """Small weights too, which each process would otherwise keep."""
     path = project / "infra/deepspeed/zero3.json"
     config = json.loads(path.read_text())
     config["zero_optimization"]["stage3_param_persistence_threshold"] = 0
     path.write_text(json.dumps(config))
+
+
+def test_zero_3(tmp_path):
+    """Every weight is shared out between the processes and must be whole again in the saved model."""
+    more = {"steps": 2, "precision": "bfloat16", "gradient_checkpointing": True, "optimizer": "adamw"}
+    project = make_project(tmp_path, zero=3, **more)
+    share_out_everything(project)
     for stage in ("midtrain", "sft"):
         run_stage(stage, project)
         assert check_model(project / "data" / stage / "model") == read_json(project / "data/midtrain/metrics.json")["parameters"] > 0
         curve(project / "data" / stage / "loss.csv")
+
+
+def test_zero_3_with_adapters_learns_as_one_process_does(tmp_path):
+    """A given Qwen3: weights shared out while it is read, adapters and rows of SIDs, logits in chunks; the folder is an ordinary one."""
+    more = {"steps": 2, "precision": "float32", "gradient_checkpointing": True, "optimizer": "adamw", "lr": 0.01, "loss_chunk": 16}
+    more |= {"loss_mean": "step", "lora": {"rank": 4, "targets": ["q_proj", "down_proj"]}, "accumulate": 1, "batch_size": 1}
+    project = make_project(tmp_path, zero=3, **more)
+    share_out_everything(project)
+    save_model(tiny_qwen3(tiny_tokenizer()), tiny_tokenizer(), project / "given")
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    params["midtrain"] |= {"model": str(project / "given"), "probe_users": 0}
+    ids = torch.tensor(random_prompts(2, 300, 20, 20))
+    curves, logits = [], []
+    for changes in ({}, {"processes": 1, "deepspeed": "", "batch_size": 2}):
+        params["midtrain"] |= changes
+        (project / "params.yaml").write_text(yaml.safe_dump(params))
+        run_stage("midtrain", project)
+        folder = project / "data/midtrain/model"
+        assert not list(folder.glob("adapter*")) and check_model(folder)
+        curves.append(curve(project / "data/midtrain/loss.csv"))
+        with torch.no_grad():
+            logits.append(AutoModelForCausalLM.from_pretrained(folder)(input_ids=ids).logits)
+    assert [row["loss"] for row in curves[0]] == pytest.approx([row["loss"] for row in curves[1]], rel=1e-4)
+    with torch.no_grad():
+        first = load_model(project / "given")(input_ids=ids).logits
+    moved = (logits[1][..., : first.shape[-1]] - first).abs().max()
+    assert (logits[0] - logits[1]).abs().max() < 0.1 * moved
+
+
+PLACES = """
+import sys
+from pathlib import Path
+from stages.shared.lm.models import load_model
+from stages.shared.training.params import OptimizerSection
+from stages.shared.training.zero import shared_out
+params = OptimizerSection(deepspeed="infra/deepspeed/zero3.json", processes=2)
+with shared_out(params):
+    model = load_model(Path("given"))
+assert all(parameter.ds_numel > parameter.numel() for parameter in model.parameters() if parameter.ds_numel > 1e3)
+"""
+
+
+def test_zero_3_never_reads_a_whole_model_into_a_process(tmp_path):
+    project = make_project(tmp_path, zero=3)
+    share_out_everything(project)
+    save_model(tiny_qwen3(tiny_tokenizer()), tiny_tokenizer(), project / "given")
+    (project / "places.py").write_text(PLACES)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "places.py"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]

@@ -1,0 +1,86 @@
+"""Validation as training goes on: the loss that it measures, and the step whose weights come out."""
+
+import pytest
+import torch
+
+from stages.shared.lm.encoding import WeightedExample
+from stages.shared.training.params import OptimizerSection
+from stages.shared.training.trainer import collate, train_supervised
+from stages.shared.training.validation import Validation
+from stages.shared.training.weighted_loss import weighted_loss
+from tests.stages.shared.training.test_checkpoints import Stopped, stop_at
+from tests.support.tiny_models import tiny_model
+from tests.support.training_run import PAD, SMALL, VOCABULARY, run, uneven_rows
+
+HELD_OUT = uneven_rows(3)
+
+
+def params(**more) -> OptimizerSection:
+    return OptimizerSection(**{**SMALL, "steps": 6, "batch_size": 2, "validate_steps": 2, **more})
+
+
+def loss_of(model) -> float:
+    batch = collate(HELD_OUT, PAD)
+    with torch.no_grad():
+        logits = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"]).logits
+    return weighted_loss(logits, batch["input_ids"], batch["weights"]).item()
+
+
+def train(model, rows, checkpoints=None, **more):
+    return train_supervised(model, rows, params(**more), PAD, checkpoints=checkpoints, held_out=HELD_OUT)
+
+
+def diverging() -> list[WeightedExample]:
+    """First what is validated, then its reverse: the best step is not the last one."""
+    return [*HELD_OUT, *HELD_OUT[:1], *[WeightedExample(row.ids[::-1], row.weights) for row in HELD_OUT * 3][:8]]
+
+
+def test_the_best_steps_weights_come_out():
+    model = tiny_model(VOCABULARY)
+    curve = train(model, diverging(), schedule="constant")
+    validated = {row["step"]: row["validation"] for row in curve if "validation" in row}
+    assert list(validated) == [2, 4, 6] and [row["step"] for row in curve] == [1, 2, 3, 4, 5, 6]
+    assert validated[2] < validated[6], "the rows must be such that the last step is not the best"
+    assert loss_of(model) == pytest.approx(min(validated.values()), rel=1e-4)
+
+
+def test_with_adapters_the_best_steps_are_merged(monkeypatch):
+    """As if the loss rose from step 2 on: the weights of a run of two steps."""
+    more = {"schedule": "constant", "loss_chunk": 4, "lora": {"rank": 2, "targets": ["q_proj", "up_proj"]}}
+    rising = iter([1.0, 2.0, 2.0])
+    short, long = tiny_model(VOCABULARY), tiny_model(VOCABULARY)
+    train(short, diverging(), steps=2, **more)
+    monkeypatch.setattr(Validation, "mean_loss", lambda self: next(rising))
+    train(long, diverging(), **more)
+    assert all(torch.allclose(tensor, long.state_dict()[name], atol=1e-6) for name, tensor in short.state_dict().items())
+
+
+def test_validation_does_not_change_the_training():
+    curves = [train(tiny_model(VOCABULARY), diverging(), validate_steps=every) for every in (0, 2)]
+    assert curves[0] == [{name: row[name] for name in ("step", "loss", "lr")} for row in curves[1]]
+
+
+def test_a_stopped_run_remembers_what_was_best(tmp_path, monkeypatch):
+    undisturbed = tiny_model(VOCABULARY)
+    curve = train(undisturbed, diverging(), schedule="constant")
+    with monkeypatch.context() as patched, pytest.raises(Stopped):
+        stop_at(patched, 5)
+        train(tiny_model(VOCABULARY), diverging(), tmp_path, schedule="constant", save_steps=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best-2", "checkpoint-4"]
+    resumed = tiny_model(VOCABULARY)
+    assert train(resumed, diverging(), tmp_path, schedule="constant", save_steps=2) == curve
+    assert all(torch.equal(tensor, resumed.state_dict()[name]) for name, tensor in undisturbed.state_dict().items())
+
+
+def test_two_processes_measure_the_loss_of_all_rows(tmp_path):
+    """Three rows in two processes: one of them has a batch without weight."""
+    model = tiny_model(VOCABULARY)
+    alone = train_supervised(model, uneven_rows(4), params(steps=2, loss_mean="step"), PAD, held_out=HELD_OUT)
+    both = run(tmp_path, 2, 4, steps=2, validate_steps=2, loss_mean="step", held_out=3)[1]
+    assert both[-1]["validation"] == pytest.approx(alone[-1]["validation"], rel=1e-3)
+
+
+@pytest.mark.parametrize("more", [{"validate_steps": 4}, {"validate_steps": 3, "log_every": 2}])
+def test_steps_that_the_curve_lacks_are_refused(more):
+    with pytest.raises(ValueError, match=r"validate_steps: . must be a multiple of log_every: . and divide steps: 6"):
+        params(**more)

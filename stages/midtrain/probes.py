@@ -21,7 +21,7 @@ from stages.shared.slates.trie import SidTrie
 from stages.shared.training.trainer import collate
 
 PROBES = 64  # documents a task
-BATCH = 32
+BATCH, BATCH_TOKENS = 32, 8192  # documents at once, fewer where they are long: each token has a logit for every word of the vocabulary
 BEAM, HISTORY = 20, 20  # as retrieve.language_model has them by default
 
 
@@ -84,8 +84,10 @@ def token_accuracy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, p
     """Share of the tokens with weight that are the model's likeliest, what stands before them given."""
     device = next(model.parameters()).device
     right = counted = 0
-    for start in range(0, len(probe_set), BATCH):
-        batch = collate(encode(probe_set[start : start + BATCH], tokenizer), tokenizer.pad_token_id)
+    examples = encode(probe_set, tokenizer)
+    size = max(1, min(BATCH, BATCH_TOKENS // max(len(example.ids) for example in examples)))
+    for start in range(0, len(examples), size):
+        batch = collate(examples[start : start + size], tokenizer.pad_token_id)
         ids, mask = batch["input_ids"].to(device), batch["attention_mask"].to(device)
         # Each position predicts the next token, so logits and ids are shifted against each other by one.
         guesses = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1].argmax(-1)

@@ -64,9 +64,9 @@ def _row_by_row(
         mask.append([0] * before + [1] * (len(prompt) + len(response)) + [0] * after)
     ids_BL, mask_BL = torch.tensor(ids, device=device), torch.tensor(mask, device=device)
     positions_BL = (mask_BL.cumsum(-1) - 1).clamp_min(0)
-    logits = model(
-        input_ids=ids_BL, attention_mask=mask_BL, position_ids=positions_BL, use_cache=False, logits_to_keep=length + 1
-    ).logits[:, :-1]
+    logits = model(input_ids=ids_BL, attention_mask=mask_BL, position_ids=positions_BL, use_cache=False, logits_to_keep=length + 1).logits[
+        :, :-1
+    ]
     tokens = ids_BL[:, width:]
     logp = torch.log_softmax(logits.float(), dim=-1).gather(-1, tokens[..., None])[..., 0]
     return logp, mask_BL[:, width:].float()

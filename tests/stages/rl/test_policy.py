@@ -114,7 +114,6 @@ def test_processes_without_deepspeed_are_refused(monkeypatch):
         open_policy(tiny_model(VOCABULARY), RlParams())
 
 
-
 def test_processes_without_deepspeed_are_refused_before_torchrun_starts_any():
     with pytest.raises(ValidationError, match="2 processes need deepspeed"):
         RlParams(processes=2)

@@ -1,5 +1,7 @@
-"""The random Qwen3 of the profile tiny-qwen3, and what it reads. After a change on purpose: python -m tests.stages.shared.lm.test_tiny_qwen3
-rewrites the golden files."""
+"""The random Qwen3 of the profile tiny-qwen3, and what it reads.
+
+After a change on purpose: python -m tests.stages.shared.lm.test_tiny_qwen3 rewrites the golden files.
+"""
 
 from dataclasses import replace
 from functools import cache
@@ -48,7 +50,10 @@ def texts() -> dict[str, str]:
     """What the model reads, and what it is taught to write."""
     _, tokenizer, layout = student()
     [prompt] = EncodedLayout(layout, tokenizer).prompts([SLATE])
-    document = [(layout.prompt(SLATE), 0.0), (layout.trace(SLATE, RELEVANCES) + THINK_END + layout.answer(SLATE, order_of(RELEVANCES)), 1.0)]
+    document = [
+        (layout.prompt(SLATE), 0.0),
+        (layout.trace(SLATE, RELEVANCES) + THINK_END + layout.answer(SLATE, order_of(RELEVANCES)), 1.0),
+    ]
     [taught] = encode([document], tokenizer)
     assert taught.ids[: len(prompt)] == prompt, "it is taught on the prompt that it is asked with"
     found = {"prompt.txt": tokenizer.decode(prompt), "written.txt": tokenizer.decode(taught.ids[len(prompt) :])}

@@ -1,6 +1,6 @@
 """The command line, gr2. It imports only the module of the chosen command: `gr2 --help` takes a tenth of a second.
 
-Exit codes: 1 a stage failed or a control showed a gain, 2 a wrong request or project, 130 stopped.
+Exit codes: 1 a stage failed, a control showed a gain or doctor found something missing, 2 a wrong request or project, 130 stopped.
 """
 
 import argparse

@@ -124,9 +124,10 @@ def accuracy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, probe_s
     """
     device = next(model.parameters()).device
     right = counted = exact = 0
-    size = max(1, min(BATCH, LOGITS // (512 * len(tokenizer))))
-    for start in range(0, len(probe_set), size):
-        batch = collate(encode(probe_set[start : start + size], tokenizer), tokenizer.pad_token_id)
+    examples = encode(probe_set, tokenizer)
+    size = max(1, min(BATCH, LOGITS // (max(len(example.ids) for example in examples) * len(tokenizer))))
+    for start in range(0, len(examples), size):
+        batch = collate(examples[start : start + size], tokenizer.pad_token_id)
         ids, mask = batch["input_ids"].to(device), batch["attention_mask"].to(device)
         # Each position predicts the next token, so logits and ids are shifted against each other by one.
         guesses = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1].argmax(-1)

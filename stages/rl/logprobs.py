@@ -1,4 +1,4 @@
-"""Log-probabilities of responses under the policy, the group's prompt read once (shared prefix)."""
+"""Log-probabilities of responses under the policy: the group's prompt read once (shared prefix), or again for each response."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,14 +9,17 @@ from transformers import DynamicCache
 
 
 def response_logprobs(
-    model: Any, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[Sequence[int]]], pad_id: int
+    model: Any, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[Sequence[int]]], pad_id: int, shared_prefix: bool = True
 ) -> tuple[Tensor, Tensor]:
     """prompts: P lists of ids; responses: P x G lists. Returns log-probabilities and mask, both [P * G, T], with gradient.
 
     Prompts are left-padded and run once with a cache; the cache is repeated G times and each response continues its own copy,
-    which is the same function as running prompt + response for each sample, at about half the tokens.
+    which is the same function as running prompt + response for each sample, at about half the tokens. Without `shared_prefix` it does run
+    these: a cache cannot be recomputed, so that is the way under gradient checkpointing.
     """
     device = next(model.parameters()).device
+    if not shared_prefix:
+        return _row_by_row(model, prompts, responses, pad_id, device)
     group = len(responses[0])
     width = max(map(len, prompts))
     ids = torch.tensor([[pad_id] * (width - len(p)) + list(p) for p in prompts], device=device)
@@ -46,3 +49,24 @@ def response_logprobs(
     logits = torch.cat([first.repeat_interleave(group, 0)[:, None], rest], dim=1).float()
     logp = torch.log_softmax(logits, dim=-1).gather(-1, tokens[..., None])[..., 0]
     return logp, counted
+
+
+def _row_by_row(
+    model: Any, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[Sequence[int]]], pad_id: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """As response_logprobs: P * G rows, padded on both sides so that all responses begin at one place."""
+    rows = [(prompt, response) for prompt, own in zip(prompts, responses, strict=True) for response in own]
+    width, length = max(map(len, prompts)), max(len(response) for _, response in rows)
+    ids, mask = [], []
+    for prompt, response in rows:
+        before, after = width - len(prompt), length - len(response)
+        ids.append([pad_id] * before + list(prompt) + list(response) + [pad_id] * after)
+        mask.append([0] * before + [1] * (len(prompt) + len(response)) + [0] * after)
+    ids_BL, mask_BL = torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+    positions_BL = (mask_BL.cumsum(-1) - 1).clamp_min(0)
+    logits = model(input_ids=ids_BL, attention_mask=mask_BL, position_ids=positions_BL, use_cache=False, logits_to_keep=length + 1).logits[
+        :, :-1
+    ]
+    tokens = ids_BL[:, width:]
+    logp = torch.log_softmax(logits.float(), dim=-1).gather(-1, tokens[..., None])[..., 0]
+    return logp, mask_BL[:, width:].float()

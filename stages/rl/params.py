@@ -35,6 +35,4 @@ class RlParams(TrainingSection):
         # Here, not when the policy is opened: that is in the children of torchrun, whose errors come once each, between tracebacks.
         if self.all_processes > 1 and not self.deepspeed:
             raise ValueError(f"processes: {self.all_processes} processes need deepspeed, e.g. infra/deepspeed/zero2.json")
-        if self.gradient_checkpointing:
-            raise ValueError("gradient_checkpointing: a group shares its prompt's cache, which cannot be recomputed; set it to false")
         return self

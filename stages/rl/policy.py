@@ -90,6 +90,10 @@ class DeepSpeedPolicy(Policy):
 
 
 def open_policy(model: PreTrainedModel, params: RlParams) -> Policy:
+    if params.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        # transformers recomputes in training mode alone; the engine leaves that mode to sample, and comes back to it.
+        model.train()
     if params.deepspeed:
         return DeepSpeedPolicy(model, params)
     # Of a torchrun by hand: the parameters that ask for several processes have been refused already.

@@ -127,7 +127,8 @@ def microbatch_loss(
     """Loss of some groups, share of clipped tokens, and the mean gap between the sampler's and the trainer's log-probabilities."""
     responses = [[completion.token_ids for completion in group.completions] for group in groups]
     with policy.autocast():
-        logp, mask = response_logprobs(policy.forward, [group.task.prompt for group in groups], responses, pad_id)
+        prompts, shared = [group.task.prompt for group in groups], not params.gradient_checkpointing
+        logp, mask = response_logprobs(policy.forward, prompts, responses, pad_id, shared)
     # The sampler's own log-probabilities: at the first update the ratio is 1 but for rounding, and `gap` shows how far off it is.
     old = torch.zeros_like(logp)
     for row, completion in enumerate(c for group in groups for c in group.completions):

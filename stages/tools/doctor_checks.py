@@ -57,7 +57,7 @@ def model_folders(params: Params) -> list[tuple[str, str, bool]]:
 
 
 def check_folder(key: str, folder: Path, needs_template: bool) -> Check:
-    """Configuration, weights as safetensors, a tokenizer whose special tokens agree with its vocabulary and the model's rows, a template."""
+    """Configuration, weights as safetensors, a tokenizer whose special tokens agree with vocabulary and rows, a template."""
     remedy = f"copy or link the whole Hugging Face folder to {folder}, or name another: {key}"
     if not folder.is_dir():
         return Check(key, False, f"{folder}: no such folder", remedy)

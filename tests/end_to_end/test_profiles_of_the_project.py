@@ -29,7 +29,7 @@ def test_params_yaml_is_the_default_profile() -> None:
     assert (ROOT / "params.yaml").read_text(encoding="utf-8") == render(ROOT, "default")
 
 
-@pytest.mark.parametrize("profile", ["default", "smoke", "beauty", "world", "qwen3-8b"])
+@pytest.mark.parametrize("profile", ["default", "smoke", "beauty", "world", "qwen3-8b", "smollm2", "tiny-qwen3"])
 def test_every_section_is_valid(profile: str) -> None:
     assert profile in profile_names(ROOT)
     document = yaml.safe_load(render(ROOT, profile))

@@ -131,8 +131,9 @@ def _rl(memory: StageMemory, shape: Shape, params: Params, sizes: Sizes) -> None
     rl = params.rl
     sharding, bfloat16 = Sharding.of(rl.all_processes, rl.deepspeed), rl.precision == "bfloat16"
     parts = weights_and_optimizer(shape.parameters, sharding, bfloat16, keeps_float32=True)
-    written = rl.micro_prompts * rl.group * rl.max_tokens
-    learning = activations(shape, rl.micro_prompts * sizes.prompt + written, False, bfloat16) + logits(shape, written)
+    written, recomputes = rl.micro_prompts * rl.group * rl.max_tokens, rl.gradient_checkpointing
+    read = rl.micro_prompts * sizes.prompt * (rl.group if recomputes else 1)  # a group shares its prompt only where nothing is recomputed
+    learning = activations(shape, read + written, recomputes, bfloat16) + logits(shape, written)
     sampling = generation(shape, "float32", rl.batch_size, sizes.prompt + rl.max_tokens)["key-value cache"]
     # It samples, then learns, never both.
     parts["sampling's cache" if sampling > learning else "activations and logits"] = max(sampling, learning)

@@ -36,14 +36,16 @@ def plain_logprobs(model, prompts, responses, length: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("mode", ["eval", "train"])
+@pytest.mark.parametrize("mode", ["eval", "train", "checkpointed"])
 def test_equal_to_the_plain_forward_pass(name, mode):
-    model = MODELS[name]().train(mode == "train")
+    model = MODELS[name]().train(mode != "eval")
+    if mode == "checkpointed":
+        model.gradient_checkpointing_enable({"use_reentrant": False})
     prompts = random_prompts(3, VOCABULARY, 4, 12, seed=5)
     assert len({len(prompt) for prompt in prompts}) > 1
     flat = random_prompts(6, VOCABULARY, 1, 9, seed=6)
     responses = [flat[:2], flat[2:4], flat[4:]]
-    logp, mask = response_logprobs(model, prompts, responses, PAD)
+    logp, mask = response_logprobs(model, prompts, responses, PAD, shared_prefix=mode != "checkpointed")
     assert mask.sum(1).tolist() == [float(len(response)) for response in flat]
     expected = plain_logprobs(model, prompts, responses, logp.shape[1])
     assert torch.allclose(logp * mask, expected, atol=1e-4)

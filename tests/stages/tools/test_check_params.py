@@ -87,7 +87,6 @@ def test_faults_of_all_sections_are_told_at_once() -> None:
         ),
         ({"midtrain__hidden": 231}, "midtrain.hidden: 231 must be a multiple of 2 * heads = 6"),
         ({"rl__processes": 2}, "rl: processes: 2 processes need deepspeed"),
-        ({"rl__gradient_checkpointing": True}, "rl: gradient_checkpointing: a group shares its prompt's cache"),
         ({"midtrain__new_rows_lr": 0.1, "midtrain__deepspeed": "infra/deepspeed/zero2.json"}, "midtrain.new_rows_lr: DeepSpeed steps on"),
         ({"midtrain__row_length": 2048}, "midtrain.row_length: rows of 2048 tokens do not fit into midtrain.max_length = 1024"),
         ({"rl__max_tokens": 1024}, "rl.max_tokens: 1024 tokens and their prompt do not fit into midtrain.max_length = 1024"),

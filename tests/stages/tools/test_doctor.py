@@ -1,0 +1,171 @@
+"""What gr2 doctor computes and finds missing."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from safetensors.numpy import save_file
+
+from stages.shared.core.params import section_of
+from stages.tools import doctor, doctor_checks
+from stages.tools.check_params import Params
+from stages.tools.doctor_checks import Check, check_disk, check_folder, check_machine, engines, model_folders
+from stages.tools.memory.estimate import GB, StageMemory, estimate, model_gb
+from stages.tools.memory.formulas import Sharding, activations, generation, logits, weights_and_optimizer
+from stages.tools.memory.shapes import from_config, shape_of
+from tasks.project.profiles import render
+from tests.support.chat_models import chat_folder
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def params_of(*profiles: str, **sections: dict) -> tuple[Params, dict]:
+    document = yaml.safe_load(render(ROOT, *profiles))
+    for name, values in sections.items():
+        document[name] |= values
+    return Params(**{name: section_of(name, model, document, "") for name, model in Params.__annotations__.items()}), document["resources"]
+
+
+def of_stage(name: str, *profiles: str, gpu_gb: float = 80.0, **sections: dict) -> StageMemory:
+    params, resources = params_of(*profiles, **sections)
+    stages, unknown = estimate(params, resources, gpu_gb)
+    assert unknown == []
+    return next(stage for stage in stages if stage.stage == name)
+
+
+@pytest.mark.parametrize(("name", "whole", "without_embeddings"), [("Qwen3-8B", 8.2, 6.95), ("Qwen3-32B", 32.8, 31.2)])
+def test_published_models_have_the_parameters_of_their_cards(name, whole, without_embeddings):
+    shape = shape_of(Path("models") / name)
+    assert shape is not None and shape.parameters / 1e9 == pytest.approx(whole, abs=0.06)
+    assert (shape.parameters - 2 * shape.rows * shape.hidden) / 1e9 == pytest.approx(without_embeddings, abs=0.06)
+
+
+def test_new_tokens_take_rows_only_beyond_those_that_are_free():
+    shape = shape_of(Path("models/Qwen3-8B"))
+    assert shape is not None
+    assert shape.with_sids(4, 32).rows == shape.rows, "267 rows have no token"
+    assert shape.with_sids(4, 256).rows == 152_704 > shape.rows
+
+
+def test_zero_shards_what_its_paper_says():
+    """Per parameter, mixed precision and Adam: 16 bytes; of N = 8 processes each keeps 2 + 14 / N under ZeRO-2 and 16 / N under ZeRO-3
+    (arXiv 1910.02054, figure 1); DeepSpeed's float32 gradients of the step add 4 / N."""
+    count = 10**10
+    plain = weights_and_optimizer(count, Sharding(8, 0), bfloat16=False, keeps_float32=False)
+    assert sum(plain.values()) == 16 * count
+    for stage, expected in ((2, 2 + 14 / 8), (3, 16 / 8)):
+        parts = weights_and_optimizer(count, Sharding(8, stage), bfloat16=True, keeps_float32=False)
+        parts.pop("gathered weights", None)
+        assert sum(parts.values()) == pytest.approx((expected + 4 / 8) * count)
+    assert Sharding.of(4, "infra/deepspeed/zero3.json") == Sharding(4, 3) and Sharding.of(2, "") == Sharding(2)
+
+
+def test_checkpointing_keeps_the_inputs_of_layers_and_a_chunk_bounds_the_logits():
+    shape = from_config({"model_type": "llama", "vocab_size": 100, "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 4,
+                         "num_attention_heads": 2, "num_key_value_heads": 1})  # fmt: skip
+    assert shape.head_dim == 4 and not shape.tied
+    saved, whole = (activations(shape, 10, checkpointing) for checkpointing in (True, False))
+    assert whole == 10 * 4 * shape.layer_bytes() and saved == 10 * (2 * 8 * 4 + shape.layer_bytes())
+    assert logits(shape, 500, 50) * 10 == logits(shape, 500) and logits(shape, 20, 50) == logits(shape, 20)
+    assert generation(shape, "bfloat16", 3, 7)["key-value cache"] == 3 * 7 * 2 * 4 * 1 * 4 * 2
+
+
+@pytest.mark.parametrize("profiles", [["qwen3-8b"], ["beauty", "qwen3-8b"]])
+def test_qwen3_8b_fits_eight_gpus_of_80_gb_and_its_host(profiles):
+    params, resources = params_of(*profiles)
+    stages, unknown = estimate(params, resources, 80.0)
+    assert unknown == [] and [stage.stage for stage in stages] == ["midtrain", "traces", "sft", "rl", "quantize", "evaluate"]
+    for stage in stages:
+        assert stage.fits, (stage.stage, stage.gpu, stage.host, stage.faults)
+        assert sum(stage.host.values()) <= 400 and stage.gpus in (0, 8)
+    assert 30 < model_gb(params) < 32
+
+
+@pytest.mark.parametrize("profile", ["default", "smoke", "tiny-qwen3", "smollm2"])
+def test_profiles_for_a_laptop_fit_what_they_ask_for(profile):
+    params, resources = params_of(profile)
+    for stage in estimate(params, resources, 80.0)[0]:
+        assert stage.fits and not stage.gpu, (stage.stage, stage.host, stage.host_limit)
+
+
+def test_what_does_not_fit_is_said():
+    assert not of_stage("midtrain", "qwen3-8b", gpu_gb=40.0).fits
+    assert not of_stage("rl", "qwen3-8b", rl={"gradient_checkpointing": False}).fits, "without recomputing, a group's activations alone"
+    assert not of_stage("midtrain", "qwen3-8b", midtrain={"deepspeed": "", "processes": 8}).fits, "16 bytes a parameter on every GPU"
+    crowded = of_stage("sft", "qwen3-8b", sft={"processes": 16})
+    assert (
+        not crowded.fits and "16 for 8 GPUs" in crowded.faults[0] and any("sft.processes" in line for line in doctor.stage_lines(crowded))
+    )
+    engine = {"kind": "vllm", "data_parallel": 8, "tensor_parallel": 2, "max_model_len": 4096}
+    assert "8 engines of 2 GPUs" in of_stage("evaluate", "qwen3-8b", evaluate={"engine": engine}).faults[0]
+
+
+def test_a_model_of_which_nothing_is_known_is_named():
+    params, resources = params_of("qwen3-8b")
+    params = params._replace(midtrain=params.midtrain.model_copy(update={"model": "models/Unheard-1B"}))
+    stages, unknown = estimate(params, resources, 80.0)
+    assert [stage.stage for stage in stages] == ["traces"] and unknown == ["midtrain.model: models/Unheard-1B"]
+
+
+def test_folders(tmp_path):
+    missing = check_folder("midtrain.model", tmp_path / "Qwen3-8B", True)
+    assert not missing.ok and "no such folder" in missing.found and "Qwen3-8B" in missing.remedy
+    folder = chat_folder(tmp_path / "chat")
+    assert check_folder("midtrain.model", folder, True).ok
+    shape = shape_of(folder)
+    assert shape is not None and shape.family == "qwen3"
+    # A shard that the index names and the folder lacks.
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model.safetensors"}}))
+    assert "model-00001-of-00002.safetensors is missing" in check_folder("k", folder, True).found
+    index.unlink()
+    (folder / "chat_template.jinja").unlink()
+    assert "no chat template" in check_folder("k", folder, True).found and check_folder("k", folder, False).ok
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 100}))
+    assert "100 rows" in check_folder("k", folder, False).found
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "config.json").write_text("{}")
+    assert "no weights" in check_folder("k", bare, False).found
+    save_file({}, bare / "model.safetensors")
+    assert "no tokenizer.json" in check_folder("k", bare, False).found
+
+
+def test_what_is_looked_for_follows_from_the_parameters():
+    big, _ = params_of("qwen3-8b")
+    assert [key for key, _, _ in model_folders(big)] == ["midtrain.model", "traces.language_model.model", "embed.model"]
+    assert engines(big) == {
+        "vllm": ["evaluate.engine.kind", "traces.language_model.engine.kind"],
+        "deepspeed": ["midtrain.deepspeed", "sft.deepspeed", "rl.deepspeed"],
+    }
+    default, _ = params_of("default")
+    assert model_folders(default) == [] and engines(default) == {}
+
+
+def test_disk_memory_and_gpus(monkeypatch, tmp_path):
+    assert check_disk(tmp_path, 0.0).ok and not check_disk(tmp_path, 1e6).ok
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    found = {check.name: check.ok for check in check_machine({"sft": {"gpus": 8, "memory_gb": 1}, "rl": {"memory_gb": 1}})}
+    assert found == {"GPUs": False, "memory": True}
+    assert [check.ok for check in check_machine({"sft": {"memory_gb": 1e6}})] == [False]
+
+
+def test_exit_codes_and_json(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(doctor_checks, "check_engine", lambda module, keys: Check(module, True, "imported"))
+    path = tmp_path / "params.yaml"
+    path.write_text(render(ROOT, "default"))
+    assert doctor.main([str(path)]) == 0
+    assert "ok       sft (infra/models/scratch)" in capsys.readouterr().out
+    path.write_text(render(ROOT, "qwen3-8b"))
+    assert doctor.main([str(path), "--json", "--gpu-gb", "80"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert not report["ok"] and all(stage["fits"] for stage in report["stages"])
+    assert report["stages"][0]["gpu_gb"]["total"] == pytest.approx(sum(report["stages"][0]["gpu_gb"]["parts"].values()))
+    missing = {check["name"]: check["remedy"] for check in report["checks"] if not check["ok"]}
+    assert "models/Qwen3-8B" in missing["midtrain.model"] and 1 * GB == 2**30
+    path.write_text(render(ROOT, "default").replace("hidden: 192", "hidden: many"))
+    with pytest.raises(SystemExit, match=r"midtrain\.hidden"):
+        doctor.main([str(path)])

@@ -25,8 +25,20 @@ pytestmark = pytest.mark.slow
 SIZES = {"resources", "embed", "tokenize", "traces", "quantize"}
 SIZE_KEYS = {
     "prompt": {"history", "max_tokens", "think_tokens", "explanation_tokens"},
-    "midtrain": {"threads", "processes", "model", "steps", "batch_size", "accumulate", "lr", "row_length", "loss_chunk", "save_steps"},
-    "sft": {"threads", "processes", "steps", "batch_size", "lr", "loss_chunk", "save_steps"},
+    "midtrain": {
+        "threads",
+        "processes",
+        "model",
+        "steps",
+        "batch_size",
+        "accumulate",
+        "lr",
+        "row_length",
+        "loss_chunk",
+        "save_steps",
+        "validate_steps",
+    },
+    "sft": {"threads", "processes", "steps", "batch_size", "lr", "loss_chunk", "save_steps", "validate_steps"},
     "rl": {"threads", "processes", "steps", "prompts", "group", "lr", "max_tokens", "batch_size"},
     "evaluate": {"threads", "max_tokens"},
 }
@@ -46,7 +58,8 @@ def test_every_feature_of_the_large_profile_is_on() -> None:
     # Sizes, but of a kind: more than one process, thoughts with a budget, prompts with one, a loss by chunks where the large one has it.
     for section in ("midtrain", "sft", "rl"):
         assert tiny[section]["processes"] > 1
-        assert bool(tiny[section].get("loss_chunk")) == bool(large[section].get("loss_chunk"))
+        for key in ("loss_chunk", "save_steps", "validate_steps"):
+            assert bool(tiny[section].get(key)) == bool(large[section].get(key)), f"{section}.{key}"
     assert tiny["prompt"]["think_tokens"] and tiny["prompt"]["max_tokens"]
 
 

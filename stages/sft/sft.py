@@ -88,9 +88,8 @@ def held_out_users(traces: pl.DataFrame, params: SftParams) -> list[int]:
     users = traces["user"].unique().sort().to_list()
     count = max(1, round(params.validate_share * len(users)))
     if count >= len(users):
-        raise StageError(
-            f"params.yaml: sft.validate_share: {params.validate_share} of the {len(users)} users with traces leaves none to learn from"
-        )
+        share = f"params.yaml: sft.validate_share: {params.validate_share}"
+        raise StageError(f"{share} of the {len(users)} users with traces leaves none to learn from; lower it")
     return [users[i] for i in np.random.default_rng([params.seed, 2]).permutation(len(users))[:count]]
 
 

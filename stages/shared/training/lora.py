@@ -35,7 +35,7 @@ def add_lora(model: PreTrainedModel, params: LoraSection, token_ids: Sequence[in
     from peft import LoraConfig  # takes seconds
     from peft.tuners.lora import LoraModel
 
-    names = {module: name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Embedding)}
+    names: dict[nn.Module, str] = {module: name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Embedding)}
     linear = {name.rpartition(".")[2] for module, name in names.items() if isinstance(module, nn.Linear)}
     if unknown := [target for target in params.targets if target not in linear]:
         raise StageError(f"params.yaml: lora.targets: {type(model).__name__} has no linear layer {unknown[0]!r}; it has {sorted(linear)}")

@@ -10,7 +10,7 @@ from stages.shared.core.params import Section
 
 class LoraSection(Section):
     rank: int = Field(0, ge=0, description="of the adapters (peft); 0 = no adapters, all weights are trained")
-    alpha: float = Field(32.0, gt=0, description="the adapters' product is scaled by alpha / rank")
+    alpha: int = Field(32, gt=0, description="the adapters' product is scaled by alpha / rank")
     dropout: float = Field(0.0, ge=0, lt=1, description="of what the adapters read")
     targets: list[str] = Field(
         ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"], min_length=1, description="linear layers, by name"

@@ -139,7 +139,7 @@ def train_supervised(
     validated = losses(log)
     return [
         {"step": float(row["step"]), "loss": float(row["loss"]), "lr": float(row["learning_rate"])}
-        | ({VALIDATION_LOSS: validated[row["step"]]} if row["step"] in validated else {})
+        | ({VALIDATION_LOSS: validated[int(row["step"])]} if row["step"] in validated else {})
         for row in log
         if "loss" in row
     ]

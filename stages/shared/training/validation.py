@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from stages.shared.core.launch import is_main_process, rank, world_size
 from stages.shared.lm.encoding import WeightedExample
+from stages.shared.training.weighted_loss import LEAST_WEIGHT
 
 LOSS = "validation"  # its name in the Trainer's log, which a checkpoint holds, and in the curve
 
@@ -19,7 +20,7 @@ LOSS = "validation"  # its name in the Trainer's log, which a checkpoint holds, 
 class Validation(TrainerCallback):
     """Every `every` steps; each process takes its share of the batches."""
 
-    def __init__(self, trainer: Trainer, rows: Sequence[WeightedExample], every: int, folder: Path):
+    def __init__(self, trainer: Any, rows: Sequence[WeightedExample], every: int, folder: Path):
         self.trainer, self.every, self.folder = trainer, every, folder
         size = trainer.args.per_device_train_batch_size
         batches = [list(rows[start : start + size]) for start in range(0, len(rows), size)]
@@ -61,7 +62,7 @@ class Validation(TrainerCallback):
             sums += torch.tensor([float(loss) * weight, weight])
         model.train()
         total, weight = trainer.accelerator.reduce(sums.to(trainer.args.device), "sum").tolist()
-        return total / max(weight, 1e-6)
+        return float(total / max(weight, LEAST_WEIGHT))
 
 
 def losses(log: Sequence[Mapping[str, Any]]) -> dict[int, float]:

@@ -14,11 +14,11 @@ from tests.support.tiny_models import CODEBOOK, LEVELS, tiny_model, tiny_tokeniz
 from tests.support.training_run import PAD, SMALL, VOCABULARY, run, trained, uneven_rows
 
 IDS = [40, 41, 50]
-SECTION = LoraSection(rank=4, alpha=8.0, targets=["q_proj", "down_proj"])
+SECTION = LoraSection(rank=4, alpha=8, targets=["q_proj", "down_proj"])
 
 
 def lora_params(**more) -> OptimizerSection:
-    return OptimizerSection(**{**SMALL, "lora": {"rank": 4, "alpha": 8.0, "targets": ["q_proj", "down_proj"]}, **more})
+    return OptimizerSection(**{**SMALL, "lora": {"rank": 4, "alpha": 8, "targets": ["q_proj", "down_proj"]}, **more})
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -110,5 +110,5 @@ def test_other_orders_are_other_ones_and_depend_on_the_slate_alone():
 
 
 def test_nothing_is_confirmed_of_a_teacher_that_sees_the_answer():
-    with pytest.raises(ValidationError, match="verify_shuffles confirms nothing of a teacher in mode targeted"):
+    with pytest.raises(ValidationError, match="verify_shuffles confirms nothing of a trace in mode targeted"):
         TracesParams.model_validate({"mode": "targeted", "verify_shuffles": 1})

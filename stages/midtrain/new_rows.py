@@ -45,11 +45,12 @@ def start_rows(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, added: Sequence[str], how: NewRows, items: ItemCodes, seed: int
 ) -> list[int]:
     """Writes the rows of the tokens `added`, for which `model` has room; all other rows keep their bytes. Returns their ids, ascending."""
-    ids: list[int] = sorted(tokenizer.convert_tokens_to_ids(list(added)))
-    if not ids:
+    if not added:
         return []
-    tokens = tokenizer.convert_ids_to_tokens(ids)
-    known = sorted(set(tokenizer.get_vocab().values()) - set(ids))
+    vocabulary = tokenizer.get_vocab()
+    tokens = sorted(added, key=vocabulary.__getitem__)
+    ids = [vocabulary[token] for token in tokens]
+    known = sorted(set(vocabulary.values()) - set(ids))
     shares_AT = word_shares(tokenizer, tokens, known, items.catalog, items.codes_NL) if how != "random" else None
     head: Any = model.get_output_embeddings()
     embeddings: Any = model.get_input_embeddings()

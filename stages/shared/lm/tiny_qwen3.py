@@ -32,7 +32,7 @@ def tiny_qwen3(tokenizer: PreTrainedTokenizerBase) -> Qwen3ForCausalLM:
         eos_token_id=tokenizer.eos_token_id,
     )
     torch.manual_seed(0)
-    return Qwen3ForCausalLM(config).bfloat16()
+    return Qwen3ForCausalLM(config).to(torch.bfloat16)  # type: ignore[arg-type]
 
 
 def write_tiny_qwen3(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

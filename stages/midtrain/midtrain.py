@@ -136,7 +136,7 @@ def make_model(params: MidtrainParams, texts: list[str], codes: ItemCodes, layou
     with shared_out(params):
         model = load_model(folder)
         resize_embeddings(model, tokenizer)
-        return Made(model, tokenizer, start_rows(model, tokenizer, added, params.new_rows, codes, params.seed))
+    return Made(model, tokenizer, start_rows(model, tokenizer, added, params.new_rows, codes, params.seed))
 
 
 def training_rows(
@@ -187,10 +187,11 @@ def held_out_rows(
     tokenizer: PreTrainedTokenizerBase,
     kept_back: Sequence[str],
 ) -> list[WeightedExample]:
-    """VALIDATION_ROWS in the same mixture, of users' later interactions, of text kept back, and of exercises drawn from another seed."""
+    """VALIDATION_ROWS at most, and no more than are trained on, in the same mixture, of users' later interactions, of text kept back, and of exercises drawn from another seed."""
     # Where nobody has two later ones, base has to serve.
     source = later if (later.group_by("user").len()["len"] > 1).any() else base
-    other = {"seed": params.seed + 2, "steps": VALIDATION_ROWS, "batch_size": 1, "accumulate": 1, "processes": 1, "nodes": 1}
+    count = min(VALIDATION_ROWS, params.steps * params.batch_size * params.accumulate * params.all_processes)
+    other = {"seed": params.seed + 2, "steps": count, "batch_size": 1, "accumulate": 1, "processes": 1, "nodes": 1}
     return mixed(training_rows(params.model_copy(update=other), layout, wording, source, tokenizer, kept_back), params.seed)
 
 

@@ -185,7 +185,8 @@ def test_the_stage_writes_a_model_and_repeats_its_bytes(project):
 def test_adapters_on_a_given_model(project):
     """The new rows learn, the rows of the model's own words stay."""
     given = tiny_folder(project / "given")
-    run(project, small(model=str(given), lora=LoraSection(rank=2)))
+    (project / "text.txt").write_text("\n".join(PARAGRAPHS))
+    run(project, small(model=str(given), text=str(project / "text.txt"), lora=LoraSection(rank=2)))
     before, after = (load_model(folder).get_input_embeddings().weight for folder in (given, project / "data/midtrain/model"))
     tokenizer = load_tokenizer(project / "data/midtrain/model")
     rows = (before - after[: len(before)]).abs().sum(dim=1).nonzero()[:, 0].tolist()

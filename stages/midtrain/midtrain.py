@@ -187,8 +187,8 @@ def held_out_rows(
     tokenizer: PreTrainedTokenizerBase,
     kept_back: Sequence[str],
 ) -> list[WeightedExample]:
-    """VALIDATION_ROWS at most, and no more than are trained on, in the same mixture: of users' later interactions, of text kept back, and of
-    exercises drawn from another seed."""
+    """VALIDATION_ROWS at most, and no more than are trained on, in the same mixture: of users' later interactions, of text kept back, and
+    of exercises drawn from another seed."""
     # Where nobody has two later ones, base has to serve.
     source = later if (later.group_by("user").len()["len"] > 1).any() else base
     count = min(VALIDATION_ROWS, params.steps * params.batch_size * params.accumulate * params.all_processes)

@@ -11,7 +11,15 @@ from tests.support import shared_server
 TESTS = Path(__file__).parent
 # Longest first, by the --durations of make test. The first makes the smoke run that others wait for, so the next ones do not need it.
 FIRST = [
-    *("test_two_nodes.py", "test_nodes.py", "test_deepspeed.py", "test_vllm_engine.py", "test_flow.py", "test_experiments.py"),
+    *(
+        "test_two_nodes.py",
+        "test_tiny_qwen3.py",
+        "test_nodes.py",
+        "test_deepspeed.py",
+        "test_vllm_engine.py",
+        "test_flow.py",
+        "test_experiments.py",
+    ),
     *("test_cpu_levels.py", "test_determinism.py", "test_smoke_run.py"),
 ]
 ROOMS = ["flows", "end_to_end", "bench", "tasks"]  # whose tests run whole projects; the rest behind them

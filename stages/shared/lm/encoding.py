@@ -38,6 +38,8 @@ def encode(documents: Sequence[Sequence[Segment]], tokenizer: PreTrainedTokenize
     """
     if any(is_dialogue(segments[0][0]) for segments in documents):
         return [encode_dialogue(row, tokenizer) if is_dialogue(row[0][0]) else encode([row], tokenizer)[0] for row in documents]
+    if not documents:  # the tokenizer takes no empty batch
+        return []
     texts = ["".join(text for text, _ in segments) for segments in documents]
     batch = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
     examples = []

@@ -71,3 +71,7 @@ def test_short_examples_share_a_row():
 def test_documents_of_a_row_have_positions_of_their_own():
     first, *_ = pack(numbered([3, 4, 9]), 7)
     assert first.starts == [0, 3] and first.positions() == [0, 1, 2, 0, 1, 2, 3]
+
+
+def test_nothing_is_encoded_as_nothing():
+    assert encode([], tiny_tokenizer()) == []

@@ -7,13 +7,14 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-import polars as pl
+import numpy as np
 import pytest
 import torch
 import yaml
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from stages.midtrain.midtrain import make_model
+from stages.midtrain.new_rows import ItemCodes
 from stages.midtrain.params import MidtrainParams
 from stages.shared.lm.encoding import encode
 from stages.shared.lm.models import load_tokenizer
@@ -42,7 +43,8 @@ def student():
     """Model and tokenizer as mid-training makes them."""
     layout = ChatLayout(CATALOG, PromptParams(**profile()["prompt"]))
     params = MidtrainParams(**profile()["midtrain"])
-    model, tokenizer = make_model(params, [], pl.DataFrame({"codes": [[CODES - 1] * LEVELS]}), layout)
+    codes = ItemCodes(CATALOG, np.full((len(CATALOG.sids), LEVELS), CODES - 1), Path("no such file"))
+    model, tokenizer, _ = make_model(params, [], codes, layout)
     return model, tokenizer, layout
 
 

@@ -42,7 +42,7 @@ def profile() -> dict:
 def student():
     """Model and tokenizer as mid-training makes them."""
     layout = ChatLayout(CATALOG, PromptParams(**profile()["prompt"]))
-    params = MidtrainParams(**profile()["midtrain"])
+    params = MidtrainParams(**profile()["midtrain"] | {"deepspeed": "", "processes": 1})  # one process: this one
     codes = ItemCodes(CATALOG, np.full((len(CATALOG.sids), LEVELS), CODES - 1), Path("no such file"))
     model, tokenizer, _ = make_model(params, [], codes, layout)
     return model, tokenizer, layout

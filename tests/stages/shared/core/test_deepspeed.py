@@ -39,7 +39,8 @@ def make_project(root: Path, zero: int, **more: Any) -> Path:
         params[stage] |= values | {"processes": 2, "deepspeed": f"infra/deepspeed/zero{zero}.json", "threads": 1}
         params[stage] |= more if stage != "rl" else {}
     (root / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
-    shutil.copytree(ROOT / "infra/deepspeed", root / "infra/deepspeed")
+    for folder in ("infra/deepspeed", "infra/text"):
+        shutil.copytree(ROOT / folder, root / folder)
     write_project(root)
     return root
 

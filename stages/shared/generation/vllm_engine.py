@@ -98,8 +98,8 @@ class VllmEngine:
                 ignore_eos=True,  # the model's config may name others
                 detokenize=False,
                 skip_special_tokens=False,
-                # Without a rule to enforce there is nothing to close, and vLLM takes no drafts.
-                extra_args={"constraint": asdict(constraints[prompt])} if constraints and constraints[prompt].enforced else None,
+                # Without a token to close there is nothing to do, and vLLM takes no drafts.
+                extra_args={"constraint": asdict(constraints[prompt])} if constraints and constraints[prompt].closes else None,
             )
             for prompt, place in enumerate(places or range(len(prompts)))
         ]

@@ -49,6 +49,11 @@ class PermutationConstraint:
     budget: int
     enforced: bool = True
 
+    @property
+    def closes(self) -> bool:
+        """Whether any token is ever closed; otherwise all there is are guesses."""
+        return self.enforced
+
     def start(self) -> "ConstraintState":
         return ConstraintState(self, thinking=self.reasoning)
 

@@ -23,6 +23,10 @@ class JsonConstraint(PermutationConstraint):
     explanation: int = field(kw_only=True)
     holds_budget: bool = field(kw_only=True, default=False)
 
+    @property
+    def closes(self) -> bool:
+        return self.enforced or self.holds_budget
+
     def start(self) -> "JsonState":
         return JsonState(self, self.reasoning, cursor=self.grammar.start(AFTER_THOUGHT if self.reasoning else ""))
 

@@ -19,8 +19,16 @@ pytestmark = pytest.mark.slow
 
 # It shows the parameters of every stage that it declares, so it reads the file, not one section.
 READS_PARAMS_WHOLE = {"report"}
-# An input that the smoke profile does not need: embed reads interactions where it learns vectors from them.
-NOT_READ = {"embed": ["data/ingest/interactions.parquet"]}
+# Inputs that the smoke profile does not need: embed reads interactions where it learns vectors from them, mid-training the codebooks where
+# the rows of new tokens start from them, and prompts show rules of the domain only where prompt.domain_rules asks for some.
+RULES = ["data/retrieve/domain_rules.json"]
+NOT_READ = {
+    "embed": ["data/ingest/interactions.parquet"],
+    "midtrain": ["data/tokenize/codebooks.safetensors"],
+    "traces": RULES,
+    "rl": RULES,
+    "evaluate": RULES,
+}
 
 
 def source_of(path: str) -> str:

@@ -27,19 +27,16 @@ PACKAGE = "from pkgutil import extend_path\n__path__ = extend_path(__path__, __n
 STAGE = """\
 from pydantic import BaseModel
 
-from stages.shared.core.launch import TrainingSection, rank, world_size
+from stages.shared.core.launch import rank, world_size
 from stages.shared.core.run import run_stage
+from stages.shared.training.params import OptimizerSection
 
 
-class TinyParams(TrainingSection):  # the fields of OptimizerSection, which takes seconds to import in every launcher
+class TinyParams(OptimizerSection):
     steps: int = 3
     batch_size: int = 2
-    accumulate: int = 1
-    optimizer: str = "adamw"
     lr: float = 0.01
-    schedule: str = "cosine"
     warmup: float = 0.0
-    weight_decay: float = 0.01
     log_every: int = 1
 
 

@@ -21,7 +21,6 @@ from stages.midtrain.vocabulary import learn_tokenizer
 from stages.shared.core.errors import StageError
 from stages.shared.core.launch import is_main_process
 from stages.shared.core.leakage import check_no_heldout, training_interactions
-from stages.shared.core.model_folder import NAMED_MODELS
 from stages.shared.core.outputs import DATA, Outputs
 from stages.shared.core.params import load_params
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, read_table
@@ -71,7 +70,7 @@ def midtrain(params: MidtrainParams, outputs: Outputs) -> None:
     rows = mixed(by_task, params.seed)
     rates = RowRates(model, new_ids, params.new_rows_lr / params.lr) if new_ids and params.new_rows_lr else None
     words = relevance_words(layout, tokenizer, params.relevance_spread)
-    resume = training_resume("midtrain", params, rows, None if params.model == SCRATCH else Path(params.model))
+    resume = training_resume("midtrain", params, rows, Path(params.model) if pretrained else None)
     # Later interactions of the same users, which no document was made from: recall on them is no memory.
     later = interactions.filter(pl.col("split") == "train")
     held_out = held_out_rows(params, layout, wording, later, base, tokenizer, text.kept_back) if params.validate_steps else []
@@ -126,11 +125,9 @@ def make_model(params: MidtrainParams, texts: list[str], codes: ItemCodes, layou
             raise StageError("params.yaml: midtrain.lora: adapters are for a pretrained model; name one in midtrain.model, or set rank: 0")
         extend_vocabulary(tokenizer, levels, codebook_size)
         return Made(scratch_model(params, tokenizer), tokenizer, [])
-    from stages.shared.lm.packaged import packaged_model
+    from stages.shared.lm.packaged import folder_of
 
-    folder = Path(params.model)
-    if folder.parent == Path(NAMED_MODELS):
-        folder = packaged_model(folder.name)
+    folder = folder_of(params.model)
     tokenizer = load_tokenizer(folder)
     added = extend_vocabulary(tokenizer, levels, codebook_size, end_of_turn(tokenizer) if layout.dialogue else END)
     with shared_out(params):
@@ -150,7 +147,7 @@ def training_rows(
     """Task -> its share of as many rows as the run will take. replayed: paragraphs of ordinary text."""
     rng = np.random.default_rng(params.seed)
     sequences = base.group_by("user", maintain_order=True).agg("item")["item"].to_list()
-    total = params.steps * params.batch_size * params.accumulate * params.all_processes
+    total = params.rows_taken
     catalog, history = wording.catalog, layout.options.history
     items = len(catalog.sids)
     # As many SIDs as fit into a row, with one place left for the words around them.
@@ -191,7 +188,7 @@ def held_out_rows(
     of exercises drawn from another seed."""
     # Where nobody has two later ones, base has to serve.
     source = later if (later.group_by("user").len()["len"] > 1).any() else base
-    count = min(VALIDATION_ROWS, params.steps * params.batch_size * params.accumulate * params.all_processes)
+    count = min(VALIDATION_ROWS, params.rows_taken)
     other = {"seed": params.seed + 2, "steps": count, "batch_size": 1, "accumulate": 1, "processes": 1, "nodes": 1}
     return mixed(training_rows(params.model_copy(update=other), layout, wording, source, tokenizer, kept_back), params.seed)
 

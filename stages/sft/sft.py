@@ -126,7 +126,7 @@ def training_rows(
     """As many rows as the run takes: traces, epoch after epoch, each in a new random order; and practice, packed as long as a trace."""
     rng = np.random.default_rng(params.seed)
     # `steps` counts optimizer steps of all processes together; the Trainer hands each process its share of the list.
-    total = params.steps * params.batch_size * params.accumulate * params.all_processes
+    total = params.rows_taken
     practised = round(params.practice_share * total) if layout.reasoning else 0  # an empty think block gives no relevances to sort
     needed = total - practised
     order = np.concatenate([rng.permutation(len(examples)) for _ in range(-(-needed // len(examples)))])[:needed]

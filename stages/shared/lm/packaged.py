@@ -21,6 +21,12 @@ PACKAGED = {
 }
 
 
+def folder_of(model: str) -> Path:
+    """The folder that a parameter names: a packaged model by its name under NAMED_MODELS, or a folder as it stands."""
+    folder = Path(model)
+    return packaged_model(folder.name) if folder.parent == Path(NAMED_MODELS) else folder
+
+
 def packaged_model(name: str, cache: Path | None = None) -> Path:
     """The folder of the packaged model `name`, made on first use: SmolLM2 converted to float32 safetensors takes about 20 seconds.
 

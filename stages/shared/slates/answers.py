@@ -59,7 +59,7 @@ class AnswerReader:
                 return Answer(None, "outside")
             said.append(name)
             ids = ids[len(name) :]
-        return complete(ranks_of(said, [tuple(name) for name in names]), len(names))
+        return complete(said, [tuple(name) for name in names])
 
     def _first_name(self, ids: Sequence[int], named: set[tuple[int, ...]]) -> tuple[int, ...]:
         """The name that `ids` begin with, of this slate or another; () where there is none."""
@@ -100,8 +100,9 @@ def ranks_of(said: Sequence[Hashable], names: Sequence[Hashable]) -> list[int]:
     return order
 
 
-def complete(order: Sequence[int], candidates: int) -> Answer:
-    """The answer that names the candidates of these ranks; a fault unless it names each once."""
+def complete(said: Sequence[Hashable], names: Sequence[Hashable]) -> Answer:
+    """The answer that says these of the slate's names; a fault unless it names each candidate once."""
+    order = ranks_of(said, names)
     if len(set(order)) < len(order):
         return Answer(None, "duplicate")
-    return Answer(tuple(order), "") if len(order) == candidates else Answer(None, "missing")
+    return Answer(tuple(order), "") if len(order) == len(names) else Answer(None, "missing")

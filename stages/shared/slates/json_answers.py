@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from stages.shared.slates.answers import Answer, answer_part, complete, ranks_of
+from stages.shared.slates.answers import Answer, answer_part, complete
 
 
 @dataclass(frozen=True)
@@ -40,4 +40,4 @@ def read_json_answer(text: str, names: Sequence[str]) -> Answer:
     said, known = [name.strip() for name in said], [name.strip() for name in names]
     if not set(said) <= set(known):
         return Answer(None, "outside")
-    return complete(ranks_of(said, known), len(names))
+    return complete(said, known)

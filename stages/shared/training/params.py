@@ -47,6 +47,11 @@ class OptimizerSection(TrainingSection):
         "the output; 0 = none, the last step's are",
     )
 
+    @property
+    def rows_taken(self) -> int:
+        """By all steps of all processes."""
+        return self.steps * self.batch_size * self.accumulate * self.all_processes
+
     @model_validator(mode="after")
     def _fits_together(self) -> "OptimizerSection":
         if self.lora.rank and self.optimizer == "muon":

@@ -3,11 +3,9 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-from stages.shared.core.model_folder import NAMED_MODELS
 from stages.shared.lm.models import load_tokenizer
-from stages.shared.lm.packaged import packaged_model
+from stages.shared.lm.packaged import folder_of
 from stages.shared.slates.layouts.layout import Layout
 from stages.shared.slates.layouts.marks import letters
 from stages.shared.slates.layouts.outside_text import without_strings
@@ -54,13 +52,8 @@ class TraceBudget:
             return None
         if model == NO_MODEL:
             return cls(max_tokens, lambda text: len(text.split()))
-        tokenizer = load_tokenizer(student_folder(model))
+        tokenizer = load_tokenizer(folder_of(model))
         return cls(max_tokens, lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"]))
-
-
-def student_folder(model: str) -> Path:
-    folder = Path(model)
-    return packaged_model(folder.name) if folder.parent == Path(NAMED_MODELS) else folder
 
 
 @dataclass(frozen=True)

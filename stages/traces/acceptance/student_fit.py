@@ -14,9 +14,9 @@ from stages.shared.core.device import device_of
 from stages.shared.core.progress import tracked
 from stages.shared.lm.encoding import WeightedExample, encode
 from stages.shared.lm.models import load_model, load_tokenizer
+from stages.shared.lm.packaged import folder_of
 from stages.shared.slates.layouts.encoded import EncodedLayout
 from stages.shared.slates.layouts.layout import Layout
-from stages.traces.acceptance.checks import student_folder
 from stages.traces.acceptance.kept import Kept
 from stages.traces.acceptance.rejection import RejectionLog
 from stages.traces.params import StudentFitParams
@@ -27,7 +27,7 @@ LOGITS = 2**27  # floats of logits at once, half a GiB; one row may take more
 def apply_student_fit(log: RejectionLog, layout: Layout, params: StudentFitParams) -> tuple[list[float], dict[str, object]]:
     """Scores the kept traces and, unless they are to be weighed, takes the improbable ones out of `log`. Returns the weights of those kept
     (1 but for improbable ones: exp of what their mean log-probability lacks of the quantile) and the metrics."""
-    folder = student_folder(params.model)
+    folder = folder_of(params.model)
     tokenizer = load_tokenizer(folder)
     model = load_model(folder, device=device_of(params.device, "traces.student_fit.device"))
     scores = mean_logprobs(model, tokenizer, trace_documents(log.kept, layout, tokenizer))

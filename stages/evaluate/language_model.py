@@ -19,6 +19,7 @@ from stages.shared.lm.models import load_tokenizer
 from stages.shared.slates.layouts.encoded import EncodedLayout
 from stages.shared.slates.layouts.layout import Layout
 from stages.shared.slates.slate import Slate
+from stages.shared.slates.windows import in_windows
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class LanguageModel:
     def answers(self, slates: Sequence[Slate], sampling: Sampling, constrained: bool = True, kind: str = "") -> list[Rankings]:
         """`sampling.samples` answers to each slate, one Rankings a sample; `constrained`: decoded under the constraint
         (stages/shared/slates/constraint.py). kind: of the answers, for the record. Slates longer than a window are answered in windows."""
-        if not self.windows.split(slates):
+        if not in_windows(slates, self.windows.size):
             return self._answers(slates, sampling, constrained, kind)
         found = []
         # Each sample goes its own way through the windows, for the next one shows what the last one made of it.

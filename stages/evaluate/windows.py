@@ -20,9 +20,6 @@ class Windows:
     step: int
     passes: int
 
-    def split(self, slates: Sequence[Slate]) -> bool:
-        return 0 < self.size < max((len(slate.candidates) for slate in slates), default=0)
-
 
 WHOLE = Windows(0, 0, 1)
 
@@ -34,7 +31,8 @@ def rank_by_windows(slates: Sequence[Slate], ask: Callable[[list[Slate]], list[R
     texts: of all windows, in the order asked; tokens: their sum.
     """
     orders = np.array([range(len(slate.candidates)) for slate in slates])
-    faults, texts = [""] * len(slates), [[] for _ in slates]  # type: tuple[list[str], list[list[str]]]
+    faults = [""] * len(slates)
+    texts: list[list[str]] = [[] for _ in slates]
     thoughts, rest = np.zeros(len(slates), int), np.zeros(len(slates), int)
     for start in [start for _ in range(windows.passes) for start in window_starts(orders.shape[1], windows.size, windows.step)]:
         window = orders[:, start : start + windows.size]

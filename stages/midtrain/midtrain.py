@@ -62,7 +62,8 @@ def midtrain(params: MidtrainParams, outputs: Outputs) -> None:
     pretrained = params.model != SCRATCH
     text = read_text(Path(params.text)) if pretrained or params.replay_share else OrdinaryText([], [])
     fit: dict[str, dict[str, float]] = {}
-    if pretrained and not is_shared_out(model.parameters()):  # a decoder from scratch has read no text
+    # The main process alone writes figures; a decoder from scratch has read no text.
+    if pretrained and is_main_process() and not is_shared_out(model.parameters()):
         # Before: without its new tokens the model is the checkpoint as it came.
         fit = {"before": perplexity(model, tokenizer, text.kept_back, new_ids), "extended": perplexity(model, tokenizer, text.kept_back)}
     wording = DialogueWording(catalog) if layout.dialogue else CompactWording(catalog)

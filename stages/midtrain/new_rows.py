@@ -8,8 +8,7 @@ Every row of an added token is written, whether its id lies beyond the matrix or
 rows that the checkpoint has and its tokenizer never used. Those rows count in no mean either.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,13 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
-from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.midtrain.params import NewRows
 from stages.midtrain.word_shares import carriers, code_of, word_shares
 from stages.shared.core.errors import StageError
 from stages.shared.slates.slate import Catalog
-from stages.shared.training.zero import is_shared_out
+from stages.shared.training.zero import gathered
 
 # Shapes: A added tokens, T words (tokens that the checkpoint has trained rows of), H hidden size, D of a codebook's vectors, K codes.
 
@@ -56,7 +54,7 @@ def start_rows(
     embeddings: Any = model.get_input_embeddings()
     # A tied head is the same tensor, and is written once.
     weights = {id(weight): weight for weight in (embeddings.weight, head.weight)}
-    with torch.no_grad(), whole(list(weights.values())):
+    with torch.no_grad(), gathered(weights.values(), written=True):
         for number, weight in enumerate(weights.values()):
             rows_TH = weight[known].float()
             if shares_AT is None:
@@ -69,18 +67,6 @@ def start_rows(
         if getattr(head, "bias", None) is not None:
             head.bias[ids] = head.bias[known].mean()
     return ids
-
-
-@contextmanager
-def whole(weights: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Weights that ZeRO-3 shares out between processes are whole inside, and what the main one writes is shared out again."""
-    if not is_shared_out(weights):
-        yield
-        return
-    import deepspeed  # takes seconds, and only ZeRO-3 needs it
-
-    with deepspeed.zero.GatheredParameters(list(weights), modifier_rank=0):
-        yield
 
 
 def _projected(means_AH: np.ndarray, tokens: Sequence[str], items: ItemCodes) -> np.ndarray:

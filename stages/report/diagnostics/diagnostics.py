@@ -13,6 +13,7 @@ from stages.shared.evaluation.rankers import MODELS, PRIMARY_MODEL, REFERENCE_MO
 from stages.shared.evaluation.rankings import Rankings
 from stages.shared.slates.layouts.layout import Layout
 from stages.shared.slates.slate import Slate
+from stages.shared.slates.windows import in_windows
 
 
 def audits_of(
@@ -33,16 +34,12 @@ def audits_of(
         if layout.reasoning:
             model_audit["lengths"]["reasoning"] = lengths(rankings.reasoning_tokens, reference.reasoning_tokens)
         # The windows of a long slate name other candidates by the same letters.
-        if layout.reasoning and not in_windows(layout, slates):
+        if layout.reasoning and not in_windows(slates, layout.options.window):
             checked = faithfulness.contradictions(rankings.texts, rankings.orders, rankings.valid, slates, layout)
             model_audit["contradictions"] = faithfulness.summary(checked)
     if answers.bias:
         audits[PRIMARY_MODEL]["position_bias"] = answers.bias.summary()
     return audits
-
-
-def in_windows(layout: Layout, slates: list[Slate]) -> bool:
-    return bool(layout.options.window) and any(len(slate.candidates) > layout.options.window for slate in slates)
 
 
 def unconstrained(free: Mapping[str, Rankings]) -> dict[str, FreeAnswers]:

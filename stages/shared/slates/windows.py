@@ -21,6 +21,11 @@ def window_starts(count: int, size: int, step: int) -> Iterator[int]:
     yield 0
 
 
+def in_windows(slates: Sequence[Slate], size: int) -> bool:
+    """Whether any slate is longer than a window of `size` candidates; 0 = whole slates."""
+    return 0 < size < max((len(slate.candidates) for slate in slates), default=0)
+
+
 def chosen(slate: Slate, ranks: Sequence[int]) -> Slate:
     """`slate` with the candidates at these ranks alone, in this order; target_rank -1 where the target is not among them."""
     if len(ranks) == len(slate.candidates):
@@ -36,7 +41,7 @@ def chosen(slate: Slate, ranks: Sequence[int]) -> Slate:
 def training_windows(slates: Sequence[Slate], size: int, seed: int) -> list[Slate]:
     """Each slate cut to one window of successive ranks that holds its target, drawn among all such; size 0, or a short slate: as it is.
 
-    The draw depends on the seed and the slate's id alone, so every stage cuts a slate to the same window.
+    The draw depends on the seed and the slate's id alone, so one seed always cuts a slate to the same window.
     """
     return [_training_window(slate, size, seed) if 0 < size < len(slate.candidates) else slate for slate in slates]
 

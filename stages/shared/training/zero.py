@@ -40,14 +40,14 @@ def is_shared_out(parameters: Iterable[nn.Parameter]) -> bool:
     return any(hasattr(parameter, "ds_id") for parameter in parameters)
 
 
-def gathered(parameters: Iterable[Any]) -> AbstractContextManager[Any]:
-    """While open, each process holds these parameters whole, to read."""
+def gathered(parameters: Iterable[Any], written: bool = False) -> AbstractContextManager[Any]:
+    """While open, each process holds these parameters whole, to read. With `written`, what the main one writes is shared out again."""
     held = list(parameters)
     if not is_shared_out(held):
         return nullcontext()
     import deepspeed
 
-    context: AbstractContextManager[Any] = deepspeed.zero.GatheredParameters(held)
+    context: AbstractContextManager[Any] = deepspeed.zero.GatheredParameters(held, modifier_rank=0 if written else None)
     return context
 
 

@@ -18,7 +18,6 @@ import torch
 import yaml
 
 from stages.midtrain.probes import NextItems, search_next_items
-from stages.shared.core.leakage import training_interactions
 from stages.shared.core.schemas import INTERACTIONS, SIDS, read_table
 from stages.shared.lm.models import load_model, load_tokenizer
 from stages.shared.stats.bootstrap import Bootstrap
@@ -38,8 +37,9 @@ class Trained:
     seconds: float
 
 
-def train(project: Path, folder: Path, values: Mapping[str, Any], users: int) -> Trained:
-    """values: of the section `midtrain`, in place of the project's. project: has data/ingest and data/tokenize."""
+def train(project: Path, folder: Path, values: Mapping[str, Any], users: int, target: str = "train") -> Trained:
+    """values: of the section `midtrain`, in place of the project's. project: has data/ingest and data/tokenize. target: the split whose
+    first item of each user is searched, after all that came before it."""
     for name in INPUTS:
         if not (project / "data" / name / "metrics.json").exists():
             sys.exit(f"{project}/data/{name}: not there; in that project run: gr2 run --until tokenize")
@@ -59,19 +59,22 @@ def train(project: Path, folder: Path, values: Mapping[str, Any], users: int) ->
         subprocess.run([sys.executable, "-m", "stages.midtrain"], cwd=folder, env=environment, check=True)
         note.write_text(f"{time.monotonic() - started:.1f}", encoding="utf-8")
     metrics = json.loads((folder / "data/midtrain/metrics.json").read_text(encoding="utf-8"))
-    return Trained(metrics, _next_items(project, folder, users), float(note.read_text(encoding="utf-8")))
+    return Trained(metrics, _next_items(project, folder, users, target), float(note.read_text(encoding="utf-8")))
 
 
-def _next_items(project: Path, folder: Path, users: int) -> NextItems:
-    kept = folder / f"next_items_{users}.npz"
+def _next_items(project: Path, folder: Path, users: int, target: str) -> NextItems:
+    kept = folder / f"next_items_{target}_{users}.npz"
     if not kept.exists():
-        model = load_model(folder / "data/midtrain/model", device="cuda" if torch.cuda.is_available() else "cpu")
+        gpu = torch.cuda.is_available()
+        model = load_model(folder / "data/midtrain/model", device="cuda" if gpu else "cpu")
         interactions = read_table(project / "data/ingest/interactions.parquet", INTERACTIONS)
         sids = read_table(project / "data/tokenize/sids.parquet", SIDS)
         codes_NL = np.array(sids.sort("item")["codes"].to_list(), dtype=np.int64)
-        later = interactions.filter(pl.col("split") == "train")
+        later = interactions.filter(pl.col("split") == target)
+        first = later.group_by("user").agg(pl.col("position").min().alias("first"))
+        before = interactions.join(first, on="user").filter(pl.col("position") < pl.col("first")).drop("first")
         tokenizer = load_tokenizer(folder / "data/midtrain/model")
-        found = search_next_items(model, tokenizer, codes_NL, training_interactions(interactions), later, users)
+        found = search_next_items(model, tokenizer, codes_NL, before, later, users, batch_size=512 if gpu else 64)
         np.savez(kept, users=found.users, rank_B=found.rank_B, free_B=found.free_B, chance=found.chance)
     content = np.load(kept)
     return NextItems(content["users"].tolist(), content["rank_B"], content["free_B"], float(content["chance"]))

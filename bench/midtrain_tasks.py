@@ -2,16 +2,18 @@
 
     gr2 run --until tokenize --profile NAME         # once, in a clone: PROJECT
     python bench/midtrain_tasks.py FOLDER --project PROJECT [--seeds 7 8 9] [--users 2000] [--set steps=400] [--name midtrain_tasks]
+        [--target train|valid|test] [--parallel 1]
         [--shares sequence=0.4 caption=0.25 preference=0.1 persona=0.15 replay=0.1] [--arms sequence no-caption ...]
 
 Each run is mid-training in FOLDER with the project's values, these shares and what --set says; finished runs are kept. The number of rows
 is the same in all runs: where a task is left out, the others have more. no-TASK: all tasks but one; TASK: that one alone. Recall and NDCG
-are of the first item after the base history of --users users, by beam search over the trie; intervals are over seeds and users, and
-differences are from `all`, of the same seeds and users.
+are of the first item of the split --target of --users users, after all they took before it, by beam search over the trie; intervals are
+over seeds and users, and differences are from `all`, of the same seeds and users. Nothing is learnt from but the base split.
 """
 
 import argparse
 import sys
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -51,16 +53,20 @@ def main() -> None:
     parser.add_argument("--shares", nargs="+", default=SHARES, metavar="TASK=SHARE")
     parser.add_argument("--arms", nargs="+", default=[], help="all, TASK or no-TASK; by default all, sequence and each task left out")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the section midtrain")
+    parser.add_argument("--target", choices=["train", "valid", "test"], default="train")
+    parser.add_argument("--parallel", type=int, default=1, help="runs side by side, as on a GPU that one leaves idle")
     parser.add_argument("--name", default="midtrain_tasks", help="of the two files in bench/results")
     options = parser.parse_args()
     shares = shares_of(options.shares)
     arms = list(dict.fromkeys(["all", *(options.arms or ["sequence", *(f"no-{task}" for task in shares)])]))
-    runs: dict[str, list[Trained]] = {arm: [] for arm in arms}
     plans = {arm: arm_shares(arm, shares) for arm in arms}
-    for seed in options.seeds:
-        for arm, plan in plans.items():
-            folder = options.folder / f"{arm}-seed{seed}"
-            runs[arm].append(train(options.project, folder, {**settings(options.set), **plan, "seed": seed}, options.users))
+    with ThreadPoolExecutor(options.parallel) as pool:
+        waiting: dict[str, list[Future[Trained]]] = {arm: [] for arm in arms}
+        for seed in options.seeds:
+            for arm, plan in plans.items():
+                folder, values = options.folder / f"{arm}-seed{seed}", {**settings(options.set), **plan, "seed": seed}
+                waiting[arm].append(pool.submit(train, options.project, folder, values, options.users, options.target))
+        runs = {arm: [future.result() for future in futures] for arm, futures in waiting.items()}
     header = ["tasks", "R@5", "R@10", "NDCG@5", "NDCG@10", "R@10 minus all", "free SIDs valid"]
     header += ["SID to whole title", "title to whole SID"]
     rows, figures = [], {}

@@ -86,13 +86,19 @@ class NextItems:
 
 
 def search_next_items(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, codes_NL: np.ndarray, base: pl.DataFrame, later: pl.DataFrame, users: int
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    codes_NL: np.ndarray,
+    base: pl.DataFrame,
+    later: pl.DataFrame,
+    users: int,
+    batch_size: int = 64,
 ) -> NextItems:
     """The first item in `later` of the first `users` users, searched in the whole catalogue after their history in `base`."""
     histories, targets = _by_user(base), {user: row[0] for user, row in _by_user(later).items()}
     probe_users = [user for user in sorted(histories) if user in targets][:users]
     codebook_size, items = int(codes_NL.max()) + 1, len(codes_NL)
-    search = SidSearch(model, tokenizer, codes_NL, SidTrie.from_codes(codes_NL, codebook_size), BEAM, HISTORY, batch_size=64)
+    search = SidSearch(model, tokenizer, codes_NL, SidTrie.from_codes(codes_NL, codebook_size), BEAM, HISTORY, batch_size)
     # Also the items that may not come up again: nobody takes one twice.
     base_histories = [histories[user] for user in probe_users]
     k = min(10, items)

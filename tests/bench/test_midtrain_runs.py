@@ -33,7 +33,7 @@ def asked(tmp_path, monkeypatch) -> list[dict]:
     """The values of every run that a script asked for."""
     values_of_runs: list[dict] = []
 
-    def train(project, folder, values, users):
+    def train(project, folder, values, users, target="train"):
         values_of_runs.append({"folder": folder.name, **values})
         return run(20 if values.get("new_rows") == "words" or (values["sequence_share"] < 0.5 and values["caption_share"]) else 10)
 

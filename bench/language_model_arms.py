@@ -12,7 +12,7 @@ Arms (all after one mid-training, but for the first):
 - targeted: the teacher is shown the target;
 - ranker_explained: LambdaMART's order and contributions in words.
 
-Every stage runs by its own command in FOLDER/ARM with the project's parameters, what the arm says and what --set says; what is finished
+Every stage runs by its own command in FOLDER/ARM with the project's parameters, what --set says and what the arm says; what is finished
 is kept, so a run that was stopped goes on, here or on another machine. --until traces does what needs no GPU. --parallel: arms side by
 side. Answers are decoded greedily, free of constraints unless the arm says otherwise; one that is no
 permutation counts as the initial ranking.
@@ -95,7 +95,7 @@ class Runs:
             if not (folder / name).exists():
                 (folder / name).symlink_to(target)
         params = yaml.safe_load((self.project / "params.yaml").read_text(encoding="utf-8"))
-        params = merged(merged(params, values), self.settings)
+        params = merged(merged(params, self.settings), values)
         (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
         return folder
 

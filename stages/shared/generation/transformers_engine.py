@@ -239,11 +239,14 @@ def apply_masks(logprobs_BV: Tensor, masks: Sequence[TokenMask]) -> Tensor:
             open_BV[rows, tokens] = logprobs_BV[rows, tokens]
         else:
             open_BV[rows, tokens] = -torch.inf
+    # Thousands of tokens, always the same ones: an array that rows share goes to the device once, a list of pairs would take milliseconds.
+    shared: dict[int, tuple[np.ndarray, list[int]]] = {}
     for row, mask in enumerate(masks):
         if isinstance(mask.ids, np.ndarray):
-            # Thousands of tokens, always the same ones: an array costs a row a few microseconds, a list of pairs milliseconds.
-            closed = torch.from_numpy(mask.ids).to(logprobs_BV.device)
-            open_BV[row, closed] = -torch.inf
+            shared.setdefault(id(mask.ids), (mask.ids, []))[1].append(row)
+    for ids, closed_rows in shared.values():
+        at_N1 = torch.tensor(closed_rows, device=logprobs_BV.device)[:, None]
+        open_BV[at_N1, torch.from_numpy(ids).to(logprobs_BV.device)] = -torch.inf
     return open_BV
 
 

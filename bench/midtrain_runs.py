@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from stages.shared.stats.multi_seed import over_seeds
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench/results"
 INPUTS = ("ingest", "tokenize")
+MEASURING = Lock()  # transformers switches global state while it loads a model
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,9 @@ def train(project: Path, folder: Path, values: Mapping[str, Any], users: int, ta
         subprocess.run([sys.executable, "-m", "stages.midtrain"], cwd=folder, env=environment, check=True)
         note.write_text(f"{time.monotonic() - started:.1f}", encoding="utf-8")
     metrics = json.loads((folder / "data/midtrain/metrics.json").read_text(encoding="utf-8"))
-    return Trained(metrics, _next_items(project, folder, users, target), float(note.read_text(encoding="utf-8")))
+    with MEASURING:
+        found = _next_items(project, folder, users, target)
+    return Trained(metrics, found, float(note.read_text(encoding="utf-8")))
 
 
 def _next_items(project: Path, folder: Path, users: int, target: str) -> NextItems:

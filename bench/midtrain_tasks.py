@@ -13,7 +13,7 @@ over seeds and users, and differences are from `all`, of the same seeds and user
 
 import argparse
 import sys
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,11 @@ def main() -> None:
             for arm, plan in plans.items():
                 folder, values = options.folder / f"{arm}-seed{seed}", {**settings(options.set), **plan, "seed": seed}
                 waiting[arm].append(pool.submit(train, options.project, folder, values, options.users, options.target))
+        # A run that fails is seen at once, not after all others.
+        for future in as_completed([future for futures in waiting.values() for future in futures]):
+            if future.exception():
+                pool.shutdown(wait=False, cancel_futures=True)
+            future.result()
         runs = {arm: [future.result() for future in futures] for arm, futures in waiting.items()}
     header = ["tasks", "R@5", "R@10", "NDCG@5", "NDCG@10", "R@10 minus all", "free SIDs valid"]
     header += ["SID to whole title", "title to whole SID"]

@@ -1,0 +1,38 @@
+"""A training under DeepSpeed that was killed goes on from its checkpoint, with the losses and the weights of one that was not."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.support.training_run import ROOT, run, start
+
+pytestmark = pytest.mark.slow
+
+CASES = {
+    "zero2": (2, {}),
+    "zero3": (3, {"loss_chunk": 8, "loss_mean": "step"}),
+    "zero3_adapters_and_validation": (3, {"lora": {"rank": 2, "targets": ["q_proj"]}, "validate_steps": 2, "held_out": 3, "ranked": 3}),
+}
+
+
+def configuration(folder: Path, zero: int) -> str:
+    """The project's own, under which small weights, too, are shared out."""
+    config = json.loads((ROOT / f"infra/deepspeed/zero{zero}.json").read_text())
+    if zero == 3:
+        config["zero_optimization"]["stage3_param_persistence_threshold"] = 0
+    path = folder / f"zero{zero}.json"
+    path.write_text(json.dumps(config))
+    return str(path)
+
+
+@pytest.mark.parametrize(("zero", "more"), CASES.values(), ids=CASES)
+def test_a_killed_run_goes_on(tmp_path, zero, more):
+    options = {"steps": 4, "log_every": 2, "save_steps": 2, "schedule": "cosine", "warmup": 0.5, "deepspeed": configuration(tmp_path, zero), **more}
+    weights, curve = run(tmp_path / "undisturbed", 2, 8, **options)
+    assert start(tmp_path / "killed", 2, 8, kill_at=3, **options).returncode != 0
+    assert [path.name for path in (tmp_path / "killed/checkpoints").glob("checkpoint-*")] == ["checkpoint-2"]
+    again, second = run(tmp_path / "killed", 2, 8, **options)
+    assert second == curve and len({row["lr"] for row in curve}) > 1
+    assert all(torch.equal(weights[name], again[name]) for name in weights)

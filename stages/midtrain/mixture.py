@@ -124,12 +124,14 @@ def held_out_rows(
     return mixed(make_mixture(params.model_copy(update=other), layout, wording, source, tokenizer, kept_back).rows, params.seed)
 
 
-def _check_something_is_left(task: str, rows: Sequence[WeightedExample], count: int, params: MidtrainParams, too_long: Sequence[int]) -> None:
+def _check_something_is_left(
+    task: str, rows: Sequence[WeightedExample], count: int, params: MidtrainParams, too_long: Sequence[int]
+) -> None:
     """Of what counts in the loss, where the task was to have rows at all."""
     if not count or any(weight for row in rows for weight in row.weights):
         return
     lengths = [len(row.ids) + row.cut for row in rows] or too_long
     raise StageError(
-        f"params.yaml: midtrain.row_length: {params.row_length} leaves nothing to learn of {task}, whose documents here have {min(lengths)} "
-        f"tokens and more; raise row_length, or set {task}_share: 0"
+        f"params.yaml: midtrain.row_length: {params.row_length} leaves nothing to learn of {task}, whose documents here have "
+        f"{min(lengths)} tokens and more; raise row_length, or set {task}_share: 0"
     )

@@ -21,7 +21,9 @@ class PruningMetrics(StageMetrics):
     """Q-Tuning's plane of error and uncertainty (stages/sft/q_tuning.py)."""
 
     quadrants: Quadrants = Field(description="traces by the medians of the starting model's perplexity and entropy")
-    kept: KeptTraces = Field(description="traces trained on; where sample_keep asks for more than the two quadrants hold, their neighbours too")
+    kept: KeptTraces = Field(
+        description="traces trained on; where sample_keep asks for more than the two quadrants hold, their neighbours too"
+    )
     tokens: int = Field(description="tokens of the kept misconceptions that counted in the loss")
     pruned_tokens: int = Field(description="of these, tokens that no longer do")
 

@@ -28,7 +28,7 @@ QUADRANTS = ("noise", "misconception", "redundant", "calibration")
 
 @dataclass(frozen=True)
 class TokenErrors:
-    """Of the C tokens of an example that count in the loss: places_C in the row, -log p of each, and the entropy predicted there, in nats."""
+    """Of the C tokens of an example that count in the loss: places_C in the row, -log p of each, and the entropy there, in nats."""
 
     places_C: np.ndarray
     nll_C: np.ndarray
@@ -37,7 +37,7 @@ class TokenErrors:
 
 @dataclass(frozen=True)
 class Plane:
-    """Of N examples: quadrant_N by the medians, an index into QUADRANTS; kept_N: the quadrant for which it is kept, -1 where it is dropped."""
+    """Of N examples, indices into QUADRANTS: quadrant_N by the medians; kept_N: as what it is kept, -1 where it is dropped."""
 
     quadrant_N: np.ndarray
     kept_N: np.ndarray
@@ -106,7 +106,11 @@ class Pruned:
     def figures(self) -> dict[str, object]:
         """For PruningMetrics."""
         counts = {name: int((self.plane.quadrant_N == place).sum()) for place, name in enumerate(QUADRANTS)}
-        kept = {name: int((self.plane.kept_N == place).sum()) for place, name in enumerate(QUADRANTS) if name in ("misconception", "calibration")}
+        kept = {
+            name: int((self.plane.kept_N == place).sum())
+            for place, name in enumerate(QUADRANTS)
+            if name in ("misconception", "calibration")
+        }
         return {"quadrants": counts, "kept": kept, "tokens": self.tokens, "pruned_tokens": self.pruned}
 
 

@@ -29,7 +29,9 @@ def choose_slates(slates: Sequence[Slate], users: Sequence[int], params: SftPara
     # A slate of one candidate has one order.
     own = [slate for slate in training_windows(slates, window, params.seed) if slate.user in set(users) and len(slate.candidates) > 1]
     if not own:
-        raise StageError("params.yaml: sft.validate_slates: the held-out users have no training slate; raise sft.validate_share, or set it to 0")
+        raise StageError(
+            "params.yaml: sft.validate_slates: the held-out users have no training slate; raise sft.validate_share, or set it to 0"
+        )
     rng = np.random.default_rng([params.seed, 3])
     chosen = [own[place] for place in rng.permutation(len(own))[: params.validate_slates]]
     # As traces and rl show them: the initial ranking says nothing.

@@ -83,7 +83,9 @@ def start(
     """kill_at: the step at whose end each process kills itself; 0 = none."""
     folder.mkdir(parents=True, exist_ok=True)
     params = {**SMALL, **parameters, "processes": processes}
-    (folder / "run.json").write_text(json.dumps({"rows": rows, "kill_at": kill_at, "held_out": held_out, "ranked": ranked, "params": params}))
+    (folder / "run.json").write_text(
+        json.dumps({"rows": rows, "kill_at": kill_at, "held_out": held_out, "ranked": ranked, "params": params})
+    )
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", __name__, str(folder)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)

@@ -33,7 +33,8 @@ class OptimizerSection(TrainingSection):
     )
     log_every: int = Field(10, ge=1)
     group_by_length: bool = Field(
-        False, description="rows of like lengths in a batch, less of which is padding then; the batches stay in random order (length_groups.py)"
+        False,
+        description="rows of like lengths in a batch, less of which is padding then; the batches stay in random order (length_groups.py)",
     )
     loss_chunk: int = Field(0, ge=0, description="tokens whose logits exist at a time, recomputed in the backward pass; 0 = all of a batch")
     loss_mean: Literal["batch", "step"] = Field(

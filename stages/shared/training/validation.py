@@ -102,7 +102,9 @@ class Validation(TrainerCallback):
 
 def measured(log: Sequence[Mapping[str, Any]]) -> dict[int, dict[str, float]]:
     """Step -> name -> what validation measured there."""
-    return {int(entry["step"]): {name: float(entry[name]) for name in (LOSS, NDCG, VALID) if name in entry} for entry in log if LOSS in entry}
+    return {
+        int(entry["step"]): {name: float(entry[name]) for name in (LOSS, NDCG, VALID) if name in entry} for entry in log if LOSS in entry
+    }
 
 
 def best_step(log: Sequence[Mapping[str, Any]], by_ndcg: bool = False) -> int:

@@ -58,7 +58,10 @@ def test_calibration_stays_whole_and_misconceptions_lose_tokens():
     """Two traces of six tokens: 2 is a SID, the answer begins at place 4."""
     examples = [WeightedExample([9, 5, 2, 6, 7, 8], [0.0, 1.0, 1.0, 1.0, 0.5, 0.5]) for _ in range(2)]
     places = np.arange(1, 6)
-    errors = [TokenErrors(places, np.full(5, 0.1), np.full(5, 2.0)), TokenErrors(places, np.array([1.0, 9.0, 2.0, 9.0, 9.0]), np.full(5, 0.5))]
+    errors = [
+        TokenErrors(places, np.full(5, 0.1), np.full(5, 2.0)),
+        TokenErrors(places, np.array([1.0, 9.0, 2.0, 9.0, 9.0]), np.full(5, 0.5)),
+    ]
     found = pruned(examples, errors, [4, 4], [2], sample_keep=1.0, token_keep=0.5)
     assert found.examples[0] == examples[0]
     # Free are the places 1 and 3, both beside the SID; behind 3 comes the answer's first, so its score is higher.

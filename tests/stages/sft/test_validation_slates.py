@@ -44,7 +44,9 @@ def test_an_invalid_answer_counts_as_the_order_shown():
 
 def test_a_run_is_decided_by_its_rankings(project, monkeypatch):  # noqa: F811
     ndcg = iter([0.5, 0.25, 0.5, 0.25])
-    monkeypatch.setattr("stages.sft.validation_slates.ranking_sums", lambda answers, slates: RankingSums(next(ndcg) * len(slates), 1, len(slates)))
+    monkeypatch.setattr(
+        "stages.sft.validation_slates.ranking_sums", lambda answers, slates: RankingSums(next(ndcg) * len(slates), 1, len(slates))
+    )
     by_ndcg, by_loss = (run(project, small(**RANKED, best_by=by)) for by in ("ndcg", "loss"))
     assert by_ndcg["model/model.safetensors"] != by_loss["model/model.safetensors"]
     assert run(project, small(steps=4, log_every=2, validate_steps=2))["model/model.safetensors"] == by_loss["model/model.safetensors"]

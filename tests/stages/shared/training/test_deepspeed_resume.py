@@ -29,7 +29,15 @@ def configuration(folder: Path, zero: int) -> str:
 
 @pytest.mark.parametrize(("zero", "more"), CASES.values(), ids=CASES)
 def test_a_killed_run_goes_on(tmp_path, zero, more):
-    options = {"steps": 4, "log_every": 2, "save_steps": 2, "schedule": "cosine", "warmup": 0.5, "deepspeed": configuration(tmp_path, zero), **more}
+    options = {
+        "steps": 4,
+        "log_every": 2,
+        "save_steps": 2,
+        "schedule": "cosine",
+        "warmup": 0.5,
+        "deepspeed": configuration(tmp_path, zero),
+        **more,
+    }
     weights, curve = run(tmp_path / "undisturbed", 2, 8, **options)
     assert start(tmp_path / "killed", 2, 8, kill_at=3, **options).returncode != 0
     assert [path.name for path in (tmp_path / "killed/checkpoints").glob("checkpoint-*")] == ["checkpoint-2"]

@@ -52,10 +52,7 @@ def test_rows_of_one_length_gain_nothing():
 def test_two_processes_take_the_steps_of_one(tmp_path):
     """The batches of a step are the same, so with the mean over the step the losses are, too."""
     options = {"steps": 3, "batch_size": 2, "loss_mean": "step", "group_by_length": True}
-    curves = [
-        run(tmp_path / str(processes), processes, 12, accumulate=2 // processes, **options)[1]
-        for processes in (1, 2)
-    ]
+    curves = [run(tmp_path / str(processes), processes, 12, accumulate=2 // processes, **options)[1] for processes in (1, 2)]
     plain = run(tmp_path / "plain", 1, 12, accumulate=2, **{**options, "group_by_length": False})[1]
     assert [row["loss"] for row in curves[0]] == pytest.approx([row["loss"] for row in curves[1]], rel=1e-4)
     assert [row["loss"] for row in curves[0]] != pytest.approx([row["loss"] for row in plain], rel=1e-3)

@@ -103,7 +103,6 @@ def test_zero_3(tmp_path):
 
 def test_zero_3_with_adapters_learns_as_one_process_does(tmp_path):
     """A given Qwen3: weights shared out while it is read, adapters and rows of SIDs, logits in chunks; the folder is an ordinary one."""
-    # Three steps of two rows: of four rows the shares of the tasks round to three, and processes fill up a step otherwise than one does.
     more = {"steps": 3, "precision": "float32", "gradient_checkpointing": True, "optimizer": "adamw", "lr": 0.01, "loss_chunk": 16}
     more |= {"loss_mean": "step", "lora": {"rank": 4, "targets": ["q_proj", "down_proj"]}, "accumulate": 1, "batch_size": 1}
     project = make_project(tmp_path, zero=3, **more)

@@ -44,3 +44,14 @@ def test_a_killed_run_goes_on(tmp_path, zero, more):
     again, second = run(tmp_path / "killed", 2, 8, **options)
     assert second == curve and len({row["lr"] for row in curve}) > 1
     assert all(torch.equal(weights[name], again[name]) for name in weights)
+
+
+def test_zero_3_answers_as_whole_weights_do_and_goes_on_training(tmp_path):
+    """Three prompts in two processes, of which one writes twice as long as the other; steps follow."""
+    options = {"steps": 4, "validate_steps": 2, "loss_mean": "step", "held_out": 3, "ranked": 3}
+    _, shared_out = run(tmp_path / "zero3", 2, 8, **options, deepspeed=configuration(tmp_path, 3))
+    _, whole = run(tmp_path / "whole", 2, 8, **options)
+    for mine, plain in zip(shared_out, whole, strict=True):
+        # DeepSpeed has moved the rate to that of the next step by the time it is logged.
+        assert mine == {name: pytest.approx(value, rel=1e-3) for name, value in plain.items()} | {"lr": mine["lr"]}
+    assert shared_out[1]["validation_valid"] == 1.0 and "validation_ndcg@5" in shared_out[3]

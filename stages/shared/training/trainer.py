@@ -15,7 +15,7 @@ from stages.shared.core.launch import is_main_process, without_compiled_collecti
 from stages.shared.lm.encoding import WeightedExample
 from stages.shared.training.checkpoints import KeepNewest, newest_checkpoint
 from stages.shared.training.length_groups import grouped_by_length
-from stages.shared.training.lora import add_lora, merge_lora
+from stages.shared.training.lora import add_lora, merge_lora, one_name_each
 from stages.shared.training.muon import MuonAdamW
 from stages.shared.training.ordinal import OrdinalWords
 from stages.shared.training.params import OptimizerSection
@@ -52,6 +52,7 @@ class WeightedTrainer(Trainer):
     ordinal: OrdinalWords | None = None
     chunked = False
     over_step = False
+    has_adapters = False
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         # The Trainer would shuffle; midtrain and sft have put the rows in their order already, with their own seed.
@@ -64,6 +65,12 @@ class WeightedTrainer(Trainer):
             return batches, None
         total = torch.stack([batch["weights"][:, 1:].sum() for batch in batches]).sum().to(device)
         return batches, self.accelerator.reduce(total, "sum")
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        if self.has_adapters:
+            # On both names of a tied matrix peft puts one adapter, which transformers does not know for tied and refuses to save.
+            state_dict = one_name_each(self.model.state_dict() if state_dict is None else state_dict)  # type: ignore[union-attr]
+        super()._save(output_dir, state_dict)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Tensor | int | None = None
@@ -123,6 +130,7 @@ def train_supervised(
             trainer.optimizer, trainer.lr_scheduler = optimizer, schedule
         trainer.ordinal, trainer.chunked, trainer.over_step = ordinal, params.loss_chunk > 0, params.loss_mean == "step"
         trainer.loss_is_scaled_for_ga = trainer.over_step
+        trainer.has_adapters = lora is not None
         report_progress(trainer)
         trainer.add_callback(KeepNewest())
         if params.validate_steps:

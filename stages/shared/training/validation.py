@@ -120,7 +120,8 @@ def load_best(model: PreTrainedModel, log: Sequence[Mapping[str, Any]], folder: 
         state |= load_file(path)
     result = model.load_state_dict(state, strict=False)  # of tied weights one name is saved
     assert state and not result.unexpected_keys, result
-    model.tie_weights()
+    if not hasattr(model.get_input_embeddings(), "token_adapter"):  # peft ties its adapters itself, and hides the names of the rest
+        model.tie_weights()
 
 
 def validation_span(curve: Sequence[Mapping[str, float]], rows: int, slates: int = 0, by_ndcg: bool = False) -> dict[str, Any]:

@@ -55,6 +55,8 @@ class MidtrainMetrics(StageMetrics):
     vocabulary: int = Field(description="tokens of its vocabulary, those of the SIDs among them")
     rows: int = Field(description="training rows")
     tokens: dict[str, int] = Field(description="task -> training tokens of its rows")
+    cut: dict[str, int] = Field(description="task -> documents in its rows that were longer than row_length, and lost their end")
+    dropped: int = Field(description="judging slates drawn and not trained on, because they were longer than row_length (cut_slates)")
     text: TextMetrics | None = Field(None, description="of a pretrained model: ordinary text kept back; absent of a new decoder")
     probes: ProbeMetrics = Field(description="what the model can do after training")
     leak_check: HeldOutCheck = Field(description="counts of the leak check")

@@ -1,6 +1,5 @@
 """Makes the language model and teaches it semantic IDs and the layout of a slate: the base of sft."""
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,13 +7,13 @@ import numpy as np
 import polars as pl
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from stages.midtrain import documents
 from stages.midtrain.decoder import scratch_model
 from stages.midtrain.dialogue_wording import DialogueWording
-from stages.midtrain.documents import CompactWording, Wording
+from stages.midtrain.documents import CompactWording
 from stages.midtrain.metrics import MidtrainMetrics
+from stages.midtrain.mixture import CANDIDATES, held_out_rows, make_mixture
 from stages.midtrain.new_rows import ItemCodes, start_rows
-from stages.midtrain.ordinary_text import OrdinaryText, read_text, replay_documents
+from stages.midtrain.ordinary_text import OrdinaryText, read_text
 from stages.midtrain.params import SCRATCH, MidtrainParams
 from stages.midtrain.probes import Probed, probe
 from stages.midtrain.vocabulary import learn_tokenizer
@@ -24,10 +23,9 @@ from stages.shared.core.leakage import check_no_heldout, training_interactions
 from stages.shared.core.outputs import DATA, Outputs
 from stages.shared.core.params import load_params
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, read_table
-from stages.shared.lm.encoding import WeightedExample, mixed, packed_rows
+from stages.shared.lm.encoding import mixed
 from stages.shared.lm.models import extend_vocabulary, load_model, load_tokenizer, resize_embeddings, save_model
 from stages.shared.lm.perplexity import perplexity
-from stages.shared.slates import practice
 from stages.shared.slates.layouts.choose import layout_of
 from stages.shared.slates.layouts.dialogue import end_of_turn
 from stages.shared.slates.layouts.layout import Layout
@@ -41,9 +39,6 @@ from stages.shared.training.row_rates import RowRates
 from stages.shared.training.trainer import train_supervised, write_curve
 from stages.shared.training.validation import validation_span
 from stages.shared.training.zero import is_shared_out, shared_out
-
-CANDIDATES = 10  # of a made-up slate, at most
-VALIDATION_ROWS = 128
 
 
 def midtrain(params: MidtrainParams, outputs: Outputs) -> None:
@@ -67,8 +62,9 @@ def midtrain(params: MidtrainParams, outputs: Outputs) -> None:
         # Before: without its new tokens the model is the checkpoint as it came.
         fit = {"before": perplexity(model, tokenizer, text.kept_back, new_ids), "extended": perplexity(model, tokenizer, text.kept_back)}
     wording = DialogueWording(catalog) if layout.dialogue else CompactWording(catalog)
-    by_task = training_rows(params, layout, wording, base, tokenizer, text.replayed)
-    rows = mixed(by_task, params.seed)
+    mixture = make_mixture(params, layout, wording, base, tokenizer, text.replayed)
+    mixture.tell_cuts(params)
+    rows = mixed(mixture.rows, params.seed)
     rates = RowRates(model, new_ids, params.new_rows_lr / params.lr) if new_ids and params.new_rows_lr else None
     words = relevance_words(layout, tokenizer, params.relevance_spread)
     resume = training_resume("midtrain", params, rows, Path(params.model) if pretrained else None)
@@ -93,7 +89,9 @@ def midtrain(params: MidtrainParams, outputs: Outputs) -> None:
             "parameters": model.num_parameters(),
             "vocabulary": len(tokenizer),
             "rows": len(rows),
-            "tokens": {task: sum(len(row.ids) for row in task_rows) for task, task_rows in by_task.items()},
+            "tokens": {task: sum(len(row.ids) for row in task_rows) for task, task_rows in mixture.rows.items()},
+            "cut": mixture.cut,
+            "dropped": len(mixture.too_long),
             "text": fit | {"after": perplexity(model, tokenizer, text.kept_back)} if pretrained else None,
             "probes": probe(model, tokenizer, probed, params.probe_users, params.seed + 1),
             "leak_check": leak_check,
@@ -135,63 +133,6 @@ def make_model(params: MidtrainParams, texts: list[str], codes: ItemCodes, layou
         model = load_model(folder)
         resize_embeddings(model, tokenizer)
     return Made(model, tokenizer, start_rows(model, tokenizer, added, params.new_rows, codes, params.seed))
-
-
-def training_rows(
-    params: MidtrainParams,
-    layout: Layout,
-    wording: Wording,
-    base: pl.DataFrame,
-    tokenizer: PreTrainedTokenizerBase,
-    replayed: Sequence[str] = (),
-) -> dict[str, list[WeightedExample]]:
-    """Task -> its share of as many rows as the run will take. replayed: paragraphs of ordinary text."""
-    rng = np.random.default_rng(params.seed)
-    sequences = base.group_by("user", maintain_order=True).agg("item")["item"].to_list()
-    total = params.rows_taken
-    catalog, history = wording.catalog, layout.options.history
-    items = len(catalog.sids)
-    # As many SIDs as fit into a row, with one place left for the words around them.
-    window = max(2, params.row_length // (len(tokenizer(catalog.sids[0])["input_ids"])) - 1)
-    sources: dict[str, tuple[float, Iterator[documents.Document]]] = {
-        "sequence": (params.sequence_share, documents.sequence_documents(sequences, catalog, rng, window)),
-        "caption": (params.caption_share, documents.caption_documents(wording, items, rng)),
-        "preference": (params.preference_share, documents.preference_documents(sequences, wording, rng)),
-        "sorting": (params.sorting_share, practice.sorting_documents(layout, items, rng, CANDIDATES)),
-        "judging": (params.judging_share, practice.judging_documents(layout, items, rng, history, CANDIDATES)),
-    }
-    if params.persona_share:
-        sources["persona"] = (params.persona_share, documents.persona_documents(sequences, wording, rng))
-    if params.replay_share:
-        sources["replay"] = (params.replay_share, replay_documents(replayed, rng))
-    shares = sum(share for share, _ in sources.values())
-    if shares <= 0:
-        raise StageError("params.yaml: midtrain: all shares are 0; give at least one of " + ", ".join(f"{task}_share" for task in sources))
-    rows: dict[str, list[WeightedExample]] = {}
-    for task, (share, source) in sources.items():
-        rows[task] = packed_rows(source, round(share / shares * total), params.row_length, tokenizer, portion=8)
-    longest = max(len(row.ids) for task_rows in rows.values() for row in task_rows)
-    if longest > params.max_length:
-        raise StageError(f"params.yaml: midtrain.max_length {params.max_length} is less than the longest row, {longest} tokens")
-    return rows
-
-
-def held_out_rows(
-    params: MidtrainParams,
-    layout: Layout,
-    wording: documents.Wording,
-    later: pl.DataFrame,
-    base: pl.DataFrame,
-    tokenizer: PreTrainedTokenizerBase,
-    kept_back: Sequence[str],
-) -> list[WeightedExample]:
-    """VALIDATION_ROWS at most, and no more than are trained on, in the same mixture: of users' later interactions, of text kept back, and
-    of exercises drawn from another seed."""
-    # Where nobody has two later ones, base has to serve.
-    source = later if (later.group_by("user").len()["len"] > 1).any() else base
-    count = min(VALIDATION_ROWS, params.rows_taken)
-    other = {"seed": params.seed + 2, "steps": count, "batch_size": 1, "accumulate": 1, "processes": 1, "nodes": 1}
-    return mixed(training_rows(params.model_copy(update=other), layout, wording, source, tokenizer, kept_back), params.seed)
 
 
 def check_reload(saved: PreTrainedTokenizerBase, loaded: PreTrainedTokenizerBase, ids: list[int]) -> None:

@@ -24,6 +24,10 @@ class MidtrainParams(OptimizerSection):
     new_rows_lr: float = Field(0.0, ge=0, description="rate of the new rows; 0 = as all others (row_rates.py); not under DeepSpeed")
     max_length: int = Field(1024, ge=128)
     row_length: int = Field(384, ge=64, description="tokens a training row; short documents are packed and do not see each other")
+    cut_slates: Literal["drop", "keep"] = Field(
+        "drop",
+        description="judging slates longer than a row: drop = not trained on; keep = cut, so that they practise quotes without an answer",
+    )
     sequence_share: float = Field(0.1, ge=0, le=1, description="share of rows: SID history -> next SID")
     caption_share: float = Field(0.1, ge=0, le=1, description="share of rows: SID <-> title and categories")
     preference_share: float = Field(0.05, ge=0, le=1, description="share of rows: titles a user took -> the categories taken most")

@@ -7,24 +7,29 @@ from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from stages.sft.metrics import SftMetrics
 from stages.sft.params import SftParams
+from stages.sft.q_tuning import Pruned, pruned, token_errors
+from stages.sft.validation_slates import choose_slates, longest_completion, ranking_check
 from stages.shared.core.errors import StageError
-from stages.shared.core.launch import is_main_process
+from stages.shared.core.launch import is_main_process, local_rank
 from stages.shared.core.leakage import check_no_heldout
 from stages.shared.core.outputs import DATA, Outputs
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, SLATES, read_table
 from stages.shared.lm.encoding import WeightedExample, encode, mixed, packed_rows
 from stages.shared.lm.models import load_model, load_tokenizer, save_model
 from stages.shared.slates import practice
+from stages.shared.slates.candidate_features import read_candidate_features
 from stages.shared.slates.layouts.choose import layout_of
 from stages.shared.slates.layouts.dialogue import is_dialogue
+from stages.shared.slates.layouts.domain_rules import with_mined_rules
 from stages.shared.slates.layouts.encoded import EncodedLayout
 from stages.shared.slates.layouts.layout import Layout
 from stages.shared.slates.layouts.marks import THINK_END
-from stages.shared.slates.slate import Catalog
+from stages.shared.slates.slate import Catalog, load_slates
 from stages.shared.slates.traces import read_traces
 from stages.shared.training.checkpoints import training_resume
 from stages.shared.training.lora import sid_and_layout_ids
@@ -47,17 +52,28 @@ def sft(params: SftParams, outputs: Outputs) -> None:
     encoded = EncodedLayout(layout, tokenizer)
 
     # Of whole users: slates of one user share their history.
-    is_held_out = pl.col("user").is_in(held_out_users(traces, params))
+    users = held_out_users(traces, params)
+    is_held_out = pl.col("user").is_in(users)
     fitted = fitted_prompts(traces, encoded)
     examples = trace_examples(fitted.filter(~is_held_out), tokenizer, params, layout.reasoning)
     held_out = trace_examples(fitted.filter(is_held_out), tokenizer, params, layout.reasoning)
+    chosen_traces = prune(examples, encoded, params) if params.prune == "q_tuning" else None
+    if chosen_traces:
+        examples = chosen_traces.examples
     by_kind = training_rows(examples, params, layout, len(catalog.sids), int(traces["shown"].list.len().max()), tokenizer)  # type: ignore[arg-type]
     rows = mixed(by_kind, [params.seed, 1])
     with shared_out(params):
         model = load_model(BASE)
     words = relevance_words(layout, tokenizer, params.relevance_spread)
     resume = training_resume("sft", params, rows, BASE)
-    curve = train_supervised(model, rows, params, tokenizer.pad_token_id, words, sid_and_layout_ids(tokenizer), resume.folder, held_out)
+    ranking, validated = None, 0
+    if params.validate_slates:
+        asked = EncodedLayout(layout_of(catalog, with_mined_rules(layout.options)), tokenizer)
+        train_slates = load_slates(slates, read_candidate_features(DATA / "retrieve/candidate_features.parquet"), "train")
+        chosen = choose_slates(train_slates, users, params, layout.options.window)
+        ranking, validated = ranking_check(chosen, asked, longest_completion(examples), params.best_by == "ndcg"), len(chosen)
+    ids = sid_and_layout_ids(tokenizer)
+    curve = train_supervised(model, rows, params, tokenizer.pad_token_id, words, ids, resume.folder, held_out, ranking)
 
     if not is_main_process():
         return  # the main one alone writes, and under ZeRO-3 it alone has the weights
@@ -71,7 +87,8 @@ def sft(params: SftParams, outputs: Outputs) -> None:
             "rows": {kind: len(kind_rows) for kind, kind_rows in by_kind.items()},
             "tokens": {kind: sum(len(row.ids) for row in kind_rows) for kind, kind_rows in by_kind.items()},
             "loss": {"first": curve[0]["loss"], "last": curve[-1]["loss"]},
-            **({"validation": validation_span(curve, len(held_out))} if held_out else {}),
+            **({"validation": validation_span(curve, len(held_out), validated, params.best_by == "ndcg")} if held_out else {}),
+            **({"pruning": chosen_traces.figures()} if chosen_traces else {}),
             "leak_check": leak_check,
             **({"prompt_cuts": dict(encoded.cuts)} if layout.dialogue else {}),
         },
@@ -118,6 +135,23 @@ def trace_examples(traces: pl.DataFrame, tokenizer: PreTrainedTokenizerBase, par
         thought = [(trace, weights[0]), (THINK_END + answer, weights[1])]
         documents.append([(prompt, 0.0), *(thought if reasoning else [(answer, weights[1])])])
     return encode(documents, tokenizer)
+
+
+def prune(examples: Sequence[WeightedExample], encoded: EncodedLayout, params: SftParams) -> Pruned:
+    """Q-Tuning by the starting model, which every process holds whole for this, whatever it trains with."""
+    device = f"cuda:{local_rank()}" if torch.cuda.is_available() else "cpu"
+    model = load_model(BASE, "float32" if device == "cpu" else params.precision, device)
+    tokenizer, reasoning = encoded.tokenizer, encoded.layout.reasoning
+    errors = token_errors(model, examples, tokenizer.pad_token_id)
+    starts = [answer_start(example, encoded.reader.think_end, reasoning) for example in examples]
+    return pruned(examples, errors, starts, sid_and_layout_ids(tokenizer), params.sample_keep, params.token_keep)
+
+
+def answer_start(example: WeightedExample, think_end: int, reasoning: bool) -> int:
+    """Where the think block closes; without one, the first token that counts."""
+    if reasoning:
+        return len(example.ids) - 1 - example.ids[::-1].index(think_end)
+    return next(place for place, weight in enumerate(example.weights) if weight)
 
 
 def training_rows(

@@ -11,13 +11,16 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import TrainerCallback
+from transformers import PreTrainedModel, TrainerCallback
 
-from stages.shared.core.launch import is_main_process
+from stages.shared.core.launch import is_main_process, rank, world_size
+from stages.shared.generation.base import Sampling
+from stages.shared.generation.transformers_engine import TransformersEngine
 from stages.shared.lm.encoding import WeightedExample
 from stages.shared.training import trainer
 from stages.shared.training.params import OptimizerSection
 from stages.shared.training.trainer import train_supervised
+from stages.shared.training.validation import RankingCheck, RankingSums
 from tests.support.tiny_models import tiny_model
 
 ROOT = Path(__file__).parents[2]
@@ -48,21 +51,41 @@ class Killed(TrainerCallback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+def counting(prompts: int) -> RankingCheck:
+    """In the place of slates: how many of eight tokens that the model writes greedily count on from the one before."""
+    own = [row.ids[: 3 + place] for place, row in enumerate(uneven_rows(prompts))][rank() :: world_size()]
+
+    def answer(model: PreTrainedModel) -> RankingSums:
+        # Under ZeRO one process may write more than another, so none may wait for the others in between.
+        found = TransformersEngine(model, PAD, 1, 2).generate(own, Sampling(4 + 4 * rank())) if own else []
+        written = [[prompt[-1], *one.token_ids[:4]] for prompt, (one,) in zip(own, found, strict=True)]
+        right = [after == before + 1 for ids in written for before, after in zip(ids, ids[1:], strict=False)]
+        return RankingSums(sum(right) / 4, sum(len(ids) == 5 for ids in written), len(own))
+
+    return RankingCheck(answer)
+
+
 def trained(
-    params: OptimizerSection, rows: int, checkpoints: Path | None = None, held_out: int = 0
+    params: OptimizerSection, rows: int, checkpoints: Path | None = None, held_out: int = 0, ranked: int = 0
 ) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
+    """ranked: prompts of `counting`."""
     model = tiny_model(VOCABULARY)
-    curve = train_supervised(model, uneven_rows(rows), params, PAD, checkpoints=checkpoints, held_out=uneven_rows(held_out))
+    ranking = counting(ranked) if ranked else None
+    curve = train_supervised(
+        model, uneven_rows(rows), params, PAD, checkpoints=checkpoints, held_out=uneven_rows(held_out), ranking=ranking
+    )
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}, curve
 
 
 def start(
-    folder: Path, processes: int, rows: int, kill_at: int = 0, held_out: int = 0, **parameters: Any
+    folder: Path, processes: int, rows: int, kill_at: int = 0, held_out: int = 0, ranked: int = 0, **parameters: Any
 ) -> subprocess.CompletedProcess[str]:
     """kill_at: the step at whose end each process kills itself; 0 = none."""
     folder.mkdir(parents=True, exist_ok=True)
     params = {**SMALL, **parameters, "processes": processes}
-    (folder / "run.json").write_text(json.dumps({"rows": rows, "kill_at": kill_at, "held_out": held_out, "params": params}))
+    (folder / "run.json").write_text(
+        json.dumps({"rows": rows, "kill_at": kill_at, "held_out": held_out, "ranked": ranked, "params": params})
+    )
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", __name__, str(folder)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
@@ -80,7 +103,7 @@ def main(folder: Path) -> None:
     asked = json.loads((folder / "run.json").read_text())
     if asked["kill_at"]:
         trainer.report_progress = lambda trainer: trainer.add_callback(Killed(asked["kill_at"]))  # type: ignore[attr-defined]
-    weights, curve = trained(OptimizerSection(**asked["params"]), asked["rows"], folder / "checkpoints", asked["held_out"])
+    weights, curve = trained(OptimizerSection(**asked["params"]), asked["rows"], folder / "checkpoints", asked["held_out"], asked["ranked"])
     if is_main_process():
         weights = {name: tensor.contiguous() for name, tensor in weights.items() if name != "lm_head.weight"}
         save_file(weights, folder / "weights.safetensors")

@@ -47,6 +47,7 @@ def pipeline_figures() -> Figures:
             "steps": sft["steps"],
             **{f"tokens of {kind}": tokens for kind, tokens in sft["tokens"].items()},
             "loss, last": sft["loss"]["last"],
+            **_validation(sft.get("validation")),
         },
         "RL, first to last fifth": {
             name: f"{rl['first_fifth'][name]:.4f} to {rl['last_fifth'][name]:.4f}"
@@ -55,6 +56,16 @@ def pipeline_figures() -> Figures:
         # Only plain figures: a scheme may add tables to its metrics, which have no place here.
         "Quantization": {name: value for name, value in quantize.items() if isinstance(value, int | float | str)},
     }
+
+
+def _validation(span: dict[str, Any] | None) -> dict[str, float | str]:
+    if not span:
+        return {}
+    shown: dict[str, float | str] = {"validation loss": span["best"], "best step": span["best_step"]}
+    if ranking := span.get("ranking"):
+        shown[f"validation NDCG@5 of {ranking['slates']} slates"] = f"{ranking['best']['ndcg@5']:.4f}"
+        shown["valid answers there"] = percent(ranking["best"]["valid"])
+    return shown
 
 
 def percent(share: float) -> str:

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from stages.shared.slates.layouts.dialogue import is_dialogue, rendered
 
 Segment = tuple[str, float]  # text, loss weight of its tokens (0 = context only)
+GIVE_UP = 256  # documents, none of which fits a row: as good as never for one that comes more often than once in fifty
 
 
 @dataclass(frozen=True)
@@ -18,11 +19,13 @@ class WeightedExample:
     """ids [L] and the loss weight [L] of predicting each of them; weights[0] is never used.
 
     starts: where each of the documents packed into this row begins, ascending from 0; documents do not see each other.
+    cut: tokens that its document lost at the end, because it was longer than a row.
     """
 
     ids: list[int]
     weights: list[float]
     starts: list[int] = field(default_factory=lambda: [0])
+    cut: int = 0
 
     def positions(self) -> list[int]:
         """Of each token within its document [L]."""
@@ -68,25 +71,42 @@ def pack(examples: Sequence[WeightedExample], length: int) -> list[WeightedExamp
     ids: list[int] = []
     weights: list[float] = []
     starts: list[int] = []
+    cut = 0
     for example in examples:
         if ids and len(ids) + len(example.ids) > length:
-            rows.append(WeightedExample(ids, weights, starts))
+            rows.append(WeightedExample(ids, weights, starts, cut))
             ids, weights, starts = [], [], []
         starts = [*starts, len(ids)]
         # The first token of a packed example follows the end of another one: there is nothing to learn from predicting it.
         ids = ids + example.ids[:length]
         weights = [*weights, 0.0, *example.weights[1:length]]
-    return [*rows, WeightedExample(ids, weights, starts)] if ids else rows
+        cut = max(0, len(example.ids) - length)  # a longer one is alone in its row
+    return [*rows, WeightedExample(ids, weights, starts, cut)] if ids else rows
 
 
 def packed_rows(
-    source: Iterator[Sequence[Segment]], count: int, length: int, tokenizer: PreTrainedTokenizerBase, portion: int
+    source: Iterator[Sequence[Segment]],
+    count: int,
+    length: int,
+    tokenizer: PreTrainedTokenizerBase,
+    portion: int,
+    too_long: list[int] | None = None,
 ) -> list[WeightedExample]:
-    """`count` rows of at most `length` tokens from an endless source, of which `portion` documents are drawn for each row still missing."""
+    """`count` rows of at most `length` tokens from an endless source, of which `portion` documents are drawn for each row still missing.
+
+    too_long: None: longer documents are cut. A list: they are left out, and their lengths added to it; if the first GIVE_UP documents are
+    all too long, there are no rows.
+    """
     rows: list[WeightedExample] = []
     while len(rows) < count:
         # In portions, as how many documents fill a row depends on their lengths.
-        rows += pack(encode(list(islice(source, min(4096, portion * (count - len(rows))))), tokenizer), length)
+        examples = encode(list(islice(source, min(4096, portion * (count - len(rows))))), tokenizer)
+        if too_long is not None:
+            too_long += [len(example.ids) for example in examples if len(example.ids) > length]
+            examples = [example for example in examples if len(example.ids) <= length]
+            if not rows and not examples and len(too_long) >= GIVE_UP:
+                return []
+        rows += pack(examples, length)
     return rows[:count]
 
 

@@ -4,11 +4,11 @@ A pretrained model has never seen the tokens of the SIDs: adapters alone cannot 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.shared.core.errors import StageError
@@ -59,3 +59,11 @@ def merge_lora(lora: Any) -> None:
     """The adapters become part of the weights: the model is as it was made, with other values, and all of it may learn again."""
     model = lora.merge_and_unload()
     model.requires_grad_(True)
+
+
+def one_name_each(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Of tensors that share their memory the first; whoever loads it has the others, too."""
+    kept: dict[Any, str] = {}
+    for name, tensor in state.items():
+        kept.setdefault((tensor.data_ptr(), tensor.shape) if tensor.numel() else name, name)
+    return {name: state[name] for name in kept.values()}

@@ -32,6 +32,10 @@ class OptimizerSection(TrainingSection):
         1.5, ge=0, description="standard deviation of the soft labels of relevances, in levels (ordinal.py); 0 = one label a word"
     )
     log_every: int = Field(10, ge=1)
+    group_by_length: bool = Field(
+        False,
+        description="rows of like lengths in a batch, less of which is padding then; the batches stay in random order (length_groups.py)",
+    )
     loss_chunk: int = Field(0, ge=0, description="tokens whose logits exist at a time, recomputed in the backward pass; 0 = all of a batch")
     loss_mean: Literal["batch", "step"] = Field(
         "batch", description="the loss is a mean over the weights of: each process's batch, or all batches of all processes in a step"

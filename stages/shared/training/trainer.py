@@ -14,13 +14,13 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments, get_schedu
 from stages.shared.core.launch import is_main_process, without_compiled_collectives, world_size
 from stages.shared.lm.encoding import WeightedExample
 from stages.shared.training.checkpoints import KeepNewest, newest_checkpoint
-from stages.shared.training.lora import add_lora, merge_lora
+from stages.shared.training.length_groups import grouped_by_length
+from stages.shared.training.lora import add_lora, merge_lora, one_name_each
 from stages.shared.training.muon import MuonAdamW
 from stages.shared.training.ordinal import OrdinalWords
 from stages.shared.training.params import OptimizerSection
 from stages.shared.training.progress import report_progress
-from stages.shared.training.validation import LOSS as VALIDATION_LOSS
-from stages.shared.training.validation import Validation, load_best, losses
+from stages.shared.training.validation import RankingCheck, Validation, load_best, measured
 from stages.shared.training.weighted_loss import LEAST_WEIGHT, chunked_forward, weighted_loss
 from stages.shared.training.zero import is_shared_out, make_whole
 
@@ -52,6 +52,7 @@ class WeightedTrainer(Trainer):
     ordinal: OrdinalWords | None = None
     chunked = False
     over_step = False
+    has_adapters = False
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         # The Trainer would shuffle; midtrain and sft have put the rows in their order already, with their own seed.
@@ -64,6 +65,12 @@ class WeightedTrainer(Trainer):
             return batches, None
         total = torch.stack([batch["weights"][:, 1:].sum() for batch in batches]).sum().to(device)
         return batches, self.accelerator.reduce(total, "sum")
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        if self.has_adapters:
+            # On both names of a tied matrix peft puts one adapter, which transformers does not know for tied and refuses to save.
+            state_dict = one_name_each(self.model.state_dict() if state_dict is None else state_dict)  # type: ignore[union-attr]
+        super()._save(output_dir, state_dict)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Tensor | int | None = None
@@ -97,12 +104,14 @@ def train_supervised(
     token_ids: Sequence[int] = (),
     checkpoints: Path | None = None,
     held_out: Sequence[WeightedExample] = (),
+    ranking: RankingCheck | None = None,
 ) -> list[dict[str, float]]:
     """Trains in place; returns rows {"step", "loss", "lr"}. Under ZeRO-3, and with validation, the main process alone has the weights then.
 
     token_ids: whose embedding rows are trained beside adapters (params.lora); without adapters all rows are.
     checkpoints: a folder that belongs to this very training (checkpoints.py), for params.save_steps.
     held_out: rows for params.validate_steps; the curve's rows of those steps then have "validation", and the weights are the best step's.
+    ranking: what is asked beside them; the curve's rows then have its figures, too.
     """
     if params.deepspeed:
         without_compiled_collectives()
@@ -112,9 +121,8 @@ def train_supervised(
         # Before the arguments, which tell transformers of ZeRO-3: peft would then look for a GPU, whatever holds the weights.
         lora = add_lora(model, params.lora, token_ids, params.seed) if params.lora.rank else None
         arguments = training_arguments(params, folder)
-        trainer = WeightedTrainer(
-            model=model, args=arguments, train_dataset=list(examples), data_collator=lambda part: collate(part, pad_id)
-        )
+        rows = grouped_by_length(examples, params.batch_size, params.seed) if params.group_by_length else list(examples)
+        trainer = WeightedTrainer(model=model, args=arguments, train_dataset=rows, data_collator=lambda part: collate(part, pad_id))
         # Set before train(): the Trainer makes its own optimizer only where none is set. DeepSpeed brings its own AdamW.
         if params.optimizer == "muon" and not params.deepspeed:
             optimizer = MuonAdamW(model, params.muon_lr, params.lr, params.weight_decay)
@@ -122,24 +130,24 @@ def train_supervised(
             trainer.optimizer, trainer.lr_scheduler = optimizer, schedule
         trainer.ordinal, trainer.chunked, trainer.over_step = ordinal, params.loss_chunk > 0, params.loss_mean == "step"
         trainer.loss_is_scaled_for_ga = trainer.over_step
+        trainer.has_adapters = lora is not None
         report_progress(trainer)
         trainer.add_callback(KeepNewest())
         if params.validate_steps:
-            trainer.add_callback(Validation(trainer, held_out, params.validate_steps, folder))
+            trainer.add_callback(Validation(trainer, held_out, params.validate_steps, folder, ranking))
         with chunked_forward(model, params.loss_chunk, ordinal) if params.loss_chunk else nullcontext():
             trainer.train(resume_from_checkpoint=newest_checkpoint(folder, arguments.local_process_index == 0))
         if shared := is_shared_out(model.parameters()):
             make_whole(model, trainer.model_wrapped)
         log = trainer.state.log_history
         if params.validate_steps and is_main_process():
-            load_best(model, log, folder)
+            load_best(model, log, folder, ranking is not None and ranking.decides)
         if lora and (is_main_process() or not shared):
             merge_lora(lora)
     model.eval()
-    validated = losses(log)
+    validated = measured(log)
     return [
-        {"step": float(row["step"]), "loss": float(row["loss"]), "lr": float(row["learning_rate"])}
-        | ({VALIDATION_LOSS: validated[int(row["step"])]} if row["step"] in validated else {})
+        {"step": float(row["step"]), "loss": float(row["loss"]), "lr": float(row["learning_rate"])} | validated.get(int(row["step"]), {})
         for row in log
         if "loss" in row
     ]

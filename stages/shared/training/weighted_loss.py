@@ -92,3 +92,14 @@ def chunked_forward(model: PreTrainedModel, chunk: int, ordinal: OrdinalWords | 
     finally:
         # Of the instance, the class's own is behind it; a Trainer may have put its autocast around ours.
         model.__dict__.pop("forward", None)
+
+
+@contextmanager
+def plain_forward(model: PreTrainedModel) -> Iterator[None]:
+    """While open, the model's forward is that of its class: logits of all positions, without chunks and without a Trainer's autocast."""
+    patched = model.__dict__.pop("forward", None)
+    try:
+        yield
+    finally:
+        if patched is not None:
+            model.forward = patched

@@ -51,6 +51,29 @@ def gathered(parameters: Iterable[Any], written: bool = False) -> AbstractContex
     return context
 
 
+@contextmanager
+def whole_in_each_process(model: PreTrainedModel, engine: Any) -> Iterator[None]:
+    """While open, each process holds all weights and may call the model as often as it likes, without the others; not to train.
+
+    Weights that are not shared out are whole anyway. engine: DeepSpeed's, around the model.
+    """
+    if not is_shared_out(model.parameters()):
+        yield
+        return
+    offload = engine.optimizer.parameter_offload
+    with gathered(model.parameters()):
+        # Each call would share out again what it has read, and fetch it from the others (TRL's unwrap_model_for_generation does likewise).
+        for parameter in model.parameters():
+            parameter.ds_active_sub_modules.clear()  # type: ignore[attr-defined]
+        for hook in [*offload.forward_hooks, *offload.backward_hooks]:
+            hook.remove()
+        offload.forward_hooks, offload.backward_hooks = [], []
+        try:
+            yield
+        finally:
+            offload._register_deepspeed_module(offload.module)
+
+
 def make_whole(model: PreTrainedModel, engine: Any) -> None:
     """A plain model again in the main process; in the others its weights are gone, so that no host holds one copy a process."""
     whole: dict[int, nn.Parameter] = {}

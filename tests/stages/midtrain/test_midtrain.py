@@ -7,10 +7,13 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stages.midtrain import probes
 from stages.midtrain.documents import CompactWording
-from stages.midtrain.midtrain import held_out_rows, make_model, midtrain, training_rows
+from stages.midtrain.midtrain import make_model, midtrain
+from stages.midtrain.mixture import apportioned, held_out_rows, make_mixture
 from stages.midtrain.new_rows import ItemCodes
 from stages.midtrain.params import MidtrainParams
 from stages.shared.core.errors import StageError
@@ -100,7 +103,7 @@ def test_a_given_folder_keeps_its_weights_and_gains_the_sids(tmp_path):
 
 
 def rows_of(made, **more):
-    return training_rows(small(**more), LAYOUT, CompactWording(CATALOG), BASE, made[1], PARAGRAPHS)
+    return make_mixture(small(**more), LAYOUT, CompactWording(CATALOG), BASE, made[1], PARAGRAPHS).rows
 
 
 SHARES = ("sequence_share", "caption_share", "preference_share", "sorting_share", "judging_share")
@@ -139,6 +142,66 @@ def test_the_answer_of_a_full_document_is_never_cut_off(made):
     assert all(made[1].decode(row.ids).endswith("<|end|>") for row in rows["judging"])
 
 
+def test_few_rows_are_as_many_as_the_steps_need(made):
+    """Plain rounding gave 81 of 80, and 3 of 4."""
+    default = dict(zip(SHARES, (0.1, 0.05, 0.02, 0.22, 0.61), strict=True))
+    for steps, batch_size in ((20, 4), (4, 1), (1, 1), (7, 3)):
+        assert len(mixed(rows_of(made, steps=steps, batch_size=batch_size, **default), 7)) == steps * batch_size
+    assert apportioned(list(default.values()), 12_800) == [1280, 640, 256, 2816, 7808], "the default profile's, as they were"
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=7).filter(lambda shares: sum(shares) > 1e-3), st.integers(0, 500))
+def test_shares_are_apportioned_to_less_than_a_row(shares, total):
+    counts = apportioned(shares, total)
+    assert sum(counts) == total and all(abs(count - share / sum(shares) * total) < 1 for count, share in zip(counts, shares, strict=True))
+
+
+JUDGING_ALONE = {**dict.fromkeys(SHARES, 0.0), "judging_share": 1.0}
+
+
+def mixture_of(made, **more):
+    return make_mixture(small(**more), LAYOUT, CompactWording(CATALOG), BASE, made[1], PARAGRAPHS)
+
+
+def test_no_slate_is_trained_on_whose_answer_was_cut(made, capsys):
+    kept = mixture_of(made, steps=20, row_length=128, cut_slates="keep", **JUDGING_ALONE)
+    assert kept.cut["judging"] > 0 and not kept.too_long
+    assert not all(made[1].decode(row.ids).endswith("<|end|>") for row in kept.rows["judging"])
+    kept.tell_cuts(small(row_length=128, cut_slates="keep"))
+    assert not capsys.readouterr().out, "who asks to keep them need not be told"
+    dropped = mixture_of(made, steps=20, row_length=128, cut_slates="drop", **JUDGING_ALONE)
+    assert len(dropped.rows["judging"]) == 80 and not dropped.cut and min(dropped.too_long) > 128
+    assert all(made[1].decode(row.ids).endswith("<|end|>") for row in dropped.rows["judging"])
+    dropped.tell_cuts(small(row_length=128))
+    told = capsys.readouterr().out
+    assert told.count("\n") == 1 and f"{len(dropped.too_long)} judging slates were left out" in told
+    assert f"With row_length: {max(dropped.too_long)} all of them fit" in told
+    assert not mixture_of(made, steps=20, row_length=max(dropped.too_long), **JUDGING_ALONE).too_long
+
+
+def test_other_documents_that_were_cut_are_counted_by_task(made, capsys):
+    params = {"steps": 20, "row_length": 64, "cut_slates": "keep", **dict.fromkeys((*SHARES, "replay_share", "persona_share"), 0.2)}
+    long_text = ["words " * 60]
+    mixture = make_mixture(small(**params), LAYOUT, CompactWording(CATALOG), BASE, made[1], long_text)
+    assert mixture.cut["replay"] == len(mixture.rows["replay"]) and mixture.cut["persona"] > 0
+    assert "sorting" not in mixture.cut and "caption" not in mixture.cut
+    mixture.tell_cuts(small(**params))
+    told = capsys.readouterr().out
+    assert f"{mixture.cut['persona']} of persona lost their end" in told and "replay" not in told and "judging" not in told
+
+
+@pytest.mark.parametrize("task", ["judging", "persona"])
+def test_nothing_of_a_task_fits_into_a_row(made, monkeypatch, task):
+    def long_documents(*args):
+        while True:
+            yield [("history: " * 90, 0.0), (" A", 1.0)]
+
+    monkeypatch.setattr(f"stages.midtrain.mixture.{'practice' if task == 'judging' else 'documents'}.{task}_documents", long_documents)
+    wanted = rf"midtrain\.row_length: 64 leaves nothing to learn of {task}, whose documents here have \d+ tokens .* {task}_share: 0"
+    with pytest.raises(StageError, match=wanted):
+        mixture_of(made, row_length=64, **{**dict.fromkeys(SHARES, 0.0), f"{task}_share": 1.0})
+
+
 def test_rows_repeat_by_seed(made):
     shares = dict.fromkeys(SHARES, 0.2)
     assert rows_of(made, **shares) == rows_of(made, **shares) != rows_of(made, seed=9, **shares)
@@ -174,7 +237,7 @@ def test_the_stage_writes_a_model_and_repeats_its_bytes(project):
     assert first == run(project)
     assert {"loss.csv", "metrics.json", "model/config.json", "model/model.safetensors", "model/tokenizer.json"} <= set(first)
     metrics = read_json(project / "data/midtrain/metrics.json")
-    assert metrics["rows"] == pytest.approx(12, abs=6) and metrics["leak_check"]["overlap"] == 0
+    assert metrics["rows"] == 12 and metrics["cut"] == {} and metrics["dropped"] == 0 and metrics["leak_check"]["overlap"] == 0
     assert len(first["loss.csv"].splitlines()) == 4
     model, tokenizer = load_model(project / "data/midtrain/model"), load_tokenizer(project / "data/midtrain/model")
     assert set(metrics["tokens"]) == {"sequence", "caption", "preference", "sorting", "judging"} and min(metrics["tokens"].values()) > 0
@@ -223,7 +286,7 @@ def test_a_pretrained_model_in_dialogues_keeps_its_text_measured(project, monkey
     save_model(tiny_qwen3(tokenizer, hidden=16), tokenizer, project / "given")
     shares = dict.fromkeys((*SHARES, "persona_share", "replay_share"), 1.0)
     monkeypatch.setattr(probes, "PROBES", 2)
-    more = {"row_length": 256, "new_rows": "random", "batch_size": 1, "steps": 7, "new_rows_lr": 1e-2, "probe_users": 4, **shares}
+    more = {"row_length": 1024, "new_rows": "random", "batch_size": 1, "steps": 7, "new_rows_lr": 1e-2, "probe_users": 4, **shares}
     params = small(model=str(project / "given"), text=str(project / "text.txt"), **more)
     run(project, params)
     metrics = read_json(project / "data/midtrain/metrics.json")
@@ -234,7 +297,7 @@ def test_a_pretrained_model_in_dialogues_keeps_its_text_measured(project, monkey
 
 
 def test_validation_is_on_rows_of_its_own(project, made, monkeypatch):
-    monkeypatch.setattr("stages.midtrain.midtrain.VALIDATION_ROWS", 12)
+    monkeypatch.setattr("stages.midtrain.mixture.VALIDATION_ROWS", 12)
     run(project, small(steps=4, validate_steps=2, probe_users=0))
     metrics = read_json(project / "data/midtrain/metrics.json")
     assert 8 <= metrics["validation"]["rows"] <= 14 and metrics["validation"]["best_step"] in (2, 4)

@@ -20,7 +20,7 @@ from stages.shared.lm.models import load_model, load_tokenizer, save_model
 from tasks.project.profiles import render
 from tests.support.chat_models import tiny_qwen3
 from tests.support.small_project import write_project
-from tests.support.tiny_models import random_prompts, tiny_tokenizer
+from tests.support.tiny_models import random_prompts, tiny_folder, tiny_tokenizer
 
 ROOT = Path(__file__).parents[4]
 SMALL = {
@@ -55,7 +55,7 @@ def run_stage(stage: str, project: Path) -> None:
 
 def curve(path: Path) -> list[dict[str, float]]:
     with path.open(encoding="utf-8") as file:
-        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
     assert all(math.isfinite(value) for row in rows for value in row.values())
     return rows
 
@@ -103,7 +103,6 @@ def test_zero_3(tmp_path):
 
 def test_zero_3_with_adapters_learns_as_one_process_does(tmp_path):
     """A given Qwen3: weights shared out while it is read, adapters and rows of SIDs, logits in chunks; the folder is an ordinary one."""
-    # Three steps of two rows: of four rows the shares of the tasks round to three, and processes fill up a step otherwise than one does.
     more = {"steps": 3, "precision": "float32", "gradient_checkpointing": True, "optimizer": "adamw", "lr": 0.01, "loss_chunk": 16}
     more |= {"loss_mean": "step", "lora": {"rank": 4, "targets": ["q_proj", "down_proj"]}, "accumulate": 1, "batch_size": 1}
     project = make_project(tmp_path, zero=3, **more)
@@ -127,6 +126,26 @@ def test_zero_3_with_adapters_learns_as_one_process_does(tmp_path):
         first = load_model(project / "given")(input_ids=ids).logits
     moved = (logits[1][..., : first.shape[-1]] - first).abs().max()
     assert (logits[0] - logits[1]).abs().max() < 0.1 * moved
+
+
+def test_zero_3_validates_by_ranking_what_q_tuning_has_kept(tmp_path):
+    """Each process prunes by the whole model and answers its share of the slates; the best step's adapters are merged."""
+    more = {"precision": "bfloat16", "optimizer": "adamw", "loss_chunk": 16, "loss_mean": "step", "group_by_length": True}
+    more |= {"lora": {"rank": 4, "targets": ["q_proj"]}}
+    project = make_project(tmp_path, zero=3, **more)
+    share_out_everything(project)
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    params["sft"] |= {"validate_steps": 2, "validate_slates": 5, "best_by": "ndcg", "prune": "q_tuning", "token_keep": 0.5}
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    tiny_folder(project / "data/midtrain/model")
+    run_stage("sft", project)
+    check_model(project / "data/sft/model")
+    metrics = read_json(project / "data/sft/metrics.json")
+    ranking, pruning = metrics["validation"]["ranking"], metrics["pruning"]
+    assert ranking["slates"] == 5 and ranking["decides"] and 0 < ranking["best"]["ndcg@5"] >= ranking["last"]["ndcg@5"]
+    assert 0 < pruning["pruned_tokens"] < pruning["tokens"]
+    rows = curve(project / "data/sft/loss.csv")
+    assert [row["step"] for row in rows if "validation_ndcg@5" in row] == [2, 4]
 
 
 PLACES = """

@@ -8,7 +8,10 @@ import torch
 from stages.shared.training import trainer
 from stages.shared.training.checkpoints import COMPLETE, newest_checkpoint, training_resume
 from stages.shared.training.params import OptimizerSection
-from tests.support.training_run import SMALL, run, start, trained, uneven_rows
+from stages.shared.training.row_rates import RowRates
+from stages.shared.training.trainer import train_supervised
+from tests.support.tiny_models import tiny_model
+from tests.support.training_run import PAD, SMALL, VOCABULARY, run, start, trained, uneven_rows
 
 ADAPTERS = {"lora": {"rank": 2, "targets": ["q_proj"], "dropout": 0.3}}
 CASES = {
@@ -55,6 +58,28 @@ def test_weights_and_curve_are_those_of_an_undisturbed_run(tmp_path, monkeypatch
         stop_at(patched, 6)
         again = trained(params(**more), rows, tmp_path / "stopped")
     assert again[1] == undisturbed[1] and all(torch.equal(undisturbed[0][name], again[0][name]) for name in again[0])
+
+
+def test_rows_at_a_rate_of_their_own_go_on(tmp_path, monkeypatch):
+    """The rates hang on the optimizer's step, and hold nothing that a checkpoint would have to keep."""
+
+    def learnt(folder):
+        model = tiny_model(VOCABULARY)
+        rates = RowRates(model, [3, 9, 20], ratio=0.1)
+        try:
+            curve = train_supervised(model, uneven_rows(6), params(), PAD, checkpoints=folder)
+        finally:
+            rates.stop()
+        return model.state_dict(), curve
+
+    undisturbed = learnt(tmp_path / "undisturbed")
+    with monkeypatch.context() as patched, pytest.raises(Stopped):
+        stop_at(patched, 5)
+        learnt(tmp_path / "stopped")
+    resumed = learnt(tmp_path / "stopped")
+    assert resumed[1] == undisturbed[1] and all(torch.equal(undisturbed[0][name], resumed[0][name]) for name in resumed[0])
+    plain = trained(params(), 6)[0]
+    assert not torch.equal(plain["model.embed_tokens.weight"], resumed[0]["model.embed_tokens.weight"])
 
 
 def test_saving_changes_nothing(tmp_path):

@@ -7,11 +7,21 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from stages.rl.distribution import Masks, token_logprobs
+
 
 def response_logprobs(
-    model: Any, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[Sequence[int]]], pad_id: int, shared_prefix: bool = True
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    responses: Sequence[Sequence[Sequence[int]]],
+    pad_id: int,
+    shared_prefix: bool = True,
+    temperature: float = 1.0,
+    masks: Masks = None,
 ) -> tuple[Tensor, Tensor]:
     """prompts: P lists of ids; responses: P x G lists. Returns log-probabilities and mask, both [P * G, T], with gradient.
+
+    temperature, masks: of the distribution that the responses were drawn from (distribution.py).
 
     Prompts are left-padded and run once with a cache; the cache is repeated G times and each response continues its own copy,
     which is the same function as running prompt + response for each sample, at about half the tokens. Without `shared_prefix` it does run
@@ -19,7 +29,7 @@ def response_logprobs(
     """
     device = next(model.parameters()).device
     if not shared_prefix:
-        return _row_by_row(model, prompts, responses, pad_id, device)
+        return _row_by_row(model, prompts, responses, pad_id, device, temperature, masks)
     group = len(responses[0])
     width = max(map(len, prompts))
     ids = torch.tensor([[pad_id] * (width - len(p)) + list(p) for p in prompts], device=device)
@@ -46,13 +56,18 @@ def response_logprobs(
         use_cache=True,
     ).logits[:, :-1]
     # The prompt's last token predicts the response's first, and each token of the response the next one.
-    logits = torch.cat([first.repeat_interleave(group, 0)[:, None], rest], dim=1).float()
-    logp = torch.log_softmax(logits, dim=-1).gather(-1, tokens[..., None])[..., 0]
-    return logp, counted
+    logits = torch.cat([first.repeat_interleave(group, 0)[:, None], rest], dim=1)
+    return token_logprobs(logits, tokens, temperature, masks), counted
 
 
 def _row_by_row(
-    model: Any, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[Sequence[int]]], pad_id: int, device: torch.device
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    responses: Sequence[Sequence[Sequence[int]]],
+    pad_id: int,
+    device: torch.device,
+    temperature: float,
+    masks: Masks,
 ) -> tuple[Tensor, Tensor]:
     """As response_logprobs: P * G rows, padded on both sides so that all responses begin at one place."""
     rows = [(prompt, response) for prompt, own in zip(prompts, responses, strict=True) for response in own]
@@ -67,6 +82,4 @@ def _row_by_row(
     logits = model(input_ids=ids_BL, attention_mask=mask_BL, position_ids=positions_BL, use_cache=False, logits_to_keep=length + 1).logits[
         :, :-1
     ]
-    tokens = ids_BL[:, width:]
-    logp = torch.log_softmax(logits.float(), dim=-1).gather(-1, tokens[..., None])[..., 0]
-    return logp, mask_BL[:, width:].float()
+    return token_logprobs(logits, ids_BL[:, width:], temperature, masks), mask_BL[:, width:].float()

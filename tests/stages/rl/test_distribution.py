@@ -107,5 +107,5 @@ def test_an_engine_without_these_numbers_is_refused_where_they_differ():
     assert sampler_logprobs(one, 1.0, False) == [-1.0, -2.0]
     assert sampler_logprobs(replace(one, drawn_logprobs=[-0.5, -0.1]), 0.5, True) == [-0.5, -0.1]
     for temperature, constrained in ((0.5, False), (1.0, True)):
-        with pytest.raises(StageError, match="rl.temperature"):
+        with pytest.raises(StageError, match=r"rl\.temperature"):
             sampler_logprobs(one, temperature, constrained)

@@ -44,7 +44,7 @@ class RlParams(TrainingSection):
     cov_share: float = Field(2e-4, gt=0, lt=1, description="clip_cov, kl_cov: share of the tokens that are chosen, at least one")
     cov_low: float = Field(1.0, description="clip_cov: least covariance of a token that may be chosen")
     cov_high: float = Field(5.0, description="clip_cov: greatest one")
-    cov_kl: float = Field(1.0, ge=0, description="kl_cov: price of a nat that a chosen token moves")
+    cov_kl: float = Field(1.0, ge=0, description="kl_cov: weight of the KL of a chosen token to the step's first policy")
     disco_tau: float = Field(0.1, gt=0, description="disco: temperature over wrong answers; small = the likeliest one alone")
     disco_beta: float = Field(1000.0, ge=0, description="disco: weight of the penalty on a KL above disco_delta")
     disco_delta: float = Field(1e-4, ge=0, description="disco: KL to the step's first policy that is free, nats a token")

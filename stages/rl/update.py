@@ -83,7 +83,7 @@ def fix_targets(groups: Sequence[Group], params: RlParams, seed: int) -> Targets
     whole = Whole(all_sum(sum(counts)) / world_size(), all_sum(len(completions)) / world_size())
     advantages_PG = step_advantages(groups, params)
     selected = None
-    if (select := OBJECTIVES[params.objective].select) and sum(counts):
+    if (select := OBJECTIVES[params.objective].select) and groups:
         kept = [torch.tensor(row[:count]) for row, count in zip(sampler, counts, strict=True)]
         gains = [gain.expand(len(row)) for gain, row in zip(advantages_PG.flatten(), kept, strict=True)]
         chosen = select(covariances(torch.cat(kept), torch.cat(gains)), params, torch.Generator().manual_seed(seed))

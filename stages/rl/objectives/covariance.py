@@ -4,9 +4,10 @@ Entropy falls through the tokens whose covariance of log-probability and advanta
 
     Cov_t = (log pi(o_t) - mean log pi) (A_t - mean A),   means over the tokens of the step
 
-Clip-Cov takes the gradient from a few of them, drawn from a band [cov_low, cov_high]; KL-Cov punishes the highest ones for moving:
-L_t = -r_t A_t + cov_kl |log r_t|. Both choose by the log-probabilities of the step's beginning, so that the parts of a step choose together
-(the authors' code chooses within each part of a step; the two are the same where a step is one part).
+Clip-Cov takes the gradient from a few of them, drawn from a band [cov_low, cov_high]; KL-Cov holds the highest ones back:
+L_t = -r_t A_t + cov_kl (r_t - 1 - log r_t), the last an estimate of KL(pi_old || pi). (The authors' code takes |log r_t|, whose slope at
+r = 1 is the sign of a rounding error where engine and trainer differ by one.) Both choose by the log-probabilities of the step's
+beginning, so that the parts of a step choose together; the authors' code chooses within each part, which is the same for a step of one.
 """
 
 from collections.abc import Callable
@@ -48,8 +49,9 @@ def clip_cov(part: Part, whole: Whole, params: RlParams) -> Loss:
 
 
 def kl_cov(part: Part, whole: Whole, params: RlParams) -> Loss:
-    """-r A without any clip; a chosen token also pays for each nat it moves."""
+    """-r A without any clip; a chosen token also pays for moving."""
     assert part.selected_BT is not None
-    moved_BT = (part.logp_BT - part.old_BT).abs() * part.selected_BT
-    values_BT = with_kl(part, params, -token_ratio(part) * part.advantage_B[:, None] + params.cov_kl * moved_BT)
+    ratio_BT = token_ratio(part)
+    moved_BT = (ratio_BT - 1 - (part.logp_BT - part.old_BT)) * part.selected_BT
+    values_BT = with_kl(part, params, -ratio_BT * part.advantage_B[:, None] + params.cov_kl * moved_BT)
     return over_tokens(part, TokenLosses(values_BT, torch.zeros_like(part.selected_BT)), whole.tokens)

@@ -4,7 +4,7 @@
 
 with s_i = lipo_beta log(pi(o_i) / pi_old(o_i)), tau the answer's rank by s within its group, D(tau) = log2(1 + tau), and psi the reward
 scaled to [0, 1] within the group. The reference is the policy at the step's beginning, or the frozen one with rl.kl > 0. At the first
-update all s are 0: equal scores share ranks as they stand in the group.
+update all s are 0 but for rounding: scores nearer than 0.001 count as equal, and rank as they stand in the group.
 """
 
 import torch
@@ -19,7 +19,7 @@ def lipo(part: Part, whole: Whole, params: RlParams) -> Loss:
     rewards_PG = part.reward_B.view(-1, params.group)
     low, high = rewards_PG.amin(1, keepdim=True), rewards_PG.amax(1, keepdim=True)
     gains_PG = 2 ** ((rewards_PG - low) / (high - low).clamp_min(1e-12))
-    ranks_PG = scores_PG.detach().argsort(dim=1, descending=True, stable=True).argsort(dim=1, stable=True) + 1
+    ranks_PG = scores_PG.detach().round(decimals=3).argsort(dim=1, descending=True, stable=True).argsort(dim=1, stable=True) + 1
     discounts_PG = 1 / torch.log2(1 + ranks_PG)
     weights_PGG = (gains_PG[:, :, None] - gains_PG[:, None]).abs() * (discounts_PG[:, :, None] - discounts_PG[:, None]).abs()
     better_PGG = rewards_PG[:, :, None] > rewards_PG[:, None]

@@ -20,12 +20,6 @@ def ndcg_gain(order: Sequence[int], gains: Sequence[float]) -> float:
     return ndcg(order, gains) - ndcg(range(len(order)), gains)
 
 
-def slate_auc(order: Sequence[int], gains: Sequence[float]) -> float:
-    """Share of (better, worse) pairs of candidates in the right order; 0.5 where all gains are equal. For slates of several positives."""
-    pairs = [(gains[one], gains[other]) for place, one in enumerate(order) for other in order[place + 1 :] if gains[one] != gains[other]]
-    return sum(first > second for first, second in pairs) / len(pairs) if pairs else 0.5
-
-
 def log_sigmoid(gain: float, scale: float) -> float:
     """log sigmoid(gain / scale), gain = score minus that of the initial ranking (Wang et al. 2024, arXiv 2402.00742).
 

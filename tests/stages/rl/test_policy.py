@@ -13,7 +13,7 @@ from stages.rl.params import RlParams
 from stages.rl.policy import MAX_GRAD_NORM, Policy, open_policy
 from stages.rl.rl import pairs_seen
 from stages.rl.rollouts import Group, Rollouts, Task
-from stages.rl.update import MEASURED, batch_moments, update
+from stages.rl.update import MEASURED, batch_moments, step_advantages, update
 from stages.shared.core.errors import StageError
 from stages.shared.generation.base import Completion
 from stages.shared.slates.answers import Answer
@@ -160,7 +160,9 @@ def test_every_objective_is_the_same_in_parts(objective):
     changes = []
     for micro in (1, 3):
         model = tiny_model(VOCABULARY)
-        changes.append(gradient(model, rollouts(model, 3), micro_prompts=micro, **more))
+        # Half of the answers are wrong, for an objective that asks which are right.
+        groups = [replace(group, answers=[Answer((0,), ""), Answer(None, "missing")] * 2) for group in rollouts(model, 3).kept]
+        changes.append(gradient(model, Rollouts(groups, groups, 0), micro_prompts=micro, **more))
     assert changes[0].norm() > 1e-3 and torch.allclose(changes[0], changes[1], atol=1e-5)
 
 
@@ -230,3 +232,16 @@ def test_moments_are_those_of_all_processes(monkeypatch):
     assert batch_moments(values[:0]) == (0.0, 0.0)
     monkeypatch.setattr("stages.rl.update.all_sum", lambda value: 2 * value)  # two processes with the same values
     assert batch_moments(values)[1] == pytest.approx(float(torch.cat([values, values]).std()))
+
+
+def test_under_gdpo_each_part_is_normalised_and_their_sum_over_the_step():
+    model = tiny_model(VOCABULARY)
+    params = RlParams(**SMALL, reward="gdpo", alpha=0.5)
+    rng = np.random.default_rng(0)
+    groups = [replace(group, parts={name: rng.random(4).tolist() for name in ("rank", "format")}) for group in rollouts(model, 3).kept]
+    expected = np.zeros((3, 4))
+    for name, weight in (("rank", 1.0), ("format", 0.5)):
+        values = np.array([group.parts[name] for group in groups])
+        expected += weight * (values - values.mean(1, keepdims=True)) / (values.std(1, ddof=1, keepdims=True) + 1e-4)
+    expected = (expected - expected.mean()) / (expected.std(ddof=1) + 1e-4)
+    assert np.allclose(step_advantages(groups, params).numpy(), expected, atol=1e-5)

@@ -171,7 +171,7 @@ def test_surplus_groups_come_first_in_the_next_step():
 
 
 def test_every_step_samples_something_even_when_its_surplus_is_enough():
-    _, one = step([USEFUL])
+    _, one = step([USEFUL] * WANTED)
     surplus = one.kept
     engine, rollouts = step([USEFUL, FLAT], surplus=surplus, keep_surplus=True)
     assert rollouts.kept == surplus and engine.prompts == [0] and len(rollouts.surplus) == 1

@@ -44,6 +44,7 @@ def trainer(tmp_path_factory):
         max_completion_length=LONGEST,
         use_cpu=True,
         bf16=False,
+        use_bias_correction_kl=False,  # of DeepSeek-V3.2; ours is GRPO's own
         reward_weights=WEIGHTS,
         report_to=[],
     )

@@ -72,7 +72,8 @@ def test_clip_cov_leaves_its_tokens_out_and_kl_cov_charges_them():
     clip = sum(surrogate(math.exp(logp - old), gain) for row, place, logp, old, gain in tokens(part) if not selected[row, place])
     assert value_of("clip_cov", part) == pytest.approx(clip / total, rel=1e-5)
     charged = sum(
-        -math.exp(logp - old) * gain + 0.7 * abs(logp - old) * bool(selected[row, place]) for row, place, logp, old, gain in tokens(part)
+        -math.exp(logp - old) * gain + 0.7 * (math.exp(logp - old) - 1 - (logp - old)) * bool(selected[row, place])
+        for row, place, logp, old, gain in tokens(part)
     )
     assert value_of("kl_cov", part, cov_kl=0.7) == pytest.approx(charged / total, rel=1e-5)
 

@@ -16,7 +16,6 @@ from stages.rl.rewards.orders import (
     ndcg,
     ndcg_gain,
     promotion,
-    slate_auc,
 )
 from stages.rl.rewards.tokens import brevity, grounding, overlong
 from stages.shared.core.errors import StageError
@@ -88,8 +87,6 @@ def test_orders():
     assert ndcg((1, 3, 0, 2), gains) == 1 and ndcg((0, 1, 2, 3), [0.0] * 4) == 0
     before = (2 / math.log2(3) + 1 / math.log2(5)) / best
     assert ndcg_gain((3, 1, 0, 2), gains) == pytest.approx((1 + 2 / math.log2(3)) / best - before)
-    assert slate_auc((1, 3, 0, 2), gains) == 1 and slate_auc((0, 2, 3, 1), gains) == 0 and slate_auc((0, 1), [1.0, 1.0]) == 0.5
-    assert slate_auc((1, 0, 2, 3), gains) == pytest.approx(3 / 5)
     assert log_sigmoid(0.3, 0.1) == pytest.approx(math.log(1 / (1 + math.exp(-3)))) and log_sigmoid(-90.0, 0.1) == pytest.approx(-900)
     assert is_identity((0, 1, 2)) and not is_identity((0, 2, 1))
     assert (

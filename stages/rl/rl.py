@@ -9,7 +9,6 @@ import polars as pl
 import torch
 
 from stages.rl.dapo import advantages, dapo_loss
-from stages.rl.logprobs import response_logprobs
 from stages.rl.metrics import RlMetrics
 from stages.rl.params import RlParams
 from stages.rl.policy import Policy, all_mean, all_sum, open_policy
@@ -33,7 +32,9 @@ from stages.shared.slates.layouts.encoded import EncodedLayout
 from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.slate import Catalog, Slate, load_slates, permuted
 from stages.shared.slates.windows import training_windows
+from stages.shared.training.lora import sid_and_layout_ids
 from stages.shared.training.trainer import write_curve
+from stages.shared.training.zero import shared_out
 
 BASE = DATA / "sft/model"
 
@@ -53,7 +54,10 @@ def rl(params: RlParams, outputs: Outputs) -> None:
     tokenizer = load_tokenizer(BASE)
     encoded = EncodedLayout(layout_of(catalog, with_mined_rules(options)), tokenizer)
     tasks = make_tasks(slates, encoded, params)
-    policy = open_policy(load_model(BASE), params)
+    # In float32 whatever the precision of training: a rate of 1e-6 moves no bfloat16 weight.
+    with shared_out(params.model_copy(update={"precision": "float32"})):
+        model = load_model(BASE)
+    policy = open_policy(model, params, sid_and_layout_ids(tokenizer))
     engine = TransformersEngine(policy.module, tokenizer.pad_token_id, tokenizer.eos_token_id, params.batch_size)
     reward = choose_reward(params)
     stream = cycle_tasks(tasks, params.seed)
@@ -62,20 +66,22 @@ def rl(params: RlParams, outputs: Outputs) -> None:
         # Each (step, rank) draws from its own seed, so ranks sample different completions and a step does not repeat the one before.
         seed = (params.seed * 100_003 + step) * world_size() + rank()
         sampling = Sampling(params.max_tokens, params.temperature, samples=params.group, seed=seed)
-        rollouts = sample_step(
-            stream,
-            engine,
-            encoded.reader,
-            reward,
-            sampling,
-            params.prompts,
-            params.max_refills,
-            params.variance_tolerance,
-            params.consistent,
-        )
+        with policy.sampling():
+            rollouts = sample_step(
+                stream,
+                engine,
+                encoded.reader,
+                reward,
+                sampling,
+                params.prompts,
+                params.max_refills,
+                params.variance_tolerance,
+                params.consistent,
+            )
         learning = update(policy, rollouts, params, tokenizer.pad_token_id)
         curve.append({"step": float(step + 1), **{name: all_mean(value) for name, value in (step_metrics(rollouts) | learning).items()}})
 
+    policy.finish()
     if is_main_process():
         save_model(policy.module, tokenizer, outputs.path("model"))
         write_curve(curve, outputs.path("steps.csv"))
@@ -87,6 +93,7 @@ def rl(params: RlParams, outputs: Outputs) -> None:
                 "first_fifth": mean_row(curve[: len(tail)]),
                 "last_fifth": mean_row(tail),
                 "steps_at_refill_cap": sum(row["kept"] < params.prompts for row in curve),
+                **({"tree_difference": policy.tree_difference} if policy.tree_difference is not None else {}),
                 **({"prompt_cuts": dict(encoded.cuts)} if encoded.layout.dialogue else {}),
             },
             RlMetrics,
@@ -126,9 +133,7 @@ def microbatch_loss(
 ) -> tuple[torch.Tensor, float, float]:
     """Loss of some groups, share of clipped tokens, and the mean gap between the sampler's and the trainer's log-probabilities."""
     responses = [[completion.token_ids for completion in group.completions] for group in groups]
-    with policy.autocast():
-        prompts, shared = [group.task.prompt for group in groups], not params.gradient_checkpointing
-        logp, mask = response_logprobs(policy.forward, prompts, responses, pad_id, shared)
+    logp, mask, _ = policy.score([group.task.prompt for group in groups], responses, pad_id)
     # The sampler's own log-probabilities: at the first update the ratio is 1 but for rounding, and `gap` shows how far off it is.
     old = torch.zeros_like(logp)
     for row, completion in enumerate(c for group in groups for c in group.completions):

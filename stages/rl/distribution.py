@@ -5,6 +5,7 @@ gradient that pays for what nobody chose.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,21 +15,47 @@ from stages.shared.generation.base import Completion
 from stages.shared.generation.transformers_engine import apply_masks
 from stages.shared.slates.constraint import FREE, PermutationConstraint, TokenMask
 
-Masks = Sequence[Sequence[TokenMask]] | None  # one list a response, one mask a token of it; None: nothing is forbidden
+
+@dataclass(frozen=True)
+class Drawn:
+    """How tokens were drawn. masks: one a token, all responses behind each other; None: nothing was forbidden."""
+
+    temperature: float = 1.0
+    masks: Sequence[TokenMask] | None = None
+
+    def tokens(self, start: int, count: int) -> "Drawn":
+        """The same of some of the tokens."""
+        return self if self.masks is None else Drawn(self.temperature, self.masks[start : start + count])
 
 
-def token_logprobs(logits_BTV: Tensor, tokens_BT: Tensor, temperature: float = 1.0, masks: Masks = None) -> Tensor:
-    """log p of each token, float32 [B, T], with gradient. The logits may be of any precision.
+PLAIN = Drawn()  # the model's own distribution
+
+
+def open_logits(logits_NV: Tensor, drawn: Drawn) -> Tensor:
+    """float32 logits of the distribution that N tokens were drawn from: over the temperature, -inf where the constraint forbade.
+
+    Rows beyond the masks are padding.
+    """
+    logits_NV = logits_NV.float()
+    if drawn.masks is not None:
+        logits_NV = apply_masks(logits_NV, drawn.masks)
+    return logits_NV if drawn.temperature == 1 else logits_NV / drawn.temperature
+
+
+def token_logprobs(logits_BTV: Tensor, tokens_BT: Tensor, drawn: Drawn, lengths: Sequence[int] | None = None) -> Tensor:
+    """log p of each token, float32 [B, T], with gradient. The logits may be of any precision. lengths: of the responses, for the masks.
 
     A token that was the only one allowed has log p = 0 and no gradient.
     """
-    logits_BTV = logits_BTV.float()
-    if masks is not None:
-        batch, length, vocabulary = logits_BTV.shape
-        flat = [mask for row in masks for mask in [*row, *[FREE] * (length - len(row))]]
-        logits_BTV = apply_masks(logits_BTV.reshape(-1, vocabulary), flat).view(batch, length, vocabulary)
-    if temperature != 1:
-        logits_BTV = logits_BTV / temperature
+    batch, width, vocabulary = logits_BTV.shape
+    if drawn.masks is not None:
+        assert lengths is not None
+        rows, start = list[TokenMask](), 0
+        for length in lengths:
+            rows += [*drawn.masks[start : start + length], *[FREE] * (width - length)]
+            start += length
+        drawn = Drawn(drawn.temperature, rows)
+    logits_BTV = open_logits(logits_BTV.reshape(-1, vocabulary), drawn).view(batch, width, vocabulary)
     return torch.log_softmax(logits_BTV, dim=-1).gather(-1, tokens_BT[..., None])[..., 0]
 
 

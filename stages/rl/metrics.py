@@ -44,4 +44,9 @@ class RlMetrics(StageMetrics):
     prompt_cuts: dict[str, int] | None = Field(
         None, description="layout chat: what prompt.max_tokens cut: prompts, titles, items of history, and prompts too long all the same"
     )
+    tree_difference: float | None = Field(
+        None,
+        description="rl.shared_prefix tree: mean difference of the first group's log-probabilities from the plain form's; above 1e-4 (float32) "
+        "or 0.05 (bfloat16) the run went on in the plain form",
+    )
     leak_check: HeldOutCheck = Field(description="counts of the leak check")

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from stages.shared.core.launch import TrainingSection
 from stages.shared.core.params import Section
+from stages.shared.training.params import LoraSection
 
 NORMALISES_ITSELF = ("dr_grpo", "lite_ppo")  # objectives that are their scale of advantages, beside the loss of another
 WITHOUT_RATIO = ("disco", "lipo")  # objectives without an importance ratio or advantages
@@ -82,6 +83,22 @@ class RlParams(TrainingSection):
     micro_prompts: int = Field(4, ge=1, description="groups in one forward and backward pass")
     save_steps: int = Field(0, ge=0, description="steps between checkpoints that a killed run goes on from; 0 = none, it starts again")
     watch: WatchSection = WatchSection()
+    shared_prefix: Literal["tree", "cache", "none"] = Field(
+        "cache",
+        description="how often an update reads a prompt: once a group, before its answers in one row (tree) or in a key-value cache, or once "
+        "an answer (none)",
+    )
+    logprob_chunk: int = Field(
+        0, ge=0, description="answer tokens whose logits exist at a time, recomputed in the backward pass; 0 = all of a pass"
+    )
+    lora: LoraSection = LoraSection()
+
+    @model_validator(mode="after")
+    def a_cache_is_kept_whole(self) -> Self:
+        if self.shared_prefix == "cache" and (self.gradient_checkpointing or self.logprob_chunk):
+            asked = "gradient_checkpointing" if self.gradient_checkpointing else "logprob_chunk"
+            raise ValueError(f"shared_prefix: cache: {asked} recomputes what a cache would have to keep; set shared_prefix to tree")
+        return self
 
     @model_validator(mode="after")
     def processes_have_a_way_to_meet(self) -> Self:

@@ -32,7 +32,9 @@ from stages.shared.slates.layouts.encoded import EncodedLayout
 from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.slate import Catalog, Slate, load_slates, permuted
 from stages.shared.slates.windows import training_windows
+from stages.shared.training.lora import sid_and_layout_ids
 from stages.shared.training.trainer import write_curve
+from stages.shared.training.zero import shared_out
 
 BASE = DATA / "sft/model"
 
@@ -53,7 +55,10 @@ def rl(params: RlParams, outputs: Outputs) -> None:
     encoded = EncodedLayout(layout_of(catalog, with_mined_rules(options)), tokenizer)
     tasks = make_tasks(slates, encoded, params)
     checkpoints = rl_checkpoints(params, tasks, BASE)
-    policy = open_policy(load_model(BASE), params)
+    # In float32 whatever the precision of training: a rate of 1e-6 moves no bfloat16 weight.
+    with shared_out(params.model_copy(update={"precision": "float32"})):
+        model = load_model(BASE)
+    policy = open_policy(model, params, sid_and_layout_ids(tokenizer))
     engine = TransformersEngine(policy.module, tokenizer.pad_token_id, tokenizer.eos_token_id, params.batch_size)
     reference = load_reference(policy) if params.kl else None
     reward, watch = Rewarder(params), HackWatch(params)
@@ -64,20 +69,24 @@ def rl(params: RlParams, outputs: Outputs) -> None:
         curve, surplus = saved["curve"], saved["surplus"]
         reward.load_state(saved["reward"])
         stream.skip(saved["drawn"])
+        policy.form, policy.tree_difference = saved["form"]
     for row in curve:
         watch.see(row)
     for step in tracked(range(len(curve), params.steps), "steps", unit="step"):
         # Each (step, rank) draws from its own seed, so ranks sample different completions and a step does not repeat the one before.
         seed = (params.seed * 100_003 + step) * world_size() + rank()
         sampling = Sampling(params.max_tokens, params.temperature, samples=params.group, seed=seed)
-        rollouts = sample_step(stream, engine, encoded.reader, reward, sampling, params, surplus)
+        with policy.sampling():
+            rollouts = sample_step(stream, engine, encoded.reader, reward, sampling, params, surplus)
         surplus = rollouts.surplus
         measured = step_metrics(rollouts, params) | update(policy, rollouts, params, tokenizer.pad_token_id, reference, seed)
         measured |= behaviour(rollouts)
         curve.append({"step": float(step + 1), **{name: all_mean(value) for name, value in measured.items()}})
-        checkpoints.save(step + 1, policy, {"curve": curve, "surplus": surplus, "reward": reward.state(), "drawn": stream.drawn})
+        own = {"curve": curve, "surplus": surplus, "reward": reward.state(), "drawn": stream.drawn}
+        checkpoints.save(step + 1, policy, {**own, "form": (policy.form, policy.tree_difference)})
         watch.see(curve[-1])
     require_variance(curve, params)
+    policy.finish()
 
     if is_main_process():
         save_model(policy.module, tokenizer, outputs.path("model"))
@@ -91,6 +100,7 @@ def rl(params: RlParams, outputs: Outputs) -> None:
                 "last_fifth": mean_row(tail),
                 "steps_at_refill_cap": sum(row["kept"] < params.prompts for row in curve),
                 "warnings": watch.warnings,
+                **({"tree_difference": policy.tree_difference} if policy.tree_difference is not None else {}),
                 **({"prompt_cuts": dict(encoded.cuts)} if encoded.layout.dialogue else {}),
             },
             RlMetrics,

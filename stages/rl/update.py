@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stages.rl.distribution import Masks, masks_along, sampler_logprobs
+from stages.rl.distribution import Drawn, masks_along, sampler_logprobs
 from stages.rl.logprobs import response_logprobs
 from stages.rl.objectives.advantages import gdpo_normalised, gdpo_sums
 from stages.rl.objectives.choose import OBJECTIVES
@@ -21,6 +21,7 @@ from stages.rl.rewards.orders import is_right
 from stages.rl.rollouts import Group, Rollouts
 from stages.shared.core.errors import StageError
 from stages.shared.core.launch import world_size
+from stages.shared.slates.constraint import TokenMask
 
 MEASURED = ("loss", "clipped", "logprob_gap", "truncated", "kl")
 
@@ -132,15 +133,12 @@ def make_part(
     rows = slice(indices[0] * params.group, (indices[-1] + 1) * params.group)
     prompts = [group.task.prompt for group in batch]
     responses = [[completion.token_ids for completion in group.completions] for group in batch]
-    masks = response_masks(batch, params)
-    shared = not params.gradient_checkpointing
-    with policy.autocast():
-        logp, mask = response_logprobs(policy.forward, prompts, responses, pad_id, shared, params.temperature, masks)
-        if reference is None or first is not None:
-            reference_BT = first[1] if first else None
-        else:
-            with torch.no_grad():
-                reference_BT, _ = response_logprobs(reference, prompts, responses, pad_id, True, params.temperature, masks)
+    drawn = Drawn(params.temperature, response_masks(batch, params))
+    logp, mask, _ = policy.score(prompts, responses, pad_id, drawn)
+    reference_BT = first[1] if first else None
+    if reference is not None and first is None:
+        with policy.autocast(), torch.no_grad():
+            reference_BT, _ = response_logprobs(reference, prompts, responses, pad_id, drawn)
     sampler = padded(targets.sampler[rows], logp)
     trainer = first[0] if first else logp.detach()
     if params.importance_cap:
@@ -164,11 +162,11 @@ def make_part(
     )
 
 
-def response_masks(groups: Sequence[Group], params: RlParams) -> Masks:
-    """Of the constraint that the answers were sampled under; None where there was none."""
+def response_masks(groups: Sequence[Group], params: RlParams) -> list[TokenMask] | None:
+    """Of the constraint that the answers were sampled under, one a token, answers behind each other; None where there was none."""
     if not params.constrained:
         return None
-    return [masks_along(group.task.constraint, completion.token_ids) for group in groups for completion in group.completions]
+    return [mask for group in groups for one in group.completions for mask in masks_along(group.task.constraint, one.token_ids)]
 
 
 def padded(rows: Sequence[Sequence[float]], like: Tensor) -> Tensor:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from stages.rl.distribution import masks_along, sampler_logprobs, token_logprobs
-from stages.rl.logprobs import response_logprobs
+from stages.rl.distribution import PLAIN, Drawn, masks_along, sampler_logprobs, token_logprobs
+from stages.rl.params import RlParams
+from stages.rl.policy import open_policy
 from stages.shared.core.errors import StageError
 from stages.shared.generation.base import Completion, Sampling
 from stages.shared.generation.transformers_engine import TransformersEngine
@@ -37,7 +38,7 @@ def by_hand(logits: list[float], token: int, temperature: float, allowed: list[i
 )
 def test_a_token_is_scored_among_the_allowed_ones_at_the_temperature(temperature, mask, allowed):
     logits = torch.randn(1, 2, 6, generator=torch.Generator().manual_seed(0))
-    logp = token_logprobs(logits, torch.tensor([[3, 4]]), temperature, [[FREE, mask]])
+    logp = token_logprobs(logits, torch.tensor([[3, 4]]), Drawn(temperature, [FREE, mask]), [2])
     assert logp[0, 0].item() == pytest.approx(by_hand(logits[0, 0].tolist(), 3, temperature, range(6)), abs=1e-5)
     assert float(logp[0, 1]) == pytest.approx(by_hand(logits[0, 1].tolist(), 4, temperature, allowed), abs=1e-5)
 
@@ -45,7 +46,7 @@ def test_a_token_is_scored_among_the_allowed_ones_at_the_temperature(temperature
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_forced_token_has_probability_one_and_no_gradient(dtype):
     logits = torch.randn(1, 3, 8, generator=torch.Generator().manual_seed(1)).to(dtype).requires_grad_()
-    logp = token_logprobs(logits, torch.tensor([[2, 7, 3]]), 0.6, [[FREE, TokenMask(True, [7])]])
+    logp = token_logprobs(logits, torch.tensor([[2, 7, 3]]), Drawn(0.6, [FREE, TokenMask(True, [7])]), [2])
     logp.sum().backward()
     assert logp.dtype == torch.float32 and logp[0, 1].item() == 0.0
     assert not logits.grad[0, 1].any() and logits.grad[0, 0].any() and bool(torch.isfinite(logits.grad).all())
@@ -57,17 +58,24 @@ def sampled(temperature: float, enforced: bool, dtype=torch.float32):
     prompts = random_prompts(2, len(TOKENIZER), 5, 9)
     engine = TransformersEngine(model, PAD, END, batch_size=3)
     completions = engine.generate(prompts, Sampling(max_tokens=70, temperature=temperature, samples=3, seed=4), constraints)
-    masks = [masks_along(one, c.token_ids) for one, own in zip(constraints, completions, strict=True) for c in own] if enforced else None
-    return model, prompts, completions, masks
+    pairs = [(one, completion) for one, own in zip(constraints, completions, strict=True) for completion in own]
+    masks = [mask for one, completion in pairs for mask in masks_along(one, completion.token_ids)] if enforced else None
+    return model, prompts, completions, Drawn(temperature, masks)
 
 
-@pytest.mark.parametrize("shared", [True, False])
+def scored(model, prompts, completions, drawn: Drawn, form: str = "cache", chunk: int = 0):
+    policy = open_policy(model, RlParams(shared_prefix=form, logprob_chunk=chunk))
+    return policy.score(prompts, [[one.token_ids for one in own] for own in completions], PAD, drawn)
+
+
+@pytest.mark.parametrize(("form", "chunk"), [("cache", 0), ("tree", 0), ("tree", 7), ("none", 0)])
 @pytest.mark.parametrize(("temperature", "enforced"), [(1.0, False), (0.7, False), (1.4, True), (1.0, True)])
-def test_sampler_and_trainer_agree(temperature, enforced, shared):
-    model, prompts, completions, masks = sampled(temperature, enforced)
-    responses = [[one.token_ids for one in own] for own in completions]
-    logp, mask = response_logprobs(model, prompts, responses, PAD, shared, temperature, masks)
-    plain, _ = response_logprobs(model, prompts, responses, PAD, shared)
+def test_sampler_and_trainer_agree(temperature, enforced, form, chunk):
+    model, prompts, completions, drawn_as = sampled(temperature, enforced)
+    logp, mask, entropy = scored(model, prompts, completions, drawn_as, form, chunk)
+    plain = scored(model, prompts, completions, PLAIN, form, chunk).logp
+    if entropy is not None:
+        assert bool(torch.isfinite(entropy).all()) and (not enforced or bool((entropy[mask > 0] == 0).any()))
     gaps, others = [], []
     for row, one in enumerate(one for own in completions for one in own):
         drawn = torch.tensor(sampler_logprobs(one, temperature, enforced))
@@ -78,9 +86,8 @@ def test_sampler_and_trainer_agree(temperature, enforced, shared):
 
 
 def test_the_last_candidate_is_forced_and_says_nothing():
-    model, prompts, completions, masks = sampled(1.0, True)
-    responses = [[one.token_ids for one in own] for own in completions]
-    logp, mask = response_logprobs(model, prompts, responses, PAD, True, 1.0, masks)
+    model, prompts, completions, drawn_as = sampled(1.0, True)
+    logp, mask, _ = scored(model, prompts, completions, drawn_as)
     rows = [one for own in completions for one in own]
     finished = [row for row, one in enumerate(rows) if one.token_ids[-1] == END]
     assert finished, "no answer was finished: the test is weaker than meant"
@@ -94,9 +101,8 @@ def test_the_last_candidate_is_forced_and_says_nothing():
 
 
 def test_in_bfloat16_the_two_are_near_and_finite():
-    model, prompts, completions, masks = sampled(0.8, True, torch.bfloat16)
-    responses = [[one.token_ids for one in own] for own in completions]
-    logp, mask = response_logprobs(model, prompts, responses, PAD, True, 0.8, masks)
+    model, prompts, completions, drawn_as = sampled(0.8, True, torch.bfloat16)
+    logp, mask, _ = scored(model, prompts, completions, drawn_as)
     drawn = torch.nn.utils.rnn.pad_sequence([torch.tensor(one.drawn_logprobs) for own in completions for one in own], batch_first=True)
     gap = ((logp - drawn).abs() * mask).sum() / mask.sum()
     assert bool(torch.isfinite(logp).all()) and 1e-4 < float(gap) < 0.2

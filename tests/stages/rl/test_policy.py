@@ -58,7 +58,8 @@ def test_parts_of_a_step_equal_one_part_also_where_they_are_recomputed():
     gradients = []
     for micro, recomputed in ((1, False), (2, False), (3, False), (1, True)):
         model = tiny_model(VOCABULARY)
-        params = RlParams(**{**SMALL, "micro_prompts": micro, "gradient_checkpointing": recomputed})
+        form = "tree" if recomputed else "cache"
+        params = RlParams(**{**SMALL, "micro_prompts": micro, "gradient_checkpointing": recomputed, "shared_prefix": form})
         batch, before = rollouts(model, 3), weights(model)
         policy = open_policy(model, params)
         policy.optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
@@ -125,9 +126,12 @@ def test_processes_without_deepspeed_are_refused_before_torchrun_starts_any():
     assert RlParams(processes=2, deepspeed="infra/deepspeed/zero2.json").all_processes == 2
 
 
-def test_zero_stage_three_is_refused():
-    with pytest.raises(StageError, match=r"zero3\.json: rl samples from local weights"):
+def test_a_cache_is_refused_where_it_cannot_be():
+    with pytest.raises(StageError, match=r"zero3\.json: rl\.shared_prefix: cache takes ZeRO stage 2 at most; set it to tree"):
         open_policy(tiny_model(VOCABULARY), RlParams(deepspeed="infra/deepspeed/zero3.json"))
+    for asked in ("gradient_checkpointing", "logprob_chunk"):
+        with pytest.raises(ValidationError, match=rf"shared_prefix: cache: {asked} recomputes .* set shared_prefix to tree"):
+            RlParams.model_validate({asked: True if asked == "gradient_checkpointing" else 64})
 
 
 def test_pairs_seen_are_history_and_target():
@@ -135,13 +139,16 @@ def test_pairs_seen_are_history_and_target():
     assert pairs_seen([slate]).rows() == [(4, 1), (4, 2), (4, 8)]
 
 
-def test_gradient_checkpointing_recomputes_every_layer():
+@pytest.mark.parametrize("form", ["tree", "none"])
+def test_gradient_checkpointing_recomputes_every_layer(form):
     model = tiny_model(VOCABULARY)
     batch = rollouts(model, 3)
-    policy = open_policy(model, RlParams(**SMALL, gradient_checkpointing=True))
+    params = RlParams(**SMALL, gradient_checkpointing=True, shared_prefix=form)
+    policy = open_policy(model, params)
     calls = []
     model.model.layers[0].self_attn.register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled()))
-    update(policy, batch, RlParams(**SMALL, gradient_checkpointing=True), PAD)
+    update(policy, batch, params, PAD)
+    calls = [call for call in calls if call]
     assert len(calls) % 2 == 0 and calls, "each forward pass once more in the backward pass"
 
 

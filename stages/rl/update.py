@@ -100,7 +100,8 @@ def step_advantages(groups: Sequence[Group], params: RlParams) -> Tensor:
         parts_KPG = torch.tensor([[group.parts[name] for group in groups] for name in weights]) if groups else rewards_PG[None]
         sums_PG = gdpo_sums(parts_KPG, list(weights.values()) if groups else [1.0])
         return gdpo_normalised(sums_PG, *batch_moments(sums_PG))
-    return OBJECTIVES[params.objective].advantages(rewards_PG, batch_moments(rewards_PG)[1])
+    batch_std = batch_moments(rewards_PG)[1]
+    return OBJECTIVES[params.objective].advantages(rewards_PG, batch_std) if groups else rewards_PG
 
 
 def batch_moments(values: Tensor) -> tuple[float, float]:

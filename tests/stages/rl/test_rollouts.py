@@ -195,3 +195,11 @@ def test_the_curve_tells_copies_swaps_and_faults_apart():
     row = behaviour(rollouts)
     assert row["adjacent_swap"] == row["as_shown"] == row["duplicate"] == 0.25 and row["missing"] == row["unfinished"] == 0
     assert row["promotion"] == pytest.approx((0 + 0 + 2) / 3)
+
+
+def test_a_process_that_has_enough_goes_on_while_another_refills(monkeypatch):
+    others = iter([1.0, 1.0, 0.0])  # the other process is short for two rounds
+    monkeypatch.setattr("stages.rl.rollouts.all_sum", lambda value: value + next(others))
+    engine, rollouts = step([USEFUL] * 9, refills=4, keep_surplus=True)
+    assert rollouts.refills == 2 and len(engine.prompts) == 9
+    assert [group.task.prompt for group in rollouts.surplus] == [[3], [4], [5]], "no more than a step needs"

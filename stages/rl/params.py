@@ -32,8 +32,7 @@ class RlParams(TrainingSection):
     micro_prompts: int = Field(4, ge=1, description="groups in one forward and backward pass")
     shared_prefix: Literal["tree", "cache", "none"] = Field(
         "cache",
-        description="how often an update reads a prompt: once a group, before its answers in one row (tree) or in a key-value cache, or once "
-        "an answer (none)",
+        description="how an update reads a prompt: once a group, in a row with its answers (tree) or to a cache, or once an answer (none)",
     )
     logprob_chunk: int = Field(
         0, ge=0, description="answer tokens whose logits exist at a time, recomputed in the backward pass; 0 = all of a pass"

@@ -33,7 +33,10 @@ def plain_logprobs(model, prompts, responses, length: int) -> tuple[torch.Tensor
         for response in own:
             logits = model(input_ids=torch.tensor([[*prompt, *response]]), use_cache=False).logits[0, len(prompt) - 1 : -1]
             logps = torch.log_softmax(logits, dim=-1)
-            for kept, values in ((rows, logps.gather(-1, torch.tensor(response)[:, None])[:, 0]), (entropies, -(logps.exp() * logps).sum(-1))):
+            for kept, values in (
+                (rows, logps.gather(-1, torch.tensor(response)[:, None])[:, 0]),
+                (entropies, -(logps.exp() * logps).sum(-1)),
+            ):
                 kept.append(torch.nn.functional.pad(values, (0, length - len(response))))
     return torch.stack(rows), torch.stack(entropies)
 

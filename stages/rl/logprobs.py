@@ -25,7 +25,7 @@ Ids = Sequence[Sequence[int]]
 
 
 class Scores(NamedTuple):
-    """[P * G, T] each. mask: 1 on tokens of a response. entropy: of the next token, in nats, without gradient; None from the form `cache`."""
+    """[P * G, T] each. mask: 1 on tokens of a response. entropy: of the token's distribution, nats, without gradient; None of a cache."""
 
     logp: Tensor
     mask: Tensor
@@ -119,7 +119,7 @@ def _targets(responses: Sequence[Ids], device: torch.device) -> Tensor:
 def row_scores(
     forward: Any, model: PreTrainedModel, rows: Rows, responses: Sequence[Ids], chunk: int, calls: int, drawn: Drawn = PLAIN
 ) -> Scores:
-    """forward: the model, or the engine around it. chunk: tokens whose logits exist at a time, 0 = all; calls: of the head, see chunked_scores."""
+    """forward: the model, or the engine around it. chunk, calls: see chunked_scores."""
     with scoring_forward(model):
         logp_N, entropy_N = forward(**rows.inputs, place_N=rows.place_N, target_N=rows.target_N, chunk=chunk, calls=calls, drawn=drawn)
     lengths = torch.tensor([len(response) for own in responses for response in own], device=logp_N.device)
@@ -157,7 +157,7 @@ def chunked_scores(
     count = len(target_N)
     if not chunk:
         return _scores(head, hidden_ND, target_N, drawn)
-    missing = max(calls * chunk - count, 0)
+    missing = max((calls - 1) * chunk + 1 - count, 0)
     hidden_ND, target_N = F.pad(hidden_ND, (0, 0, 0, missing)), F.pad(target_N, (0, missing))
     parts = [
         checkpoint(_scores, head, *part, drawn.tokens(number * chunk, chunk), use_reentrant=False, preserve_rng_state=False)

@@ -46,7 +46,7 @@ class RlMetrics(StageMetrics):
     )
     tree_difference: float | None = Field(
         None,
-        description="rl.shared_prefix tree: mean difference of the first group's log-probabilities from the plain form's; above 1e-4 (float32) "
-        "or 0.05 (bfloat16) the run went on in the plain form",
+        description="rl.shared_prefix: tree: mean difference of the first group's log-probabilities from those of the plain form; above "
+        "1e-4 (float32) or 0.05 (bfloat16) the run went on in the plain form",
     )
     leak_check: HeldOutCheck = Field(description="counts of the leak check")

@@ -85,8 +85,7 @@ class RlParams(TrainingSection):
     watch: WatchSection = WatchSection()
     shared_prefix: Literal["tree", "cache", "none"] = Field(
         "cache",
-        description="how often an update reads a prompt: once a group, before its answers in one row (tree) or in a key-value cache, or once "
-        "an answer (none)",
+        description="how an update reads a prompt: once a group, in a row with its answers (tree) or to a cache, or once an answer (none)",
     )
     logprob_chunk: int = Field(
         0, ge=0, description="answer tokens whose logits exist at a time, recomputed in the backward pass; 0 = all of a pass"

@@ -72,9 +72,9 @@ class Policy:
             self.form = "none"
             if is_main_process():
                 print(
-                    f"WARNING: rl.shared_prefix: tree: log-probabilities differ by {self.tree_difference:.2g} on average from those of the plain "
-                    f"form, more than {TOLERANCE[self.params.precision]:g}: this model's attention does not go through transformers' attention "
-                    "interface. Training goes on with rl.shared_prefix: none, which reads each prompt once a response",
+                    f"WARNING: rl.shared_prefix: tree: log-probabilities differ by {self.tree_difference:.2g} on average from those of the "
+                    f"plain form, more than {TOLERANCE[self.params.precision]:g}: this model's attention does not go through transformers' "
+                    "attention interface. Training goes on with rl.shared_prefix: none, which reads each prompt once a response",
                     file=sys.stderr,
                     flush=True,
                 )

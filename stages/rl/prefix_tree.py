@@ -2,8 +2,8 @@
 
 A token of the prompt sees the prompt up to itself, a token of an answer sees the whole prompt and its own answer up to itself. Under a mask
 over the whole row the products of answers with each other would be made, too, and thrown away; here two calls a group make those alone that
-count: the prompt with itself, and each answer with prompt and itself. Both are plain scaled dot products, so that the layer can be recomputed
-in the backward pass (gradient checkpointing), adapted (LoRA) and shared out (ZeRO-3), which keys and values kept in a cache cannot.
+count: the prompt with itself, and each answer with prompt and itself. Both are plain scaled dot products within a layer, so that it can be
+recomputed in the backward pass (gradient checkpointing) and its weights gathered for it alone (ZeRO-3), unlike one that fills a cache.
 """
 
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ def tree_attention(
     if trees is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs)
     parts = [states[0].split([tree.tokens for tree in trees], dim=1) for states in (query, key, value)]
-    outputs = [_of_tree(tree, *states, dropout, scaling) for tree, *states in zip(trees, *parts, strict=True)]
+    outputs = [_of_tree(tree, q_HLD, k_HLD, v_HLD, dropout, scaling) for tree, q_HLD, k_HLD, v_HLD in zip(trees, *parts, strict=True)]
     return torch.cat(outputs)[None], None
 
 
@@ -62,7 +62,7 @@ def _of_tree(tree: Tree, query_HLD: Tensor, key_HLD: Tensor, value_HLD: Tensor, 
         query_P[None], key_P[None], value_P[None], dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=grouped
     )
     query_GHTD, key_GHTD, value_GHTD = (_side_by_side(states, tree.answers) for states in (query_A, key_A, value_A))
-    answers, heads, longest, width = query_GHTD.shape
+    answers, heads, longest, _ = query_GHTD.shape
     key_GHSD, value_GHSD = (
         torch.cat([of_prompt.expand(answers, -1, -1, -1), own], dim=2) for of_prompt, own in ((key_P, key_GHTD), (value_P, value_GHTD))
     )

@@ -72,7 +72,8 @@ def main(folder: Path) -> None:
     policy = opened(RlParams.model_validate(json.loads((folder / "run.json").read_text())), folder)
     with policy.sampling(), torch.no_grad():
         # As often as the rank says: no process waits for another.
-        sampled = [policy.module(input_ids=torch.tensor(random_prompts(1, 200, 12, 12))).logits for _ in range(1 + 2 * rank())][0]
+        for _ in range(1 + 2 * rank()):
+            sampled = policy.module(input_ids=torch.tensor(random_prompts(1, 200, 12, 12))).logits
     for turn in range(2):
         policy.forward.backward(loss_of(policy, rank()) if turn == 0 or rank() else policy.zero_loss())
         if turn == 0:

@@ -111,7 +111,9 @@ def test_no_logits_are_wider_than_a_chunk_and_the_prompt_has_none():
     policy.module.get_output_embeddings().register_forward_hook(lambda module, args, output: seen.append(tuple(output.shape)))
     policy.score(PROMPTS, RESPONSES, PAD).logp.sum().backward()
     tokens = sum(map(len, FLAT))
-    assert sum(rows for rows, _ in seen) == 2 * tokens and max(rows for rows, _ in seen) == 16 and {width for _, width in seen} == {VOCABULARY}
+    assert (
+        sum(rows for rows, _ in seen) == 2 * tokens and max(rows for rows, _ in seen) == 16 and {width for _, width in seen} == {VOCABULARY}
+    )
 
 
 def test_the_entropy_of_a_token_that_is_certain_is_zero():

@@ -1,4 +1,4 @@
-"""The tree form with weights shared out between two processes (ZeRO-3): gradients, whole weights to sample from, processes without groups."""
+"""The tree form under ZeRO-3 in two processes: gradients, whole weights to sample from, a process without a group."""
 
 import pytest
 import torch

@@ -1,25 +1,52 @@
-"""Log-probabilities of responses under the policy: the group's prompt read once (shared prefix), or again for each response."""
+"""Log-probabilities of responses under the policy, in three forms of one function (`rl.shared_prefix`):
 
-from collections.abc import Sequence
-from typing import Any
+- cache: the group's prompt is read once into a key-value cache, and each response continues its own copy;
+- tree: one row a group, the prompt once and its responses behind it (prefix_tree.py): as few tokens, and nothing that cannot be recomputed;
+- none: prompt and response in a row of their own.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import MethodType
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
-from transformers import DynamicCache
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers import DynamicCache, PreTrainedModel
+
+from stages.rl.distribution import PLAIN, Drawn, open_logits, token_logprobs
+from stages.rl.prefix_tree import Tree
+from stages.shared.core.errors import StageError
+from stages.shared.training.weighted_loss import AFTER_THE_HEAD
+
+Ids = Sequence[Sequence[int]]
 
 
-def response_logprobs(
-    model: Any, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[Sequence[int]]], pad_id: int, shared_prefix: bool = True
-) -> tuple[Tensor, Tensor]:
+class Scores(NamedTuple):
+    """[P * G, T] each. mask: 1 on tokens of a response. entropy: of the token's distribution, nats, without gradient; None of a cache."""
+
+    logp: Tensor
+    mask: Tensor
+    entropy: Tensor | None = None
+
+
+class Rows(NamedTuple):
+    """What the decoder reads, and which of its hidden states, all rows behind each other, predict which token: place_N, target_N."""
+
+    inputs: dict[str, Any]
+    place_N: Tensor
+    target_N: Tensor
+
+
+def response_logprobs(model: Any, prompts: Ids, responses: Sequence[Ids], pad_id: int, drawn: Drawn = PLAIN) -> tuple[Tensor, Tensor]:
     """prompts: P lists of ids; responses: P x G lists. Returns log-probabilities and mask, both [P * G, T], with gradient.
 
     Prompts are left-padded and run once with a cache; the cache is repeated G times and each response continues its own copy,
-    which is the same function as running prompt + response for each sample, at about half the tokens. Without `shared_prefix` it does run
-    these: a cache cannot be recomputed, so that is the way under gradient checkpointing.
+    which is the same function as running prompt + response for each sample, at about half the tokens.
     """
     device = next(model.parameters()).device
-    if not shared_prefix:
-        return _row_by_row(model, prompts, responses, pad_id, device)
     group = len(responses[0])
     width = max(map(len, prompts))
     ids = torch.tensor([[pad_id] * (width - len(p)) + list(p) for p in prompts], device=device)
@@ -46,27 +73,113 @@ def response_logprobs(
         use_cache=True,
     ).logits[:, :-1]
     # The prompt's last token predicts the response's first, and each token of the response the next one.
-    logits = torch.cat([first.repeat_interleave(group, 0)[:, None], rest], dim=1).float()
-    logp = torch.log_softmax(logits, dim=-1).gather(-1, tokens[..., None])[..., 0]
-    return logp, counted
+    logits = torch.cat([first.repeat_interleave(group, 0)[:, None], rest], dim=1)
+    return token_logprobs(logits, tokens, drawn, list(map(len, flat))), counted
 
 
-def _row_by_row(
-    model: Any, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[Sequence[int]]], pad_id: int, device: torch.device
+def tree_rows(prompts: Ids, responses: Sequence[Ids], device: torch.device) -> Rows:
+    """One row of all groups, each a tree: no padding at all, and positions that start again behind the prompt in every response."""
+    ids: list[int] = []
+    positions: list[int] = []
+    places: list[int] = []
+    for prompt, own in zip(prompts, responses, strict=True):
+        trunk = len(ids) + len(prompt) - 1
+        ids += prompt
+        positions += range(len(prompt))
+        for response in own:
+            # The prompt's last token predicts the first of every response.
+            places += [trunk, *range(len(ids), len(ids) + len(response) - 1)]
+            ids += response
+            positions += range(len(prompt), len(prompt) + len(response))
+    inputs = {
+        "input_ids": torch.tensor([ids], device=device),
+        "position_ids": torch.tensor([positions], device=device),
+        # Of four dimensions, so that transformers takes it as it is and makes none of the row's square; the trees say who sees whom.
+        "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),
+        "trees": [Tree(len(prompt), tuple(map(len, own))) for prompt, own in zip(prompts, responses, strict=True)],
+    }
+    return Rows(inputs, torch.tensor(places, device=device), _targets(responses, device))
+
+
+def plain_rows(prompts: Ids, responses: Sequence[Ids], pad_id: int, device: torch.device) -> Rows:
+    """P * G rows of prompt and response, padded on the right, where no token looks."""
+    pairs = [(prompt, response) for prompt, own in zip(prompts, responses, strict=True) for response in own]
+    width = max(len(prompt) + len(response) for prompt, response in pairs)
+    ids = [[*prompt, *response, *[pad_id] * (width - len(prompt) - len(response))] for prompt, response in pairs]
+    starts = [row * width + len(prompt) - 1 for row, (prompt, _) in enumerate(pairs)]
+    places = [place for start, (_, response) in zip(starts, pairs, strict=True) for place in range(start, start + len(response))]
+    inputs = {"input_ids": torch.tensor(ids, device=device), "position_ids": torch.arange(width, device=device).expand(len(pairs), -1)}
+    return Rows(inputs, torch.tensor(places, device=device), _targets(responses, device))
+
+
+def _targets(responses: Sequence[Ids], device: torch.device) -> Tensor:
+    return torch.tensor([token for own in responses for response in own for token in response], device=device)
+
+
+def row_scores(
+    forward: Any, model: PreTrainedModel, rows: Rows, responses: Sequence[Ids], chunk: int, calls: int, drawn: Drawn = PLAIN
+) -> Scores:
+    """forward: the model, or the engine around it. chunk, calls: see chunked_scores."""
+    with scoring_forward(model):
+        logp_N, entropy_N = forward(**rows.inputs, place_N=rows.place_N, target_N=rows.target_N, chunk=chunk, calls=calls, drawn=drawn)
+    lengths = torch.tensor([len(response) for own in responses for response in own], device=logp_N.device)
+    mask = torch.arange(int(lengths.max()), device=logp_N.device) < lengths[:, None]
+    logp, entropy = (torch.zeros(mask.shape, device=logp_N.device).masked_scatter(mask, values) for values in (logp_N, entropy_N))
+    return Scores(logp, mask.float(), entropy)
+
+
+@contextmanager
+def scoring_forward(model: PreTrainedModel) -> Iterator[None]:
+    """While open, model(**inputs, place_N, target_N, chunk, calls, drawn) gives log-probabilities and entropies [N].
+
+    Its forward, because DeepSpeed knows a model by that alone: it gathers what is shared out before it, and lets go after it.
+    """
+
+    def forward(self: Any, place_N: Tensor, target_N: Tensor, chunk: int, calls: int, drawn: Drawn, **inputs: Any) -> tuple[Tensor, Tensor]:
+        hidden_BLD = self.base_model(**inputs, use_cache=False).last_hidden_state
+        return chunked_scores(self.get_output_embeddings(), hidden_BLD.flatten(0, 1)[place_N], target_N, chunk, calls, drawn)
+
+    model.forward = MethodType(forward, model)
+    try:
+        yield
+    finally:
+        model.__dict__.pop("forward")
+
+
+def chunked_scores(
+    head: nn.Module, hidden_ND: Tensor, target_N: Tensor, chunk: int, calls: int = 0, drawn: Drawn = PLAIN
 ) -> tuple[Tensor, Tensor]:
-    """As response_logprobs: P * G rows, padded on both sides so that all responses begin at one place."""
-    rows = [(prompt, response) for prompt, own in zip(prompts, responses, strict=True) for response in own]
-    width, length = max(map(len, prompts)), max(len(response) for _, response in rows)
-    ids, mask = [], []
-    for prompt, response in rows:
-        before, after = width - len(prompt), length - len(response)
-        ids.append([pad_id] * before + list(prompt) + list(response) + [pad_id] * after)
-        mask.append([0] * before + [1] * (len(prompt) + len(response)) + [0] * after)
-    ids_BL, mask_BL = torch.tensor(ids, device=device), torch.tensor(mask, device=device)
-    positions_BL = (mask_BL.cumsum(-1) - 1).clamp_min(0)
-    logits = model(input_ids=ids_BL, attention_mask=mask_BL, position_ids=positions_BL, use_cache=False, logits_to_keep=length + 1).logits[
-        :, :-1
+    """Log-probabilities of the targets and entropies, [N] each; no tensor of logits has more than `chunk` rows (0: as many as there are).
+
+    Each chunk's logits are made again in the backward pass. calls: of the head, at the least: under ZeRO-3 each gathers its weight from all
+    processes, so that one with fewer tokens has to call it as often as the others.
+    """
+    count = len(target_N)
+    if not chunk:
+        return _scores(head, hidden_ND, target_N, drawn)
+    missing = max((calls - 1) * chunk + 1 - count, 0)
+    hidden_ND, target_N = F.pad(hidden_ND, (0, 0, 0, missing)), F.pad(target_N, (0, missing))
+    parts = [
+        checkpoint(_scores, head, *part, drawn.tokens(number * chunk, chunk), use_reentrant=False, preserve_rng_state=False)
+        for number, part in enumerate(zip(hidden_ND.split(chunk), target_N.split(chunk), strict=True))
     ]
-    tokens = ids_BL[:, width:]
-    logp = torch.log_softmax(logits.float(), dim=-1).gather(-1, tokens[..., None])[..., 0]
-    return logp, mask_BL[:, width:].float()
+    logp_N, entropy_N = (torch.cat(values)[:count] for values in zip(*parts, strict=True))
+    return logp_N, entropy_N
+
+
+def _scores(head: nn.Module, hidden_ND: Tensor, target_N: Tensor, drawn: Drawn) -> tuple[Tensor, Tensor]:
+    logits_NV = open_logits(head(hidden_ND), drawn)
+    logp_N = -F.cross_entropy(logits_NV, target_N, reduction="none")
+    with torch.no_grad():
+        entropy_N = torch.special.entr(torch.softmax(logits_NV, dim=-1)).sum(-1)
+    return logp_N, entropy_N
+
+
+def refuse_changed_logits(model: PreTrainedModel, setting: str) -> None:
+    """StageError for a model that does more to its logits than its head does: here the head is called by itself."""
+    config = model.config.get_text_config()
+    if changed := [key for key in AFTER_THE_HEAD if getattr(config, key, None) not in (None, 1, 1.0)]:
+        raise StageError(
+            f"params.yaml: {setting}: {type(model).__name__} changes its logits after its head ({changed[0]}); "
+            "set rl.shared_prefix: cache and rl.gradient_checkpointing: false"
+        )

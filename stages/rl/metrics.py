@@ -9,17 +9,30 @@ class RlStepMetrics(StageMetrics):
     """Means over some steps, and over all processes. Answers: every one sampled, dropped groups included."""
 
     reward: float = Field(description="mean reward of an answer")
-    rank_reward: float = Field(description="mean part of the reward for the target's rank, of valid answers")
+    rank_reward: float = Field(description="mean of rl.rank_reward, of valid answers")
     valid: float = Field(description="share of answers that the reward takes for valid")
     contradicts: float = Field(description="share of permutations against the relevances of their own trace (counted with rl.consistent)")
     identical: float = Field(description="share of answers that are the initial ranking again")
     kept: float = Field(description="groups that the update learns from: those whose rewards vary")
     refills: float = Field(description="extra rounds of sampling, as too few groups had rewards that vary")
     length: float = Field(description="tokens of an answer")
-    entropy: float = Field(description="minus the mean log-probability of a sampled token, nats")
-    loss: float = Field(description="DAPO loss")
+    entropy: float = Field(description="minus the mean log-probability of a sampled token, in the distribution it was drawn from, nats")
+    loss: float = Field(description="of rl.objective")
     clipped: float = Field(description="share of tokens whose ratio was clipped")
-    logprob_gap: float = Field(description="largest mean gap between the sampler's and the trainer's log-probabilities")
+    logprob_gap: float = Field(description="largest mean gap between the sampler's and the trainer's log-probabilities, before an update")
+    truncated: float = Field(description="share of tokens whose importance weight reached rl.importance_cap")
+    kl: float = Field(description="KL to the frozen SFT model, nats a token, before an update (with rl.kl)")
+    adjacent_swap: float = Field(description="share of answers that are the initial ranking but for two neighbours")
+    as_shown: float = Field(description="share of answers in the order in which the prompt shows the candidates")
+    promotion: float = Field(description="places that the target rose, mean over valid answers")
+    unfinished: float = Field(description="share of answers without an end")
+    malformed: float = Field(description="share of answers that are no list of names")
+    outside: float = Field(description="share of answers that name what is not in the slate")
+    duplicate: float = Field(description="share of answers that name a candidate twice")
+    missing: float = Field(description="share of answers that leave a candidate out")
+    reward_grounding: float = Field(description="mean share of candidates whose facts are quoted (with rl.grounding_weight)")
+    reward_length: float = Field(description="mean brevity, 0 in groups that are not all right (with rl.length_weight)")
+    reward_overlong: float = Field(description="mean punishment of long answers (with rl.overlong: soft)")
 
 
 class RlMetrics(StageMetrics):
@@ -27,7 +40,13 @@ class RlMetrics(StageMetrics):
     first_fifth: RlStepMetrics = Field(description="means over the first fifth of the steps")
     last_fifth: RlStepMetrics = Field(description="means over the last fifth; keys as of first_fifth")
     steps_at_refill_cap: int = Field(description="steps that learnt from fewer groups than rl.prompts, as rl.max_refills was reached")
+    warnings: dict[str, int] = Field(description="limits of rl.watch that were passed, and the step at which each was")
     prompt_cuts: dict[str, int] | None = Field(
         None, description="layout chat: what prompt.max_tokens cut: prompts, titles, items of history, and prompts too long all the same"
+    )
+    tree_difference: float | None = Field(
+        None,
+        description="rl.shared_prefix: tree: mean difference of the first group's log-probabilities from those of the plain form; above "
+        "1e-4 (float32) or 0.05 (bfloat16) the run went on in the plain form",
     )
     leak_check: HeldOutCheck = Field(description="counts of the leak check")

@@ -5,6 +5,23 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from stages.shared.core.launch import TrainingSection
+from stages.shared.core.params import Section
+from stages.shared.training.params import LoraSection
+
+NORMALISES_ITSELF = ("dr_grpo", "lite_ppo")  # objectives that are their scale of advantages, beside the loss of another
+WITHOUT_RATIO = ("disco", "lipo")  # objectives without an importance ratio or advantages
+
+
+class WatchSection(Section):
+    """Limits on what a policy does that has found a way around its reward (watch.py)."""
+
+    action: Literal["warn", "stop"] = Field("warn", description="stop: the run fails with the reason; what it saved stays")
+    patience: int = Field(3, ge=1, description="steps in a row beyond a limit before anything is said")
+    identical: float = Field(0.9, ge=0, le=1, description="most copies of the initial ranking, share of answers; 1 = no limit")
+    adjacent_swap: float = Field(0.9, ge=0, le=1, description="most answers that swap two neighbours alone; 1 = no limit")
+    invalid: float = Field(0.9, ge=0, le=1, description="most invalid answers; 1 = no limit")
+    length: float = Field(0.95, ge=0, le=1, description="greatest mean length, share of max_tokens; 1 = no limit")
+    entropy: float = Field(0.005, ge=0, description="least entropy, nats a token; 0 = no limit")
 
 
 class RlParams(TrainingSection):
@@ -13,10 +30,42 @@ class RlParams(TrainingSection):
     group: int = Field(8, ge=2, description="G, rollouts a prompt")
     updates: int = Field(1, ge=1, description="optimizer steps on each batch of rollouts")
     lr: float = Field(1e-4, gt=0)
+    objective: Literal["dapo", "grpo", "dr_grpo", "lite_ppo", "gspo", "clip_cov", "kl_cov", "disco", "lipo"] = Field(
+        "dapo", description="stages/rl/objectives, a file each"
+    )
     clip_low: float = Field(0.2, gt=0, description="eps_low of DAPO")
     clip_high: float = Field(0.28, gt=0, description="eps_high of DAPO (clip-higher)")
+    importance_cap: float = Field(
+        0.0,
+        ge=0,
+        description="largest weight min(p of the trainer / p of the sampler, cap) of a token; 0 = the sampler's p is the old one, "
+        "as where one engine gives both",
+    )
+    kl: float = Field(0.0, ge=0, description="weight of the KL to the frozen SFT model, which is then held beside the policy; 0 = none")
+    cov_share: float = Field(2e-4, gt=0, lt=1, description="clip_cov, kl_cov: share of the tokens that are chosen, at least one")
+    cov_low: float = Field(1.0, description="clip_cov: least covariance of a token that may be chosen")
+    cov_high: float = Field(5.0, description="clip_cov: greatest one")
+    cov_kl: float = Field(1.0, ge=0, description="kl_cov: weight of the KL of a chosen token to the step's first policy")
+    disco_tau: float = Field(0.1, gt=0, description="disco: temperature over wrong answers; small = the likeliest one alone")
+    disco_beta: float = Field(1000.0, ge=0, description="disco: weight of the penalty on a KL above disco_delta")
+    disco_delta: float = Field(1e-4, ge=0, description="disco: KL to the step's first policy that is free, nats a token")
+    lipo_beta: float = Field(0.1, gt=0, description="lipo: score of an answer a nat of its log-probability")
     alpha: float = Field(0.2, ge=0, description="weight of the format reward")
-    reward: Literal["conditional", "ungated", "random"] = Field("conditional", description="ungated and random are ablations")
+    reward: Literal["conditional", "gated", "sum", "gdpo", "ungated", "random"] = Field(
+        "conditional", description="how its parts are put together (rewards/combine.py); sum, ungated (the same) and random are ablations"
+    )
+    rank_reward: Literal["promotion", "ndcg", "log_sigmoid"] = Field(
+        "promotion", description="of an order: places that the target rose / K; gain in NDCG; log sigmoid of that gain"
+    )
+    log_sigmoid_scale: float = Field(0.1, gt=0, description="gain in NDCG that counts as 1 under log_sigmoid")
+    grounding_weight: float = Field(0.0, ge=0, description="of the share of candidates whose facts the trace quotes word by word")
+    length_weight: float = Field(0.0, ge=0, description="of brevity, paid in groups that are all right alone")
+    overlong: Literal["penalise", "filter", "soft"] = Field(
+        "penalise",
+        description="an answer cut at max_tokens is invalid, and learnt from as such; filter: it is left out of the loss; "
+        "soft: beyond max_tokens - overlong_buffer length costs up to 1 more",
+    )
+    overlong_buffer: int = Field(32, ge=1, description="tokens over which the soft punishment grows")
     invalid_reward: float = Field(-1.0, le=0, description="reward of an output that is no permutation, or that contradicts its trace")
     consistent: bool = Field(True, description="an answer against the relevances of its own trace counts as invalid")
     constrained: bool = Field(
@@ -27,8 +76,28 @@ class RlParams(TrainingSection):
     max_tokens: int = Field(224, ge=16, description="longest completion")
     variance_tolerance: float = Field(1e-6, ge=0, description="groups whose rewards' standard deviation is at most this teach nothing")
     max_refills: int = Field(2, ge=0, description="extra rollout rounds to fill a step; then it trains on what there is")
+    keep_surplus: bool = Field(
+        False, description="groups beyond `prompts` are learnt from in the next step; processes that have enough go on while others refill"
+    )
     batch_size: int = Field(96, ge=1, description="rollouts generated at once")
     micro_prompts: int = Field(4, ge=1, description="groups in one forward and backward pass")
+    save_steps: int = Field(0, ge=0, description="steps between checkpoints that a killed run goes on from; 0 = none, it starts again")
+    watch: WatchSection = WatchSection()
+    shared_prefix: Literal["tree", "cache", "none"] = Field(
+        "cache",
+        description="how an update reads a prompt: once a group, in a row with its answers (tree) or to a cache, or once an answer (none)",
+    )
+    logprob_chunk: int = Field(
+        0, ge=0, description="answer tokens whose logits exist at a time, recomputed in the backward pass; 0 = all of a pass"
+    )
+    lora: LoraSection = LoraSection()
+
+    @model_validator(mode="after")
+    def a_cache_is_kept_whole(self) -> Self:
+        if self.shared_prefix == "cache" and (self.gradient_checkpointing or self.logprob_chunk):
+            asked = "gradient_checkpointing" if self.gradient_checkpointing else "logprob_chunk"
+            raise ValueError(f"shared_prefix: cache: {asked} recomputes what a cache would have to keep; set shared_prefix to tree")
+        return self
 
     @model_validator(mode="after")
     def processes_have_a_way_to_meet(self) -> Self:
@@ -36,3 +105,47 @@ class RlParams(TrainingSection):
         if self.all_processes > 1 and not self.deepspeed:
             raise ValueError(f"processes: {self.all_processes} processes need deepspeed, e.g. infra/deepspeed/zero2.json")
         return self
+
+    @model_validator(mode="after")
+    def do_not_contradict_each_other(self) -> Self:
+        if problem := next((text for text, is_one in self._contradictions() if is_one), None):
+            raise ValueError(problem)
+        return self
+
+    def _contradictions(self) -> list[tuple[str, bool]]:
+        weighted = self.grounding_weight > 0 or self.length_weight > 0
+        return [
+            (
+                "reward: random says nothing of an answer, so grounding_weight, length_weight and overlong: soft must be off",
+                self.reward == "random" and (weighted or self.overlong == "soft"),
+            ),
+            (
+                "reward: gdpo normalises each part of the reward and needs two: set alpha, grounding_weight or length_weight above 0",
+                self.reward == "gdpo" and not weighted and self.alpha == 0 and self.overlong != "soft",
+            ),
+            (
+                f"objective: {self.objective} is a scale of advantages, and reward: gdpo is another; take objective dapo, grpo or gspo",
+                self.reward == "gdpo" and self.objective in NORMALISES_ITSELF,
+            ),
+            (
+                f"objective: {self.objective} has no advantages, which reward: gdpo changes alone; take reward sum",
+                self.reward == "gdpo" and self.objective in WITHOUT_RATIO,
+            ),
+            (
+                f"objective: {self.objective} has no importance ratio to correct; set importance_cap to 0.0",
+                self.importance_cap > 0 and self.objective in WITHOUT_RATIO,
+            ),
+            (
+                "objective: disco has a constraint of its own on the KL, disco_delta; set kl to 0.0",
+                self.kl > 0 and self.objective == "disco",
+            ),
+            (
+                "objective: disco asks which answers are right, and reward: random does not know; take dapo",
+                self.reward == "random" and self.objective == "disco",
+            ),
+            (f"cov_low {self.cov_low} is above cov_high {self.cov_high}: no token lies between", self.cov_low > self.cov_high),
+            (
+                f"overlong_buffer {self.overlong_buffer} is not below max_tokens {self.max_tokens}: every answer would be too long",
+                self.overlong == "soft" and self.overlong_buffer >= self.max_tokens,
+            ),
+        ]

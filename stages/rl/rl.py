@@ -1,20 +1,20 @@
-"""Reinforcement learning from the SFT model: DAPO with the conditional reward, on training slates only."""
+"""Reinforcement learning from the SFT model: DAPO or another objective, with a verifiable reward, on training slates only."""
 
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 from itertools import count, islice
 
 import numpy as np
 import polars as pl
-import torch
+from transformers import PreTrainedModel
 
-from stages.rl.dapo import advantages, dapo_loss
-from stages.rl.logprobs import response_logprobs
+from stages.rl.checkpoints import rl_checkpoints
 from stages.rl.metrics import RlMetrics
 from stages.rl.params import RlParams
-from stages.rl.policy import Policy, all_mean, all_sum, open_policy
-from stages.rl.rewards import conditional_reward, rank_reward, ungated_reward
-from stages.rl.rollouts import CONTRADICTS, Group, Reward, Rollouts, Task, sample_step
+from stages.rl.policy import Policy, all_mean, open_policy
+from stages.rl.rewards.group import Rewarder
+from stages.rl.rollouts import Group, Task, sample_step
+from stages.rl.update import update
+from stages.rl.watch import HackWatch, behaviour, require_variance, step_metrics
 from stages.shared.core.errors import StageError
 from stages.shared.core.launch import is_main_process, rank, world_size
 from stages.shared.core.leakage import check_no_heldout
@@ -25,7 +25,6 @@ from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, SLATES, read_t
 from stages.shared.generation.base import Sampling
 from stages.shared.generation.transformers_engine import TransformersEngine
 from stages.shared.lm.models import load_model, load_tokenizer, save_model
-from stages.shared.slates.answers import Answer
 from stages.shared.slates.candidate_features import read_candidate_features
 from stages.shared.slates.layouts.choose import layout_of
 from stages.shared.slates.layouts.domain_rules import with_mined_rules
@@ -33,7 +32,9 @@ from stages.shared.slates.layouts.encoded import EncodedLayout
 from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.slate import Catalog, Slate, load_slates, permuted
 from stages.shared.slates.windows import training_windows
+from stages.shared.training.lora import sid_and_layout_ids
 from stages.shared.training.trainer import write_curve
+from stages.shared.training.zero import shared_out
 
 BASE = DATA / "sft/model"
 
@@ -53,28 +54,39 @@ def rl(params: RlParams, outputs: Outputs) -> None:
     tokenizer = load_tokenizer(BASE)
     encoded = EncodedLayout(layout_of(catalog, with_mined_rules(options)), tokenizer)
     tasks = make_tasks(slates, encoded, params)
-    policy = open_policy(load_model(BASE), params)
+    checkpoints = rl_checkpoints(params, tasks, BASE)
+    # In float32 whatever the precision of training: a rate of 1e-6 moves no bfloat16 weight.
+    with shared_out(params.model_copy(update={"precision": "float32"})):
+        model = load_model(BASE)
+    policy = open_policy(model, params, sid_and_layout_ids(tokenizer))
     engine = TransformersEngine(policy.module, tokenizer.pad_token_id, tokenizer.eos_token_id, params.batch_size)
-    reward = choose_reward(params)
-    stream = cycle_tasks(tasks, params.seed)
+    reference = load_reference(policy) if params.kl else None
+    reward, watch = Rewarder(params), HackWatch(params)
+    stream = TaskStream(tasks, params.seed)
     curve: list[dict[str, float]] = []
-    for step in tracked(range(params.steps), "steps", unit="step"):
+    surplus: list[Group] = []
+    if saved := checkpoints.load(policy):
+        curve, surplus = saved["curve"], saved["surplus"]
+        reward.load_state(saved["reward"])
+        stream.skip(saved["drawn"])
+        policy.form, policy.tree_difference = saved["form"]
+    for row in curve:
+        watch.see(row)
+    for step in tracked(range(len(curve), params.steps), "steps", unit="step"):
         # Each (step, rank) draws from its own seed, so ranks sample different completions and a step does not repeat the one before.
         seed = (params.seed * 100_003 + step) * world_size() + rank()
         sampling = Sampling(params.max_tokens, params.temperature, samples=params.group, seed=seed)
-        rollouts = sample_step(
-            stream,
-            engine,
-            encoded.reader,
-            reward,
-            sampling,
-            params.prompts,
-            params.max_refills,
-            params.variance_tolerance,
-            params.consistent,
-        )
-        learning = update(policy, rollouts, params, tokenizer.pad_token_id)
-        curve.append({"step": float(step + 1), **{name: all_mean(value) for name, value in (step_metrics(rollouts) | learning).items()}})
+        with policy.sampling():
+            rollouts = sample_step(stream, engine, encoded.reader, reward, sampling, params, surplus)
+        surplus = rollouts.surplus
+        measured = step_metrics(rollouts, params) | update(policy, rollouts, params, tokenizer.pad_token_id, reference, seed)
+        measured |= behaviour(rollouts)
+        curve.append({"step": float(step + 1), **{name: all_mean(value) for name, value in measured.items()}})
+        own = {"curve": curve, "surplus": surplus, "reward": reward.state(), "drawn": stream.drawn}
+        checkpoints.save(step + 1, policy, {**own, "form": (policy.form, policy.tree_difference)})
+        watch.see(curve[-1])
+    require_variance(curve, params)
+    policy.finish()
 
     if is_main_process():
         save_model(policy.module, tokenizer, outputs.path("model"))
@@ -87,64 +99,19 @@ def rl(params: RlParams, outputs: Outputs) -> None:
                 "first_fifth": mean_row(curve[: len(tail)]),
                 "last_fifth": mean_row(tail),
                 "steps_at_refill_cap": sum(row["kept"] < params.prompts for row in curve),
+                "warnings": watch.warnings,
+                **({"tree_difference": policy.tree_difference} if policy.tree_difference is not None else {}),
                 **({"prompt_cuts": dict(encoded.cuts)} if encoded.layout.dialogue else {}),
             },
             RlMetrics,
         )
+    checkpoints.clear()
 
 
-def update(policy: Policy, rollouts: Rollouts, params: RlParams, pad_id: int) -> dict[str, float]:
-    """`params.updates` optimizer steps on the kept groups. Ranks without any group still take part, with a loss of zero."""
-    groups = rollouts.kept
-    # The unit of the token-level mean is the whole step over all ranks; DeepSpeed and DDP average gradients, so the world size divides it.
-    tokens = all_sum(sum(len(c.token_ids) for group in groups for c in group.completions)) / world_size()
-    totals = {"loss": 0.0, "clipped": 0.0, "logprob_gap": 0.0}
-    if tokens == 0:
-        return totals
-    advantages_PG = advantages(torch.tensor([group.rewards for group in groups])) if groups else torch.zeros(0, params.group)
-    # Every rank runs the same number of microbatches, empty ones included: gradients are averaged across ranks at each of them,
-    # and a rank that skipped one would leave the others waiting.
-    microbatches = max(1, -(-params.prompts // params.micro_prompts))
-    for _ in range(params.updates):
-        for indices in np.array_split(np.arange(len(groups)), microbatches):
-            batch = [groups[i] for i in indices]
-            if batch:
-                loss, clipped, gap = microbatch_loss(policy, batch, advantages_PG[indices], params, tokens, pad_id)
-            else:
-                loss, clipped, gap = policy.zero_loss(), 0.0, 0.0
-            # The losses are shares of one sum over the step's tokens; policy.step divides by the number of microbatches.
-            policy.backward(loss * microbatches)
-            totals["loss"] += loss.item() / params.updates
-            totals["clipped"] += clipped / microbatches / params.updates
-            totals["logprob_gap"] = max(totals["logprob_gap"], gap)
-        policy.step()
-    return totals
-
-
-def microbatch_loss(
-    policy: Policy, groups: Sequence[Group], advantages_PG: torch.Tensor, params: RlParams, tokens: float, pad_id: int
-) -> tuple[torch.Tensor, float, float]:
-    """Loss of some groups, share of clipped tokens, and the mean gap between the sampler's and the trainer's log-probabilities."""
-    responses = [[completion.token_ids for completion in group.completions] for group in groups]
-    with policy.autocast():
-        prompts, shared = [group.task.prompt for group in groups], not params.gradient_checkpointing
-        logp, mask = response_logprobs(policy.forward, prompts, responses, pad_id, shared)
-    # The sampler's own log-probabilities: at the first update the ratio is 1 but for rounding, and `gap` shows how far off it is.
-    old = torch.zeros_like(logp)
-    for row, completion in enumerate(c for group in groups for c in group.completions):
-        old[row, : len(completion.logprobs)] = torch.tensor(completion.logprobs, device=old.device)
-    loss = dapo_loss(logp, old, advantages_PG.flatten().to(logp.device), mask, params.clip_low, params.clip_high, tokens)
-    gap = float(((logp.detach() - old).abs() * mask).sum() / mask.sum())
-    return loss.value, float(loss.clipped), gap
-
-
-def choose_reward(params: RlParams) -> Reward:
-    if params.reward == "random":
-        # The control: a reward that says nothing must teach nothing.
-        rng = np.random.default_rng(params.seed)
-        return lambda answer, target_rank, candidates: float(rng.random())
-    function = conditional_reward if params.reward == "conditional" else ungated_reward
-    return partial(function, alpha=params.alpha, invalid=params.invalid_reward)
+def load_reference(policy: Policy) -> PreTrainedModel:
+    """The SFT model, frozen, where the policy is."""
+    reference = load_model(BASE).requires_grad_(False).eval()
+    return reference.to(next(policy.module.parameters()).device)  # type: ignore[arg-type,no-any-return]
 
 
 def make_tasks(slates: Sequence[Slate], encoded: EncodedLayout, params: RlParams) -> list[Task]:
@@ -156,35 +123,25 @@ def make_tasks(slates: Sequence[Slate], encoded: EncodedLayout, params: RlParams
     return [Task(prompt, constraint, slate.target_rank, tuple(order)) for prompt, constraint, slate, order in rows]
 
 
-def cycle_tasks(tasks: Sequence[Task], seed: int) -> Iterator[Task]:
-    """Epoch after epoch in random order; of the one stream each rank takes every world_size-th."""
-    rng = np.random.default_rng(seed)
-    stream = (index for _ in count() for index in rng.permutation(len(tasks)))
-    for index in islice(stream, rank(), None, world_size()):
-        yield tasks[index]
+class TaskStream:
+    """Epoch after epoch in random order; of the one stream each rank takes every world_size-th. drawn: how many this rank has taken."""
 
+    def __init__(self, tasks: Sequence[Task], seed: int):
+        rng = np.random.default_rng(seed)
+        indices = (index for _ in count() for index in rng.permutation(len(tasks)))
+        self.tasks, self.indices, self.drawn = tasks, islice(indices, rank(), None, world_size()), 0
 
-def step_metrics(rollouts: Rollouts) -> dict[str, float]:
-    """What the curve shows of one step, over every group sampled (dropped ones too: the kept ones are a biased sample)."""
-    groups = rollouts.sampled
-    answers = [(answer, group.task) for group in groups for answer in group.answers]
-    lengths = [len(completion.token_ids) for group in groups for completion in group.completions]
-    rank_rewards = [rank_reward(answer, task.target_rank, len(task.shown)) for answer, task in answers if answer.valid]
-    return {
-        "reward": float(np.mean([reward for group in groups for reward in group.rewards])),
-        "rank_reward": float(np.mean(rank_rewards)) if rank_rewards else 0.0,
-        "valid": float(np.mean([answer.valid for answer, _ in answers])),
-        "contradicts": float(np.mean([answer == CONTRADICTS for answer, _ in answers])),
-        "identical": float(np.mean([is_identity(answer) for answer, _ in answers])),
-        "kept": float(len(rollouts.kept)),
-        "refills": float(rollouts.refills),
-        "length": float(np.mean(lengths)),
-        "entropy": -float(np.mean([p for group in groups for completion in group.completions for p in completion.logprobs])),
-    }
+    def __iter__(self) -> "TaskStream":
+        return self
 
+    def __next__(self) -> Task:
+        self.drawn += 1
+        return self.tasks[next(self.indices)]
 
-def is_identity(answer: Answer) -> bool:
-    return answer.order is not None and list(answer.order) == sorted(answer.order)
+    def skip(self, drawn: int) -> None:
+        """To where a saved run was."""
+        for _ in range(drawn):
+            next(self)
 
 
 def mean_row(rows: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -1,17 +1,22 @@
-"""Rollouts of one step: sample, score, drop groups without reward variance, refill up to a cap (DAPO's dynamic sampling)."""
+"""Rollouts of one step: sample, score, drop groups without reward variance, refill up to a cap (DAPO's dynamic sampling).
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+A group is the answers to one slate. Slates are never told apart by the text of their prompts: two with one text have two targets.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import torch
 
-from stages.rl.dapo import has_reward_variance
+from stages.rl.objectives.advantages import has_reward_variance
+from stages.rl.params import RlParams
+from stages.rl.policy import all_sum
+from stages.rl.rewards.group import RewardFunction
 from stages.shared.generation.base import Completion, Engine, Sampling
 from stages.shared.slates.answers import Answer, Reader
 from stages.shared.slates.constraint import PermutationConstraint
 
-Reward = Callable[[Answer, int, int], float]
 CONTRADICTS = Answer(None, "contradicts")
 
 
@@ -27,58 +32,69 @@ class Task:
 
 @dataclass(frozen=True)
 class Group:
-    """G rollouts of one task. answers: in initial ranks."""
+    """G rollouts of one task. answers: in initial ranks. parts: of the rewards, unweighted, by name."""
 
     task: Task
     completions: list[Completion]
     answers: list[Answer]
     rewards: list[float]
+    parts: dict[str, list[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Rollouts:
-    """kept: groups with reward variance. seen: every group sampled. refills: extra rounds it took."""
+    """kept: groups that teach. sampled: every group sampled in this step. refills: extra rounds it took. surplus: for the next step."""
 
     kept: list[Group]
     sampled: list[Group]
     refills: int
+    surplus: list[Group] = field(default_factory=list)
 
 
 def sample_step(
     tasks: Iterator[Task],
     engine: Engine,
     reader: Reader,
-    reward: Reward,
+    reward: RewardFunction,
     sampling: Sampling,
-    prompts: int,
-    refills: int,
-    tolerance: float,
-    consistent: bool = False,
+    params: RlParams,
+    surplus: Sequence[Group] = (),
 ) -> Rollouts:
-    """At most `prompts` groups with reward variance, from at most 1 + refills rounds of `prompts` tasks.
+    """At most params.prompts groups that teach, from at most 1 + max_refills rounds of that many tasks.
 
-    consistent: an answer that goes against the relevances of its own trace is a fault, `contradicts`.
+    surplus: groups that the step before did not need; they come first, and are off-policy by that step.
     """
-    kept: list[Group] = []
-    sampled: list[Group] = []
-    for round_number in range(refills + 1):
-        batch = [next(tasks) for _ in range(prompts)]
+    kept, sampled = list(surplus), list[Group]()
+    for round_number in range(params.max_refills + 1):
+        # The first round fills what is missing. One task at least, so that every step sees what the policy does now.
+        count = params.prompts if round_number else max(1, params.prompts - len(kept))
+        batch = [next(tasks) for _ in range(count)]
         # A seed for each round: with the same seed, a task that comes round again would draw the same completions.
-        options = Sampling(**{**sampling.__dict__, "seed": sampling.seed * (refills + 1) + round_number})
+        options = Sampling(**{**sampling.__dict__, "seed": sampling.seed * (params.max_refills + 1) + round_number})
         constraints = [task.constraint for task in batch]
-        groups = score(batch, engine.generate([task.prompt for task in batch], options, constraints), reader, reward, consistent)
+        completions = engine.generate([task.prompt for task in batch], options, constraints)
+        groups = score(batch, completions, reader, reward, params.consistent)
         sampled += groups
-        varied = has_reward_variance(torch.tensor([group.rewards for group in groups]), tolerance)
-        kept += [group for group, is_varied in zip(groups, varied.tolist(), strict=True) if is_varied]
-        if len(kept) >= prompts:
+        kept += [group for group in groups if teaches(group, params)]
+        is_short = len(kept) < params.prompts
+        # What a process samples while it waits for others is its surplus.
+        if not (all_sum(float(is_short)) if params.keep_surplus else is_short):
             break
     # Cut to `prompts`: every step and rank learns from groups of the same number, as far as there are enough.
-    return Rollouts(kept[:prompts], sampled, round_number)
+    left = kept[params.prompts : 2 * params.prompts] if params.keep_surplus else []
+    return Rollouts(kept[: params.prompts], sampled, round_number, left)
+
+
+def teaches(group: Group, params: RlParams) -> bool:
+    """Whether its rewards vary; under gdpo, whether a part of them does: parts that differ may have one sum."""
+    rows = list(group.parts.values()) if params.reward == "gdpo" else [group.rewards]
+    return bool(has_reward_variance(torch.tensor(rows), params.variance_tolerance).any())
 
 
 def score(
-    tasks: Sequence[Task], completions: Sequence[Sequence[Completion]], reader: Reader, reward: Reward, consistent: bool = False
+    tasks: Sequence[Task], completions: Sequence[Sequence[Completion]], reader: Reader, reward: RewardFunction, consistent: bool = False
 ) -> list[Group]:
+    """consistent: an answer that goes against the relevances of its own trace is a fault, `contradicts`."""
     groups = []
     for task, samples in zip(tasks, completions, strict=True):
         names, reasoning, levels = task.constraint.names, task.constraint.reasoning, task.constraint.layout.relevances
@@ -89,8 +105,8 @@ def score(
                 for answer, completion in zip(read, samples, strict=True)
             ]
         answers = [initial_ranks(answer, task) for answer in read]
-        rewards = [reward(answer, task.target_rank, len(task.shown)) for answer in answers]
-        groups.append(Group(task, list(samples), answers, rewards))
+        rewards = reward(task.constraint, task.target_rank, [completion.token_ids for completion in samples], answers)
+        groups.append(Group(task, list(samples), answers, rewards.total, rewards.parts))
     return groups
 
 

@@ -22,6 +22,7 @@ HEAVY = (  # these import torch, or start a store
     "midtrain_tasks",
     "more_features",
     "retrieval",
+    "rl_step",
     "slates",
     "throughput",
     "tokenizer_ablation",
@@ -37,6 +38,26 @@ def test_scripts_explain_themselves(name: str) -> None:
     result = subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert "usage:" in result.stdout
+
+
+@pytest.mark.slow
+def test_a_step_of_rl_is_measured_beside_trl(tmp_path: Path) -> None:
+    """Sizes at which nothing is fast; the arithmetic is counted all the same."""
+    small = ["--group", "4", "--groups", "1", "--answer", "6", "--hidden", "64", "--layers", "1", "--repeats", "1", "--threads", "1"]
+    command = [sys.executable, str(ROOT / "bench/rl_step.py"), str(tmp_path), "--settings", "float32", "all", "--prompts", "90", *small]
+    command += ["--result", str(tmp_path / "result.md")]
+    result = subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    rows = [
+        line.strip("| ").split(" | ") for line in (tmp_path / "result.md").read_text().splitlines() if line.startswith(("| fl", "| all"))
+    ]
+    assert [row[::2][:2] for row in rows] == [
+        [row[0], side] for row, side in zip(rows, ("tree", "cache", "trl", "tree", "trl"), strict=True)
+    ]
+    least = {(row[0], row[2]): float(row[7]) for row in rows}
+    # 24 answer tokens behind a prompt of 90 once, or four times.
+    assert 1.0 <= least["float32", "tree"] < 1.3 and least["float32", "trl"] > 2 * least["float32", "tree"]
+    assert least["all", "trl"] > 1.5 * least["all", "tree"], "the tree recomputes a layer, not a prompt for each answer"
 
 
 def test_every_script_with_a_main_is_covered() -> None:

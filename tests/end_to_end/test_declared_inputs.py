@@ -34,7 +34,7 @@ NOT_READ = {
 
 
 def source_of(path: str) -> str:
-    """The module whose compiled form `path` is: stages/rl/__pycache__/dapo.cpython-311.pyc -> stages/rl/dapo.py."""
+    """The module whose compiled form `path` is: stages/rl/__pycache__/update.cpython-311.pyc -> stages/rl/update.py."""
     file = Path(path)
     return str(file.parent.parent / f"{file.name.split('.')[0]}.py") if file.parent.name == "__pycache__" else path
 

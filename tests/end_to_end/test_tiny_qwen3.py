@@ -39,7 +39,7 @@ SIZE_KEYS = {
         "validate_steps",
     },
     "sft": {"threads", "processes", "steps", "batch_size", "lr", "loss_chunk", "save_steps", "validate_steps"},
-    "rl": {"threads", "processes", "steps", "prompts", "group", "lr", "max_tokens", "batch_size"},
+    "rl": {"threads", "processes", "steps", "prompts", "group", "lr", "max_tokens", "batch_size", "logprob_chunk"},
     "evaluate": {"threads", "max_tokens"},
 }
 ENGINE_SIZES = {"max_model_len", "data_parallel", "kv_cache_gb"}
@@ -58,7 +58,7 @@ def test_every_feature_of_the_large_profile_is_on() -> None:
     # Sizes, but of a kind: more than one process, thoughts with a budget, prompts with one, a loss by chunks where the large one has it.
     for section in ("midtrain", "sft", "rl"):
         assert tiny[section]["processes"] > 1
-        for key in ("loss_chunk", "save_steps", "validate_steps"):
+        for key in ("loss_chunk", "logprob_chunk", "save_steps", "validate_steps"):
             assert bool(tiny[section].get(key)) == bool(large[section].get(key)), f"{section}.{key}"
     assert tiny["prompt"]["think_tokens"] and tiny["prompt"]["max_tokens"]
 

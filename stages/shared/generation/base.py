@@ -1,7 +1,7 @@
 """The interface of every engine."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from stages.shared.slates.constraint import PermutationConstraint
@@ -26,6 +26,9 @@ class Sampling:
 class Completion:
     """token_ids: what was generated, the end token included. logprobs: of each, at temperature 1 and unconstrained.
 
+    drawn_logprobs: of each, in the distribution that it was drawn from: at the temperature, and under the constraint. Empty where the
+    engine does not know them, for greedy answers, and with top_p.
+
     fault: why there is no completion, where an engine may fail at single prompts; else "". finish: as the server says (stop, length);
     "" = an engine in this process, where the end token says it. prompt_tokens, seconds: of this request, where the engine knows them.
     """
@@ -36,6 +39,7 @@ class Completion:
     finish: str = ""
     prompt_tokens: int = 0
     seconds: float = 0.0
+    drawn_logprobs: list[float] = field(default_factory=list)
 
 
 class Engine(Protocol):

@@ -34,6 +34,7 @@ class DecodingRow:
     state: ConstraintState | None
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    drawn_logprobs: list[float] = field(default_factory=list)
     done: bool = False
 
     def guess(self) -> list[int]:
@@ -50,11 +51,12 @@ class DecodingRow:
             masks.append(state.mask())
         return masks
 
-    def take(self, chosen: Sequence[int], logprobs: Sequence[float], guess: Sequence[int], end_id: int) -> None:
+    def take(self, chosen: Sequence[int], logprobs: Sequence[float], drawn: Sequence[float], guess: Sequence[int], end_id: int) -> None:
         """chosen: the model's token at every position of `masks`; they hold up to the first one that was not guessed."""
         for place, token in enumerate(chosen):
             self.tokens.append(token)
             self.logprobs.append(logprobs[place])
+            self.drawn_logprobs += drawn[place : place + 1]
             self.kept, self.last = self.kept + 1, token
             if self.state:
                 self.state.advance(token)
@@ -146,7 +148,7 @@ class TransformersEngine:
                 live = [live[number] for number in keep]
                 cache.batch_select_indices(torch.tensor(keep, device=self.model.device))
             self._pass(live, slots, cache, sampling)
-        return [Completion(row.tokens, row.logprobs) for row in rows]
+        return [Completion(row.tokens, row.logprobs, drawn_logprobs=row.drawn_logprobs) for row in rows]
 
     def _prefill(self, prompts: Sequence[Sequence[int]], slots: Slots, cache: Cache) -> None:
         """Fills the cache. Padding is on the right, where no token of the prompt looks, and is overwritten later."""
@@ -174,13 +176,17 @@ class TransformersEngine:
         logprobs_NV = torch.log_softmax(logits_BTV[lines, offsets].float(), dim=-1)
         masks = [mask for row, guess in zip(live, guesses, strict=True) if not row.done for mask in row.masks(guess)]
         draws_N = torch.tensor([live[line].draws[len(live[line].tokens) + offset] for line, offset in positions], dtype=torch.float64)
-        chosen_N = choose(apply_masks(logprobs_NV, masks), draws_N.to(logprobs_NV.device), sampling)
+        open_NV = apply_masks(logprobs_NV, masks)
+        chosen_N = choose(open_NV, draws_N.to(logprobs_NV.device), sampling)
         chosen, logprobs = chosen_N.tolist(), logprobs_NV.gather(1, chosen_N[:, None])[:, 0].tolist()
+        # A model free to say anything at temperature 1 draws from its own distribution.
+        is_own = sampling.temperature == 1 and all(mask is FREE for mask in masks)
+        drawn = logprobs if is_own and sampling.top_p == 1 else drawn_logprobs(open_NV, chosen_N, sampling)
         start = 0
         for row, guess in zip(live, guesses, strict=True):
             if not row.done:
                 stop = start + len(guess) + 1
-                row.take(chosen[start:stop], logprobs[start:stop], guess, self.end_id)
+                row.take(chosen[start:stop], logprobs[start:stop], drawn[start:stop], guess, self.end_id)
                 start = stop
 
     def _forward(self, live: Sequence[DecodingRow], guesses: Sequence[Sequence[int]], width: int, slots: Slots, cache: Cache) -> Tensor:
@@ -224,6 +230,14 @@ def choose(logprobs_BV: Tensor, draws_B: Tensor, sampling: Sampling) -> Tensor:
     sums_BV = probs_BV.double().cumsum(-1)
     chosen_B1 = torch.searchsorted(sums_BV, draws_B[:, None] * sums_BV[:, -1:], right=True).clamp(max=probs_BV.shape[1] - 1)
     return (chosen_B1 if order_BV is None else order_BV.gather(1, chosen_B1))[:, 0]
+
+
+def drawn_logprobs(open_NV: Tensor, chosen_N: Tensor, sampling: Sampling) -> list[float]:
+    """Of each token, in the distribution of `choose`; [] for greedy answers and with top_p."""
+    if sampling.temperature == 0 or sampling.top_p < 1:
+        return []
+    logprobs_NV = torch.log_softmax(open_NV / sampling.temperature, dim=-1)
+    return list(logprobs_NV.gather(1, chosen_N[:, None])[:, 0].tolist())
 
 
 def apply_masks(logprobs_BV: Tensor, masks: Sequence[TokenMask]) -> Tensor:

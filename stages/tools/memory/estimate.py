@@ -131,12 +131,15 @@ def _rl(memory: StageMemory, shape: Shape, params: Params, sizes: Sizes) -> None
     rl = params.rl
     sharding, bfloat16 = Sharding.of(rl.all_processes, rl.deepspeed), rl.precision == "bfloat16"
     parts = weights_and_optimizer(shape.parameters, sharding, bfloat16, keeps_float32=True)
-    written, recomputes = rl.micro_prompts * rl.group * rl.max_tokens, rl.gradient_checkpointing
-    read = rl.micro_prompts * sizes.prompt * (rl.group if recomputes else 1)  # a group shares its prompt only where nothing is recomputed
-    learning = activations(shape, read + written, recomputes, bfloat16) + logits(shape, written)
-    sampling = generation(shape, "float32", rl.batch_size, sizes.prompt + rl.max_tokens)["key-value cache"]
+    written = rl.micro_prompts * rl.group * rl.max_tokens
+    read = rl.micro_prompts * sizes.prompt * (rl.group if rl.shared_prefix == "none" else 1)
+    learning = activations(shape, read + written, rl.gradient_checkpointing, bfloat16) + logits(shape, written, rl.logprob_chunk)
+    learning += parts.pop("gathered weights", 0.0)
+    sampler = generation(shape, "float32", rl.batch_size, sizes.prompt + rl.max_tokens)
+    # Under ZeRO-3 whole weights exist while it samples alone.
+    sampling = sampler["key-value cache"] + (sampler["weights"] if sharding.stage == 3 else 0.0)
     # It samples, then learns, never both.
-    parts["sampling's cache" if sampling > learning else "activations and logits"] = max(sampling, learning)
+    parts["sampling" if sampling > learning else "activations and logits"] = max(sampling, learning)
     _place(memory, shape, rl, sharding, parts)
 
 

@@ -48,7 +48,8 @@ def weights_and_optimizer(parameters: int, sharding: Sharding, bfloat16: bool, k
         return {"weights": (4 + 2 * bfloat16) * P, "gradients": 4.0 * P, "optimizer": 8.0 * P}
     width = 2 if bfloat16 and not keeps_float32 else 4
     parts = {
-        "weights": width * P * sharding.share(3) + 2 * P * (bfloat16 and keeps_float32),
+        # ZeRO-3 gathers a layer in bfloat16; elsewhere autocast keeps its copies until the end of the pass.
+        "weights": width * P * sharding.share(3) + 2 * P * (bfloat16 and keeps_float32 and sharding.stage < 3),
         # Those of the backward pass, and as float32 in the step.
         "gradients": width * P * sharding.share(2) + (4 * P * sharding.share(1) if width == 2 else 0),
         "optimizer": 12 * P * sharding.share(1),

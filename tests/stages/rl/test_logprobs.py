@@ -5,6 +5,8 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from stages.rl.logprobs import response_logprobs
+from stages.rl.params import RlParams
+from stages.rl.policy import open_policy
 from stages.shared.generation.base import Sampling
 from stages.shared.generation.transformers_engine import TransformersEngine
 from tests.support.tiny_models import random_prompts, tiny_model
@@ -24,39 +26,64 @@ def qwen() -> Qwen2ForCausalLM:
 MODELS = {"llama": lambda: tiny_model(VOCABULARY), "qwen2": qwen}
 
 
-def plain_logprobs(model, prompts, responses, length: int) -> torch.Tensor:
-    """One row at a time without cache, padding or mask: [P * G, length], zero after a response's end."""
-    rows = []
+def plain_logprobs(model, prompts, responses, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """One row at a time without cache, padding or mask: log-probabilities and entropies [P * G, length], zero after a response's end."""
+    rows, entropies = [], []
     for prompt, own in zip(prompts, responses, strict=True):
         for response in own:
             logits = model(input_ids=torch.tensor([[*prompt, *response]]), use_cache=False).logits[0, len(prompt) - 1 : -1]
-            logp = torch.log_softmax(logits, dim=-1).gather(-1, torch.tensor(response)[:, None])[:, 0]
-            rows.append(torch.nn.functional.pad(logp, (0, length - len(response))))
-    return torch.stack(rows)
+            logps = torch.log_softmax(logits, dim=-1)
+            for kept, values in (
+                (rows, logps.gather(-1, torch.tensor(response)[:, None])[:, 0]),
+                (entropies, -(logps.exp() * logps).sum(-1)),
+            ):
+                kept.append(torch.nn.functional.pad(values, (0, length - len(response))))
+    return torch.stack(rows), torch.stack(entropies)
 
 
+def scaled(gradients) -> torch.Tensor:
+    """All of them in one, against the largest."""
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    return flat / flat.abs().max()
+
+
+def learnt(model) -> list[torch.Tensor]:
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+FORMS = [("cache", "eval"), ("cache", "train"), *((form, mode) for form in ("tree", "none") for mode in ("eval", "train", "checkpointed"))]
+
+
+@pytest.mark.parametrize("adapted", [False, True], ids=["whole", "lora"])
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("mode", ["eval", "train", "checkpointed"])
-def test_equal_to_the_plain_forward_pass(name, mode):
-    model = MODELS[name]().train(mode != "eval")
-    if mode == "checkpointed":
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+@pytest.mark.parametrize(("form", "mode"), FORMS)
+def test_equal_to_the_plain_forward_pass(form, mode, name, adapted):
+    """Uneven prompts and responses, one token alone among them; the reference has no padding, mask, cache or chunk."""
+    model = MODELS[name]()
+    lora = {"rank": 4, "targets": ["q_proj", "v_proj", "down_proj"]} if adapted else {}
+    options = {"gradient_checkpointing": mode == "checkpointed", "logprob_chunk": 0 if form == "cache" else 5, "lora": lora}
+    policy = open_policy(model, RlParams(shared_prefix=form, **options), token_ids=[3, 9, 33])
+    if adapted:
+        with torch.no_grad():
+            for parameter in learnt(model):
+                parameter += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(4))
+    model.train(mode != "eval")
     prompts = random_prompts(3, VOCABULARY, 4, 12, seed=5)
     assert len({len(prompt) for prompt in prompts}) > 1
-    flat = random_prompts(6, VOCABULARY, 1, 9, seed=6)
-    responses = [flat[:2], flat[2:4], flat[4:]]
-    logp, mask = response_logprobs(model, prompts, responses, PAD, shared_prefix=mode != "checkpointed")
-    assert mask.sum(1).tolist() == [float(len(response)) for response in flat]
-    expected = plain_logprobs(model, prompts, responses, logp.shape[1])
-    assert torch.allclose(logp * mask, expected, atol=1e-4)
+    flat = [*random_prompts(7, VOCABULARY, 1, 9, seed=6), [7], [8, 9]]
+    assert len(set(map(len, flat[:3]))) > 1
+    responses = [flat[:3], flat[3:6], flat[6:]]
+    scores = policy.score(prompts, responses, PAD)
+    logp, mask = scores.logp, scores.mask
+    assert policy.form == form and mask.sum(1).tolist() == [float(len(response)) for response in flat]
+    expected, entropy = plain_logprobs(model, prompts, responses, logp.shape[1])
+    assert torch.allclose(logp * mask, expected, atol=1e-5)
+    assert scores.entropy is None if form == "cache" else torch.allclose(scores.entropy, entropy, atol=1e-5)
 
     weights = torch.randn(logp.shape, generator=torch.Generator().manual_seed(0)) * mask
-    parameters = list(model.parameters())
-    ours = torch.autograd.grad((logp * weights).sum(), parameters)
-    theirs = torch.autograd.grad((expected * weights).sum(), parameters)
-    scale = max(float(gradient.abs().max()) for gradient in theirs)
-    for left, right in zip(ours, theirs, strict=True):
-        assert torch.allclose(left / scale, right / scale, atol=1e-4)
+    ours, theirs = (torch.autograd.grad((values * weights).sum(), learnt(model)) for values in (logp, expected))
+    assert (len(ours) < len(list(model.parameters()))) == adapted
+    assert torch.allclose(scaled(ours), scaled(theirs), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -6,9 +6,11 @@ from itertools import islice
 import pytest
 import torch
 
-from stages.rl.rewards import conditional_reward
-from stages.rl.rl import cycle_tasks, step_metrics
-from stages.rl.rollouts import CONTRADICTS, Task, contradicts, initial_ranks, sample_step, score
+from stages.rl.params import RlParams
+from stages.rl.rewards.group import Rewarder
+from stages.rl.rl import TaskStream
+from stages.rl.rollouts import CONTRADICTS, Group, Task, contradicts, initial_ranks, sample_step, score, teaches
+from stages.rl.watch import behaviour, step_metrics
 from stages.shared.generation.base import Completion, Sampling
 from stages.shared.slates.answers import Answer
 from stages.shared.slates.layouts.marks import END, THINK_END
@@ -38,12 +40,15 @@ class Script:
         return [[written(order) for order in next(self.scripts)] for _ in prompts]
 
 
-def step(scripts, refills=2, tolerance=1e-6):
+PARAMS = RlParams(prompts=WANTED, group=GROUP, alpha=0.2, invalid_reward=-1.0, consistent=False)
+
+
+def step(scripts, refills=2, surplus=(), **more):
     engine = Script(scripts)
     tasks = iter([Task([number], CONSTRAINT, 2, (0, 1, 2)) for number in range(100)])
-    reward = lambda answer, rank, k: conditional_reward(answer, rank, k, 0.2, -1.0)  # noqa: E731
+    params = RlParams(**{**PARAMS.model_dump(exclude={"watch"}), "max_refills": refills, **more})
     sampling = Sampling(max_tokens=64, temperature=1.0, samples=GROUP, seed=5)
-    return engine, sample_step(tasks, engine, encoded("sids").reader, reward, sampling, WANTED, refills, tolerance)
+    return engine, sample_step(tasks, engine, encoded("sids").reader, Rewarder(params), sampling, params, surplus)
 
 
 FLAT, USEFUL, ALL_INVALID = [INCOMING] * 4, [INCOMING, RAISED, INVALID, INCOMING], [INVALID] * 4
@@ -73,7 +78,7 @@ def test_a_step_that_never_fills_ends_at_the_cap(refills):
 
 def test_the_curve_counts_every_group_sampled_not_the_kept_ones():
     _, rollouts = step([FLAT, USEFUL, ALL_INVALID], refills=0)
-    row = step_metrics(rollouts)
+    row = step_metrics(rollouts, PARAMS)
     assert row["kept"] == 1 and row["refills"] == 0
     assert row["valid"] == pytest.approx(7 / 12) and row["identical"] == pytest.approx(6 / 12)
     assert row["reward"] == pytest.approx((0 + (2 / 3 + 0.2 - 1) - 4) / 12)
@@ -84,7 +89,7 @@ TASKS = [Task([number], CONSTRAINT, 0, (0, 1, 2)) for number in range(7)]
 
 
 def numbers(count: int, seed: int = 1) -> list[int]:
-    return [task.prompt[0] for task in islice(cycle_tasks(TASKS, seed), count)]
+    return [task.prompt[0] for task in islice(TaskStream(TASKS, seed), count)]
 
 
 def test_each_epoch_holds_each_task_once_in_an_order_of_its_own():
@@ -139,9 +144,62 @@ def test_contradictions_are_penalised_only_when_asked():
     levels = CONSTRAINT.layout.relevances
     thought = [levels[3], levels[1], levels[2]]
     completions = [[Completion([*thought, *written(order).token_ids], []) for order in ((0, 2, 1), (2, 0, 1))]]
-    reward = lambda answer, rank, k: conditional_reward(answer, rank, k, 0.2, -1.0)  # noqa: E731
-    task = Task([0], CONSTRAINT, 2, (0, 1, 2))
+    reward, task = Rewarder(PARAMS), Task([0], CONSTRAINT, 2, (0, 1, 2))
     [group] = score([task], completions, encoded("sids").reader, reward, consistent=True)
     assert group.rewards == pytest.approx([1 / 3 + 0.2, -1.0]) and group.answers[1] == CONTRADICTS
     [group] = score([task], completions, encoded("sids").reader, reward)
     assert group.rewards == pytest.approx([1 / 3 + 0.2, 2 / 3 + 0.2])
+
+
+def test_a_saved_stream_goes_on_where_it_was():
+    stream = TaskStream(TASKS, 1)
+    first = [next(stream).prompt[0] for _ in range(9)]
+    again = TaskStream(TASKS, 1)
+    again.skip(5)
+    assert [next(again).prompt[0] for _ in range(4)] == first[5:] and again.drawn == 9
+
+
+def test_surplus_groups_come_first_in_the_next_step():
+    _, rollouts = step([USEFUL, FLAT, USEFUL, USEFUL, USEFUL, FLAT], keep_surplus=True)
+    assert [group.task.prompt for group in rollouts.kept] == [[0], [2], [3]]
+    assert [group.task.prompt for group in rollouts.surplus] == [[4]]
+    engine, following = step([FLAT, USEFUL, FLAT, USEFUL, USEFUL], surplus=rollouts.surplus, keep_surplus=True)
+    assert following.kept[0] is rollouts.surplus[0] and [group.task.prompt for group in following.kept[1:]] == [[1], [3]]
+    assert engine.prompts == [0, 1, 2, 3, 4] and len(following.sampled) == 5, "the first round fills what is missing"
+    _, cut = step([USEFUL, FLAT, USEFUL, USEFUL, USEFUL, FLAT])
+    assert cut.surplus == []
+
+
+def test_every_step_samples_something_even_when_its_surplus_is_enough():
+    _, one = step([USEFUL] * WANTED)
+    surplus = one.kept
+    engine, rollouts = step([USEFUL, FLAT], surplus=surplus, keep_surplus=True)
+    assert rollouts.kept == surplus and engine.prompts == [0] and len(rollouts.surplus) == 1
+
+
+def test_slates_of_one_prompt_are_groups_of_their_own():
+    """Two slates with the same words and other targets: a mean over both would reward what is wrong for each."""
+    tasks = [Task([7], CONSTRAINT, target, (0, 1, 2)) for target in (2, 1)]
+    completions = [[written(RAISED), written(INCOMING)]] * 2
+    groups = score(tasks, completions, encoded("sids").reader, Rewarder(PARAMS))
+    assert groups[0].rewards == pytest.approx([2 / 3 + 0.2, 0]) and groups[1].rewards == pytest.approx([-1 / 3, 0])
+
+
+def test_under_gdpo_parts_teach_though_their_sum_is_tied():
+    group = Group(Task([0], CONSTRAINT, 0, (0,)), [], [], [1.0, 1.0], {"rank": [1.0, 0.0], "format": [0.0, 1.0]})
+    assert teaches(group, RlParams(reward="gdpo")) and not teaches(group, RlParams(reward="sum"))
+
+
+def test_the_curve_tells_copies_swaps_and_faults_apart():
+    _, rollouts = step([[INCOMING, (1, 0, 2), RAISED, INVALID]], refills=0, prompts=1)
+    row = behaviour(rollouts)
+    assert row["adjacent_swap"] == row["as_shown"] == row["duplicate"] == 0.25 and row["missing"] == row["unfinished"] == 0
+    assert row["promotion"] == pytest.approx((0 + 0 + 2) / 3)
+
+
+def test_a_process_that_has_enough_goes_on_while_another_refills(monkeypatch):
+    others = iter([1.0, 1.0, 0.0])  # the other process is short for two rounds
+    monkeypatch.setattr("stages.rl.rollouts.all_sum", lambda value: value + next(others))
+    engine, rollouts = step([USEFUL] * 9, refills=4, keep_surplus=True)
+    assert rollouts.refills == 2 and len(engine.prompts) == 9
+    assert [group.task.prompt for group in rollouts.surplus] == [[3], [4], [5]], "no more than a step needs"

@@ -1,10 +1,19 @@
 """The stage on a small project, with a model that knows next to nothing."""
 
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from stages.rl.params import RlParams
+import stages.rl.rl as stage
+from stages.rl.params import RlParams, WatchSection
+from stages.rl.rewards.group import Rewarder
 from stages.rl.rl import rl
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import read_json, stage_outputs
@@ -13,6 +22,7 @@ from stages.shared.slates.prompt_params import PromptParams
 from tests.support.small_project import SPLITS, make_slates, make_tables, own_items, write_project
 from tests.support.tiny_models import tiny_folder
 
+ROOT = Path(__file__).parents[3]
 # No answer of this model is valid, so only a random reward has variance.
 SMALL = RlParams(threads=1, steps=2, prompts=2, group=3, micro_prompts=1, max_tokens=16, max_refills=0, batch_size=6, reward="random")
 
@@ -29,7 +39,10 @@ def project(tmp_path, monkeypatch):
 def run(project, **more) -> dict[str, bytes]:
     with stage_outputs("rl") as outputs:
         rl(SMALL.model_copy(update=more), outputs)
-    folder = project / "data/rl"
+    return contents(project / "data/rl")
+
+
+def contents(folder) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
@@ -47,18 +60,125 @@ def test_a_run_moves_the_weights_a_little_and_repeats_its_bytes(project):
     assert metrics["first_fifth"]["logprob_gap"] < 1e-4
 
 
-def test_a_step_that_cannot_fill_is_counted_and_changes_nothing(project):
+def test_a_run_that_never_had_variance_fails_and_says_why(project):
     """Every answer is invalid, so every group has one reward."""
-    run(project, reward="conditional", max_refills=1)
+    with pytest.raises(StageError, match=r"in 2 steps no slate .* 100% of the answers were invalid, most of them unfinished: train sft"):
+        run(project, reward="conditional", max_refills=1)
+    assert not (project / "data/rl").exists()
+
+
+def test_a_step_that_cannot_fill_is_counted(project, monkeypatch):
+    """The second of two steps draws rewards that are all tied."""
+    draw = Rewarder.__call__
+    calls = []
+
+    def tied_from_the_second_step(self, *arguments):
+        calls.append(1)
+        rewards = draw(self, *arguments)
+        return rewards if len(calls) <= 2 else rewards._replace(total=[0.5] * len(rewards.total))
+
+    monkeypatch.setattr(Rewarder, "__call__", tied_from_the_second_step)
+    run(project, max_refills=1)
     metrics = read_json(project / "data/rl/metrics.json")
-    assert metrics["steps_at_refill_cap"] == 2 and metrics["last_fifth"]["kept"] == 0 and metrics["last_fifth"]["refills"] == 1
-    assert metrics["last_fifth"]["reward"] == -1.0
-    before, after = (load_model(project / "data" / stage / "model").state_dict() for stage in ("sft", "rl"))
-    assert all(before[name].equal(after[name]) for name in before)
+    assert metrics["steps_at_refill_cap"] == 1 and metrics["last_fifth"]["kept"] == 0 and metrics["last_fifth"]["refills"] == 1
+
+
+def test_limits_warn_or_stop_with_the_reason(project):
+    limits = {"patience": 2, "invalid": 0.5, "length": 1.0}
+    run(project, steps=3, watch=WatchSection(**limits))
+    assert read_json(project / "data/rl/metrics.json")["warnings"] == {"invalid": 2}
+    with pytest.raises(StageError, match=r"step 2: 100% of the answers are invalid, for 2 steps in a row \(rl.watch.invalid\)"):
+        run(project, steps=3, watch=WatchSection(**limits, action="stop"))
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_run_that_stopped_anywhere_goes_on_to_the_same_bytes(project, monkeypatch):
+    """Surplus groups, the random reward's generator, Adam's moments and the place in the data all go on."""
+    options = {"steps": 5, "prompts": 2, "max_refills": 2, "keep_surplus": True, "updates": 2, "lr": 1e-3}
+    monkeypatch.setattr(Rewarder, "__call__", tied_at_times(Rewarder.__call__))
+    whole = run(project, **options)
+    assert any(row.split(",")[7] != "0" for row in whole["steps.csv"].decode().splitlines()[1:]), "no step was ever refilled"
+    real = stage.update
+    for stops in ((1,), (3, 1), (4,)):
+        for steps in stops:
+            left = [steps]
+
+            def stopping(*arguments, left=left, **more):
+                if left[0] == 0:
+                    raise Killed
+                left[0] -= 1
+                return real(*arguments, **more)
+
+            monkeypatch.setattr(stage, "update", stopping)
+            with pytest.raises(Killed):
+                run(project, **options, save_steps=1)
+        assert len(list((project / ".gr2/resume/rl").glob("*/checkpoint-*"))) == 1
+        monkeypatch.setattr(stage, "update", real)
+        assert run(project, **options, save_steps=1) == whole
+        assert not (project / ".gr2/resume/rl").exists()
+
+
+def tied_at_times(draw):
+    """About half of the groups are tied, by what their first answer says, so that steps need refills and leave a surplus."""
+
+    def drawn(self, constraint, target_rank, completions, answers):
+        rewards = draw(self, constraint, target_rank, completions, answers)
+        return rewards if sum(completions[0]) % 2 else rewards._replace(total=[0.5] * len(answers))
+
+    return drawn
+
+
+def test_another_run_does_not_take_what_was_saved(project, monkeypatch):
+    real = stage.update
+    whole = run(project, steps=2, lr=1e-3)
+    calls = []
+
+    def stopping(*arguments, **more):
+        calls.append(1)
+        if len(calls) == 2:
+            raise Killed
+        return real(*arguments, **more)
+
+    monkeypatch.setattr(stage, "update", stopping)
+    with pytest.raises(Killed):
+        run(project, steps=2, save_steps=1)
+    monkeypatch.setattr(stage, "update", real)
+    assert run(project, steps=2, lr=1e-3, save_steps=1) == whole
+
+
+def test_killed_at_random_it_ends_with_the_same_bytes(project):
+    """kill -9 of the stage's own process, twice, wherever it is by then."""
+    names = {"threads", "prompts", "group", "micro_prompts", "max_tokens", "max_refills", "batch_size", "reward"}
+    lines = [f"  {name}: {value}" for name, value in SMALL.model_dump(include=names).items()]
+    text = "\n".join(["prompt: {}", "rl:", *lines, "  steps: 6", "  save_steps: 0", ""])
+    (project / "params.yaml").write_text(text)
+    command = [sys.executable, "-m", "stages.rl"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    assert subprocess.run(command, env=environment, check=False, capture_output=True).returncode == 0
+    whole = contents(project / "data/rl")
+    shutil.rmtree(project / "data/rl")
+    (project / "params.yaml").write_text(text.replace("save_steps: 0", "save_steps: 1"))
+    for checkpoint in (1, 4):
+        process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+        while process.poll() is None and newest(project) < checkpoint:
+            time.sleep(0.02)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL and not (project / "data/rl/model").exists()
+    assert newest(project) >= 4
+    assert subprocess.run(command, env=environment, check=False).returncode == 0
+    assert contents(project / "data/rl") == whole
+
+
+def newest(project) -> int:
+    return max((int(path.name[11:]) for path in (project / ".gr2/resume/rl").glob("*/checkpoint-*")), default=0)
 
 
 CHANGES = [{"seed": 1}, {"steps": 1}, {"prompts": 3}, {"group": 2}, {"updates": 2}, {"lr": 1e-3}, {"temperature": 0.5}, {"max_tokens": 17}]
 CHANGES += [{"updates": 4, "lr": 2e-3, "clip_low": 0.01}, {"updates": 4, "lr": 2e-3, "clip_high": 0.01}, {"precision": "bfloat16"}]
+CHANGES += [{"objective": "dr_grpo"}, {"kl": 0.1}, {"importance_cap": 0.5}, {"constrained": True}]
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: list(change)[-1])

@@ -1,0 +1,1 @@
+"""What the policy is trained to minimise: one objective a file."""

@@ -1,0 +1,1 @@
+"""What an answer earns: small functions of orders or of token ids, and how they are put together."""

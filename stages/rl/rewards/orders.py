@@ -1,0 +1,48 @@
+"""Rewards of a permutation, in ranks of the initial ranking, from 0. gains: of each candidate, in the same order."""
+
+import math
+from collections.abc import Sequence
+
+
+def promotion(order: Sequence[int], target_rank: int) -> float:
+    """R_rank = (rank before - rank after) / K in [-1, 1] (GR2, arXiv 2602.07774)."""
+    return (target_rank - order.index(target_rank)) / len(order)
+
+
+def ndcg(order: Sequence[int], gains: Sequence[float]) -> float:
+    """sum gain / log2(rank + 2), over the best there is; 0 where no candidate has a gain. In [0, 1]."""
+    best = sum(gain / math.log2(place + 2) for place, gain in enumerate(sorted(gains, reverse=True)))
+    return sum(gains[rank] / math.log2(place + 2) for place, rank in enumerate(order)) / best if best > 0 else 0.0
+
+
+def ndcg_gain(order: Sequence[int], gains: Sequence[float]) -> float:
+    """NDCG minus that of the initial ranking: graded, and moves near the top count most (GR2 Technical Report, arXiv 2606.31984)."""
+    return ndcg(order, gains) - ndcg(range(len(order)), gains)
+
+
+def log_sigmoid(gain: float, scale: float) -> float:
+    """log sigmoid(gain / scale), gain = score minus that of the initial ranking (Wang et al. 2024, arXiv 2402.00742).
+
+    Losing against the initial ranking costs nearly in proportion, winning saturates at 0: log 2 below it stands a copy.
+    """
+    return -math.log1p(math.exp(-abs(gain / scale))) + min(gain / scale, 0.0)
+
+
+def rises(order: Sequence[int], target_rank: int) -> bool:
+    """GR2's condition for paying the format: the target rose, or stood first before, where it cannot rise."""
+    return order.index(target_rank) < target_rank or target_rank == 0
+
+
+def is_right(order: Sequence[int], target_rank: int) -> bool:
+    """The target rose, or stands first."""
+    return order.index(target_rank) < target_rank or order[0] == target_rank
+
+
+def is_identity(order: Sequence[int]) -> bool:
+    return list(order) == sorted(order)
+
+
+def is_adjacent_swap(order: Sequence[int]) -> bool:
+    """The initial ranking but for two neighbours: the least that is no copy."""
+    moved = [place for place, rank in enumerate(order) if place != rank]
+    return len(moved) == 2 and moved[1] == moved[0] + 1

@@ -1,0 +1,193 @@
+"""One step of learning from a batch of rollouts: advantages, old probabilities, and the optimizer steps."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stages.rl.distribution import Drawn, masks_along, sampler_logprobs
+from stages.rl.logprobs import response_logprobs
+from stages.rl.objectives.advantages import gdpo_normalised, gdpo_sums
+from stages.rl.objectives.choose import OBJECTIVES
+from stages.rl.objectives.covariance import covariances
+from stages.rl.objectives.parts import Part, Whole
+from stages.rl.params import RlParams
+from stages.rl.policy import Policy, all_sum
+from stages.rl.rewards.group import part_weights
+from stages.rl.rewards.orders import is_right
+from stages.rl.rollouts import Group, Rollouts
+from stages.shared.core.errors import StageError
+from stages.shared.core.launch import world_size
+from stages.shared.slates.constraint import TokenMask
+
+MEASURED = ("loss", "clipped", "logprob_gap", "truncated", "kl")
+
+
+class Targets(NamedTuple):
+    """What the step fixes before its first update, one row an answer. selected: bool of each token that counts, on the CPU."""
+
+    advantages: Tensor
+    whole: Whole
+    sampler: list[list[float]]
+    selected: list[Tensor] | None
+
+
+def update(policy: Policy, rollouts: Rollouts, params: RlParams, pad_id: int, reference: Any = None, seed: int = 0) -> dict[str, float]:
+    """`params.updates` optimizer steps on the kept groups. Ranks without any group still take part, with a loss of zero.
+
+    reference: a frozen model, for params.kl. seed: of this step, for objectives that draw tokens. StageError where the loss is not finite.
+    """
+    groups = rollouts.kept
+    totals = dict.fromkeys(MEASURED, 0.0)
+    targets = fix_targets(groups, params, seed)
+    if targets.whole.tokens == 0:
+        return totals
+    # Every rank runs the same number of microbatches, empty ones included: gradients are averaged across ranks at each of them,
+    # and a rank that skipped one would leave the others waiting.
+    microbatches = max(1, -(-params.prompts // params.micro_prompts))
+    places = np.array_split(np.arange(len(groups)), microbatches)
+    trainer: dict[int, tuple[Tensor, Tensor | None]] = {}
+    for update_number in range(params.updates):
+        for number, indices in enumerate(places):
+            if len(indices):
+                part = make_part(policy, groups, indices, params, targets, pad_id, reference, trainer.get(number))
+                # Before the first optimizer step the trainer's numbers are those of the policy that sampled, but for rounding.
+                if number not in trainer:
+                    trainer[number] = part.logp_BT.detach(), part.reference_BT
+                    for name, value in gaps(part, params, targets.sampler[indices[0] * params.group :]).items():
+                        totals[name] = max(totals[name], value) if name == "logprob_gap" else totals[name] + value / microbatches
+                loss, clipped = OBJECTIVES[params.objective].loss(part, targets.whole, params)
+                clipped_share = float(clipped)
+            else:
+                loss, clipped_share = policy.zero_loss(), 0.0
+            if not math.isfinite(loss.item()):
+                raise StageError(
+                    f"rl: the loss is {loss.item()} at update {update_number + 1} of this step; lower rl.lr, set rl.importance_cap to 2.0, "
+                    "or train in float32. The last checkpoint (rl.save_steps) is intact"
+                )
+            # The losses are shares of one sum over the step; policy.step divides by the number of microbatches.
+            policy.backward(loss * microbatches)
+            totals["loss"] += loss.item() / params.updates
+            totals["clipped"] += clipped_share / microbatches / params.updates
+        policy.step()
+    return totals
+
+
+def fix_targets(groups: Sequence[Group], params: RlParams, seed: int) -> Targets:
+    completions = [completion for group in groups for completion in group.completions]
+    sampler = [sampler_logprobs(completion, params.temperature, params.constrained) for completion in completions]
+    counts = [len(row) * is_counted for row, is_counted in zip(sampler, counted_rows(groups, params), strict=True)]
+    # The unit of a mean is the whole step over all ranks; DeepSpeed and DDP average gradients, so the world size divides it.
+    whole = Whole(all_sum(sum(counts)) / world_size(), all_sum(len(completions)) / world_size())
+    advantages_PG = step_advantages(groups, params)
+    selected = None
+    if (select := OBJECTIVES[params.objective].select) and groups:
+        kept = [torch.tensor(row[:count]) for row, count in zip(sampler, counts, strict=True)]
+        gains = [gain.expand(len(row)) for gain, row in zip(advantages_PG.flatten(), kept, strict=True)]
+        chosen = select(covariances(torch.cat(kept), torch.cat(gains)), params, torch.Generator().manual_seed(seed))
+        selected = list(chosen.split(counts))
+    return Targets(advantages_PG.flatten(), whole, sampler, selected)
+
+
+def step_advantages(groups: Sequence[Group], params: RlParams) -> Tensor:
+    """[P, G]. Every process calls it: some objectives normalise over the rewards of all."""
+    rewards_PG = torch.tensor([group.rewards for group in groups]) if groups else torch.zeros(0, params.group)
+    if params.reward == "gdpo":
+        weights = part_weights(params)
+        parts_KPG = torch.tensor([[group.parts[name] for group in groups] for name in weights]) if groups else rewards_PG[None]
+        sums_PG = gdpo_sums(parts_KPG, list(weights.values()) if groups else [1.0])
+        return gdpo_normalised(sums_PG, *batch_moments(sums_PG))
+    batch_std = batch_moments(rewards_PG)[1]
+    return OBJECTIVES[params.objective].advantages(rewards_PG, batch_std) if groups else rewards_PG
+
+
+def batch_moments(values: Tensor) -> tuple[float, float]:
+    """Mean and sample standard deviation over all processes."""
+    count = all_sum(float(values.numel()))
+    if count < 2:
+        return 0.0, 0.0
+    mean = all_sum(float(values.double().sum())) / count
+    return mean, math.sqrt(all_sum(float(((values.double() - mean) ** 2).sum())) / (count - 1))
+
+
+def counted_rows(groups: Sequence[Group], params: RlParams) -> list[bool]:
+    """Which answers the loss is computed from: under overlong filtering (DAPO, section 3.4) none that was cut at max_tokens."""
+    answers = [answer for group in groups for answer in group.answers]
+    return [params.overlong != "filter" or answer.fault != "unfinished" for answer in answers]
+
+
+def make_part(
+    policy: Policy,
+    groups: Sequence[Group],
+    indices: Sequence[int],
+    params: RlParams,
+    targets: Targets,
+    pad_id: int,
+    reference: Any,
+    first: tuple[Tensor, Tensor | None] | None,
+) -> Part:
+    """The groups at `indices`, which follow one another. first: the trainer's and the reference's numbers before the first update."""
+    batch = [groups[index] for index in indices]
+    rows = slice(indices[0] * params.group, (indices[-1] + 1) * params.group)
+    prompts = [group.task.prompt for group in batch]
+    responses = [[completion.token_ids for completion in group.completions] for group in batch]
+    drawn = Drawn(params.temperature, response_masks(batch, params))
+    logp, mask, _ = policy.score(prompts, responses, pad_id, drawn)
+    reference_BT = first[1] if first else None
+    if reference is not None and first is None:
+        with policy.autocast(), torch.no_grad():
+            reference_BT, _ = response_logprobs(reference, prompts, responses, pad_id, drawn)
+    sampler = padded(targets.sampler[rows], logp)
+    trainer = first[0] if first else logp.detach()
+    if params.importance_cap:
+        # Truncated importance sampling (Yao et al. 2025, Your Efficient RL Framework Secretly Brings You Off-Policy RL Training): what
+        # differs between engine and trainer is a weight, and only what the updates change is clipped.
+        old, weight = trainer, torch.exp(trainer - sampler).clamp(max=params.importance_cap)
+    else:
+        old, weight = sampler, None
+    counted = torch.tensor(counted_rows(batch, params), device=mask.device)
+    rights = [answer.order is not None and is_right(answer.order, group.task.target_rank) for group in batch for answer in group.answers]
+    return Part(
+        logp,
+        old,
+        mask if params.overlong != "filter" else mask * counted[:, None],
+        targets.advantages[rows].to(logp.device),
+        torch.tensor([reward for group in batch for reward in group.rewards], device=logp.device),
+        torch.tensor(rights, device=logp.device),
+        weight,
+        reference_BT,
+        padded([row.tolist() for row in targets.selected[rows]], logp).bool() if targets.selected is not None else None,
+    )
+
+
+def response_masks(groups: Sequence[Group], params: RlParams) -> list[TokenMask] | None:
+    """Of the constraint that the answers were sampled under, one a token, answers behind each other; None where there was none."""
+    if not params.constrained:
+        return None
+    return [mask for group in groups for one in group.completions for mask in masks_along(group.task.constraint, one.token_ids)]
+
+
+def padded(rows: Sequence[Sequence[float]], like: Tensor) -> Tensor:
+    """[B, T], zero behind each row."""
+    values = torch.zeros_like(like, requires_grad=False)
+    for number, row in enumerate(rows):
+        values[number, : len(row)] = torch.tensor(row, device=values.device, dtype=values.dtype)
+    return values
+
+
+def gaps(part: Part, params: RlParams, sampler_rows: Sequence[Sequence[float]]) -> dict[str, float]:
+    """How far the trainer is from the sampler before the first update, and the policy from the reference."""
+    logp = part.logp_BT.detach()
+    sampler = padded(sampler_rows[: len(logp)], logp)
+    tokens = part.mask_BT.sum().clamp_min(1)
+    found = {"logprob_gap": float(((logp - sampler).abs() * part.mask_BT).sum() / tokens)}
+    if params.importance_cap:
+        is_cut = (logp - sampler).exp() > params.importance_cap
+        found["truncated"] = float((is_cut * part.mask_BT).sum() / tokens)
+    if part.reference_BT is not None:
+        difference = part.reference_BT - logp
+        found["kl"] = float(((difference.exp() - difference - 1) * part.mask_BT).sum() / tokens)
+    return found

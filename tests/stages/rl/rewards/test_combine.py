@@ -1,0 +1,165 @@
+"""The combined rewards on every row of a table over rank before, rank after, valid or not; and the parts by themselves."""
+
+import itertools
+import math
+
+import pytest
+from pydantic import ValidationError
+
+from stages.rl.params import RlParams
+from stages.rl.rewards.group import Rewarder
+from stages.rl.rewards.orders import (
+    is_adjacent_swap,
+    is_identity,
+    is_right,
+    log_sigmoid,
+    ndcg,
+    ndcg_gain,
+    promotion,
+)
+from stages.rl.rewards.tokens import brevity, grounding, overlong
+from stages.shared.core.errors import StageError
+from stages.shared.slates.answers import Answer
+from tests.stages.shared.slates.test_constraint import constraint
+
+K, ALPHA, INVALID = 4, 0.2, -1.0
+CONSTRAINT = constraint(K)
+
+
+def moved(before: int, after: int) -> tuple[int, ...]:
+    """The initial ranking with one candidate moved."""
+    others = [rank for rank in range(K) if rank != before]
+    return (*others[:after], before, *others[after:])
+
+
+def total(order: tuple[int, ...] | None, target_rank: int, **more) -> float:
+    params = RlParams(**{"alpha": ALPHA, "invalid_reward": INVALID, **more})
+    answer = Answer(order, "" if order else "missing")
+    return Rewarder(params)(CONSTRAINT, target_rank, [[1, 2]], [answer]).total[0]
+
+
+# reward -> rank before -> what each rank after earns, in quarters of K and alphas: written out, not computed.
+A = ALPHA
+TABLE = {
+    "conditional": [
+        [0.0 + A, -0.25 + A, -0.5 + A, -0.75 + A],  # stood first: GR2 pays the format even where it fell
+        [0.25 + A, 0.0, -0.25, -0.5],
+        [0.5 + A, 0.25 + A, 0.0, -0.25],
+        [0.75 + A, 0.5 + A, 0.25 + A, 0.0],
+    ],
+    "gated": [
+        [0.0 + A, -0.25 + A, -0.5 + A, -0.75 + A],
+        [0.25 + A, A, -0.25 + A, -0.5 + A],  # the second is the copy: alpha only
+        [0.5 + A, 0.25 + A, A, -0.25 + A],
+        [0.75 + A, 0.5 + A, 0.25 + A, A],
+    ],
+}
+TABLE["sum"] = TABLE["ungated"] = TABLE["gated"]  # with promotion a copy has R_rank = 0
+
+
+@pytest.mark.parametrize("reward", TABLE)
+def test_every_row_of_rank_before_and_after(reward):
+    for before, after in itertools.product(range(K), range(K)):
+        assert total(moved(before, after), before, reward=reward) == pytest.approx(TABLE[reward][before][after]), (before, after)
+    for before in range(K):
+        assert total(None, before, reward=reward) == INVALID
+
+
+@pytest.mark.parametrize("reward", TABLE)
+def test_only_the_targets_rank_counts_in_a_whole_permutation(reward):
+    for order in itertools.permutations(range(K)):
+        for before in range(K):
+            expected = TABLE[reward][before][order.index(before)]
+            assert total(order, before, reward=reward) == pytest.approx(expected), (order, before)
+
+
+def test_a_copy_under_the_gate_earns_alpha_whatever_the_rank_reward():
+    copy, other = (0, 1, 2, 3), (1, 0, 2, 3)
+    assert total(copy, 2, reward="gated", rank_reward="log_sigmoid") == pytest.approx(ALPHA)
+    assert total(other, 2, reward="gated", rank_reward="log_sigmoid") == pytest.approx(-math.log(2) + ALPHA)
+    assert total(copy, 0, reward="gated", rank_reward="log_sigmoid") == pytest.approx(-math.log(2) + ALPHA)
+
+
+def test_orders():
+    assert promotion((3, 0, 1, 2), 3) == 3 / 4 and promotion((1, 2, 3, 0), 0) == -3 / 4
+    gains = [0.0, 2.0, 0.0, 1.0]
+    best = 2 + 1 / math.log2(3)
+    assert ndcg((1, 3, 0, 2), gains) == 1 and ndcg((0, 1, 2, 3), [0.0] * 4) == 0
+    before = (2 / math.log2(3) + 1 / math.log2(5)) / best
+    assert ndcg_gain((3, 1, 0, 2), gains) == pytest.approx((1 + 2 / math.log2(3)) / best - before)
+    assert log_sigmoid(0.3, 0.1) == pytest.approx(math.log(1 / (1 + math.exp(-3)))) and log_sigmoid(-90.0, 0.1) == pytest.approx(-900)
+    assert is_identity((0, 1, 2)) and not is_identity((0, 2, 1))
+    assert (
+        is_adjacent_swap((0, 2, 1, 3))
+        and not is_adjacent_swap((2, 1, 0))
+        and not is_adjacent_swap((0, 1))
+        and not is_adjacent_swap((2, 0, 1))
+    )
+    assert is_right((1, 0), 1) and is_right((0, 1), 0) and not is_right((1, 0), 0) and not is_right((0, 1), 1)
+
+
+def test_tokens():
+    quotes = [[5, 6], [7, 8], [6, 7]]
+    assert grounding([5, 6, 0, 7, 8, 99, 6, 7], quotes, 99) == pytest.approx(2 / 3), "what stands behind the block does not count"
+    assert grounding([5, 6, 7, 8], quotes, 99) == 0
+    assert [overlong(length, 100, 20) for length in (1, 80, 90, 100)] == [0, 0, -0.5, -1]
+    assert brevity(25, 100) == 0.75
+
+
+def test_length_is_paid_in_groups_that_are_all_right_alone():
+    rewarder = Rewarder(RlParams(alpha=0.0, length_weight=0.5, max_tokens=100))
+    right, wrong, invalid = Answer((2, 0, 1, 3), ""), Answer((0, 1, 2, 3), ""), Answer(None, "missing")
+    ids = [[1] * 10, [1] * 50]
+    assert rewarder(CONSTRAINT, 2, ids, [right, right]).total == pytest.approx([0.5 + 0.45, 0.5 + 0.25])
+    for other in (wrong, invalid):
+        assert rewarder(CONSTRAINT, 2, ids, [right, other]).parts["length"] == [0.0, 0.0]
+
+
+def test_grounding_is_paid_on_merit_under_the_condition_and_always_under_sum():
+    quoted = [token for quote in CONSTRAINT.quotes for token in quote] + [CONSTRAINT.layout.think_end]
+    for reward, order, expected in (
+        ("conditional", (2, 0, 1, 3), 0.5 + ALPHA + 0.3),
+        ("conditional", (0, 1, 2, 3), 0.0),
+        ("sum", (0, 1, 2, 3), ALPHA + 0.3),
+        ("sum", None, INVALID + 0.3),
+    ):
+        rewarder = Rewarder(RlParams(alpha=ALPHA, reward=reward, grounding_weight=0.3))
+        earned = rewarder(CONSTRAINT, 2, [quoted], [Answer(order, "" if order else "missing")])
+        assert earned.parts["grounding"] == [1.0] and earned.total == pytest.approx([expected])
+
+
+def test_a_layout_without_quotes_cannot_be_grounded():
+    with pytest.raises(StageError, match=r"rl\.grounding_weight"):
+        Rewarder(RlParams(grounding_weight=0.1))(constraint(K, reasoning=False), 0, [[1]], [Answer((0, 1, 2, 3), "")])
+
+
+def test_the_random_reward_knows_nothing_of_the_answer_and_goes_on_where_it_was():
+    first, second = (Rewarder(RlParams(reward="random", seed=3)) for _ in range(2))
+    one, other = [Answer((0, 1, 2, 3), "")] * 3, [Answer(None, "missing")] * 3
+    drawn = first(CONSTRAINT, 0, [[1]] * 3, one).total
+    assert drawn == second(CONSTRAINT, 2, [[1, 2]] * 3, other).total and len(set(drawn)) == 3
+    state = first.state()
+    following = first(CONSTRAINT, 0, [[1]] * 3, one).total
+    third = Rewarder(RlParams(reward="random", seed=3))
+    third.load_state(state)
+    assert third(CONSTRAINT, 0, [[1]] * 3, one).total == following
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        ({"reward": "random", "grounding_weight": 0.1}, "grounding_weight"),
+        ({"reward": "random", "overlong": "soft"}, "overlong"),
+        ({"reward": "gdpo", "alpha": 0.0}, "gdpo"),
+        ({"reward": "gdpo", "objective": "lite_ppo"}, "gdpo"),
+        ({"reward": "gdpo", "objective": "disco"}, "gdpo"),
+        ({"objective": "lipo", "importance_cap": 2.0}, "importance_cap"),
+        ({"objective": "disco", "kl": 0.1}, "disco_delta"),
+        ({"objective": "disco", "reward": "random"}, "disco"),
+        ({"cov_low": 6.0}, "cov_high"),
+        ({"overlong": "soft", "max_tokens": 32}, "overlong_buffer"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(values, names):
+    with pytest.raises(ValidationError, match=names):
+        RlParams(**values)

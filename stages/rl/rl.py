@@ -1,4 +1,4 @@
-"""Reinforcement learning from the SFT model: DAPO with the conditional reward, on training slates only."""
+"""Reinforcement learning from the SFT model, or another (rl.start): DAPO with the conditional reward, on training slates only."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -25,6 +25,7 @@ from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, SLATES, read_t
 from stages.shared.generation.base import Sampling
 from stages.shared.generation.transformers_engine import TransformersEngine
 from stages.shared.lm.models import load_model, load_tokenizer, save_model
+from stages.shared.lm.packaged import folder_of
 from stages.shared.slates.answers import Answer
 from stages.shared.slates.candidate_features import read_candidate_features
 from stages.shared.slates.layouts.choose import layout_of
@@ -35,10 +36,9 @@ from stages.shared.slates.slate import Catalog, Slate, load_slates, permuted
 from stages.shared.slates.windows import training_windows
 from stages.shared.training.trainer import write_curve
 
-BASE = DATA / "sft/model"
-
 
 def rl(params: RlParams, outputs: Outputs) -> None:
+    base = folder_of(params.start)
     options = load_params("prompt", PromptParams)
     slates_table = read_table(DATA / "retrieve/slates.parquet", SLATES)
     slates = load_slates(slates_table, read_candidate_features(DATA / "retrieve/candidate_features.parquet"), "train")
@@ -50,10 +50,10 @@ def rl(params: RlParams, outputs: Outputs) -> None:
     if not slates:
         raise StageError("data/retrieve/slates.parquet: no training slate with more than one candidate; nothing can be ranked")
 
-    tokenizer = load_tokenizer(BASE)
+    tokenizer = load_tokenizer(base)
     encoded = EncodedLayout(layout_of(catalog, with_mined_rules(options)), tokenizer)
     tasks = make_tasks(slates, encoded, params)
-    policy = open_policy(load_model(BASE), params)
+    policy = open_policy(load_model(base), params)
     engine = TransformersEngine(policy.module, tokenizer.pad_token_id, tokenizer.eos_token_id, params.batch_size)
     reward = choose_reward(params)
     stream = cycle_tasks(tasks, params.seed)

@@ -20,12 +20,22 @@ pytestmark = pytest.mark.slow
 # It shows the parameters of every stage that it declares, so it reads the file, not one section.
 READS_PARAMS_WHOLE = {"report"}
 # Inputs that the smoke profile does not need: embed reads interactions where it learns vectors from them, mid-training the codebooks where
-# the rows of new tokens start from them, and prompts show rules of the domain only where prompt.domain_rules asks for some.
+# the rows of new tokens start from them, and prompts show rules of the domain only where prompt.domain_rules asks for some. Nothing is
+# distilled, so nothing is read for it.
 RULES = ["data/retrieve/domain_rules.json"]
 NOT_READ = {
     "embed": ["data/ingest/interactions.parquet"],
     "midtrain": ["data/tokenize/codebooks.safetensors"],
     "traces": RULES,
+    "distil": [
+        "data/sft/model",
+        "data/retrieve/slates.parquet",
+        "data/retrieve/candidate_features.parquet",
+        *RULES,
+        "data/tokenize/sids.parquet",
+        "data/ingest/items.parquet",
+        "data/ingest/interactions.parquet",
+    ],
     "rl": RULES,
     "evaluate": RULES,
 }

@@ -8,9 +8,9 @@ Figures = dict[str, dict[str, float | str]]
 
 
 def pipeline_figures() -> Figures:
-    ingest, tokenize, retrieve, midtrain, traces, sft, rl, quantize = (
+    ingest, tokenize, retrieve, midtrain, traces, sft, distil, rl, quantize = (
         read_json(DATA / stage / "metrics.json")
-        for stage in ("ingest", "tokenize", "retrieve", "midtrain", "traces", "sft", "rl", "quantize")
+        for stage in ("ingest", "tokenize", "retrieve", "midtrain", "traces", "sft", "distil", "rl", "quantize")
     )
     slates = retrieve["slates"]
     sampling = traces["sampling"]
@@ -48,6 +48,7 @@ def pipeline_figures() -> Figures:
             **{f"tokens of {kind}": tokens for kind, tokens in sft["tokens"].items()},
             "loss, last": sft["loss"]["last"],
         },
+        **({"Distillation": _distillation(distil)} if distil["mode"] != "none" else {}),
         "RL, first to last fifth": {
             name: f"{rl['first_fifth'][name]:.4f} to {rl['last_fifth'][name]:.4f}"
             for name in ("reward", "rank_reward", "valid", "identical")
@@ -55,6 +56,19 @@ def pipeline_figures() -> Figures:
         # Only plain figures: a scheme may add tables to its metrics, which have no place here.
         "Quantization": {name: value for name, value in quantize.items() if isinstance(value, int | float | str)},
     }
+
+
+def _distillation(distil: dict[str, Any]) -> dict[str, float | str]:
+    figures: dict[str, float | str] = {"mode": distil["mode"], "steps": distil["steps"], "loss, last": distil["loss"]["last"]}
+    spans = {
+        "divergence from the teacher": ("teacher_gap", "divergence"),
+        "at once: rank correlation with the reasoning model": ("at_once", "kendall_tau"),
+        "with thoughts: the same": ("with_thoughts", "kendall_tau"),
+    }
+    for name, (key, figure) in spans.items():
+        if span := distil.get(key):
+            figures[name] = f"{span['before'][figure]:.4f} to {span['after'][figure]:.4f}"
+    return figures
 
 
 def percent(share: float) -> str:

@@ -42,13 +42,15 @@ class EngineWhenAsked:
             return engine.generate(prompts, sampling, constraints, places)
 
 
-def ask(folder: Path, slates: Sequence[Slate], layout: Layout, params: DistilParams, enforced: bool) -> list[Answered]:
+def ask(
+    folder: Path, slates: Sequence[Slate], layout: Layout, params: DistilParams, enforced: bool, journal: AnswerJournal
+) -> list[Answered]:
     """One greedy answer to each slate of the model at `folder`, in its own tokens. enforced: under the constraint."""
     encoded = EncodedLayout(layout, load_tokenizer(folder))
     constraints = encoded.constraints(slates, enforced)
     prompts = encoded.prompts(slates)
     identity = [folder_sha256(folder), params.engine.model_dump(), params.threads]
-    engine = ResumableEngine(EngineWhenAsked(params, folder), AnswerJournal("distil"), identity, KEPT_TOGETHER)
+    engine = ResumableEngine(EngineWhenAsked(params, folder), journal, identity, KEPT_TOGETHER)
     completions = engine.generate(prompts, Sampling(params.max_tokens, seed=params.seed), constraints)
     return [
         Answered(slate, prompt, one.token_ids, encoded.reader.read(one.token_ids, rule.names, layout.reasoning))

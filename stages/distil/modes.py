@@ -21,6 +21,7 @@ from stages.shared.core.errors import StageError
 from stages.shared.core.launch import is_main_process, local_rank
 from stages.shared.core.outputs import Outputs
 from stages.shared.core.resume import ResumePoints
+from stages.shared.generation.journal import AnswerJournal
 from stages.shared.lm.encoding import WeightedExample, mixed
 from stages.shared.lm.models import load_model, load_tokenizer, save_model
 from stages.shared.slates.answers import Answer
@@ -123,13 +124,16 @@ class Asked:
 
 def ask_models(params: DistilParams, slates: DistilSlates) -> Asked:
     """From disk, and kept until the stage ends well: what was answered before a kill, or before torchrun, is not asked again."""
+    journal = AnswerJournal("distil")
     everything = [*slates.learnt, *slates.probe]
-    answers = ask(teacher_folder(params), everything, slates.layout, params, params.constrained)
+    answers = ask(teacher_folder(params), everything, slates.layout, params, params.constrained, journal)
     learnt, probe = (taught(part, params) for part in (answers[: len(slates.learnt)], answers[len(slates.learnt) :]))
     counts = Counter(one.answer.fault or "valid" for one in answers)
     shown = [one.slate for one in probe]
-    forms = layouts(params, slates).items()
-    before = {kind: [one.answer for one in ask(student_folder(params), shown, layout, params, enforced=False)] for kind, layout in forms}
+    before = {}
+    for kind, layout in layouts(params, slates).items():
+        own = ask(student_folder(params), shown, layout, params, enforced=False, journal=journal)
+        before[kind] = [one.answer for one in own]
     return Asked(learnt, probe, dict(counts), before)
 
 

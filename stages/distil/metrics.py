@@ -5,16 +5,16 @@ from pydantic import Field
 from stages.shared.core.stage_metrics import HeldOutCheck, LossSpan, StageMetrics, ValidationSpan
 
 
-class Gap(StageMetrics):
+class TeacherGap(StageMetrics):
     """Of fresh rollouts of the student on the probe slates."""
 
     divergence: float = Field(description="mean divergence from the teacher (distil.divergence) of a token, nats")
     length: float = Field(description="mean tokens of a rollout")
 
 
-class GapSpan(StageMetrics):
-    before: Gap = Field(description="of the student as it begins")
-    after: Gap = Field(description="of the distilled model; keys as of before")
+class TeacherGapSpan(StageMetrics):
+    before: TeacherGap = Field(description="of the student as it begins")
+    after: TeacherGap = Field(description="of the distilled model; keys as of before")
 
 
 class Agreement(StageMetrics):
@@ -37,7 +37,7 @@ class DistilMetrics(StageMetrics):
     steps: int | None = Field(None, description="optimizer steps")
     loss: LossSpan | None = Field(None, description="of the training; the curve is in loss.csv")
     validation: ValidationSpan | None = Field(None, description="loss on rows of the probe slates (absent where validate_steps is 0)")
-    teacher_gap: GapSpan | None = Field(None, description="on_policy: how far the student is from the teacher")
+    teacher_gap: TeacherGapSpan | None = Field(None, description="on_policy: how far the student is from the teacher")
     rows: dict[str, int] | None = Field(None, description="answer_only, race: rows with thoughts and rows without")
     answered: dict[str, int] | None = Field(
         None,

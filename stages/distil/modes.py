@@ -13,7 +13,7 @@ from stages.distil.agreement import agreement, answers_of
 from stages.distil.answer_rows import AT_ONCE, WITH_THOUGHTS, answer_rows, taken, taught
 from stages.distil.answers import Answered, ask
 from stages.distil.metrics import DistilMetrics
-from stages.distil.on_policy import OnPolicy, Rollouts, gap, prompt_rows
+from stages.distil.on_policy import OnPolicy, StudentRollouts, gap, prompt_rows
 from stages.distil.params import DistilParams
 from stages.distil.slates import DistilSlates, epochs, read_slates
 from stages.distil.teacher import check_not_shared_out, check_teacher, load_teacher, student_folder, teacher_folder
@@ -71,7 +71,7 @@ def learn_on_policy(params: DistilParams, slates: DistilSlates, outputs: Outputs
     tokenizer = load_tokenizer(folder)
     encoded = EncodedLayout(slates.layout, tokenizer)
     learnt, probed = encoded.prompts(slates.learnt), encoded.prompts(slates.probe)
-    rollouts = Rollouts.of([*slates.learnt, *slates.probe], encoded, params)
+    rollouts = StudentRollouts.of([*slates.learnt, *slates.probe], encoded, params)
     rows = prompt_rows([learnt[i] for i in epochs(len(learnt), params.rows_taken, np.random.default_rng(params.seed))])
     # On the GPU, where there is one, before the Trainer brings it there: what is measured first is generated.
     device = f"cuda:{local_rank()}" if torch.cuda.is_available() else "cpu"

@@ -29,7 +29,7 @@ from stages.shared.training.trainer import collate
 
 
 @dataclass(frozen=True)
-class Rollouts:
+class StudentRollouts:
     """Of the student, decoded freely; the constraints only guess ahead. drafts: prompt -> its guesses."""
 
     encoded: EncodedLayout
@@ -37,7 +37,7 @@ class Rollouts:
     drafts: dict[tuple[int, ...], PermutationConstraint]
 
     @classmethod
-    def of(cls, slates: Sequence[Slate], encoded: EncodedLayout, params: DistilParams) -> "Rollouts":
+    def of(cls, slates: Sequence[Slate], encoded: EncodedLayout, params: DistilParams) -> "StudentRollouts":
         constraints = encoded.constraints(slates, enforced=False)
         prompts = encoded.prompts(slates)
         return cls(encoded, params, {tuple(prompt): rule for prompt, rule in zip(prompts, constraints, strict=True)})
@@ -58,7 +58,7 @@ class OnPolicy:
     """The Objective (stages/shared/training/trainer.py) whose rows are prompts."""
 
     teacher: PreTrainedModel
-    rollouts: Rollouts
+    rollouts: StudentRollouts
     params: DistilParams
 
     def forward(self, model: PreTrainedModel) -> AbstractContextManager[None]:
@@ -84,7 +84,7 @@ def prompt_rows(prompts: Sequence[list[int]]) -> list[WeightedExample]:
 def gap(
     student: PreTrainedModel, teacher: PreTrainedModel, rows: Sequence[WeightedExample], params: DistilParams, pad_id: int
 ) -> dict[str, float]:
-    """For metrics.Gap. rows: rollouts of the student."""
+    """For metrics.TeacherGap. rows: rollouts of the student."""
     total = 0.0
     for start in range(0, len(rows), params.batch_size):
         batch = {name: part.to(student.device) for name, part in collate(rows[start : start + params.batch_size], pad_id).items()}

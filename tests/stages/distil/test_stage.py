@@ -10,7 +10,7 @@ import pytest
 
 from stages.distil import answers, modes
 from stages.distil.distil import distil
-from stages.distil.on_policy import Rollouts
+from stages.distil.on_policy import StudentRollouts
 from stages.distil.params import DistilParams
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import read_json, stage_outputs
@@ -128,14 +128,14 @@ def test_a_killed_run_goes_on_from_its_checkpoint_and_asks_nothing_twice(project
     expected = run(project, **own)
     shutil.rmtree(project / "data/distil")
 
-    sample, asked, seeds = Rollouts.sample, [], []
+    sample, asked, seeds = StudentRollouts.sample, [], []
     opened = answers.open_engine
 
     def open_engine(params: Any, folder: Path, *rest: Any) -> Any:
         asked.append(folder)
         return opened(params, folder, *rest)
 
-    def sampled(self: Rollouts, model: Any, prompts: Any, seed: int, *rest: Any) -> Any:
+    def sampled(self: StudentRollouts, model: Any, prompts: Any, seed: int, *rest: Any) -> Any:
         seeds.append(seed)
         if len(seeds) == 9:
             raise Killed
@@ -144,7 +144,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint_and_asks_nothing_twice(project
     def finished(*args: Any) -> None:
         raise Killed
 
-    monkeypatch.setattr(Rollouts, "sample", sampled)
+    monkeypatch.setattr(StudentRollouts, "sample", sampled)
     monkeypatch.setattr(answers, "open_engine", open_engine)
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(modes, "finish", finished)

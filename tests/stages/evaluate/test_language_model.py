@@ -92,3 +92,11 @@ def test_models_asked_side_by_side_answer_as_one_after_another(folder):
 @pytest.mark.parametrize(("length", "count", "places"), [(5, 2, [0, 4]), (5, 9, [0, 1, 2, 3, 4]), (9, 3, [0, 4, 8]), (1, 4, [0])])
 def test_places_are_spread_from_end_to_end(length, count, places):
     assert evenly_spaced(length, count) == places
+
+
+def test_a_model_that_answers_at_once_is_asked_so_beside_others_that_reason(folder):
+    params = EvaluateParams(max_tokens=80, constrained=True, free_slates=0, shuffled_slates=0, repeats=0, engine=ENGINE)
+    found = ask_models(SLATES, LAYOUT, params, {"sft": folder, "distil": folder, "rl": folder}, at_once=["distil"])
+    assert list(found.greedy) == ["sft", "distil", "rl"]
+    assert found.greedy["distil"].reasoning_tokens == [0] * 3 and found.greedy["distil"].valid.all()
+    assert all(count > 0 for count in found.greedy["sft"].reasoning_tokens)

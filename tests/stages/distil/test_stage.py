@@ -128,7 +128,9 @@ def test_a_killed_run_goes_on_from_its_checkpoint_and_asks_nothing_twice(project
     expected = run(project, **own)
     shutil.rmtree(project / "data/distil")
 
-    sample, asked, seeds = StudentRollouts.sample, [], []
+    sample = StudentRollouts.sample
+    asked: list[Path] = []
+    seeds: list[int] = []
     opened = answers.open_engine
 
     def open_engine(params: Any, folder: Path, *rest: Any) -> Any:

@@ -8,7 +8,7 @@ export PYTHONHASHSEED := 0
 
 .PHONY: run test suite lint-beside quick-test lint setup lock clean help
 
-run: $(STAMP)  ## the main job on the embedded default: twelve stages, real data, a report in data/report/report.html
+run: $(STAMP)  ## the main job on the embedded default: thirteen stages, real data, a report in data/report/report.html
 	$(BIN)/gr2 run
 
 # One process more than cores: tests of nodes, workers and schedules wait for most of their time.

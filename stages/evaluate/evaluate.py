@@ -16,7 +16,7 @@ from stages.shared.evaluation.content_hash import content_md5
 from stages.shared.evaluation.evaluate_metrics import AnswerCount, EvaluateMetrics
 from stages.shared.evaluation.ground_truth import load_ground_truth
 from stages.shared.evaluation.outputs_table import FREE, GREEDY, REPEATED, SHUFFLED, answer_rows, write_outputs
-from stages.shared.evaluation.rankers import MODELS, PRIMARY_MODEL
+from stages.shared.evaluation.rankers import PRIMARY_MODEL, distilled, models
 from stages.shared.evaluation.rankings import Rankings
 from stages.shared.evaluation.test_set import TestSet, load_test_set, read_slate_tables
 from stages.shared.recsys.embeddings import read_embeddings
@@ -34,7 +34,6 @@ INPUTS = (
     DATA / "tokenize/sids.parquet",
     DATA / "retrieve/slates.parquet",
     DATA / "retrieve/candidate_features.parquet",
-    *MODELS.values(),
 )
 
 
@@ -57,7 +56,8 @@ def evaluate(params: EvaluateParams, outputs: Outputs) -> None:
         truth.log_probabilities_NK if truth else None,
     )
     layout = layout_of(test_set.catalog, with_mined_rules(load_params("prompt", PromptParams)))
-    answers = ask_models(test_set.slates, layout, params)
+    measured = models()
+    answers = ask_models(test_set.slates, layout, params, measured, [name for name, reasons in distilled().items() if not reasons])
     table = outputs_table(test_set, ranked, answers)
     write_outputs(table, outputs.path("outputs.parquet"))
     answers.invocations.write(outputs.path("invocations.parquet"))
@@ -69,7 +69,7 @@ def evaluate(params: EvaluateParams, outputs: Outputs) -> None:
         answers=answer_counts(table),
         leak_check=leak_check,
         prompt_cuts=answers.prompt_cuts or None,
-        inputs={path.as_posix(): content_md5(path) for path in INPUTS},
+        inputs={path.as_posix(): content_md5(path) for path in dict.fromkeys([*INPUTS, *measured.values()])},
     )
     outputs.metrics(metrics.model_dump(exclude_none=True), EvaluateMetrics)
 

@@ -1,9 +1,10 @@
 """How the models are asked: every one greedily on all slates, and what else is measured of some, while each is open."""
 
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
+from pathlib import Path
 from threading import Lock
 
 import numpy as np
@@ -16,11 +17,12 @@ from stages.evaluate.shuffled_slates import shuffles
 from stages.evaluate.windows import Windows
 from stages.shared.evaluation.outputs_table import FREE, GREEDY, SHUFFLED
 from stages.shared.evaluation.outputs_table import REPEATED as REPEATED_KIND
-from stages.shared.evaluation.rankers import MODELS, PRIMARY_MODEL, REFERENCE_MODEL
+from stages.shared.evaluation.rankers import PRIMARY_MODEL, REFERENCE_MODEL
 from stages.shared.evaluation.rankings import Rankings
 from stages.shared.generation.base import Sampling
 from stages.shared.generation.choose import on_cpu
 from stages.shared.generation.invocations import Invocations
+from stages.shared.slates.layouts.choose import without_reasoning
 from stages.shared.slates.layouts.layout import Layout
 from stages.shared.slates.slate import Slate, permuted
 
@@ -43,28 +45,37 @@ class Answers:
     invocations: Invocations = field(default_factory=lambda: Invocations(False))
 
 
-def ask_models(slates: list[Slate], layout: Layout, params: EvaluateParams) -> Answers:
-    """Models are asked side by side, with a thread each, where they run on this CPU: small ones gain nothing from a second thread."""
-    workers = min(params.threads, len(MODELS)) if on_cpu(params.engine) else 1
+def ask_models(
+    slates: list[Slate], layout: Layout, params: EvaluateParams, folders: Mapping[str, Path], at_once: Collection[str] = ()
+) -> Answers:
+    """Models are asked side by side, with a thread each, where they run on this CPU: small ones gain nothing from a second thread.
+
+    folders: by name, in the order of the answers; at_once: names of those that are asked without reasoning, whatever the layout says.
+    """
+    workers = min(params.threads, len(folders)) if on_cpu(params.engine) else 1
     repeat_rows = evenly_spaced(len(slates), params.repeat_slates) if params.repeats else []
     answers = Answers(repeat_rows, invocations=Invocations(params.keep_invocations))
-    ask = partial(_ask, answers, slates, layout, params, max(1, params.threads // workers))
+
+    def ask(name: str) -> None:
+        own_layout = without_reasoning(layout) if name in at_once else layout
+        _ask(answers, slates, own_layout, params, max(1, params.threads // workers), name, folders[name])
+
     if workers == 1:
-        for name in MODELS:
+        for name in folders:
             ask(name)
     else:
         with ThreadPoolExecutor(workers) as pool:
-            list(pool.map(ask, sorted(MODELS, key=lambda name: name not in REPEATED)))  # those with most to answer first
+            list(pool.map(ask, sorted(folders, key=lambda name: name not in REPEATED)))  # those with most to answer first
     # Threads end in any order; the outputs must not depend on it.
-    answers.greedy = {name: answers.greedy[name] for name in MODELS}
-    answers.prompt_cuts = {name: answers.prompt_cuts[name] for name in MODELS if name in answers.prompt_cuts}
-    answers.free = {name: answers.free[name] for name in MODELS if name in answers.free}
+    answers.greedy = {name: answers.greedy[name] for name in folders}
+    answers.prompt_cuts = {name: answers.prompt_cuts[name] for name in folders if name in answers.prompt_cuts}
+    answers.free = {name: answers.free[name] for name in folders if name in answers.free}
     answers.repeated = {name: answers.repeated[name] for name in REPEATED if name in answers.repeated}
-    answers.invocations.sort(list(MODELS))
+    answers.invocations.sort(list(folders))
     return answers
 
 
-def _ask(answers: Answers, slates: list[Slate], layout: Layout, params: EvaluateParams, threads: int, name: str) -> None:
+def _ask(answers: Answers, slates: list[Slate], layout: Layout, params: EvaluateParams, threads: int, name: str, folder: Path) -> None:
     """Puts all that is asked of one model into `answers`."""
     torch.set_num_threads(threads)  # of this Python thread
     greedily = Sampling(params.max_tokens, seed=params.seed)
@@ -74,7 +85,7 @@ def _ask(answers: Answers, slates: list[Slate], layout: Layout, params: Evaluate
     with ExitStack() as stack:
         with LOADING:
             windows = Windows(layout.options.window, params.window_step or -(-layout.options.window // 2), params.passes)
-            opened = open_language_model(MODELS[name], layout, params.engine, params.seed, threads, name, answers.invocations, windows)
+            opened = open_language_model(folder, layout, params.engine, params.seed, threads, name, answers.invocations, windows)
             model = stack.enter_context(opened)
         [answers.greedy[name]] = model.answers(slates, greedily, params.constrained, GREEDY)
         if params.constrained and params.free_slates:

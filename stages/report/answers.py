@@ -1,5 +1,6 @@
 """The answers in data/evaluate/outputs.parquet, sorted into what the diagnostics read."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,7 +9,7 @@ import polars as pl
 from stages.report.diagnostics.position_bias import PositionBias
 from stages.shared.core.errors import StageError
 from stages.shared.evaluation.outputs_table import FREE, GREEDY, OUTPUTS, REPEATED, SHUFFLED, rankings_of, read_answers
-from stages.shared.evaluation.rankers import MODELS, PRIMARY_MODEL
+from stages.shared.evaluation.rankers import PRIMARY_MODEL
 from stages.shared.evaluation.rankings import Rankings
 from stages.shared.evaluation.test_set import TestSet
 
@@ -25,14 +26,14 @@ class RecordedAnswers:
     bias: PositionBias | None = None
 
 
-def read_recorded_answers(test_set: TestSet) -> RecordedAnswers:
-    """StageError unless the greedy answers are to the slates of `test_set`."""
+def read_recorded_answers(test_set: TestSet, models: Collection[str]) -> RecordedAnswers:
+    """StageError unless the greedy answers are to the slates of `test_set`, and those of `models` are among them."""
     table = read_answers()
     slates = [slate.slate for slate in test_set.slates]
     by_kind = {kind: table.filter(pl.col("kind") == kind) for kind in (GREEDY, FREE, SHUFFLED, REPEATED)}
     greedy = by_kind[GREEDY].partition_by("model", maintain_order=True, as_dict=True)
     # An outputs.parquet of an earlier evaluation may lack a model that the report compares.
-    if missing := [name for name in MODELS if (name,) not in greedy]:
+    if missing := [name for name in models if (name,) not in greedy]:
         raise StageError(f"{OUTPUTS}: no answers of the model '{missing[0]}'; rerun: gr2 run evaluate")
     for (name,), rows in greedy.items():
         if rows["slate"].to_list() != slates:

@@ -21,7 +21,7 @@ from stages.report.plots_data import write_plots_data
 from stages.shared.core.outputs import DATA, Outputs, read_json
 from stages.shared.evaluation.evaluate_metrics import read_evaluate_metrics
 from stages.shared.evaluation.ground_truth import load_ground_truth
-from stages.shared.evaluation.rankers import MODELS, PRIMARY_MODEL, contrasts_of
+from stages.shared.evaluation.rankers import PRIMARY_MODEL, contrasts_of, distilled, models
 from stages.shared.evaluation.test_set import TestSet, load_test_set, read_slate_tables
 from stages.shared.slates.layouts.choose import layout_of
 from stages.shared.stats.bootstrap import INCOMING, Bootstrap, RankerResults, summarise
@@ -32,6 +32,7 @@ DECOMPOSED = ("lambdamart", "sft", PRIMARY_MODEL)
 CURVES = {
     "midtrain": DATA / "midtrain/loss.csv",
     "sft": DATA / "sft/loss.csv",
+    "distil": DATA / "distil/loss.csv",
     "rl": DATA / "rl/steps.csv",
 }
 
@@ -39,7 +40,8 @@ CURVES = {
 def report(params: ReportParams, outputs: Outputs) -> None:
     evaluated = read_evaluate_metrics()
     test_set = load_test_set(read_slate_tables(), evaluated.max_slates)
-    answers = read_recorded_answers(test_set)
+    measured = models()
+    answers = read_recorded_answers(test_set, measured)
     truth = load_ground_truth(test_set)
     bootstrap = Bootstrap(test_set.users, params.resamples, params.seed)
     ranked = answers.greedy
@@ -50,15 +52,16 @@ def report(params: ReportParams, outputs: Outputs) -> None:
         for name, rankings in ranked.items()
     }
     contrasts = contrasts_of(ranked)
+    at_once = [name for name, reasons in distilled().items() if not reasons]
     # The oracle knows the target or the world: whether it is better is no question for a test.
     pairs = [(name, INCOMING) for name in ranked if name not in (INCOMING, "oracle")] + list(contrasts)
-    audits = audits_of(answers, ranks, test_set.slates, layout_of(test_set.catalog))
+    audits = audits_of(answers, ranks, test_set.slates, layout_of(test_set.catalog), measured, at_once)
     summary = summarise(results, bootstrap, contrasts, test_set.missed)
     summary |= slices_of(ranks, PRIMARY_MODEL, kinds_of(test_set), bootstrap)
     summary |= {
         "leak_check": evaluated.leak_check,
         "audit": audits,
-        "suspicions": {name: red_flags(audit) for name, audit in audits.items() if name in MODELS},
+        "suspicions": {name: red_flags(audit) for name, audit in audits.items() if name in measured},
         "unconstrained": unconstrained(answers.free),
         "significance": significance(results, bootstrap, pairs),
     }
@@ -74,7 +77,7 @@ def report(params: ReportParams, outputs: Outputs) -> None:
     shown_params = read_shown_params()
     page = ReportData(
         summary=summary,
-        curves={name: read_curve(path) for name, path in CURVES.items()},
+        curves={name: read_curve(path) for name, path in CURVES.items() if name != "distil" or distilled()},
         codebook_usage=read_json(DATA / "tokenize/usage.json"),
         examples=choose_examples(
             test_set.slates, ranked[PRIMARY_MODEL], ranks[PRIMARY_MODEL], test_set.catalog, params.examples, params.seed

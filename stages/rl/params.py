@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from stages.shared.core.launch import TrainingSection
+from stages.shared.core.model_folder import ModelFolder
 from stages.shared.core.params import Section
 from stages.shared.training.params import LoraSection
 
@@ -25,6 +26,7 @@ class WatchSection(Section):
 
 
 class RlParams(TrainingSection):
+    start: ModelFolder = Field("data/sft/model", description="the folder that learning starts from; data/distil/model: of distil")
     steps: int = Field(30, ge=1, description="rollout batches, one optimizer step each unless updates > 1")
     prompts: int = Field(12, ge=1, description="groups kept a step and process")
     group: int = Field(8, ge=2, description="G, rollouts a prompt")

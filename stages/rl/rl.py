@@ -1,7 +1,8 @@
-"""Reinforcement learning from the SFT model: DAPO or another objective, with a verifiable reward, on training slates only."""
+"""RL from the SFT model, or another (rl.start): DAPO or another objective, with a verifiable reward, on training slates only."""
 
 from collections.abc import Sequence
 from itertools import count, islice
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -25,6 +26,7 @@ from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, SLATES, read_t
 from stages.shared.generation.base import Sampling
 from stages.shared.generation.transformers_engine import TransformersEngine
 from stages.shared.lm.models import load_model, load_tokenizer, save_model
+from stages.shared.lm.packaged import folder_of
 from stages.shared.slates.candidate_features import read_candidate_features
 from stages.shared.slates.layouts.choose import layout_of
 from stages.shared.slates.layouts.domain_rules import with_mined_rules
@@ -36,10 +38,9 @@ from stages.shared.training.lora import sid_and_layout_ids
 from stages.shared.training.trainer import write_curve
 from stages.shared.training.zero import shared_out
 
-BASE = DATA / "sft/model"
-
 
 def rl(params: RlParams, outputs: Outputs) -> None:
+    base = folder_of(params.start)
     options = load_params("prompt", PromptParams)
     slates_table = read_table(DATA / "retrieve/slates.parquet", SLATES)
     slates = load_slates(slates_table, read_candidate_features(DATA / "retrieve/candidate_features.parquet"), "train")
@@ -51,16 +52,16 @@ def rl(params: RlParams, outputs: Outputs) -> None:
     if not slates:
         raise StageError("data/retrieve/slates.parquet: no training slate with more than one candidate; nothing can be ranked")
 
-    tokenizer = load_tokenizer(BASE)
+    tokenizer = load_tokenizer(base)
     encoded = EncodedLayout(layout_of(catalog, with_mined_rules(options)), tokenizer)
     tasks = make_tasks(slates, encoded, params)
-    checkpoints = rl_checkpoints(params, tasks, BASE)
+    checkpoints = rl_checkpoints(params, tasks, base)
     # In float32 whatever the precision of training: a rate of 1e-6 moves no bfloat16 weight.
     with shared_out(params.model_copy(update={"precision": "float32"})):
-        model = load_model(BASE)
+        model = load_model(base)
     policy = open_policy(model, params, sid_and_layout_ids(tokenizer))
     engine = TransformersEngine(policy.module, tokenizer.pad_token_id, tokenizer.eos_token_id, params.batch_size)
-    reference = load_reference(policy) if params.kl else None
+    reference = load_reference(policy, base) if params.kl else None
     reward, watch = Rewarder(params), HackWatch(params)
     stream = TaskStream(tasks, params.seed)
     curve: list[dict[str, float]] = []
@@ -108,9 +109,9 @@ def rl(params: RlParams, outputs: Outputs) -> None:
     checkpoints.clear()
 
 
-def load_reference(policy: Policy) -> PreTrainedModel:
-    """The SFT model, frozen, where the policy is."""
-    reference = load_model(BASE).requires_grad_(False).eval()
+def load_reference(policy: Policy, base: Path) -> PreTrainedModel:
+    """The model that RL began with, frozen, where the policy is."""
+    reference = load_model(base).requires_grad_(False).eval()
     return reference.to(next(policy.module.parameters()).device)  # type: ignore[arg-type,no-any-return]
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel
 
+from stages.distil.params import DistilParams
 from stages.embed.params import EmbedParams
 from stages.evaluate.params import EvaluateParams
 from stages.ingest.params import IngestParams
@@ -28,6 +29,8 @@ from stages.shared.slates.prompt_params import PromptParams
 from stages.tokenize.params import TokenizeParams
 from stages.traces.params import NO_MODEL, TracesParams
 
+DISTILLED = "data/distil/model"
+
 
 class Params(NamedTuple):
     """Every section of params.yaml that a stage reads, by the section's name."""
@@ -40,6 +43,7 @@ class Params(NamedTuple):
     midtrain: MidtrainParams
     traces: TracesParams
     sft: SftParams
+    distil: DistilParams
     rl: RlParams
     quantize: QuantizeParams
     evaluate: EvaluateParams
@@ -75,6 +79,7 @@ def contradictions(params: Params) -> Iterator[str]:
     """Values that are valid each and cannot be meant together."""
     yield from _slates(params)
     yield from _models(params)
+    yield from _distillation(params)
     yield from _lengths(params)
 
 
@@ -144,6 +149,22 @@ def _models(params: Params) -> Iterator[str]:
             f"prompt.layout: chat speaks through the chat template of a pretrained model, and midtrain.model is {SCRATCH}; name an "
             "instruction-tuned model, or set prompt.layout: compact"
         )
+
+
+def _distillation(params: Params) -> Iterator[str]:
+    distil, starts_rl = params.distil, params.rl.start == DISTILLED
+    if distil.mode in ("answer_only", "race") and not params.prompt.reasoning:
+        yield f"distil.mode: {distil.mode} learns the answers of a model that reasons, and prompt.reasoning is false; set it to true"
+    if starts_rl and not distil.trains:
+        yield f"rl.start: {DISTILLED} is empty where distil.mode is none; choose a mode, or set rl.start: data/sft/model"
+    if starts_rl and distil.mode == "answer_only":
+        yield (
+            f"rl.start: {DISTILLED} answers at once (distil.mode: answer_only), and rl asks for thoughts (prompt.reasoning); set rl.start: "
+            "data/sft/model"
+        )
+    later = {"data/rl/model", "data/quantize/model"} & {distil.student, distil.teacher}
+    if starts_rl and later:
+        yield f"rl.start: {DISTILLED} is made of {min(later)}, which is made of it; set rl.start: data/sft/model"
 
 
 def _lengths(params: Params) -> Iterator[str]:

@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
+from stages.distil.metrics import DistilMetrics
 from stages.embed.metrics import EmbedMetrics
 from stages.ingest.metrics import IngestMetrics
 from stages.midtrain.metrics import MidtrainMetrics
@@ -30,6 +31,7 @@ METRICS: dict[str, type[BaseModel]] = {
     "midtrain": MidtrainMetrics,
     "traces": TracesMetrics,
     "sft": SftMetrics,
+    "distil": DistilMetrics,
     "rl": RlMetrics,
     "quantize": QuantizeMetrics,
     "evaluate": EvaluateMetrics,

@@ -11,7 +11,14 @@ FOLDER = Path("data") / "report"
 METRICS, HEADLINE, PAGE = FOLDER / "metrics.json", FOLDER / "headline.json", FOLDER / "report.html"
 METRIC = "ndcg@5"
 SUBJECT = "rl"  # the model that the report's first sentence is about
-LABELS = {"incoming": "initial ranking", "lambdamart": "LambdaMART", "sft": "SFT", "rl": "RL", "quantized": "quantized"}
+LABELS = {
+    "incoming": "initial ranking",
+    "lambdamart": "LambdaMART",
+    "sft": "SFT",
+    "distil": "distilled",
+    "rl": "RL",
+    "quantized": "quantized",
+}
 
 
 @dataclass(frozen=True)

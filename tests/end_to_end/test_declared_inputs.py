@@ -21,13 +21,22 @@ pytestmark = pytest.mark.slow
 READS_PARAMS_WHOLE = {"report"}
 # Inputs that the smoke profile does not need: embed reads interactions where it learns vectors from them, mid-training the codebooks where
 # the rows of new tokens start from them, sft the features of candidates where it validates by ranking, and prompts show rules of the domain
-# only where prompt.domain_rules asks for some.
+# only where prompt.domain_rules asks for some. Nothing is distilled, so nothing is read for it.
 RULES = ["data/retrieve/domain_rules.json"]
 NOT_READ = {
     "embed": ["data/ingest/interactions.parquet"],
     "midtrain": ["data/tokenize/codebooks.safetensors"],
     "traces": RULES,
     "sft": ["data/retrieve/candidate_features.parquet", *RULES],
+    "distil": [
+        "data/sft/model",
+        "data/retrieve/slates.parquet",
+        "data/retrieve/candidate_features.parquet",
+        *RULES,
+        "data/tokenize/sids.parquet",
+        "data/ingest/items.parquet",
+        "data/ingest/interactions.parquet",
+    ],
     "rl": RULES,
     "evaluate": RULES,
 }

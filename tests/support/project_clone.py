@@ -14,7 +14,8 @@ from typing import Any
 from tasks.dvc.lockfile import locked_hashes, read_lock
 
 ROOT = Path(__file__).resolve().parents[2]
-STAGES = ("fetch", "ingest", "embed", "tokenize", "retrieve", "midtrain", "traces", "sft", "rl", "quantize", "evaluate", "report")
+LANGUAGE_MODEL_STAGES = ("midtrain", "traces", "sft", "distil", "rl", "quantize", "evaluate")
+STAGES = ("fetch", "ingest", "embed", "tokenize", "retrieve", *LANGUAGE_MODEL_STAGES, "report")
 TIMEOUT_S = 900
 server = ""  # address of the Prefect server for all runs but the first (conftest.py)
 

@@ -1,6 +1,6 @@
 """What every ranker does beyond its score: its audit, and how the models fare without the constraint."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,7 @@ from stages.report.answers import RecordedAnswers
 from stages.report.diagnostics import faithfulness
 from stages.report.diagnostics.audit import audit, invalid_by_kind, lengths
 from stages.report.diagnostics.audit_figures import Audit, FreeAnswers
-from stages.shared.evaluation.rankers import MODELS, PRIMARY_MODEL, REFERENCE_MODEL
+from stages.shared.evaluation.rankers import PRIMARY_MODEL, REFERENCE_MODEL
 from stages.shared.evaluation.rankings import Rankings
 from stages.shared.slates.layouts.layout import Layout
 from stages.shared.slates.slate import Slate
@@ -21,20 +21,23 @@ def audits_of(
     ranks: Mapping[str, NDArray[np.int_]],
     slates: list[Slate],
     layout: Layout,
+    models: Collection[str],
+    at_once: Collection[str] = (),
 ) -> dict[str, Audit]:
     """Of every ranker its audit; of a model also what its texts say, and their lengths beside those of REFERENCE_MODEL; of PRIMARY_MODEL
-    its position bias."""
+    its position bias. at_once: models that were asked without reasoning, whatever the layout says."""
     targets = np.array([slate.target_rank for slate in slates])
     audits = {name: audit(rankings.orders, targets, ranks[name], rankings.faults) for name, rankings in answers.greedy.items()}
     reference = answers.greedy[REFERENCE_MODEL]
-    for name in MODELS:
+    for name in models:
+        reasons = layout.reasoning and name not in at_once
         rankings, model_audit = answers.greedy[name], audits[name]
         model_audit["lengths"] = {"answer": lengths(rankings.answer_tokens, reference.answer_tokens)}
         # Without a think block there is no claim that the answer could contradict.
-        if layout.reasoning:
+        if reasons:
             model_audit["lengths"]["reasoning"] = lengths(rankings.reasoning_tokens, reference.reasoning_tokens)
         # The windows of a long slate name other candidates by the same letters.
-        if layout.reasoning and not in_windows(slates, layout.options.window):
+        if reasons and not in_windows(slates, layout.options.window):
             checked = faithfulness.contradictions(rankings.texts, rankings.orders, rankings.valid, slates, layout)
             model_audit["contradictions"] = faithfulness.summary(checked)
     if answers.bias:

@@ -22,6 +22,7 @@ COLUMNS = (HEADLINE, *(name for name in NAMES if name != HEADLINE))
 CURVES = {
     "midtrain": ("Mid-training: loss", "loss"),
     "sft": ("SFT: loss", "loss"),
+    "distil": ("Distillation: loss", "loss"),
     "rl": ("RL: mean reward of the group", "reward"),
 }
 

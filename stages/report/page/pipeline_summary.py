@@ -8,9 +8,9 @@ Figures = dict[str, dict[str, float | str]]
 
 
 def pipeline_figures() -> Figures:
-    ingest, tokenize, retrieve, midtrain, traces, sft, rl, quantize = (
+    ingest, tokenize, retrieve, midtrain, traces, sft, distil, rl, quantize = (
         read_json(DATA / stage / "metrics.json")
-        for stage in ("ingest", "tokenize", "retrieve", "midtrain", "traces", "sft", "rl", "quantize")
+        for stage in ("ingest", "tokenize", "retrieve", "midtrain", "traces", "sft", "distil", "rl", "quantize")
     )
     slates = retrieve["slates"]
     sampling = traces["sampling"]
@@ -49,6 +49,7 @@ def pipeline_figures() -> Figures:
             "loss, last": sft["loss"]["last"],
             **_validation(sft.get("validation")),
         },
+        **({"Distillation": _distillation(distil)} if distil["mode"] != "none" else {}),
         "RL, first to last fifth": {
             name: f"{rl['first_fifth'][name]:.4f} to {rl['last_fifth'][name]:.4f}"
             for name in ("reward", "rank_reward", "valid", "identical")
@@ -66,6 +67,19 @@ def _validation(span: dict[str, Any] | None) -> dict[str, float | str]:
         shown[f"validation NDCG@5 of {ranking['slates']} slates"] = f"{ranking['best']['ndcg@5']:.4f}"
         shown["valid answers there"] = percent(ranking["best"]["valid"])
     return shown
+
+
+def _distillation(distil: dict[str, Any]) -> dict[str, float | str]:
+    figures: dict[str, float | str] = {"mode": distil["mode"], "steps": distil["steps"], "loss, last": distil["loss"]["last"]}
+    spans = {
+        "divergence from the teacher": ("teacher_gap", "divergence"),
+        "at once: rank correlation with the reasoning model": ("at_once", "kendall_tau"),
+        "with thoughts: the same": ("with_thoughts", "kendall_tau"),
+    }
+    for name, (key, figure) in spans.items():
+        if span := distil.get(key):
+            figures[name] = f"{span['before'][figure]:.4f} to {span['after'][figure]:.4f}"
+    return figures
 
 
 def percent(share: float) -> str:

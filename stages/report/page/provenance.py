@@ -16,7 +16,7 @@ from stages.shared.core.outputs import DATA
 from stages.shared.evaluation.content_hash import content_md5
 
 # The stages behind a model, first to last. dvc.yaml declares each of these sections, and those of SHOWN_SECTIONS, as params of `report`.
-STAGES = ("ingest", "embed", "tokenize", "retrieve", "midtrain", "traces", "sft", "rl", "quantize")
+STAGES = ("ingest", "embed", "tokenize", "retrieve", "midtrain", "traces", "sft", "distil", "rl", "quantize")
 SHOWN_SECTIONS = (*STAGES, "prompt", "evaluate", "report")
 # What `report` reads of these stages; dvc.yaml declares it. The page gives the hash of each.
 READ_FILES = (
@@ -35,6 +35,8 @@ READ_FILES = (
     "traces/metrics.json",
     "sft/loss.csv",
     "sft/metrics.json",
+    "distil/loss.csv",
+    "distil/metrics.json",
     "rl/metrics.json",
     "rl/steps.csv",
     "quantize/metrics.json",
@@ -73,4 +75,5 @@ def provenance(evaluated: Mapping[str, str], params: Mapping[str, Any], data: Pa
             broken=[path for path in changed if Path(path).parent.name == stage],
         )
         for stage in STAGES
+        if params[stage].get("mode") != "none"  # of distil: no model came of it
     ]

@@ -18,6 +18,8 @@ LABELS = {
     "fusion": "Rank fusion",
     "oracle": "Oracle",
     "sft": "SFT",
+    "distil": "Distilled",
+    "distil_direct": "Distilled, at once",
     "rl": "RL",
     "quantized": "Quantized",
     "random": "Random order",

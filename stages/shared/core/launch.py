@@ -34,6 +34,11 @@ class TrainingSection(ComputeSection):
         """Of all nodes: what a step's batch is multiplied by."""
         return self.nodes * self.processes
 
+    @property
+    def trains(self) -> bool:
+        """False: there is nothing to train, and no process to start for it."""
+        return True
+
 
 @dataclass(frozen=True)
 class Node:
@@ -71,7 +76,9 @@ def this_node(params: Section) -> Node:
 
 
 def needs_torchrun(params: Section) -> bool:
-    return isinstance(params, TrainingSection) and (params.all_processes > 1 or bool(params.deepspeed)) and "LOCAL_RANK" not in os.environ
+    if not isinstance(params, TrainingSection) or not params.trains:
+        return False
+    return (params.all_processes > 1 or bool(params.deepspeed)) and "LOCAL_RANK" not in os.environ
 
 
 def torchrun(stage: str, params: Section, node: Node = ALONE) -> int:

@@ -20,11 +20,16 @@ S = TypeVar("S", bound=Section)
 
 
 def run_stage(
-    name: str, model: type[S], compute: Callable[[S, Outputs], None], section: str | None = None, final: Path | None = None
+    name: str,
+    model: type[S],
+    compute: Callable[[S, Outputs], None],
+    section: str | None = None,
+    final: Path | None = None,
+    prepare: Callable[[S], None] | None = None,
 ) -> None:
     """`python -m stages.<name>`: loads the section `section` (None: of that name), runs `compute`, publishes its outputs.
 
-    `final`: the folder they are moved into; None: data/<name>.
+    `final`: the folder they are moved into; None: data/<name>. `prepare`: what is done once before torchrun starts several processes.
 
     Exit code 1 with the message alone for a StageError or a full disk; a traceback means a bug of ours.
     """
@@ -32,6 +37,8 @@ def run_stage(
         params = load_params(section or name, model)
         node = this_node(params)
         if needs_torchrun(params):
+            if prepare:
+                prepare(params)
             sys.exit(torchrun(name, params, node))
         mark_begun()
         if isinstance(params, ComputeSection):

@@ -22,10 +22,11 @@ from stages.shared.training.params import OptimizerSection
 COMPLETE = "complete"  # an empty file, the last one of a checkpoint
 
 
-def training_resume(stage: str, params: OptimizerSection, rows: Sequence[WeightedExample], model: Path | None) -> ResumePoints:
+def training_resume(stage: str, params: OptimizerSection, rows: Sequence[WeightedExample], *models: Path | None) -> ResumePoints:
     """Where the checkpoints of this very training lie: the same parameters, rows in the same order, and first weights.
 
-    model: the folder that training starts from; None: the parameters alone decide about the first weights.
+    models: the folder that training starts from, and others that decide what is learnt; None: the parameters alone decide about the first
+    weights.
     """
     if not params.save_steps:
         return ResumePoints(stage, "none")  # nothing is saved, and hashing a large model takes a while
@@ -36,7 +37,7 @@ def training_resume(stage: str, params: OptimizerSection, rows: Sequence[Weighte
     for row in rows:
         digest.update(np.array([len(row.ids), *row.ids, *row.starts], dtype=np.int64).tobytes())
         digest.update(np.array(row.weights, dtype=np.float64).tobytes())
-    for path in sorted(model.iterdir()) if model else []:
+    for path in [path for model in models if model for path in sorted(model.iterdir())]:
         if path.is_file():
             digest.update(f"{path.name} {file_sha256(path)}".encode())
     return ResumePoints(stage, digest.hexdigest()[:32])

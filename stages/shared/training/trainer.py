@@ -2,9 +2,9 @@
 
 import tempfile
 from collections.abc import Sequence, Sized
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -42,17 +42,30 @@ def collate(examples: Sequence[WeightedExample], pad_id: int) -> dict[str, Tenso
     return {name: torch.tensor(rows, dtype=torch.float32 if name == "weights" else torch.long) for name, rows in batch.items()}
 
 
+class Objective(Protocol):
+    """Something else to learn from the rows than the likelihood of their tokens (stages/distil)."""
+
+    def forward(self, model: PreTrainedModel) -> AbstractContextManager[None]:
+        """While open, model(input_ids, position_ids, weights) is a sum of weighted losses, as under chunked_forward."""
+        ...
+
+    def batches(self, model: PreTrainedModel, batches: Sequence[dict[str, Tensor]], step: int) -> list[dict[str, Tensor]]:
+        """What step `step`, from 0, learns from, of its batches as collated."""
+        ...
+
+
 class WeightedTrainer(Trainer):
     """Trainer whose loss weighs each token, and which takes the examples in the order given: the caller decides on the curriculum.
 
-    chunked: the model's forward is that of weighted_loss.chunked_forward. over_step: the weights of a whole step of all processes are the
-    unit of the mean, not those of one process and batch.
+    chunked: the model's forward is that of weighted_loss.chunked_forward, or of an objective. over_step: the weights of a whole step of all
+    processes are the unit of the mean, not those of one process and batch.
     """
 
     ordinal: OrdinalWords | None = None
     chunked = False
     over_step = False
     has_adapters = False
+    objective: Objective | None = None
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         # The Trainer would shuffle; midtrain and sft have put the rows in their order already, with their own seed.
@@ -61,6 +74,8 @@ class WeightedTrainer(Trainer):
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], Tensor | None]:
         """The batches of one step, and the sum of their weights in all processes where that is the unit of the mean."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self.objective:
+            batches = self.objective.batches(cast(PreTrainedModel, self.model), batches, self.state.global_step)
         if not self.over_step or not batches:
             return batches, None
         total = torch.stack([batch["weights"][:, 1:].sum() for batch in batches]).sum().to(device)
@@ -105,6 +120,7 @@ def train_supervised(
     checkpoints: Path | None = None,
     held_out: Sequence[WeightedExample] = (),
     ranking: RankingCheck | None = None,
+    objective: Objective | None = None,
 ) -> list[dict[str, float]]:
     """Trains in place; returns rows {"step", "loss", "lr"}. Under ZeRO-3, and with validation, the main process alone has the weights then.
 
@@ -112,6 +128,7 @@ def train_supervised(
     checkpoints: a folder that belongs to this very training (checkpoints.py), for params.save_steps.
     held_out: rows for params.validate_steps; the curve's rows of those steps then have "validation", and the weights are the best step's.
     ranking: what is asked beside them; the curve's rows then have its figures, too.
+    objective: what is learnt in place of the rows' own tokens.
     """
     if params.deepspeed:
         without_compiled_collectives()
@@ -128,14 +145,16 @@ def train_supervised(
             optimizer = MuonAdamW(model, params.muon_lr, params.lr, params.weight_decay)
             schedule = get_scheduler(SCHEDULES[params.schedule], optimizer, round(params.warmup * params.steps), params.steps)
             trainer.optimizer, trainer.lr_scheduler = optimizer, schedule
-        trainer.ordinal, trainer.chunked, trainer.over_step = ordinal, params.loss_chunk > 0, params.loss_mean == "step"
+        trainer.ordinal, trainer.objective, trainer.over_step = ordinal, objective, params.loss_mean == "step"
+        trainer.chunked = objective is not None or params.loss_chunk > 0
         trainer.loss_is_scaled_for_ga = trainer.over_step
         trainer.has_adapters = lora is not None
         report_progress(trainer)
         trainer.add_callback(KeepNewest())
         if params.validate_steps:
             trainer.add_callback(Validation(trainer, held_out, params.validate_steps, folder, ranking))
-        with chunked_forward(model, params.loss_chunk, ordinal) if params.loss_chunk else nullcontext():
+        forward = chunked_forward(model, params.loss_chunk, ordinal) if params.loss_chunk else nullcontext()
+        with objective.forward(model) if objective else forward:
             trainer.train(resume_from_checkpoint=newest_checkpoint(folder, arguments.local_process_index == 0))
         if shared := is_shared_out(model.parameters()):
             make_whole(model, trainer.model_wrapped)

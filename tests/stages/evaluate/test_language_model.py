@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from stages.evaluate import models
 from stages.evaluate.language_model import open_language_model
 from stages.evaluate.models import ask_models, evenly_spaced
 from stages.evaluate.params import EvaluateParams
@@ -45,10 +44,9 @@ def test_samples_are_one_judged_each_and_an_invalid_one_is_the_incoming_order(fo
     assert part.orders.tolist() == drawn[0].orders[[2, 0]].tolist() and part.texts == [drawn[0].texts[2], drawn[0].texts[0]]
 
 
-def test_what_every_model_is_asked(folder, monkeypatch):
-    monkeypatch.setattr(models, "MODELS", dict.fromkeys(MODELS, folder))
+def test_what_every_model_is_asked(folder):
     params = EvaluateParams(max_tokens=40, constrained=True, free_slates=2, shuffled_slates=2, repeats=3, repeat_slates=2, engine=ENGINE)
-    found = ask_models(SLATES, AT_ONCE, params)
+    found = ask_models(SLATES, AT_ONCE, params, dict.fromkeys(MODELS, folder))
     assert list(found.greedy) == list(found.free) == list(MODELS) and set(found.repeated) == {PRIMARY_MODEL, REFERENCE_MODEL}
     assert found.repeat_rows == [0, 2] and all(len(own) == 3 and len(own[0].orders) == 2 for own in found.repeated.values())
     assert (
@@ -57,15 +55,16 @@ def test_what_every_model_is_asked(folder, monkeypatch):
         and found.shuffled[0].shape == found.shuffled[1].orders.shape == (2, 3)
     )
     assert found.invocations.rows == []
-    none = ask_models(SLATES, AT_ONCE, params.model_copy(update={"repeats": 0, "free_slates": 0, "shuffled_slates": 0}))
+    none = ask_models(
+        SLATES, AT_ONCE, params.model_copy(update={"repeats": 0, "free_slates": 0, "shuffled_slates": 0}), dict.fromkeys(MODELS, folder)
+    )
     assert (none.repeated, none.free, none.shuffled) == ({}, {}, None)
     assert none.greedy["rl"].texts == found.greedy["rl"].texts
 
 
-def test_what_was_asked_is_kept_on_request(folder, monkeypatch):
-    monkeypatch.setattr(models, "MODELS", dict.fromkeys(MODELS, folder))
+def test_what_was_asked_is_kept_on_request(folder):
     params = EvaluateParams(max_tokens=40, free_slates=0, shuffled_slates=0, repeats=2, repeat_slates=2, threads=2, engine=ENGINE)
-    kept = ask_models(SLATES, AT_ONCE, params.model_copy(update={"keep_invocations": True}))
+    kept = ask_models(SLATES, AT_ONCE, params.model_copy(update={"keep_invocations": True}), dict.fromkeys(MODELS, folder))
     rows = kept.invocations.rows
     assert list(dict.fromkeys(row.model for row in rows)) == list(MODELS)
     sft = [row for row in rows if row.model == REFERENCE_MODEL]
@@ -77,10 +76,10 @@ def test_what_was_asked_is_kept_on_request(folder, monkeypatch):
     assert {row.finish for row in rows} <= {"stop", "length"} and all(row.prompt and row.seconds > 0 and row.prompt_tokens for row in rows)
 
 
-def test_models_asked_side_by_side_answer_as_one_after_another(folder, monkeypatch):
-    monkeypatch.setattr(models, "MODELS", dict.fromkeys(MODELS, folder))
+def test_models_asked_side_by_side_answer_as_one_after_another(folder):
     params = EvaluateParams(max_tokens=40, constrained=True, free_slates=3, shuffled_slates=2, repeats=2, repeat_slates=2, engine=ENGINE)
-    alone, together = (ask_models(SLATES, AT_ONCE, params.model_copy(update={"threads": threads})) for threads in (1, 3))
+    folders = dict.fromkeys(MODELS, folder)
+    alone, together = (ask_models(SLATES, AT_ONCE, params.model_copy(update={"threads": threads}), folders) for threads in (1, 3))
     for kind in ("greedy", "free"):
         one, other = getattr(alone, kind), getattr(together, kind)
         assert list(one) == list(other) and all(one[name].texts == other[name].texts for name in one)
@@ -93,3 +92,11 @@ def test_models_asked_side_by_side_answer_as_one_after_another(folder, monkeypat
 @pytest.mark.parametrize(("length", "count", "places"), [(5, 2, [0, 4]), (5, 9, [0, 1, 2, 3, 4]), (9, 3, [0, 4, 8]), (1, 4, [0])])
 def test_places_are_spread_from_end_to_end(length, count, places):
     assert evenly_spaced(length, count) == places
+
+
+def test_a_model_that_answers_at_once_is_asked_so_beside_others_that_reason(folder):
+    params = EvaluateParams(max_tokens=80, constrained=True, free_slates=0, shuffled_slates=0, repeats=0, engine=ENGINE)
+    found = ask_models(SLATES, LAYOUT, params, {"sft": folder, "distil": folder, "rl": folder}, at_once=["distil"])
+    assert list(found.greedy) == ["sft", "distil", "rl"]
+    assert found.greedy["distil"].reasoning_tokens == [0] * 3 and found.greedy["distil"].valid.all()
+    assert all(count > 0 for count in found.greedy["sft"].reasoning_tokens)

@@ -47,6 +47,14 @@ def test_faults_of_all_sections_are_told_at_once() -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
+        ({"distil__mode": "race", "prompt__reasoning": False}, "distil.mode: race learns the answers of a model that reasons"),
+        ({"distil__mode": "on_policy"}, "mode: on_policy learns from another model than the student; name its folder in teacher"),
+        ({"rl__start": "data/distil/model"}, "rl.start: data/distil/model is empty where distil.mode is none"),
+        ({"rl__start": "data/distil/model", "distil__mode": "answer_only"}, "rl.start: data/distil/model answers at once"),
+        (
+            {"rl__start": "data/distil/model", "distil__mode": "on_policy", "distil__teacher": "data/rl/model"},
+            "rl.start: data/distil/model is made of data/rl/model, which is made of it",
+        ),
         ({"retrieve__candidates": 27}, "retrieve.candidates: a slate of 27 candidates: the prompt has letters for 26 at most"),
         ({"prompt__history": 21}, "prompt.history: 21 items are to be shown, and retrieve.history keeps 20"),
         (

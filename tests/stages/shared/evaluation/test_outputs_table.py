@@ -63,7 +63,7 @@ def test_the_report_reads_what_was_answered(answers, tmp_path, monkeypatch):
     ranked = {"incoming": incoming(SLATES)}
     write_outputs(outputs_table(TEST_SET, ranked, answers), path)
     monkeypatch.setattr(recorded, "read_answers", lambda: read_answers(path))
-    found = recorded.read_recorded_answers(TEST_SET)
+    found = recorded.read_recorded_answers(TEST_SET, MODELS)
     assert list(found.greedy) == ["incoming", *MODELS] and same(found.greedy["incoming"], ranked["incoming"])
     assert all(same(found.greedy[name], answers.greedy[name]) and same(found.free[name], answers.free[name]) for name in MODELS)
     assert found.repeat_rows == answers.repeat_rows and list(found.repeated) == ["sft", "rl"]
@@ -90,7 +90,7 @@ def test_answers_to_other_slates_are_refused(answers, tmp_path, monkeypatch):
     write_outputs(outputs_table(TEST_SET, {}, answers), path)
     monkeypatch.setattr(recorded, "read_answers", lambda: read_answers(path))
     with pytest.raises(StageError, match="'sft' answered other slates"):
-        recorded.read_recorded_answers(replace(TEST_SET, slates=SLATES[:4]))
+        recorded.read_recorded_answers(replace(TEST_SET, slates=SLATES[:4]), MODELS)
 
 
 def test_tools_read_the_greedy_answers_alone_and_older_tables_whole(answers, tmp_path):

@@ -1,0 +1,1 @@
+"""The stage `sft`: see docs/stages.md."""

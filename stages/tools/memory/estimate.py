@@ -177,7 +177,8 @@ def _of_training(
         # Of a buffer that is never filled the host gives no page.
         filled = weight_width(sharding, bfloat16, keeps_float32) * min(sharding.bucket, model.trained)
         backward["gradient buckets"] = min(backward["gradient buckets"], filled)
-    return {**training.kept, **max(backward, training.step, sampling, key=lambda parts: sum(parts.values()))}
+    peaks: list[Bytes] = [backward, training.step, sampling]
+    return {**training.kept, **max(peaks, key=lambda parts: sum(parts.values()))}
 
 
 def _place(memory: StageMemory, params: TrainingSection, sharding: Sharding, parts: Bytes) -> None:

@@ -117,6 +117,9 @@ def test_folders(tmp_path):
     assert not missing.ok and "no such folder" in missing.found and "Qwen3-8B" in missing.remedy
     folder = chat_folder(tmp_path / "chat")
     assert check_folder("midtrain.model", folder, True).ok
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 2, "temperature": 0.6}))
+    told = check_folder("midtrain.model", folder, True)
+    assert told.ok and told.found.endswith("generation_config.json: temperature: not used")
     shape = shape_of(folder)
     assert shape is not None and shape.family == "qwen3"
     # A shard that the index names and the folder lacks.

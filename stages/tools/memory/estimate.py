@@ -178,7 +178,8 @@ def _of_training(
         filled = weight_width(sharding, bfloat16, keeps_float32) * min(sharding.bucket, model.trained)
         backward["gradient buckets"] = min(backward["gradient buckets"], filled)
     peaks: list[Bytes] = [backward, training.step, sampling]
-    return {**training.kept, **max(peaks, key=lambda parts: sum(parts.values()))}
+    peak: Bytes = max(peaks, key=lambda parts: sum(parts.values()))
+    return {**training.kept, **peak}
 
 
 def _place(memory: StageMemory, params: TrainingSection, sharding: Sharding, parts: Bytes) -> None:

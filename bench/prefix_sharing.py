@@ -10,8 +10,8 @@ its params.yaml says, with the packaged model as it comes (seconds depend on siz
 - several answers to each prompt, as `rl` and rejection sampling ask.
 
 Tokens are counted as vLLM shares them: whole blocks of 16 from the beginning, never a prompt's last token. Seconds are vLLM's, on the first
-slates, with its prefix cache read and not read, in turns and after a reset; it also says how many tokens it did find there. Its blocks are
-larger on CPUs, so for the timed slates both are told in blocks of its size.
+slates, with its prefix cache read and not read, in turns and after a reset; those of the processor do not grow with what else the machine
+does. It also says how many tokens it found in the cache. Its blocks are larger on CPUs, so for the timed slates both are in its blocks.
 
 Prints and writes bench/results/prefix_sharing.md.
 """
@@ -72,17 +72,17 @@ def asked(encoded: EncodedLayout, slates: Sequence[Slate], orders: int, answers:
     }
 
 
-def timed(engine: VllmEngine, prompts: Prompts, tokens: int, reads_cache: bool) -> tuple[float, int]:
-    """Seconds, and the tokens that were found in the cache."""
+def timed(engine: VllmEngine, prompts: Prompts, tokens: int, reads_cache: bool) -> tuple[float, float, int]:
+    """Seconds, seconds of the processor, and the tokens that were found in the cache."""
     from vllm import SamplingParams, TokensPrompt
 
     engine.llm.reset_prefix_cache()
     params = SamplingParams(
         max_tokens=tokens, temperature=0.0, ignore_eos=True, detokenize=False, skip_reading_prefix_cache=not reads_cache
     )
-    began = time.perf_counter()
+    began, worked = time.perf_counter(), time.process_time()
     outputs = engine.llm.generate([TokensPrompt(prompt_token_ids=prompt) for prompt in prompts], params, use_tqdm=False)
-    return time.perf_counter() - began, sum(output.num_cached_tokens or 0 for output in outputs)
+    return time.perf_counter() - began, time.process_time() - worked, sum(output.num_cached_tokens or 0 for output in outputs)
 
 
 def main() -> None:
@@ -124,13 +124,14 @@ def main() -> None:
             prompts, measured = counted[name][way], few[name][way]
             # In turns, so that whatever else the machine does falls on both.
             runs = [[timed(engine, measured, options.tokens, reads) for reads in (True, False)] for _ in range(options.repeats)]
-            read, unread = (statistics.median(run[side][0] for run in runs) for side in (0, 1))
-            found, none = (runs[0][side][1] for side in (0, 1))
+            read, unread, read_cpu, unread_cpu = (statistics.median(run[side][kind] for run in runs) for kind in (0, 1) for side in (0, 1))
+            found, none = (runs[0][side][2] for side in (0, 1))
             assert none == 0
             total = sum(map(len, measured))
             rows.append(
                 f"| {way} | {name} | {sum(map(len, prompts)) / len(prompts):.0f} | {shared_tokens(prompts) / sum(map(len, prompts)):.1%} | "
-                f"{shared_tokens(measured, block) / total:.1%} | {found / total:.1%} | {read:.1f} | {unread:.1f} | {unread / read:.2f} |"
+                f"{shared_tokens(measured, block) / total:.1%} | {found / total:.1%} | {read:.1f}, {unread:.1f} | "
+                f"{read_cpu:.1f}, {unread_cpu:.1f} | {unread_cpu / read_cpu:.2f} |"
             )
             print(rows[-1], flush=True)
     engine.close()
@@ -140,7 +141,7 @@ def main() -> None:
         f"{len(tests.slates[0].candidates)}, of them {options.timed_slates} timed; {options.model}, {options.tokens} tokens an answer, "
         f"{options.threads} threads on {os.cpu_count()} cores, median of {options.repeats}\n",
         f"| asked | prompt | tokens | shared, blocks of {BLOCK} | timed slates, blocks of {block} | found by vLLM "
-        "| seconds, cache read | not read | ratio |",
+        "| seconds, cache read and not | of the processor | their ratio |",
         "|---|---|---|---|---|---|---|---|---|",
         *rows,
     ]

@@ -46,7 +46,7 @@ class StageMemory:
 
 
 @dataclass(frozen=True)
-class Batch:
+class TokenCounts:
     """Tokens of a process's batch; of them those that the loss counts; and of all rows, which every process holds."""
 
     tokens: int
@@ -82,7 +82,7 @@ def estimate(params: Params, resources: Mapping[str, Mapping[str, Any]], gpu_gb:
     sizes = _sizes(params)
     if student:
         midtrain, name = params.midtrain, params.midtrain.model
-        batch = Batch(
+        batch = TokenCounts(
             midtrain.batch_size * midtrain.row_length, midtrain.batch_size * midtrain.row_length, midtrain.rows_taken * midtrain.row_length
         )
         add("midtrain", name, lambda memory: _supervised(memory, student, midtrain, params, batch))
@@ -94,7 +94,7 @@ def estimate(params: Params, resources: Mapping[str, Mapping[str, Any]], gpu_gb:
         sft = params.sft
         # Traces are few and taken again and again; practice is new in each row.
         practised = round(sft.practice_share * sft.rows_taken) * sizes.row
-        taught = Batch(sft.batch_size * sizes.row, sft.batch_size * sizes.trace, practised)
+        taught = TokenCounts(sft.batch_size * sizes.row, sft.batch_size * sizes.trace, practised)
         add("sft", name, lambda memory: _supervised(memory, student, sft, params, taught))
         add("rl", name, lambda memory: _rl(memory, student, params, sizes))
         add("quantize", name, lambda memory: _quantize(memory, student, params, sizes))
@@ -135,7 +135,7 @@ def _sizes(params: Params) -> Sizes:
     return Sizes(params.prompt.max_tokens or CHAT_PROMPT, trace)
 
 
-def _supervised(memory: StageMemory, shape: Shape, section: OptimizerSection, params: Params, batch: Batch) -> None:
+def _supervised(memory: StageMemory, shape: Shape, section: OptimizerSection, params: Params, batch: TokenCounts) -> None:
     sharding, bfloat16 = Sharding.of(section.all_processes, section.deepspeed), section.precision == "bfloat16"
     token_rows = layout_tokens(params.tokenize.levels, params.tokenize.codebook_size)
     model = learning(shape, section, token_rows)
@@ -149,7 +149,7 @@ def _supervised(memory: StageMemory, shape: Shape, section: OptimizerSection, pa
         # saves, the main process holds all.
         host["the whole model, to be saved"] = weight_width(sharding, bfloat16, False) * shape.parameters / GB
     elif memory.gpus:
-        host["models as they are read"] = processes * 4 * shape.parameters / GB
+        host["models as they are read"] = _models_read(shape, processes, _stored(memory.stage, shape, params)) / GB
     if memory.stage == "midtrain" and params.midtrain.model != SCRATCH:
         # Every process takes the means of the embedding for the rows of new tokens (midtrain/new_rows.py), before it trains.
         host["embeddings, for new rows"] = processes * 4 * shape.rows * shape.hidden / GB if memory.gpus else 0.0
@@ -164,7 +164,20 @@ def _rl(memory: StageMemory, shape: Shape, params: Params, sizes: Sizes) -> None
     cache = {"sampling's cache": generation(shape, "float32", rl.batch_size, sizes.prompt + rl.max_tokens)["key-value cache"]}
     _place(memory, rl, sharding, _of_training(whole(shape), sharding, bfloat16, True, made, cache, on_gpu=bool(memory.gpus)))
     if memory.gpus:
-        memory.host["models as they are read"] = rl.processes * 4 * shape.parameters / GB
+        memory.host["models as they are read"] = _models_read(shape, rl.processes, _stored("rl", shape, params)) / GB
+
+
+def _models_read(shape: Shape, processes: int, stored: int) -> float:
+    """As float32, of processes that put it whole on a GPU each: of a float32 file the pages serve all, another is converted by each."""
+    return 4.0 * shape.parameters * (processes if stored < 4 else 1)
+
+
+def _stored(stage: str, shape: Shape, params: Params) -> int:
+    """Bytes of a number in the model that a stage reads: the user's, or what midtrain or sft wrote."""
+    if stage == "midtrain":
+        return shape.stored
+    before: OptimizerSection = params.midtrain if stage == "sft" else params.sft
+    return weight_width(Sharding.of(before.all_processes, before.deepspeed), before.precision == "bfloat16", False)
 
 
 def _of_training(

@@ -19,7 +19,7 @@ ROWS = 64  # the embedding grows to a multiple of it (stages/shared/lm/models.py
 
 @dataclass(frozen=True)
 class Shape:
-    """rows: of the embedding; tokens: of the tokenizer, at most as many."""
+    """rows: of the embedding; tokens: of the tokenizer, at most as many. stored: bytes of a number in the folder's files."""
 
     family: str
     rows: int
@@ -31,6 +31,7 @@ class Shape:
     kv_heads: int
     head_dim: int
     tied: bool
+    stored: int = 4
 
     @property
     def parameters(self) -> int:
@@ -108,6 +109,7 @@ def from_config(values: Mapping[str, Any], tokens: int | None = None) -> Shape:
         kv_heads=values.get("num_key_value_heads") or heads,
         head_dim=values.get("head_dim") or values["hidden_size"] // heads,
         tied=bool(values.get("tie_word_embeddings", False)),
+        stored=4 if (values.get("dtype") or values.get("torch_dtype") or "float32") == "float32" else 2,
     )
 
 

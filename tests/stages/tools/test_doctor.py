@@ -73,6 +73,9 @@ def test_adapters_take_no_gradients_of_what_is_frozen_and_zero_3_no_copy_a_proce
     assert full.host["the whole model, to be saved"] * GB == 2 * shape.parameters
     copies = of_stage("sft", "qwen3-8b", sft={"deepspeed": "infra/deepspeed/zero2.json"}).host
     assert copies["models as they are read"] * GB == 8 * 4 * shape.parameters and "the whole model, to be saved" not in copies
+    # What midtrain wrote as float32 is mapped once for all.
+    mapped = of_stage("sft", "qwen3-8b", sft={"deepspeed": ""}, midtrain={"deepspeed": ""}).host
+    assert mapped["models as they are read"] * GB == 4 * shape.parameters
 
 
 @pytest.mark.parametrize("profiles", [["qwen3-8b"], ["beauty", "qwen3-8b"]])

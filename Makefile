@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 export HF_HUB_OFFLINE := 1
 export PYTHONHASHSEED := 0
 
-.PHONY: run test suite lint-beside quick-test lint setup lock clean help
+.PHONY: run test suite lint-beside quick-test lint setup lock gpu-lock gpu-lock-check clean help
 
 run: $(STAMP)  ## the main job on the embedded default: thirteen stages, real data, a report in data/report/report.html
 	$(BIN)/gr2 run
@@ -39,16 +39,24 @@ lint: $(STAMP)  ## style, types, import rules
 
 setup: $(STAMP)  ## only the environment
 
-# requirements.lock pins everything; infra/install.py installs it, and the project, with uv (docs/environment.md).
-$(STAMP): requirements.lock pyproject.toml infra/install.py
+# requirements.lock pins everything; infra/install.py installs it, and the project, with uv (docs/environment.md). For GPU hosts:
+# make setup LOCK=requirements-gpu.lock
+LOCK ?= requirements.lock
+$(STAMP): $(LOCK) pyproject.toml infra/install.py
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info[:2] != (3, 11) and 'Python 3.11 is needed; name it: make PYTHON=python3.11 ' + 'setup')"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python infra/install.py
+	$(BIN)/python infra/install.py $(LOCK)
 	touch $@
 
 lock: $(STAMP)  ## requirements.lock again, from what is installed (docs/environment.md)
 	{ head -n 1 requirements.lock; $(BIN)/pip freeze --exclude gr2-pipeline --exclude uv | sed 's/^\(torch==[^+]*\)+.*/\1/' | LC_ALL=C sort --ignore-case; } > $(VENV)/requirements.lock
 	mv $(VENV)/requirements.lock requirements.lock
+
+gpu-lock: $(STAMP)  ## requirements-gpu.lock again, from PyPI, for what pyproject.toml and requirements.lock say now
+	$(BIN)/python infra/gpu_lock.py
+
+gpu-lock-check: $(STAMP)  ## whether requirements-gpu.lock is still what its packages resolve to (asks PyPI)
+	$(BIN)/python infra/gpu_lock.py --check
 
 clean:  ## what stages made; the environment and the DVC cache stay
 	rm -rf data/*/ .gr2

@@ -1,4 +1,6 @@
-"""Installs requirements.lock and this project into the environment of the Python that runs it: `.venv/bin/python infra/install.py`.
+"""Installs a lock and this project into the environment of the Python that runs it: `.venv/bin/python infra/install.py [LOCK]`.
+
+LOCK: requirements.lock, or requirements-gpu.lock, which is complete: exactly its packages are installed, whatever they require.
 
 uv does the work: it downloads, unpacks and compiles in parallel, and [tool.uv] in pyproject.toml lists the requirements of packages that do
 not hold here. uv does not read pip's configuration, so this script passes on what `pip config list` has about indexes, certificates and the
@@ -12,6 +14,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+LOCK = "requirements.lock"
 UV = "uv==0.13.9"
 SECTIONS = ("global", "install", ":env:")  # of pip's configuration, the later ones win
 OPTIONS = {  # pip's setting -> uv's option, given once for each value
@@ -42,7 +45,8 @@ def main() -> None:
     listed = subprocess.run([*pip, "config", "list"], capture_output=True, text=True, check=True).stdout
     options, variables = translated(pip_settings(listed))
     command = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", sys.executable, "--compile-bytecode", *options]
-    command += ["--requirements", "requirements.lock", "--editable", "."]
+    lock = sys.argv[1] if len(sys.argv) > 1 else LOCK
+    command += ["--no-deps"] * (lock != LOCK) + ["--requirements", lock, "--editable", "."]
     result = subprocess.run(command, cwd=ROOT, env={**DEFAULTS, **variables, **os.environ}, check=False)
     sys.exit(result.returncode)
 

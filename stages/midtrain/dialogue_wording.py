@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from stages.midtrain.documents import PREFERENCE_CATEGORIES, Document
-from stages.shared.slates.layouts.chat import CATEGORY_CHARACTERS, TITLE_CHARACTERS
+from stages.shared.slates.layouts.chat import CATEGORY_CHARACTERS
 from stages.shared.slates.layouts.marks import ASSISTANT, END, SYSTEM, THINK, THINK_END, USER
-from stages.shared.slates.layouts.outside_text import quoted
+from stages.shared.slates.layouts.outside_text import TITLE_CHARACTERS, quoted
 from stages.shared.slates.slate import Catalog, top_categories
 
 ROLE = "You know a catalogue of items, each by its ID, and a log of the items that users took."

@@ -56,7 +56,7 @@ def start_rows(
     weights = {id(weight): weight for weight in (embeddings.weight, head.weight)}
     with torch.no_grad(), gathered(weights.values(), written=True):
         for number, weight in enumerate(weights.values()):
-            rows_TH = weight[known].float().cpu()  # under zero.Init the weights lie on the GPU from the start
+            rows_TH = weight[known].float().cpu()  # shared out (ZeRO-3), it is gathered on the GPU
             if shares_AT is None:
                 generator = torch.Generator().manual_seed(seed + number)
                 new_AH = rows_TH.mean(0) + rows_TH.std(0) * torch.randn(len(ids), weight.shape[1], generator=generator)

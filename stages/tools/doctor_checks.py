@@ -14,7 +14,7 @@ import torch
 from stages.midtrain.params import SCRATCH
 from stages.shared.core.errors import StageError
 from stages.shared.core.model_folder import NAMED_MODELS
-from stages.shared.lm.models import check_weights, load_tokenizer
+from stages.shared.lm.models import check_weights, load_tokenizer, sampling_settings
 from stages.shared.slates.layouts.dialogue import chat_template
 from stages.tools.check_params import Params
 from stages.tools.memory.shapes import named_folder
@@ -73,7 +73,10 @@ def check_folder(key: str, folder: Path, needs_template: bool) -> Check:
     # transformers reads any list of shards; one that is not there would be found out when the others have been loaded.
     if missing := [name for name in shards(folder) if not (folder / name).exists()]:
         return Check(key, False, f"{folder}: {missing[0]} is missing, which model.safetensors.index.json names", remedy)
-    return Check(key, True, f"{folder}: {len(tokenizer):,} tokens" + (", chat template" if needs_template else ""))
+    more = ", chat template" if needs_template else ""
+    if settings := sampling_settings(folder):
+        more += f"; generation_config.json: {', '.join(settings)}: not used"
+    return Check(key, True, f"{folder}: {len(tokenizer):,} tokens{more}")
 
 
 def shards(folder: Path) -> list[str]:

@@ -21,7 +21,7 @@ from tasks.system.git import git_or_none
 NAMESPACE = "gr2-pipeline"
 PRODUCER = "https://openlineage.io/integration/gr2-pipeline"
 SCHEMA = f"{PRODUCER}/facets"
-LOCKS = ("requirements.lock",)
+LOCKS = ("requirements.lock", "requirements-gpu.lock")
 
 Facets = dict[str, Any]
 

@@ -6,10 +6,19 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stages.shared.slates.layouts.chat import ChatLayout
+from stages.shared.slates.layouts.encoded import EncodedLayout
+from stages.shared.slates.prompt_params import PromptParams
+from tests.stages.shared.slates.test_compact import CATALOG, SLATE
+from tests.support.chat_models import chat_tokenizer
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "bench"))
 
 import code_figures
+import prefix_sharing
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ("code_figures", "compare_data", "import_edges", "ingest_scale", "overhead", "tokenizer_scale", "verify")
@@ -21,6 +30,7 @@ HEAVY = (  # these import torch, or start a store
     "generation_speed",
     "midtrain_tasks",
     "more_features",
+    "prefix_sharing",
     "retrieval",
     "rl_step",
     "slates",
@@ -78,3 +88,31 @@ def test_figures_of_a_file(tmp_path: Path) -> None:
     files = code_figures.read_room(tmp_path, "tasks")
     assert code_figures.package_sizes(files) == {"tasks/x": 2}
     assert code_figures.duplicate_classes(files) == {"A": ["tasks/x/a.py", "tasks/x/b.py"]}
+
+
+PROMPTS = st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=9), max_size=8)
+
+
+@settings(deadline=None)
+@given(PROMPTS, st.integers(1, 3))
+def test_what_prompts_share_by_brute_force(prompts: list[list[int]], block: int) -> None:
+    """Of each prompt, the longest whole number of blocks, not to its end, with which an earlier one begins."""
+    expected = 0
+    for place, prompt in enumerate(prompts):
+        lengths = range(0, len(prompt), block)
+        expected += max(length for length in lengths if not length or any(p[:length] == prompt[:length] for p in prompts[:place]))
+    assert prefix_sharing.shared_tokens(prompts, block) == expected
+
+
+def test_shuffled_orders_share_the_history_where_it_comes_first() -> None:
+    shared = {}
+    for first in (False, True):
+        options = PromptParams(layout="chat", history=4, titles=True, candidates_first=first)
+        encoded = EncodedLayout(ChatLayout(CATALOG, options), chat_tokenizer())
+        ways = prefix_sharing.asked(encoded, [SLATE], orders=4, answers=3)
+        assert [len(prompts) for prompts in ways.values()] == [1, 4, 3]
+        plain, shuffled, answers = (prefix_sharing.shared_tokens(prompts, 1) for prompts in ways.values())
+        assert plain == 0 and answers == 2 * (len(ways["one answer a slate"][0]) - 1), "all but the last token, twice"
+        shared[first] = shuffled
+    history = len(chat_tokenizer()("\n".join(CATALOG.titles[:4]), add_special_tokens=False)["input_ids"])
+    assert shared[False] > shared[True] + 2 * history

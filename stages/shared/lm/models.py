@@ -4,13 +4,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 
 from stages.shared.core.errors import StageError
+from stages.shared.core.launch import is_main_process
 from stages.shared.core.model_folder import refuse_own_code
 from stages.shared.core.outputs import read_json
+from stages.shared.core.progress import note
 from stages.shared.slates.layouts.marks import END, PAD, SPECIAL_TOKENS
 from stages.shared.slates.sids import sid_vocabulary
+
+# Of generation_config.json, what does not say how to sample: tokens, and what transformers itself writes of every model.
+NO_SAMPLING = {"bos_token_id", "eos_token_id", "pad_token_id", "use_cache", "transformers_version", "_from_model_config"}
+NO_SAMPLING |= {"output_attentions", "output_hidden_states"}
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -30,7 +43,19 @@ def load_model(folder: Path, dtype: str = "float32", device: str = "cpu") -> Pre
     model = AutoModelForCausalLM.from_pretrained(
         folder, trust_remote_code=False, local_files_only=True, use_safetensors=True, dtype=getattr(torch, dtype)
     )
+    if settings := sampling_settings(folder):
+        # transformers refuses to save some that it has read, and whoever serves the trained model would sample by them.
+        model.generation_config = GenerationConfig.from_model_config(model.config)
+        if is_main_process():
+            note(f"{folder}/generation_config.json: {', '.join(settings)}: not used; params.yaml says how models are asked")
     return model.to(device).eval()  # type: ignore[arg-type]
+
+
+def sampling_settings(folder: Path) -> list[str]:
+    """What the folder's generation_config.json says about sampling, by name."""
+    path = folder / "generation_config.json"
+    values = read_json(path) if path.exists() else {}
+    return sorted(key for key, value in values.items() if key not in NO_SAMPLING and value not in (None, False))
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

@@ -19,7 +19,7 @@ ROWS = 64  # the embedding grows to a multiple of it (stages/shared/lm/models.py
 
 @dataclass(frozen=True)
 class Shape:
-    """rows: of the embedding; tokens: of the tokenizer, at most as many."""
+    """rows: of the embedding; tokens: of the tokenizer, at most as many. stored: bytes of a number in the folder's files."""
 
     family: str
     rows: int
@@ -31,15 +31,31 @@ class Shape:
     kv_heads: int
     head_dim: int
     tied: bool
+    stored: int = 4
 
     @property
     def parameters(self) -> int:
         """Embedding, head, and a layer's projections and norms: of one Llama block, with Qwen2's biases or Qwen3's norms of q and k."""
         queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        attention = 2 * self.hidden * queries + 2 * self.hidden * keys
         extra = {"qwen2": queries + 2 * keys, "qwen3": 2 * self.head_dim}.get(self.family, 0)
-        layer = attention + extra + 3 * self.hidden * self.intermediate + 2 * self.hidden
-        return self.rows * self.hidden * (1 if self.tied else 2) + self.layers * layer + self.hidden
+        return self.embeddings + self.matrices + self.layers * (extra + 2 * self.hidden) + self.hidden
+
+    @property
+    def embeddings(self) -> int:
+        """Numbers of the embedding, and of a head of its own."""
+        return self.rows * self.hidden * (1 if self.tied else 2)
+
+    @property
+    def matrices(self) -> int:
+        """Numbers of the linear layers of all blocks."""
+        return self.layers * sum(inputs * outputs for inputs, outputs in self.linear().values())
+
+    def linear(self) -> dict[str, tuple[int, int]]:
+        """(inputs, outputs) of a block's linear layers, by the names that all these families give them."""
+        queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        up, down = (self.hidden, self.intermediate), (self.intermediate, self.hidden)
+        attention = {"q_proj": (self.hidden, queries), "k_proj": (self.hidden, keys), "v_proj": (self.hidden, keys)}
+        return {**attention, "o_proj": (queries, self.hidden), "gate_proj": up, "up_proj": up, "down_proj": down}
 
     def kv_bytes(self, width: int) -> int:
         """Of keys and values of one token, each number `width` bytes."""
@@ -53,8 +69,13 @@ class Shape:
 
     def with_sids(self, levels: int, codebook_size: int) -> "Shape":
         """After mid-training has added the layout's tokens and those of SIDs."""
-        tokens = self.tokens + len(SPECIAL_TOKENS) + 2 + levels * codebook_size
+        tokens = self.tokens + layout_tokens(levels, codebook_size)
         return replace(self, tokens=tokens, rows=max(self.rows, -(-tokens // ROWS) * ROWS))
+
+
+def layout_tokens(levels: int, codebook_size: int) -> int:
+    """How many tokens the layout and the SIDs have."""
+    return len(SPECIAL_TOKENS) + 2 + levels * codebook_size
 
 
 def shape_of(folder: Path) -> Shape | None:
@@ -88,6 +109,7 @@ def from_config(values: Mapping[str, Any], tokens: int | None = None) -> Shape:
         kv_heads=values.get("num_key_value_heads") or heads,
         head_dim=values.get("head_dim") or values["hidden_size"] // heads,
         tied=bool(values.get("tie_word_embeddings", False)),
+        stored=4 if (values.get("dtype") or values.get("torch_dtype") or "float32") == "float32" else 2,
     )
 
 

@@ -12,8 +12,9 @@ from stages.tools import doctor, doctor_checks
 from stages.tools.check_params import Params
 from stages.tools.doctor_checks import Check, check_disk, check_folder, check_machine, engines, model_folders
 from stages.tools.memory.estimate import GB, StageMemory, estimate, model_gb
-from stages.tools.memory.formulas import Sharding, activations, generation, logits, weights_and_optimizer
-from stages.tools.memory.shapes import from_config, shape_of
+from stages.tools.memory.formulas import Sharding, weights_and_optimizer
+from stages.tools.memory.learning import Learning
+from stages.tools.memory.shapes import shape_of
 from tasks.project.profiles import render
 from tests.support.chat_models import chat_folder
 
@@ -50,25 +51,31 @@ def test_new_tokens_take_rows_only_beyond_those_that_are_free():
 
 def test_zero_shards_what_its_paper_says():
     """Per parameter, mixed precision and Adam: 16 bytes; of N = 8 processes each keeps 2 + 14 / N under ZeRO-2 and 16 / N under ZeRO-3
-    (arXiv 1910.02054, figure 1); DeepSpeed's float32 gradients of the step add 4 / N."""
-    count = 10**10
-    plain = weights_and_optimizer(count, Sharding(8, 0), bfloat16=False, keeps_float32=False)
-    assert sum(plain.values()) == 16 * count
+    (arXiv 1910.02054, figure 1)."""
+    model = Learning(10**10, 10**10)
+    plain = weights_and_optimizer(model, Sharding(8, 0), bfloat16=False, keeps_float32=False)
+    assert sum(plain.kept.values()) == 16 * model.held
     for stage, expected in ((2, 2 + 14 / 8), (3, 16 / 8)):
-        parts = weights_and_optimizer(count, Sharding(8, stage), bfloat16=True, keeps_float32=False)
-        parts.pop("gathered weights", None)
-        assert sum(parts.values()) == pytest.approx((expected + 4 / 8) * count)
-    assert Sharding.of(4, "infra/deepspeed/zero3.json") == Sharding(4, 3) and Sharding.of(2, "") == Sharding(2)
+        parts = weights_and_optimizer(model, Sharding(8, stage), bfloat16=True, keeps_float32=False).kept
+        assert sum(parts.values()) == pytest.approx(expected * model.held)
 
 
-def test_checkpointing_keeps_the_inputs_of_layers_and_a_chunk_bounds_the_logits():
-    shape = from_config({"model_type": "llama", "vocab_size": 100, "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 4,
-                         "num_attention_heads": 2, "num_key_value_heads": 1})  # fmt: skip
-    assert shape.head_dim == 4 and not shape.tied
-    saved, whole = (activations(shape, 10, checkpointing) for checkpointing in (True, False))
-    assert whole == 10 * 4 * shape.layer_bytes() and saved == 10 * (2 * 8 * 4 + shape.layer_bytes())
-    assert logits(shape, 500, 50) * 10 == logits(shape, 500) and logits(shape, 20, 50) == logits(shape, 20)
-    assert generation(shape, "bfloat16", 3, 7)["key-value cache"] == 3 * 7 * 2 * 4 * 1 * 4 * 2
+def test_adapters_take_no_gradients_of_what_is_frozen_and_zero_3_no_copy_a_process():
+    full, lora = (of_stage("sft", "qwen3-8b", sft={"lora": {"rank": rank}}) for rank in (0, 16))
+    shape = shape_of(Path("models/Qwen3-8B")).with_sids(4, 256)
+    targets = 36 * 16 * (2 * (4096 + 4096) + 2 * (4096 + 1024) + 3 * (4096 + 12288))  # Qwen3-8B: q, o; k, v; gate, up, down
+    rows = 2 * 4096 * (6 + 2 + 4 * 256)
+    assert lora.gpu["optimizer"] * GB == pytest.approx(12 * (targets + rows) / 8)
+    assert lora.gpu["gradients"] * GB == pytest.approx(2 * (targets + rows) / 8)
+    assert lora.gpu["weights"] * GB == pytest.approx(2 * (shape.parameters + targets + 2 * rows) / 8)
+    assert sum(lora.gpu.values()) < sum(full.gpu.values()) - 10
+    # bfloat16, once, in the main process, beside 8 copies in float32.
+    assert full.host["the whole model, to be saved"] * GB == 2 * shape.parameters
+    copies = of_stage("sft", "qwen3-8b", sft={"deepspeed": "infra/deepspeed/zero2.json"}).host
+    assert copies["models as they are read"] * GB == 8 * 4 * shape.parameters and "the whole model, to be saved" not in copies
+    # What midtrain wrote as float32 is mapped once for all.
+    mapped = of_stage("sft", "qwen3-8b", sft={"deepspeed": ""}, midtrain={"deepspeed": ""}).host
+    assert mapped["models as they are read"] * GB == 4 * shape.parameters
 
 
 @pytest.mark.parametrize("profiles", [["qwen3-8b"], ["beauty", "qwen3-8b"]])
@@ -113,6 +120,9 @@ def test_folders(tmp_path):
     assert not missing.ok and "no such folder" in missing.found and "Qwen3-8B" in missing.remedy
     folder = chat_folder(tmp_path / "chat")
     assert check_folder("midtrain.model", folder, True).ok
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 2, "temperature": 0.6}))
+    told = check_folder("midtrain.model", folder, True)
+    assert told.ok and told.found.endswith("generation_config.json: temperature: not used")
     shape = shape_of(folder)
     assert shape is not None and shape.family == "qwen3"
     # A shard that the index names and the folder lacks.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from stages.shared.slates.layouts.chat_trace import COUNTED
 from stages.shared.slates.layouts.marks import ASSISTANT, USER
-from stages.shared.slates.layouts.outside_text import QUOTED, quoted, unquoted
+from stages.shared.slates.layouts.outside_text import QUOTED, TITLE_CHARACTERS, quoted, unquoted
 
 TITLE_LENGTHS = [80, 50, 30, 20, 12]  # characters; the first that fits is taken
 _TITLE = re.compile(rf"(?<= \| )title ({QUOTED})")
@@ -22,8 +22,11 @@ Measure = Callable[[str], int]
 def fitted(prompt: str, measure: Measure, max_tokens: int, cuts: Counter[str]) -> str:
     """`prompt` with at most `max_tokens` by `measure`, if cutting can reach that; what was cut is added to `cuts`.
 
-    Keys of cuts: prompts (those cut), titles, history (items), too_long (prompts that stay above the budget with all of that cut).
+    Keys of cuts: prompts (those cut), titles, history (items), too_long (prompts that stay above the budget with all of that cut);
+    endless_titles (those longer than any prompt shows, TITLE_CHARACTERS, which the layout has cut already).
     """
+    if endless := sum(_is_endless(unquoted(match[1])) for match in _TITLE.finditer(prompt.partition(USER)[2])):
+        cuts["endless_titles"] += endless
     if not max_tokens or measure(prompt) <= max_tokens:
         return prompt
     cuts["prompts"] += 1
@@ -41,6 +44,10 @@ def fitted(prompt: str, measure: Measure, max_tokens: int, cuts: Counter[str]) -
     cuts["history"] += dropped
     cuts["too_long"] += measure(shorter) > max_tokens
     return shorter
+
+
+def _is_endless(title: str) -> bool:
+    return title.endswith("…") and len(title) >= TITLE_CHARACTERS - 1  # a space before the ellipsis goes, too
 
 
 def _with_titles(prompt: str, characters: int) -> tuple[str, int]:

@@ -13,11 +13,10 @@ from stages.shared.slates.layouts import chat_trace
 from stages.shared.slates.layouts.chat_claims import claims_of, other_numbers, unfounded_in
 from stages.shared.slates.layouts.layout import Claims
 from stages.shared.slates.layouts.marks import ASSISTANT, END, SYSTEM, THINK, THINK_END, USER, letters
-from stages.shared.slates.layouts.outside_text import quoted, strings_in, without_strings
+from stages.shared.slates.layouts.outside_text import TITLE_CHARACTERS, quoted, strings_in, without_strings
 from stages.shared.slates.layouts.parts import LayoutParts
 from stages.shared.slates.slate import RELEVANCE_LEVELS, Slate, top_categories
 
-TITLE_CHARACTERS = 160  # of a title in the prompt at most, whatever the budget: one of 10,000 would be most of a slate
 CATEGORY_CHARACTERS = 60
 
 ROLE = """You are an analyst of a recommendation log. You are given the items that a user took, oldest first, and candidate items, each \

@@ -8,6 +8,7 @@ import unicodedata
 # prompt must not depend on where its catalogue came from.
 _FOLDED = {"‹": "<＜﹤≮", "›": ">＞﹥≯", "(": "[［﹇", ")": "]］﹈"}
 _HARMLESS = str.maketrans({character: harmless for harmless, characters in _FOLDED.items() for character in characters})
+TITLE_CHARACTERS = 160  # of a title in the prompt at most, whatever the budget: one of 10,000 would be most of a slate
 QUOTED = r'"(?:[^"\\]|\\.)*"'  # a JSON string, for regular expressions
 _QUOTED = re.compile(QUOTED)
 

@@ -7,7 +7,15 @@ from stages.shared.core.errors import StageError
 from stages.shared.generation.base import Sampling
 from stages.shared.generation.choose import open_engine
 from stages.shared.generation.params import EngineParams
-from stages.shared.lm.models import extend_vocabulary, is_quantized, load_model, load_tokenizer, resize_embeddings, save_model
+from stages.shared.lm.models import (
+    extend_vocabulary,
+    is_quantized,
+    load_model,
+    load_tokenizer,
+    resize_embeddings,
+    sampling_settings,
+    save_model,
+)
 from stages.shared.lm.packaged import packaged_model
 from stages.shared.slates.layouts.marks import END, PAD, SPECIAL_TOKENS
 from stages.shared.slates.sids import sid_text, sid_vocabulary
@@ -156,6 +164,29 @@ def test_a_tokenizer_without_an_end_or_a_pad(tmp_path):
     change_json(folder / "tokenizer_config.json", lambda c: c.pop("eos_token"))
     with pytest.raises(StageError, match="no eos_token"), open_engine(EngineParams(device="cpu"), folder):
         pass
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"do_sample": False, "temperature": 0.6, "top_p": 0.9},  # transformers reads it, and then refuses to save it
+        {"temperature": 0.1, "top_k": 1, "repetition_penalty": 2.0},
+        {"suppress_tokens": [5, 6], "max_length": 3},
+    ],
+)
+def test_sampling_by_a_models_own_configuration_is_left_out_said_and_not_passed_on(tmp_path, capsys, settings):
+    folder, plain = tiny_folder(tmp_path / "model"), tiny_folder(tmp_path / "plain")
+    assert sampling_settings(plain) == []
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 7, "transformers_version": "5", **settings}))
+    model = load_model(folder)
+    assert f"{', '.join(sorted(set(settings) - {'do_sample'}))}: not used" in capsys.readouterr().out
+    save_model(model, load_tokenizer(folder), tmp_path / "saved")
+    assert sampling_settings(tmp_path / "saved") == []
+    answers = []
+    for path in (folder, plain, tmp_path / "saved"):
+        with open_engine(EngineParams(device="cpu"), path) as engine:
+            answers.append(engine.generate([[5, 6], [7, 8, 9]], Sampling(8, temperature=1.0, seed=3)))
+    assert answers[0] == answers[1] == answers[2]
 
 
 def test_a_packaged_model_nobody_packaged(tmp_path):

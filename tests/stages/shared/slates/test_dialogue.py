@@ -13,6 +13,7 @@ from stages.shared.slates.layouts.dialogue import end_of_turn, rendered_prompt, 
 from stages.shared.slates.layouts.encoded import EncodedLayout
 from stages.shared.slates.layouts.marks import ASSISTANT, END, SYSTEM, THINK, THINK_END, USER
 from stages.shared.slates.prompt_params import PromptParams
+from stages.shared.slates.slate import Catalog
 from tests.stages.shared.slates.test_compact import CATALOG, RELEVANCES, SLATE
 from tests.support.chat_models import chat_tokenizer
 from tests.support.tiny_models import tiny_tokenizer
@@ -109,6 +110,14 @@ def test_titles_are_cut_before_history_and_the_last_items_stay(first):
     assert history.count("\n") == prompt.count("\n") - 1
     fitted(prompt, words, 1, cuts)
     assert cuts["too_long"] == 1, "counted, and no error"
+
+
+def test_titles_longer_than_any_prompt_shows_are_counted():
+    titles = ["none of this prompt " * 500, "y" * 10_000, "x" * 160, "…", "ab " * 4_000, *CATALOG.titles[5:]]
+    layout = ChatLayout(Catalog(CATALOG.sids, titles, CATALOG.categories), PromptParams(layout="chat", history=3, titles=True))
+    prompt, cuts = layout.prompt(SLATE), Counter()
+    assert fitted(prompt, len, 0, cuts) == prompt and "y" * 159 + "…" in prompt and "x" * 160 in prompt
+    assert cuts == {"endless_titles": 2}, "the second and the fifth"
     assert layout.unfounded(layout.trace(SLATE, RELEVANCES), SLATE) == []
 
 

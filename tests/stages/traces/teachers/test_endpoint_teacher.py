@@ -23,6 +23,7 @@ SCORER = {"rounds": 5, "min_leaf": 5, "members": 1}
 SLATES = make_slates(per_user=2)
 SCORED = score_out_of_time(SLATES, 2, 7, 1, ScorerParams.model_validate(SCORER))
 CHANGES: dict[str, Any] = {"time_folds": 2, "attempts": 1, "keep": 1, "shuffle": False, "mode": "targeted", "teacher": "language_model"}
+SLOW_S = 8.0  # so much that a good answer on a busy machine is no time-out
 
 
 def as_asked(prompt: str) -> str:
@@ -68,6 +69,7 @@ def run(project: Path, stub: Stub, **more: object) -> dict[str, bytes]:
         "key_variable": "TEACHER_API_KEY",
         "concurrency": 1,  # which requests come first decides what is answered before the server stops
         "retries": 0,
+        "timeout_s": SLOW_S - 3,
         "output_price": 2.0,
     }
     model = {"engine": {"kind": "endpoint", "endpoint": endpoint}, **more}
@@ -80,7 +82,9 @@ def run(project: Path, stub: Stub, **more: object) -> dict[str, bytes]:
 def test_every_kind_of_fault_is_counted_and_its_slate_skipped(project: Path) -> None:
     kinds = {
         "refused": Canned({}, 400),
-        "server_error": Canned({}, 503),
+        "server_error": Canned({}, 500),
+        "busy": Canned({}, 429),
+        "timeout": Canned(reply("too late"), seconds=SLOW_S),
         "garbage": Canned(b"<html>"),
         "empty": Canned(reply(None)),
         "thinking": Canned(reply(None, "length", reasoning_content="hm")),
@@ -100,16 +104,16 @@ def test_every_kind_of_fault_is_counted_and_its_slate_skipped(project: Path) -> 
     served = good + 6
     assert metrics["endpoint"] == {
         "answers": served,
-        "failed": {"garbage": 1, "refused": 1, "server_error": 1},
+        "failed": {"busy": 1, "garbage": 1, "refused": 1, "server_error": 1, "timeout": 1},
         "prompt_tokens": 10 * served,
         "completion_tokens": 4 * served,
         "cost": pytest.approx(8 * served / 1e6),
     }
     kept = pl.read_parquet(project / "data/traces/invocations.parquet").sort("slate")
     assert kept.height == len(SCORED) and kept["finish"].to_list()[: len(kinds)] == [
-        *("refused", "server_error", "garbage", "empty", "thinking", "stop", "stop", "stop", "length")
+        *("refused", "server_error", "busy", "timeout", "garbage", "empty", "thinking", "stop", "stop", "stop", "length")
     ]
-    assert kept["prompt"][0].startswith("system: You analyse") and kept["completion"][5] == GERMAN
+    assert kept["prompt"][0].startswith("system: You analyse") and kept["completion"][7] == GERMAN
     planted = [path for path in project.rglob("*") if path.is_file() and b"sk-planted" in path.read_bytes()]
     assert planted == []
 

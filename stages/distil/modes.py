@@ -150,7 +150,7 @@ def trained(
     words = relevance_words(slates.layout, tokenizer, params.relevance_spread)
     ids = sid_and_layout_ids(tokenizer)
     resume = training_resume("distil", params, rows, student_folder(params), teacher_folder(params))
-    curve = train_supervised(model, rows, params, tokenizer.pad_token_id, words, ids, resume.folder, held_out, objective)
+    curve = train_supervised(model, rows, params, tokenizer.pad_token_id, words, ids, resume.folder, held_out, objective=objective)
     return curve if is_main_process() else None
 
 

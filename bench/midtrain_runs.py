@@ -49,9 +49,9 @@ def train(project: Path, folder: Path, values: Mapping[str, Any], users: int, ta
     if not note.exists():
         (folder / "data").mkdir(parents=True, exist_ok=True)
         for name in (*(f"data/{name}" for name in INPUTS), "infra"):
-            link, target = folder / name, (ROOT if name == "infra" else project) / name
+            link, made = folder / name, (ROOT if name == "infra" else project) / name
             if not link.exists():
-                link.symlink_to(target.resolve())
+                link.symlink_to(made.resolve())
         params = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
         # The search below asks all users; the probe of the stage would ask some of them a second time.
         params["midtrain"] |= {**values, "probe_users": 0}

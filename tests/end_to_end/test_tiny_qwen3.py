@@ -39,7 +39,7 @@ SIZE_KEYS = {
         "validate_steps",
     },
     "sft": {"threads", "processes", "steps", "batch_size", "lr", "loss_chunk", "save_steps", "validate_steps"},
-    "rl": {"threads", "processes", "steps", "prompts", "group", "lr", "max_tokens", "batch_size", "logprob_chunk"},
+    "rl": {"threads", "processes", "steps", "prompts", "group", "lr", "max_tokens", "batch_size", "logprob_chunk", "save_steps"},
     "evaluate": {"threads", "max_tokens"},
 }
 ENGINE_SIZES = {"max_model_len", "data_parallel", "kv_cache_gb"}

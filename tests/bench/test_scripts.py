@@ -28,6 +28,7 @@ HEAVY = (  # these import torch, or start a store
     "default_seeds",
     "faults",
     "generation_speed",
+    "language_model_arms",
     "midtrain_tasks",
     "more_features",
     "prefix_sharing",
@@ -39,6 +40,7 @@ HEAVY = (  # these import torch, or start a store
     "tokenizer_packages",
     "vocabulary_arms",
     "world_learnable",
+    "zero3_memory",
 )
 
 

@@ -31,7 +31,7 @@ from stages.shared.slates.layouts.layout import Layout
 from stages.shared.training.checkpoints import training_resume
 from stages.shared.training.lora import sid_and_layout_ids
 from stages.shared.training.relevances import relevance_words
-from stages.shared.training.trainer import Objective, train_supervised, write_curve
+from stages.shared.training.trainer import TrainingObjective, train_supervised, write_curve
 from stages.shared.training.validation import validation_span
 from stages.shared.training.zero import shared_out
 
@@ -144,7 +144,7 @@ def trained(
     rows: Sequence[WeightedExample],
     held_out: Sequence[WeightedExample],
     slates: DistilSlates,
-    objective: Objective | None = None,
+    objective: TrainingObjective | None = None,
 ) -> list[dict[str, float]] | None:
     """The curve; None in every process but the main one, which alone has the weights under ZeRO-3 and alone writes."""
     words = relevance_words(slates.layout, tokenizer, params.relevance_spread)

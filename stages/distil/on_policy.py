@@ -55,7 +55,7 @@ class StudentRollouts:
 
 @dataclass(frozen=True)
 class OnPolicy:
-    """The Objective (stages/shared/training/trainer.py) whose rows are prompts."""
+    """The TrainingObjective (stages/shared/training/trainer.py) whose rows are prompts."""
 
     teacher: PreTrainedModel
     rollouts: StudentRollouts

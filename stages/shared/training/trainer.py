@@ -42,7 +42,7 @@ def collate(examples: Sequence[WeightedExample], pad_id: int) -> dict[str, Tenso
     return {name: torch.tensor(rows, dtype=torch.float32 if name == "weights" else torch.long) for name, rows in batch.items()}
 
 
-class Objective(Protocol):
+class TrainingObjective(Protocol):
     """Something else to learn from the rows than the likelihood of their tokens (stages/distil)."""
 
     def forward(self, model: PreTrainedModel) -> AbstractContextManager[None]:
@@ -65,7 +65,7 @@ class WeightedTrainer(Trainer):
     chunked = False
     over_step = False
     has_adapters = False
-    objective: Objective | None = None
+    objective: TrainingObjective | None = None
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         # The Trainer would shuffle; midtrain and sft have put the rows in their order already, with their own seed.
@@ -120,7 +120,7 @@ def train_supervised(
     checkpoints: Path | None = None,
     held_out: Sequence[WeightedExample] = (),
     ranking: RankingCheck | None = None,
-    objective: Objective | None = None,
+    objective: TrainingObjective | None = None,
 ) -> list[dict[str, float]]:
     """Trains in place; returns rows {"step", "loss", "lr"}. Under ZeRO-3, and with validation, the main process alone has the weights then.
 

@@ -150,8 +150,13 @@ def vllm(options: argparse.Namespace, texts: Sequence[str], levels: int, codes: 
 
     model, tokenizer = base(options, levels, codes)
     prompts = [list(tokenizer(text)["input_ids"])[:256] for text in texts[: options.prompts]]
-    # No completion ends by itself: an end that vLLM may draw would make the work of the two sides differ.
-    never, length = len(tokenizer) + 10_000_000, options.tokens
+    # No completion ends by itself, or the work of the two sides would differ: the end is a row that no token has, and whose logit, 0, is
+    # never the greatest.
+    weight: Any = model.get_output_embeddings().weight
+    never, length = weight.shape[0] - 1, options.tokens
+    assert never >= len(tokenizer), "the head has no row to spare"
+    with torch.no_grad():
+        weight[never] = 0.0
     with tempfile.TemporaryDirectory() as folder:
         save_model(model, tokenizer, Path(folder))
         engine: Any = VllmEngine(Path(folder), never, 512, threads=options.threads, batch_size=64)

@@ -1,1 +1,1 @@
-"""The stage `sft`: see docs/stages.md."""
+"""The stage `distil`: see docs/stages.md."""

@@ -7,8 +7,7 @@ from transformers import PreTrainedModel
 
 from stages.distil.answers import Answered
 from stages.distil.params import DistilParams
-from stages.shared.generation.base import Sampling
-from stages.shared.generation.transformers_engine import TransformersEngine
+from stages.shared.generation.answers import greedy_answers
 from stages.shared.slates.answers import Answer
 from stages.shared.slates.layouts.encoded import EncodedLayout
 from stages.shared.slates.slate import Slate
@@ -16,12 +15,8 @@ from stages.shared.slates.slate import Slate
 
 def answers_of(model: PreTrainedModel, slates: Sequence[Slate], encoded: EncodedLayout, params: DistilParams) -> list[Answer]:
     """Greedy and free, of a model in memory."""
-    tokenizer = encoded.tokenizer
-    engine = TransformersEngine(model, tokenizer.pad_token_id, tokenizer.eos_token_id, params.engine.batch_size)
     constraints = encoded.constraints(slates, enforced=False)
-    completions = engine.generate(encoded.prompts(slates), Sampling(params.max_tokens, seed=params.seed), constraints)
-    reasoning = encoded.layout.reasoning
-    return [encoded.reader.read(one.token_ids, rule.names, reasoning) for [one], rule in zip(completions, constraints, strict=True)]
+    return greedy_answers(model, encoded, encoded.prompts(slates), constraints, params.max_tokens, params.engine.batch_size)
 
 
 def agreement(answers: Sequence[Answer], reference: Sequence[Answered]) -> dict[str, float]:

@@ -19,9 +19,8 @@ import numpy as np
 
 from stages.distil.answers import Answered
 from stages.distil.params import DistilParams
-from stages.distil.slates import epochs
 from stages.shared.core.errors import StageError
-from stages.shared.lm.encoding import WeightedExample, encode
+from stages.shared.lm.encoding import WeightedExample, encode, epochs
 from stages.shared.slates.layouts.encoded import EncodedLayout
 
 WITH_THOUGHTS, AT_ONCE = "with_thoughts", "at_once"

@@ -11,7 +11,6 @@ jsd over beta goes to the forward one as beta goes to 0, and jsd over 1 - beta t
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import log
-from types import MethodType
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ from transformers import PreTrainedModel
 
 from stages.distil.params import DistilParams
 from stages.shared.core.errors import StageError
-from stages.shared.training.weighted_loss import AFTER_THE_HEAD
+from stages.shared.training.weighted_loss import changed_after_head, replaced_forward
 
 
 def divergences(student_NV: Tensor, teacher_NV: Tensor, kind: str, beta: float = 0.5) -> Tensor:
@@ -76,22 +75,18 @@ def divergence_forward(student: PreTrainedModel, teacher: PreTrainedModel, param
     StageError for a model that changes its logits after its head.
     """
     for model in (student, teacher):
-        config = model.config.get_text_config()
-        if changed := [key for key in AFTER_THE_HEAD if getattr(config, key, None) not in (None, 1, 1.0)]:
+        if changed := changed_after_head(model):
+            name = model.config.get_text_config().name_or_path or type(model).__name__
             raise StageError(
-                f"{config.name_or_path or type(model).__name__}: distil.mode: on_policy compares what the heads of both models say, and "
-                f"this one changes its logits after its head ({changed[0]}); choose distil.mode: answer_only, which compares nothing"
+                f"{name}: distil.mode: on_policy compares what the heads of both models say, and "
+                f"this one changes its logits after its head ({changed}); choose distil.mode: answer_only, which compares nothing"
             )
 
     def forward(self: Any, input_ids: Tensor, position_ids: Tensor, weights: Tensor) -> Tensor:
         return divergence_sum(self, teacher, input_ids, position_ids, weights, params)
 
-    student.forward = MethodType(forward, student)
-    try:
+    with replaced_forward(student, forward):
         yield
-    finally:
-        # Of the instance, the class's own is behind it; a Trainer may have put its autocast around ours.
-        student.__dict__.pop("forward", None)
 
 
 @contextmanager

@@ -15,14 +15,14 @@ from stages.distil.answers import Answered, ask
 from stages.distil.metrics import DistilMetrics
 from stages.distil.on_policy import OnPolicy, StudentRollouts, gap, prompt_rows
 from stages.distil.params import DistilParams
-from stages.distil.slates import DistilSlates, epochs, read_slates
+from stages.distil.slates import DistilSlates, read_slates
 from stages.distil.teacher import check_not_shared_out, check_teacher, load_teacher, student_folder, teacher_folder
 from stages.shared.core.errors import StageError
 from stages.shared.core.launch import is_main_process, local_rank
 from stages.shared.core.outputs import Outputs
 from stages.shared.core.resume import ResumePoints
 from stages.shared.generation.journal import AnswerJournal
-from stages.shared.lm.encoding import WeightedExample, mixed
+from stages.shared.lm.encoding import WeightedExample, epochs, mixed
 from stages.shared.lm.models import load_model, load_tokenizer, save_model
 from stages.shared.slates.answers import Answer
 from stages.shared.slates.layouts.choose import without_reasoning

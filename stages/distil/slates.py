@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import polars as pl
 
 from stages.distil.params import DistilParams
 from stages.shared.core.errors import StageError
@@ -17,7 +16,7 @@ from stages.shared.slates.layouts.choose import layout_of
 from stages.shared.slates.layouts.domain_rules import with_mined_rules
 from stages.shared.slates.layouts.layout import Layout
 from stages.shared.slates.prompt_params import PromptParams
-from stages.shared.slates.slate import Catalog, Slate, load_slates, permuted
+from stages.shared.slates.slate import Catalog, Slate, load_slates, pairs_seen, permuted
 from stages.shared.slates.windows import training_windows
 
 
@@ -70,14 +69,3 @@ def split_by_user(slates: Sequence[Slate], params: DistilParams) -> tuple[list[S
             "candidate to learn from; lower it, or see data/retrieve/slates.parquet"
         )
     return learnt[: params.max_slates or None], probe[: params.probe_slates]
-
-
-def epochs(rows: int, needed: int, rng: np.random.Generator) -> list[int]:
-    """`needed` of the numbers below `rows`, epoch after epoch, each in a new random order."""
-    return [int(row) for _ in range(-(-needed // rows)) for row in rng.permutation(rows)][:needed]
-
-
-def pairs_seen(slates: Sequence[Slate]) -> pl.DataFrame:
-    """Every (user, item) of the training slates: histories and targets."""
-    pairs = {(slate.user, item) for slate in slates for item in (*slate.history, slate.candidates[slate.target_rank])}
-    return pl.DataFrame(sorted(pairs), schema={"user": pl.Int32, "item": pl.Int32}, orient="row")

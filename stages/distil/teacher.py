@@ -1,6 +1,5 @@
 """The model that is learnt from."""
 
-import json
 from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -14,6 +13,7 @@ from stages.shared.slates.layouts.layout import Layout
 from stages.shared.slates.layouts.marks import END, THINK_END
 from stages.shared.slates.sids import CODE_TOKEN
 from stages.shared.slates.slate import Catalog
+from stages.shared.training.zero import zero_options
 
 
 def student_folder(params: DistilParams) -> Path:
@@ -73,8 +73,7 @@ def load_teacher(params: DistilParams, device: str = "cpu") -> PreTrainedModel:
 
 def check_not_shared_out(params: DistilParams) -> None:
     """StageError under ZeRO-3: every process samples from the weights it holds."""
-    config = json.loads(Path(params.deepspeed).read_text(encoding="utf-8")) if params.deepspeed else {}
-    if config.get("zero_optimization", {}).get("stage", 0) > 2:
+    if zero_options(params.deepspeed).get("stage", 0) > 2:
         raise StageError(
             f"params.yaml: distil.deepspeed: {params.deepspeed}: mode: on_policy samples from local weights and takes ZeRO stage 2 at "
             "most; use infra/deepspeed/zero2.json"

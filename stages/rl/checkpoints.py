@@ -4,26 +4,20 @@ One folder a step, checkpoint-N: `rank-R.pt` holds what each process knows alone
 `policy.pt` the weights and the optimizer, or DeepSpeed its own files. An empty file `complete` is the last one written.
 """
 
-import hashlib
-import os
-import shutil
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 
 from stages.rl.params import RlParams
 from stages.rl.policy import Policy
 from stages.rl.rollouts import Task
 from stages.shared.core.errors import StageError
-from stages.shared.core.hashes import file_sha256
 from stages.shared.core.launch import is_main_process, local_rank, rank
 from stages.shared.core.resume import RESUME, ResumePoints
-from stages.shared.training.checkpoints import COMPLETE, newest_checkpoint
+from stages.shared.training.checkpoints import keep_newest, newest_checkpoint, run_key, wait_for_all
 
 POLICY = "policy.pt"
 
@@ -65,20 +59,11 @@ class RlCheckpoints:
             torch.save({"weights": policy.module.state_dict(), "optimizer": policy.optimizer.state_dict()}, folder / POLICY)
         cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
         torch.save({**own, "torch": torch.get_rng_state(), "cuda": cuda}, folder / f"rank-{rank()}.pt")
-        _wait_for_all()
-        if local_rank() == 0:
-            _to_disk(folder)
-            (folder / COMPLETE).touch()
-        # No node removes its older checkpoint before every node has the newer one.
-        _wait_for_all()
-        if local_rank() == 0:
-            for path in self.folder.glob("checkpoint-*"):
-                if path != folder:
-                    shutil.rmtree(path, ignore_errors=True)
+        keep_newest(folder, local_rank() == 0)
 
     def clear(self) -> None:
         """Call when the stage's outputs are written."""
-        _wait_for_all()
+        wait_for_all()
         if self.every and local_rank() == 0:
             self.points.clear()
 
@@ -87,31 +72,11 @@ def rl_checkpoints(params: RlParams, tasks: Sequence[Task], base: Path, root: Pa
     """Of this very run: the same parameters, tasks in the same order, first weights, processor and libraries."""
     if not params.save_steps:
         return RlCheckpoints(ResumePoints("rl", "none", root), 0)  # to hash a large model takes a while
-    # How often it is saved, and what is watched, decide nothing. The processor does: it rounds in its own way.
-    digest = hashlib.sha256(params.model_dump_json(exclude={"save_steps", "watch"}).encode())
-    processor = torch.cuda.get_device_name() if torch.cuda.is_available() else torch.backends.cpu.get_cpu_capability()
-    digest.update(" ".join([processor, *(version(name) for name in ("torch", "transformers", "peft", "deepspeed"))]).encode())
-    for task in tasks:
-        digest.update(np.array([len(task.prompt), *task.prompt, task.target_rank, *task.shown], dtype=np.int64).tobytes())
-    for path in sorted(base.iterdir()):
-        if path.is_file():
-            digest.update(f"{path.name} {file_sha256(path)}".encode())
-    return RlCheckpoints(ResumePoints("rl", digest.hexdigest()[:32], root), params.save_steps)
+    # How often it is saved, and what is watched, decide nothing.
+    data = (np.array([len(task.prompt), *task.prompt, task.target_rank, *task.shown], dtype=np.int64) for task in tasks)
+    key = run_key(params.model_dump_json(exclude={"save_steps", "watch"}), data, [base])
+    return RlCheckpoints(ResumePoints("rl", key, root), params.save_steps)
 
 
 def has_engine(policy: Policy) -> bool:
     return hasattr(policy.forward, "save_checkpoint")
-
-
-def _wait_for_all() -> None:
-    if dist.is_available() and dist.is_initialized():
-        dist.barrier()
-
-
-def _to_disk(folder: Path) -> None:
-    """A power cut must not keep the mark and lose what it vouches for."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            descriptor = os.open(path, os.O_RDONLY)
-            os.fsync(descriptor)
-            os.close(descriptor)

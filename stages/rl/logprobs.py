@@ -7,7 +7,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import MethodType
 from typing import Any, NamedTuple
 
 import torch
@@ -19,7 +18,7 @@ from transformers import DynamicCache, PreTrainedModel
 from stages.rl.distribution import PLAIN, Drawn, open_logits, token_logprobs
 from stages.rl.prefix_tree import Tree
 from stages.shared.core.errors import StageError
-from stages.shared.training.weighted_loss import AFTER_THE_HEAD
+from stages.shared.training.weighted_loss import changed_after_head, replaced_forward
 
 Ids = Sequence[Sequence[int]]
 
@@ -139,11 +138,8 @@ def scoring_forward(model: PreTrainedModel) -> Iterator[None]:
         hidden_BLD = self.base_model(**inputs, use_cache=False).last_hidden_state
         return chunked_scores(self.get_output_embeddings(), hidden_BLD.flatten(0, 1)[place_N], target_N, chunk, calls, drawn)
 
-    model.forward = MethodType(forward, model)
-    try:
+    with replaced_forward(model, forward):
         yield
-    finally:
-        model.__dict__.pop("forward")
 
 
 def chunked_scores(
@@ -177,9 +173,8 @@ def _scores(head: nn.Module, hidden_ND: Tensor, target_N: Tensor, drawn: Drawn) 
 
 def refuse_changed_logits(model: PreTrainedModel, setting: str) -> None:
     """StageError for a model that does more to its logits than its head does: here the head is called by itself."""
-    config = model.config.get_text_config()
-    if changed := [key for key in AFTER_THE_HEAD if getattr(config, key, None) not in (None, 1, 1.0)]:
+    if changed := changed_after_head(model):
         raise StageError(
-            f"params.yaml: {setting}: {type(model).__name__} changes its logits after its head ({changed[0]}); "
+            f"params.yaml: {setting}: {type(model).__name__} changes its logits after its head ({changed}); "
             "set rl.shared_prefix: cache and rl.gradient_checkpointing: false"
         )

@@ -19,7 +19,7 @@ from stages.rl.prefix_tree import use_tree_attention
 from stages.shared.core.errors import StageError
 from stages.shared.core.launch import is_main_process, without_compiled_collectives, world_size
 from stages.shared.training.lora import add_lora, merge_lora
-from stages.shared.training.zero import gathered, is_shared_out, make_whole
+from stages.shared.training.zero import gathered, is_shared_out, make_whole, zero_options
 
 MAX_GRAD_NORM = 1.0
 # Largest mean difference between the log-probabilities of two forms, of which rounding explains a tenth at most; a wrong mask makes more.
@@ -120,7 +120,7 @@ class DeepSpeedPolicy(Policy):
         import deepspeed
 
         config = json.loads(Path(params.deepspeed).read_text(encoding="utf-8"))
-        if config.get("zero_optimization", {}).get("stage", 0) > 2 and params.shared_prefix == "cache":
+        if zero_options(params.deepspeed).get("stage", 0) > 2 and params.shared_prefix == "cache":
             raise StageError(
                 f"{params.deepspeed}: rl.shared_prefix: cache takes ZeRO stage 2 at most; set it to tree, or use infra/deepspeed/zero2.json"
             )

@@ -5,7 +5,6 @@ from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 from transformers import PreTrainedModel
 
 from stages.rl.checkpoints import rl_checkpoints
@@ -32,7 +31,7 @@ from stages.shared.slates.layouts.choose import layout_of
 from stages.shared.slates.layouts.domain_rules import with_mined_rules
 from stages.shared.slates.layouts.encoded import EncodedLayout
 from stages.shared.slates.prompt_params import PromptParams
-from stages.shared.slates.slate import Catalog, Slate, load_slates, permuted
+from stages.shared.slates.slate import Catalog, Slate, load_slates, pairs_seen, permuted
 from stages.shared.slates.windows import training_windows
 from stages.shared.training.lora import sid_and_layout_ids
 from stages.shared.training.trainer import write_curve
@@ -147,9 +146,3 @@ class TaskStream:
 
 def mean_row(rows: Sequence[dict[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0] if name != "step"}
-
-
-def pairs_seen(slates: Sequence[Slate]) -> pl.DataFrame:
-    """Every (user, item) that the training slates hold as history or target."""
-    pairs = {(slate.user, item) for slate in slates for item in (*slate.history, slate.candidates[slate.target_rank])}
-    return pl.DataFrame(sorted(pairs), schema={"user": pl.Int32, "item": pl.Int32}, orient="row")

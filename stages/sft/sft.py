@@ -19,7 +19,7 @@ from stages.shared.core.launch import is_main_process, local_rank
 from stages.shared.core.leakage import check_no_heldout
 from stages.shared.core.outputs import DATA, Outputs
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, SLATES, read_table
-from stages.shared.lm.encoding import WeightedExample, encode, mixed, packed_rows
+from stages.shared.lm.encoding import WeightedExample, encode, epochs, mixed, packed_rows
 from stages.shared.lm.models import load_model, load_tokenizer, save_model
 from stages.shared.slates import practice
 from stages.shared.slates.candidate_features import read_candidate_features
@@ -163,10 +163,9 @@ def training_rows(
     total = params.rows_taken
     practised = round(params.practice_share * total) if layout.reasoning else 0  # an empty think block gives no relevances to sort
     needed = total - practised
-    order = np.concatenate([rng.permutation(len(examples)) for _ in range(-(-needed // len(examples)))])[:needed]
     source = practice.sorting_documents(layout, items, rng, candidates)
     return {
-        "traces": [examples[i] for i in order],
+        "traces": [examples[i] for i in epochs(len(examples), needed, rng)],
         "practice": packed_rows(source, practised, max(len(example.ids) for example in examples), tokenizer, portion=16),
     }
 

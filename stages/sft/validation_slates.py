@@ -8,8 +8,7 @@ from transformers import PreTrainedModel
 from stages.sft.params import SftParams
 from stages.shared.core.errors import StageError
 from stages.shared.core.launch import rank, world_size
-from stages.shared.generation.base import Sampling
-from stages.shared.generation.transformers_engine import TransformersEngine
+from stages.shared.generation.answers import greedy_answers
 from stages.shared.lm.encoding import WeightedExample
 from stages.shared.slates.answers import Answer
 from stages.shared.slates.layouts.encoded import EncodedLayout
@@ -42,16 +41,9 @@ def ranking_check(slates: Sequence[Slate], encoded: EncodedLayout, max_tokens: i
     """max_tokens: of an answer; a model that writes more has not finished. Each process answers every world_size-th slate."""
     own = list(slates[rank() :: world_size()])
     prompts, constraints = encoded.prompts(own), encoded.constraints(own, enforced=False)
-    tokenizer = encoded.tokenizer
 
     def answer(model: PreTrainedModel) -> RankingSums:
-        engine = TransformersEngine(model, tokenizer.pad_token_id, tokenizer.eos_token_id, BATCH)
-        completions = engine.generate(prompts, Sampling(max_tokens), constraints)
-        read = [
-            encoded.reader.read(one.token_ids, constraint.names, encoded.layout.reasoning)
-            for (one,), constraint in zip(completions, constraints, strict=True)
-        ]
-        return ranking_sums(read, own)
+        return ranking_sums(greedy_answers(model, encoded, prompts, constraints, max_tokens, BATCH), own)
 
     return RankingCheck(answer, decides)
 

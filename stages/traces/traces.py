@@ -15,7 +15,7 @@ from stages.shared.slates.layouts.choose import layout_of
 from stages.shared.slates.layouts.domain_rules import with_mined_rules
 from stages.shared.slates.layouts.layout import Layout
 from stages.shared.slates.prompt_params import PromptParams
-from stages.shared.slates.slate import Catalog, Slate, load_slates
+from stages.shared.slates.slate import Catalog, load_slates, pairs_seen
 from stages.shared.slates.traces import TRACES, TRACES_WITH_WEIGHTS
 from stages.shared.slates.windows import training_windows
 from stages.traces.acceptance.audit import chance_audit, noise_audit, scorer_audit
@@ -106,12 +106,6 @@ def traces(params: TracesParams, outputs: Outputs) -> None:
         TracesMetrics,
     )
     journal.clear()
-
-
-def pairs_seen(slates: Sequence[Slate]) -> pl.DataFrame:
-    """Every (user, item) that fitting and labelling learn from: histories and targets."""
-    rows = [(slate.user, item) for slate in slates for item in [*slate.history, slate.candidates[slate.target_rank]]]
-    return pl.DataFrame(rows, schema={"user": pl.Int32, "item": pl.Int32}, orient="row")
 
 
 def traces_table(kept: Sequence[Kept], layout: Layout, mode: str) -> pl.DataFrame:

@@ -110,6 +110,11 @@ def packed_rows(
     return rows[:count]
 
 
+def epochs(rows: int, needed: int, rng: np.random.Generator) -> list[int]:
+    """`needed` of the numbers below `rows`, epoch after epoch, each in a new random order."""
+    return [int(row) for _ in range(-(-needed // rows)) for row in rng.permutation(rows)][:needed]
+
+
 def mixed(rows: Mapping[str, Sequence[WeightedExample]], seed: int | Sequence[int]) -> list[WeightedExample]:
     """All rows, whatever they are for, in one random order: each batch holds every kind in about its share."""
     all_rows = [row for kind_rows in rows.values() for row in kind_rows]

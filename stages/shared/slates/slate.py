@@ -76,3 +76,9 @@ def top_categories(history: Sequence[int], catalog: Catalog, count: int) -> list
 def order_of(relevances: Sequence[int]) -> list[int]:
     """Ranks as shown by falling relevance; equals keep the order shown."""
     return sorted(range(len(relevances)), key=lambda rank: (-relevances[rank], rank))
+
+
+def pairs_seen(slates: Sequence[Slate]) -> pl.DataFrame:
+    """Every (user, item) that the slates hold as history or target."""
+    pairs = {(slate.user, item) for slate in slates for item in (*slate.history, slate.candidates[slate.target_rank])}
+    return pl.DataFrame(sorted(pairs), schema={"user": pl.Int32, "item": pl.Int32}, orient="row")

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from stages.shared.core.hashes import file_sha256
@@ -30,35 +31,47 @@ def training_resume(stage: str, params: OptimizerSection, rows: Sequence[Weighte
     """
     if not params.save_steps:
         return ResumePoints(stage, "none")  # nothing is saved, and hashing a large model takes a while
-    # How often it is saved decides nothing. The processor does: it rounds in its own way.
-    digest = hashlib.sha256(params.model_dump_json(exclude={"save_steps"}).encode())
+    # How often it is saved decides nothing.
+    data = (
+        part
+        for row in rows
+        for part in (np.array([len(row.ids), *row.ids, *row.starts], dtype=np.int64), np.array(row.weights, dtype=np.float64))
+    )
+    return ResumePoints(stage, run_key(params.model_dump_json(exclude={"save_steps"}), data, [model for model in models if model]))
+
+
+def run_key(params: str, data: Iterable[NDArray[Any]], models: Iterable[Path]) -> str:
+    """Of these parameters on this data, of these folders of models, this processor, which rounds in its own way, and these libraries."""
+    digest = hashlib.sha256(params.encode())
     processor = torch.cuda.get_device_name() if torch.cuda.is_available() else torch.backends.cpu.get_cpu_capability()
     digest.update(" ".join([processor, *(version(name) for name in ("torch", "transformers", "peft", "deepspeed"))]).encode())
-    for row in rows:
-        digest.update(np.array([len(row.ids), *row.ids, *row.starts], dtype=np.int64).tobytes())
-        digest.update(np.array(row.weights, dtype=np.float64).tobytes())
-    for path in [path for model in models if model for path in sorted(model.iterdir())]:
+    for part in data:
+        digest.update(part.tobytes())
+    for path in [path for model in models for path in sorted(model.iterdir())]:
         if path.is_file():
             digest.update(f"{path.name} {file_sha256(path)}".encode())
-    return ResumePoints(stage, digest.hexdigest()[:32])
+    return digest.hexdigest()[:32]
 
 
 class KeepNewest(TrainerCallback):
     """Marks each checkpoint when all processes have written their part, then removes the one before."""
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        folder = Path(str(args.output_dir))
-        newest = folder / f"checkpoint-{state.global_step}"
-        _wait_for_all()
-        if args.local_process_index == 0:
-            _write_through(newest)
-            (newest / COMPLETE).touch()
-        # No node removes its older checkpoint before every node has the newer one.
-        _wait_for_all()
-        if args.local_process_index == 0:
-            for path in folder.glob("checkpoint-*"):
-                if path != newest:
-                    shutil.rmtree(path, ignore_errors=True)
+        keep_newest(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}", args.local_process_index == 0)
+
+
+def keep_newest(newest: Path, is_first_on_node: bool) -> None:
+    """Every process calls it when it has written its part of the checkpoint `newest`."""
+    wait_for_all()
+    if is_first_on_node:
+        _write_through(newest)
+        (newest / COMPLETE).touch()
+    # No node removes its older checkpoint before every node has the newer one.
+    wait_for_all()
+    if is_first_on_node:
+        for path in newest.parent.glob("checkpoint-*"):
+            if path != newest:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def newest_checkpoint(folder: Path, is_first_on_node: bool) -> str | None:
@@ -77,7 +90,7 @@ def newest_checkpoint(folder: Path, is_first_on_node: bool) -> str | None:
     return str(steps[max(complete)]) if complete else None
 
 
-def _wait_for_all() -> None:
+def wait_for_all() -> None:
     if dist.is_initialized():
         dist.barrier()
 

@@ -1,6 +1,6 @@
 """The loss of supervised training: cross-entropy of weighted tokens, from whole logits or from the head in chunks."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import MethodType
 from typing import Any
@@ -79,19 +79,31 @@ def chunked_forward(model: PreTrainedModel, chunk: int, ordinal: OrdinalWords | 
 
     StageError for a model that changes its logits after its head.
     """
-    config = model.config.get_text_config()
-    if changed := [key for key in AFTER_THE_HEAD if getattr(config, key, None) not in (None, 1, 1.0)]:
-        raise StageError(f"params.yaml: loss_chunk: {type(model).__name__} changes its logits after its head ({changed[0]}); set it to 0")
+    if changed := changed_after_head(model):
+        raise StageError(f"params.yaml: loss_chunk: {type(model).__name__} changes its logits after its head ({changed}); set it to 0")
 
     def forward(self: Any, input_ids: Tensor, position_ids: Tensor, weights: Tensor) -> Tensor:
         return chunked_loss_sum(self, input_ids, position_ids, weights, chunk, ordinal)
 
+    with replaced_forward(model, forward):
+        yield
+
+
+@contextmanager
+def replaced_forward(model: PreTrainedModel, forward: Callable[..., Any]) -> Iterator[None]:
+    """While open, calling `model` is forward(model, ...)."""
     model.forward = MethodType(forward, model)
     try:
         yield
     finally:
         # Of the instance, the class's own is behind it; a Trainer may have put its autocast around ours.
         model.__dict__.pop("forward", None)
+
+
+def changed_after_head(model: PreTrainedModel) -> str:
+    """The key of its configuration by which `model` does more to its logits than its head does; empty where none does."""
+    config = model.config.get_text_config()
+    return next((key for key in AFTER_THE_HEAD if getattr(config, key, None) not in (None, 1, 1.0)), "")
 
 
 @contextmanager

@@ -16,8 +16,7 @@ from stages.shared.core.launch import TrainingSection, is_main_process, local_ra
 @contextmanager
 def shared_out(params: TrainingSection) -> Iterator[None]:
     """While open, from_pretrained gives each process its share of every weight alone, if params.deepspeed names a ZeRO-3 configuration."""
-    config = json.loads(Path(params.deepspeed).read_text(encoding="utf-8")) if params.deepspeed else {}
-    zero = config.get("zero_optimization", {})
+    zero = zero_options(params.deepspeed)
     if zero.get("stage") != 3:
         yield
         return
@@ -34,6 +33,12 @@ def shared_out(params: TrainingSection) -> Iterator[None]:
     held = HfDeepSpeedConfig({"train_micro_batch_size_per_gpu": 1, "zero_optimization": known, "bf16": {"enabled": bfloat16}})
     yield
     del held  # transformers looks it up for as long as somebody holds it
+
+
+def zero_options(deepspeed: str) -> dict[str, Any]:
+    """What the DeepSpeed configuration at this path says of ZeRO; empty without one."""
+    options: dict[str, Any] = json.loads(Path(deepspeed).read_text(encoding="utf-8")).get("zero_optimization", {}) if deepspeed else {}
+    return options
 
 
 def is_shared_out(parameters: Iterable[nn.Parameter]) -> bool:

@@ -11,13 +11,12 @@ from stages.rl.logprobs import response_logprobs
 from stages.rl.objectives.choose import OBJECTIVES
 from stages.rl.params import RlParams
 from stages.rl.policy import MAX_GRAD_NORM, Policy, open_policy
-from stages.rl.rl import pairs_seen
 from stages.rl.rollouts import Group, Rollouts, Task
 from stages.rl.update import MEASURED, batch_moments, step_advantages, update
 from stages.shared.core.errors import StageError
 from stages.shared.generation.base import Completion
 from stages.shared.slates.answers import Answer
-from stages.shared.slates.slate import Slate
+from stages.shared.slates.slate import Slate, pairs_seen
 from tests.stages.shared.slates.test_constraint import constraint
 from tests.support.tiny_models import random_prompts, tiny_model
 

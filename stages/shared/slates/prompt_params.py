@@ -1,11 +1,15 @@
 """Section `prompt` of params.yaml: what a slate looks like to the language model. Shared by midtrain, traces, sft, rl
 and evaluate; `retrieve` reads which features to count."""
 
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
 from stages.shared.core.params import Section
+
+
+MoreFeature = Literal["fo", "br"]
+Feature = Literal["co", "tr", "ca", "po", "re", "sc", "fo", "br"]  # candidate_features.py; a test compares
 
 
 class PromptParams(Section):
@@ -18,13 +22,16 @@ class PromptParams(Section):
     reasoning: bool = Field(True, description="whether the model writes a trace before its answer; false: an empty think block")
     history: int = Field(5, ge=1, description="items of history in the prompt, most recent last")
     top_categories: int = Field(2, ge=0, description="commonest categories of the history that are named")
-    more_features: list[Literal["fo", "br"]] = Field(
+    more_features: list[MoreFeature] = Field(
         [], description="features of a candidate beside the six: fo, what kind follows which; br, brands of the last items (docs/stages.md)"
     )
     window: int = Field(0, description="candidates in a prompt at most; longer slates are read in windows (windows.py). 0 = all")
     titles: bool = Field(False, description="title and categories after every SID (large models; a small one has no room for them)")
     # Of the layout chat alone.
     evidence: bool = Field(True, description="chat: the features of each candidate in a few words")
+    cited: list[Feature] = Field(
+        [], description="chat: evidence that a trace quotes of each candidate before its relevance; [] = all. Fewer make a shorter trace"
+    )
     candidates_first: bool = Field(False, description="chat: candidates before the history, so that users of one slate share a prefix")
     domain: list[str] = Field([], description="chat: what is known of the domain, a line each: shampoo -> conditioner -> styling")
     domain_rules: int = Field(
@@ -42,6 +49,18 @@ class PromptParams(Section):
     def features_are_named_once(self) -> Self:
         if len(set(self.more_features)) < len(self.more_features):
             raise ValueError(f"more_features names a feature twice: {', '.join(self.more_features)}")
+        return self
+
+    @model_validator(mode="after")
+    def cited_evidence_is_shown(self) -> Self:
+        if not self.cited:
+            return self
+        if not self.evidence:
+            raise ValueError("cited names evidence, and evidence: false shows none; leave cited empty")
+        if len(set(self.cited)) < len(self.cited):
+            raise ValueError(f"cited names a feature twice: {', '.join(self.cited)}")
+        if unseen := [feature for feature in self.cited if feature in get_args(MoreFeature) and feature not in self.more_features]:
+            raise ValueError(f"cited: {unseen[0]} is in no prompt; name it in more_features, too")
         return self
 
     @model_validator(mode="after")

@@ -62,7 +62,8 @@ class Shown:
     """What a trace may draw on, as the prompt shows it; categories are quoted strings.
 
     common: the commonest categories of the history, as the prompt names them; of_history, of_candidates: categories by item, empty where
-    the prompt shows none; latest: the SID of the last item taken; levels: by candidate those of `features`, empty without evidence.
+    the prompt shows none; latest: the SID of the last item taken; levels: by candidate those of `features`, empty without evidence;
+    cited: the features that are quoted of each candidate before its relevance.
     """
 
     common: list[str]
@@ -71,6 +72,7 @@ class Shown:
     latest: str
     levels: list[list[int]]
     features: tuple[str, ...]
+    cited: tuple[str, ...]
 
 
 def facts(features: Sequence[str], levels: Sequence[int]) -> str:
@@ -88,7 +90,9 @@ def quote(slate: Slate, rank: int, sid: str, shown: Shown, weighed: str = "") ->
     rng = np.random.default_rng([slate.slate, slate.candidates[rank]])
     name = f"{_letter(rank)} {sid}" if sid else _letter(rank)
     if shown.levels:
-        return _choose(rng, MATCHES).format(name=name, facts=facts(shown.features, shown.levels[rank]) + weighed)
+        levels = dict(zip(shown.features, shown.levels[rank], strict=True))
+        quoted = facts(shown.cited, [levels[feature] for feature in shown.cited])
+        return _choose(rng, MATCHES).format(name=name, facts=quoted + weighed)
     categories = shown.of_candidates[rank]
     return _choose(rng, MATCHES_WITHOUT_FACTS).format(name=name, categories=_listed(categories) if categories else "no known category")
 

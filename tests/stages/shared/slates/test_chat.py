@@ -4,19 +4,21 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.shared.core.errors import StageError
+from stages.shared.slates.candidate_features import FEATURES, MORE_FEATURES
 from stages.shared.slates.layouts.budget import fitted
 from stages.shared.slates.layouts.chat import ChatLayout
 from stages.shared.slates.layouts.choose import layout_of
 from stages.shared.slates.layouts.dialogue import rendered_prompt
 from stages.shared.slates.layouts.marks import ASSISTANT, END, SYSTEM, THINK, THINK_END, USER
 from stages.shared.slates.layouts.outside_text import strings_in, unquoted
-from stages.shared.slates.prompt_params import PromptParams
+from stages.shared.slates.prompt_params import Feature, MoreFeature, PromptParams
 from stages.shared.slates.slate import RELEVANCE_LEVELS, Catalog, order_of, permuted
 from tests.stages.shared.slates.test_compact import CATALOG, RELEVANCES, SLATE
 from tests.support.chat_models import chat_tokenizer
@@ -96,6 +98,35 @@ def test_a_trace_is_founded_in_its_prompt_and_read_back(variant, order, relevanc
         written.opening(shown) + "".join(written.quote(shown, rank) + written.relevance(level) for rank, level in enumerate(relevances))
         == trace
     ), "probes and drafts put a trace together from its parts"
+
+
+def test_a_trace_quotes_the_evidence_that_is_to_be_cited():
+    """The prompt keeps all of it, in a shorter trace there are the levels that are named, and it is founded and read back as ever."""
+    whole, short = layout(), layout(cited=["sc", "co"])
+    assert short.prompt(SLATE) == whole.prompt(SLATE) and short.opening(SLATE) == whole.opening(SLATE)
+    trace = short.trace(SLATE, RELEVANCES)
+    assert "\nCandidate A shows co-occurrence 7, retriever score 9, which makes relevance 4." in trace
+    assert measure(trace) < measure(whole.trace(SLATE, RELEVANCES)) and short.unfounded(trace, SLATE) == []
+    claims = short.claims(trace)
+    assert claims.quotes["B"] == ["co1", "sc8"] and claims.relevances == dict(zip("ABC", RELEVANCES, strict=True))
+    assert not claims.misquotes("B", SLATE.words(1)) and claims.misquotes("B", SLATE.words(0))
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"cited": ["co"], "evidence": False}, "cited names evidence, and evidence: false shows none"),
+        ({"cited": ["co", "co"]}, "cited names a feature twice: co, co"),
+        ({"cited": ["br"]}, "cited: br is in no prompt; name it in more_features"),
+    ],
+)
+def test_what_is_cited_is_shown(options, problem):
+    with pytest.raises(ValueError, match=problem):
+        layout(**options)
+
+
+def test_the_names_of_features_are_those_of_the_table():
+    assert get_args(Feature) == (*FEATURES, *MORE_FEATURES) and get_args(MoreFeature) == tuple(MORE_FEATURES)
 
 
 def test_more_features_are_shown_quoted_and_read_back():

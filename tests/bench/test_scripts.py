@@ -27,6 +27,7 @@ HEAVY = (  # these import torch, or start a store
     "constraint_cost",
     "default_seeds",
     "faults",
+    "freed_memory",
     "generation_speed",
     "language_model_arms",
     "midtrain_tasks",

@@ -7,7 +7,6 @@ from pydantic import Field, model_validator
 
 from stages.shared.core.params import Section
 
-
 MoreFeature = Literal["fo", "br"]
 Feature = Literal["co", "tr", "ca", "po", "re", "sc", "fo", "br"]  # candidate_features.py; a test compares
 

@@ -11,9 +11,9 @@ def keep_freed_memory() -> bool:
     """Lets this process use again what it frees; returns whether the C library is one that can be told so (glibc).
 
     glibc gives every block above 32 MB back to the kernel when it is freed. Training frees and takes the same activations at each step, and
-    the kernel clears each page anew: half of the time of a step of a small decoder. bench/freed_memory.py measures it.
+    the kernel clears each page anew: a third of the time of a small decoder's step. bench/freed_memory.py measures it.
     """
     if not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    return bool(mallopt) and bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, LARGEST))
+    return mallopt is not None and bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, LARGEST))

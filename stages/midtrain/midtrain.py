@@ -1,7 +1,7 @@
 """Makes the language model and teaches it semantic IDs and the layout of a slate: the base of sft."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -20,6 +20,7 @@ from stages.midtrain.vocabulary import learn_tokenizer
 from stages.shared.core.errors import StageError
 from stages.shared.core.launch import is_main_process
 from stages.shared.core.leakage import check_no_heldout, training_interactions
+from stages.shared.core.made_once import made_once
 from stages.shared.core.outputs import DATA, Outputs
 from stages.shared.core.params import load_params
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, read_table
@@ -35,10 +36,13 @@ from stages.shared.slates.slate import Catalog
 from stages.shared.training.checkpoints import training_resume
 from stages.shared.training.lora import sid_and_layout_ids
 from stages.shared.training.relevances import relevance_words
+from stages.shared.training.row_files import RowFiles, write_rows
 from stages.shared.training.row_rates import RowRates
 from stages.shared.training.trainer import train_supervised, write_curve
 from stages.shared.training.validation import validation_span
 from stages.shared.training.zero import is_shared_out, shared_out
+
+ROWS, HELD_OUT = "rows", "held_out"
 
 
 def midtrain(params: MidtrainParams, outputs: Outputs) -> None:
@@ -62,16 +66,26 @@ def midtrain(params: MidtrainParams, outputs: Outputs) -> None:
         # Before: without its new tokens the model is the checkpoint as it came.
         fit = {"before": perplexity(model, tokenizer, text.kept_back, new_ids), "extended": perplexity(model, tokenizer, text.kept_back)}
     wording = DialogueWording(catalog) if layout.dialogue else CompactWording(catalog)
-    mixture = make_mixture(params, layout, wording, base, tokenizer, text.replayed)
-    mixture.tell_cuts(params)
-    rows = mixed(mixture.rows, params.seed)
-    rates = RowRates(model, new_ids, params.new_rows_lr / params.lr) if new_ids and params.new_rows_lr else None
-    words = relevance_words(layout, tokenizer, params.relevance_spread)
-    resume = training_resume("midtrain", params, rows, Path(params.model) if pretrained else None)
     # Later interactions of the same users, which no document was made from: recall on them is no memory.
     later = interactions.filter(pl.col("split") == "train")
-    held_out = held_out_rows(params, layout, wording, later, base, tokenizer, text.kept_back) if params.validate_steps else []
-    curve = train_supervised(model, rows, params, tokenizer.pad_token_id, words, sid_and_layout_ids(tokenizer), resume.folder, held_out)
+    probed = Probed(layout, wording, catalog, codes_NL, base, later, options.history, CANDIDATES)
+
+    def make_rows(folder: Path) -> dict[str, Any]:
+        mixture = make_mixture(params, layout, wording, base, tokenizer, text.replayed)
+        mixture.tell_cuts(params)
+        write_rows(folder / ROWS, mixed(mixture.rows, params.seed))
+        held_out = held_out_rows(params, layout, wording, later, base, tokenizer, text.kept_back) if params.validate_steps else []
+        write_rows(folder / HELD_OUT, held_out)
+        tokens = {task: sum(len(row.ids) for row in rows) for task, rows in mixture.rows.items()}
+        return {"tokens": tokens, "cut": mixture.cut, "dropped": len(mixture.too_long)}
+
+    rates = RowRates(model, new_ids, params.new_rows_lr / params.lr) if new_ids and params.new_rows_lr else None
+    words = relevance_words(layout, tokenizer, params.relevance_spread)
+    with made_once("midtrain", make_rows) as (folder, made):
+        rows, held_out = RowFiles(folder / ROWS), RowFiles(folder / HELD_OUT)
+        resume = training_resume("midtrain", params, rows, Path(params.model) if pretrained else None)
+        curve = train_supervised(model, rows, params, tokenizer.pad_token_id, words, sid_and_layout_ids(tokenizer), resume.folder, held_out)
+        last = rows[-1].ids
     if rates:
         rates.stop()
 
@@ -79,9 +93,8 @@ def midtrain(params: MidtrainParams, outputs: Outputs) -> None:
         return  # the main one alone writes, and under ZeRO-3 it alone has the weights
     save_model(model, tokenizer, outputs.path("model"))
     # Before anything is published: a tokenizer that reads otherwise after loading would spoil every later stage.
-    check_reload(tokenizer, load_tokenizer(outputs.path("model")), rows[-1].ids)
+    check_reload(tokenizer, load_tokenizer(outputs.path("model")), last)
     write_curve(curve, outputs.path("loss.csv"))
-    probed = Probed(layout, wording, catalog, codes_NL, base, later, options.history, CANDIDATES)
     outputs.metrics(
         {
             "loss": {"first": curve[0]["loss"], "last": curve[-1]["loss"]},
@@ -89,9 +102,7 @@ def midtrain(params: MidtrainParams, outputs: Outputs) -> None:
             "parameters": model.num_parameters(),
             "vocabulary": len(tokenizer),
             "rows": len(rows),
-            "tokens": {task: sum(len(row.ids) for row in task_rows) for task, task_rows in mixture.rows.items()},
-            "cut": mixture.cut,
-            "dropped": len(mixture.too_long),
+            **made,
             "text": fit | {"after": perplexity(model, tokenizer, text.kept_back)} if pretrained else None,
             "probes": probe(model, tokenizer, probed, params.probe_users, params.seed + 1),
             "leak_check": leak_check,

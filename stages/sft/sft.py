@@ -3,75 +3,49 @@
 Without reasoning (prompt.reasoning: false) the same accepted orders are taught, after an empty think block.
 """
 
-from collections.abc import Sequence
-
-import numpy as np
-import polars as pl
-import torch
-from transformers import PreTrainedTokenizerBase
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from stages.sft.metrics import SftMetrics
 from stages.sft.params import SftParams
-from stages.sft.q_tuning import Pruned, pruned, token_errors
-from stages.sft.validation_slates import choose_slates, longest_completion, ranking_check
-from stages.shared.core.errors import StageError
-from stages.shared.core.launch import is_main_process, local_rank
-from stages.shared.core.leakage import check_no_heldout
+from stages.sft.rows import BASE, HELD_OUT, ROWS, make_rows
+from stages.sft.validation_slates import choose_slates, ranking_check
+from stages.shared.core.launch import is_main_process
+from stages.shared.core.made_once import made_once
 from stages.shared.core.outputs import DATA, Outputs
-from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, SLATES, read_table
-from stages.shared.lm.encoding import WeightedExample, encode, epochs, mixed, packed_rows
+from stages.shared.core.schemas import ITEMS, SIDS, SLATES, read_table
 from stages.shared.lm.models import load_model, load_tokenizer, save_model
-from stages.shared.slates import practice
 from stages.shared.slates.candidate_features import read_candidate_features
 from stages.shared.slates.layouts.choose import layout_of
-from stages.shared.slates.layouts.dialogue import is_dialogue
 from stages.shared.slates.layouts.domain_rules import with_mined_rules
 from stages.shared.slates.layouts.encoded import EncodedLayout
-from stages.shared.slates.layouts.layout import Layout
-from stages.shared.slates.layouts.marks import THINK_END
 from stages.shared.slates.slate import Catalog, load_slates
-from stages.shared.slates.traces import read_traces
 from stages.shared.training.checkpoints import training_resume
 from stages.shared.training.lora import sid_and_layout_ids
 from stages.shared.training.relevances import relevance_words
+from stages.shared.training.row_files import RowFiles
 from stages.shared.training.trainer import train_supervised, write_curve
-from stages.shared.training.validation import validation_span
+from stages.shared.training.validation import RankingCheck, validation_span
 from stages.shared.training.zero import shared_out
-
-BASE = DATA / "midtrain/model"
 
 
 def sft(params: SftParams, outputs: Outputs) -> None:
-    traces = read_traces()
-    slates = read_table(DATA / "retrieve/slates.parquet", SLATES)
-    interactions = read_table(DATA / "ingest/interactions.parquet", INTERACTIONS)
     catalog = Catalog.from_tables(read_table(DATA / "tokenize/sids.parquet", SIDS), read_table(DATA / "ingest/items.parquet", ITEMS))
-    layout = layout_of(catalog)
-    leak_check = check_no_heldout(pairs_seen(traces, slates), interactions, "sft")
-    tokenizer = load_tokenizer(BASE)
-    encoded = EncodedLayout(layout, tokenizer)
+    encoded = EncodedLayout(layout_of(catalog), load_tokenizer(BASE))
+    with made_once("sft", lambda folder: make_rows(folder, params, encoded, len(catalog.sids))) as (folder, made):
+        learn(params, catalog, encoded, folder, made, outputs)
 
-    # Of whole users: slates of one user share their history.
-    users = held_out_users(traces, params)
-    is_held_out = pl.col("user").is_in(users)
-    fitted = fitted_prompts(traces, encoded)
-    examples = trace_examples(fitted.filter(~is_held_out), tokenizer, params, layout.reasoning)
-    held_out = trace_examples(fitted.filter(is_held_out), tokenizer, params, layout.reasoning)
-    chosen_traces = prune(examples, encoded, params) if params.prune == "q_tuning" else None
-    if chosen_traces:
-        examples = chosen_traces.examples
-    by_kind = training_rows(examples, params, layout, len(catalog.sids), int(traces["shown"].list.len().max()), tokenizer)  # type: ignore[arg-type]
-    rows = mixed(by_kind, [params.seed, 1])
+
+def learn(params: SftParams, catalog: Catalog, encoded: EncodedLayout, folder: Path, made: Mapping[str, Any], outputs: Outputs) -> None:
+    """folder, made: of make_rows."""
+    layout, tokenizer = encoded.layout, encoded.tokenizer
+    rows, held_out = RowFiles(folder / ROWS), RowFiles(folder / HELD_OUT)
     with shared_out(params):
         model = load_model(BASE)
     words = relevance_words(layout, tokenizer, params.relevance_spread)
     resume = training_resume("sft", params, rows, BASE)
-    ranking, validated = None, 0
-    if params.validate_slates:
-        asked = EncodedLayout(layout_of(catalog, with_mined_rules(layout.options)), tokenizer)
-        train_slates = load_slates(slates, read_candidate_features(DATA / "retrieve/candidate_features.parquet"), "train")
-        chosen = choose_slates(train_slates, users, params, layout.options.window)
-        ranking, validated = ranking_check(chosen, asked, longest_completion(examples), params.best_by == "ndcg"), len(chosen)
+    ranking, validated = validation_ranking(params, catalog, encoded, made) if params.validate_slates else (None, 0)
     ids = sid_and_layout_ids(tokenizer)
     curve = train_supervised(model, rows, params, tokenizer.pad_token_id, words, ids, resume.folder, held_out, ranking)
 
@@ -81,16 +55,16 @@ def sft(params: SftParams, outputs: Outputs) -> None:
     write_curve(curve, outputs.path("loss.csv"))
     outputs.metrics(
         {
-            "traces": traces.height,
+            "traces": made["traces"],
             "reasoning": layout.reasoning,
             "steps": params.steps,
-            "rows": {kind: len(kind_rows) for kind, kind_rows in by_kind.items()},
-            "tokens": {kind: sum(len(row.ids) for row in kind_rows) for kind, kind_rows in by_kind.items()},
+            "rows": made["rows"],
+            "tokens": made["tokens"],
             "loss": {"first": curve[0]["loss"], "last": curve[-1]["loss"]},
             **({"validation": validation_span(curve, len(held_out), validated, params.best_by == "ndcg")} if held_out else {}),
-            **({"pruning": chosen_traces.figures()} if chosen_traces else {}),
-            "leak_check": leak_check,
-            **({"prompt_cuts": dict(encoded.cuts)} if layout.dialogue else {}),
+            **({"pruning": made["pruning"]} if made["pruning"] else {}),
+            "leak_check": made["leak_check"],
+            **({"prompt_cuts": made["prompt_cuts"]} if layout.dialogue else {}),
         },
         SftMetrics,
     )
@@ -98,80 +72,11 @@ def sft(params: SftParams, outputs: Outputs) -> None:
     resume.clear()
 
 
-def held_out_users(traces: pl.DataFrame, params: SftParams) -> list[int]:
-    """At least one where there is validation. StageError where no other would be left."""
-    if not params.validate_steps:
-        return []
-    users = traces["user"].unique().sort().to_list()
-    count = max(1, round(params.validate_share * len(users)))
-    if count >= len(users):
-        share = f"params.yaml: sft.validate_share: {params.validate_share}"
-        raise StageError(f"{share} of the {len(users)} users with traces leaves none to learn from; lower it")
-    return [users[i] for i in np.random.default_rng([params.seed, 2]).permutation(len(users))[:count]]
-
-
-def fitted_prompts(traces: pl.DataFrame, encoded: EncodedLayout) -> pl.DataFrame:
-    """The traces with their prompts cut to prompt.max_tokens of the student. StageError where another layout wrote them."""
-    if is_dialogue(traces["prompt"][0]) != encoded.layout.dialogue:
-        written = encoded.layout.options.layout
-        raise StageError(f"data/traces/traces.parquet: not written in prompt.layout: {written}; rerun: gr2 run traces")
-    if not encoded.layout.dialogue:
-        return traces
-    return traces.with_columns(prompt=pl.Series([encoded.fitted(prompt) for prompt in traces["prompt"]], dtype=pl.String))
-
-
-def trace_examples(traces: pl.DataFrame, tokenizer: PreTrainedTokenizerBase, params: SftParams, reasoning: bool) -> list[WeightedExample]:
-    """Prompt without weight, trace with lambda_r, the end of thinking and the answer with lambda_o; times the trace's weight, if any."""
-    own_weights = traces["weight"] if "weight" in traces.columns else [1.0] * traces.height
-    documents = []
-    for (prompt, trace, answer), own in zip(traces.select("prompt", "trace", "answer").iter_rows(), own_weights, strict=True):
-        weights = (own * params.reasoning_weight, own * params.answer_weight)
-        if prompt.endswith(THINK_END) == reasoning:
-            raise StageError(
-                f"data/traces/traces.parquet: its prompts were written with prompt.reasoning {str(not reasoning).lower()}; "
-                "rerun: gr2 run traces"
-            )
-        # </think> counts with the answer: in decoding the model itself must decide when to stop thinking.
-        thought = [(trace, weights[0]), (THINK_END + answer, weights[1])]
-        documents.append([(prompt, 0.0), *(thought if reasoning else [(answer, weights[1])])])
-    return encode(documents, tokenizer)
-
-
-def prune(examples: Sequence[WeightedExample], encoded: EncodedLayout, params: SftParams) -> Pruned:
-    """Q-Tuning by the starting model, which every process holds whole for this, whatever it trains with."""
-    device = f"cuda:{local_rank()}" if torch.cuda.is_available() else "cpu"
-    model = load_model(BASE, "float32" if device == "cpu" else params.precision, device)
-    tokenizer, reasoning = encoded.tokenizer, encoded.layout.reasoning
-    errors = token_errors(model, examples, tokenizer.pad_token_id)
-    starts = [answer_start(example, encoded.reader.think_end, reasoning) for example in examples]
-    return pruned(examples, errors, starts, sid_and_layout_ids(tokenizer), params.sample_keep, params.token_keep)
-
-
-def answer_start(example: WeightedExample, think_end: int, reasoning: bool) -> int:
-    """Where the think block closes; without one, the first token that counts."""
-    if reasoning:
-        return len(example.ids) - 1 - example.ids[::-1].index(think_end)
-    return next(place for place, weight in enumerate(example.weights) if weight)
-
-
-def training_rows(
-    examples: Sequence[WeightedExample], params: SftParams, layout: Layout, items: int, candidates: int, tokenizer: PreTrainedTokenizerBase
-) -> dict[str, list[WeightedExample]]:
-    """As many rows as the run takes: traces, epoch after epoch, each in a new random order; and practice, packed as long as a trace."""
-    rng = np.random.default_rng(params.seed)
-    # `steps` counts optimizer steps of all processes together; the Trainer hands each process its share of the list.
-    total = params.rows_taken
-    practised = round(params.practice_share * total) if layout.reasoning else 0  # an empty think block gives no relevances to sort
-    needed = total - practised
-    source = practice.sorting_documents(layout, items, rng, candidates)
-    return {
-        "traces": [examples[i] for i in epochs(len(examples), needed, rng)],
-        "practice": packed_rows(source, practised, max(len(example.ids) for example in examples), tokenizer, portion=16),
-    }
-
-
-def pairs_seen(traces: pl.DataFrame, slates: pl.DataFrame) -> pl.DataFrame:
-    """Every (user, item) that the traces teach: the target and the history of their slates."""
-    used = slates.join(traces.select("slate").unique(), on="slate", how="semi")
-    history = used.select("user", pl.col("history").alias("item")).explode("item")
-    return pl.concat([history, used.select("user", pl.col("target").alias("item"))])
+def validation_ranking(params: SftParams, catalog: Catalog, encoded: EncodedLayout, made: Mapping[str, Any]) -> tuple[RankingCheck, int]:
+    """Asked of slates of the held-out users; how many they are."""
+    options = encoded.layout.options
+    asked = EncodedLayout(layout_of(catalog, with_mined_rules(options)), encoded.tokenizer)
+    slates = read_table(DATA / "retrieve/slates.parquet", SLATES)
+    train_slates = load_slates(slates, read_candidate_features(DATA / "retrieve/candidate_features.parquet"), "train")
+    chosen = choose_slates(train_slates, made["users"], params, options.window)
+    return ranking_check(chosen, asked, made["longest"], params.best_by == "ndcg"), len(chosen)

@@ -133,6 +133,16 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
+def node_rank() -> int:
+    """Of this node among those that run the stage."""
+    return int(os.environ.get("GROUP_RANK", "0"))
+
+
+def launch_name() -> str:
+    """The same in all processes of this node that one launch started, and in no others."""
+    return Path(os.environ[BEGUN]).parent.name if "LOCAL_RANK" in os.environ and BEGUN in os.environ else str(os.getpid())
+
+
 def _has_gpu() -> bool:
     import torch
 

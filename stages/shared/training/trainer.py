@@ -8,7 +8,7 @@ from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import SequentialSampler
+from torch.utils.data import Dataset, SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainingArguments, get_scheduler
 
 from stages.shared.core.launch import is_main_process, without_compiled_collectives, world_size
@@ -20,6 +20,7 @@ from stages.shared.training.muon import MuonAdamW
 from stages.shared.training.ordinal import OrdinalWords
 from stages.shared.training.params import OptimizerSection
 from stages.shared.training.progress import report_progress
+from stages.shared.training.row_files import InOrder
 from stages.shared.training.validation import RankingCheck, Validation, load_best, measured
 from stages.shared.training.weighted_loss import LEAST_WEIGHT, chunked_forward, weighted_loss
 from stages.shared.training.zero import is_shared_out, make_whole
@@ -138,8 +139,10 @@ def train_supervised(
         # Before the arguments, which tell transformers of ZeRO-3: peft would then look for a GPU, whatever holds the weights.
         lora = add_lora(model, params.lora, token_ids, params.seed) if params.lora.rank else None
         arguments = training_arguments(params, folder)
-        rows = grouped_by_length(examples, params.batch_size, params.seed) if params.group_by_length else list(examples)
-        trainer = WeightedTrainer(model=model, args=arguments, train_dataset=rows, data_collator=lambda part: collate(part, pad_id))
+        if params.group_by_length:
+            examples = InOrder(examples, grouped_by_length([len(row.ids) for row in examples], params.batch_size, params.seed))
+        dataset = cast(Dataset[WeightedExample], examples)  # a Sequence has all that a data loader asks of one
+        trainer = WeightedTrainer(model=model, args=arguments, train_dataset=dataset, data_collator=lambda part: collate(part, pad_id))
         # Set before train(): the Trainer makes its own optimizer only where none is set. DeepSpeed brings its own AdamW.
         if params.optimizer == "muon" and not params.deepspeed:
             optimizer = MuonAdamW(model, params.muon_lr, params.lr, params.weight_decay)

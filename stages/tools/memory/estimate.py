@@ -47,7 +47,7 @@ class StageMemory:
 
 @dataclass(frozen=True)
 class TokenCounts:
-    """Tokens of a process's batch; of them those that the loss counts; and of all rows, which every process holds."""
+    """Tokens of a process's batch; of them those that the loss counts; and of all rows."""
 
     tokens: int
     counted: int
@@ -143,7 +143,8 @@ def _supervised(memory: StageMemory, shape: Shape, section: OptimizerSection, pa
     made["logits"] = logits(shape, batch.counted, section.loss_chunk)
     _place(memory, section, sharding, _of_training(model, sharding, bfloat16, False, made, {}, on_gpu=bool(memory.gpus)))
     processes, host = section.processes, memory.host
-    host["training rows"] = processes * TOKEN_BYTES * batch.rows / GB
+    # One process of a node makes them, as Python's numbers, and all read them from files (training/row_files.py).
+    host["training rows"] = TOKEN_BYTES * batch.rows / GB
     if sharding.stage == 3:
         # zero.Init leaves each process its share, and what it reads are pages of the file, the same ones for all. At the end, and when it
         # saves, the main process holds all.

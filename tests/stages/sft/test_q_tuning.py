@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from stages.sft.q_tuning import QUADRANTS, TokenErrors, plane, pruned, pruned_places, ranked, token_errors, token_scores
-from stages.sft.sft import answer_start, trace_examples
+from stages.sft.rows import answer_start, trace_examples
 from stages.shared.core.outputs import read_json
 from stages.shared.lm.encoding import WeightedExample
 from stages.shared.training.lora import sid_and_layout_ids

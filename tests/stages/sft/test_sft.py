@@ -5,7 +5,8 @@ from safetensors.torch import load_file
 
 from stages.report.report import read_curve
 from stages.sft.params import SftParams
-from stages.sft.sft import held_out_users, pairs_seen, sft, trace_examples, training_rows
+from stages.sft.rows import held_out_users, pairs_seen, trace_examples, training_rows
+from stages.sft.sft import sft
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import read_json, stage_outputs
 from stages.shared.lm.encoding import mixed

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stages.sft.params import SftParams
-from stages.sft.sft import held_out_users
+from stages.sft.rows import held_out_users
 from stages.sft.validation_slates import choose_slates, ranking_sums
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import read_json

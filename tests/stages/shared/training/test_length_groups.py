@@ -14,6 +14,10 @@ def rows_of(lengths):
     return [WeightedExample([2 + place] * length, [1.0] * length) for place, length in enumerate(lengths)]
 
 
+def grouped_rows(rows, batch_size, seed):
+    return [rows[place] for place in grouped_by_length([len(row.ids) for row in rows], batch_size, seed)]
+
+
 def uneven(count=600):
     """As traces in dialogues are: the prompts of some users are three times as long as others'."""
     return rows_of(np.random.default_rng(1).integers(400, 1200, count).tolist())
@@ -21,17 +25,17 @@ def uneven(count=600):
 
 def test_padding_falls_and_every_row_stays():
     rows = uneven()
-    grouped = grouped_by_length(rows, 4, seed=7)
+    grouped = grouped_rows(rows, 4, seed=7)
     assert Counter(map(id, grouped)) == Counter(map(id, rows)), "each row exactly once"
     assert padding_share(rows, 4) > 0.2 and padding_share(grouped, 4) < 0.02
     # Twice an epoch's rows: each twice.
-    assert set(Counter(map(id, grouped_by_length(rows * 2, 4, 7))).values()) == {2}
+    assert set(Counter(map(id, grouped_rows(rows * 2, 4, 7))).values()) == {2}
 
 
 def test_the_order_is_random_by_the_seed():
     rows = uneven()
-    grouped, longest = grouped_by_length(rows, 4, 7), [max(len(row.ids) for row in uneven()[:1])]
-    assert grouped == grouped_by_length(rows, 4, 7) != grouped_by_length(rows, 4, 8)
+    grouped, longest = grouped_rows(rows, 4, 7), [max(len(row.ids) for row in uneven()[:1])]
+    assert grouped == grouped_rows(rows, 4, 7) != grouped_rows(rows, 4, 8)
     longest = [max(len(row.ids) for row in grouped[start : start + 4]) for start in range(0, len(grouped), 4)]
     assert abs(np.corrcoef(longest, np.arange(len(longest)))[0, 1]) < 0.2, "neither rising nor falling"
     window = 4 * WINDOW
@@ -41,7 +45,7 @@ def test_the_order_is_random_by_the_seed():
 def test_rows_of_one_length_gain_nothing():
     """Packed rows, and traces of the compact layout with as many candidates each, are such: batches change places, rows do not."""
     rows = rows_of([192] * 30)
-    grouped = grouped_by_length(rows, 4, 7)
+    grouped = grouped_rows(rows, 4, 7)
     assert padding_share(rows, 4) == padding_share(grouped, 4) == 0
     assert {tuple(id(row) for row in grouped[start : start + 4]) for start in range(0, 28, 4)} == {
         tuple(id(row) for row in rows[start : start + 4]) for start in range(0, 28, 4)

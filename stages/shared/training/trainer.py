@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainingArguments, get_scheduler
 
+from stages.shared.core.heap import give_back_freed_memory
 from stages.shared.core.launch import is_main_process, without_compiled_collectives, world_size
 from stages.shared.lm.encoding import WeightedExample
 from stages.shared.training.checkpoints import KeepNewest, newest_checkpoint
@@ -166,7 +167,9 @@ def train_supervised(
             load_best(model, log, folder, ranking is not None and ranking.decides)
         if lora and (is_main_process() or not shared):
             merge_lora(lora)
+        del trainer  # and with it the optimizer
     model.eval()
+    give_back_freed_memory()
     validated = measured(log)
     return [
         {"step": float(row["step"]), "loss": float(row["loss"]), "lr": float(row["learning_rate"])} | validated.get(int(row["step"]), {})

@@ -9,12 +9,10 @@ from flows.commands.selection import add_selection_options, check_selection
 from flows.pipeline.params_check import check_code_deps
 from flows.render.plan import plan_view
 from tasks.project.missing_deps import check_template_deps
-from tasks.project.overrides import read_settings, single, with_overrides
+from tasks.project.overrides import planned
 from tasks.project.params_check import check_sections
-from tasks.project.profiles import render
 from tasks.project.templates import PARAMS
 from tasks.run.plan import make_plan
-from tasks.system.errors import ProjectError
 from tasks.system.redaction import refuse_secret_params
 from tasks.system.yaml_files import parse
 
@@ -27,11 +25,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace, cwd: Path) -> int:
     root = Path.cwd()
-    if options.profile and options.set:
-        raise ProjectError("--profile and --set both write params.yaml; plan with one of them")
-    params = render(root, *options.profile) if options.profile else None
-    if options.set:
-        params = with_overrides(root, single(read_settings(root, options.set)))[0]
+    params = planned(root, options.profile or [], options.set or [])
     return show_plan(root, options, params, options.json)
 
 

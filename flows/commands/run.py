@@ -48,7 +48,7 @@ def execute(options: argparse.Namespace, cwd: Path) -> int:
         return run_control(root, options.control)
     if options.queue:
         return run_queue(root, options)
-    params = _params(root, options)
+    params = overrides.planned(root, options.profile or [], options.set or [])
     refuse_secret_params(root, params)
     graph, names = check_selection(root, options, params)  # what is wrong is an error before anything is touched
     check_params(root, [params])
@@ -68,8 +68,6 @@ def _check(options: argparse.Namespace) -> None:
         raise ProjectError("--control runs every stage, on params.yaml as it is; give it neither stages nor a profile")
     if options.discard_edits and not options.profile:
         raise ProjectError("--discard-edits needs --profile NAME, the profile to put in place of the edits")
-    if options.profile and options.set:
-        raise ProjectError("--profile and --set both write params.yaml; render the profile first: gr2 plan --profile NAME shows it")
     if options.placement and (options.control or options.queue):
         raise ProjectError("--placement is for a run of this workspace; controls and experiments run here")
     if options.queue and (options.profile or options.start or options.force or options.dry):
@@ -82,18 +80,12 @@ def _check(options: argparse.Namespace) -> None:
         check_installed()  # else the first stage that imports what is missing would fail, maybe hours from now
 
 
-def _params(root: Path, options: argparse.Namespace) -> str | None:
-    """The text that params.yaml would have; None where it stays as it is."""
-    if options.profile:
-        return profiles.render(root, *options.profile)
-    return overrides.with_overrides(root, overrides.single(overrides.read_settings(root, options.set)))[0] if options.set else None
-
-
 def _put_params(root: Path, options: argparse.Namespace) -> None:
     if options.profile:
-        changes = profiles.apply(root, *options.profile, discard_edits=options.discard_edits)
+        text = overrides.planned(root, options.profile, options.set)
+        changes = profiles.apply(root, *options.profile, discard_edits=options.discard_edits, text=text)
         outcome = f"{len(changes)} changed in params.yaml" if changes else "params.yaml already holds it"
-        print(f"profile {profiles.title(options.profile)}: {outcome}")
+        print(f"profile {profiles.title(options.profile)}{' and --set' * bool(options.set)}: {outcome}")
     elif options.set:
         changes = overrides.write(root, overrides.single(overrides.read_settings(root, options.set)))
         print("set: " + (f"{len(changes)} changed in params.yaml" if changes else "params.yaml already holds it"))

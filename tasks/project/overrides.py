@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from tasks.project.dict_diff import MISSING, differences, format_value, value_at
+from tasks.project.profiles import render
 from tasks.system.errors import ProjectError, nearest
 from tasks.system.yaml_files import dump, parse, read_text, write_text
 
@@ -16,9 +17,9 @@ PARAMS = "params.yaml"
 Values = dict[str, object]  # dotted key -> value
 
 
-def read_settings(root: Path, texts: Sequence[str]) -> dict[str, list[object]]:
-    """dotted key -> the values given for it, in the order of the command line."""
-    document = parse(_text(root), PARAMS)
+def read_settings(root: Path, texts: Sequence[str], rendered: str | None = None) -> dict[str, list[object]]:
+    """dotted key -> the values given for it, in the order of the command line. rendered: in place of the text of params.yaml."""
+    document = parse(_text(root) if rendered is None else rendered, PARAMS)
     settings: dict[str, list[object]] = {}
     for text in texts:
         key, sign, value = text.partition("=")
@@ -45,9 +46,9 @@ def single(settings: dict[str, list[object]]) -> Values:
     return {key: values[0] for key, values in settings.items()}
 
 
-def with_overrides(root: Path, values: Values) -> tuple[str, list[str]]:
-    """params.yaml with `values` in place, comments kept; and what changed, a line a key."""
-    text = _text(root)
+def with_overrides(root: Path, values: Values, rendered: str | None = None) -> tuple[str, list[str]]:
+    """params.yaml, or `rendered`, with `values` in place, comments kept; and what changed, a line a key."""
+    text = _text(root) if rendered is None else rendered
     document = parse(text, PARAMS, round_trip=True)
     for key, value in values.items():
         *parents, last = key.split(".")
@@ -60,6 +61,12 @@ def with_overrides(root: Path, values: Values) -> tuple[str, list[str]]:
     ]
     # A round trip may change spaces and quotes: a file whose values stay is not touched.
     return (changed if changes else text), changes
+
+
+def planned(root: Path, profiles: Sequence[str], texts: Sequence[str]) -> str | None:
+    """The text that params.yaml has after `--profile` and then `--set`; None where neither is given."""
+    rendered = render(root, *profiles) if profiles else None
+    return with_overrides(root, single(read_settings(root, texts, rendered)), rendered)[0] if texts else rendered
 
 
 def write(root: Path, values: Values) -> list[str]:

@@ -50,12 +50,14 @@ def title(profiles: Sequence[str]) -> str:
     return " + ".join(profiles) or "default"
 
 
-def apply(root: Path, *profiles: str, discard_edits: bool = False) -> list[str]:
+def apply(root: Path, *profiles: str, discard_edits: bool = False, text: str | None = None) -> list[str]:
     """Makes params.yaml the rendered `profiles`; returns what changed, one line a key. A file with equal values is left untouched.
+
+    text: the rendered profiles with some values of the command line in place.
 
     ProjectError when that would lose edits: params.yaml is neither rendered profiles nor what git HEAD holds.
     """
-    text = render(root, *profiles)
+    text = render(root, *profiles) if text is None else text
     rendered, path = parse(text, title(profiles)), root / PARAMS
     if not path.exists():
         write_text(path, text)

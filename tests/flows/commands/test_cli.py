@@ -47,7 +47,7 @@ def test_plan_status_lineage_profiles(project: Path) -> None:
         (["run", "aa"], "gr2: unknown stage 'aa'; did you mean 'a'?"),
         (["run", "--profile", "bug"], "did you mean 'big'"),
         (["plan", "--profile", "big", "--profile", "bug"], "did you mean 'big'"),
-        (["plan", "--profile", "big", "--set", "b.x=3"], "both write params.yaml"),
+        (["plan", "--profile", "big", "--set", "b.nothing=3"], "--set b.nothing: params.yaml has no such key"),
         (["run", "--discard-edits"], "--discard-edits needs --profile"),
         (["plan", "zzz"], "unknown stage 'zzz' (stages: a, "),
         (["lineage", "data/d/nothing.txt"], "no stage makes it; did you mean"),

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tasks.project import profiles
+from tasks.project.overrides import planned
 from tasks.system.errors import ProjectError
 from tasks.system.yaml_files import parse
 from tests.support import dvc_toy
@@ -86,6 +87,22 @@ def test_edits_are_not_lost(project: Path) -> None:
     params.write_text(edited.replace("7", "8"))
     assert "sft.steps: 8 -> 100" in profiles.apply(project, "default", discard_edits=True)
     assert params.read_text() == DEFAULT
+
+
+def test_a_profile_with_values_of_the_command_line(project: Path) -> None:
+    """--profile and --set are one change of params.yaml: values are checked against the profile, and a repetition changes nothing."""
+    text = planned(project, ["smoke"], ["sft.steps=7", "rl.alpha=1"])
+    assert text and "# GR2 section 6" in text
+    rl = {"alpha": 1.0, "rate": 2e-6, "stages": [9], "extra": {"any": 1}}
+    assert parse(text, "") == {"rl": rl, "sft": {"steps": 7}}
+    assert (project / "params.yaml").read_text() == DEFAULT
+    changes = profiles.apply(project, "smoke", text=text)
+    assert "sft.steps: 100 -> 7" in changes and (project / "params.yaml").read_text() == text
+    assert profiles.apply(project, "smoke", text=planned(project, ["smoke"], ["sft.steps=7", "rl.alpha=1"])) == []
+    assert planned(project, ["smoke"], ["rl.extra.any=5"]), "a key that the profile brought, and the default lacks"
+    with pytest.raises(ProjectError, match="overwrite: rl"):
+        profiles.apply(project, "same")
+    assert planned(project, [], []) is None
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ class RlStepMetrics(StageMetrics):
     missing: float = Field(description="share of answers that leave a candidate out")
     reward_grounding: float = Field(description="mean share of candidates whose facts are quoted (with rl.grounding_weight)")
     reward_length: float = Field(description="mean brevity, 0 in groups that are not all right (with rl.length_weight)")
+    reward_negatives: float = Field(description="mean punishment of misses by their likelihood (with rl.negatives_weight)")
     reward_overlong: float = Field(description="mean punishment of long answers (with rl.overlong: soft)")
 
 

@@ -56,12 +56,15 @@ class RlParams(TrainingSection):
     reward: Literal["conditional", "gated", "sum", "gdpo", "ungated", "random"] = Field(
         "conditional", description="how its parts are put together (rewards/combine.py); sum, ungated (the same) and random are ablations"
     )
-    rank_reward: Literal["promotion", "ndcg", "log_sigmoid"] = Field(
-        "promotion", description="of an order: places that the target rose / K; gain in NDCG; log sigmoid of that gain"
+    rank_reward: Literal["promotion", "ndcg", "auc", "log_sigmoid"] = Field(
+        "promotion", description="of an order: places that the target rose / K; gain in NDCG; in AUC; log sigmoid of the gain in NDCG"
     )
     log_sigmoid_scale: float = Field(0.1, gt=0, description="gain in NDCG that counts as 1 under log_sigmoid")
     grounding_weight: float = Field(0.0, ge=0, description="of the share of candidates whose facts the trace quotes word by word")
     length_weight: float = Field(0.0, ge=0, description="of brevity, paid in groups that are all right alone")
+    negatives_weight: float = Field(
+        0.0, ge=0, description="of ReRe's punishment of misses, the likeliest most, in groups of which an answer puts the target first"
+    )
     overlong: Literal["penalise", "filter", "soft"] = Field(
         "penalise",
         description="an answer cut at max_tokens is invalid, and learnt from as such; filter: it is left out of the loss; "
@@ -115,14 +118,14 @@ class RlParams(TrainingSection):
         return self
 
     def _contradictions(self) -> list[tuple[str, bool]]:
-        weighted = self.grounding_weight > 0 or self.length_weight > 0
+        weighted = self.grounding_weight > 0 or self.length_weight > 0 or self.negatives_weight > 0
         return [
             (
-                "reward: random says nothing of an answer, so grounding_weight, length_weight and overlong: soft must be off",
+                "reward: random says nothing of an answer, so grounding_weight, length_weight, negatives_weight and overlong: soft must be off",
                 self.reward == "random" and (weighted or self.overlong == "soft"),
             ),
             (
-                "reward: gdpo normalises each part of the reward and needs two: set alpha, grounding_weight or length_weight above 0",
+                "reward: gdpo normalises each part of the reward and needs two: set alpha, or the weight of grounding, length or negatives, above 0",
                 self.reward == "gdpo" and not weighted and self.alpha == 0 and self.overlong != "soft",
             ),
             (

@@ -105,7 +105,8 @@ def score(
                 for answer, completion in zip(read, samples, strict=True)
             ]
         answers = [initial_ranks(answer, task) for answer in read]
-        rewards = reward(task.constraint, task.target_rank, [completion.token_ids for completion in samples], answers)
+        logprobs = [sum(completion.drawn_logprobs or completion.logprobs) for completion in samples]
+        rewards = reward(task.constraint, task.target_rank, [completion.token_ids for completion in samples], answers, logprobs)
         groups.append(Group(task, list(samples), answers, rewards.total, rewards.parts))
     return groups
 

@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from stages.rl.allocation.params import AllocationSection
 from stages.shared.core.launch import TrainingSection
 from stages.shared.core.model_folder import ModelFolder
 from stages.shared.core.params import Section
@@ -88,6 +89,7 @@ class RlParams(TrainingSection):
     micro_prompts: int = Field(4, ge=1, description="groups in one forward and backward pass")
     save_steps: int = Field(0, ge=0, description="steps between checkpoints that a killed run goes on from; 0 = none, it starts again")
     watch: WatchSection = WatchSection()
+    allocation: AllocationSection = AllocationSection()
     shared_prefix: Literal["tree", "cache", "none"] = Field(
         "cache",
         description="how an update reads a prompt: once a group, in a row with its answers (tree) or to a cache, or once an answer (none)",
@@ -121,11 +123,13 @@ class RlParams(TrainingSection):
         weighted = self.grounding_weight > 0 or self.length_weight > 0 or self.negatives_weight > 0
         return [
             (
-                "reward: random says nothing of an answer, so grounding_weight, length_weight, negatives_weight and overlong: soft must be off",
+                "reward: random says nothing of an answer, so grounding_weight, length_weight, negatives_weight and overlong: soft must "
+                "be off",
                 self.reward == "random" and (weighted or self.overlong == "soft"),
             ),
             (
-                "reward: gdpo normalises each part of the reward and needs two: set alpha, or the weight of grounding, length or negatives, above 0",
+                "reward: gdpo normalises each part of the reward and needs two: set alpha, or the weight of grounding, length or "
+                "negatives, above 0",
                 self.reward == "gdpo" and not weighted and self.alpha == 0 and self.overlong != "soft",
             ),
             (
@@ -153,4 +157,23 @@ class RlParams(TrainingSection):
                 f"overlong_buffer {self.overlong_buffer} is not below max_tokens {self.max_tokens}: every answer would be too long",
                 self.overlong == "soft" and self.overlong_buffer >= self.max_tokens,
             ),
+            *self._contradictions_of_allocation(),
+        ]
+
+    def _contradictions_of_allocation(self) -> list[tuple[str, bool]]:
+        allocation = self.allocation
+        asks = {"prof_share": allocation.prof_share < 1, "knapsack_most": allocation.knapsack_most > 0}
+        asks["relift_batch"] = allocation.relift_batch > 0
+        asking = ", ".join(name for name, is_on in asks.items() if is_on)
+        return [
+            (
+                f"objective: {self.objective} compares the answers of whole groups of one size; it goes with none of allocation.d3s_share, "
+                "prof_share and knapsack_most: take dapo, or set them to 1.0, 1.0 and 0",
+                self.objective in WITHOUT_RATIO and allocation.changes_groups,
+            ),
+            (
+                f"reward: random is no matter of right answers, which allocation ({asking}) asks for; set it to its default",
+                self.reward == "random" and bool(asking),
+            ),
+            *allocation.contradictions(self.group),
         ]

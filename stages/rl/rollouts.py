@@ -53,10 +53,9 @@ class Group:
 
     def some(self, places: Sequence[int]) -> "Group":
         """With these of the rollouts alone."""
-        completions, answers, rewards, *parts = (
-            [row[place] for place in places] for row in (self.completions, self.answers, self.rewards, *self.parts.values())
-        )
-        return Group(self.task, completions, answers, rewards, dict(zip(self.parts, parts, strict=True)))
+        parts = {name: [values[place] for place in places] for name, values in self.parts.items()}
+        completions, answers = [self.completions[place] for place in places], [self.answers[place] for place in places]
+        return Group(self.task, completions, answers, [self.rewards[place] for place in places], parts)
 
 
 @dataclass(frozen=True)
@@ -97,8 +96,9 @@ def sample_step(
         completions = draw(batch, engine, options, params, rates)
         groups = score(batch, completions, reader, reward, params.consistent)
         sampled += groups
-        for group in groups if rates else []:
-            rates.see(group.task.slate, group.task.target_rank, sum(group.rights()), len(group.rewards))
+        if rates is not None:
+            for group in groups:
+                rates.see(group.task.slate, group.task.target_rank, sum(group.rights()), len(group.rewards))
         if params.allocation.prof_share < 1:
             groups = [without_contradictions(group, params.allocation.prof_share) for group in groups]
             dropped += sum(map(len, completions)) - sum(len(group.rewards) for group in groups)

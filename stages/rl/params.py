@@ -1,5 +1,6 @@
 """Parameters of reinforcement learning."""
 
+import math
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -121,6 +122,8 @@ class RlParams(TrainingSection):
 
     def _contradictions(self) -> list[tuple[str, bool]]:
         weighted = self.grounding_weight > 0 or self.length_weight > 0 or self.negatives_weight > 0
+        # log sigmoid(-1 / scale), the loss of all NDCG there is.
+        worst = -1 / self.log_sigmoid_scale - math.log1p(math.exp(-1 / self.log_sigmoid_scale))
         return [
             (
                 "reward: random says nothing of an answer, so grounding_weight, length_weight, negatives_weight and overlong: soft must "
@@ -151,6 +154,16 @@ class RlParams(TrainingSection):
             (
                 "objective: disco asks which answers are right, and reward: random does not know; take dapo",
                 self.reward == "random" and self.objective == "disco",
+            ),
+            (
+                "reward: gated pays a copy of the initial ranking alpha, and under rank_reward: log_sigmoid no order earns more: "
+                "copying would be best; take conditional or sum",
+                self.reward == "gated" and self.rank_reward == "log_sigmoid",
+            ),
+            (
+                f"invalid_reward {self.invalid_reward}: under rank_reward: log_sigmoid the worst order earns {worst:.1f}, so that "
+                f"no order at all would be better; set it to {worst:.1f} or less, or raise log_sigmoid_scale",
+                self.rank_reward == "log_sigmoid" and self.invalid_reward > round(worst, 1),
             ),
             (f"cov_low {self.cov_low} is above cov_high {self.cov_high}: no token lies between", self.cov_low > self.cov_high),
             (

@@ -76,11 +76,22 @@ def test_only_the_targets_rank_counts_in_a_whole_permutation(reward):
             assert total(order, before, reward=reward) == pytest.approx(expected), (order, before)
 
 
-def test_a_copy_under_the_gate_earns_alpha_whatever_the_rank_reward():
+def test_a_copy_under_the_gate_earns_alpha_whatever_else_is_paid():
+    """Whoever stood first before may be copied for all that an order earns."""
     copy, other = (0, 1, 2, 3), (1, 0, 2, 3)
-    assert total(copy, 2, reward="gated", rank_reward="log_sigmoid") == pytest.approx(ALPHA)
-    assert total(other, 2, reward="gated", rank_reward="log_sigmoid") == pytest.approx(-math.log(2) + ALPHA)
-    assert total(copy, 0, reward="gated", rank_reward="log_sigmoid") == pytest.approx(-math.log(2) + ALPHA)
+    quoted = [token for quote in CONSTRAINT.quotes for token in quote] + [CONSTRAINT.layout.think_end]
+    for rank_reward in ("promotion", "ndcg", "auc"):
+        rewarder = Rewarder(RlParams(alpha=ALPHA, reward="gated", rank_reward=rank_reward, grounding_weight=0.3))
+        for order, target, expected in ((copy, 2, ALPHA), (other, 2, ALPHA + 0.3), (copy, 0, ALPHA + 0.3)):
+            assert rewarder(CONSTRAINT, target, [quoted], [Answer(order, "")], [-1.0]).total == pytest.approx([expected])
+
+
+def test_the_log_sigmoid_of_a_gain_is_log_two_below_nothing_for_a_copy():
+    sigmoid = {"rank_reward": "log_sigmoid", "invalid_reward": -11.0}
+    assert total((0, 1, 2, 3), 2, **sigmoid) == pytest.approx(-math.log(2))
+    assert total((0, 1, 2, 3), 0, **sigmoid) == pytest.approx(-math.log(2) + ALPHA)
+    gain = 1 - 0.5
+    assert total((2, 0, 1, 3), 2, **sigmoid) == pytest.approx(-math.log(1 + math.exp(-gain / 0.1)) + ALPHA)
 
 
 def test_orders():
@@ -193,6 +204,8 @@ def test_the_random_reward_knows_nothing_of_the_answer_and_goes_on_where_it_was(
         ({"objective": "lipo", "importance_cap": 2.0}, "importance_cap"),
         ({"objective": "disco", "kl": 0.1}, "disco_delta"),
         ({"objective": "disco", "reward": "random"}, "disco"),
+        ({"reward": "gated", "rank_reward": "log_sigmoid", "invalid_reward": -11.0}, "copying would be best"),
+        ({"rank_reward": "log_sigmoid"}, r"worst order earns -10\.0"),
         ({"cov_low": 6.0}, "cov_high"),
         ({"overlong": "soft", "max_tokens": 32}, "overlong_buffer"),
     ],

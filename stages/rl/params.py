@@ -90,7 +90,6 @@ class RlParams(TrainingSection):
     micro_prompts: int = Field(4, ge=1, description="groups in one forward and backward pass")
     save_steps: int = Field(0, ge=0, description="steps between checkpoints that a killed run goes on from; 0 = none, it starts again")
     watch: WatchSection = WatchSection()
-    allocation: AllocationSection = AllocationSection()
     shared_prefix: Literal["tree", "cache", "none"] = Field(
         "cache",
         description="how an update reads a prompt: once a group, in a row with its answers (tree) or to a cache, or once an answer (none)",
@@ -99,6 +98,7 @@ class RlParams(TrainingSection):
         0, ge=0, description="answer tokens whose logits exist at a time, recomputed in the backward pass; 0 = all of a pass"
     )
     lora: LoraSection = LoraSection()
+    allocation: AllocationSection = AllocationSection()
 
     @model_validator(mode="after")
     def a_cache_is_kept_whole(self) -> Self:

@@ -82,6 +82,7 @@ def rl(params: RlParams, outputs: Outputs) -> None:
         sampling = Sampling(params.max_tokens, params.temperature, samples=params.group, seed=seed)
         with policy.sampling():
             rollouts = sample_step(allocation.stream, engine, encoded.reader, reward, sampling, params, surplus, allocation.rates)
+        allocation.see(rollouts.sampled)
         surplus = rollouts.surplus
         measured = step_metrics(rollouts, params) | update(policy, rollouts, params, tokenizer.pad_token_id, reference, seed, step)
         measured |= behaviour(rollouts) | allocation.learn(policy, rollouts, tokenizer.pad_token_id)

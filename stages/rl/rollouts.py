@@ -96,9 +96,6 @@ def sample_step(
         completions = draw(batch, engine, options, params, rates)
         groups = score(batch, completions, reader, reward, params.consistent)
         sampled += groups
-        if rates is not None:
-            for group in groups:
-                rates.see(group.task.slate, group.task.target_rank, sum(group.rights()), len(group.rewards))
         if params.allocation.prof_share < 1:
             groups = [without_contradictions(group, params.allocation.prof_share) for group in groups]
             dropped += sum(map(len, completions)) - sum(len(group.rewards) for group in groups)

@@ -10,7 +10,7 @@ from stages.rl.allocation.knapsack import SuccessRates
 from stages.rl.allocation.relift import Demonstration, FailedSlates, sft_step
 from stages.rl.params import RlParams
 from stages.rl.policy import Policy
-from stages.rl.rollouts import Rollouts, Task
+from stages.rl.rollouts import Group, Rollouts, Task
 from stages.rl.stream import TaskStream
 
 
@@ -26,15 +26,22 @@ class Allocation:
         self.rates = SuccessRates() if options.knapsack_most else None
         self.failed = FailedSlates(traces) if options.relift_batch else None
 
+    def see(self, groups: Sequence[Group]) -> None:
+        """What the answers of a step say of slates. With the drawing of the next step, not with the update: they may overlap."""
+        if self.curriculum:
+            self.curriculum.see(groups)
+        if self.rates:
+            for group in groups:
+                self.rates.see(group.task.slate, group.task.target_rank, sum(group.rights()), len(group.rewards))
+
     def learn(self, policy: Policy, rollouts: Rollouts, pad_id: int) -> dict[str, float]:
-        """After a step's update: what its rollouts say of slates, and ReLIFT's step. Returns columns of the curve, of what is on alone."""
+        """After a step's update: ReLIFT's. Returns columns of the curve, of what is on alone."""
         groups, measured = rollouts.sampled, dict[str, float]()
         if self.params.allocation.prof_share < 1:
             measured["prof_dropped"] = rollouts.dropped / sum(len(group.rewards) for group in groups)
         if self.rates:
             measured["budget_most"] = float(max(len(group.rewards) for group in groups))
         if self.curriculum:
-            self.curriculum.see(groups)
             measured["target_place"] = float(np.mean([group.task.target_rank + 1 for group in groups]))
         if self.failed:
             self.failed.see(groups)

@@ -4,13 +4,15 @@ One folder a step, checkpoint-N: `rank-R.pt` holds what each process knows alone
 `policy.pt` the weights and the optimizer, or DeepSpeed its own files. An empty file `complete` is the last one written.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from stages.rl.allocation.relift import Demonstration
 from stages.rl.params import RlParams
 from stages.rl.policy import Policy
 from stages.rl.rollouts import Task
@@ -68,13 +70,16 @@ class RlCheckpoints:
             self.points.clear()
 
 
-def rl_checkpoints(params: RlParams, tasks: Sequence[Task], base: Path, root: Path = RESUME) -> RlCheckpoints:
-    """Of this very run: the same parameters, tasks in the same order, first weights, processor and libraries."""
+def rl_checkpoints(
+    params: RlParams, tasks: Sequence[Task], base: Path, traces: Mapping[int, Demonstration], root: Path = RESUME
+) -> RlCheckpoints:
+    """Of this very run: the same parameters, tasks in the same order, traces, first weights, processor and libraries."""
     if not params.save_steps:
         return RlCheckpoints(ResumePoints("rl", "none", root), 0)  # to hash a large model takes a while
     # How often it is saved, and what is watched, decide nothing.
     data = (np.array([len(task.prompt), *task.prompt, task.target_rank, *task.shown], dtype=np.int64) for task in tasks)
-    key = run_key(params.model_dump_json(exclude={"save_steps", "watch"}), data, [base])
+    taught = (np.array([slate, *one.prompt, *one.response], dtype=np.int64) for slate, one in traces.items())
+    key = run_key(params.model_dump_json(exclude={"save_steps", "watch"}), chain(data, taught), [base])
     return RlCheckpoints(ResumePoints("rl", key, root), params.save_steps)
 
 

@@ -40,13 +40,14 @@ class Rows(NamedTuple):
 
 
 def response_logprobs(model: Any, prompts: Ids, responses: Sequence[Ids], pad_id: int, drawn: Drawn = PLAIN) -> tuple[Tensor, Tensor]:
-    """prompts: P lists of ids; responses: P x G lists. Returns log-probabilities and mask, both [P * G, T], with gradient.
+    """prompts: P lists of ids; responses: P x G lists (G may differ). Returns log-probabilities and mask, both [P * G, T], with gradient.
 
     Prompts are left-padded and run once with a cache; the cache is repeated G times and each response continues its own copy,
     which is the same function as running prompt + response for each sample, at about half the tokens.
     """
     device = next(model.parameters()).device
-    group = len(responses[0])
+    sizes = list(map(len, responses))
+    group: Any = sizes[0] if len(set(sizes)) == 1 else torch.tensor(sizes, device=device)
     width = max(map(len, prompts))
     ids = torch.tensor([[pad_id] * (width - len(p)) + list(p) for p in prompts], device=device)
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)

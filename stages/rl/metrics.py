@@ -22,6 +22,7 @@ class RlStepMetrics(StageMetrics):
     logprob_gap: float = Field(description="largest mean gap between the sampler's and the trainer's log-probabilities, before an update")
     truncated: float = Field(description="share of tokens whose importance weight reached rl.importance_cap")
     kl: float = Field(description="KL to the frozen SFT model, nats a token, before an update (with rl.kl)")
+    learnt: float = Field(description="answers that the update learns from")
     adjacent_swap: float = Field(description="share of answers that are the initial ranking but for two neighbours")
     as_shown: float = Field(description="share of answers in the order in which the prompt shows the candidates")
     promotion: float = Field(description="places that the target rose, mean over valid answers")
@@ -32,7 +33,13 @@ class RlStepMetrics(StageMetrics):
     missing: float = Field(description="share of answers that leave a candidate out")
     reward_grounding: float = Field(description="mean share of candidates whose facts are quoted (with rl.grounding_weight)")
     reward_length: float = Field(description="mean brevity, 0 in groups that are not all right (with rl.length_weight)")
+    reward_negatives: float = Field(description="mean punishment of misses by their likelihood (with rl.negatives_weight)")
     reward_overlong: float = Field(description="mean punishment of long answers (with rl.overlong: soft)")
+    prof_dropped: float | None = Field(None, description="share of answers that PROF takes out of their groups (rl.allocation.prof_share)")
+    budget_most: float | None = Field(None, description="most answers that Knapsack gives a slate (rl.allocation.knapsack_most)")
+    target_place: float | None = Field(None, description="mean place of the target in slates that DUMP draws, from 1 (rl.allocation.dump)")
+    sft_traces: float | None = Field(None, description="traces of ReLIFT's SFT step; 0 = none was taken (rl.allocation.relift_batch)")
+    sft_loss: float | None = Field(None, description="mean of -log p(token) of these traces")
 
 
 class RlMetrics(StageMetrics):

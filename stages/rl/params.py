@@ -1,9 +1,11 @@
 """Parameters of reinforcement learning."""
 
+import math
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from stages.rl.allocation.params import AllocationSection
 from stages.shared.core.launch import TrainingSection
 from stages.shared.core.model_folder import ModelFolder
 from stages.shared.core.params import Section
@@ -56,12 +58,15 @@ class RlParams(TrainingSection):
     reward: Literal["conditional", "gated", "sum", "gdpo", "ungated", "random"] = Field(
         "conditional", description="how its parts are put together (rewards/combine.py); sum, ungated (the same) and random are ablations"
     )
-    rank_reward: Literal["promotion", "ndcg", "log_sigmoid"] = Field(
-        "promotion", description="of an order: places that the target rose / K; gain in NDCG; log sigmoid of that gain"
+    rank_reward: Literal["promotion", "ndcg", "auc", "log_sigmoid"] = Field(
+        "promotion", description="of an order: places that the target rose / K; gain in NDCG; in AUC; log sigmoid of the gain in NDCG"
     )
     log_sigmoid_scale: float = Field(0.1, gt=0, description="gain in NDCG that counts as 1 under log_sigmoid")
     grounding_weight: float = Field(0.0, ge=0, description="of the share of candidates whose facts the trace quotes word by word")
     length_weight: float = Field(0.0, ge=0, description="of brevity, paid in groups that are all right alone")
+    negatives_weight: float = Field(
+        0.0, ge=0, description="of ReRe's punishment of misses, the likeliest most, in groups of which an answer puts the target first"
+    )
     overlong: Literal["penalise", "filter", "soft"] = Field(
         "penalise",
         description="an answer cut at max_tokens is invalid, and learnt from as such; filter: it is left out of the loss; "
@@ -93,6 +98,7 @@ class RlParams(TrainingSection):
         0, ge=0, description="answer tokens whose logits exist at a time, recomputed in the backward pass; 0 = all of a pass"
     )
     lora: LoraSection = LoraSection()
+    allocation: AllocationSection = AllocationSection()
 
     @model_validator(mode="after")
     def a_cache_is_kept_whole(self) -> Self:
@@ -115,14 +121,18 @@ class RlParams(TrainingSection):
         return self
 
     def _contradictions(self) -> list[tuple[str, bool]]:
-        weighted = self.grounding_weight > 0 or self.length_weight > 0
+        weighted = self.grounding_weight > 0 or self.length_weight > 0 or self.negatives_weight > 0
+        # log sigmoid(-1 / scale), the loss of all NDCG there is.
+        worst = -1 / self.log_sigmoid_scale - math.log1p(math.exp(-1 / self.log_sigmoid_scale))
         return [
             (
-                "reward: random says nothing of an answer, so grounding_weight, length_weight and overlong: soft must be off",
+                "reward: random says nothing of an answer, so grounding_weight, length_weight, negatives_weight and overlong: soft must "
+                "be off",
                 self.reward == "random" and (weighted or self.overlong == "soft"),
             ),
             (
-                "reward: gdpo normalises each part of the reward and needs two: set alpha, grounding_weight or length_weight above 0",
+                "reward: gdpo normalises each part of the reward and needs two: set alpha, or the weight of grounding, length or "
+                "negatives, above 0",
                 self.reward == "gdpo" and not weighted and self.alpha == 0 and self.overlong != "soft",
             ),
             (
@@ -145,9 +155,38 @@ class RlParams(TrainingSection):
                 "objective: disco asks which answers are right, and reward: random does not know; take dapo",
                 self.reward == "random" and self.objective == "disco",
             ),
+            (
+                "reward: gated pays a copy of the initial ranking alpha, and under rank_reward: log_sigmoid no order earns more: "
+                "copying would be best; take conditional or sum",
+                self.reward == "gated" and self.rank_reward == "log_sigmoid",
+            ),
+            (
+                f"invalid_reward {self.invalid_reward}: under rank_reward: log_sigmoid the worst order earns {worst:.1f}, so that "
+                f"no order at all would be better; set it to {worst:.1f} or less, or raise log_sigmoid_scale",
+                self.rank_reward == "log_sigmoid" and self.invalid_reward > round(worst, 1),
+            ),
             (f"cov_low {self.cov_low} is above cov_high {self.cov_high}: no token lies between", self.cov_low > self.cov_high),
             (
                 f"overlong_buffer {self.overlong_buffer} is not below max_tokens {self.max_tokens}: every answer would be too long",
                 self.overlong == "soft" and self.overlong_buffer >= self.max_tokens,
             ),
+            *self._contradictions_of_allocation(),
+        ]
+
+    def _contradictions_of_allocation(self) -> list[tuple[str, bool]]:
+        allocation = self.allocation
+        asks = {"prof_share": allocation.prof_share < 1, "knapsack_most": allocation.knapsack_most > 0}
+        asks["relift_batch"] = allocation.relift_batch > 0
+        asking = ", ".join(name for name, is_on in asks.items() if is_on)
+        return [
+            (
+                f"objective: {self.objective} compares the answers of whole groups of one size; it goes with none of allocation.d3s_share, "
+                "prof_share and knapsack_most: take dapo, or set them to 1.0, 1.0 and 0",
+                self.objective in WITHOUT_RATIO and allocation.changes_groups,
+            ),
+            (
+                f"reward: random is no matter of right answers, which allocation ({asking}) asks for; set it to its default",
+                self.reward == "random" and bool(asking),
+            ),
+            *allocation.contradictions(self.group),
         ]

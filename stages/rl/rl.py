@@ -1,12 +1,13 @@
 """RL from the SFT model, or another (rl.start): DAPO or another objective, with a verifiable reward, on training slates only."""
 
 from collections.abc import Sequence
-from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
 from transformers import PreTrainedModel
 
+from stages.rl.allocation.allocation import Allocation
+from stages.rl.allocation.relift import demonstrations
 from stages.rl.checkpoints import rl_checkpoints
 from stages.rl.metrics import RlMetrics
 from stages.rl.params import RlParams
@@ -32,6 +33,7 @@ from stages.shared.slates.layouts.domain_rules import with_mined_rules
 from stages.shared.slates.layouts.encoded import EncodedLayout
 from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.slate import Catalog, Slate, load_slates, pairs_seen, permuted
+from stages.shared.slates.traces import read_traces
 from stages.shared.slates.windows import training_windows
 from stages.shared.training.lora import sid_and_layout_ids
 from stages.shared.training.trainer import write_curve
@@ -54,7 +56,10 @@ def rl(params: RlParams, outputs: Outputs) -> None:
     tokenizer = load_tokenizer(base)
     encoded = EncodedLayout(layout_of(catalog, with_mined_rules(options)), tokenizer)
     tasks = make_tasks(slates, encoded, params)
-    checkpoints = rl_checkpoints(params, tasks, base)
+    require_quotes(tasks, params)
+    traces = demonstrations(read_traces(), encoded, tasks) if params.allocation.relift_batch else {}
+    allocation = Allocation(tasks, params, traces)
+    checkpoints = rl_checkpoints(params, tasks, base, traces)
     # In float32 whatever the precision of training: a rate of 1e-6 moves no bfloat16 weight.
     with shared_out(params.model_copy(update={"precision": "float32"})):
         model = load_model(base)
@@ -62,13 +67,12 @@ def rl(params: RlParams, outputs: Outputs) -> None:
     engine = TransformersEngine(policy.module, tokenizer.pad_token_id, tokenizer.eos_token_id, params.batch_size)
     reference = load_reference(policy, base) if params.kl else None
     reward, watch = Rewarder(params), HackWatch(params)
-    stream = TaskStream(tasks, params.seed)
     curve: list[dict[str, float]] = []
     surplus: list[Group] = []
     if saved := checkpoints.load(policy):
         curve, surplus = saved["curve"], saved["surplus"]
         reward.load_state(saved["reward"])
-        stream.skip(saved["drawn"])
+        allocation.load_state(saved["allocation"])
         policy.form, policy.tree_difference = saved["form"]
     for row in curve:
         watch.see(row)
@@ -77,12 +81,13 @@ def rl(params: RlParams, outputs: Outputs) -> None:
         seed = (params.seed * 100_003 + step) * world_size() + rank()
         sampling = Sampling(params.max_tokens, params.temperature, samples=params.group, seed=seed)
         with policy.sampling():
-            rollouts = sample_step(stream, engine, encoded.reader, reward, sampling, params, surplus)
+            rollouts = sample_step(allocation.stream, engine, encoded.reader, reward, sampling, params, surplus, allocation.rates)
+        allocation.see(rollouts.sampled)
         surplus = rollouts.surplus
-        measured = step_metrics(rollouts, params) | update(policy, rollouts, params, tokenizer.pad_token_id, reference, seed)
-        measured |= behaviour(rollouts)
+        measured = step_metrics(rollouts, params) | update(policy, rollouts, params, tokenizer.pad_token_id, reference, seed, step)
+        measured |= behaviour(rollouts) | allocation.learn(policy, rollouts, tokenizer.pad_token_id)
         curve.append({"step": float(step + 1), **{name: all_mean(value) for name, value in measured.items()}})
-        own = {"curve": curve, "surplus": surplus, "reward": reward.state(), "drawn": stream.drawn}
+        own = {"curve": curve, "surplus": surplus, "reward": reward.state(), "allocation": allocation.state()}
         checkpoints.save(step + 1, policy, {**own, "form": (policy.form, policy.tree_difference)})
         watch.see(curve[-1])
     require_variance(curve, params)
@@ -120,28 +125,19 @@ def make_tasks(slates: Sequence[Slate], encoded: EncodedLayout, params: RlParams
     orders = [rng.permutation(len(slate.candidates)).tolist() if params.shuffle else range(len(slate.candidates)) for slate in slates]
     shown = [permuted(slate, order) for slate, order in zip(slates, orders, strict=True)]
     rows = zip(encoded.prompts(shown), encoded.constraints(shown, enforced=params.constrained), slates, orders, strict=True)
-    return [Task(prompt, constraint, slate.target_rank, tuple(order)) for prompt, constraint, slate, order in rows]
+    return [Task(prompt, constraint, slate.target_rank, tuple(order), slate.slate) for prompt, constraint, slate, order in rows]
 
 
-class TaskStream:
-    """Epoch after epoch in random order; of the one stream each rank takes every world_size-th. drawn: how many this rank has taken."""
-
-    def __init__(self, tasks: Sequence[Task], seed: int):
-        rng = np.random.default_rng(seed)
-        indices = (index for _ in count() for index in rng.permutation(len(tasks)))
-        self.tasks, self.indices, self.drawn = tasks, islice(indices, rank(), None, world_size()), 0
-
-    def __iter__(self) -> "TaskStream":
-        return self
-
-    def __next__(self) -> Task:
-        self.drawn += 1
-        return self.tasks[next(self.indices)]
-
-    def skip(self, drawn: int) -> None:
-        """To where a saved run was."""
-        for _ in range(drawn):
-            next(self)
+def require_quotes(tasks: Sequence[Task], params: RlParams) -> None:
+    """StageError where a reward or a filter holds traces against facts that this layout's traces do not quote."""
+    asking = {"grounding_weight": params.grounding_weight > 0, "allocation.prof_share": params.allocation.prof_share < 1}
+    for name, is_on in asking.items():
+        if is_on and not tasks[0].constraint.quotes:
+            off = "0.0" if name == "grounding_weight" else "1.0"
+            raise StageError(
+                f"params.yaml: rl.{name}: this prompt's layout has no quoted facts to hold a trace against; set it to {off}, or "
+                "prompt.layout to compact and prompt.reasoning to true"
+            )
 
 
 def mean_row(rows: Sequence[dict[str, float]]) -> dict[str, float]:

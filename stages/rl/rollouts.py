@@ -9,10 +9,14 @@ from itertools import pairwise
 
 import torch
 
+from stages.rl.allocation.knapsack import SuccessRates, budgets
+from stages.rl.allocation.prof import consistent
 from stages.rl.objectives.advantages import has_reward_variance
 from stages.rl.params import RlParams
 from stages.rl.policy import all_sum
 from stages.rl.rewards.group import RewardFunction
+from stages.rl.rewards.orders import is_right
+from stages.rl.rewards.tokens import grounding
 from stages.shared.generation.base import Completion, Engine, Sampling
 from stages.shared.slates.answers import Answer, Reader
 from stages.shared.slates.constraint import PermutationConstraint
@@ -22,17 +26,21 @@ CONTRADICTS = Answer(None, "contradicts")
 
 @dataclass(frozen=True)
 class Task:
-    """One training slate as token ids. target_rank: in the initial ranking; shown: the initial ranks in the order of the prompt."""
+    """One training slate as token ids. target_rank: in the initial ranking; shown: the initial ranks in the order of the prompt.
+
+    slate: its id in data/retrieve/slates.parquet.
+    """
 
     prompt: list[int]
     constraint: PermutationConstraint
     target_rank: int
     shown: tuple[int, ...]
+    slate: int = -1
 
 
 @dataclass(frozen=True)
 class Group:
-    """G rollouts of one task. answers: in initial ranks. parts: of the rewards, unweighted, by name."""
+    """Rollouts of one task, G unless rl.allocation says otherwise. answers: in initial ranks. parts: of rewards, unweighted, by name."""
 
     task: Task
     completions: list[Completion]
@@ -40,15 +48,28 @@ class Group:
     rewards: list[float]
     parts: dict[str, list[float]] = field(default_factory=dict)
 
+    def rights(self) -> list[bool]:
+        return [answer.order is not None and is_right(answer.order, self.task.target_rank) for answer in self.answers]
+
+    def some(self, places: Sequence[int]) -> "Group":
+        """With these of the rollouts alone."""
+        parts = {name: [values[place] for place in places] for name, values in self.parts.items()}
+        completions, answers = [self.completions[place] for place in places], [self.answers[place] for place in places]
+        return Group(self.task, completions, answers, [self.rewards[place] for place in places], parts)
+
 
 @dataclass(frozen=True)
 class Rollouts:
-    """kept: groups that teach. sampled: every group sampled in this step. refills: extra rounds it took. surplus: for the next step."""
+    """kept: groups that teach. sampled: every group sampled in this step. refills: extra rounds it took. surplus: for the next step.
+
+    dropped: answers of `sampled` that PROF took out of their groups.
+    """
 
     kept: list[Group]
     sampled: list[Group]
     refills: int
     surplus: list[Group] = field(default_factory=list)
+    dropped: int = 0
 
 
 def sample_step(
@@ -59,22 +80,25 @@ def sample_step(
     sampling: Sampling,
     params: RlParams,
     surplus: Sequence[Group] = (),
+    rates: SuccessRates | None = None,
 ) -> Rollouts:
     """At most params.prompts groups that teach, from at most 1 + max_refills rounds of that many tasks.
 
-    surplus: groups that the step before did not need; they come first, and are off-policy by that step.
+    surplus: groups that the step before did not need; they come first, and are off-policy by that step. rates: for Knapsack's budgets.
     """
-    kept, sampled = list(surplus), list[Group]()
+    kept, sampled, dropped = list(surplus), list[Group](), 0
     for round_number in range(params.max_refills + 1):
         # The first round fills what is missing. One task at least, so that every step sees what the policy does now.
         count = params.prompts if round_number else max(1, params.prompts - len(kept))
         batch = [next(tasks) for _ in range(count)]
         # A seed for each round: with the same seed, a task that comes round again would draw the same completions.
         options = Sampling(**{**sampling.__dict__, "seed": sampling.seed * (params.max_refills + 1) + round_number})
-        constraints = [task.constraint for task in batch]
-        completions = engine.generate([task.prompt for task in batch], options, constraints)
+        completions = draw(batch, engine, options, params, rates)
         groups = score(batch, completions, reader, reward, params.consistent)
         sampled += groups
+        if params.allocation.prof_share < 1:
+            groups = [without_contradictions(group, params.allocation.prof_share) for group in groups]
+            dropped += sum(map(len, completions)) - sum(len(group.rewards) for group in groups)
         kept += [group for group in groups if teaches(group, params)]
         is_short = len(kept) < params.prompts
         # What a process samples while it waits for others is its surplus.
@@ -82,7 +106,29 @@ def sample_step(
             break
     # Cut to `prompts`: every step and rank learns from groups of the same number, as far as there are enough.
     left = kept[params.prompts : 2 * params.prompts] if params.keep_surplus else []
-    return Rollouts(kept[: params.prompts], sampled, round_number, left)
+    return Rollouts(kept[: params.prompts], sampled, round_number, left, dropped)
+
+
+def draw(batch: Sequence[Task], engine: Engine, sampling: Sampling, params: RlParams, rates: SuccessRates | None) -> list[list[Completion]]:
+    """Of each task, sampling.samples completions, or with `rates` as many as its budget says: as many in all."""
+    prompts, constraints = [task.prompt for task in batch], [task.constraint for task in batch]
+    if rates is None:
+        return engine.generate(prompts, sampling, constraints)
+    estimated = [rates.rate(task.slate, task.target_rank) for task in batch]
+    counts = budgets(estimated, len(batch) * params.group, params.allocation.knapsack_least, params.allocation.knapsack_most)
+    completions: dict[int, list[Completion]] = {}
+    for count in sorted(set(counts)):
+        places = [place for place, own in enumerate(counts) if own == count]
+        asked = [prompts[place] for place in places], replace(sampling, samples=count), [constraints[place] for place in places]
+        completions.update(zip(places, engine.generate(*asked, places), strict=True))
+    return [completions[place] for place in range(len(batch))]
+
+
+def without_contradictions(group: Group, share: float) -> Group:
+    """By PROF, the process being how much of the facts the trace quotes."""
+    constraint = group.task.constraint
+    process = [grounding(one.token_ids, constraint.quotes, constraint.layout.think_end) for one in group.completions]
+    return group.some(consistent(group.rights(), process, round(share * len(process))))
 
 
 def teaches(group: Group, params: RlParams) -> bool:
@@ -105,7 +151,8 @@ def score(
                 for answer, completion in zip(read, samples, strict=True)
             ]
         answers = [initial_ranks(answer, task) for answer in read]
-        rewards = reward(task.constraint, task.target_rank, [completion.token_ids for completion in samples], answers)
+        logprobs = [sum(completion.drawn_logprobs or completion.logprobs) for completion in samples]
+        rewards = reward(task.constraint, task.target_rank, [completion.token_ids for completion in samples], answers, logprobs)
         groups.append(Group(task, list(samples), answers, rewards.total, rewards.parts))
     return groups
 

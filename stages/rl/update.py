@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate, groupby, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from stages.rl.allocation.d3s import share_at, widest
 from stages.rl.distribution import Drawn, masks_along, sampler_logprobs
 from stages.rl.logprobs import response_logprobs
 from stages.rl.objectives.advantages import gdpo_normalised, gdpo_sums
@@ -17,34 +19,41 @@ from stages.rl.objectives.parts import Part, Whole
 from stages.rl.params import RlParams
 from stages.rl.policy import Policy, all_sum
 from stages.rl.rewards.group import part_weights
-from stages.rl.rewards.orders import is_right
 from stages.rl.rollouts import Group, Rollouts
 from stages.shared.core.errors import StageError
 from stages.shared.core.launch import world_size
 from stages.shared.slates.constraint import TokenMask
 
-MEASURED = ("loss", "clipped", "logprob_gap", "truncated", "kl")
+MEASURED = ("loss", "clipped", "logprob_gap", "truncated", "kl", "learnt")
 
 
 class Targets(NamedTuple):
-    """What the step fixes before its first update, one row an answer. selected: bool of each token that counts, on the CPU."""
+    """What the step fixes before its first update, one row an answer, groups behind each other.
 
+    starts: the first row of each group, and the number of all. selected: bool of each token that counts, on the CPU.
+    """
+
+    starts: list[int]
     advantages: Tensor
     whole: Whole
     sampler: list[list[float]]
     selected: list[Tensor] | None
 
 
-def update(policy: Policy, rollouts: Rollouts, params: RlParams, pad_id: int, reference: Any = None, seed: int = 0) -> dict[str, float]:
+def update(
+    policy: Policy, rollouts: Rollouts, params: RlParams, pad_id: int, reference: Any = None, seed: int = 0, step: int = 0
+) -> dict[str, float]:
     """`params.updates` optimizer steps on the kept groups. Ranks without any group still take part, with a loss of zero.
 
-    reference: a frozen model, for params.kl. seed: of this step, for objectives that draw tokens. StageError where the loss is not finite.
+    reference: a frozen model, for params.kl. seed: of this step, for objectives that draw tokens. step: from 0. StageError where the loss
+    is not finite.
     """
-    groups = rollouts.kept
     totals = dict.fromkeys(MEASURED, 0.0)
-    targets = fix_targets(groups, params, seed)
+    groups, advantages_N = learnt_from(rollouts.kept, step_advantages(rollouts.kept, params), params, step)
+    targets = fix_targets(groups, advantages_N, params, seed)
     if targets.whole.tokens == 0:
         return totals
+    totals["learnt"] = float(targets.starts[-1])
     # Every rank runs the same number of microbatches, empty ones included: gradients are averaged across ranks at each of them,
     # and a rank that skipped one would leave the others waiting.
     microbatches = max(1, -(-params.prompts // params.micro_prompts))
@@ -57,7 +66,7 @@ def update(policy: Policy, rollouts: Rollouts, params: RlParams, pad_id: int, re
                 # Before the first optimizer step the trainer's numbers are those of the policy that sampled, but for rounding.
                 if number not in trainer:
                     trainer[number] = part.logp_BT.detach(), part.reference_BT
-                    for name, value in gaps(part, params, targets.sampler[indices[0] * params.group :]).items():
+                    for name, value in gaps(part, params, targets.sampler[targets.starts[indices[0]] :]).items():
                         totals[name] = max(totals[name], value) if name == "logprob_gap" else totals[name] + value / microbatches
                 loss, clipped = OBJECTIVES[params.objective].loss(part, targets.whole, params)
                 clipped_share = float(clipped)
@@ -76,32 +85,54 @@ def update(policy: Policy, rollouts: Rollouts, params: RlParams, pad_id: int, re
     return totals
 
 
-def fix_targets(groups: Sequence[Group], params: RlParams, seed: int) -> Targets:
+def learnt_from(groups: Sequence[Group], advantages_N: Tensor, params: RlParams, step: int) -> tuple[Sequence[Group], Tensor]:
+    """What D3S leaves of the groups, and of the advantages, which stay those within the whole groups."""
+    share = share_at(step, params.allocation.d3s_share, params.allocation.d3s_relax)
+    if share == 1 or not groups:
+        return groups, advantages_N
+    values, orders = advantages_N.tolist(), [answer.order for group in groups for answer in group.answers]
+    starts = [0, *accumulate(len(group.rewards) for group in groups)]
+    spans = [range(len(values))] if params.allocation.d3s_across else [range(first, last) for first, last in pairwise(starts)]
+    chosen = sorted(
+        span[place]
+        for span in spans
+        for place in widest([values[row] for row in span], round(share * len(span)), [orders[row] for row in span])
+    )
+    rows_of = [[row - first for row in chosen if first <= row < last] for first, last in pairwise(starts)]
+    return [group.some(rows) for group, rows in zip(groups, rows_of, strict=True) if rows], advantages_N[chosen]
+
+
+def fix_targets(groups: Sequence[Group], advantages_N: Tensor, params: RlParams, seed: int) -> Targets:
     completions = [completion for group in groups for completion in group.completions]
     sampler = [sampler_logprobs(completion, params.temperature, params.constrained) for completion in completions]
     counts = [len(row) * is_counted for row, is_counted in zip(sampler, counted_rows(groups, params), strict=True)]
     # The unit of a mean is the whole step over all ranks; DeepSpeed and DDP average gradients, so the world size divides it.
     whole = Whole(all_sum(sum(counts)) / world_size(), all_sum(len(completions)) / world_size())
-    advantages_PG = step_advantages(groups, params)
     selected = None
     if (select := OBJECTIVES[params.objective].select) and groups:
         kept = [torch.tensor(row[:count]) for row, count in zip(sampler, counts, strict=True)]
-        gains = [gain.expand(len(row)) for gain, row in zip(advantages_PG.flatten(), kept, strict=True)]
+        gains = [gain.expand(len(row)) for gain, row in zip(advantages_N, kept, strict=True)]
         chosen = select(covariances(torch.cat(kept), torch.cat(gains)), params, torch.Generator().manual_seed(seed))
         selected = list(chosen.split(counts))
-    return Targets(advantages_PG.flatten(), whole, sampler, selected)
+    return Targets([0, *accumulate(len(group.rewards) for group in groups)], advantages_N, whole, sampler, selected)
 
 
 def step_advantages(groups: Sequence[Group], params: RlParams) -> Tensor:
-    """[P, G]. Every process calls it: some objectives normalise over the rewards of all."""
-    rewards_PG = torch.tensor([group.rewards for group in groups]) if groups else torch.zeros(0, params.group)
+    """Of each answer [N], groups behind each other. Every process calls it: some objectives normalise over the rewards of all."""
+    # Groups of one size are one tensor.
+    blocks = [list(run) for _, run in groupby(groups, key=lambda group: len(group.rewards))]
     if params.reward == "gdpo":
         weights = part_weights(params)
-        parts_KPG = torch.tensor([[group.parts[name] for group in groups] for name in weights]) if groups else rewards_PG[None]
-        sums_PG = gdpo_sums(parts_KPG, list(weights.values()) if groups else [1.0])
-        return gdpo_normalised(sums_PG, *batch_moments(sums_PG))
-    batch_std = batch_moments(rewards_PG)[1]
-    return OBJECTIVES[params.objective].advantages(rewards_PG, batch_std) if groups else rewards_PG
+        parts = (torch.tensor([[group.parts[name] for group in block] for name in weights]) for block in blocks)
+        sums_N = joined([gdpo_sums(parts_KPG, list(weights.values())) for parts_KPG in parts])
+        return gdpo_normalised(sums_N, *batch_moments(sums_N))
+    rewards = [torch.tensor([group.rewards for group in block]) for block in blocks]
+    batch_std = batch_moments(joined(rewards))[1]
+    return joined([OBJECTIVES[params.objective].advantages(rewards_PG, batch_std) for rewards_PG in rewards])
+
+
+def joined(blocks: Sequence[Tensor]) -> Tensor:
+    return torch.cat([block.flatten() for block in blocks]) if blocks else torch.zeros(0)
 
 
 def batch_moments(values: Tensor) -> tuple[float, float]:
@@ -131,7 +162,7 @@ def make_part(
 ) -> Part:
     """The groups at `indices`, which follow one another. first: the trainer's and the reference's numbers before the first update."""
     batch = [groups[index] for index in indices]
-    rows = slice(indices[0] * params.group, (indices[-1] + 1) * params.group)
+    rows = slice(targets.starts[indices[0]], targets.starts[indices[-1] + 1])
     prompts = [group.task.prompt for group in batch]
     responses = [[completion.token_ids for completion in group.completions] for group in batch]
     drawn = Drawn(params.temperature, response_masks(batch, params))
@@ -149,7 +180,7 @@ def make_part(
     else:
         old, weight = sampler, None
     counted = torch.tensor(counted_rows(batch, params), device=mask.device)
-    rights = [answer.order is not None and is_right(answer.order, group.task.target_rank) for group in batch for answer in group.answers]
+    rights = [is_one for group in batch for is_one in group.rights()]
     return Part(
         logp,
         old,

@@ -16,6 +16,7 @@ from stages.rl.rollouts import CONTRADICTS, Rollouts
 from stages.shared.core.errors import StageError
 from stages.shared.core.progress import note
 
+PAID = ("grounding", "length", "negatives", "overlong")  # parts of the reward with columns of their own
 FAULTS = ("unfinished", "malformed", "outside", "duplicate", "missing")
 
 
@@ -45,7 +46,7 @@ def behaviour(rollouts: Rollouts) -> dict[str, float]:
     answers = [(answer, group.task) for group in groups for answer in group.answers]
     orders = [(answer.order, task) for answer, task in answers if answer.order is not None]
     faults = Counter(answer.fault for answer, _ in answers)
-    parts = {name: [value for group in groups for value in group.parts.get(name, [])] for name in ("grounding", "length", "overlong")}
+    parts = {name: [value for group in groups for value in group.parts.get(name, [])] for name in PAID}
     return {
         "adjacent_swap": sum(is_adjacent_swap(order) for order, _ in orders) / len(answers),
         "as_shown": sum(order == task.shown for order, task in orders) / len(answers),

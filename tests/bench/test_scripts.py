@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stages.rl.params import RlParams
 from stages.shared.slates.layouts.chat import ChatLayout
 from stages.shared.slates.layouts.encoded import EncodedLayout
 from stages.shared.slates.prompt_params import PromptParams
@@ -34,6 +35,7 @@ HEAVY = (  # these import torch, or start a store
     "more_features",
     "prefix_sharing",
     "retrieval",
+    "rl_allocation",
     "rl_step",
     "slates",
     "throughput",
@@ -51,6 +53,14 @@ def test_scripts_explain_themselves(name: str) -> None:
     result = subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert "usage:" in result.stdout
+
+
+@pytest.mark.slow
+def test_every_arm_of_allocation_can_be_run() -> None:
+    import rl_allocation  # torch
+
+    arms = {name: RlParams.model_validate({"group": 8, "allocation": values}).allocation for name, values in rl_allocation.ARMS.items()}
+    assert [name for name, allocation in arms.items() if allocation == RlParams().allocation] == [rl_allocation.PLAIN]
 
 
 @pytest.mark.slow

@@ -21,7 +21,8 @@ pytestmark = pytest.mark.slow
 READS_PARAMS_WHOLE = {"report"}
 # Inputs that the smoke profile does not need: embed reads interactions where it learns vectors from them, mid-training the codebooks where
 # the rows of new tokens start from them, sft the features of candidates where it validates by ranking, and prompts show rules of the domain
-# only where prompt.domain_rules asks for some. Nothing is distilled, so nothing is read for it.
+# only where prompt.domain_rules asks for some. Nothing is distilled, so nothing is read for it. rl reads traces where it takes SFT steps
+# (rl.allocation.relift_batch).
 RULES = ["data/retrieve/domain_rules.json"]
 NOT_READ = {
     "embed": ["data/ingest/interactions.parquet"],
@@ -37,7 +38,7 @@ NOT_READ = {
         "data/ingest/items.parquet",
         "data/ingest/interactions.parquet",
     ],
-    "rl": RULES,
+    "rl": ["data/traces/traces.parquet", *RULES],
     "evaluate": RULES,
 }
 

@@ -7,11 +7,14 @@ import numpy as np
 
 from stages.rl.params import RlParams
 from stages.rl.rewards.combine import COMBINATIONS, Earned
-from stages.rl.rewards.orders import is_right, log_sigmoid, ndcg_gain, promotion
+from stages.rl.rewards.negatives import rank_aware_negatives
+from stages.rl.rewards.orders import auc_gain, is_right, log_sigmoid, ndcg_gain, promotion
 from stages.rl.rewards.tokens import brevity, grounding, overlong
 from stages.shared.core.errors import StageError
 from stages.shared.slates.answers import Answer
 from stages.shared.slates.constraint import PermutationConstraint
+
+PAID_ALWAYS = ("length", "negatives", "overlong")
 
 
 class GroupRewards(NamedTuple):
@@ -31,9 +34,14 @@ class Rewarder:
         self.weights = part_weights(params)
 
     def __call__(
-        self, constraint: PermutationConstraint, target_rank: int, completions: Sequence[Sequence[int]], answers: Sequence[Answer]
+        self,
+        constraint: PermutationConstraint,
+        target_rank: int,
+        completions: Sequence[Sequence[int]],
+        answers: Sequence[Answer],
+        logprobs: Sequence[float],
     ) -> GroupRewards:
-        """completions: token ids. answers: in ranks of the initial ranking."""
+        """completions: token ids. answers: in ranks of the initial ranking. logprobs: of each whole completion, when it was drawn."""
         if self.rng is not None:
             return GroupRewards([float(self.rng.random()) for _ in answers], {})
         params = self.params
@@ -48,6 +56,9 @@ class Rewarder:
             parts["grounding"] = [grounding(ids, constraint.quotes, constraint.layout.think_end) for ids in completions]
         if "length" in self.weights:
             parts["length"] = _lengths(completions, answers, target_rank, params.max_tokens)
+        if "negatives" in self.weights:
+            hits = [answer.order is not None and answer.order[0] == target_rank for answer in answers]
+            parts["negatives"] = rank_aware_negatives(hits, logprobs)
         if "overlong" in self.weights:
             parts["overlong"] = [overlong(len(ids), params.max_tokens, params.overlong_buffer) for ids in completions]
         combine = COMBINATIONS[params.reward]
@@ -56,7 +67,7 @@ class Rewarder:
             extra = params.grounding_weight * parts["grounding"][number] if "grounding" in parts else 0.0
             earned = combine(Earned(answer, target_rank, parts["rank"][number], extra), params.alpha)
             # Paid whatever the combination: its own condition is the group's, or it is a punishment.
-            total.append(earned + sum(self.weights[name] * parts[name][number] for name in ("length", "overlong") if name in parts))
+            total.append(earned + sum(self.weights[name] * parts[name][number] for name in PAID_ALWAYS if name in parts))
         return GroupRewards(total, parts)
 
     def _rank(self, answer: Answer, target_rank: int) -> float:
@@ -74,7 +85,10 @@ def rank_reward(order: Sequence[int], target_rank: int, params: RlParams) -> flo
     """Of a permutation, as rl.rank_reward says."""
     if params.rank_reward == "promotion":
         return promotion(order, target_rank)
-    gain = ndcg_gain(order, [float(rank == target_rank) for rank in range(len(order))])
+    gains = [float(rank == target_rank) for rank in range(len(order))]
+    if params.rank_reward == "auc":
+        return auc_gain(order, gains)
+    gain = ndcg_gain(order, gains)
     return gain if params.rank_reward == "ndcg" else log_sigmoid(gain, params.log_sigmoid_scale)
 
 
@@ -83,6 +97,7 @@ def part_weights(params: RlParams) -> dict[str, float]:
     if params.reward == "random":
         return {}
     weights = {"rank": 1.0, "format": params.alpha, "grounding": params.grounding_weight, "length": params.length_weight}
+    weights["negatives"] = params.negatives_weight
     weights["overlong"] = float(params.overlong == "soft")
     return {name: weight for name, weight in weights.items() if weight}
 
@@ -93,4 +108,4 @@ def _lengths(completions: Sequence[Sequence[int]], answers: Sequence[Answer], ta
     return [brevity(len(ids), longest) if all_right else 0.0 for ids in completions]
 
 
-RewardFunction = Callable[[PermutationConstraint, int, Sequence[Sequence[int]], Sequence[Answer]], GroupRewards]
+RewardFunction = Callable[[PermutationConstraint, int, Sequence[Sequence[int]], Sequence[Answer], Sequence[float]], GroupRewards]

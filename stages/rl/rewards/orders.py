@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import combinations
 
 
 def promotion(order: Sequence[int], target_rank: int) -> float:
@@ -18,6 +19,18 @@ def ndcg(order: Sequence[int], gains: Sequence[float]) -> float:
 def ndcg_gain(order: Sequence[int], gains: Sequence[float]) -> float:
     """NDCG minus that of the initial ranking: graded, and moves near the top count most (GR2 Technical Report, arXiv 2606.31984)."""
     return ndcg(order, gains) - ndcg(range(len(order)), gains)
+
+
+def auc(order: Sequence[int], gains: Sequence[float]) -> float:
+    """Share of the pairs of candidates with different gains that stand in the right order; 0.5 where there is no such pair. In [0, 1]."""
+    ranked = [gains[rank] for rank in order]
+    pairs = [(earlier, later) for earlier, later in combinations(ranked, 2) if earlier != later]
+    return sum(earlier > later for earlier, later in pairs) / len(pairs) if pairs else 0.5
+
+
+def auc_gain(order: Sequence[int], gains: Sequence[float]) -> float:
+    """Slate AUC minus that of the initial ranking: every place counts the same (GR2 Technical Report, arXiv 2606.31984)."""
+    return auc(order, gains) - auc(range(len(order)), gains)
 
 
 def log_sigmoid(gain: float, scale: float) -> float:

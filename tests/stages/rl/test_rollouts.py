@@ -8,8 +8,8 @@ import torch
 
 from stages.rl.params import RlParams
 from stages.rl.rewards.group import Rewarder
-from stages.rl.rl import TaskStream
 from stages.rl.rollouts import CONTRADICTS, Group, Task, contradicts, initial_ranks, sample_step, score, teaches
+from stages.rl.stream import TaskStream
 from stages.rl.watch import behaviour, step_metrics
 from stages.shared.generation.base import Completion, Sampling
 from stages.shared.slates.answers import Answer

@@ -1,4 +1,4 @@
-"""What it is worth that training keeps the memory it frees (stages/shared/core/heap.py): steps with and without, in turns.
+"""What it is worth that training keeps the memory it frees (stages/shared/training/heap.py): steps with and without, in turns.
 
     python bench/freed_memory.py [--hidden 192] [--layers 3] [--rows 32] [--row-length 192] [--steps 20] [--pairs 3] [--name freed_memory]
 
@@ -8,6 +8,7 @@ and the largest memory; that both sides end with the same weights is checked.
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
 import resource
@@ -22,7 +23,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from stages.shared.core.heap import keep_freed_memory
+from stages.shared.training.heap import freed_memory_kept
 
 RESULTS = Path(__file__).resolve().parent / "results"
 VOCABULARY = 1280
@@ -68,9 +69,10 @@ def main() -> None:
     parser.add_argument("--side", choices=["kept", "returned"], help=argparse.SUPPRESS)  # what the script calls itself with
     options = parser.parse_args()
     if options.side:
-        if options.side == "kept" and not keep_freed_memory():
-            sys.exit("the C library of this machine has no mallopt: nothing to measure")
-        print(json.dumps(train(options)))
+        with freed_memory_kept() if options.side == "kept" else contextlib.nullcontext(True) as kept:
+            if not kept:
+                sys.exit("the C library of this machine has no mallopt: nothing to measure")
+            print(json.dumps(train(options)))
         return
     found: dict[str, list[dict[str, Any]]] = {"returned": [], "kept": []}
     for pair in range(options.pairs):

@@ -20,7 +20,6 @@ from stages.midtrain.vocabulary import learn_tokenizer
 from stages.shared.core.errors import StageError
 from stages.shared.core.launch import is_main_process
 from stages.shared.core.leakage import check_no_heldout, training_interactions
-from stages.shared.core.made_once import made_once
 from stages.shared.core.outputs import DATA, Outputs
 from stages.shared.core.params import load_params
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, read_table
@@ -36,8 +35,9 @@ from stages.shared.slates.slate import Catalog
 from stages.shared.training.checkpoints import training_resume
 from stages.shared.training.lora import sid_and_layout_ids
 from stages.shared.training.relevances import relevance_words
-from stages.shared.training.row_files import RowFiles, write_rows
 from stages.shared.training.row_rates import RowRates
+from stages.shared.training.rows.made_once import made_once
+from stages.shared.training.rows.row_files import RowFiles, write_rows
 from stages.shared.training.trainer import train_supervised, write_curve
 from stages.shared.training.validation import validation_span
 from stages.shared.training.zero import is_shared_out, shared_out

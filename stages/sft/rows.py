@@ -26,7 +26,7 @@ from stages.shared.slates.layouts.layout import Layout
 from stages.shared.slates.layouts.marks import THINK_END
 from stages.shared.slates.traces import read_traces
 from stages.shared.training.lora import sid_and_layout_ids
-from stages.shared.training.row_files import write_rows
+from stages.shared.training.rows.row_files import write_rows
 
 BASE = DATA / "midtrain/model"
 ROWS, HELD_OUT = "rows", "held_out"

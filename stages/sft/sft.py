@@ -12,7 +12,6 @@ from stages.sft.params import SftParams
 from stages.sft.rows import BASE, HELD_OUT, ROWS, make_rows
 from stages.sft.validation_slates import choose_slates, ranking_check
 from stages.shared.core.launch import is_main_process
-from stages.shared.core.made_once import made_once
 from stages.shared.core.outputs import DATA, Outputs
 from stages.shared.core.schemas import ITEMS, SIDS, SLATES, read_table
 from stages.shared.lm.models import load_model, load_tokenizer, save_model
@@ -24,7 +23,8 @@ from stages.shared.slates.slate import Catalog, load_slates
 from stages.shared.training.checkpoints import training_resume
 from stages.shared.training.lora import sid_and_layout_ids
 from stages.shared.training.relevances import relevance_words
-from stages.shared.training.row_files import RowFiles
+from stages.shared.training.rows.made_once import made_once
+from stages.shared.training.rows.row_files import RowFiles
 from stages.shared.training.trainer import train_supervised, write_curve
 from stages.shared.training.validation import RankingCheck, validation_span
 from stages.shared.training.zero import shared_out

@@ -12,7 +12,6 @@ import numpy as np
 import threadpoolctl
 
 from stages.shared.core.errors import StageError
-from stages.shared.core.heap import keep_freed_memory
 from stages.shared.core.launch import is_main_process, mark_begun, needs_torchrun, this_node, torchrun
 from stages.shared.core.outputs import Outputs, stage_outputs
 from stages.shared.core.params import ComputeSection, Section, load_params
@@ -70,10 +69,7 @@ def disk_is_full(error: BaseException) -> bool:
 
 
 def set_threads(count: int) -> None:
-    """Threads of BLAS, OpenMP and torch in this process, and how torch's memory is kept.
-
-    LightGBM and the engines take their threads as a parameter.
-    """
+    """Threads of BLAS, OpenMP and torch in this process; LightGBM and the engines take theirs as a parameter."""
     threadpoolctl.threadpool_limits(count)
     os.environ["OMP_NUM_THREADS"] = str(count)  # for processes this one starts
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -82,7 +78,6 @@ def set_threads(count: int) -> None:
         import torch
 
         torch.set_num_threads(count)
-        keep_freed_memory()
 
 
 def without_library_bars() -> None:

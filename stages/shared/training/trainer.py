@@ -11,17 +11,17 @@ from torch import Tensor
 from torch.utils.data import Dataset, SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainingArguments, get_scheduler
 
-from stages.shared.core.heap import give_back_freed_memory
 from stages.shared.core.launch import is_main_process, without_compiled_collectives, world_size
 from stages.shared.lm.encoding import WeightedExample
 from stages.shared.training.checkpoints import KeepNewest, newest_checkpoint
-from stages.shared.training.length_groups import grouped_by_length
+from stages.shared.training.heap import freed_memory_kept
 from stages.shared.training.lora import add_lora, merge_lora, one_name_each
 from stages.shared.training.muon import MuonAdamW
 from stages.shared.training.ordinal import OrdinalWords
 from stages.shared.training.params import OptimizerSection
 from stages.shared.training.progress import report_progress
-from stages.shared.training.row_files import InOrder
+from stages.shared.training.rows.length_groups import grouped_by_length
+from stages.shared.training.rows.row_files import InOrder
 from stages.shared.training.validation import RankingCheck, Validation, load_best, measured
 from stages.shared.training.weighted_loss import LEAST_WEIGHT, chunked_forward, weighted_loss
 from stages.shared.training.zero import is_shared_out, make_whole
@@ -158,7 +158,7 @@ def train_supervised(
         if params.validate_steps:
             trainer.add_callback(Validation(trainer, held_out, params.validate_steps, folder, ranking))
         forward = chunked_forward(model, params.loss_chunk, ordinal) if params.loss_chunk else nullcontext()
-        with objective.forward(model) if objective else forward:
+        with freed_memory_kept(), objective.forward(model) if objective else forward:
             trainer.train(resume_from_checkpoint=newest_checkpoint(folder, arguments.local_process_index == 0))
         if shared := is_shared_out(model.parameters()):
             make_whole(model, trainer.model_wrapped)
@@ -167,9 +167,7 @@ def train_supervised(
             load_best(model, log, folder, ranking is not None and ranking.decides)
         if lora and (is_main_process() or not shared):
             merge_lora(lora)
-        del trainer  # and with it the optimizer
     model.eval()
-    give_back_freed_memory()
     validated = measured(log)
     return [
         {"step": float(row["step"]), "loss": float(row["loss"]), "lr": float(row["learning_rate"])} | validated.get(int(row["step"]), {})

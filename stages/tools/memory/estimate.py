@@ -143,7 +143,7 @@ def _supervised(memory: StageMemory, shape: Shape, section: OptimizerSection, pa
     made["logits"] = logits(shape, batch.counted, section.loss_chunk)
     _place(memory, section, sharding, _of_training(model, sharding, bfloat16, False, made, {}, on_gpu=bool(memory.gpus)))
     processes, host = section.processes, memory.host
-    # One process of a node makes them, as Python's numbers, and all read them from files (training/row_files.py).
+    # One process of a node makes them, as Python's numbers, and all read them from files (training/rows/row_files.py).
     host["training rows"] = TOKEN_BYTES * batch.rows / GB
     if sharding.stage == 3:
         # zero.Init leaves each process its share, and what it reads are pages of the file, the same ones for all. At the end, and when it

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stages.shared.lm.encoding import WeightedExample
-from stages.shared.training.length_groups import WINDOW, grouped_by_length, padding_share
+from stages.shared.training.rows.length_groups import WINDOW, grouped_by_length, padding_share
 from tests.support.training_run import run
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.shared.lm.encoding import WeightedExample
-from stages.shared.training.row_files import InOrder, RowFiles, write_rows
+from stages.shared.training.rows.row_files import InOrder, RowFiles, write_rows
 
 single = st.floats(0, 8, width=32)
 row = st.lists(st.tuples(st.integers(0, 2**32 - 1), single), min_size=1, max_size=9).flatmap(

@@ -7,12 +7,12 @@ import sys
 import pytest
 
 from stages.shared.core.launch import BEGUN
-from stages.shared.core.made_once import FOLDER, made_once
+from stages.shared.training.rows.made_once import FOLDER, made_once
 
 SCRIPT = """
 import os, sys, time
 from pathlib import Path
-from stages.shared.core.made_once import made_once
+from stages.shared.training.rows.made_once import made_once
 def make(folder):
     time.sleep(0.3)
     (folder / "part").write_text(os.environ["LOCAL_RANK"])

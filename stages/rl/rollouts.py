@@ -22,12 +22,16 @@ CONTRADICTS = Answer(None, "contradicts")
 
 @dataclass(frozen=True)
 class Task:
-    """One training slate as token ids. target_rank: in the initial ranking; shown: the initial ranks in the order of the prompt."""
+    """One training slate as token ids. target_rank: in the initial ranking; shown: the initial ranks in the order of the prompt.
+
+    slate: its id in data/retrieve/slates.parquet.
+    """
 
     prompt: list[int]
     constraint: PermutationConstraint
     target_rank: int
     shown: tuple[int, ...]
+    slate: int = -1
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,8 @@ def sample_step(
         completions = engine.generate([task.prompt for task in batch], options, constraints)
         groups = score(batch, completions, reader, reward, params.consistent)
         sampled += groups
-        kept += [group for group in groups if teaches(group, params)]
+        # A group without a token, whose engine failed, has nothing to learn from, whatever its rewards.
+        kept += [group for group in groups if any(one.token_ids for one in group.completions) and teaches(group, params)]
         is_short = len(kept) < params.prompts
         # What a process samples while it waits for others is its surplus.
         if not (all_sum(float(is_short)) if params.keep_surplus else is_short):

@@ -116,7 +116,9 @@ def require_variance(curve: Sequence[dict[str, float]], params: RlParams) -> Non
         return
     means = {name: float(np.mean([row[name] for row in curve])) for name in ("valid", "identical", *FAULTS)}
     common = max(FAULTS, key=lambda name: means[name])
-    if means["valid"] < 0.5:
+    if not any(row["length"] for row in curve):
+        reason = "no answer had a token: the engine failed at all of them, see its log"
+    elif means["valid"] < 0.5:
         reason = f"{1 - means['valid']:.0%} of the answers were invalid, most of them {common}: train sft longer, raise rl.max_tokens, "
         reason += "or set rl.constrained to true"
     elif means["identical"] > 0.5:

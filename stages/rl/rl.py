@@ -21,7 +21,7 @@ from stages.rl.watch.kept import KeptRollouts
 from stages.rl.watch.probe import PositionProbe
 from stages.rl.watch.promotions import Moves, moves_of, write_rows
 from stages.rl.watch.steps import HackWatch, behaviour, require_variance, step_metrics
-from stages.rl.watch.validation import Validation, held_out, validation_metrics
+from stages.rl.watch.validation import RewardValidation, held_out, validation_metrics
 from stages.shared.core.errors import StageError
 from stages.shared.core.launch import is_main_process, rank, world_size
 from stages.shared.core.leakage import check_no_heldout
@@ -63,7 +63,7 @@ def rl(params: RlParams, outputs: Outputs) -> None:
     slates, asked = held_out(slates, params)
     tasks = make_tasks(slates, encoded, params)
     checkpoints = rl_checkpoints(params, tasks, base)
-    probe, validation = PositionProbe(slates, encoded, params), Validation(asked, encoded, params, checkpoints.folder)
+    probe, validation = PositionProbe(slates, encoded, params), RewardValidation(asked, encoded, params, checkpoints.folder)
     kept = KeptRollouts(checkpoints.folder, tokenizer, params)
     # In float32 whatever the precision of training: a rate of 1e-6 moves no bfloat16 weight.
     with shared_out(params.model_copy(update={"precision": "float32"})):

@@ -28,6 +28,7 @@ HEAVY = (  # these import torch, or start a store
     "default_seeds",
     "faults",
     "generation_speed",
+    "hack_watch",
     "language_model_arms",
     "midtrain_tasks",
     "more_features",

@@ -44,7 +44,7 @@ def held_out(slates: Sequence[Slate], params: RlParams) -> tuple[list[Slate], li
     return learnt, asked[: params.validate_slates]
 
 
-class Validation:
+class RewardValidation:
     """Every rl.validate_steps steps, after the update. folder: where the best weights lie until the stage ends, best-STEP.pt."""
 
     def __init__(self, slates: Sequence[Slate], encoded: EncodedLayout, params: RlParams, folder: Path):

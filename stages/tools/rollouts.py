@@ -37,10 +37,10 @@ def select(table: pl.DataFrame, options: argparse.Namespace) -> pl.DataFrame:
     if chosen.is_empty():
         counts = {fault or VALID: count for fault, count in table["fault"].value_counts().sort("fault").iter_rows()}
         faults = ", ".join(f"{fault}: {count}" for fault, count in counts.items())
-        steps, slates = table["step"], table["slate"]
+        steps, slates = table["step"].to_list(), table["slate"].to_list()
         raise StageError(
-            f"no such row: there are {table.height} answers of steps {steps.min()} to {steps.max()}, slates {slates.min()} to "
-            f"{slates.max()} ({faults})"
+            f"no such row: there are {table.height} answers of steps {min(steps)} to {max(steps)}, slates {min(slates)} to "
+            f"{max(slates)} ({faults})"
         )
     return chosen.sort("reward", descending=options.best, maintain_order=True) if options.best or options.worst else chosen
 

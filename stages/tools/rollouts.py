@@ -11,7 +11,7 @@ import polars as pl
 from stages.rl.watch.rollouts_table import ROLLOUTS
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import DATA
-from stages.shared.core.schemas import read_table
+from stages.shared.core.schemas import ITEMS, SLATES, read_table
 from stages.tools.show import printable
 
 VALID = "valid"  # what --fault says of an answer without one
@@ -45,8 +45,31 @@ def select(table: pl.DataFrame, options: argparse.Namespace) -> pl.DataFrame:
     return chosen.sort("reward", descending=options.best, maintain_order=True) if options.best or options.worst else chosen
 
 
-def whole(row: dict[str, Any]) -> str:
-    """One answer for a person: what it earned and why, then prompt and completion as they are. Ranks count from 1 here."""
+def titles_of(slates: set[int], data: Path = DATA) -> dict[int, list[str]]:
+    """Slate -> titles of its candidates in initial ranking; those that the tables of this checkout do not have are left out."""
+    paths = data / "retrieve/slates.parquet", data / "ingest/items.parquet"
+    if not all(path.exists() for path in paths):
+        return {}
+    table, items = (read_table(path, schema) for path, schema in zip(paths, (SLATES, ITEMS), strict=True))
+    titles = dict(items.select("item", "title").iter_rows())
+    rows = table.filter(pl.col("slate").is_in(slates)).select("slate", "candidates").iter_rows()
+    return {slate: [titles.get(item, "?") for item in candidates] for slate, candidates in rows}
+
+
+def candidates(row: dict[str, Any], titles: list[str]) -> list[str]:
+    """A line a candidate in the order shown: initial rank, new rank, title; the target has a star."""
+    lines = []
+    for rank in row["shown"]:
+        new = f"-> {row['order'].index(rank) + 1:>2}" if row["order"] is not None else " " * 5
+        lines.append(f"  {rank + 1:>2} {new} {'*' if rank == row['target_rank'] else ' '} {printable(titles[rank])}")
+    return lines
+
+
+def whole(row: dict[str, Any], titles: list[str]) -> str:
+    """One answer for a person: what it earned and why, then prompt and completion as they are. Ranks count from 1 here.
+
+    titles: of the candidates in initial ranking; of a slate that was cut to a window, or is not known, there are none.
+    """
     parts = ", ".join(f"{part['name']} {part['value']:.3f}" for part in row["parts"]) or "no parts"
     lines = [
         f"row {row['row']}: step {row['step']}, slate {row['slate']}, group {row['group']} of process {row['process']}, "
@@ -55,6 +78,7 @@ def whole(row: dict[str, Any]) -> str:
         f"target: initial rank {row['target_rank'] + 1}, {_new_rank(row)}",
         f"shown:  {_ranks(row['shown'])}",
         *([f"answer: {_ranks(row['order'])}"] if row["order"] is not None else []),
+        *(candidates(row, titles) if len(titles) == len(row["shown"]) else []),
     ]
     texts = [part for name in ("prompt", "completion") for part in (f"--- {name}", printable(str(row[name])), "")]
     return "\n".join([*lines, "", *texts])
@@ -109,9 +133,13 @@ def main(arguments: list[str] | None = None) -> None:
     if options.json:
         print(json.dumps(shown.to_dicts(), ensure_ascii=False, indent=2))
         return
-    if not one_by_one:
-        print("   row                      target   fault        reward  advantage tokens, end of the completion")
-    print(*([whole(row) for row in shown.iter_rows(named=True)] if one_by_one else listing(shown)), sep="\n")
+    if one_by_one:
+        titles = titles_of(set(shown["slate"].to_list()))
+        print(*(whole(row, titles.get(row["slate"], [])) for row in shown.iter_rows(named=True)), sep="\n")
+    else:
+        print(
+            "   row                      target   fault        reward  advantage tokens, end of the completion", *listing(shown), sep="\n"
+        )
     if chosen.height > shown.height:
         print(f"{chosen.height - shown.height} more: --limit, --row, --step, --slate, --fault, --best, --worst, --full")
 

@@ -6,6 +6,7 @@ import pytest
 from stages.rl.watch.rollouts_table import ROLLOUTS
 from stages.shared.core.schemas import write_table
 from stages.tools import rollouts
+from tests.support.small_project import CATALOG, make_slates, write_project
 
 COLUMNS = ("step", "slate", "group", "sample", "order", "target_rank", "new_rank", "fault", "reward", "learnt", "advantage", "completion")
 ANSWERS = [
@@ -58,6 +59,22 @@ def test_a_list_and_an_answer_whole(kept, capsys):
     bad = printed(capsys, "--row", "1")
     assert "no answer: duplicate" in bad and "answer:" not in bad.split("--- prompt")[0].replace("no answer:", "")
     assert "not learnt from" in printed(capsys, "--row", "2")
+
+
+def test_titles_stand_beside_the_ranks(kept, capsys):
+    write_project(kept.parents[2])
+    slate = make_slates()[12]
+    titles = [CATALOG.titles[item] for item in slate.candidates]
+    four = row((1, 12, 0, 0, [2, 0, 1, 3], 2, 0, "", 0.5, True, None, "")) | {"shown": [1, 3, 0, 2]}
+    write_table(pl.DataFrame([four, row(ANSWERS[1])], schema=ROLLOUTS), kept, ROLLOUTS)
+    lines = printed(capsys, "--row", "0").splitlines()
+    assert [line.split() for line in lines[5:9]] == [
+        ["2", "->", "3", *titles[1].split()],
+        ["4", "->", "4", *titles[3].split()],
+        ["1", "->", "2", *titles[0].split()],
+        ["3", "->", "1", "*", *titles[2].split()],
+    ]
+    assert "Title" not in printed(capsys, "--row", "1"), "three were shown of a slate of four: which ones is not known"
 
 
 def test_what_is_chosen_and_in_which_order(kept, capsys):

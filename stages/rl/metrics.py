@@ -57,7 +57,9 @@ class RlValidation(StageMetrics):
 class RlEntropyFit(StageMetrics):
     a: float = Field(description="of R = -a e^H + b, over the steps: H entropy, R reward")
     b: float = Field(description="of the same")
-    ceiling: float = Field(description="b - a: the reward where no entropy is left; says nothing where a is negative")
+    ceiling: float = Field(
+        description="b - a: the reward where no entropy is left; says nothing where a is negative, or little is explained"
+    )
     explained: float = Field(description="share of the reward's variance that the curve explains (R squared)")
 
 

@@ -23,6 +23,7 @@ PANELS = {
     "probe_first_shown": "First shown chosen",
     "validation_reward": "Validation reward",
 }
+LEAST_EXPLAINED = 0.5  # of the variance, for a ceiling to be drawn
 SHARES = ("identical", "as_shown", "adjacent_swap", "probe_first_shown")
 
 
@@ -65,9 +66,9 @@ def entropy(rows: Rows, fit: Mapping[str, float]) -> str:
         figure, axes = canvas(height=2.5)
         axes.plot(entropy_S, reward_S, "o", color=ACCENT, markersize=4)
         # To H = 0 where the ceiling lies, if there is one.
-        line = np.linspace(0.0 if fit["a"] > 0 else entropy_S.min(), entropy_S.max(), 60)
+        line = np.linspace(0.0 if has_ceiling(fit) else entropy_S.min(), entropy_S.max(), 60)
         axes.plot(line, fit["b"] - fit["a"] * np.exp(line), color=INK, linewidth=1)
-        if fit["a"] > 0:
+        if has_ceiling(fit):
             axes.axhline(fit["ceiling"], color=MUTED, linewidth=1, linestyle=(0, (3, 2)))
         axes.set_xlabel("entropy, nats a token")
         axes.set_ylabel("mean reward")
@@ -78,8 +79,15 @@ def entropy(rows: Rows, fit: Mapping[str, float]) -> str:
         return as_svg(figure, "rl entropy")
 
 
+def has_ceiling(fit: Mapping[str, float]) -> bool:
+    """Whether the curve rises to one as entropy falls, and is more than a line through noise."""
+    return fit["a"] > 0 and fit["explained"] >= LEAST_EXPLAINED
+
+
 def entropy_caption(fit: Mapping[str, float]) -> str:
-    explained = f"the curve explains {max(0.0, fit['explained']):.0%} of its variance"
-    if fit["a"] <= 0:
-        return f"RL: reward and entropy, a point a step. The reward does not rise as entropy falls, so no ceiling can be read; {explained}."
-    return f"RL: reward and entropy, a point a step; R = b − a·exp(H), {explained}. Dashed: what is reached when no entropy is left."
+    start = f"RL: reward and entropy, a point a step; R = b − a·exp(H) explains {max(0.0, fit['explained']):.0%} of the reward's variance."
+    if has_ceiling(fit):
+        return f"{start} Dashed: what is reached when no entropy is left."
+    return (
+        f"{start} No ceiling can be read from it: {'that is too little' if fit['a'] > 0 else 'the reward does not rise as entropy falls'}."
+    )

@@ -6,7 +6,7 @@ from stages.report.page import rl_plots
 from tests.support.report_data import behaviour_at
 
 ROWS = [{"step": step, "reward": 0.1 * step, **behaviour_at(step)} for step in (1, 2, 30)]
-FIT = {"a": 0.5, "b": 1.0, "ceiling": 0.5, "explained": 0.25}
+FIT = {"a": 0.5, "b": 1.0, "ceiling": 0.5, "explained": 0.75}
 
 
 def titles(svg: str) -> list[str]:
@@ -22,10 +22,11 @@ def test_a_panel_for_what_was_measured():
 
 
 def test_the_entropy_and_its_ceiling():
-    rising, falling = rl_plots.entropy(ROWS, FIT), rl_plots.entropy(ROWS, FIT | {"a": -0.5, "ceiling": 1.5})
-    assert len(re.findall("stroke-dasharray", rising)) > len(re.findall("stroke-dasharray", falling)), "no ceiling where none can be read"
-    assert "25% of its variance. Dashed" in rl_plots.entropy_caption(FIT)
-    assert "no ceiling can be read" in rl_plots.entropy_caption(FIT | {"a": -0.5})
+    assert "explains 75% of the reward's variance. Dashed" in rl_plots.entropy_caption(FIT)
+    dashed = len(re.findall("stroke-dasharray", rl_plots.entropy(ROWS, FIT)))
+    for change, words in (({"a": -0.5, "ceiling": 1.5}, "does not rise as entropy falls"), ({"explained": 0.17}, "that is too little")):
+        assert len(re.findall("stroke-dasharray", rl_plots.entropy(ROWS, FIT | change))) < dashed, "no ceiling where none can be read"
+        assert re.search(f"No ceiling can be read from it: .*{words}", rl_plots.entropy_caption(FIT | change))
     assert rl_plots.entropy([{"step": 1, "reward": 0.5}], FIT) == ""
 
 

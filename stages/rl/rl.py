@@ -9,19 +9,16 @@ from transformers import PreTrainedModel
 
 from stages.rl.checkpoints import rl_checkpoints
 from stages.rl.metrics import RlMetrics
-from stages.rl.params import WITHOUT_RATIO, RlParams
+from stages.rl.params import RlParams
 from stages.rl.policy import Policy, all_mean, open_policy
 from stages.rl.rates import rate
 from stages.rl.rewards.group import Rewarder
 from stages.rl.rollouts import Group, Task, sample_step
-from stages.rl.update import step_advantages, update
+from stages.rl.update import update
 from stages.rl.watch.asked import tasks_in_orders
-from stages.rl.watch.ceiling import entropy_fit
-from stages.rl.watch.kept import KeptRollouts
-from stages.rl.watch.probe import PositionProbe
-from stages.rl.watch.promotions import Moves, moves_of, write_rows
+from stages.rl.watch.seen import StepWatch
 from stages.rl.watch.steps import HackWatch, behaviour, require_variance, step_metrics
-from stages.rl.watch.validation import RewardValidation, held_out, validation_metrics
+from stages.rl.watch.validation import held_out
 from stages.shared.core.errors import StageError
 from stages.shared.core.launch import is_main_process, rank, world_size
 from stages.shared.core.leakage import check_no_heldout
@@ -63,8 +60,7 @@ def rl(params: RlParams, outputs: Outputs) -> None:
     slates, asked = held_out(slates, params)
     tasks = make_tasks(slates, encoded, params)
     checkpoints = rl_checkpoints(params, tasks, base)
-    probe, validation = PositionProbe(slates, encoded, params), RewardValidation(asked, encoded, params, checkpoints.folder)
-    kept = KeptRollouts(checkpoints.folder, tokenizer, params)
+    seen = StepWatch(params, slates, asked, encoded, checkpoints.folder)
     # In float32 whatever the precision of training: a rate of 1e-6 moves no bfloat16 weight.
     with shared_out(params.model_copy(update={"precision": "float32"})):
         model = load_model(base)
@@ -75,15 +71,12 @@ def rl(params: RlParams, outputs: Outputs) -> None:
     stream = TaskStream(tasks, params.seed)
     curve: list[dict[str, float]] = []
     surplus: list[Group] = []
-    moves: Moves = []
     if saved := checkpoints.load(policy):
-        curve, surplus, moves = saved["curve"], saved["surplus"], saved["moves"]
-        start, probe.places = saved["start"], saved["places"]
+        curve, surplus = saved["curve"], saved["surplus"]
         reward.load_state(saved["reward"])
         stream.skip(saved["drawn"])
         policy.form, policy.tree_difference = saved["form"]
-    else:
-        start = validation.measure(policy, engine, 0)
+    seen.open(policy, saved and saved["seen"])
     for row in curve:
         watch.see(row)
     for step in tracked(range(len(curve), params.steps), "steps", unit="step"):
@@ -92,34 +85,24 @@ def rl(params: RlParams, outputs: Outputs) -> None:
         sampling = Sampling(params.max_tokens, params.temperature, samples=params.group, seed=seed)
         with policy.sampling():
             rollouts = sample_step(stream, engine, encoded.reader, reward, sampling, params, surplus)
-            probed = probe.measure(engine, step + 1)
         surplus = rollouts.surplus
-        if params.keep_rollouts:
-            kept.add(step + 1, rollouts, advantages_of(rollouts.kept, params))
+        probed = seen.before(step + 1, rollouts)
         policy.set_rate(rate(step, params))
         measured = step_metrics(rollouts, params) | update(policy, rollouts, params, tokenizer.pad_token_id, reference, seed)
         measured |= behaviour(rollouts)
-        moves += moves_of(step + 1, rollouts.sampled)
-        # What probe and validation measure is of all processes already.
-        curve.append({"step": float(step + 1), **{name: all_mean(value) for name, value in measured.items()}, "lr": rate(step, params)})
-        curve[-1] |= probed | validation.measure(policy, engine, step + 1)
-        validation.keep_best(curve, policy)
-        own = {"curve": curve, "surplus": surplus, "reward": reward.state(), "drawn": stream.drawn, "moves": moves, "start": start}
-        checkpoints.save(step + 1, policy, {**own, "places": probe.places, "form": (policy.form, policy.tree_difference)})
-        if not params.save_steps or (step + 1) % params.save_steps == 0:
-            validation.forget_others(curve)
+        curve.append({"step": float(step + 1), **{name: all_mean(value) for name, value in measured.items()}})
+        curve[-1] |= {"lr": rate(step, params), **probed}  # of all processes already
+        seen.after(curve)
+        own = {"curve": curve, "surplus": surplus, "reward": reward.state(), "drawn": stream.drawn, "seen": seen.state()}
+        checkpoints.save(step + 1, policy, {**own, "form": (policy.form, policy.tree_difference)})
+        seen.saved(curve)
         watch.see(curve[-1])
     require_variance(curve, params)
-    policy.finish(validation.best(curve))
+    policy.finish(seen.best(curve))
 
     if is_main_process():
         save_model(policy.module, tokenizer, outputs.path("model"))
         write_curve(curve, outputs.path("steps.csv"))
-        write_rows(outputs.path("promotions.csv"), "step,before,after,answers", moves)
-        places = [(at, place, count) for at, counts in probe.places for place, count in enumerate(counts)]
-        write_rows(outputs.path("positions.csv"), "step,place,answers", places)
-        kept.write(outputs.path("rollouts.parquet"))
-        fitted = entropy_fit([row["entropy"] for row in curve], [row["reward"] for row in curve])
         tail = curve[-max(1, len(curve) // 5) :]
         outputs.metrics(
             {
@@ -128,8 +111,7 @@ def rl(params: RlParams, outputs: Outputs) -> None:
                 "first_fifth": mean_row(curve[: len(tail)]),
                 "last_fifth": mean_row(tail),
                 "steps_at_refill_cap": sum(row["kept"] < params.prompts for row in curve),
-                **({"validation": validation_metrics(curve, len(asked), start)} if asked else {}),
-                **({"entropy_fit": fitted._asdict()} if fitted else {}),
+                **seen.write(outputs, curve),
                 "warnings": watch.warnings,
                 **({"tree_difference": policy.tree_difference} if policy.tree_difference is not None else {}),
                 **({"prompt_cuts": dict(encoded.cuts)} if encoded.layout.dialogue else {}),
@@ -150,12 +132,6 @@ def make_tasks(slates: Sequence[Slate], encoded: EncodedLayout, params: RlParams
     rng = np.random.default_rng([params.seed, 1])
     orders = [rng.permutation(len(slate.candidates)).tolist() if params.shuffle else range(len(slate.candidates)) for slate in slates]
     return tasks_in_orders(slates, orders, encoded, params)
-
-
-def advantages_of(groups: Sequence[Group], params: RlParams) -> dict[int, list[float]]:
-    """id of a group -> of its answers; none for objectives without them. Every process calls it."""
-    rows = step_advantages(groups, params).tolist()
-    return {id(group): row for group, row in zip(groups, rows, strict=True)} if params.objective not in WITHOUT_RATIO else {}
 
 
 class TaskStream:

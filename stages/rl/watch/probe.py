@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.rl.params import RlParams
-from stages.rl.policy import all_sums
+from stages.rl.policy import Policy, all_sums
 from stages.rl.rewards.group import GroupRewards
 from stages.rl.rollouts import Group
 from stages.rl.watch.asked import answered, tasks_in_orders
@@ -36,11 +36,12 @@ class PositionProbe:
         self.tasks = tasks_in_orders([slate for slate, _ in mine], [order for _, order in mine], encoded, params)
         self.places: list[tuple[int, list[int]]] = []  # step, answers whose first choice stood at each place
 
-    def measure(self, engine: Engine, step: int) -> dict[str, float]:
+    def measure(self, policy: Policy, engine: Engine, step: int) -> dict[str, float]:
         """Before the update of step `step`, from 1; {} where it is not its turn. Every process calls it."""
         if not self.every or (step - 1) % self.every:
             return {}
-        groups = answered(self.tasks, engine, self.reader, lambda *_: GroupRewards([0.0], {}), self.params)
+        with policy.sampling():
+            groups = answered(self.tasks, engine, self.reader, lambda *_: GroupRewards([0.0], {}), self.params)
         firsts = [(group.task.shown.index(order[0]), len(order)) for group in groups if (order := group.answers[0].order) is not None]
         counts = np.bincount(np.array([place for place, _ in firsts], dtype=np.int64), minlength=self.size).tolist()
         relative = sum(place / (size - 1) for place, size in firsts)

@@ -1,5 +1,8 @@
 """What is computed of a curve or of answers, on cases worked out by hand."""
 
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -136,7 +139,7 @@ def test_the_probe_tells_a_policy_of_places_from_one_of_items():
 
     def measured(order_of, step=1):
         probe = PositionProbe(make_slates(), encoded, params)
-        return probe, probe.measure(Written(tokenizer, order_of, probe.tasks), step)
+        return probe, probe.measure(SimpleNamespace(sampling=nullcontext), Written(tokenizer, order_of, probe.tasks), step)
 
     probe, copying = measured(lambda shown: range(K))
     assert copying == {"probe_valid": 1.0, "probe_first_shown": 1.0, "probe_place": 0.0, "probe_first_changed": 1.0}

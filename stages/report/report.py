@@ -90,6 +90,7 @@ def report(params: ReportParams, outputs: Outputs) -> None:
         seed=params.seed,
         audits=audits,
         gain_by_rank=gain_by_rank,
+        entropy_fit=read_json(DATA / "rl/metrics.json").get("entropy_fit"),
         notes=[
             "An output that is no permutation of its slate counts as the initial ranking, and as invalid.",
             *constraint_notes(summary["unconstrained"]),

@@ -87,8 +87,8 @@ def tree_rows(prompts: Ids, responses: Sequence[Ids], device: torch.device) -> R
         ids += prompt
         positions += range(len(prompt))
         for response in own:
-            # The prompt's last token predicts the first of every response.
-            places += [trunk, *range(len(ids), len(ids) + len(response) - 1)]
+            # The prompt's last token predicts the first of every response; one without tokens (an engine's fault) has none.
+            places += [trunk, *range(len(ids), len(ids) + len(response) - 1)][: len(response)]
             ids += response
             positions += range(len(prompt), len(prompt) + len(response))
     inputs = {

@@ -1,4 +1,4 @@
-"""data/rl/metrics.json; data/rl/steps.csv has the same figures of every step."""
+"""data/rl/metrics.json; data/rl/steps.csv has the same figures of every step, those of probes and validations where they were made."""
 
 from pydantic import Field
 
@@ -31,6 +31,8 @@ class RlStepMetrics(StageMetrics):
     outside: float = Field(description="share of answers that name what is not in the slate")
     duplicate: float = Field(description="share of answers that name a candidate twice")
     missing: float = Field(description="share of answers that leave a candidate out")
+    reward_rank: float = Field(description="mean of rl.rank_reward, an invalid answer as rl.invalid_reward")
+    reward_format: float = Field(description="mean of 1 for a valid answer, 0 for others (with rl.alpha)")
     reward_grounding: float = Field(description="mean share of candidates whose facts are quoted (with rl.grounding_weight)")
     reward_length: float = Field(description="mean brevity, 0 in groups that are not all right (with rl.length_weight)")
     reward_negatives: float = Field(description="mean punishment of misses by their likelihood (with rl.negatives_weight)")
@@ -40,6 +42,32 @@ class RlStepMetrics(StageMetrics):
     target_place: float | None = Field(None, description="mean place of the target in slates that DUMP draws, from 1 (rl.allocation.dump)")
     sft_traces: float | None = Field(None, description="traces of ReLIFT's SFT step; 0 = none was taken (rl.allocation.relift_batch)")
     sft_loss: float | None = Field(None, description="mean of -log p(token) of these traces")
+    lr: float = Field(description="learning rate")
+    probe_valid: float | None = Field(None, description="share of the probe's answers that are valid (with rl.watch.probe_steps)")
+    probe_first_shown: float | None = Field(
+        None, description="share of these that put first what the prompt shows first; 1 / K without bias"
+    )
+    probe_place: float | None = Field(None, description="mean place in the prompt of their first choice, 0 first, 1 last; .5 without bias")
+    probe_first_changed: float | None = Field(None, description="share of pairs of orders of one slate whose first choices differ")
+    validation_reward: float | None = Field(None, description="mean reward of greedy answers to held-out users (with rl.validate_steps)")
+    validation_valid: float | None = Field(None, description="share of these answers that are valid")
+
+
+class RlValidation(StageMetrics):
+    slates: int = Field(description="slates of users that nothing is learnt from")
+    best_step: int = Field(description="the step whose weights are the output: that of the highest validation reward, the earlier at a tie")
+    start: float = Field(description="validation reward before the first step; it is not chosen from")
+    best: float = Field(description="validation reward at best_step")
+    last: float = Field(description="validation reward after the last step")
+
+
+class RlEntropyFit(StageMetrics):
+    a: float = Field(description="of R = -a e^H + b, over the steps: H entropy, R reward")
+    b: float = Field(description="of the same")
+    ceiling: float = Field(
+        description="b - a: the reward where no entropy is left; says nothing where a is negative, or little is explained"
+    )
+    explained: float = Field(description="share of the reward's variance that the curve explains (R squared)")
 
 
 class RlMetrics(StageMetrics):
@@ -47,6 +75,8 @@ class RlMetrics(StageMetrics):
     first_fifth: RlStepMetrics = Field(description="means over the first fifth of the steps")
     last_fifth: RlStepMetrics = Field(description="means over the last fifth; keys as of first_fifth")
     steps_at_refill_cap: int = Field(description="steps that learnt from fewer groups than rl.prompts, as rl.max_refills was reached")
+    validation: RlValidation | None = Field(None, description="of rl.validate_steps")
+    entropy_fit: RlEntropyFit | None = Field(None, description="what reward is left to gain by spending entropy (watch/ceiling.py)")
     warnings: dict[str, int] = Field(description="limits of rl.watch that were passed, and the step at which each was")
     prompt_cuts: dict[str, int] | None = Field(
         None, description="layout chat: what prompt.max_tokens cut: prompts, titles, items of history, and prompts too long all the same"

@@ -21,10 +21,18 @@ class WatchSection(Section):
     action: Literal["warn", "stop"] = Field("warn", description="stop: the run fails with the reason; what it saved stays")
     patience: int = Field(3, ge=1, description="steps in a row beyond a limit before anything is said")
     identical: float = Field(0.9, ge=0, le=1, description="most copies of the initial ranking, share of answers; 1 = no limit")
+    as_shown: float = Field(0.9, ge=0, le=1, description="most answers in the order in which the prompt shows the candidates; 1 = no limit")
     adjacent_swap: float = Field(0.9, ge=0, le=1, description="most answers that swap two neighbours alone; 1 = no limit")
     invalid: float = Field(0.9, ge=0, le=1, description="most invalid answers; 1 = no limit")
     length: float = Field(0.95, ge=0, le=1, description="greatest mean length, share of max_tokens; 1 = no limit")
     entropy: float = Field(0.005, ge=0, description="least entropy, nats a token; 0 = no limit")
+    first_shown: float = Field(
+        0.9, ge=0, le=1, description="most answers to the probe that put first what the prompt shows first; 1 = no limit"
+    )
+    validation_fall: float = Field(0.0, ge=0, description="greatest fall of the validation reward below its best; 0 = no limit")
+    probe_steps: int = Field(0, ge=0, description="steps between probes of position bias: slates asked in several orders; 0 = none")
+    probe_slates: int = Field(32, ge=1, description="slates of a probe, the same ones each time")
+    probe_orders: int = Field(4, ge=2, description="orders in which each is shown")
 
 
 class RlParams(TrainingSection):
@@ -34,6 +42,8 @@ class RlParams(TrainingSection):
     group: int = Field(8, ge=2, description="G, rollouts a prompt")
     updates: int = Field(1, ge=1, description="optimizer steps on each batch of rollouts")
     lr: float = Field(1e-4, gt=0)
+    schedule: Literal["constant", "linear", "cosine"] = Field("constant", description="of the rate after the warmup (rates.py)")
+    warmup: float = Field(0.0, ge=0, lt=1, description="share of the steps over which the rate rises to lr")
     objective: Literal["dapo", "grpo", "dr_grpo", "lite_ppo", "gspo", "clip_cov", "kl_cov", "disco", "lipo"] = Field(
         "dapo", description="stages/rl/objectives, a file each"
     )
@@ -89,6 +99,14 @@ class RlParams(TrainingSection):
     batch_size: int = Field(96, ge=1, description="rollouts generated at once")
     micro_prompts: int = Field(4, ge=1, description="groups in one forward and backward pass")
     save_steps: int = Field(0, ge=0, description="steps between checkpoints that a killed run goes on from; 0 = none, it starts again")
+    validate_steps: int = Field(
+        0,
+        ge=0,
+        description="steps between validations, greedy answers to slates of held-out users, a divisor of steps; the weights of the best "
+        "reward are the output; 0 = none, the last step's are",
+    )
+    validate_slates: int = Field(128, ge=1, description="training slates of these users, of whom nothing is then learnt")
+    keep_rollouts: float = Field(0.0, ge=0, le=1, description="share of the groups whose rollouts are kept for gr2 rollouts")
     watch: WatchSection = WatchSection()
     shared_prefix: Literal["tree", "cache", "none"] = Field(
         "cache",
@@ -112,6 +130,12 @@ class RlParams(TrainingSection):
         # Here, not when the policy is opened: that is in the children of torchrun, whose errors come once each, between tracebacks.
         if self.all_processes > 1 and not self.deepspeed:
             raise ValueError(f"processes: {self.all_processes} processes need deepspeed, e.g. infra/deepspeed/zero2.json")
+        return self
+
+    @model_validator(mode="after")
+    def the_last_step_is_validated(self) -> Self:
+        if self.validate_steps and self.steps % self.validate_steps:
+            raise ValueError(f"validate_steps: {self.validate_steps} must divide steps: {self.steps}, so that the last step is measured")
         return self
 
     @model_validator(mode="after")
@@ -165,6 +189,11 @@ class RlParams(TrainingSection):
                 f"no order at all would be better; set it to {worst:.1f} or less, or raise log_sigmoid_scale",
                 self.rank_reward == "log_sigmoid" and self.invalid_reward > round(worst, 1),
             ),
+            (
+                "reward: random is a control, and validate_steps would choose its output by the true reward; set it to 0",
+                self.reward == "random" and self.validate_steps > 0,
+            ),
+            ("watch.validation_fall: nothing is validated; set validate_steps", self.watch.validation_fall > 0 and not self.validate_steps),
             (f"cov_low {self.cov_low} is above cov_high {self.cov_high}: no token lies between", self.cov_low > self.cov_high),
             (
                 f"overlong_buffer {self.overlong_buffer} is not below max_tokens {self.max_tokens}: every answer would be too long",

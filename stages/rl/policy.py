@@ -1,6 +1,7 @@
 """The policy that learns: plain torch in one process, or a DeepSpeed engine in several."""
 
 import json
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -24,11 +25,14 @@ from stages.shared.training.zero import gathered, is_shared_out, make_whole, zer
 MAX_GRAD_NORM = 1.0
 # Largest mean difference between the log-probabilities of two forms, of which rounding explains a tenth at most; a wrong mask makes more.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
+NOT_FINITE = (
+    "lower rl.lr, set rl.importance_cap to 2.0, or train in float32. Earlier outputs and the last checkpoint (rl.save_steps) are intact"
+)
 NOBODY = ([[0]], [[[0]]])  # a prompt and a response, for a process that has none
 
 
 class Policy:
-    """AdamW without weight decay, constant learning rate.
+    """AdamW without weight decay; `set_rate` says at which learning rate.
 
     `forward` takes part in learning; `module` is the model that samples and is saved.
     """
@@ -83,13 +87,19 @@ class Policy:
         loss.backward()  # type: ignore[no-untyped-call]
         self.microbatches += 1
 
+    def set_rate(self, rate: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
     def step(self) -> None:
-        """One step on the mean of the losses since the last."""
+        """One step on the mean of the losses since the last. StageError where the gradient is not finite: it would spoil every weight."""
         for parameter in self.module.parameters():
             # A frozen parameter has none.
             if parameter.grad is not None:
                 parameter.grad /= self.microbatches
-        torch.nn.utils.clip_grad_norm_(self.module.parameters(), MAX_GRAD_NORM)
+        norm = torch.nn.utils.clip_grad_norm_(self.module.parameters(), MAX_GRAD_NORM)
+        if not torch.isfinite(norm):
+            raise StageError(f"rl: the gradient's norm is {float(norm)}; {NOT_FINITE}")
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.microbatches = 0
@@ -105,10 +115,15 @@ class Policy:
         """While open, each process may run `module` by itself, as often as it likes."""
         return nullcontext()
 
-    def finish(self) -> None:
-        """`module` is an ordinary model afterwards: adapters merged, and whole (under ZeRO-3 in the main process alone)."""
+    def finish(self, best: Path | None = None) -> None:
+        """`module` is an ordinary model afterwards: adapters merged, and whole (under ZeRO-3 in the main process alone).
+
+        best: weights of an earlier step (watch/validation.py), which the main process takes in place of the last.
+        """
         if self.form != "cache":
             self.module.set_attn_implementation("sdpa")
+        if best and is_main_process():
+            self.module.load_state_dict(torch.load(best, map_location="cpu", weights_only=True))
         if self.lora:
             merge_lora(self.lora)
 
@@ -133,7 +148,7 @@ class DeepSpeedPolicy(Policy):
             "bf16": {"enabled": False},  # it would drop the float32 weights; the engine also switches off an autocast it does not know of
             "torch_autocast": {"enabled": params.precision == "bfloat16", "dtype": "bfloat16"},
         }
-        # DeepSpeed refuses a total that does not fit the two sizes above, and a schedule would change the constant rate.
+        # DeepSpeed refuses a total that does not fit the two sizes above, and a schedule would change the rate that set_rate gives.
         config.pop("train_batch_size", None)
         config.pop("scheduler", None)
         without_compiled_collectives()
@@ -146,8 +161,15 @@ class DeepSpeedPolicy(Policy):
         self.forward.backward(loss)
         self.forward.step()  # steps at the accumulation boundary only
 
+    def set_rate(self, rate: float) -> None:
+        for group in self.forward.optimizer.param_groups:
+            group["lr"] = rate
+
     def step(self) -> None:
         """Taken by the engine in `backward`."""
+        norm = self.forward.get_global_grad_norm()
+        if norm is not None and not math.isfinite(norm):
+            raise StageError(f"rl: the gradient's norm is {float(norm)}; {NOT_FINITE}")
 
     @contextmanager
     def sampling(self) -> Iterator[None]:
@@ -164,12 +186,12 @@ class DeepSpeedPolicy(Policy):
             finally:
                 offload.setup_zero_stage3_hooks()
 
-    def finish(self) -> None:
+    def finish(self, best: Path | None = None) -> None:
         if self.shared_out:
             make_whole(self.module, self.forward)
             if not is_main_process():
                 return
-        super().finish()
+        super().finish(best)
 
 
 def learning(module: nn.Module) -> list[nn.Parameter]:
@@ -204,6 +226,15 @@ def all_max(value: float) -> float:
 def all_sum(value: float) -> float:
     """Sum over ranks."""
     return _reduced(value, dist.ReduceOp.SUM)
+
+
+def all_sums(values: Sequence[float]) -> list[float]:
+    """Each summed over ranks, in one go."""
+    if world_size() == 1:
+        return list(values)
+    sums = torch.tensor(values, dtype=torch.float64, device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    dist.all_reduce(sums)
+    return sums.tolist()  # type: ignore[no-any-return]
 
 
 def _reduced(value: float, operation: Any) -> float:

@@ -12,10 +12,14 @@ from stages.rl.checkpoints import rl_checkpoints
 from stages.rl.metrics import RlMetrics
 from stages.rl.params import RlParams
 from stages.rl.policy import Policy, all_mean, open_policy
+from stages.rl.rates import rate
 from stages.rl.rewards.group import Rewarder
 from stages.rl.rollouts import Group, Task, sample_step
 from stages.rl.update import update
-from stages.rl.watch import HackWatch, behaviour, require_variance, step_metrics
+from stages.rl.watch.asked import tasks_in_orders
+from stages.rl.watch.seen import StepWatch
+from stages.rl.watch.steps import HackWatch, behaviour, require_variance, step_metrics
+from stages.rl.watch.validation import held_out
 from stages.shared.core.errors import StageError
 from stages.shared.core.launch import is_main_process, rank, world_size
 from stages.shared.core.leakage import check_no_heldout
@@ -32,7 +36,7 @@ from stages.shared.slates.layouts.choose import layout_of
 from stages.shared.slates.layouts.domain_rules import with_mined_rules
 from stages.shared.slates.layouts.encoded import EncodedLayout
 from stages.shared.slates.prompt_params import PromptParams
-from stages.shared.slates.slate import Catalog, Slate, load_slates, pairs_seen, permuted
+from stages.shared.slates.slate import Catalog, Slate, load_slates, pairs_seen
 from stages.shared.slates.traces import read_traces
 from stages.shared.slates.windows import training_windows
 from stages.shared.training.lora import sid_and_layout_ids
@@ -55,11 +59,13 @@ def rl(params: RlParams, outputs: Outputs) -> None:
 
     tokenizer = load_tokenizer(base)
     encoded = EncodedLayout(layout_of(catalog, with_mined_rules(options)), tokenizer)
+    slates, asked = held_out(slates, params)
     tasks = make_tasks(slates, encoded, params)
     require_quotes(tasks, params)
     traces = demonstrations(read_traces(), encoded, tasks) if params.allocation.relift_batch else {}
     allocation = Allocation(tasks, params, traces)
     checkpoints = rl_checkpoints(params, tasks, base, traces)
+    seen = StepWatch(params, slates, asked, encoded, checkpoints.folder)
     # In float32 whatever the precision of training: a rate of 1e-6 moves no bfloat16 weight.
     with shared_out(params.model_copy(update={"precision": "float32"})):
         model = load_model(base)
@@ -74,6 +80,7 @@ def rl(params: RlParams, outputs: Outputs) -> None:
         reward.load_state(saved["reward"])
         allocation.load_state(saved["allocation"])
         policy.form, policy.tree_difference = saved["form"]
+    seen.open(policy, saved and saved["seen"])
     for row in curve:
         watch.see(row)
     for step in tracked(range(len(curve), params.steps), "steps", unit="step"):
@@ -84,14 +91,19 @@ def rl(params: RlParams, outputs: Outputs) -> None:
             rollouts = sample_step(allocation.stream, engine, encoded.reader, reward, sampling, params, surplus, allocation.rates)
         allocation.see(rollouts.sampled)
         surplus = rollouts.surplus
+        probed = seen.before(step + 1, rollouts)
+        policy.set_rate(rate(step, params))
         measured = step_metrics(rollouts, params) | update(policy, rollouts, params, tokenizer.pad_token_id, reference, seed, step)
         measured |= behaviour(rollouts) | allocation.learn(policy, rollouts, tokenizer.pad_token_id)
         curve.append({"step": float(step + 1), **{name: all_mean(value) for name, value in measured.items()}})
-        own = {"curve": curve, "surplus": surplus, "reward": reward.state(), "allocation": allocation.state()}
+        curve[-1] |= {"lr": rate(step, params), **probed}  # of all processes already
+        seen.after(curve)
+        own = {"curve": curve, "surplus": surplus, "reward": reward.state(), "allocation": allocation.state(), "seen": seen.state()}
         checkpoints.save(step + 1, policy, {**own, "form": (policy.form, policy.tree_difference)})
+        seen.saved(curve)
         watch.see(curve[-1])
     require_variance(curve, params)
-    policy.finish()
+    policy.finish(seen.best(curve))
 
     if is_main_process():
         save_model(policy.module, tokenizer, outputs.path("model"))
@@ -104,6 +116,7 @@ def rl(params: RlParams, outputs: Outputs) -> None:
                 "first_fifth": mean_row(curve[: len(tail)]),
                 "last_fifth": mean_row(tail),
                 "steps_at_refill_cap": sum(row["kept"] < params.prompts for row in curve),
+                **seen.write(outputs, curve),
                 "warnings": watch.warnings,
                 **({"tree_difference": policy.tree_difference} if policy.tree_difference is not None else {}),
                 **({"prompt_cuts": dict(encoded.cuts)} if encoded.layout.dialogue else {}),
@@ -123,9 +136,7 @@ def make_tasks(slates: Sequence[Slate], encoded: EncodedLayout, params: RlParams
     """One a slate, its candidates in a random order if params.shuffle: else the policy could be paid for copying the retriever."""
     rng = np.random.default_rng([params.seed, 1])
     orders = [rng.permutation(len(slate.candidates)).tolist() if params.shuffle else range(len(slate.candidates)) for slate in slates]
-    shown = [permuted(slate, order) for slate, order in zip(slates, orders, strict=True)]
-    rows = zip(encoded.prompts(shown), encoded.constraints(shown, enforced=params.constrained), slates, orders, strict=True)
-    return [Task(prompt, constraint, slate.target_rank, tuple(order), slate.slate) for prompt, constraint, slate, order in rows]
+    return tasks_in_orders(slates, orders, encoded, params)
 
 
 def require_quotes(tasks: Sequence[Task], params: RlParams) -> None:
@@ -141,4 +152,6 @@ def require_quotes(tasks: Sequence[Task], params: RlParams) -> None:
 
 
 def mean_row(rows: Sequence[dict[str, float]]) -> dict[str, float]:
-    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0] if name != "step"}
+    """Of what was measured at some steps alone, the mean over those."""
+    names = dict.fromkeys(name for row in rows for name in row if name != "step")
+    return {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}

@@ -40,13 +40,17 @@ class Task:
 
 @dataclass(frozen=True)
 class Group:
-    """Rollouts of one task, G unless rl.allocation says otherwise. answers: in initial ranks. parts: of rewards, unweighted, by name."""
+    """Rollouts of one task, G unless rl.allocation says otherwise. answers: in initial ranks. parts: of rewards, unweighted, by name.
+
+    drawn: the group as it was drawn, where these are some of it.
+    """
 
     task: Task
     completions: list[Completion]
     answers: list[Answer]
     rewards: list[float]
     parts: dict[str, list[float]] = field(default_factory=dict)
+    drawn: "Group | None" = None
 
     def rights(self) -> list[bool]:
         return [answer.order is not None and is_right(answer.order, self.task.target_rank) for answer in self.answers]
@@ -55,7 +59,7 @@ class Group:
         """With these of the rollouts alone."""
         parts = {name: [values[place] for place in places] for name, values in self.parts.items()}
         completions, answers = [self.completions[place] for place in places], [self.answers[place] for place in places]
-        return Group(self.task, completions, answers, [self.rewards[place] for place in places], parts)
+        return Group(self.task, completions, answers, [self.rewards[place] for place in places], parts, self.drawn or self)
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,8 @@ def sample_step(
         if params.allocation.prof_share < 1:
             groups = [without_contradictions(group, params.allocation.prof_share) for group in groups]
             dropped += sum(map(len, completions)) - sum(len(group.rewards) for group in groups)
-        kept += [group for group in groups if teaches(group, params)]
+        # A group without a token, whose engine failed, has nothing to learn from, whatever its rewards.
+        kept += [group for group in groups if any(one.token_ids for one in group.completions) and teaches(group, params)]
         is_short = len(kept) < params.prompts
         # What a process samples while it waits for others is its surplus.
         if not (all_sum(float(is_short)) if params.keep_surplus else is_short):

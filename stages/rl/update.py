@@ -17,7 +17,7 @@ from stages.rl.objectives.choose import OBJECTIVES
 from stages.rl.objectives.covariance import covariances
 from stages.rl.objectives.parts import Part, Whole
 from stages.rl.params import RlParams
-from stages.rl.policy import Policy, all_sum
+from stages.rl.policy import NOT_FINITE, Policy, all_sum
 from stages.rl.rewards.group import part_weights
 from stages.rl.rollouts import Group, Rollouts
 from stages.shared.core.errors import StageError
@@ -73,10 +73,7 @@ def update(
             else:
                 loss, clipped_share = policy.zero_loss(), 0.0
             if not math.isfinite(loss.item()):
-                raise StageError(
-                    f"rl: the loss is {loss.item()} at update {update_number + 1} of this step; lower rl.lr, set rl.importance_cap to 2.0, "
-                    "or train in float32. The last checkpoint (rl.save_steps) is intact"
-                )
+                raise StageError(f"rl: the loss is {loss.item()} at update {update_number + 1} of this step; {NOT_FINITE}")
             # The losses are shares of one sum over the step; policy.step divides by the number of microbatches.
             policy.backward(loss * microbatches)
             totals["loss"] += loss.item() / params.updates

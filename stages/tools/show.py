@@ -43,7 +43,7 @@ def select(table: pl.DataFrame, options: argparse.Namespace) -> pl.DataFrame:
 def whole(row: dict[str, object]) -> str:
     """One row for a person: its figures in a line, then both texts as they are."""
     figures = ", ".join(f"{key} {_short(value)}" for key, value in row.items() if key not in TEXTS)
-    return "\n".join([figures, "", *(part for name in TEXTS for part in (f"--- {name}", _printable(str(row[name])), ""))])
+    return "\n".join([figures, "", *(part for name in TEXTS for part in (f"--- {name}", printable(str(row[name])), ""))])
 
 
 def listing(table: pl.DataFrame) -> list[str]:
@@ -52,7 +52,7 @@ def listing(table: pl.DataFrame) -> list[str]:
     for row in table.iter_rows(named=True):
         figures = f"{row['row']:>6} slate {row['slate']:<7} {row['model']:<10} {row['kind']:<12} {row['finish']:<8}"
         counts = f"{row['prompt_tokens']:>6} + {row['completion_tokens']:<5} {row['seconds']:8.3f} s"
-        lines.append(f"{figures} {counts}  {_printable(' '.join(row['completion'].split()))[:60]}")
+        lines.append(f"{figures} {counts}  {printable(' '.join(row['completion'].split()))[:60]}")
     return lines
 
 
@@ -84,7 +84,7 @@ def _short(value: object) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Text from outside: what would steer a terminal is written out."""
     return "".join(letter if letter.isprintable() or letter == "\n" else f"\\x{ord(letter):02x}" for letter in text)
 

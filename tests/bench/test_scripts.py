@@ -30,6 +30,7 @@ HEAVY = (  # these import torch, or start a store
     "faults",
     "freed_memory",
     "generation_speed",
+    "hack_watch",
     "language_model_arms",
     "midtrain_tasks",
     "more_features",

@@ -27,6 +27,15 @@ TITLES = [
 ]
 
 
+def behaviour_at(step: int) -> dict[str, float]:
+    """Of a policy that takes to copying; a probe every 20 steps, a validation every 30."""
+    copies = 0.05 + 0.6 * step / 120
+    row = {"identical": copies, "as_shown": 0.02, "adjacent_swap": 0.2 * copies, "valid": 1 - 0.1 * np.exp(-step / 30)}
+    row |= {"promotion": 0.6 - 0.5 * copies, "entropy": 0.1 + 0.5 * np.exp(-step / 40), "length": 140.0 - step / 10}
+    probe = {"probe_first_shown": 0.1 + copies / 3} if step % 20 == 1 else {}
+    return row | probe | ({"validation_reward": 0.25 - 0.2 * copies} if step % 30 == 0 else {})
+
+
 def made_up(slates: int = 400, seed: int = 0, **changes: object) -> ReportData:
     """Models that lift the target by chance, more often the higher their STRENGTH."""
     rng = np.random.default_rng(seed)
@@ -53,7 +62,7 @@ def made_up(slates: int = 400, seed: int = 0, **changes: object) -> ReportData:
         "curves": {
             "midtrain": [{"step": str(s), "loss": str(6 * np.exp(-s / 40) + 2 + rng.normal(0, 0.08))} for s in steps],
             "sft": [{"step": s, "loss": 3 * np.exp(-s / 30) + 0.9 + rng.normal(0, 0.05)} for s in steps],
-            "rl": [{"step": s, "reward": 0.3 - 0.25 * np.exp(-s / 50) + rng.normal(0, 0.04)} for s in steps],
+            "rl": [{"step": s, "reward": 0.3 - 0.25 * np.exp(-s / 50) + rng.normal(0, 0.04)} | behaviour_at(int(s)) for s in steps],
         },
         "codebook_usage": [rng.poisson(26 * np.exp(-np.arange(64) / (12 + 20 * level))).tolist() for level in range(4)],
         "examples": [example(rng, group) for group in ("got worse", "improved", "improved")],
@@ -74,6 +83,7 @@ def made_up(slates: int = 400, seed: int = 0, **changes: object) -> ReportData:
         "seed": 7,
         "audits": audits,
         "gain_by_rank": gains_by_incoming_rank(shown, target_rank, 10, bootstrap),
+        "entropy_fit": {"a": 0.35, "b": 0.69, "ceiling": 0.34, "explained": 0.9},
         "notes": ["An output that is not a permutation counts as the initial ranking."],
     }
     return ReportData(**(fields | changes))

@@ -10,7 +10,7 @@ import yaml
 from markupsafe import Markup
 
 from stages.report.diagnostics.audit_figures import Audit
-from stages.report.page import audit_table, plots, sections
+from stages.report.page import audit_table, plots, rl_plots, sections
 from stages.report.page.provenance import Link
 from stages.report.page.svg import fixed, label, metric_label, share, signed
 from stages.shared.stats.bootstrap import INCOMING
@@ -70,6 +70,7 @@ class ReportData:
     notes: list[str] = field(default_factory=list)  # what a reader of the tables must know, such as how invalid outputs are scored
     command: str = "gr2 run"
     gain_by_rank: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)  # model -> gain_by_rank.gains_by_incoming_rank
+    entropy_fit: Mapping[str, float] | None = None  # of data/rl/metrics.json
 
 
 def render(data: ReportData) -> str:
@@ -196,6 +197,11 @@ def _plots(data: ReportData) -> dict[str, Markup]:
     for key, (title, column) in CURVES.items():
         if key in data.curves:
             svg_by_caption[f"{title}; thin: every step, thick: running mean."] = plots.curve(data.curves[key], column, title, key)
+    rl_curve = data.curves.get("rl", [])
+    if svg := rl_plots.behaviour(rl_curve):
+        svg_by_caption["RL: what the policy does, of all answers sampled at a step. Probes and validations: where they were made."] = svg
+    if data.entropy_fit and (svg := rl_plots.entropy(rl_curve, data.entropy_fit)):
+        svg_by_caption[rl_plots.entropy_caption(data.entropy_fit)] = svg
     if data.codebook_usage:
         svg_by_caption["Codebook usage of the semantic IDs, items per code. Dashed: all codes used alike."] = plots.codebook_usage(
             data.codebook_usage

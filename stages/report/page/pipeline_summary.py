@@ -53,7 +53,8 @@ def pipeline_figures() -> Figures:
         "RL, first to last fifth": {
             name: f"{rl['first_fifth'][name]:.4f} to {rl['last_fifth'][name]:.4f}"
             for name in ("reward", "rank_reward", "valid", "identical")
-        },
+        }
+        | _rl_validation(rl.get("validation")),
         # Only plain figures: a scheme may add tables to its metrics, which have no place here.
         "Quantization": {name: value for name, value in quantize.items() if isinstance(value, int | float | str)},
     }
@@ -67,6 +68,13 @@ def _validation(span: dict[str, Any] | None) -> dict[str, float | str]:
         shown[f"validation NDCG@5 of {ranking['slates']} slates"] = f"{ranking['best']['ndcg@5']:.4f}"
         shown["valid answers there"] = percent(ranking["best"]["valid"])
     return shown
+
+
+def _rl_validation(span: dict[str, Any] | None) -> dict[str, float | str]:
+    if not span:
+        return {}
+    shown = f"{span['start']:.4f} to {span['best']:.4f} (step {span['best_step']})"
+    return {f"validation reward of {span['slates']} slates, before to best": shown}
 
 
 def _distillation(distil: dict[str, Any]) -> dict[str, float | str]:

@@ -10,7 +10,7 @@ from stages.rl.params import RlParams
 from stages.rl.rewards.group import Rewarder
 from stages.rl.rollouts import CONTRADICTS, Group, Task, contradicts, initial_ranks, sample_step, score, teaches
 from stages.rl.stream import TaskStream
-from stages.rl.watch import behaviour, step_metrics
+from stages.rl.watch.steps import behaviour, step_metrics
 from stages.shared.generation.base import Completion, Sampling
 from stages.shared.slates.answers import Answer
 from stages.shared.slates.layouts.marks import END, THINK_END

@@ -81,7 +81,7 @@ def test_the_page_is_well_formed_and_loads_nothing(page):
     assert not {"script", "link", "img", "iframe", "object"} & {tag for tag, _ in elements.tags}
     for _, attributes in elements.tags:
         assert all(target.startswith("#") for name, target in attributes.items() if name in ("src", "href", "xlink:href"))
-    assert sum(tag == "svg" for tag, _ in elements.tags) == 8
+    assert sum(tag == "svg" for tag, _ in elements.tags) == 10
     assert not re.search(r"#0102\w\w|\bnan\b|None|Undefined", page)  # no colour left unnamed, no hole in the data
 
 

@@ -1,4 +1,4 @@
-from stages.report.page.pipeline_summary import _validation
+from stages.report.page.pipeline_summary import _rl_validation, _validation
 
 
 def test_validation_is_shown_where_there_was_some():
@@ -10,3 +10,9 @@ def test_validation_is_shown_where_there_was_some():
     assert _validation(span | {"ranking": ranking}) == {
         "validation loss": 0.5, "best step": 40, "validation NDCG@5 of 256 slates": "0.4322", "valid answers there": "97.5 %",
     }  # fmt: skip
+
+
+def test_validation_of_rl():
+    assert _rl_validation(None) == {}
+    shown = _rl_validation({"slates": 128, "best_step": 6, "start": 0.1, "best": 0.25, "last": 0.2})
+    assert shown == {"validation reward of 128 slates, before to best": "0.1000 to 0.2500 (step 6)"}

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import torch
 import yaml
@@ -154,6 +155,37 @@ def test_zero_3_validates_by_ranking_what_q_tuning_has_kept(tmp_path):
     assert 0 < pruning["pruned_tokens"] < pruning["tokens"]
     rows = curve(project / "data/sft/loss.csv")
     assert [row["step"] for row in rows if "validation_ndcg@5" in row] == [2, 4]
+
+
+def test_zero_3_rl_is_watched_by_all_processes_and_takes_the_best_step(tmp_path):
+    """Each process answers its share of probe and validation; the best step's adapters are merged, not the last one's."""
+    project = make_project(tmp_path, zero=3)
+    share_out_everything(project)
+    tiny_folder(project / "data/sft/model")
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    params["prompt"]["reasoning"] = False
+    params["rl"] |= {"shared_prefix": "tree", "precision": "float32", "lora": {"rank": 4, "targets": ["q_proj"]}, "constrained": True}
+    params["rl"] |= {"reward": "conditional", "steps": 4, "lr": 1.0, "validate_steps": 1, "validate_slates": 5, "keep_rollouts": 1.0}
+    params["rl"]["watch"] |= {"probe_steps": 3, "probe_slates": 3, "probe_orders": 2}
+    weights = []
+    for _ in range(2):
+        (project / "params.yaml").write_text(yaml.safe_dump(params))
+        run_stage("rl", project)
+        check_model(project / "data/rl/model")
+        weights.append(load_model(project / "data/rl/model").state_dict())
+        metrics, rows = read_json(project / "data/rl/metrics.json"), curve(project / "data/rl/steps.csv")
+        if params["rl"]["steps"] == 4:
+            best = metrics["validation"]["best_step"]
+            assert max(rows, key=lambda row: (row["validation_reward"], -row["step"]))["step"] == best < 4, "else this shows nothing"
+            assert [row["step"] for row in rows if "probe_place" in row] == [1, 4] and all(row["lr"] == 1.0 for row in rows)
+            kept = pl.read_parquet(project / "data/rl/rollouts.parquet")
+            assert set(kept["process"]) == {0, 1} and set(kept["step"]) == {1, 2, 3, 4}
+            moves = pl.read_csv(project / "data/rl/promotions.csv")
+            assert moves["answers"].sum() == kept["order"].drop_nulls().len(), "of both processes"
+            assert pl.read_csv(project / "data/rl/positions.csv").group_by("step").agg(pl.sum("answers"))["answers"].to_list() == [6, 6]
+        params["rl"] |= {"steps": best}
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-5) for name in weights[0]), "those of a run that ends there"
 
 
 PLACES = """

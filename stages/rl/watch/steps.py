@@ -13,10 +13,11 @@ from stages.rl.params import RlParams
 from stages.rl.rewards.group import rank_reward
 from stages.rl.rewards.orders import is_adjacent_swap, is_identity
 from stages.rl.rollouts import CONTRADICTS, Rollouts
+from stages.rl.watch.validation import REWARD
 from stages.shared.core.errors import StageError
 from stages.shared.core.progress import note
 
-PAID = ("grounding", "length", "negatives", "overlong")  # parts of the reward with columns of their own
+PARTS = ("rank", "format", "grounding", "length", "negatives", "overlong")  # of the reward, with columns of their own
 FAULTS = ("unfinished", "malformed", "outside", "duplicate", "missing")
 
 
@@ -46,7 +47,7 @@ def behaviour(rollouts: Rollouts) -> dict[str, float]:
     answers = [(answer, group.task) for group in groups for answer in group.answers]
     orders = [(answer.order, task) for answer, task in answers if answer.order is not None]
     faults = Counter(answer.fault for answer, _ in answers)
-    parts = {name: [value for group in groups for value in group.parts.get(name, [])] for name in PAID}
+    parts = {name: [value for group in groups for value in group.parts.get(name, [])] for name in PARTS}
     return {
         "adjacent_swap": sum(is_adjacent_swap(order) for order, _ in orders) / len(answers),
         "as_shown": sum(order == task.shown for order, task in orders) / len(answers),
@@ -63,27 +64,34 @@ class HackWatch:
         self.params = params
         self.steps_beyond: dict[str, int] = {}
         self.warnings: dict[str, int] = {}  # limit -> step at which it was first said
+        self.best_validation = -float("inf")
 
     def see(self, row: dict[str, float]) -> None:
-        """row: one of the curve. StageError where the limits are to stop the run."""
-        for name, is_beyond, text in beyond(row, self.params):
+        """row: one of the curve. StageError where the limits are to stop the run.
+
+        What is not measured at every step counts by the steps at which it is.
+        """
+        self.best_validation = max(self.best_validation, row.get(REWARD, -float("inf")))
+        for name, is_beyond, text in beyond(row, self.params, self.best_validation):
             self.steps_beyond[name] = self.steps_beyond.get(name, 0) + 1 if is_beyond else 0
             if self.steps_beyond[name] < self.params.watch.patience or name in self.warnings:
                 continue
             step = int(row["step"])
-            message = f"step {step}: {text}, for {self.steps_beyond[name]} steps in a row (rl.watch.{name})"
+            unit = {"first_shown": "probes", "validation_fall": "validations"}.get(name, "steps")
+            message = f"step {step}: {text}, for {self.steps_beyond[name]} {unit} in a row (rl.watch.{name})"
             if self.params.watch.action == "stop":
                 raise StageError(f"rl: {message}. data/rl is as it was; to train on, raise the limit or set rl.watch.action to warn")
             self.warnings[name] = step
             note(f"rl: {message}")
 
 
-def beyond(row: dict[str, float], params: RlParams) -> list[tuple[str, bool, str]]:
+def beyond(row: dict[str, float], params: RlParams, best_validation: float) -> list[tuple[str, bool, str]]:
     """(limit, whether the step is beyond it, in words)."""
     watch = params.watch
     invalid, length = 1 - row["valid"], row["length"] / params.max_tokens
-    return [
+    found = [
         ("identical", row["identical"] > watch.identical, f"{row['identical']:.0%} of the answers copy the initial ranking"),
+        ("as_shown", row["as_shown"] > watch.as_shown, f"{row['as_shown']:.0%} of the answers copy the order shown"),
         (
             "adjacent_swap",
             row["adjacent_swap"] > watch.adjacent_swap,
@@ -93,6 +101,13 @@ def beyond(row: dict[str, float], params: RlParams) -> list[tuple[str, bool, str
         ("length", length > watch.length, f"answers are {length:.0%} as long as rl.max_tokens allows"),
         ("entropy", row["entropy"] < watch.entropy, f"the entropy of a token is {row['entropy']:.4f} nats"),
     ]
+    if "probe_first_shown" in row:
+        text = f"{row['probe_first_shown']:.0%} of the answers to the probe put first what the prompt shows first"
+        found.append(("first_shown", row["probe_first_shown"] > watch.first_shown, text))
+    if watch.validation_fall and REWARD in row:
+        fall = best_validation - row[REWARD]
+        found.append(("validation_fall", fall > watch.validation_fall, f"the validation reward is {fall:.4f} below its best"))
+    return found
 
 
 def require_variance(curve: Sequence[dict[str, float]], params: RlParams) -> None:
@@ -101,7 +116,9 @@ def require_variance(curve: Sequence[dict[str, float]], params: RlParams) -> Non
         return
     means = {name: float(np.mean([row[name] for row in curve])) for name in ("valid", "identical", *FAULTS)}
     common = max(FAULTS, key=lambda name: means[name])
-    if means["valid"] < 0.5:
+    if not any(row["length"] for row in curve):
+        reason = "no answer had a token: the engine failed at all of them, see its log"
+    elif means["valid"] < 0.5:
         reason = f"{1 - means['valid']:.0%} of the answers were invalid, most of them {common}: train sft longer, raise rl.max_tokens, "
         reason += "or set rl.constrained to true"
     elif means["identical"] > 0.5:

@@ -1,0 +1,151 @@
+"""Reward hacking as GR2 found it (arXiv 2602.07774): a format reward that is always paid teaches to copy the order shown, a conditional one
+does not. Both rewards from the same model, over seeds.
+
+    gr2 run --until sft                             # once, in a clone: PROJECT
+    python bench/hack_watch.py FOLDER --project PROJECT [--seeds 7 8 9] [--set steps=200] [--arms conditional sum] [--alpha 0.5]
+        [--start data/midtrain/model] [--shuffle] [--parallel 1]
+
+Each run is the stage rl in FOLDER with the project's values and what --set says, a seed and a reward of its own; finished runs are kept.
+The prompt shows the candidates in the order of the initial ranking, so that there is one to copy (--shuffle: in a random one, as the stage
+does by default), and answers may contradict their traces (consistent: false), as in the paper. `sum` pays the format always, `conditional`
+where the target rose or stood first already (stages/rl/rewards/combine.py).
+
+Writes bench/results/hack_watch.md, .json and .svg: shares of sampled answers in the first and last fifth of the steps, mean over the seeds
+with their range, and the curves.
+"""
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import yaml
+from matplotlib.figure import Figure
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "bench/results"
+INPUTS = ("ingest", "tokenize", "retrieve", "midtrain", "sft")
+ARMS = {"conditional": "conditional", "sum": "format always paid", "gated": "gated", "random": "random"}
+SHOWN = {  # column of steps.csv -> heading
+    "identical": "copies of the initial ranking",
+    "adjacent_swap": "two neighbours swapped",
+    "promotion": "ranks gained",
+    "rank_reward": "rank reward",
+    "valid": "valid",
+    "entropy": "entropy, nats",
+}
+PLOTTED = ("identical", "adjacent_swap", "promotion", "valid")
+Curve = dict[str, np.ndarray]
+
+
+def train(project: Path, folder: Path, values: Mapping[str, Any]) -> Curve:
+    """steps.csv of the stage with these values of its section in place of the project's."""
+    if not (project / "data/sft/metrics.json").exists():
+        sys.exit(f"{project}/data/sft: not there; in that project run: gr2 run --until sft")
+    done, wanted = folder / "done.json", json.dumps(dict(values), sort_keys=True)
+    if done.exists() and done.read_text(encoding="utf-8") != wanted:
+        sys.exit(f"{folder}: a run with other values ({done}); remove it, or choose another FOLDER")
+    if not done.exists():
+        (folder / "data").mkdir(parents=True, exist_ok=True)
+        for name in (*(f"data/{name}" for name in INPUTS), "infra"):
+            link, made = folder / name, (ROOT if name == "infra" else project) / name
+            if not link.exists() and made.exists():
+                link.symlink_to(made.resolve())
+        params = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
+        params["rl"] |= values
+        (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        if subprocess.run([sys.executable, "-m", "stages.rl"], cwd=folder, env=environment, check=False).returncode:
+            sys.exit(f"{folder}: the stage failed; what it said stands above")
+        done.write_text(wanted, encoding="utf-8")
+    with (folder / "data/rl/steps.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return {name: np.array([float(row[name]) for row in rows]) for name in ("step", *SHOWN)}
+
+
+def fifths(curves: Sequence[Curve], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Means over the first and the last fifth of the steps, one a seed."""
+    count = max(1, len(curves[0]["step"]) // 5)
+    return np.array([curve[name][:count].mean() for curve in curves]), np.array([curve[name][-count:].mean() for curve in curves])
+
+
+def cell(values_S: np.ndarray, signed: bool = False) -> str:
+    """Mean over the seeds, and their least and greatest."""
+    sign = "+" if signed else ""
+    text = f"{values_S.mean():{sign}.3f}"
+    return text if len(values_S) == 1 else f"{text} [{values_S.min():{sign}.3f}, {values_S.max():{sign}.3f}]"
+
+
+def draw(runs: Mapping[str, Sequence[Curve]], path: Path) -> None:
+    """A panel a figure: each seed thin, their mean thick."""
+    with mpl.rc_context({"svg.hashsalt": "hack_watch", "axes.spines.top": False, "axes.spines.right": False, "font.size": 9}):
+        figure = Figure(figsize=(7.2, 4.8), layout="constrained")
+        for axes, name in zip(figure.subplots(2, 2, sharex=True).ravel(), PLOTTED, strict=True):
+            for number, (arm, curves) in enumerate(runs.items()):
+                colour = f"C{number}"
+                for curve in curves:
+                    axes.plot(curve["step"], curve[name], color=colour, linewidth=0.7, alpha=0.4)
+                mean = np.mean([curve[name] for curve in curves], axis=0)
+                axes.plot(curves[0]["step"], mean, color=colour, linewidth=2, label=ARMS[arm])
+            axes.set_title(SHOWN[name], fontsize=10)
+            axes.grid(axis="y", alpha=0.4)
+        figure.axes[0].legend(frameon=False)
+        figure.supxlabel("step")
+        figure.savefig(path, metadata={"Date": None})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--project", type=Path, default=Path(), help="where sft has run; its params.yaml counts")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[7, 8, 9])
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=["conditional", "sum"])
+    parser.add_argument("--alpha", type=float, default=0.5, help="weight of the format reward")
+    parser.add_argument("--start", default="data/sft/model", help="the model that every run starts from")
+    parser.add_argument("--shuffle", action="store_true", help="show the candidates in a random order")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the section rl")
+    parser.add_argument("--parallel", type=int, default=1, help="runs side by side")
+    parser.add_argument("--name", default="hack_watch", help="of the files in bench/results")
+    options = parser.parse_args()
+    if wrong := [text for text in options.set if "=" not in text]:
+        sys.exit(f"--set {wrong[0]}: KEY=VALUE is expected, a key of the section rl, such as --set steps=2")
+    common = {key.removeprefix("rl."): yaml.safe_load(value) for key, _, value in (text.partition("=") for text in options.set)}
+    # A copy of the order shown must be free to make: under rl.consistent it would need a trace whose relevances fall in that order.
+    common = {"consistent": False} | common | {"alpha": options.alpha, "shuffle": options.shuffle, "start": options.start}
+    plans = [(arm, seed) for seed in options.seeds for arm in options.arms]
+    with ThreadPoolExecutor(options.parallel) as pool:
+        folders = [options.folder / f"{arm}-seed{seed}" for arm, seed in plans]
+        values = [{**common, "reward": arm, "seed": seed} for arm, seed in plans]
+        curves = list(pool.map(train, [options.project] * len(plans), folders, values))
+    runs = {arm: [curve for (own, _), curve in zip(plans, curves, strict=True) if own == arm] for arm in options.arms}
+    RESULTS.mkdir(exist_ok=True)
+    header = ["reward", "fifth", *SHOWN.values()]
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    figures: dict[str, Any] = {}
+    for arm, own in runs.items():
+        ends = {name: fifths(own, name) for name in SHOWN}
+        for place, fifth in enumerate(("first", "last")):
+            lines.append("| " + " | ".join([ARMS[arm], fifth, *(cell(ends[name][place]) for name in SHOWN)]) + " |")
+        change = [cell(last - first, signed=True) for first, last in ends.values()]
+        lines.append("| " + " | ".join([ARMS[arm], "change", *change]) + " |")
+        figures[arm] = {name: {"first": first.tolist(), "last": last.tolist()} for name, (first, last) in ends.items()}
+    steps = len(curves[0]["step"])
+    print("\n".join(lines), flush=True)
+    title = f"# Format reward, always paid or on merit: {steps} steps, {len(options.seeds)} seeds\n\n`python {' '.join(sys.argv)}`\n\n"
+    picture = f"\n\n![curves]({options.name}.svg)\n"
+    (RESULTS / f"{options.name}.md").write_text(title + "\n".join(lines) + picture, encoding="utf-8")
+    content = {"seeds": options.seeds, "values": common, "arms": figures}
+    (RESULTS / f"{options.name}.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    draw(runs, RESULTS / f"{options.name}.svg")
+
+
+if __name__ == "__main__":
+    main()

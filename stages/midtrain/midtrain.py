@@ -93,7 +93,7 @@ def midtrain(params: MidtrainParams, outputs: Outputs) -> None:
             "cut": mixture.cut,
             "dropped": len(mixture.too_long),
             "text": fit | {"after": perplexity(model, tokenizer, text.kept_back)} if pretrained else None,
-            "probes": probe(model, tokenizer, probed, params.probe_users, params.seed + 1),
+            "probes": probe(model, tokenizer, probed, params.probe_documents, params.probe_users, params.seed + 1),
             "leak_check": leak_check,
         },
         MidtrainMetrics,

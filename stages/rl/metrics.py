@@ -40,6 +40,9 @@ class RlStepMetrics(StageMetrics):
     target_place: float | None = Field(None, description="mean place of the target in slates that DUMP draws, from 1 (rl.allocation.dump)")
     sft_traces: float | None = Field(None, description="traces of ReLIFT's SFT step; 0 = none was taken (rl.allocation.relift_batch)")
     sft_loss: float | None = Field(None, description="mean of -log p(token) of these traces")
+    share_generating: float | None = Field(None, description="share of a process's time in which it generates (with rl.rollout.log_times)")
+    share_training: float | None = Field(None, description="share in which it learns; the two overlap with rl.rollout.ahead")
+    share_idle: float | None = Field(None, description="share in neither: waiting for other processes, or weights on their way")
 
 
 class RlMetrics(StageMetrics):

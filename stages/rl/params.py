@@ -27,6 +27,29 @@ class WatchSection(Section):
     entropy: float = Field(0.005, ge=0, description="least entropy, nats a token; 0 = no limit")
 
 
+class RolloutSection(Section):
+    """What draws the rollouts (engines/)."""
+
+    engine: Literal["transformers", "vllm"] = Field(
+        "transformers",
+        description="transformers: on the policy's own weights; vllm: a process beside each training process, on its GPU, which gets the "
+        "weights before each step",
+    )
+    ahead: bool = Field(
+        False,
+        description="draw the next step's rollouts while this step is learnt from, with weights one step old; the engine, of either kind, "
+        "then is a process of its own",
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="of the weights in an engine process")
+    kv_cache_gb: float = Field(1.0, gt=0, description="memory for keys and values of one engine (vllm), on a GPU or a CPU")
+    log_times: bool = Field(False, description="log the shares of time spent generating, training and idle; two runs differ in them")
+
+    @property
+    def beside(self) -> bool:
+        """Whether the engine is a process of its own."""
+        return self.engine == "vllm" or self.ahead
+
+
 class RlParams(TrainingSection):
     start: ModelFolder = Field("data/sft/model", description="the folder that learning starts from; data/distil/model: of distil")
     steps: int = Field(30, ge=1, description="rollout batches, one optimizer step each unless updates > 1")
@@ -87,6 +110,7 @@ class RlParams(TrainingSection):
         False, description="groups beyond `prompts` are learnt from in the next step; processes that have enough go on while others refill"
     )
     batch_size: int = Field(96, ge=1, description="rollouts generated at once")
+    rollout: RolloutSection = RolloutSection()
     micro_prompts: int = Field(4, ge=1, description="groups in one forward and backward pass")
     save_steps: int = Field(0, ge=0, description="steps between checkpoints that a killed run goes on from; 0 = none, it starts again")
     watch: WatchSection = WatchSection()
@@ -164,6 +188,14 @@ class RlParams(TrainingSection):
                 f"invalid_reward {self.invalid_reward}: under rank_reward: log_sigmoid the worst order earns {worst:.1f}, so that "
                 f"no order at all would be better; set it to {worst:.1f} or less, or raise log_sigmoid_scale",
                 self.rank_reward == "log_sigmoid" and self.invalid_reward > round(worst, 1),
+            ),
+            (
+                f"objective: {self.objective} has no importance ratio, and rollout.ahead draws with weights one step old; set it to false",
+                self.rollout.ahead and self.objective in WITHOUT_RATIO,
+            ),
+            (
+                "keep_surplus: processes that refill wait for each other, which rollout.ahead cannot while they learn; turn one of them off",
+                self.rollout.ahead and self.keep_surplus,
             ),
             (f"cov_low {self.cov_low} is above cov_high {self.cov_high}: no token lies between", self.cov_low > self.cov_high),
             (

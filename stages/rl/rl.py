@@ -67,7 +67,7 @@ def rl(params: RlParams, outputs: Outputs) -> None:
     with shared_out(params.model_copy(update={"precision": "float32"})):
         model = load_model(base)
     policy = open_policy(model, params, sid_and_layout_ids(tokenizer))
-    reference = load_reference(policy, base) if params.kl else None
+    reference = load_reference(policy, base, params) if params.kl else None
     reward, watch = Rewarder(params), HackWatch(params)
     curve: list[dict[str, float]] = []
     surplus: list[Group] = []
@@ -135,9 +135,9 @@ def step_seed(params: RlParams, step: int) -> int:
     return (params.seed * 100_003 + step) * world_size() + rank()
 
 
-def load_reference(policy: Policy, base: Path) -> PreTrainedModel:
-    """The model that RL began with, frozen, where the policy is."""
-    reference = load_model(base).requires_grad_(False).eval()
+def load_reference(policy: Policy, base: Path, params: RlParams) -> PreTrainedModel:
+    """The model that RL began with, frozen, where the policy is; in the precision of training, as each process holds all of it."""
+    reference = load_model(base, params.precision).requires_grad_(False).eval()
     return reference.to(next(policy.module.parameters()).device)  # type: ignore[arg-type,no-any-return]
 
 

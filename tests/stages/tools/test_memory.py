@@ -13,7 +13,7 @@ from stages.shared.core.errors import StageError
 from stages.shared.lm.encoding import WeightedExample, pack
 from stages.shared.lm.models import save_model
 from stages.shared.training.params import LoraSection, OptimizerSection
-from stages.tools.memory.estimate import TOKEN_BYTES
+from stages.tools.memory.training import TOKEN_BYTES
 from stages.tools.memory.formulas import Sharding, Training, activations, generation, logits, weights_and_optimizer
 from stages.tools.memory.learning import Learning, learning, with_adapters
 from stages.tools.memory.shapes import Shape, from_config

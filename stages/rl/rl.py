@@ -91,7 +91,7 @@ def rl(params: RlParams, outputs: Outputs) -> None:
             return rollouts
 
         clock = StepClock()
-        drawn = StepRollouts(engine, policy, params, clock, draw, ahead)
+        drawn = StepRollouts(engine, params, clock, draw, ahead)
         for step in tracked(range(len(curve), params.steps), "steps", unit="step"):
             rollouts = drawn.take(step)
             surplus = rollouts.surplus

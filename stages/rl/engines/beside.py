@@ -4,6 +4,8 @@ A second process because vLLM and DeepSpeed each want the process's only process
 draw while the trainer learns.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -26,6 +28,7 @@ class EngineBeside:
     def __init__(self, policy: Policy, params: RlParams, base: Path, longest: int):
         self.policy, self.params = policy, params
         rollout = params.rollout
+        check_positions(policy, params, longest)
         options = EngineParams(
             kind=rollout.engine,
             dtype=rollout.dtype,
@@ -64,10 +67,14 @@ class EngineBeside:
         self.process.send({"weights": self.weights})
         self._receive()
 
-    def sleep(self) -> None:
-        """On a GPU its weights and cache make room for training; take_weights wakes it."""
-        self.process.send({"sleep": True})
-        self._receive()
+    @contextmanager
+    def ready(self) -> Iterator[None]:
+        """While open, it draws from the policy as it is. On a GPU its weights and cache then make room for training, but with ahead."""
+        self.take_weights()
+        yield
+        if not self.params.rollout.ahead:
+            self.process.send({"sleep": True})
+            self._receive()
 
     def close(self) -> None:
         self.process.close()
@@ -94,6 +101,16 @@ class EngineBeside:
         )
         what = f"the rollout engine of process {rank()} ({params.rollout.engine}, pid {self.process.pid}) {error.how}"
         return StageError(f"{what}; {memory}{saved}. data/rl is as it was")
+
+
+def check_positions(policy: Policy, params: RlParams, longest: int) -> None:
+    """StageError where the model ends before the longest prompt and answer do."""
+    room = getattr(policy.module.config, "max_position_embeddings", None)
+    if room is not None and longest + params.max_tokens > room:
+        raise StageError(
+            f"params.yaml: a prompt of {longest} tokens and rl.max_tokens {params.max_tokens} exceed the {room} positions of the model; "
+            "show less history (prompt.history), lower rl.max_tokens, or train a model with more positions"
+        )
 
 
 def path_of_this_machine(file: MemoryFile | None) -> str:

@@ -9,11 +9,24 @@ from transformers import PreTrainedTokenizerBase
 from stages.rl.engines.beside import EngineBeside
 from stages.rl.params import RlParams
 from stages.rl.policy import Policy
-from stages.shared.core.errors import StageError
-from stages.shared.core.model_folder import refuse_own_code
 from stages.shared.generation.transformers_engine import TransformersEngine
 
-RolloutEngine = TransformersEngine | EngineBeside
+
+class EngineInPlace(TransformersEngine):
+    """transformers on the policy's own weights."""
+
+    def __init__(self, policy: Policy, params: RlParams, tokenizer: PreTrainedTokenizerBase):
+        super().__init__(policy.module, tokenizer.pad_token_id, tokenizer.eos_token_id, params.batch_size)
+        self.policy = policy
+
+    @contextmanager
+    def ready(self) -> Iterator[None]:
+        """While open, it draws from the policy as it is."""
+        with self.policy.sampling():
+            yield
+
+
+RolloutEngine = EngineInPlace | EngineBeside
 
 
 @contextmanager
@@ -22,7 +35,7 @@ def open_rollout_engine(
 ) -> Iterator[RolloutEngine]:
     """base: the folder that the policy began with; longest: tokens of the longest prompt."""
     if not params.rollout.beside:
-        yield TransformersEngine(policy.module, tokenizer.pad_token_id, tokenizer.eos_token_id, params.batch_size)
+        yield EngineInPlace(policy, params, tokenizer)
         return
     engine = EngineBeside(policy, params, base, longest)
     try:

@@ -12,7 +12,6 @@ from stages.rl.engines.beside import EngineBeside
 from stages.rl.engines.choose import RolloutEngine
 from stages.rl.engines.clock import GENERATING, StepClock
 from stages.rl.params import RlParams
-from stages.rl.policy import Policy
 from stages.rl.rollouts import Rollouts
 
 
@@ -22,13 +21,12 @@ class StepRollouts:
     def __init__(
         self,
         engine: RolloutEngine,
-        policy: Policy,
         params: RlParams,
         clock: StepClock,
         draw: Callable[[int], Rollouts],
         saved: Rollouts | None = None,
     ):
-        self.engine, self.policy, self.params, self.clock = engine, policy, params, clock
+        self.engine, self.params, self.clock = engine, params, clock
         self._draw = draw
         self._thread = ThreadPoolExecutor(1)
         self._next: Future[Rollouts] | None = None
@@ -40,7 +38,7 @@ class StepRollouts:
         """Those of `step`; with rl.rollout.ahead the next ones begin to be drawn. The policy must not be learning."""
         ahead, is_first = self.params.rollout.ahead, self._next is None
         if self._next is None:
-            with self._ready():
+            with self.engine.ready():
                 rollouts = self._timed(step)
         else:
             rollouts, self._next = self._next.result(), None
@@ -54,21 +52,16 @@ class StepRollouts:
         """Those of the next step, when they are all there; None without rl.rollout.ahead, and at the end."""
         return self._next.result() if self._next else None
 
+    @contextmanager
+    def now(self) -> Iterator[None]:
+        """While open, the engine draws from the policy as it is, for other things than a step. What is drawn ahead is waited for."""
+        self.drawn_ahead()
+        with self.engine.ready():
+            yield
+
     def close(self) -> None:
         self._thread.shutdown(wait=False)  # what it waits for ends with the engine
 
     def _timed(self, step: int) -> Rollouts:
         with self.clock.measure(GENERATING):
             return self._draw(step)
-
-    @contextmanager
-    def _ready(self) -> Iterator[None]:
-        """While open, the engine draws from the policy as it is now."""
-        if not isinstance(self.engine, EngineBeside):
-            with self.policy.sampling():
-                yield
-            return
-        self.engine.take_weights()
-        yield
-        if not self.params.rollout.ahead:
-            self.engine.sleep()

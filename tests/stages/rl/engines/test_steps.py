@@ -24,32 +24,39 @@ ROOT = Path(__file__).parents[4]
 class Recorded(EngineBeside):
     """Instead of a process: which version of the policy it has."""
 
-    def __init__(self) -> None:
+    def __init__(self, params: RlParams) -> None:
         self.policy_version, self.version, self.events = 0, -1, list[str]()
+        self.params, self.process = params, self
 
     def take_weights(self) -> None:
         self.version = self.policy_version
 
-    def sleep(self) -> None:
-        self.events.append("sleep")
+    def send(self, request: dict[str, bool]) -> None:
+        self.events += request
+
+    def receive(self) -> None:
+        pass
 
 
 @pytest.mark.parametrize(("ahead", "versions"), [(False, [0, 1, 2, 3]), (True, [0, 0, 1, 2])])
 def test_with_ahead_the_weights_are_one_step_old_and_never_older(ahead, versions):
-    engine, drawn_with = Recorded(), []
+    params = RlParams.model_validate({"steps": 4, "rollout": {"ahead": ahead, "engine": "vllm"}})
+    engine, drawn_with = Recorded(params), []
 
     def draw(step: int) -> Rollouts:
         drawn_with.append(engine.version)
         return Rollouts([], [], step)
 
-    params = RlParams.model_validate({"steps": 4, "rollout": {"ahead": ahead, "engine": "vllm"}})
-    steps = StepRollouts(engine, None, params, StepClock(), draw)  # type: ignore[arg-type], no policy is sampled in place
+    steps = StepRollouts(engine, params, StepClock(), draw)
     for step in range(4):
         assert steps.take(step).refills == step
         steps.drawn_ahead()
         engine.policy_version += 1
+        if step == 2:
+            with steps.now():
+                assert engine.version == 3, "a validation is of the policy as it is"
     assert drawn_with == versions and steps.drawn_ahead() is None
-    assert engine.events == ([] if ahead else ["sleep"] * 4), "an engine that draws while the policy learns does not sleep"
+    assert engine.events == ([] if ahead else ["sleep"] * 5), "an engine that draws while the policy learns does not sleep"
 
 
 def run(project: Path, **more) -> dict[str, bytes]:  # noqa: F811

@@ -12,6 +12,7 @@ from stages.rl.engines.whole_weights import weights_of, whole_weights
 from stages.shared.lm.models import load_model
 from stages.shared.training.lora import add_lora, merge_lora
 from stages.shared.training.params import LoraSection
+from tests.support.sent_weights import sent
 from tests.support.tiny_models import tiny_folder, tiny_model
 
 READ = "import sys; from safetensors.torch import load_file; print(load_file(sys.argv[1])['b'].tolist())"
@@ -53,3 +54,14 @@ def test_another_process_reads_what_was_written_last():
     assert done.stdout.strip() == "[[2.0, 0.5], [-1.0, 3.0]]"
     file.close()
     assert not file.path.exists(), "nothing is left of it"
+
+
+@pytest.mark.slow
+def test_shared_out_between_two_processes_they_are_sent_whole(tmp_path):
+    """ZeRO-3 and adapters: the engine of each process reads what the model is that is saved."""
+    read, saved = sent(tmp_path)
+    before = load_file(tmp_path / "model/model.safetensors")
+    for weights in read:
+        assert set(weights) == set(saved) == set(before)
+        assert max(float((weights[name] - saved[name]).abs().max()) for name in saved) < 1e-6
+    assert sum(not torch.equal(saved[name], before[name]) for name in saved) == 5, "two targets in two layers, and the embedding"

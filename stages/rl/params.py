@@ -194,7 +194,7 @@ class RlParams(TrainingSection):
                 self.rollout.ahead and self.objective in WITHOUT_RATIO,
             ),
             (
-                "keep_surplus: processes that refill wait for each other, which rollout.ahead cannot while they learn; turn one of them off",
+                "keep_surplus: processes that refill wait for each other, which rollout.ahead cannot while they learn; turn one off",
                 self.rollout.ahead and self.keep_surplus,
             ),
             (f"cov_low {self.cov_low} is above cov_high {self.cov_high}: no token lies between", self.cov_low > self.cov_high),

@@ -99,8 +99,8 @@ def rl(params: RlParams, outputs: Outputs) -> None:
                 wait_for_all()  # here, so that waiting for others counts as idle, not as training
             with clock.measure(TRAINING):
                 updated = update(policy, rollouts, params, tokenizer.pad_token_id, reference, step_seed(params, step), step)
-                updated |= allocation.learn(policy, rollouts, tokenizer.pad_token_id)
-            measured = step_metrics(rollouts, params) | updated | behaviour(rollouts)
+                practised = allocation.learn(policy, rollouts, tokenizer.pad_token_id)
+            measured = step_metrics(rollouts, params) | updated | behaviour(rollouts) | practised
             measured |= clock.shares() if params.rollout.log_times else {}
             curve.append({"step": float(step + 1), **{name: all_mean(value) for name, value in measured.items()}})
             if checkpoints.is_due(step + 1):

@@ -95,7 +95,7 @@ class EngineBeside:
             else "rl.save_steps is 0, so the next run begins at the first step; set it above 0"
         )
         memory = (
-            "the kernel does that when memory runs out: give resources.rl.memory_gb more, or lower rl.rollout.kv_cache_gb or rl.batch_size; "
+            "the kernel does so when memory runs out: raise resources.rl.memory_gb, or lower rl.rollout.kv_cache_gb or rl.batch_size; "
             if error.code == -9
             else ""
         )

@@ -83,7 +83,11 @@ def test_the_sampler_says_what_the_trainer_finds(pair: Pair, constrained: bool) 
     """In the distribution drawn from: at a temperature, and under the constraint, where a forced token has probability 1."""
     rules = constraints(6) if constrained else None
     drawn = pair.vllm.generate(PROMPTS, Sampling(40, temperature=0.7, samples=3, seed=2), rules)
-    masks = [mask for samples, rule in zip(drawn, rules, strict=True) for one in samples for mask in masks_along(rule, one.token_ids)] if rules else None
+    masks = (
+        [mask for samples, rule in zip(drawn, rules, strict=True) for one in samples for mask in masks_along(rule, one.token_ids)]
+        if rules
+        else None
+    )
     with torch.no_grad():
         logp_BT, _ = response_logprobs(pair.policy.module, PROMPTS, tokens(drawn), 0, Drawn(0.7, masks))
     flat = [one for samples in drawn for one in samples]
@@ -96,6 +100,8 @@ def test_the_sampler_says_what_the_trainer_finds(pair: Pair, constrained: bool) 
 def test_an_engine_that_was_killed_is_named(pair: Pair) -> None:
     """The last test: it ends the engine."""
     os.kill(pair.vllm.process.pid, signal.SIGKILL)
-    message = r"the rollout engine of process 0 \(vllm, pid \d+\) was ended by signal 9 \(SIGKILL\); .*rl.rollout.kv_cache_gb.*every 2 steps"
+    message = (
+        r"the rollout engine of process 0 \(vllm, pid \d+\) was ended by signal 9 \(SIGKILL\); .*rl.rollout.kv_cache_gb.*every 2 steps"
+    )
     with pytest.raises(StageError, match=message):
         pair.vllm.generate(PROMPTS, HOT)

@@ -161,6 +161,6 @@ def _completion(output: Any, follows: bool, drawn: bool) -> Completion:
 def _pack_tied_head(model: Any) -> None:
     """vLLM's CPU kernels multiply by a packed copy of a weight. Reloading packs the layers anew that it loads: the embedding, but not the
     head that shares its weight, which would go on with the old one."""
-    head = getattr(model, "lm_head", None)
+    head: Any = getattr(model, "lm_head", None)
     if getattr(getattr(model, "config", None), "tie_word_embeddings", False) and hasattr(head, "cpu_linear"):
         head.quant_method.process_weights_after_loading(head)

@@ -120,3 +120,8 @@ def test_times_are_logged_on_request(project):  # noqa: F811
 def test_what_cannot_be_one_step_behind_is_refused(values, message):
     with pytest.raises(ValueError, match=message):
         RlParams.model_validate({"rollout": {"ahead": True}, **values})
+
+
+def test_an_answer_longer_than_the_model_is_refused_before_an_engine_starts(project):  # noqa: F811
+    with pytest.raises(StageError, match=r"a prompt of \d+ tokens and rl.max_tokens 500 exceed the 512 positions"):
+        run(project, max_tokens=500)

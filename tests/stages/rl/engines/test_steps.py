@@ -60,7 +60,7 @@ def test_with_ahead_the_weights_are_one_step_old_and_never_older(ahead, versions
 
 
 def run(project: Path, **more) -> dict[str, bytes]:  # noqa: F811
-    values = {**SMALL.model_dump(), "steps": 4, "lr": 1e-3, "rollout": {"ahead": True}, **more}
+    values = {**SMALL.model_dump(), "steps": 4, "lr": 1e-3, "rollout": {"ahead": True}, "allocation": {"dump": True}, **more}
     with stage_outputs("rl") as outputs:
         rl(RlParams.model_validate(values), outputs)
     return contents(project / "data/rl")

@@ -39,12 +39,14 @@ class EngineEnded(StageError):
 
 
 class EngineProcess:
-    """name: what an error calls it. devices: the GPUs it sees, None = those of this process."""
+    """name: what an error calls it. devices: the GPUs it sees, None = there are none."""
 
     def __init__(self, name: str, devices: str | None, threads: int):
         reading, writing = os.pipe()
         environment = {name: value for name, value in os.environ.items() if not is_of_launcher(name)}
         environment |= {"OMP_NUM_THREADS": str(threads), **({} if devices is None else {VISIBLE: devices})}
+        if devices is None:
+            environment.setdefault("TORCHDYNAMO_DISABLE", "1")  # vLLM would compile parts of its sampler: half a minute at the start
         self.name = name
         # A file: libraries print on both streams, and a pipe that nobody reads fills up.
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115, closed with the process

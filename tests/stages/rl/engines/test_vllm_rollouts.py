@@ -42,7 +42,6 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     """Input and output of this model are one matrix: vLLM's CPU kernels hold a copy of it that reloading alone does not replace."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))
-        patch.setenv("TORCHDYNAMO_DISABLE", "1")  # nothing is compiled: it takes longer than all the tokens asked for
         folder = tiny_folder(tmp_path_factory.mktemp("vllm") / "model")
         values = {"threads": 1, "rollout": {"engine": "vllm", "kv_cache_gb": 0.25}, "max_tokens": 64, "batch_size": 16, "save_steps": 2}
         params = RlParams.model_validate(values)

@@ -54,10 +54,12 @@ class RlCheckpoints:
             torch.cuda.set_rng_state(own["cuda"])
         return own
 
+    def is_due(self, step: int) -> bool:
+        """Whether one is to be saved after `step` steps."""
+        return self.every > 0 and step % self.every == 0
+
     def save(self, step: int, policy: Policy, own: dict[str, Any]) -> None:
-        """After `step` steps, if it is its turn. own: anything that can be pickled."""
-        if not self.every or step % self.every:
-            return
+        """After `step` steps. own: anything that can be pickled."""
         folder = self.folder / f"checkpoint-{step}"
         folder.mkdir(parents=True, exist_ok=True)
         try:

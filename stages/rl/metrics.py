@@ -51,6 +51,9 @@ class RlStepMetrics(StageMetrics):
     probe_first_changed: float | None = Field(None, description="share of pairs of orders of one slate whose first choices differ")
     validation_reward: float | None = Field(None, description="mean reward of greedy answers to held-out users (with rl.validate_steps)")
     validation_valid: float | None = Field(None, description="share of these answers that are valid")
+    share_generating: float | None = Field(None, description="share of a process's time in which it generates (with rl.rollout.log_times)")
+    share_training: float | None = Field(None, description="share in which it learns; the two overlap with rl.rollout.ahead")
+    share_idle: float | None = Field(None, description="share in neither: waiting for other processes, or weights on their way")
 
 
 class RlValidation(StageMetrics):

@@ -35,6 +35,29 @@ class WatchSection(Section):
     probe_orders: int = Field(4, ge=2, description="orders in which each is shown")
 
 
+class RolloutSection(Section):
+    """What draws the rollouts (engines/)."""
+
+    engine: Literal["transformers", "vllm"] = Field(
+        "transformers",
+        description="transformers: on the policy's own weights; vllm: a process beside each training process, on its GPU, which gets the "
+        "weights before each step",
+    )
+    ahead: bool = Field(
+        False,
+        description="draw the next step's rollouts while this step is learnt from, with weights one step old; the engine, of either kind, "
+        "then is a process of its own",
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="of the weights in an engine process")
+    kv_cache_gb: float = Field(1.0, gt=0, description="memory for keys and values of one engine (vllm), on a GPU or a CPU")
+    log_times: bool = Field(False, description="log the shares of time spent generating, training and idle; two runs differ in them")
+
+    @property
+    def beside(self) -> bool:
+        """Whether the engine is a process of its own."""
+        return self.engine == "vllm" or self.ahead
+
+
 class RlParams(TrainingSection):
     start: ModelFolder = Field("data/sft/model", description="the folder that learning starts from; data/distil/model: of distil")
     steps: int = Field(30, ge=1, description="rollout batches, one optimizer step each unless updates > 1")
@@ -97,6 +120,7 @@ class RlParams(TrainingSection):
         False, description="groups beyond `prompts` are learnt from in the next step; processes that have enough go on while others refill"
     )
     batch_size: int = Field(96, ge=1, description="rollouts generated at once")
+    rollout: RolloutSection = RolloutSection()
     micro_prompts: int = Field(4, ge=1, description="groups in one forward and backward pass")
     save_steps: int = Field(0, ge=0, description="steps between checkpoints that a killed run goes on from; 0 = none, it starts again")
     validate_steps: int = Field(
@@ -194,6 +218,14 @@ class RlParams(TrainingSection):
                 self.reward == "random" and self.validate_steps > 0,
             ),
             ("watch.validation_fall: nothing is validated; set validate_steps", self.watch.validation_fall > 0 and not self.validate_steps),
+            (
+                f"objective: {self.objective} has no importance ratio, and rollout.ahead draws with weights one step old; set it to false",
+                self.rollout.ahead and self.objective in WITHOUT_RATIO,
+            ),
+            (
+                "keep_surplus: processes that refill wait for each other, which rollout.ahead cannot while they learn; turn one off",
+                self.rollout.ahead and self.keep_surplus,
+            ),
             (f"cov_low {self.cov_low} is above cov_high {self.cov_high}: no token lies between", self.cov_low > self.cov_high),
             (
                 f"overlong_buffer {self.overlong_buffer} is not below max_tokens {self.max_tokens}: every answer would be too long",

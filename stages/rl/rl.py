@@ -9,12 +9,15 @@ from transformers import PreTrainedModel
 from stages.rl.allocation.allocation import Allocation
 from stages.rl.allocation.relift import demonstrations
 from stages.rl.checkpoints import rl_checkpoints
+from stages.rl.engines.choose import open_rollout_engine
+from stages.rl.engines.clock import TRAINING, StepClock
+from stages.rl.engines.steps import StepRollouts
 from stages.rl.metrics import RlMetrics
 from stages.rl.params import RlParams
 from stages.rl.policy import Policy, all_mean, open_policy
 from stages.rl.rates import rate
 from stages.rl.rewards.group import Rewarder
-from stages.rl.rollouts import Group, Task, sample_step
+from stages.rl.rollouts import Group, Rollouts, Task, sample_step
 from stages.rl.update import update
 from stages.rl.watch.asked import tasks_in_orders
 from stages.rl.watch.seen import StepWatch
@@ -28,7 +31,6 @@ from stages.shared.core.params import load_params
 from stages.shared.core.progress import tracked
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, SLATES, read_table
 from stages.shared.generation.base import Sampling
-from stages.shared.generation.transformers_engine import TransformersEngine
 from stages.shared.lm.models import load_model, load_tokenizer, save_model
 from stages.shared.lm.packaged import folder_of
 from stages.shared.slates.candidate_features import read_candidate_features
@@ -39,6 +41,8 @@ from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.slate import Catalog, Slate, load_slates, pairs_seen
 from stages.shared.slates.traces import read_traces
 from stages.shared.slates.windows import training_windows
+from stages.shared.training.checkpoints import wait_for_all
+from stages.shared.training.heap import freed_memory_kept
 from stages.shared.training.lora import sid_and_layout_ids
 from stages.shared.training.trainer import write_curve
 from stages.shared.training.zero import shared_out
@@ -70,38 +74,53 @@ def rl(params: RlParams, outputs: Outputs) -> None:
     with shared_out(params.model_copy(update={"precision": "float32"})):
         model = load_model(base)
     policy = open_policy(model, params, sid_and_layout_ids(tokenizer))
-    engine = TransformersEngine(policy.module, tokenizer.pad_token_id, tokenizer.eos_token_id, params.batch_size)
-    reference = load_reference(policy, base) if params.kl else None
+    reference = load_reference(policy, base, params) if params.kl else None
     reward, watch = Rewarder(params), HackWatch(params)
     curve: list[dict[str, float]] = []
     surplus: list[Group] = []
+    ahead: Rollouts | None = None
     if saved := checkpoints.load(policy):
-        curve, surplus = saved["curve"], saved["surplus"]
+        curve, surplus, ahead = saved["curve"], saved["surplus"], saved["ahead"]
         reward.load_state(saved["reward"])
         allocation.load_state(saved["allocation"])
         policy.form, policy.tree_difference = saved["form"]
     seen.open(policy, saved and saved["seen"])
     for row in curve:
         watch.see(row)
-    for step in tracked(range(len(curve), params.steps), "steps", unit="step"):
-        # Each (step, rank) draws from its own seed, so ranks sample different completions and a step does not repeat the one before.
-        seed = (params.seed * 100_003 + step) * world_size() + rank()
-        sampling = Sampling(params.max_tokens, params.temperature, samples=params.group, seed=seed)
-        with policy.sampling():
+    longest = max(len(task.prompt) for task in tasks)
+    with freed_memory_kept(), open_rollout_engine(policy, params, base, tokenizer, longest) as engine:
+
+        def draw(step: int) -> Rollouts:
+            # Each (step, rank) draws from its own seed, so ranks sample different completions and a step does not repeat the one before.
+            seed = step_seed(params, step)
+            sampling = Sampling(params.max_tokens, params.temperature, samples=params.group, seed=seed)
             rollouts = sample_step(allocation.stream, engine, encoded.reader, reward, sampling, params, surplus, allocation.rates)
-        allocation.see(rollouts.sampled)
-        surplus = rollouts.surplus
-        probed = seen.before(step + 1, rollouts)
-        policy.set_rate(rate(step, params))
-        measured = step_metrics(rollouts, params) | update(policy, rollouts, params, tokenizer.pad_token_id, reference, seed, step)
-        measured |= behaviour(rollouts) | allocation.learn(policy, rollouts, tokenizer.pad_token_id)
-        curve.append({"step": float(step + 1), **{name: all_mean(value) for name, value in measured.items()}})
-        curve[-1] |= {"lr": rate(step, params), **probed}  # of all processes already
-        seen.after(curve)
-        own = {"curve": curve, "surplus": surplus, "reward": reward.state(), "allocation": allocation.state(), "seen": seen.state()}
-        checkpoints.save(step + 1, policy, {**own, "form": (policy.form, policy.tree_difference)})
-        seen.saved(curve)
-        watch.see(curve[-1])
+            allocation.see(rollouts.sampled)
+            return rollouts
+
+        clock = StepClock()
+        drawn = StepRollouts(engine, params, clock, draw, ahead)
+        for step in tracked(range(len(curve), params.steps), "steps", unit="step"):
+            rollouts = drawn.take(step)
+            surplus = rollouts.surplus
+            probed = seen.before(step + 1, rollouts)
+            policy.set_rate(rate(step, params))
+            if params.rollout.log_times:
+                wait_for_all()  # here, so that waiting for others counts as idle, not as training
+            with clock.measure(TRAINING):
+                updated = update(policy, rollouts, params, tokenizer.pad_token_id, reference, step_seed(params, step), step)
+                practised = allocation.learn(policy, rollouts, tokenizer.pad_token_id)
+            measured = step_metrics(rollouts, params) | updated | behaviour(rollouts) | practised
+            measured |= clock.shares() if params.rollout.log_times else {}
+            curve.append({"step": float(step + 1), **{name: all_mean(value) for name, value in measured.items()}})
+            curve[-1] |= {"lr": rate(step, params), **probed}  # of all processes already
+            seen.after(curve)
+            if checkpoints.is_due(step + 1):
+                own = {"ahead": drawn.drawn_ahead(), "curve": curve, "surplus": surplus, "reward": reward.state(), "seen": seen.state()}
+                checkpoints.save(step + 1, policy, {**own, "allocation": allocation.state(), "form": (policy.form, policy.tree_difference)})
+            seen.saved(curve)
+            watch.see(curve[-1])
+        drawn.close()
     require_variance(curve, params)
     policy.finish(seen.best(curve))
 
@@ -126,9 +145,13 @@ def rl(params: RlParams, outputs: Outputs) -> None:
     checkpoints.clear()
 
 
-def load_reference(policy: Policy, base: Path) -> PreTrainedModel:
-    """The model that RL began with, frozen, where the policy is."""
-    reference = load_model(base).requires_grad_(False).eval()
+def step_seed(params: RlParams, step: int) -> int:
+    return (params.seed * 100_003 + step) * world_size() + rank()
+
+
+def load_reference(policy: Policy, base: Path, params: RlParams) -> PreTrainedModel:
+    """The model that RL began with, frozen, where the policy is; in the precision of training, as each process holds all of it."""
+    reference = load_model(base, params.precision).requires_grad_(False).eval()
     return reference.to(next(policy.module.parameters()).device)  # type: ignore[arg-type,no-any-return]
 
 

@@ -162,7 +162,7 @@ def make_part(
     rows = slice(targets.starts[indices[0]], targets.starts[indices[-1] + 1])
     prompts = [group.task.prompt for group in batch]
     responses = [[completion.token_ids for completion in group.completions] for group in batch]
-    drawn = Drawn(params.temperature, response_masks(batch, params))
+    drawn = Drawn(params.temperature, response_masks(batch))
     logp, mask, _ = policy.score(prompts, responses, pad_id, drawn)
     reference_BT = first[1] if first else None
     if reference is not None and first is None:
@@ -191,9 +191,12 @@ def make_part(
     )
 
 
-def response_masks(groups: Sequence[Group], params: RlParams) -> list[TokenMask] | None:
-    """Of the constraint that the answers were sampled under, one a token, answers behind each other; None where there was none."""
-    if not params.constrained:
+def response_masks(groups: Sequence[Group]) -> list[TokenMask] | None:
+    """Of the constraint that the answers were sampled under, one a token, answers behind each other; None where it closed nothing.
+
+    A budget of thoughts (prompt.think_tokens) closes tokens without rl.constrained, too.
+    """
+    if not any(group.task.constraint.closes for group in groups):
         return None
     return [mask for group in groups for one in group.completions for mask in masks_along(group.task.constraint, one.token_ids)]
 

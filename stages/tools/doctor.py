@@ -67,7 +67,7 @@ def stage_lines(stage: StageMemory) -> list[str]:
 
 def remedies(stage: StageMemory) -> list[str]:
     name, lines = stage.stage, []
-    trains = name in ("midtrain", "sft", "rl")
+    trains = name in ("midtrain", "sft", "distil", "rl")
     if stage.gpus and sum(stage.gpu.values()) > stage.gpu_limit:
         lines.append(
             f"lower {'rl.micro_prompts, rl.group or rl.max_tokens' if name == 'rl' else f'{name}.batch_size'}, or take a smaller model"

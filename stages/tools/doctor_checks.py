@@ -93,8 +93,12 @@ def engines(params: Params) -> dict[str, list[str]]:
         asked.setdefault("vllm", []).append("evaluate.engine.kind")
     if params.traces.teacher == "language_model" and params.traces.language_model.engine.kind == "vllm":
         asked.setdefault("vllm", []).append("traces.language_model.engine.kind")
-    for section in ("midtrain", "sft", "rl"):
-        if getattr(params, section).deepspeed:
+    if params.rl.rollout.engine == "vllm":
+        asked.setdefault("vllm", []).append("rl.rollout.engine")
+    if params.distil.mode in ("answer_only", "race") and params.distil.engine.kind == "vllm":
+        asked.setdefault("vllm", []).append("distil.engine.kind")
+    for section in ("midtrain", "sft", "distil", "rl"):
+        if getattr(params, section).deepspeed and getattr(params, section).trains:
             asked.setdefault("deepspeed", []).append(f"{section}.deepspeed")
     return asked
 

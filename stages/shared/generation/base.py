@@ -24,7 +24,8 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Completion:
-    """token_ids: what was generated, the end token included. logprobs: of each, at temperature 1 and unconstrained.
+    """token_ids: what was generated, the end token included. logprobs: of each, at temperature 1 and unconstrained; empty of an engine that
+    follows a training, where it gives drawn_logprobs instead (vllm).
 
     drawn_logprobs: of each, in the distribution that it was drawn from: at the temperature, and under the constraint. Empty where the
     engine does not know them, for greedy answers, and with top_p.

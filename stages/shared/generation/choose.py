@@ -18,11 +18,17 @@ from stages.shared.lm.models import check_weights, load_model, load_tokenizer
 
 @contextmanager
 def open_engine(
-    params: EngineParams | TeacherEngineParams, folder: Path, seed: int = 0, threads: int = 1, client: EndpointClient | None = None
+    params: EngineParams | TeacherEngineParams,
+    folder: Path,
+    seed: int = 0,
+    threads: int = 1,
+    client: EndpointClient | None = None,
+    follows: bool = False,
 ) -> Iterator[Engine]:
     """The engine on the model at `folder`; its memory is free again when the block ends.
 
     client: of an endpoint, whose tokenizer is at `folder`; None: a new one that stops at the first prompt that keeps failing.
+    follows: it takes other weights of this model, again and again, and vLLM gives drawn_logprobs (VllmEngine).
     """
     tokenizer = load_tokenizer(folder)
     if tokenizer.eos_token_id is None:
@@ -45,6 +51,7 @@ def open_engine(
             kv_cache_gb=params.kv_cache_gb,
             batch_size=params.batch_size,
             threads=threads,
+            follows=follows,
         )
     else:
         model = load_model(folder, params.dtype, device_of(params.device, "engine.device"))

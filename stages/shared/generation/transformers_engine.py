@@ -7,9 +7,11 @@ Matias 2023, here with the draw of every place fixed beforehand).
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
@@ -88,6 +90,15 @@ class TransformersEngine:
                 progress.add(len(rows))
         self.model.train(training)
         return [[results[prompt, sample] for sample in range(sampling.samples)] for prompt in range(len(prompts))]
+
+    def load_weights(self, path: Path) -> None:
+        """Replaces the weights by those of the safetensors file at `path`, named as in the model's folder."""
+        with torch.no_grad(), safe_open(path, framework="pt") as weights:
+            for name in weights.keys():  # noqa: SIM118, no mapping
+                self.model.get_parameter(name).copy_(weights.get_tensor(name))
+
+    def sleep(self) -> None:
+        """Nothing is freed."""
 
     def close(self) -> None:
         del self.model

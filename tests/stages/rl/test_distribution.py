@@ -10,11 +10,17 @@ import torch
 from stages.rl.distribution import PLAIN, Drawn, masks_along, sampler_logprobs, token_logprobs
 from stages.rl.params import RlParams
 from stages.rl.policy import open_policy
+from stages.rl.rollouts import Group, Task
+from stages.rl.update import response_masks
 from stages.shared.core.errors import StageError
 from stages.shared.generation.base import Completion, Sampling
 from stages.shared.generation.transformers_engine import TransformersEngine
 from stages.shared.slates.constraint import FREE, TokenMask
+from stages.shared.slates.layouts.chat import ChatLayout
+from stages.shared.slates.layouts.encoded import EncodedLayout
 from tests.stages.shared.slates.test_constraint import TOKENIZER, constraint
+from tests.stages.shared.slates.test_json_constraint import CATALOG, ENCODED, SLATE
+from tests.support.chat_models import chat_tokenizer
 from tests.support.tiny_models import random_prompts, tiny_model
 
 PAD, END = TOKENIZER.pad_token_id, TOKENIZER.eos_token_id
@@ -115,3 +121,16 @@ def test_an_engine_without_these_numbers_is_refused_where_they_differ():
     for temperature, constrained in ((0.5, False), (1.0, True)):
         with pytest.raises(StageError, match=r"rl\.temperature"):
             sampler_logprobs(one, temperature, constrained)
+
+
+def test_a_budget_of_thoughts_is_scored_as_it_was_sampled_without_rl_constrained():
+    """Held to its budget, a thought that goes on is ended by force: probability 1 and no gradient, whatever the model would have said."""
+    options = ENCODED["letters", True].layout.options.model_copy(update={"think_tokens": 3})
+    encoded = EncodedLayout(ChatLayout(CATALOG, options), chat_tokenizer())
+    [held] = encoded.constraints([SLATE], enforced=False)
+    end = held.layout.think_end
+    completions = [Completion([5, 6, 7, end, 8], [], drawn_logprobs=[-1.0] * 5)]
+    masks = response_masks([Group(Task([1], held, 0, (0,)), completions, [], [])])
+    assert masks is not None and [mask.allow for mask in masks] == [False, False, False, True, False] and masks[3].ids == [end]
+    free = constraint(4, enforced=False)
+    assert response_masks([Group(Task([1], free, 0, (0,)), completions, [], [])]) is None

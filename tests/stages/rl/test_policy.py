@@ -21,7 +21,7 @@ from tests.stages.shared.slates.test_constraint import constraint
 from tests.support.tiny_models import random_prompts, tiny_model
 
 VOCABULARY, PAD = 64, 0
-CONSTRAINT = constraint(1)
+CONSTRAINT = constraint(1, enforced=False)
 SMALL = {"prompts": 3, "group": 4, "micro_prompts": 2, "threads": 1, "lr": 1e-3}
 
 

@@ -89,6 +89,46 @@ def test_qwen3_8b_fits_eight_gpus_of_80_gb_and_its_host(profiles):
     assert 30 < model_gb(params) < 32
 
 
+def test_what_rollouts_take_of_a_gpu_depends_on_whether_the_engine_sleeps():
+    """Qwen3-8B with its new rows, in GiB: 2 or 4 bytes a parameter."""
+    whole = shape_of(Path("models/Qwen3-8B")).with_sids(4, 256).parameters / GB
+    beside = {"engine": "vllm", "dtype": "bfloat16", "kv_cache_gb": 8.0}
+    asleep, awake = (of_stage("rl", "qwen3-8b", rl={"rollout": {**beside, "ahead": ahead}}) for ahead in (False, True))
+    assert "engine's weights" not in asleep.gpu, "it sleeps at the peak, which is when gradients are made"
+    assert sum(awake.gpu.values()) - sum(asleep.gpu.values()) == pytest.approx(2 * whole + 8)
+    assert asleep.host["weights for the engines"] == pytest.approx(2 * whole), "once on the machine, not once a process"
+    # Where the policy itself learns little, drawing is the peak.
+    lora = of_stage("rl", "qwen3-8b", rl={"rollout": {**beside, "kv_cache_gb": 40.0}, "lora": {"rank": 8}}).gpu
+    assert lora["engine's weights"] == pytest.approx(2 * whole) and lora["engine's cache"] == 40 and "logits" not in lora
+    in_place = of_stage("rl", "qwen3-8b", rl={"rollout": {}, "batch_size": 16})
+    assert in_place.gpu["whole weights, to sample"] == pytest.approx(4 * whole) and "weights for the engines" not in in_place.host
+    with_kl = of_stage("rl", "qwen3-8b", rl={"kl": 0.01})
+    assert with_kl.gpu["reference"] == pytest.approx(2 * whole) and with_kl.fits
+    on_cpu = of_stage("rl", "tiny-qwen3")
+    assert on_cpu.host["engine's cache"] == 2 * 0.25, "on a CPU nothing sleeps"
+
+
+def test_distillation_holds_its_teacher():
+    """On policy beside the student; answers at once before it learns, on the same GPUs."""
+    whole = shape_of(Path("models/Qwen3-8B")).with_sids(4, 256).parameters / GB
+    section = {"processes": 8, "deepspeed": "infra/deepspeed/zero2.json", "precision": "bfloat16", "gradient_checkpointing": True}
+    section |= {"batch_size": 1, "accumulate": 4, "loss_chunk": 512, "max_tokens": 512, "optimizer": "adamw"}
+    resources = {"distil": {"gpus": 8, "memory_gb": 400}}
+    params, _ = params_of("qwen3-8b", distil={**section, "mode": "on_policy", "teacher": "data/rl/model"})
+    [own] = [stage for stage in estimate(params, resources, 80.0)[0] if stage.stage == "distil"]
+    assert own.gpu["teacher"] == pytest.approx(2 * whole) and own.gpu["weights"] == pytest.approx(2 * whole)
+    assert own.gpu["rollouts' cache"] * GB == 4 * (1536 + 512) * 2 * 36 * 8 * 128 * 2
+    large, _ = params_of("qwen3-8b", distil={**section, "mode": "on_policy", "teacher": "models/Qwen3-32B"})
+    [too_big] = [stage for stage in estimate(large, resources, 80.0)[0] if stage.stage == "distil"]
+    assert too_big.gpu["teacher"] > 60 and not too_big.fits
+    engine = {"kind": "vllm", "dtype": "bfloat16", "tensor_parallel": 2, "data_parallel": 4, "max_model_len": 4096}
+    asked, _ = params_of("qwen3-8b", distil={**section, "mode": "answer_only", "teacher": "models/Qwen3-32B", "engine": engine})
+    [before] = [stage for stage in estimate(asked, resources, 80.0)[0] if stage.stage == "distil"]
+    assert before.fits and before.gpu["weights, asking"] > 30 and engines(asked)["vllm"][-1] == "distil.engine.kind"
+    unheard, _ = params_of("qwen3-8b", distil={**section, "mode": "on_policy", "teacher": "models/Unheard-1B"})
+    assert estimate(unheard, resources, 80.0)[1] == ["distil.teacher: models/Unheard-1B"]
+
+
 @pytest.mark.parametrize("profile", ["default", "smoke", "tiny-qwen3", "smollm2"])
 def test_profiles_for_a_laptop_fit_what_they_ask_for(profile):
     params, resources = params_of(profile)
@@ -147,7 +187,7 @@ def test_what_is_looked_for_follows_from_the_parameters():
     big, _ = params_of("qwen3-8b")
     assert [key for key, _, _ in model_folders(big)] == ["midtrain.model", "traces.language_model.model", "embed.model"]
     assert engines(big) == {
-        "vllm": ["evaluate.engine.kind", "traces.language_model.engine.kind"],
+        "vllm": ["evaluate.engine.kind", "traces.language_model.engine.kind", "rl.rollout.engine"],
         "deepspeed": ["midtrain.deepspeed", "sft.deepspeed", "rl.deepspeed"],
     }
     default, _ = params_of("default")

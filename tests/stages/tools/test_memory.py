@@ -13,10 +13,10 @@ from stages.shared.core.errors import StageError
 from stages.shared.lm.encoding import WeightedExample, pack
 from stages.shared.lm.models import save_model
 from stages.shared.training.params import LoraSection, OptimizerSection
-from stages.tools.memory.estimate import TOKEN_BYTES
 from stages.tools.memory.formulas import Sharding, Training, activations, generation, logits, weights_and_optimizer
 from stages.tools.memory.learning import Learning, learning, with_adapters
 from stages.tools.memory.shapes import Shape, from_config
+from stages.tools.memory.training import TOKEN_BYTES
 from tests.support.tiny_models import tiny_tokenizer
 from tests.support.training_memory import TOKEN_IDS, measured, measured_shares
 from tests.support.training_run import SMALL

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from stages.shared.core.errors import StageError
-from stages.shared.generation import data_parallel
+from stages.shared.generation import data_parallel, engine_process
 from stages.shared.generation.base import Sampling
 from stages.shared.generation.choose import on_cpu, open_engine
 from stages.shared.generation.data_parallel import DataParallelEngine, shares_of_devices
@@ -40,7 +40,7 @@ def test_two_processes_answer_as_one_engine(tmp_path: Path, monkeypatch: pytest.
 def test_a_process_that_dies_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "dies.py").write_text("import sys; sys.exit('out of memory on GPU 1')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(data_parallel, "MODULE", "dies")
+    monkeypatch.setattr(engine_process, "MODULE", "dies")
     with pytest.raises(StageError, match=r"ended with code 1: out of memory on GPU 1"):
         DataParallelEngine(TWO, tmp_path, 0, 1)
 

@@ -1,0 +1,71 @@
+"""Requests into slates: the same features, counted on the same rows and cut at the same edges as in the stage `retrieve`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from stages.retrieve.params import RetrieveParams
+from stages.serve.initial_scores import CandidateScorer, open_scorer
+from stages.serve.requests import RankRequest, places_of
+from stages.shared.core.errors import StageError
+from stages.shared.core.leakage import training_interactions
+from stages.shared.core.outputs import DATA
+from stages.shared.core.schemas import ITEMS, SLATES, read_table
+from stages.shared.evaluation.test_set import fitted_on
+from stages.shared.slates.candidate_features import features_of, read_candidate_features
+from stages.shared.slates.features.statistics import Statistics, count
+from stages.shared.slates.features.values import bin_edges, collect, to_bins
+from stages.shared.slates.slate import Slate
+
+
+@dataclass(frozen=True)
+class SlateMaker:
+    """edges: of the bins, [features, bins - 1]."""
+
+    params: RetrieveParams
+    features: tuple[str, ...]
+    statistics: Statistics
+    edges: NDArray[np.floating]
+    scorer: CandidateScorer | None
+
+    @classmethod
+    def read(cls, params: RetrieveParams, log: pl.DataFrame) -> "SlateMaker":
+        """From the tables of the run in the current directory; log: its INTERACTIONS."""
+        items = read_table(DATA / "ingest/items.parquet", ITEMS)
+        table = read_candidate_features(DATA / "retrieve/candidate_features.parquet")
+        slates = read_table(DATA / "retrieve/slates.parquet", SLATES)
+        features = features_of(table)
+        # `retrieve` writes bins and values, not the edges between; of the same values they come out the same.
+        train = slates.filter(pl.col("split") == "train").select("slate")
+        values = table.join(train, on="slate", how="semi", maintain_order="left").select(features).to_numpy()
+        edges = bin_edges(values[:, None, :].astype(np.float32), params.feature_bins)
+        statistics = count(training_interactions(log, fitted_on()), items)
+        return cls(params, features, statistics, edges, open_scorer(params, items.height))
+
+    def slates(self, requests: Sequence[RankRequest], first: int = 0) -> list[Slate]:
+        """One a request, numbered from `first`. All have some history and equally many distinct known items, two or more."""
+        candidates_NK = np.array([list(places_of(request.items)) for request in requests], dtype=np.int64)
+        histories = [list(request.history[-self.params.history :]) for request in requests]
+        table = pl.DataFrame(
+            {"history": histories, "candidates": candidates_NK.tolist(), "scores": self._scores(requests, candidates_NK).tolist()},
+            schema={name: SLATES[name] for name in ("history", "candidates", "scores")},
+        )
+        values = collect(table, candidates_NK.shape[1], self.statistics, self.params.feature_history, features=self.features)
+        bins = to_bins(values, self.edges).tolist()
+        rows = zip(histories, candidates_NK.tolist(), bins, strict=True)
+        return [Slate(first + row, -1, "", 0, *of_slate, target_rank=-1, features=self.features) for row, of_slate in enumerate(rows)]
+
+    def _scores(self, requests: Sequence[RankRequest], candidates_NK: NDArray[np.int_]) -> NDArray[np.float32]:
+        scores_NK = np.zeros(candidates_NK.shape, dtype=np.float32)
+        bare = [row for row, request in enumerate(requests) if request.scores is None]
+        if bare and self.scorer is None:
+            raise StageError(f"retrieve.model {self.params.model} keeps nothing that scores single candidates: send their scores, too")
+        if bare and self.scorer:
+            scores_NK[bare] = self.scorer.scores([requests[row].history for row in bare], candidates_NK[bare])
+        for row, request in enumerate(requests):
+            if request.scores is not None:
+                scores_NK[row] = [request.scores[places[0]] for places in places_of(request.items).values()]
+        return scores_NK

@@ -36,8 +36,12 @@ class FileRow:
 
 
 def count_rows(path: Path) -> int:
+    """StageError where a Parquet file cannot be read."""
     if path.suffix == ".parquet":
-        return int(pl.scan_parquet(path, glob=False).select(pl.len()).collect().item())
+        try:
+            return int(pl.scan_parquet(path, glob=False).select(pl.len()).collect().item())
+        except Exception as error:  # polars raises many kinds on a damaged file
+            raise StageError(f"{path}: not a readable Parquet file ({error})") from None
     with path.open("rb") as file:
         return sum(1 for line in file if line.strip())
 
@@ -65,7 +69,7 @@ def file_row(catalogue: IdCatalogue, row: Mapping[str, Any], number: int, ids: s
     candidates, query = row.get("candidates"), row.get("query")
     if not isinstance(candidates, Sequence) or isinstance(candidates, str):
         raise StageError(f"{where}: `candidates` is no list; give the items to rank, best first")
-    identity = row.get("id")
+    identity = row.get("id", row.get("slate"))
     if isinstance(query, Mapping):  # rank_llm's
         identity = query.get("qid", identity)
         asked: object = query if {"user_id", "history"} & set(query) else query.get("text", "")

@@ -15,12 +15,15 @@ from stages.serve.files import NUMBER, OUTPUTS, SOURCE, FileRow, answer, convert
 from stages.serve.reranker import MODEL, Reranker, open_reranker
 from stages.shared.core.errors import StageError
 from stages.shared.core.hashes import files_sha256
+from stages.shared.core.outputs import DATA
 from stages.shared.core.params import load_params
 from stages.shared.core.progress import Progress, note
 from stages.shared.core.run import set_seed, set_threads, without_library_bars
 from stages.shared.generation.resumable import folder_sha256
 
 T = TypeVar("T")
+TABLES = [Path("params.yaml"), *(DATA / name for name in ("ingest/interactions.parquet", "retrieve/candidate_features.parquet"))]
+TABLES += [DATA / "tokenize/sids.parquet"]
 BATCH = 512  # rows between two entries in the partial output: what a kill can lose
 
 
@@ -56,7 +59,7 @@ def rerank_file(path: Path, output: Path, model: Path, mode: str, ids: str, batc
     without_library_bars()
     partial = output.with_name(f".{output.name}.partial.jsonl")
     # The batch is a part of it: which rows share one changes the last bits of sums.
-    identity = f"{files_sha256([path, Path('params.yaml')])} {folder_sha256(model)} {mode} {ids} {batch}"
+    identity = f"{files_sha256([path, *TABLES])} {folder_sha256(model)} {mode} {ids} {batch}"
     done, counts = _begin(partial, identity, batch)
     with Progress("rows", count_rows(path), done) as progress, open_reranker(model, mode) as reranker:  # type: ignore[arg-type]
         for rows in _batches(_rows(reranker, path, done, ids), batch):

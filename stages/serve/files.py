@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from stages.serve.catalogue import IdCatalogue
-from stages.serve.parse import BadRequest, name_of, rank_request
+from stages.serve.parse import BadRequest, check_scores, name_of, rank_request
 from stages.serve.requests import RankRequest, RankResult
 from stages.shared.core.errors import StageError
 
@@ -125,8 +125,7 @@ def _by_number(catalogue: IdCatalogue, row: Mapping[str, Any], candidates: Seque
         raise BadRequest("with --ids number, `history` and `candidates` are lists of the pipeline's item numbers")
     if not candidates:
         raise BadRequest("nothing to rank: give at least one candidate")
-    if scores is not None and len(scores) != len(candidates):
-        raise BadRequest(f"{len(scores)} scores for {len(candidates)} candidates; give one each, or none at all")
+    check_scores(scores, len(candidates))
     return RankRequest([item for item in history if item in known], [item if item in known else None for item in candidates], scores)
 
 

@@ -8,6 +8,7 @@ from stages.serve.catalogue import IdCatalogue
 from stages.serve.requests import RankRequest
 
 USER = "user:"
+LARGEST_SCORE = 1e30
 FORMS = 'user:ID, or JSON: a list of item ids (the history, oldest first), {"user_id": ID}, or {"history": [ID, ...]}'
 
 
@@ -20,8 +21,7 @@ def rank_request(catalogue: IdCatalogue, query: object, items: Sequence[object],
     stay in place. BadRequest says what cannot be read."""
     if not items:
         raise BadRequest("nothing to rank: send at least one item")
-    if scores is not None and len(scores) != len(items):
-        raise BadRequest(f"{len(scores)} scores for {len(items)} items; send one an item, or none at all")
+    check_scores(scores, len(items))
     found = [catalogue.find(name_of(item, place)) for place, item in enumerate(items)]
     history, known = _history(catalogue, query)
     return RankRequest(history, found, scores, known)
@@ -34,7 +34,20 @@ def name_of(item: object, place: int) -> str:
         named = next((item[key] for key in ("id", "docid", "text") if item.get(key) is not None), None)
     if isinstance(named, bool) or not isinstance(named, str | int):
         raise BadRequest(f"item {place} is no id: send a string, a whole number, or an object with `id` or `text`")
-    return str(named)
+    name = str(named)
+    if any("\ud800" <= letter <= "\udfff" for letter in name):  # half a character, which no answer could be written with
+        raise BadRequest(f"item {place} is no text: it holds half of a surrogate pair")
+    return name
+
+
+def check_scores(scores: object, count: int) -> None:
+    """BadRequest unless there are none, or `count` numbers that float32 can hold."""
+    if scores is None:
+        return
+    if not isinstance(scores, Sequence) or len(scores) != count:
+        raise BadRequest(f"scores: a list of {count} numbers is expected, one an item, or none at all")
+    if not all(isinstance(score, int | float) and abs(score) < LARGEST_SCORE for score in scores):
+        raise BadRequest(f"scores: numbers between -{LARGEST_SCORE:g} and {LARGEST_SCORE:g} are expected")
 
 
 def _history(catalogue: IdCatalogue, query: object) -> tuple[list[int], bool]:

@@ -64,7 +64,8 @@ def places_of(items: Sequence[int | None]) -> dict[int, list[int]]:
 
 
 def spread(items: Sequence[int | None], ranked: Sequence[int]) -> tuple[int, ...]:
-    """The places of `items` for an order of its distinct known ones: duplicates beside their first, unknown ones last as they came."""
+    """The places of `items`, in the order of `ranked`: duplicates beside their first, unknown ones last as they came. What `ranked` holds
+    and nobody asked for is left out."""
     places = places_of(items)
     unknown = [place for place, item in enumerate(items) if item is None]
-    return (*(place for item in ranked for place in places[item]), *unknown)
+    return (*(place for item in ranked for place in places.get(item, ())), *unknown)

@@ -74,7 +74,7 @@ class Reranker:
             if (result := self._unasked(request)) is not None:
                 results[row] = result
             else:
-                groups[len(places_of(request.items))].append(row)
+                groups[self.maker.size(request)].append(row)
         for rows in groups.values():
             results |= zip(rows, self._asked([requests[row] for row in rows]), strict=True)
         return [results[row] for row in range(len(requests))]
@@ -128,8 +128,9 @@ class Reranker:
         if scores is None:
             return RankResult(order, falling(len(order)), reasoning, self._relevances(request, slate, text, whole), tokens=tokens)
         of_item = dict(zip(slate.candidates, scores, strict=True))
+        total = sum(of_item[item] for item in places_of(request.items))  # without those that filled the slate
         items = [request.items[place] for place in order]
-        return RankResult(order, tuple(0.0 if item is None else float(of_item[item]) for item in items), tokens=tokens)
+        return RankResult(order, tuple(0.0 if item is None else float(of_item[item] / total) for item in items), tokens=tokens)
 
     def _reasoning(self, text: str) -> str:
         if not isinstance(self.model, LanguageModel) or not self.model.encoded.layout.reasoning:
@@ -145,7 +146,7 @@ class Reranker:
         names = [letter.strip() for letter in letters(len(slate.candidates))]
         said, places = self.model.encoded.layout.claims(text).relevances, places_of(request.items)
         given = [(item, said[name]) for name, item in zip(names, slate.candidates, strict=True) if name in said]
-        return {place: level for item, level in given for place in places[item]}
+        return {place: level for item, level in given for place in places.get(item, ())}
 
 
 @contextmanager

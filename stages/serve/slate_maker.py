@@ -20,15 +20,18 @@ from stages.shared.slates.features.statistics import Statistics, count
 from stages.shared.slates.features.values import bin_edges, collect, to_bins
 from stages.shared.slates.slate import Slate
 
+SPARE = 50  # times the candidates of a slate: popular items among which those that fill a slate are looked for
+
 
 @dataclass(frozen=True)
 class SlateMaker:
-    """edges: of the bins, [features, bins - 1]."""
+    """edges: of the bins, [features, bins - 1]. popular: items by falling popularity, enough to fill a slate."""
 
     params: RetrieveParams
     features: tuple[str, ...]
     statistics: Statistics
     edges: NDArray[np.floating]
+    popular: list[int]
     scorer: CandidateScorer | None
 
     @classmethod
@@ -43,11 +46,16 @@ class SlateMaker:
         values = table.join(train, on="slate", how="semi", maintain_order="left").select(features).to_numpy()
         edges = bin_edges(values[:, None, :].astype(np.float32), params.feature_bins)
         statistics = count(training_interactions(log, fitted_on()), items)
-        return cls(params, features, statistics, edges, open_scorer(params, items.height))
+        popular = np.argsort(-statistics.popularity, kind="stable")[: SPARE * params.candidates].tolist()
+        return cls(params, features, statistics, edges, popular, open_scorer(params, items.height))
 
-    def slates(self, requests: Sequence[RankRequest], first: int = 0) -> list[Slate]:
-        """One a request, numbered from `first`. All have some history and equally many distinct known items, two or more."""
-        candidates_NK = np.array([list(places_of(request.items)) for request in requests], dtype=np.int64)
+    def size(self, request: RankRequest) -> int:
+        """Candidates of its slate: as many as the model learnt to rank at once, or all that are asked where those are more."""
+        return max(len(places_of(request.items)), min(self.params.candidates, len(self.popular)))
+
+    def slates(self, requests: Sequence[RankRequest]) -> list[Slate]:
+        """One a request, all of which have some history and the same size. The items asked come first, in their order."""
+        candidates_NK = np.array([self._filled(request) for request in requests], dtype=np.int64)
         histories = [list(request.history[-self.params.history :]) for request in requests]
         table = pl.DataFrame(
             {"history": histories, "candidates": candidates_NK.tolist(), "scores": self._scores(requests, candidates_NK).tolist()},
@@ -56,7 +64,15 @@ class SlateMaker:
         values = collect(table, candidates_NK.shape[1], self.statistics, self.params.feature_history, features=self.features)
         bins = to_bins(values, self.edges).tolist()
         rows = zip(histories, candidates_NK.tolist(), bins, strict=True)
-        return [Slate(first + row, -1, "", 0, *of_slate, target_rank=-1, features=self.features) for row, of_slate in enumerate(rows)]
+        return [Slate(row, -1, "", 0, *of_slate, target_rank=-1, features=self.features) for row, of_slate in enumerate(rows)]
+
+    def _filled(self, request: RankRequest) -> list[int]:
+        """A small model that only ever saw slates of ten answers with ten, whatever it is shown: shorter slates are filled up with popular
+        items, which the order of the answer loses again."""
+        asked = list(places_of(request.items))
+        taken = {*asked, *request.history}
+        spare = [item for item in self.popular if item not in taken] + [item for item in self.popular if item not in asked]
+        return [*asked, *dict.fromkeys(spare)][: self.size(request)]
 
     def _scores(self, requests: Sequence[RankRequest], candidates_NK: NDArray[np.int_]) -> NDArray[np.float32]:
         scores_NK = np.zeros(candidates_NK.shape, dtype=np.float32)
@@ -67,5 +83,6 @@ class SlateMaker:
             scores_NK[bare] = self.scorer.scores([requests[row].history for row in bare], candidates_NK[bare])
         for row, request in enumerate(requests):
             if request.scores is not None:
-                scores_NK[row] = [request.scores[places[0]] for places in places_of(request.items).values()]
+                given = [request.scores[places[0]] for places in places_of(request.items).values()]
+                scores_NK[row] = given + [min(given)] * (scores_NK.shape[1] - len(given))
         return scores_NK

@@ -38,6 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def serve(options: argparse.Namespace) -> None:
     """Until SIGINT or SIGTERM, after which the requests at work are answered. The address is bound before the model is opened."""
+    listener = _bound(options.host, options.port)
     os.environ["TQDM_DISABLE"] = "1"  # an engine's bars; a log is read later
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for chatty in ("httpx", "uvicorn"):
@@ -47,7 +48,6 @@ def serve(options: argparse.Namespace) -> None:
     set_seed(params.seed)
     without_library_bars()
     settings = ServerSettings(options.budget, max(1, options.queue), max(1, options.batch), os.environ.get(KEY_VARIABLE, ""))
-    listener = _bound(options.host, options.port)
     with listener, open_reranker(options.model, options.mode, params.threads) as reranker:
         config = uvicorn.Config(
             create_app(reranker, settings),

@@ -30,15 +30,17 @@ def test_unknown_users_and_items_of_a_history_are_no_error(catalogue):
     assert rank_request(catalogue, ["4", "gone", "5"], ["1"]).history == [4, 5]
 
 
-@pytest.mark.parametrize("query", ["films I like", "", "12", None, 3, {"likes": 1}, {"user_id": None}, {"user_id": [1]}, [None], "[" * 9999])
+@pytest.mark.parametrize(
+    "query", ["films I like", "", "12", None, 3, {"likes": 1}, {"user_id": None}, {"user_id": [1]}, [None], "[" * 9999]
+)
 def test_a_query_that_says_nothing_is_refused_with_the_forms_that_do(catalogue, query):
-    with pytest.raises(BadRequest, match="send|expected"):
+    with pytest.raises(BadRequest, match=r"send|expected"):
         rank_request(catalogue, query, ["1"])
 
 
 @pytest.mark.parametrize("items", [[], [None], [True], [1.5], [{}], [{"name": "x"}], [["1"]], ["\ud800"]])
 def test_items_that_name_nothing_are_refused(catalogue, items):
-    with pytest.raises(BadRequest, match="send|surrogate"):
+    with pytest.raises(BadRequest, match=r"send|surrogate"):
         rank_request(catalogue, "user:u3", items)
 
 

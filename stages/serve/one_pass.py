@@ -23,10 +23,11 @@ from stages.shared.slates.slate import Slate
 
 @dataclass(frozen=True)
 class OnePass:
-    """encoded: of the layout without reasoning, whose prompts end where the first letter comes next."""
+    """encoded: of the layout without reasoning, whose prompts end where the first letter comes next. letters: their first tokens."""
 
     model: PreTrainedModel
     encoded: EncodedLayout
+    letters: list[int]
     batch_size: int
 
     def rank(self, slates: Sequence[Slate]) -> tuple[Rankings, NDArray[np.float64]]:
@@ -43,7 +44,7 @@ class OnePass:
     @torch.no_grad()
     def _probabilities(self, slates: Sequence[Slate]) -> NDArray[np.float64]:
         prompts = self.encoded.prompts(slates)
-        names_NK = torch.tensor([[name[0] for name in names] for names in self.encoded.names(slates)], device=self.model.device)
+        letters_K = torch.tensor(self.letters[: len(slates[0].candidates)], device=self.model.device)
         lengths = torch.tensor([len(prompt) for prompt in prompts])
         longest, room = int(lengths.max()), getattr(self.model.config, "max_position_embeddings", None)
         if room is not None and longest > room:
@@ -55,7 +56,7 @@ class OnePass:
         mask = torch.arange(longest) < lengths[:, None]
         hidden = self.model.base_model(tokens.to(self.model.device), attention_mask=mask.long().to(self.model.device)).last_hidden_state
         logits_NV = self.model.get_output_embeddings()(hidden[torch.arange(len(prompts)), lengths - 1])
-        return logits_NV.gather(1, names_NK).double().softmax(dim=1).cpu().numpy()
+        return logits_NV[:, letters_K].double().softmax(dim=1).cpu().numpy()
 
 
 def open_one_pass(folder: Path, layout: Layout, engine: EngineParams) -> OnePass:
@@ -63,7 +64,8 @@ def open_one_pass(folder: Path, layout: Layout, engine: EngineParams) -> OnePass
     encoded = EncodedLayout(without_reasoning(layout), load_tokenizer(folder))
     if layout.dialogue or not layout.answers_by_letter:
         raise StageError("one pass needs prompt.layout compact and prompt.answer letters, where the first token of an answer is a letter")
-    firsts = {ids[0] for ids in encoded.tokenizer(LETTERS, add_special_tokens=False)["input_ids"]}
-    if len(firsts) < len(LETTERS):
+    firsts = [ids[0] for ids in encoded.tokenizer(LETTERS, add_special_tokens=False)["input_ids"]]
+    if len(set(firsts)) < len(LETTERS):
         raise StageError(f"{folder}: its tokenizer begins two letters with the same token, so one pass cannot tell candidates apart")
-    return OnePass(load_model(folder, engine.dtype, device_of(engine.device, "engine.device")), encoded, engine.batch_size)
+    model = load_model(folder, engine.dtype, device_of(engine.device, "engine.device"))
+    return OnePass(model, encoded, firsts, engine.batch_size)

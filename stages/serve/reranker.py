@@ -32,6 +32,7 @@ from stages.serve.requests import (
 from stages.serve.slate_maker import SlateMaker
 from stages.shared.core.outputs import DATA
 from stages.shared.core.params import load_params
+from stages.shared.core.progress import note
 from stages.shared.core.schemas import ITEMS, SIDS, read_table
 from stages.shared.evaluation.rankers import MODELS, PRIMARY_MODEL
 from stages.shared.generation.base import Sampling
@@ -168,6 +169,8 @@ def open_reranker(folder: Path = MODEL, mode: Mode = "reasoning", threads: int |
     maker = SlateMaker.read(retrieve, catalogue.log)
     name = folder.as_posix()
     if mode == "one-pass":
+        if layout.reasoning:
+            note(f"{folder} learnt to reason first (prompt.reasoning): in one pass it ranks badly (docs/serving.md)")
         yield Reranker(catalogue, maker, open_one_pass(folder, layout, params.engine), params, windows, count, name, mode)
     else:
         with open_language_model(folder, layout, params.engine, params.seed, count, windows=windows) as model:

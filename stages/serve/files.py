@@ -12,11 +12,12 @@ from stages.serve.catalogue import IdCatalogue
 from stages.serve.parse import BadRequest, check_scores, name_of, rank_request
 from stages.serve.requests import RankRequest, RankResult
 from stages.shared.core.errors import StageError
+from stages.shared.core.schemas import Schema
 
 SOURCE, NUMBER = "source", "number"  # what items are called: the data's own ids, or the pipeline's numbers
 OUTPUTS = (".jsonl", ".parquet", ".trec")
 TAG = "gr2"  # the name of the run in a TREC file
-ANSWERS = {
+ANSWERS: Schema = {
     "id": pl.String,
     "order": pl.List(pl.String),
     "index": pl.List(pl.Int64),

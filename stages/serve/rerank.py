@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from stages.evaluate.params import EvaluateParams
 from stages.serve.files import NUMBER, OUTPUTS, SOURCE, FileRow, answer, convert, count_rows, file_row, read_rows
-from stages.serve.reranker import MODEL, Reranker, open_reranker
+from stages.serve.reranker import MODEL, Mode, Reranker, open_reranker
 from stages.shared.core.errors import StageError
 from stages.shared.core.hashes import files_sha256
 from stages.shared.core.outputs import DATA
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
     note(f"{output}: {counts.total()} rows, {counts['']} reranked" + (f"; in the order given: {fallbacks}" if fallbacks else ""))
 
 
-def rerank_file(path: Path, output: Path, model: Path, mode: str, ids: str, batch: int) -> Counter[str]:
+def rerank_file(path: Path, output: Path, model: Path, mode: Mode, ids: str, batch: int) -> Counter[str]:
     """Writes `output`, whole or not at all; how many rows fell back, by reason ("" = none). What a killed call wrote is gone on from."""
     if output.suffix not in OUTPUTS:
         raise StageError(f"{output}: what shall it be? End its name with {', '.join(OUTPUTS)}")
@@ -61,7 +61,7 @@ def rerank_file(path: Path, output: Path, model: Path, mode: str, ids: str, batc
     # The batch is a part of it: which rows share one changes the last bits of sums.
     identity = f"{files_sha256([path, *TABLES])} {folder_sha256(model)} {mode} {ids} {batch}"
     done, counts = _begin(partial, identity, batch)
-    with Progress("rows", count_rows(path), done) as progress, open_reranker(model, mode) as reranker:  # type: ignore[arg-type]
+    with Progress("rows", count_rows(path), done) as progress, open_reranker(model, mode) as reranker:
         for rows in _batches(_rows(reranker, path, done, ids), batch):
             counts.update(_write(reranker, rows, partial))
             progress.add(len(rows))

@@ -107,11 +107,12 @@ class Reranker:
         if isinstance(self.model, LanguageModel):
             [rankings] = self.model.answers(slates, Sampling(self.params.max_tokens, seed=self.params.seed), self.params.constrained)
         elif whole:
-            rankings, scores = self.model.rank(slates)
+            rankings, scores_NK = self.model.rank(slates)
+            scores = scores_NK.tolist()
         else:
             rankings = rank_by_windows(slates, partial(_orders_alone, self.model), self.windows)
         return [
-            self._result(request, slate, rankings, row, scores[row] if len(scores) else None, whole)
+            self._result(request, slate, rankings, row, scores[row] if scores else None, whole)
             for row, (request, slate) in enumerate(zip(requests, slates, strict=True))
         ]
 

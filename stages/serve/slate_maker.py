@@ -84,5 +84,5 @@ class SlateMaker:
         for row, request in enumerate(requests):
             if request.scores is not None:
                 given = [request.scores[places[0]] for places in places_of(request.items).values()]
-                scores_NK[row] = given + [min(given)] * (scores_NK.shape[1] - len(given))
+                scores_NK[row] = given + [min(given)] * (candidates_NK.shape[1] - len(given))
         return scores_NK

@@ -4,13 +4,15 @@ import numpy as np
 import polars as pl
 import pytest
 
+from stages.retrieve.retrievers.retriever import fit
+from stages.serve.initial_scores import open_scorer
 from stages.serve.requests import RankRequest
 from stages.serve.slate_maker import SlateMaker
 from stages.shared.core.schemas import SLATES, read_table
 from stages.shared.generation.base import Sampling
 from stages.shared.slates.candidate_features import read_candidate_features
 from stages.shared.slates.slate import load_slates
-from tests.support.retrieve_project import PARAMS, interactions, own_items
+from tests.support.retrieve_project import PARAMS, N, interactions, own_items
 
 
 @pytest.fixture(scope="module")
@@ -103,10 +105,20 @@ def test_an_engine_that_fails_costs_no_order_and_one_bad_request_only_itself(rer
 
 
 def test_a_retriever_that_keeps_no_scores_is_said(finished_run, reranker, monkeypatch):
-    maker = SlateMaker.read(PARAMS.model_copy(update={"model": "item_knn"}), interactions())
-    monkeypatch.setitem(reranker.__dict__, "maker", maker)
+    language_model = {"model": "language_model", "reads": "data/midtrain/model"}
+    monkeypatch.setitem(reranker.__dict__, "maker", SlateMaker.read(PARAMS.model_copy(update=language_model), interactions()))
     bare, given = reranker.rank([RankRequest([3, 4], [20, 21]), RankRequest([3, 4], [20, 21], [1.0, 0.0])])
     assert (bare.fallback, given.fallback) == ("no_scores", "")
+
+
+@pytest.mark.parametrize("model", ["sasrec", "item_knn", "popularity"])
+def test_each_retriever_scores_candidates_as_it_found_them(tmp_path, model):
+    params = PARAMS.model_copy(update={"model": model, "epochs": 1})
+    fitted, _ = fit(params, interactions().filter(pl.col("split") == "base"), N, seed=0)
+    fitted.save(tmp_path)
+    histories = [own_items(user)[:length] for user, length in [(0, 3), (1, 8), (2, 1), (3, 9)]]
+    items_NK, scores_NK = fitted.top_k(histories, histories, 6)
+    assert np.allclose(open_scorer(params, N, tmp_path).scores(histories, items_NK), scores_NK, atol=1e-5)
 
 
 def test_one_pass_ranks_by_the_first_letter(one_pass, reranker, test_slates):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import tomllib
 from threading import Event
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ import pytest
 from stages.serve.catalogue import IdCatalogue
 from stages.serve.http.app import ServerSettings, create_app
 from stages.serve.requests import RankResult, fallback, falling
+from tests.support.project_clone import ROOT
 
 PATHS = ("/v1/rerank", "/v2/rerank", "/rerank")
 COHERE = {"model": "rerank-v3.5", "query": "user:u3", "documents": ["4", "nobody's", "5", "4"]}
@@ -159,7 +161,8 @@ def test_a_key_is_asked_of_every_post_and_of_no_probe(ask):
 
 def test_probes_and_what_is_served(ask):
     assert ask("GET", "/ready").json() == {"ready": True}
-    assert ask("GET", "/version").json()["model"] == "data/rl/model"
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert ask("GET", "/version").json() == {"version": declared, "model": "data/rl/model", "mode": "reasoning"}
     assert "/v1/rerank" in ask("GET", "/openapi.json").json()["paths"]
     assert ask("GET", "/nowhere/user-12").status_code == 404 and "user-12" not in ask("GET", "/nowhere/user-12").metrics
 

@@ -65,7 +65,7 @@ class ItemKnnScorer:
         slates = np.arange(len(histories)).repeat(candidates_NK.shape[1])
         found = sp.csr_matrix(votes @ self.similarity)[
             slates, candidates_NK.ravel()
-        ]  # single elements: a row may be as long as the catalogue
+        ]  # never whole rows of the catalogue
         return np.asarray(found, dtype=np.float32).reshape(candidates_NK.shape)
 
 

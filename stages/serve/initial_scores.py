@@ -63,9 +63,7 @@ class ItemKnnScorer:
         shape = (len(histories), self.similarity.shape[0])
         votes = sp.csr_matrix(((self.decay**steps_back).astype(np.float32), (rows, items)), shape=shape)
         slates = np.arange(len(histories)).repeat(candidates_NK.shape[1])
-        found = sp.csr_matrix(votes @ self.similarity)[
-            slates, candidates_NK.ravel()
-        ]  # never whole rows of the catalogue
+        found = sp.csr_matrix(votes @ self.similarity)[slates, candidates_NK.ravel()]  # never whole rows of the catalogue
         return np.asarray(found, dtype=np.float32).reshape(candidates_NK.shape)
 
 

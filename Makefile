@@ -1,4 +1,4 @@
-# Two commands do everything on a fresh machine with python3 (3.11) and make: `make run` and `make test`.
+# Three commands do everything on a fresh machine with python3 (3.11) and make: `make run`, `make serve` and `make test`.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,10 +6,13 @@ STAMP := $(VENV)/.installed
 export HF_HUB_OFFLINE := 1
 export PYTHONHASHSEED := 0
 
-.PHONY: run test suite lint-beside quick-test lint setup lock gpu-lock gpu-lock-check clean help
+.PHONY: run serve test suite lint-beside quick-test lint setup lock gpu-lock gpu-lock-check clean help
 
 run: $(STAMP)  ## the main job on the embedded default: thirteen stages, real data, a report in data/report/report.html
 	$(BIN)/gr2 run
+
+serve: $(STAMP)  ## the model of the finished run behind HTTP, at http://127.0.0.1:8081 (docs/serving.md)
+	$(BIN)/gr2 serve
 
 # One process more than cores: tests of nodes, workers and schedules wait for most of their time.
 TEST_PROCESSES ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)

@@ -39,11 +39,11 @@ from numpy.typing import NDArray
 
 from stages.evaluate.baselines import baselines
 from stages.evaluate.features import read_features
-from stages.evaluate.language_model import open_language_model
 from stages.evaluate.params import EvaluateParams
 from stages.shared.core.params import load_params
 from stages.shared.evaluation.test_set import TestSet, load_test_set, read_slate_tables
 from stages.shared.generation.base import Sampling
+from stages.shared.generation.reranking.language_model import open_language_model
 from stages.shared.recsys.embeddings import read_embeddings
 from stages.shared.slates.layouts.choose import layout_of
 from stages.shared.slates.layouts.domain_rules import with_mined_rules

@@ -26,9 +26,9 @@ from torch import nn
 from stages.report.diagnostics.headroom import headroom
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import DATA
-from stages.shared.evaluation import rankings
 from stages.shared.evaluation.ground_truth import load_ground_truth
 from stages.shared.evaluation.test_set import load_test_set, read_slate_tables
+from stages.shared.slates.reranking import rankings
 from stages.shared.stats.bootstrap import Bootstrap
 from stages.shared.synthetic.world import World, whole_histories
 

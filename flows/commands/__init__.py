@@ -33,9 +33,9 @@ def show(view: object) -> int:
     return 0
 
 
-def run_tool(name: str, *arguments: str) -> int:
-    """Runs the module `name` of stages.tools, which flows may not import; its exit code."""
-    return subprocess.run([sys.executable, "-m", f"stages.tools.{name}", *arguments], check=False).returncode
+def run_tool(name: str, *arguments: str, package: str = "stages.tools") -> int:
+    """Runs the module `name` of `package`, which flows may not import; its exit code."""
+    return subprocess.run([sys.executable, "-m", f"{package}.{name}", *arguments], check=False).returncode
 
 
 def as_flags(options: argparse.Namespace, names: dict[str, str]) -> list[str]:

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from stages.shared.core.errors import StageError
-from stages.shared.evaluation import rankings
 from stages.shared.evaluation.rankers import ALL_FEATURES
-from stages.shared.evaluation.rankings import Rankings
 from stages.shared.recsys import lambdamart
 from stages.shared.recsys.lambdamart_params import LambdaMartParams
 from stages.shared.slates.candidate_features import FEATURES
+from stages.shared.slates.reranking import rankings
+from stages.shared.slates.reranking.rankings import Rankings
 from stages.shared.slates.slate import Slate
 
 Floats = NDArray[np.floating]

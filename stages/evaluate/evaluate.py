@@ -17,12 +17,12 @@ from stages.shared.evaluation.evaluate_metrics import AnswerCount, EvaluateMetri
 from stages.shared.evaluation.ground_truth import load_ground_truth
 from stages.shared.evaluation.outputs_table import FREE, GREEDY, REPEATED, SHUFFLED, answer_rows, write_outputs
 from stages.shared.evaluation.rankers import PRIMARY_MODEL, distilled, models
-from stages.shared.evaluation.rankings import Rankings
 from stages.shared.evaluation.test_set import TestSet, load_test_set, read_slate_tables
 from stages.shared.recsys.embeddings import read_embeddings
 from stages.shared.slates.layouts.choose import layout_of
 from stages.shared.slates.layouts.domain_rules import with_mined_rules
 from stages.shared.slates.prompt_params import PromptParams
+from stages.shared.slates.reranking.rankings import Rankings
 from stages.shared.slates.slate import load_slates
 
 # Whose hashes are recorded: what the answers depend on.

@@ -11,19 +11,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stages.evaluate.language_model import open_language_model
 from stages.evaluate.params import EvaluateParams
 from stages.evaluate.shuffled_slates import shuffles
-from stages.evaluate.windows import Windows
 from stages.shared.evaluation.outputs_table import FREE, GREEDY, SHUFFLED
 from stages.shared.evaluation.outputs_table import REPEATED as REPEATED_KIND
 from stages.shared.evaluation.rankers import PRIMARY_MODEL, REFERENCE_MODEL
-from stages.shared.evaluation.rankings import Rankings
 from stages.shared.generation.base import Sampling
 from stages.shared.generation.choose import on_cpu
 from stages.shared.generation.invocations import Invocations
+from stages.shared.generation.reranking.language_model import open_language_model
 from stages.shared.slates.layouts.choose import without_reasoning
 from stages.shared.slates.layouts.layout import Layout
+from stages.shared.slates.reranking.rankings import Rankings
+from stages.shared.slates.reranking.windows import Windows
 from stages.shared.slates.slate import Slate, permuted
 
 REPEATED = (REFERENCE_MODEL, PRIMARY_MODEL)

@@ -10,8 +10,8 @@ from stages.report.diagnostics.position_bias import PositionBias
 from stages.shared.core.errors import StageError
 from stages.shared.evaluation.outputs_table import FREE, GREEDY, OUTPUTS, REPEATED, SHUFFLED, rankings_of, read_answers
 from stages.shared.evaluation.rankers import PRIMARY_MODEL
-from stages.shared.evaluation.rankings import Rankings
 from stages.shared.evaluation.test_set import TestSet
+from stages.shared.slates.reranking.rankings import Rankings
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """Mines rules of the domain for prompts (GR2's domain priming: shampoo -> conditioner -> styling), as data.
 
-- follows: kinds of items (stages/retrieve/kinds.py) that users took right after another kind more often than elsewhere;
+- follows: kinds of items (stages/shared/slates/features/kinds.py) that users took right after another kind more often than elsewhere;
 - holds: categories of the catalogue, and the kinds that stand in them.
 """
 
@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 
 import polars as pl
 
-from stages.retrieve.kinds import kind_names
+from stages.shared.slates.features.kinds import kind_names
 from stages.shared.slates.layouts.domain_rules import Follows, Holds, Rules
 
 MOST = 50  # rules of a sort that are kept

@@ -6,7 +6,7 @@ Nothing that ranks a slate or counts for it has seen its target: by an earlier c
 import numpy as np
 import polars as pl
 
-from stages.retrieve import candidate_features, folds, slates, statistics
+from stages.retrieve import folds, slates
 from stages.retrieve.augmentations import permute_labels
 from stages.retrieve.distance import rank_distances
 from stages.retrieve.domain_rules import mine
@@ -20,6 +20,8 @@ from stages.shared.core.outputs import DATA, Outputs
 from stages.shared.core.params import load_params
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, SLATES, read_table, write_table
 from stages.shared.slates.candidate_features import features_with, schema_with
+from stages.shared.slates.features import statistics
+from stages.shared.slates.features import values as feature_values
 from stages.shared.slates.prompt_params import PromptParams
 
 
@@ -49,8 +51,8 @@ def retrieve(params: RetrieveParams, outputs: Outputs) -> None:
 
     # The edges of the bins come from training slates alone: held-out slates must not shape what the models read.
     train = (with_target["split"] == "train").to_numpy()
-    edges = candidate_features.bin_edges(values_NKF[train], params.feature_bins)
-    feature_table = candidate_features.feature_table(with_target, values_NKF, candidate_features.to_bins(values_NKF, edges), features)
+    edges = feature_values.bin_edges(values_NKF[train], params.feature_bins)
+    feature_table = feature_values.feature_table(with_target, values_NKF, feature_values.to_bins(values_NKF, edges), features)
     if params.labels == "permuted":
         table = permute_labels(table, interactions, params.seed)
 
@@ -95,5 +97,5 @@ def rank(
     fold_slates = slates.make(model, fold.positions, interactions, counts, params, fold.number)
     check_out_of_sample(fold_slates, fold.training, name)
     with_target = fold_slates.filter(pl.col("target_rank") >= 0)
-    values = candidate_features.collect(with_target, params.candidates, counts, params.feature_history, features=features)
+    values = feature_values.collect(with_target, params.candidates, counts, params.feature_history, features=features)
     return fold_slates, values, figures

@@ -7,10 +7,10 @@ from stages.retrieve import augmentations
 from stages.retrieve.augmentations import Batch
 from stages.retrieve.params import RetrieveParams
 from stages.retrieve.retrievers.retriever import Ranker
-from stages.retrieve.statistics import Statistics
 from stages.shared.core.errors import StageError
 from stages.shared.core.progress import tracked
 from stages.shared.core.schemas import SLATES
+from stages.shared.slates.features.statistics import Statistics
 
 SPLITS = ("train", "valid", "test")  # base is for the retriever to learn from
 BATCH = 4096  # slates ranked at once

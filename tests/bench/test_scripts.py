@@ -35,6 +35,7 @@ HEAVY = (  # these import torch, or start a store
     "language_model_arms",
     "midtrain_tasks",
     "more_features",
+    "one_pass",
     "prefix_sharing",
     "retrieval",
     "rl_allocation",

@@ -5,7 +5,6 @@ import json
 import polars as pl
 import pytest
 
-from stages.evaluate.language_model import LanguageModel
 from stages.rl.params import RlParams
 from stages.rl.rl import rl
 from stages.sft.params import SftParams
@@ -13,6 +12,7 @@ from stages.sft.sft import sft
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import read_json, stage_outputs
 from stages.shared.generation.base import Sampling
+from stages.shared.generation.reranking.language_model import LanguageModel
 from stages.shared.generation.transformers_engine import TransformersEngine
 from stages.shared.lm.models import load_model, load_tokenizer
 from stages.shared.slates.layouts.choose import layout_of

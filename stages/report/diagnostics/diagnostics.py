@@ -10,8 +10,8 @@ from stages.report.diagnostics import faithfulness
 from stages.report.diagnostics.audit import audit, invalid_by_kind, lengths
 from stages.report.diagnostics.audit_figures import Audit, FreeAnswers
 from stages.shared.evaluation.rankers import PRIMARY_MODEL, REFERENCE_MODEL
-from stages.shared.evaluation.rankings import Rankings
 from stages.shared.slates.layouts.layout import Layout
+from stages.shared.slates.reranking.rankings import Rankings
 from stages.shared.slates.slate import Slate
 from stages.shared.slates.windows import in_windows
 

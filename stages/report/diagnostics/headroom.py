@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.shared.evaluation.rankings import Rankings
+from stages.shared.slates.reranking.rankings import Rankings
 from stages.shared.stats.bootstrap import LEVEL, Bootstrap
 from stages.shared.stats.metrics import slate_metrics
 from stages.shared.synthetic.world import expected, share_of_headroom

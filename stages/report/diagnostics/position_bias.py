@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from stages.report.diagnostics.audit import kendall_tau
 from stages.report.diagnostics.audit_figures import PositionEffects
 from stages.shared.core.errors import StageError
-from stages.shared.evaluation.rankings import Rankings
+from stages.shared.slates.reranking.rankings import Rankings
 
 Ints = NDArray[np.int_]
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.shared.evaluation.rankings import Rankings
+from stages.shared.slates.reranking.rankings import Rankings
 from stages.shared.stats.bootstrap import Bootstrap, paired_intervals
 from stages.shared.stats.metrics import NAMES, ranks_of_targets, slate_metrics
 from stages.shared.stats.multi_seed import best_mean_worst_of_n

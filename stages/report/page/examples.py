@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from stages.report.page.page import Example, Row
-from stages.shared.evaluation.rankings import Rankings
 from stages.shared.slates.layouts.marks import ASSISTANT, END, THINK_END
+from stages.shared.slates.reranking.rankings import Rankings
 from stages.shared.slates.slate import Catalog, Slate
 
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import DATA
 from stages.shared.core.schemas import Schema, read_table, write_table
-from stages.shared.evaluation.rankings import Rankings
 from stages.shared.evaluation.test_set import TestSet
+from stages.shared.slates.reranking.rankings import Rankings
 from stages.shared.stats.metrics import ranks_of_targets
 
 OUTPUTS = DATA / "evaluate/outputs.parquet"

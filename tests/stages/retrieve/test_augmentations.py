@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from stages.evaluate.leak_checks import check_leaks
 from stages.retrieve import augmentations
 from stages.retrieve.retrievers import retriever
-from stages.retrieve.statistics import count
 from stages.shared.core.errors import StageError
 from stages.shared.core.leakage import check_no_heldout
 from stages.shared.core.params import validate_section
+from stages.shared.slates.features.statistics import count
 from stages.shared.slates.slate import load_slates
 from tests.support.retrieve_project import PARAMS, USERS, K, N, interactions, items, own_items, run
 

@@ -10,8 +10,8 @@ from stages.retrieve import folds, slates
 from stages.retrieve.distance import DRAWS, rank_distance, rank_distances
 from stages.retrieve.params import RetrieveParams
 from stages.retrieve.retrievers import retriever
-from stages.retrieve.statistics import count
 from stages.shared.core.schemas import INTERACTIONS, ITEMS
+from stages.shared.slates.features.statistics import count
 
 ranks = st.lists(st.integers(-1, 3), min_size=1, max_size=30)
 

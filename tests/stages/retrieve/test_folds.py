@@ -5,16 +5,17 @@ import polars as pl
 import pytest
 
 from stages.evaluate.leak_checks import check_leaks
-from stages.retrieve import candidate_features, folds
+from stages.retrieve import folds
 from stages.retrieve.retrieve import retrieve
 from stages.retrieve.retrievers import retriever
 from stages.retrieve.slates import slate_positions
-from stages.retrieve.statistics import count
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import stage_outputs
 from stages.shared.core.schemas import INTERACTIONS, write_table
 from stages.shared.recsys.folds import assign_folds
 from stages.shared.slates.candidate_features import features_of
+from stages.shared.slates.features import values as candidate_features
+from stages.shared.slates.features.statistics import count
 from tests.support.retrieve_project import PARAMS, USERS, K, N, interactions, items, others, own_items, run, write_prompt_params
 
 FOLDS = PARAMS.model_copy(update={"cross_fit": "folds", "folds": 4, "model": "item_knn"})

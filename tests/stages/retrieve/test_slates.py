@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from stages.retrieve import slates as slates_module
-from stages.retrieve.kinds import count_kinds
 from stages.retrieve.retrievers.sequence_model import SequenceRanker
-from stages.retrieve.statistics import count
 from stages.shared.core.errors import StageError
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, write_table
 from stages.shared.recsys import sasrec
 from stages.shared.slates.candidate_features import FEATURES, features_of
+from stages.shared.slates.features.kinds import count_kinds
+from stages.shared.slates.features.statistics import count
 from tests.support.retrieve_project import (
     PARAMS,
     SPLITS,

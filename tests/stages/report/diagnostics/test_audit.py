@@ -4,7 +4,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from stages.evaluate.language_model import thought_length
 from stages.report.diagnostics.audit import (
     adjacent_swap_only,
     audit,
@@ -20,6 +19,7 @@ from stages.report.diagnostics.audit import (
     red_flags,
     reversed_incoming,
 )
+from stages.shared.generation.reranking.language_model import thought_length
 from stages.shared.stats.metrics import movement, ranks_of_targets
 
 COPY = np.tile(np.arange(4), (6, 1))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from stages.report.diagnostics.headroom import headroom, world_notes
-from stages.shared.evaluation.rankings import from_scores
+from stages.shared.slates.reranking.rankings import from_scores
 from stages.shared.stats.bootstrap import Bootstrap
 
 

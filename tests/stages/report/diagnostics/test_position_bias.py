@@ -8,7 +8,7 @@ from stages.evaluate.shuffled_slates import shuffles
 from stages.report.diagnostics.audit import audit, red_flags
 from stages.report.diagnostics.position_bias import PositionBias
 from stages.shared.core.errors import StageError
-from stages.shared.evaluation.rankings import Rankings, from_scores, incoming
+from stages.shared.slates.reranking.rankings import Rankings, from_scores, incoming
 from stages.shared.slates.slate import Slate, permuted
 from tests.stages.shared.slates.test_compact import SLATE
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from stages.report.diagnostics.repeats import of_repeats
-from stages.shared.evaluation.rankings import Rankings
+from stages.shared.slates.reranking.rankings import Rankings
 from stages.shared.stats.bootstrap import Bootstrap, paired_interval
 from stages.shared.stats.metrics import NAMES
 

@@ -13,8 +13,8 @@ from stages.report import answers as recorded
 from stages.shared.core.errors import StageError
 from stages.shared.evaluation.outputs_table import SCHEMA, read_answers, read_greedy, write_outputs
 from stages.shared.evaluation.rankers import MODELS
-from stages.shared.evaluation.rankings import Rankings, from_scores, incoming
 from stages.shared.evaluation.test_set import TestSet
+from stages.shared.slates.reranking.rankings import Rankings, from_scores, incoming
 from stages.shared.slates.slate import Catalog
 from tests.stages.shared.slates.test_compact import SLATE
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from stages.evaluate.language_model import open_language_model
 from stages.evaluate.models import ask_models, evenly_spaced
 from stages.evaluate.params import EvaluateParams
 from stages.shared.evaluation.rankers import MODELS, PRIMARY_MODEL, REFERENCE_MODEL
 from stages.shared.generation.base import Sampling
 from stages.shared.generation.params import EngineParams
+from stages.shared.generation.reranking.language_model import open_language_model
 from tests.stages.shared.slates.test_compact import SLATE, layout
 from tests.support.tiny_models import tiny_folder
 

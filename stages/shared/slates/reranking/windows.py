@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.shared.evaluation.rankings import Rankings
+from stages.shared.slates.reranking.rankings import Rankings
 from stages.shared.slates.slate import Slate
 from stages.shared.slates.windows import chosen, window_starts
 

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from stages.evaluate.language_model import open_language_model
-from stages.evaluate.windows import Windows, rank_by_windows
-from stages.shared.evaluation.rankings import Rankings
 from stages.shared.generation.base import Sampling
-from tests.stages.evaluate.test_language_model import AT_ONCE, ENGINE, SLATES, folder
+from stages.shared.generation.reranking.language_model import open_language_model
+from stages.shared.slates.reranking.rankings import Rankings
+from stages.shared.slates.reranking.windows import Windows, rank_by_windows
+from tests.stages.shared.generation.reranking.test_language_model import AT_ONCE, ENGINE, SLATES, folder
 from tests.stages.shared.slates.test_windows import LONG
 
 __all__ = ["folder"]

@@ -4,11 +4,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from stages.retrieve import candidate_features
-from stages.retrieve.statistics import Statistics, count
 from stages.shared.core.errors import StageError
 from stages.shared.core.schemas import ITEMS
 from stages.shared.slates.candidate_features import FEATURES
+from stages.shared.slates.features import values as candidate_features
+from stages.shared.slates.features.statistics import Statistics, count
 from tests.support.retrieve_project import K, N, interactions, items
 
 

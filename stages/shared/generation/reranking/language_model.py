@@ -9,8 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.evaluate.windows import WHOLE, Windows, rank_by_windows
-from stages.shared.evaluation.rankings import Rankings
 from stages.shared.generation.base import Completion, Engine, Sampling
 from stages.shared.generation.choose import open_engine
 from stages.shared.generation.invocations import Invocation, Invocations
@@ -18,6 +16,8 @@ from stages.shared.generation.params import EngineParams
 from stages.shared.lm.models import load_tokenizer
 from stages.shared.slates.layouts.encoded import EncodedLayout
 from stages.shared.slates.layouts.layout import Layout
+from stages.shared.slates.reranking.rankings import Rankings
+from stages.shared.slates.reranking.windows import WHOLE, Windows, rank_by_windows
 from stages.shared.slates.slate import Slate
 from stages.shared.slates.windows import in_windows
 

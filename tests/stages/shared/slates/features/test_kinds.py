@@ -4,8 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from stages.retrieve.kinds import DECAY, NONE, PRIOR, Kinds, count_kinds, kinds_of
 from stages.shared.core.schemas import ITEMS
+from stages.shared.slates.features.kinds import DECAY, NONE, PRIOR, Kinds, count_kinds, kinds_of
 
 #         soap    shampoo   mask    comb    bare    a path's leaf is rarer than its root; item 4 has neither kind nor brand
 PATHS = [["Bath", "Soap"], ["Bath", "Hair"], ["Bath", "Hair"], ["Comb"], []]

@@ -6,11 +6,11 @@ import numpy as np
 import polars as pl
 import scipy.sparse as sp
 
-from stages.retrieve.kinds import MEMORY
-from stages.retrieve.statistics import Statistics
 from stages.shared.core.errors import StageError
 from stages.shared.core.progress import tracked
 from stages.shared.slates.candidate_features import FEATURES, schema_with
+from stages.shared.slates.features.kinds import MEMORY
+from stages.shared.slates.features.statistics import Statistics
 
 RECENT_TRANSITIONS = 10
 BATCH = 2048  # slates; the largest array of a batch has as many times K times the items of history looked at

@@ -4,8 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from stages.retrieve.statistics import SMOOTHING, TRANSITION_STEPS, count
 from stages.shared.core.schemas import INTERACTIONS, ITEMS
+from stages.shared.slates.features.statistics import SMOOTHING, TRANSITION_STEPS, count
 
 SEQUENCES = [[0, 1, 2, 3, 1], [1, 0, 2], [4], [3, 2, 1, 0, 4]]
 START = 1_000_000_000  # a moment, not a place in a sequence

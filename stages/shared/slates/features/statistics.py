@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import scipy.sparse as sp
 
-from stages.retrieve.kinds import Kinds, count_kinds
+from stages.shared.slates.features.kinds import Kinds, count_kinds
 
 TRANSITION_STEPS = 3
 LATE_SHARE = 0.25

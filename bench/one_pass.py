@@ -1,0 +1,63 @@
+"""What one pass ranks like, beside the model's own answers, and how long a request takes.
+
+    python bench/one_pass.py FOLDER [--alone 200]
+
+FOLDER: a project whose evaluation is done. Prints a table: NDCG@5 on its test slates with the difference from the initial ranking and its
+95 % interval (paired bootstrap over users), of the RL model's recorded answers and of the same model in one pass; and percentiles of
+the time of single requests, which bring a history and ten items and no scores.
+"""
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from stages.serve.requests import RankRequest
+from stages.serve.reranker import open_reranker
+from stages.shared.evaluation.outputs_table import OUTPUTS
+from stages.shared.stats.bootstrap import Bootstrap, paired_interval
+from stages.shared.stats.metrics import ranks_of_targets, slate_metrics
+
+RESAMPLES, SEED = 2000, 7
+
+
+def row(name: str, orders_NK: np.ndarray, targets_N: np.ndarray, users_N: np.ndarray) -> str:
+    found = slate_metrics(ranks_of_targets(orders_NK, targets_N))["ndcg@5"]
+    diff = found - slate_metrics(targets_N)["ndcg@5"]
+    low, high = paired_interval(diff, Bootstrap(users_N, RESAMPLES, SEED))
+    return f"| {name} | {found.mean():.3f} | {diff.mean():+.3f} [{low:+.3f}, {high:+.3f}] |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="a project whose evaluation is done")
+    parser.add_argument("--alone", type=int, default=200, help="requests that are timed one by one")
+    options = parser.parse_args()
+    os.chdir(options.folder)
+    recorded = pl.read_parquet(OUTPUTS).filter((pl.col("model") == "rl") & (pl.col("kind") == "greedy")).sort("slate")
+    slates = (
+        pl.read_parquet("data/retrieve/slates.parquet")
+        .with_columns(pl.col("slate").cast(pl.Int64))
+        .join(recorded.select("slate"), on="slate")
+    )
+    rows = slates.sort("slate").select("history", "candidates", "scores").rows()
+    targets, users = recorded["target_rank"].to_numpy(), recorded["user"].to_numpy()
+    with open_reranker(mode="one-pass") as reranker:
+        orders = np.array([result.order for result in reranker.rank([RankRequest(*one) for one in rows])])
+        seconds = []
+        for history, candidates, _ in rows[: options.alone]:
+            begin = time.perf_counter()
+            reranker.rank([RankRequest(history, candidates)])
+            seconds.append(time.perf_counter() - begin)
+    print(f"{len(rows)} slates of {len(set(users.tolist()))} users\n\n| | NDCG@5 | minus the initial ranking |\n|---|---|---|")
+    print(row("answers", np.array(recorded["order"].to_list()), targets, users))
+    print(row("one pass", orders, targets, users))
+    p50, p95, p99 = 1000 * np.percentile(seconds, [50, 95, 99])
+    print(f"\n{len(seconds)} single requests, {reranker.threads} thread(s): p50 {p50:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms")
+
+
+if __name__ == "__main__":
+    main()

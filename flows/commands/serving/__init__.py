@@ -1,0 +1,1 @@
+"""Commands that rerank with a finished run, through stages.serve."""

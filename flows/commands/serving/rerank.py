@@ -1,0 +1,29 @@
+"""gr2 rerank: a file of histories and candidates in, a file of orders out; stages/serve/rerank.py does it."""
+
+import argparse
+import os
+from pathlib import Path
+
+from flows.commands import as_flags, run_tool
+
+# Passed on as they are: the module knows their types and defaults.
+OPTIONS = {
+    "mode": "reasoning (default), or one-pass: no text, the likeliest first candidates in one pass of the model",
+    "ids": "what items are called: source, the data's own ids (default), or number, the pipeline's item numbers, as in slates.parquet",
+    "batch": "rows between two entries in the partial output (default 512)",
+}
+PATHS = {
+    "output": "the answers, ending in .jsonl, .parquet or .trec (default: FILE's name with .reranked.jsonl)",
+    "model": "the model's folder (default: data/rl/model)",
+}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", help=".jsonl or .parquet: history or user_id, candidates, perhaps scores and id; or rank_llm's requests")
+    for name, text in {**PATHS, **OPTIONS}.items():
+        parser.add_argument(f"--{name}", help=text)
+
+
+def execute(options: argparse.Namespace, cwd: Path) -> int:
+    paths = [f"--{name}={os.path.relpath(cwd / path)}" for name in PATHS if (path := getattr(options, name))]
+    return run_tool("rerank", *paths, *as_flags(options, OPTIONS), "--", os.path.relpath(cwd / options.file), package="stages.serve")

@@ -1,0 +1,1 @@
+"""Reranking outside the pipeline, with the models of a finished run. No stage, and no part of any stage's identity."""

@@ -1,0 +1,172 @@
+"""The application: standard rerank endpoints and the recommender's own, over one batcher. Whatever fails, the incoming order comes back."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from stages.serve.catalogue import IdCatalogue
+from stages.serve.http.batcher import Batcher, QueueFullError
+from stages.serve.http.bodies import (
+    RankBody,
+    RankedItem,
+    RankResponse,
+    RerankBody,
+    RerankedDocument,
+    RerankResponse,
+    check_count,
+    document_of,
+    shown,
+)
+from stages.serve.http.guard import Guard
+from stages.serve.http.server_metrics import ServerMetrics
+from stages.serve.parse import BadRequest, name_of, rank_request
+from stages.serve.requests import TIME_BUDGET, RankRequest, RankResult, fallback
+
+VERSION = "0.2.0"
+
+
+class Ranks(Protocol):
+    """What the server needs of a Reranker."""
+
+    @property
+    def catalogue(self) -> IdCatalogue: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def mode(self) -> str: ...
+
+    def rank(self, requests: Any) -> list[RankResult]: ...
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """budget: seconds of a request. queue: requests that may wait. batch: ranked together at most. key: see Guard. max_body: bytes."""
+
+    budget: float = 30.0
+    queue: int = 64
+    batch: int = 32
+    key: str = ""
+    max_body: int = 1 << 20
+    max_items: int = 1000
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Submits a request and waits for it, no longer than the budget."""
+
+    batcher: Batcher
+    metrics: ServerMetrics
+    budget: float
+
+    async def result(self, request: RankRequest, http: Request) -> RankResult:
+        waiting = asyncio.wrap_future(self.batcher.submit(request))
+        try:
+            result = await asyncio.wait_for(waiting, self.budget)
+        except TimeoutError:
+            result = fallback(len(request.items), TIME_BUDGET)
+        self.metrics.count(result)
+        http.state.outcome = {"items": len(request.items), "fallback": result.fallback or None, "tokens": result.tokens}
+        return result
+
+
+def create_app(reranker: Ranks, settings: ServerSettings) -> FastAPI:
+    metrics = ServerMetrics()
+    batcher = Batcher(reranker.rank, settings.queue, settings.batch, metrics)
+    ranking = Ranking(batcher, metrics, settings.budget)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        batcher.start()
+        yield
+        await asyncio.to_thread(batcher.stop)
+
+    # The framework's pages for people load scripts from elsewhere.
+    app = FastAPI(title="gr2 serve", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.add_middleware(Guard, metrics=metrics, key=settings.key, max_body=settings.max_body)  # type: ignore[arg-type]
+    _handle_errors(app)
+
+    async def rerank(body: RerankBody, http: Request) -> RerankResponse:
+        check_count(body.documents, settings.max_items)
+        request = rank_request(reranker.catalogue, body.query, body.documents)
+        documents = [document_of(item, place) for place, item in enumerate(body.documents)] if body.return_documents else None
+        result = await ranking.result(request, http)
+        count = shown(len(result.order), body.top_n)
+        results = [
+            RerankedDocument(index=place, relevance_score=score, document=documents[place] if documents else None)
+            for place, score in zip(result.order[:count], result.scores[:count], strict=True)
+        ]
+        meta = {
+            "api_version": {"version": "2" if http.url.path.startswith("/v2") else "1"},
+            "billed_units": {"search_units": 1},
+            "fallback": result.fallback or None,
+        }
+        return RerankResponse(
+            id=http.state.request_id, model=reranker.name, results=results, meta=meta, usage={"total_tokens": result.tokens}
+        )
+
+    for path in ("/v1/rerank", "/v2/rerank", "/rerank"):
+        app.post(path, response_model_exclude_none=True, operation_id=f"rerank{path.replace('/', '_')}")(rerank)
+
+    @app.post("/rank")
+    async def rank(body: RankBody, http: Request) -> RankResponse:
+        check_count(body.items, settings.max_items)
+        if (body.user_id is None) == (body.history is None):
+            raise BadRequest("send one of user_id and history")
+        query = {"user_id": body.user_id} if body.history is None else {"history": body.history}
+        request = rank_request(reranker.catalogue, query, body.items, body.scores)
+        names = [name_of(item, place) for place, item in enumerate(body.items)]
+        result = await ranking.result(request, http)
+        count = shown(len(result.order), body.top_n)
+        items = [
+            RankedItem(index=place, id=names[place], score=score, relevance=result.relevances.get(place) if body.explain else None)
+            for place, score in zip(result.order[:count], result.scores[:count], strict=True)
+        ]
+        reasoning = result.reasoning if body.explain else None
+        return RankResponse(
+            id=http.state.request_id, model=reranker.name, items=items, fallback=result.fallback or None, reasoning=reasoning
+        )
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/ready")
+    async def ready() -> JSONResponse:
+        return JSONResponse({"ready": batcher.alive}, 200 if batcher.alive else 503)
+
+    @app.get("/version")
+    async def version() -> dict[str, str]:
+        return {"version": VERSION, "model": reranker.name, "mode": reranker.mode}
+
+    @app.get("/metrics")
+    async def prometheus() -> Response:
+        return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    return app
+
+
+def _handle_errors(app: FastAPI) -> None:
+    """Errors in Cohere's shape, {"message": ...}; never with what was sent, which may be about a person."""
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"] if part != "body")
+        return JSONResponse({"message": f"{where or 'the body'}: {first['msg']}"}, 400)
+
+    @app.exception_handler(BadRequest)
+    async def bad(_: Request, error: BadRequest) -> JSONResponse:
+        return JSONResponse({"message": str(error)}, 400)
+
+    @app.exception_handler(QueueFullError)
+    async def full(_: Request, error: QueueFullError) -> JSONResponse:
+        return JSONResponse({"message": str(error)}, 429, {"Retry-After": str(error.retry_after)})

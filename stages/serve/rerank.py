@@ -1,0 +1,117 @@
+"""`python -m stages.serve.rerank FILE`, which is `gr2 rerank`: a file of histories and candidates in, a file of orders out."""
+
+import argparse
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+from stages.evaluate.params import EvaluateParams
+from stages.serve.files import NUMBER, OUTPUTS, SOURCE, FileRow, answer, convert, count_rows, file_row, read_rows
+from stages.serve.reranker import MODEL, Mode, Reranker, open_reranker
+from stages.shared.core.errors import StageError
+from stages.shared.core.hashes import files_sha256
+from stages.shared.core.outputs import DATA
+from stages.shared.core.params import load_params
+from stages.shared.core.progress import Progress, note
+from stages.shared.core.run import set_seed, set_threads, without_library_bars
+from stages.shared.generation.resumable import folder_sha256
+
+T = TypeVar("T")
+TABLES = [Path("params.yaml"), *(DATA / name for name in ("ingest/interactions.parquet", "retrieve/candidate_features.parquet"))]
+TABLES += [DATA / "tokenize/sids.parquet"]
+BATCH = 512  # rows between two entries in the partial output: what a kill can lose
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="gr2 rerank", description=__doc__)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--model", type=Path, default=MODEL)
+    parser.add_argument("--mode", choices=("reasoning", "one-pass"), default="reasoning")
+    parser.add_argument("--ids", choices=(SOURCE, NUMBER), default=SOURCE)
+    parser.add_argument("--batch", type=int, default=BATCH)
+    options = parser.parse_args(arguments)
+    output = options.output or options.file.with_name(f"{options.file.stem}.reranked.jsonl")
+    try:
+        counts = rerank_file(options.file, output, options.model, options.mode, options.ids, max(1, options.batch))
+    except StageError as error:
+        sys.exit(f"gr2 rerank: {error}")
+    fallbacks = ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items()) if reason)
+    note(f"{output}: {counts.total()} rows, {counts['']} reranked" + (f"; in the order given: {fallbacks}" if fallbacks else ""))
+
+
+def rerank_file(path: Path, output: Path, model: Path, mode: Mode, ids: str, batch: int) -> Counter[str]:
+    """Writes `output`, whole or not at all; how many rows fell back, by reason ("" = none). What a killed call wrote is gone on from."""
+    if output.suffix not in OUTPUTS:
+        raise StageError(f"{output}: what shall it be? End its name with {', '.join(OUTPUTS)}")
+    if not path.is_file():
+        raise StageError(f"{path}: no such file")
+    if path.suffix not in (".jsonl", ".parquet"):
+        raise StageError(f"{path}: end its name with .jsonl (one JSON object a line) or .parquet")
+    params = load_params("evaluate", EvaluateParams)
+    set_threads(params.threads)
+    set_seed(params.seed)
+    without_library_bars()
+    partial = output.with_name(f".{output.name}.partial.jsonl")
+    # The batch is a part of it: which rows share one changes the last bits of sums.
+    identity = f"{files_sha256([path, *TABLES])} {folder_sha256(model)} {mode} {ids} {batch}"
+    done, counts = _begin(partial, identity, batch)
+    with Progress("rows", count_rows(path), done) as progress, open_reranker(model, mode) as reranker:
+        for rows in _batches(_rows(reranker, path, done, ids), batch):
+            counts.update(_write(reranker, rows, partial))
+            progress.add(len(rows))
+    if not counts:
+        raise StageError(f"{path}: no rows")
+    _state(partial).unlink()
+    convert(partial, output)
+    return counts
+
+
+def _begin(partial: Path, identity: str, batch: int) -> tuple[int, Counter[str]]:
+    """How many rows an earlier call of the same request wrote, in whole batches, and their fallbacks."""
+    state = _state(partial)
+    lines = []
+    if partial.exists() and state.exists() and state.read_text(encoding="utf-8") == identity:
+        lines = [line for line in partial.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+        lines = lines[: len(lines) // batch * batch]
+        if lines:
+            note(f"{partial}: {len(lines)} rows of an earlier run are kept")
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    partial.write_bytes(b"".join(lines))
+    state.write_text(identity, encoding="utf-8")
+    return len(lines), Counter(json.loads(line)["fallback"] for line in lines)
+
+
+def _state(partial: Path) -> Path:
+    """What the partial output is of."""
+    return partial.with_suffix(".state")
+
+
+def _rows(reranker: Reranker, path: Path, first: int, ids: str) -> Iterator[FileRow]:
+    for number, row in read_rows(path, first):
+        yield file_row(reranker.catalogue, row, number, ids, f"{path}: row {number}")
+
+
+def _batches(rows: Iterable[T], size: int) -> Iterator[list[T]]:
+    iterator = iter(rows)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def _write(reranker: Reranker, rows: list[FileRow], partial: Path) -> list[str]:
+    results = reranker.rank([row.request for row in rows])
+    text = "".join(json.dumps(answer(row, result), ensure_ascii=False) + "\n" for row, result in zip(rows, results, strict=True))
+    with partial.open("ab") as file:
+        file.write(text.encode())
+        file.flush()
+        os.fsync(file.fileno())
+    return [result.fallback for result in results]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""A finished run as a reranker: histories and candidates in, orders with scores and reasons out; whatever fails, the incoming order."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from stages.evaluate.params import EvaluateParams
+from stages.retrieve.params import RetrieveParams
+from stages.serve.catalogue import IdCatalogue
+from stages.serve.one_pass import OnePass, open_one_pass
+from stages.serve.requests import (
+    ENGINE,
+    INVALID_ANSWER,
+    NO_HISTORY,
+    NO_SCORES,
+    UNKNOWN_ITEMS,
+    UNKNOWN_USER,
+    RankRequest,
+    RankResult,
+    fallback,
+    falling,
+    places_of,
+    spread,
+)
+from stages.serve.slate_maker import SlateMaker
+from stages.shared.core.outputs import DATA
+from stages.shared.core.params import load_params
+from stages.shared.core.progress import note
+from stages.shared.core.schemas import ITEMS, SIDS, read_table
+from stages.shared.evaluation.rankers import MODELS, PRIMARY_MODEL
+from stages.shared.generation.base import Sampling
+from stages.shared.generation.choose import on_cpu
+from stages.shared.generation.reranking.language_model import LanguageModel, open_language_model
+from stages.shared.slates.layouts.choose import layout_of
+from stages.shared.slates.layouts.dialogue import think_marks
+from stages.shared.slates.layouts.domain_rules import with_mined_rules
+from stages.shared.slates.layouts.marks import THINK_END, letters
+from stages.shared.slates.prompt_params import PromptParams
+from stages.shared.slates.reranking.rankings import Rankings
+from stages.shared.slates.reranking.windows import Windows, rank_by_windows
+from stages.shared.slates.slate import Catalog, Slate
+from stages.shared.slates.windows import in_windows
+
+Mode = Literal["reasoning", "one-pass"]
+MODEL = MODELS[PRIMARY_MODEL]
+log = logging.getLogger("gr2.serve")
+
+
+@dataclass(frozen=True)
+class Reranker:
+    """model: asked as `evaluate` asks it; or, in one pass, for the likeliest first candidate alone."""
+
+    catalogue: IdCatalogue
+    maker: SlateMaker
+    model: LanguageModel | OnePass
+    params: EvaluateParams
+    windows: Windows
+    threads: int
+    name: str
+    mode: Mode = field(default="reasoning")
+
+    def rank(self, requests: Sequence[RankRequest]) -> list[RankResult]:
+        """One result a request. Nothing is raised for what a model or an engine does."""
+        torch.set_num_threads(self.threads)  # of this Python thread
+        results: dict[int, RankResult] = {}
+        groups: dict[int, list[int]] = defaultdict(list)
+        for row, request in enumerate(requests):
+            if (result := self._unasked(request)) is not None:
+                results[row] = result
+            else:
+                groups[self.maker.size(request)].append(row)
+        for rows in groups.values():
+            results |= zip(rows, self._asked([requests[row] for row in rows]), strict=True)
+        return [results[row] for row in range(len(requests))]
+
+    def _unasked(self, request: RankRequest) -> RankResult | None:
+        """The result of a request that no model needs to see, or could say anything about."""
+        known, count = list(places_of(request.items)), len(request.items)
+        if not known:
+            return fallback(count, UNKNOWN_ITEMS)
+        if not request.history:
+            return fallback(count, NO_HISTORY if request.known_user else UNKNOWN_USER)
+        if request.scores is None and self.maker.scorer is None:
+            return fallback(count, NO_SCORES)
+        return RankResult(spread(request.items, known), falling(count)) if len(known) == 1 else None
+
+    def _asked(self, requests: Sequence[RankRequest]) -> list[RankResult]:
+        try:
+            return self._ranked(requests)
+        except Exception as error:  # an engine raises whatever its library does; the incoming order is better than no order
+            if len(requests) > 1:  # one of them may be why
+                return [result for request in requests for result in self._asked([request])]
+            log.error("engine: %s: %s", type(error).__name__, error)
+            return [fallback(len(requests[0].items), ENGINE)]
+
+    def _ranked(self, requests: Sequence[RankRequest]) -> list[RankResult]:
+        slates = self.maker.slates(requests)
+        whole = not in_windows(slates, self.windows.size)
+        scores: Sequence[Sequence[float]] = []
+        if isinstance(self.model, LanguageModel):
+            [rankings] = self.model.answers(slates, Sampling(self.params.max_tokens, seed=self.params.seed), self.params.constrained)
+        elif whole:
+            rankings, scores_NK = self.model.rank(slates)
+            scores = scores_NK.tolist()
+        else:
+            rankings = rank_by_windows(slates, partial(_orders_alone, self.model), self.windows)
+        return [
+            self._result(request, slate, rankings, row, scores[row] if scores else None, whole)
+            for row, (request, slate) in enumerate(zip(requests, slates, strict=True))
+        ]
+
+    def _result(
+        self, request: RankRequest, slate: Slate, rankings: Rankings, row: int, scores: Sequence[float] | None, whole: bool
+    ) -> RankResult:
+        """scores: one a candidate of the slate; None: the order is all there is."""
+        text, fault = rankings.texts[row], rankings.faults[row]
+        tokens = sum(counts[row] for counts in (rankings.reasoning_tokens, rankings.answer_tokens) if counts)
+        reasoning = self._reasoning(text)
+        if fault:
+            return fallback(len(request.items), INVALID_ANSWER, fault, reasoning, tokens)
+        ranks = rankings.orders[row].tolist()
+        order = spread(request.items, [slate.candidates[rank] for rank in ranks])
+        if scores is None:
+            return RankResult(order, falling(len(order)), reasoning, self._relevances(request, slate, text, whole), tokens=tokens)
+        of_item = dict(zip(slate.candidates, scores, strict=True))
+        total = sum(of_item[item] for item in places_of(request.items))  # without those that filled the slate
+        items = [request.items[place] for place in order]
+        return RankResult(order, tuple(0.0 if item is None else float(of_item[item] / total) for item in items), tokens=tokens)
+
+    def _reasoning(self, text: str) -> str:
+        if not isinstance(self.model, LanguageModel) or not self.model.encoded.layout.reasoning:
+            return ""
+        encoded = self.model.encoded
+        mark = think_marks(encoded.tokenizer)[1] if encoded.layout.dialogue else THINK_END
+        return text.partition(mark)[0].strip()
+
+    def _relevances(self, request: RankRequest, slate: Slate, text: str, whole: bool) -> dict[int, int]:
+        """Of every place whose candidate the trace gave one. Letters mean other candidates in every window: then there are none."""
+        if not isinstance(self.model, LanguageModel) or not self.model.encoded.layout.reasoning or not whole:
+            return {}
+        names = [letter.strip() for letter in letters(len(slate.candidates))]
+        said, places = self.model.encoded.layout.claims(text).relevances, places_of(request.items)
+        given = [(item, said[name]) for name, item in zip(names, slate.candidates, strict=True) if name in said]
+        return {place: level for item, level in given for place in places.get(item, ())}
+
+
+@contextmanager
+def open_reranker(folder: Path = MODEL, mode: Mode = "reasoning", threads: int | None = None) -> Iterator[Reranker]:
+    """The model at `folder` with the tables and params.yaml of the run in the current directory.
+
+    threads: of torch; None: as many as `evaluate` gave the model, so that sums round as there.
+    """
+    params, retrieve = load_params("evaluate", EvaluateParams), load_params("retrieve", RetrieveParams)
+    catalogue = IdCatalogue.read()
+    sids = read_table(DATA / "tokenize/sids.parquet", SIDS)
+    catalog = Catalog.from_tables(sids, read_table(DATA / "ingest/items.parquet", ITEMS))
+    layout = layout_of(catalog, with_mined_rules(load_params("prompt", PromptParams)))
+    size = layout.options.window or retrieve.candidates
+    windows = Windows(size, params.window_step or -(-size // 2), params.passes)
+    beside = min(params.threads, len(MODELS)) if on_cpu(params.engine) else 1
+    count = threads or max(1, params.threads // beside)
+    torch.set_num_threads(count)
+    maker = SlateMaker.read(retrieve, catalogue.log)
+    name = folder.as_posix()
+    if mode == "one-pass":
+        if layout.reasoning:
+            note(f"{folder} learnt to reason first (prompt.reasoning): in one pass it ranks badly (docs/serving.md)")
+        yield Reranker(catalogue, maker, open_one_pass(folder, layout, params.engine), params, windows, count, name, mode)
+    else:
+        with open_language_model(folder, layout, params.engine, params.seed, count, windows=windows) as model:
+            yield Reranker(catalogue, maker, model, params, windows, count, name, mode)
+
+
+def _orders_alone(model: OnePass, slates: list[Slate]) -> list[Rankings]:
+    return [model.rank(slates)[0]]

@@ -1,0 +1,1 @@
+"""The features of candidates, counted and cut into bins."""

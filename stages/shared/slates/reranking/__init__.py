@@ -1,0 +1,1 @@
+"""Orders that rankers give to slates, whole or by windows."""

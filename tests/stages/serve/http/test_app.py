@@ -1,0 +1,177 @@
+"""The application over a ranker that reverses what it is given, so that every order is known."""
+
+import asyncio
+import json
+import tomllib
+from threading import Event
+from types import SimpleNamespace
+
+import httpx
+import pytest
+
+from stages.serve.catalogue import IdCatalogue
+from stages.serve.http.app import ServerSettings, create_app
+from stages.serve.requests import RankResult, fallback, falling
+from tests.support.project_clone import ROOT
+
+PATHS = ("/v1/rerank", "/v2/rerank", "/rerank")
+COHERE = {"model": "rerank-v3.5", "query": "user:u3", "documents": ["4", "nobody's", "5", "4"]}
+
+
+def reversing(requests):
+    results = []
+    for request in requests:
+        if not request.history:
+            results.append(fallback(len(request.items), "unknown_user"))
+            continue
+        known = [place for place, item in enumerate(request.items) if item is not None][::-1]
+        order = (*known, *(place for place, item in enumerate(request.items) if item is None))
+        results.append(RankResult(order, falling(len(order)), "because", {order[0]: 23}, tokens=9))
+    return results
+
+
+@pytest.fixture(scope="module")
+def catalogue(finished_run):
+    return IdCatalogue.read()
+
+
+@pytest.fixture
+def ask(catalogue):
+    """ask(method, path, ..., rank=, settings=) -> response of an application that begins and ends with it."""
+
+    def asked(method, path, rank=reversing, settings=None, times=1, **options):
+        return asyncio.run(_asked(method, path, rank, settings or ServerSettings(), times, options))
+
+    async def _asked(method, path, rank, settings, times, options):
+        app = create_app(SimpleNamespace(catalogue=catalogue, name="data/rl/model", mode="reasoning", rank=rank), settings)
+        transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+        async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+            responses = await asyncio.gather(*(client.request(method, path, **options) for _ in range(times)))
+            for response in responses:
+                response.metrics = (await client.get("/metrics")).text
+            return responses[0] if times == 1 else responses
+
+    return asked
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_the_shape_of_cohere_jina_and_vllm(ask, path):
+    response = ask("POST", path, json=COHERE)
+    body = response.json()
+    assert response.status_code == 200
+    assert [one["index"] for one in body["results"]] == [3, 2, 0, 1], "the request's own places, duplicates apart, strangers last"
+    assert [one["relevance_score"] for one in body["results"]] == [1.0, 0.75, 0.5, 0.25]
+    assert all(set(one) == {"index", "relevance_score"} for one in body["results"])
+    assert body["id"] == response.headers["x-request-id"] and body["meta"]["api_version"]["version"] == ("2" if "v2" in path else "1")
+    assert body["usage"] == {"total_tokens": 9} and body["model"] == "data/rl/model"
+
+
+def test_documents_come_back_when_asked_for_and_top_n_clamps(ask):
+    documents = ["4", {"id": "5", "text": "a film", "plot": "secret"}, {"text": "Title 6"}]
+    body = ask("POST", "/rerank", json={**COHERE, "documents": documents, "return_documents": True, "top_n": 2}).json()
+    assert [one["document"] for one in body["results"]] == [{"text": "Title 6"}, {"id": "5", "text": "a film"}]
+    assert len(ask("POST", "/rerank", json={**COHERE, "top_n": 99}).json()["results"]) == 4
+
+
+def test_our_own_request(ask):
+    body = ask("POST", "/rank", json={"history": ["1", "2"], "items": [4, 5, 6], "top_n": 2, "explain": True}).json()
+    assert [(one["index"], one["id"], one["relevance"]) for one in body["items"]] == [(2, "6", 23), (1, "5", None)]
+    assert (body["fallback"], body["reasoning"]) == (None, "because")
+    quiet = ask("POST", "/rank", json={"user_id": "u3", "items": ["4", "5"]}).json()
+    assert quiet["reasoning"] is None and quiet["items"][0]["relevance"] is None
+
+
+def test_a_fallback_says_so_and_is_no_rerank(ask):
+    response = ask("POST", "/rank", json={"user_id": "nobody", "items": ["4", "5"]})
+    assert response.json()["fallback"] == "unknown_user" and [one["index"] for one in response.json()["items"]] == [0, 1]
+    assert 'gr2_fallbacks_total{reason="unknown_user"} 1.0' in response.metrics and "gr2_reranked_total 0.0" in response.metrics
+    assert ask("POST", "/rerank", json={**COHERE, "query": "user:nobody"}).json()["meta"]["fallback"] == "unknown_user"
+
+
+def test_past_its_budget_a_request_gets_its_own_order_back(ask):
+    hold = Event()
+
+    def slow(requests):
+        hold.wait(0.5)
+        return reversing(requests)
+
+    response = ask("POST", "/rank", rank=slow, settings=ServerSettings(budget=0.05), json={"user_id": "u3", "items": ["4", "5"]})
+    assert response.json()["fallback"] == "time_budget" and [one["id"] for one in response.json()["items"]] == ["4", "5"]
+    assert 'gr2_fallbacks_total{reason="time_budget"} 1.0' in response.metrics
+
+
+def test_past_the_capacity_a_request_is_told_when_to_come_again(ask):
+    hold = Event()
+
+    def slow(requests):
+        hold.wait(0.3)
+        return reversing(requests)
+
+    responses = ask("POST", "/rerank", rank=slow, settings=ServerSettings(queue=1, batch=1), times=6, json=COHERE)
+    statuses = sorted(response.status_code for response in responses)
+    assert set(statuses) == {200, 429} and statuses.count(200) <= 3
+    assert all(int(response.headers["retry-after"]) >= 1 for response in responses if response.status_code == 429)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {**COHERE, "documents": []},
+        {**COHERE, "top_n": 0},
+        {**COHERE, "query": "what I like"},
+        {"query": "user:u3"},
+        {**COHERE, "documents": [None]},
+        {**COHERE, "documents": [{"text": ["x"]}], "return_documents": True},
+        {**COHERE, "documents": [{"id": "4", "text": ["x"]}], "return_documents": True},
+        {**COHERE, "documents": ["\ud800"]},
+        {**COHERE, "documents": ["4"] * 1001},
+        [],
+        "text",
+    ],
+)
+def test_what_cannot_be_read_is_a_400_with_a_reason_and_without_what_was_sent(ask, body):
+    response = ask("POST", "/rerank", content=json.dumps(body))
+    assert response.status_code == 400 and response.json()["message"] and "what I like" not in response.text
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b'{"query":' + b"[" * 100_000, b"NaN", b'{"query": ' + b"9" * 5000 + b"}"])
+def test_hostile_bodies_are_refused(ask, content):
+    assert ask("POST", "/rerank", content=content).status_code == 400
+
+
+def test_a_body_too_large_is_refused_however_it_is_sent(ask):
+    settings = ServerSettings(max_body=100)
+
+    async def chunks():
+        for _ in range(50):
+            yield b" " * 10
+
+    assert ask("POST", "/rerank", settings=settings, content=b" " * 101).status_code == 413
+    assert ask("POST", "/rerank", settings=settings, content=chunks()).status_code == 413
+    assert ask("POST", "/rerank", settings=settings, content=b" " * 100).status_code == 400
+
+
+def test_a_key_is_asked_of_every_post_and_of_no_probe(ask):
+    settings = ServerSettings(key="s3cret")
+    assert ask("POST", "/rerank", settings=settings, json=COHERE).status_code == 401
+    assert ask("POST", "/rerank", settings=settings, json=COHERE, headers={"Authorization": "Bearer other"}).status_code == 401
+    assert ask("POST", "/rerank", settings=settings, json=COHERE, headers={"Authorization": "Bearer s3cret"}).status_code == 200
+    assert ask("GET", "/health", settings=settings).status_code == 200
+
+
+def test_probes_and_what_is_served(ask):
+    assert ask("GET", "/ready").json() == {"ready": True}
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert ask("GET", "/version").json() == {"version": declared, "model": "data/rl/model", "mode": "reasoning"}
+    assert "/v1/rerank" in ask("GET", "/openapi.json").json()["paths"]
+    assert ask("GET", "/nowhere/user-12").status_code == 404 and "user-12" not in ask("GET", "/nowhere/user-12").metrics
+
+
+def test_the_log_has_a_line_a_request_and_nothing_of_the_user(ask, caplog):
+    caplog.set_level("INFO", "gr2.serve.access")
+    ask("POST", "/rerank", json=COHERE, headers={"X-Request-ID": "abc-1"})
+    line = json.loads(caplog.records[0].message)
+    assert (line["id"], line["path"], line["status"], line["items"], line["fallback"]) == ("abc-1", "/rerank", 200, 4, None)
+    assert "u3" not in caplog.text
+    ask("POST", "/rerank", json=COHERE, headers={"X-Request-ID": 'x" injected'})
+    assert "injected" not in caplog.text

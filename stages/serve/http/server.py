@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 import sys
+from ipaddress import ip_address
 from pathlib import Path
 
 import uvicorn
@@ -57,8 +58,9 @@ def serve(options: argparse.Namespace) -> None:
             timeout_graceful_shutdown=int(settings.budget) + GRACE_S,
         )
         host, port = listener.getsockname()[:2]
-        print(f"gr2 serve: {options.model} ({options.mode}) at http://{host}:{port}", flush=True)
-        if not settings.key and not host.startswith("127."):
+        shown = f"[{host}]" if ":" in host else host
+        print(f"gr2 serve: {options.model} ({options.mode}) at http://{shown}:{port}", flush=True)
+        if not settings.key and not ip_address(host).is_loopback:
             print(f"gr2 serve: anyone who reaches {host} may ask; set {KEY_VARIABLE} to a key", file=sys.stderr, flush=True)
         uvicorn.Server(config).run(sockets=[listener])
 

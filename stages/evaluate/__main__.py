@@ -1,6 +1,12 @@
-from stages.evaluate.evaluate import evaluate
 from stages.evaluate.params import EvaluateParams
-from stages.shared.core.run import run_stage
+from stages.shared.core.run import Compute, run_process
+
+
+def load() -> Compute[EvaluateParams]:
+    from stages.evaluate.evaluate import evaluate
+
+    return evaluate
+
 
 if __name__ == "__main__":
-    run_stage("evaluate", EvaluateParams, evaluate)
+    run_process("evaluate", EvaluateParams, load)

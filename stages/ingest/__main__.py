@@ -1,6 +1,12 @@
-from stages.ingest.ingest import ingest
 from stages.ingest.params import IngestParams
-from stages.shared.core.run import run_stage
+from stages.shared.core.run import Compute, run_process
+
+
+def load() -> Compute[IngestParams]:
+    from stages.ingest.ingest import ingest
+
+    return ingest
+
 
 if __name__ == "__main__":
-    run_stage("ingest", IngestParams, ingest)
+    run_process("ingest", IngestParams, load)

@@ -1,6 +1,12 @@
-from stages.midtrain.midtrain import midtrain
 from stages.midtrain.params import MidtrainParams
-from stages.shared.core.run import run_stage
+from stages.shared.core.run import Compute, run_process
+
+
+def load() -> Compute[MidtrainParams]:
+    from stages.midtrain.midtrain import midtrain
+
+    return midtrain
+
 
 if __name__ == "__main__":
-    run_stage("midtrain", MidtrainParams, midtrain)
+    run_process("midtrain", MidtrainParams, load)

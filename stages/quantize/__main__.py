@@ -1,6 +1,12 @@
 from stages.quantize.params import QuantizeParams
-from stages.quantize.quantize import quantize
-from stages.shared.core.run import run_stage
+from stages.shared.core.run import Compute, run_process
+
+
+def load() -> Compute[QuantizeParams]:
+    from stages.quantize.quantize import quantize
+
+    return quantize
+
 
 if __name__ == "__main__":
-    run_stage("quantize", QuantizeParams, quantize)
+    run_process("quantize", QuantizeParams, load)

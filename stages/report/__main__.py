@@ -1,6 +1,12 @@
 from stages.report.params import ReportParams
-from stages.report.report import report
-from stages.shared.core.run import run_stage
+from stages.shared.core.run import Compute, run_process
+
+
+def load() -> Compute[ReportParams]:
+    from stages.report.report import report
+
+    return report
+
 
 if __name__ == "__main__":
-    run_stage("report", ReportParams, report)
+    run_process("report", ReportParams, load)

@@ -1,6 +1,12 @@
 from stages.retrieve.params import RetrieveParams
-from stages.retrieve.retrieve import retrieve
-from stages.shared.core.run import run_stage
+from stages.shared.core.run import Compute, run_process
+
+
+def load() -> Compute[RetrieveParams]:
+    from stages.retrieve.retrieve import retrieve
+
+    return retrieve
+
 
 if __name__ == "__main__":
-    run_stage("retrieve", RetrieveParams, retrieve)
+    run_process("retrieve", RetrieveParams, load)

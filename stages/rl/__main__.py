@@ -1,6 +1,12 @@
 from stages.rl.params import RlParams
-from stages.rl.rl import rl
-from stages.shared.core.run import run_stage
+from stages.shared.core.run import Compute, run_process
+
+
+def load() -> Compute[RlParams]:
+    from stages.rl.rl import rl
+
+    return rl
+
 
 if __name__ == "__main__":
-    run_stage("rl", RlParams, rl)
+    run_process("rl", RlParams, load)

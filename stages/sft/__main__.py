@@ -1,6 +1,12 @@
 from stages.sft.params import SftParams
-from stages.sft.sft import sft
-from stages.shared.core.run import run_stage
+from stages.shared.core.run import Compute, run_process
+
+
+def load() -> Compute[SftParams]:
+    from stages.sft.sft import sft
+
+    return sft
+
 
 if __name__ == "__main__":
-    run_stage("sft", SftParams, sft)
+    run_process("sft", SftParams, load)

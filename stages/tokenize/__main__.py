@@ -1,6 +1,12 @@
-from stages.shared.core.run import run_stage
+from stages.shared.core.run import Compute, run_process
 from stages.tokenize.params import TokenizeParams
-from stages.tokenize.tokenize import tokenize
+
+
+def load() -> Compute[TokenizeParams]:
+    from stages.tokenize.tokenize import tokenize
+
+    return tokenize
+
 
 if __name__ == "__main__":
-    run_stage("tokenize", TokenizeParams, tokenize)
+    run_process("tokenize", TokenizeParams, load)

@@ -1,6 +1,12 @@
-from stages.shared.core.run import run_stage
+from stages.shared.core.run import Compute, run_process
 from stages.traces.params import TracesParams
-from stages.traces.traces import traces
+
+
+def load() -> Compute[TracesParams]:
+    from stages.traces.traces import traces
+
+    return traces
+
 
 if __name__ == "__main__":
-    run_stage("traces", TracesParams, traces)
+    run_process("traces", TracesParams, load)

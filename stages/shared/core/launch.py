@@ -97,8 +97,6 @@ def torchrun(stage: str, params: Section, node: Node = ALONE) -> int:
     with tempfile.TemporaryDirectory() as folder:
         begun = Path(folder) / "begun"
         environment = {**os.environ, "OMP_NUM_THREADS": str(params.threads), BEGUN: str(begun)}
-        if not _has_gpu():
-            environment["DS_ACCELERATOR"] = "cpu"
         code = subprocess.run(command, env=environment, check=False).returncode
         # A negative code is a signal that ended the launcher, which says nothing about the rendezvous.
         if code > 0 and node.count > 1 and not begun.exists():
@@ -114,6 +112,12 @@ def mark_begun() -> None:
     """Says to the launcher that torchrun found all nodes; what fails from here on is not the rendezvous."""
     if BEGUN in os.environ and "LOCAL_RANK" in os.environ:
         Path(os.environ[BEGUN]).touch()
+
+
+def accelerator_of_deepspeed(params: Section) -> None:
+    """Call in a process of torchrun before DeepSpeed is imported: without a GPU it shall not look for other accelerators."""
+    if isinstance(params, TrainingSection) and params.deepspeed and not _has_gpu():
+        os.environ["DS_ACCELERATOR"] = "cpu"
 
 
 def is_main_process() -> bool:

@@ -1,35 +1,61 @@
 """The entry point that every stage shares: checked parameters, seeds, threads, and errors a person can read."""
 
+import atexit
 import errno
+import gc
 import os
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import numpy as np
 import threadpoolctl
 
 from stages.shared.core.errors import StageError
-from stages.shared.core.launch import is_main_process, mark_begun, needs_torchrun, this_node, torchrun
+from stages.shared.core.launch import accelerator_of_deepspeed, is_main_process, mark_begun, needs_torchrun, this_node, torchrun
 from stages.shared.core.outputs import Outputs, stage_outputs
 from stages.shared.core.params import ComputeSection, Section, load_params
 
 S = TypeVar("S", bound=Section)
+Compute = Callable[[S, Outputs], None]
+
+
+def run_process(
+    name: str,
+    model: type[S],
+    load: Callable[[], Compute[S]],
+    section: str | None = None,
+    final: Path | None = None,
+    prepare: Callable[[S], None] | None = None,
+) -> NoReturn:
+    """`python -m stages.<name>`: run_stage, and the end of the process.
+
+    Its exit functions run; what Python does after them, to free thousands of modules one by one, costs a second of CPU with torch and
+    transformers. A stage that fails ends as any program does.
+    """
+    run_stage(name, model, load, section, final, prepare)
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def run_stage(
     name: str,
     model: type[S],
-    compute: Callable[[S, Outputs], None],
+    load: Callable[[], Compute[S]],
     section: str | None = None,
     final: Path | None = None,
     prepare: Callable[[S], None] | None = None,
 ) -> None:
-    """`python -m stages.<name>`: loads the section `section` (None: of that name), runs `compute`, publishes its outputs.
+    """Loads the section `section` of the parameters (None: of the stage's name), runs what `load` returns, publishes its outputs.
 
-    `final`: the folder they are moved into; None: data/<name>. `prepare`: what is done once before torchrun starts several processes.
+    `load` imports the stage: with torch and transformers that takes seconds, which wrong parameters and the process that starts torchrun
+    need not spend. `final`: the folder of the outputs; None: data/<name>. `prepare`: what is done once before torchrun starts several
+    processes.
 
     Exit code 1 with the message alone for a StageError or a full disk; a traceback means a bug of ours.
     """
@@ -41,6 +67,9 @@ def run_stage(
                 prepare(params)
             sys.exit(torchrun(name, params, node))
         mark_begun()
+        with importing():
+            accelerator_of_deepspeed(params)
+            compute = load()
         if isinstance(params, ComputeSection):
             set_threads(params.threads)
             set_seed(params.seed)
@@ -53,6 +82,22 @@ def run_stage(
         if not disk_is_full(error):
             raise
         sys.exit(f"{name}: no space left on the disk of {os.getcwd()}; free some and run again. Earlier outputs are untouched.")
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """No garbage collection while the block imports, nor later of what it made.
+
+    torch and transformers make a million objects that all stay. Looking through them again and again is a third of the time of their
+    import, and a part of every collection afterwards.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+        atexit.register(gc.unfreeze)  # at the end the interpreter frees them as ever: nanobind takes what is left for a leak, and says so
 
 
 def disk_is_full(error: BaseException) -> bool:

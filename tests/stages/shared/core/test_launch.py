@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -5,7 +6,15 @@ from types import SimpleNamespace
 import pytest
 
 from stages.shared.core import launch
-from stages.shared.core.launch import TrainingSection, is_main_process, needs_torchrun, rank, torchrun, world_size
+from stages.shared.core.launch import (
+    TrainingSection,
+    accelerator_of_deepspeed,
+    is_main_process,
+    needs_torchrun,
+    rank,
+    torchrun,
+    world_size,
+)
 from stages.shared.core.params import ComputeSection
 
 
@@ -33,16 +42,22 @@ def test_ranks_are_those_of_torchrun(monkeypatch):
     assert (rank(), world_size(), is_main_process()) == (3, 4, False)
 
 
-@pytest.mark.parametrize(("gpu", "accelerator"), [(False, "cpu"), (True, None)])
-def test_the_command_and_its_exit_code(alone, monkeypatch, gpu, accelerator):
+def test_the_command_and_its_exit_code(alone, monkeypatch):
     calls = []
-    monkeypatch.delenv("DS_ACCELERATOR", raising=False)
-    monkeypatch.setattr(launch, "_has_gpu", lambda: gpu)
     monkeypatch.setattr(subprocess, "run", lambda command, **more: calls.append((command, more)) or SimpleNamespace(returncode=3))
     assert torchrun("sft", TrainingSection(processes=2, threads=5)) == 3
     command, more = calls[0]
     assert command[0] == sys.executable and command[-2:] == ["-m", "stages.sft"] and "--nproc-per-node=2" in command
-    assert more["env"]["OMP_NUM_THREADS"] == "5" and more["env"].get("DS_ACCELERATOR") == accelerator
+    assert more["env"]["OMP_NUM_THREADS"] == "5"
+
+
+@pytest.mark.parametrize(("gpu", "deepspeed", "accelerator"), [(False, "zero2.json", "cpu"), (True, "zero2.json", None), (False, "", None)])
+def test_deepspeed_is_told_of_a_machine_without_gpu(monkeypatch, gpu, deepspeed, accelerator):
+    monkeypatch.setenv("DS_ACCELERATOR", "")  # so that it is put back as it was
+    monkeypatch.delenv("DS_ACCELERATOR")
+    monkeypatch.setattr(launch, "_has_gpu", lambda: gpu)
+    accelerator_of_deepspeed(TrainingSection(deepspeed=deepspeed))
+    assert os.environ.get("DS_ACCELERATOR") == accelerator
 
 
 @pytest.mark.parametrize("values", [{"precision": "float16"}, {"processes": 0}, {"deepspeeed": "x"}])

@@ -28,7 +28,7 @@ STAGE = """\
 from pydantic import BaseModel
 
 from stages.shared.core.launch import rank, world_size
-from stages.shared.core.run import run_stage
+from stages.shared.core.run import run_process
 from stages.shared.training.params import OptimizerSection
 
 
@@ -63,19 +63,19 @@ def tiny(params, outputs):
     outputs.metrics({"world_size": world_size(), "rank": rank()}, TinyMetrics)
 
 
-run_stage("tiny", TinyParams, tiny)
+run_process("tiny", TinyParams, lambda: tiny)
 """
 FAILS = """\
 from stages.shared.core.errors import StageError
 from stages.shared.core.launch import TrainingSection
-from stages.shared.core.run import run_stage
+from stages.shared.core.run import run_process
 
 
 def fails(params, outputs):
     raise StageError("data/x.parquet: no such file")
 
 
-run_stage("tiny", TrainingSection, fails)
+run_process("tiny", TrainingSection, lambda: fails)
 """
 
 

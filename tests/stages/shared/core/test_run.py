@@ -33,7 +33,7 @@ def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(run_module, "set_threads", lambda count: None)  # the limit would outlive the test
     (tmp_path / "params.yaml").write_text("toy: {size: 2, threads: 1}\n")
-    run_stage("toy", ToyParams, write)
+    run_stage("toy", ToyParams, lambda: write)
     return tmp_path
 
 
@@ -52,13 +52,18 @@ def contents(root) -> dict[str, str]:
     return {path.name: path.read_text() for path in (root / "data/toy").iterdir()}
 
 
+def python(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run([sys.executable, "-c", script], cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
 def fails_with(error: Exception) -> str:
     def compute(params, outputs):
         write(params, outputs)
         raise error
 
     with pytest.raises(SystemExit) as caught:
-        run_stage("toy", ToyParams, compute)
+        run_stage("toy", ToyParams, lambda: compute)
     assert isinstance(caught.value.code, str), "a message as exit code ends the process with 1"
     return caught.value.code
 
@@ -66,10 +71,10 @@ def fails_with(error: Exception) -> str:
 def test_a_run_publishes_and_repeats_itself(project):
     first = contents(project)
     assert first["out.txt"] == "2" and sorted(first) == ["metrics.json", "out.txt"]
-    run_stage("toy", ToyParams, write)
+    run_stage("toy", ToyParams, lambda: write)
     assert contents(project) == first
     (project / "params.yaml").write_text("toy: {size: 2, seed: 8}\n")
-    run_stage("toy", ToyParams, write)
+    run_stage("toy", ToyParams, lambda: write)
     assert contents(project)["metrics.json"] != first["metrics.json"]
 
 
@@ -90,7 +95,7 @@ def test_a_stage_error_is_its_message_alone(project):
 def test_a_wrong_parameter_stops_before_anything_is_computed(project):
     (project / "params.yaml").write_text("toy: {sise: 2}\n")
     with pytest.raises(SystemExit, match=r"toy: params\.yaml: toy\.sise: unknown key; did you mean 'size'\?"):
-        run_stage("toy", ToyParams, lambda params, outputs: pytest.fail("computed"))
+        run_stage("toy", ToyParams, lambda: pytest.fail("loaded"))
 
 
 @pytest.mark.parametrize("error", [ValueError("bug"), PermissionError(errno.EACCES, "denied")])
@@ -99,7 +104,7 @@ def test_a_bug_of_ours_keeps_its_traceback(project, error):
         raise error
 
     with pytest.raises(type(error)):
-        run_stage("toy", ToyParams, compute)
+        run_stage("toy", ToyParams, lambda: compute)
     assert contents(project)["out.txt"] == "2"
 
 
@@ -115,17 +120,47 @@ def test_as_a_process_it_prints_the_message_and_exits_with_1(tmp_path):
     """A disk that is really full: /dev/full refuses every byte."""
     (tmp_path / "params.yaml").write_text("toy: {}\n")
     script = (
-        "from stages.shared.core.params import ComputeSection\nfrom stages.shared.core.run import run_stage\n"
+        "from stages.shared.core.params import ComputeSection\nfrom stages.shared.core.run import run_process\n"
         "def compute(params, outputs):\n    open('/dev/full', 'w').write('x' * 100000)\n"
-        "run_stage('toy', ComputeSection, compute)\n"
+        "run_process('toy', ComputeSection, lambda: compute)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = python(tmp_path, script)
     assert done.returncode == 1 and "toy: no space left on the disk" in done.stderr and "Traceback" not in done.stderr
     assert list((tmp_path / "data").iterdir()) == []
+
+
+LATE = """
+import sys
+from stages.shared.core.params import ComputeSection
+from stages.shared.core.run import run_process
+
+def load():
+    print("loads", flush=True)
+    import atexit, gc, torch, triton
+    assert not gc.isenabled(), "a third of the time of an import"
+    atexit.register(print, "exit function")
+    def compute(params, outputs):
+        assert gc.isenabled() and gc.get_freeze_count() > 100_000
+        outputs.path("out.txt").write_text("made")
+        print("no end of line", end="")
+        if params.seed == 8:
+            sys.exit("as any program does")
+    return compute
+
+run_process("toy", ComputeSection, load)
+"""
+
+
+@pytest.mark.parametrize(("params", "code", "said"), [("{}", 0, ""), ("{seed: 8}", 1, "as any program does\n")])
+def test_a_process_imports_without_collections_and_ends_at_once(tmp_path, params, code, said):
+    """What it prints is there, exit functions run, nothing is said of leaks."""
+    (tmp_path / "params.yaml").write_text(f"toy: {params}\n")
+    done = python(tmp_path, LATE)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "loads\nno end of lineexit function\n", said)
+    assert (tmp_path / "data/toy/out.txt").exists() == (code == 0)
+
+
+def test_wrong_parameters_are_told_before_the_stage_is_imported(tmp_path):
+    (tmp_path / "params.yaml").write_text("toy: {sead: 1}\n")
+    done = python(tmp_path, LATE)
+    assert done.returncode == 1 and "toy.sead: unknown key" in done.stderr and done.stdout == ""

@@ -45,25 +45,28 @@ class TinyMetrics(BaseModel):
     rank: int
 
 
-def tiny(params, outputs):
+def load():
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from stages.shared.lm.encoding import WeightedExample
     from stages.shared.training.trainer import train_supervised, write_curve
 
-    torch.manual_seed(params.seed)
-    config = LlamaConfig(vocab_size=16, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2)
-    model = LlamaForCausalLM(config)
-    ids = torch.randint(16, (32, 6), generator=torch.Generator().manual_seed(3)).tolist()
-    rows = train_supervised(model, [WeightedExample(row, [1.0] * 6) for row in ids], params, 0)
-    print(f"rank {rank()} of {world_size()}", flush=True)
-    model.save_pretrained(outputs.path("model"))
-    write_curve(rows, outputs.path("loss.csv"))
-    outputs.metrics({"world_size": world_size(), "rank": rank()}, TinyMetrics)
+    def tiny(params, outputs):
+        torch.manual_seed(params.seed)
+        config = LlamaConfig(vocab_size=16, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2)
+        model = LlamaForCausalLM(config)
+        ids = torch.randint(16, (32, 6), generator=torch.Generator().manual_seed(3)).tolist()
+        rows = train_supervised(model, [WeightedExample(row, [1.0] * 6) for row in ids], params, 0)
+        print(f"rank {rank()} of {world_size()}", flush=True)
+        model.save_pretrained(outputs.path("model"))
+        write_curve(rows, outputs.path("loss.csv"))
+        outputs.metrics({"world_size": world_size(), "rank": rank()}, TinyMetrics)
+
+    return tiny
 
 
-run_process("tiny", TinyParams, lambda: tiny)
+run_process("tiny", TinyParams, load)
 """
 FAILS = """\
 from stages.shared.core.errors import StageError

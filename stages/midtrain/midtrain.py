@@ -104,7 +104,7 @@ def midtrain(params: MidtrainParams, outputs: Outputs) -> None:
             "rows": len(rows),
             **made,
             "text": fit | {"after": perplexity(model, tokenizer, text.kept_back)} if pretrained else None,
-            "probes": probe(model, tokenizer, probed, params.probe_users, params.seed + 1),
+            "probes": probe(model, tokenizer, probed, params.probe_documents, params.probe_users, params.seed + 1),
             "leak_check": leak_check,
         },
         MidtrainMetrics,

@@ -36,6 +36,7 @@ class MidtrainParams(OptimizerSection):
     sorting_share: float = Field(0.15, ge=0, le=1, description="share of rows: made-up relevances -> the answer (practice.py)")
     judging_share: float = Field(0.6, ge=0, le=1, description="share of rows: made-up slates in full, their relevances by a fixed rule")
     text: TextFile = Field(TEXT, description="ordinary text, one paragraph a line; each tenth measures perplexity (infra/text/README.md)")
+    probe_documents: int = Field(64, ge=1, description="documents of each task that are asked after training")
     probe_users: int = Field(200, ge=0, description="users whose next item is searched after training; 0 = none")
 
     @model_validator(mode="after")

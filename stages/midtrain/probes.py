@@ -20,7 +20,6 @@ from stages.shared.slates.slate import Catalog, order_of
 from stages.shared.slates.trie import SidTrie
 from stages.shared.training.trainer import collate
 
-PROBES = 64  # documents a task
 EXACT = ("sid_to_title", "sid_to_caption", "caption_to_sid")  # of which whole documents are counted too
 BATCH = 32
 LOGITS = 1 << 26  # numbers held at once, 256 MB: with 150k tokens in the vocabulary a batch of dialogues would take ten GB
@@ -41,21 +40,23 @@ class Probed:
     candidates: int
 
 
-def probe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, probed: Probed, users: int, seed: int) -> dict[str, Any]:
+def probe(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, probed: Probed, documents_a_task: int, users: int, seed: int
+) -> dict[str, Any]:
     """For ProbeMetrics. The seed must differ from that of training: it keeps made-up documents apart from those trained on."""
     rng = np.random.default_rng(seed)
     wording, items = probed.wording, len(probed.catalog.sids)
-    chosen = rng.choice(items, min(PROBES, items), replace=False).tolist()
+    chosen = rng.choice(items, min(documents_a_task, items), replace=False).tolist()
     # A single item has no commonest category to tell. Where nobody has two later ones, base has to serve.
     item_rows = [row for row in _by_user(probed.later).values() if len(row) > 1] or list(_by_user(probed.base).values())
     sets: dict[str, list[Document]] = {
         "sid_to_title": [wording.sid_to_title(item, rng) for item in chosen],
         "sid_to_caption": [wording.sid_to_caption(item, rng) for item in chosen],
         "caption_to_sid": [wording.caption_to_sid(item, rng) for item in chosen],
-        "preference": list(islice(documents.preference_documents(item_rows, wording, rng), PROBES)),
-        "quoting": list(_parts_of_traces(probed, rng, quotes=True)),
-        "judging": list(_parts_of_traces(probed, rng, quotes=False)),
-        "sorting": list(islice(practice.sorting_documents(probed.layout, items, rng, probed.candidates), PROBES)),
+        "preference": list(islice(documents.preference_documents(item_rows, wording, rng), documents_a_task)),
+        "quoting": list(_parts_of_traces(probed, rng, documents_a_task, quotes=True)),
+        "judging": list(_parts_of_traces(probed, rng, documents_a_task, quotes=False)),
+        "sorting": list(islice(practice.sorting_documents(probed.layout, items, rng, probed.candidates), documents_a_task)),
     }
     figures: dict[str, Any] = {}
     for name, probe_set in sets.items():
@@ -144,10 +145,10 @@ def accuracy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, probe_s
     return right / max(1, counted), exact / max(1, len(probe_set))
 
 
-def _parts_of_traces(probed: Probed, rng: np.random.Generator, quotes: bool) -> Sequence[Document]:
+def _parts_of_traces(probed: Probed, rng: np.random.Generator, count: int, quotes: bool) -> Sequence[Document]:
     """Made-up slates with weight on the restated features of their traces alone, or on the relevances alone."""
     probe_set: list[Document] = []
-    for _ in range(PROBES):
+    for _ in range(count):
         slate = practice.made_up_slate(rng, len(probed.catalog.sids), probed.history, probed.candidates, probed.layout.features)
         relevances = [practice.mean_relevance(bins) for bins in slate.bins]
         document: Document = [(probed.layout.prompt(slate) + probed.layout.opening(slate), 0.0)]

@@ -10,7 +10,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.midtrain import probes
 from stages.midtrain.documents import CompactWording
 from stages.midtrain.midtrain import make_model, midtrain
 from stages.midtrain.mixture import apportioned, held_out_rows, make_mixture
@@ -278,15 +277,23 @@ def test_a_run_that_was_stopped_writes_the_bytes_of_one_that_was_not(project, mo
     assert not list(project.glob(".gr2/resume/*"))
 
 
-def test_a_pretrained_model_in_dialogues_keeps_its_text_measured(project, monkeypatch):
+def test_a_pretrained_model_in_dialogues_keeps_its_text_measured(project):
     """A random Qwen3 with SmolLM2's tokenizer and template, all tasks, its new rows at their own rate."""
     (project / "params.yaml").write_text("prompt: {layout: chat, titles: true, history: 2}\n")
     (project / "text.txt").write_text("\n".join(PARAGRAPHS))
     tokenizer = load_tokenizer(packaged_model("smollm2-135m"))
     save_model(tiny_qwen3(tokenizer, hidden=16), tokenizer, project / "given")
     shares = dict.fromkeys((*SHARES, "persona_share", "replay_share"), 1.0)
-    monkeypatch.setattr(probes, "PROBES", 2)
-    more = {"row_length": 1024, "new_rows": "random", "batch_size": 1, "steps": 7, "new_rows_lr": 1e-2, "probe_users": 4, **shares}
+    more = {
+        "row_length": 1024,
+        "new_rows": "random",
+        "batch_size": 1,
+        "steps": 7,
+        "new_rows_lr": 1e-2,
+        "probe_documents": 2,
+        "probe_users": 4,
+    }
+    more |= shares
     params = small(model=str(project / "given"), text=str(project / "text.txt"), **more)
     run(project, params)
     metrics = read_json(project / "data/midtrain/metrics.json")

@@ -37,7 +37,7 @@ class Oracle(torch.nn.Module):
 
 @pytest.mark.parametrize(("right", "share"), [(True, 1.0), (False, 0.0)])
 def test_every_task_is_probed_and_accuracy_counts_weighted_tokens(made, right, share):
-    figures = probe(Oracle(right), made[1], PROBED, users=0, seed=1)
+    figures = probe(Oracle(right), made[1], PROBED, documents_a_task=64, users=0, seed=1)
     shares = ("sid_to_title", "sid_to_caption", "caption_to_sid", "preference", "quoting", "judging", "sorting")
     assert figures == dict.fromkeys((*shares, "sid_to_title_exact", "sid_to_caption_exact", "caption_to_sid_exact"), share)
 
@@ -86,5 +86,5 @@ def test_the_next_item_is_searched_in_the_whole_catalogue(made, monkeypatch):
 
 
 def test_an_untrained_model_guesses(made):
-    figures = probe(*made, PROBED, users=8, seed=1)
+    figures = probe(*made, PROBED, documents_a_task=64, users=8, seed=1)
     assert max(value for name, value in figures.items() if name != "next_item") < 0.5

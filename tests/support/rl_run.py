@@ -1,9 +1,7 @@
 """One backward pass of the RL policy in several processes, each with a group of its own: `gradients(folder, 2, **parameters)`."""
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from stages.rl.policy import Policy, open_policy
 from stages.shared.core.launch import is_main_process, rank
 from stages.shared.lm.models import load_model
 from stages.shared.training.zero import shared_out
+from tests.support import forked_processes
 from tests.support.tiny_models import random_prompts, tiny_folder
 
 ROOT = Path(__file__).parents[2]
@@ -54,9 +53,7 @@ def start(folder: Path, processes: int, **parameters: Any) -> subprocess.Complet
     (folder / "zero3.json").write_text(json.dumps(config))
     params = {"processes": processes, "threads": 1, "prompts": 1, "micro_prompts": 1, "group": 3, "deepspeed": "zero3.json", **parameters}
     (folder / "run.json").write_text(json.dumps(params))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", __name__, str(folder)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    return forked_processes.run(__name__, folder, processes)
 
 
 def gradients(folder: Path, processes: int, **parameters: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -84,7 +81,3 @@ def main(folder: Path) -> None:
         save_file({name: gradient.contiguous() for name, gradient in found.items()}, folder / "gradients.safetensors")
         whole = torch.stack([parameter.isfinite().all() for parameter in policy.module.parameters()])
         save_file({"logits": sampled, "whole": whole}, folder / "sampled.safetensors")
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

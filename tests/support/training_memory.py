@@ -1,13 +1,10 @@
 """Bytes that a training run really allocates for weights, gradients and the optimizer: measured in a step of train_supervised.
 
-`measured(...)` in this process; `measured_shares(folder, 2, ...)` starts itself under torchrun, reads the model at folder/model as a stage
+`measured(...)` in this process; `measured_shares(folder, 2, ...)` is two processes, reads the model at folder/model as a stage
 does, and returns what each process has.
 """
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
@@ -23,6 +20,7 @@ from stages.shared.training import trainer
 from stages.shared.training.params import OptimizerSection
 from stages.shared.training.trainer import train_supervised
 from stages.shared.training.zero import shared_out
+from tests.support import forked_processes
 from tests.support.training_run import PAD, ROOT, uneven_rows
 
 Bytes = dict[str, int]
@@ -88,9 +86,7 @@ def measured(model: PreTrainedModel, params: OptimizerSection) -> Bytes:
 def measured_shares(folder: Path, processes: int, **parameters: Any) -> list[Bytes]:
     params = {"steps": 1, "batch_size": 1, "log_every": 1, "warmup": 0.0, "threads": 1, **parameters, "processes": processes}
     (folder / "params.json").write_text(json.dumps(params))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", __name__, str(folder)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = forked_processes.run(__name__, folder, processes, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-4000:]
     return [json.loads((folder / f"bytes-{number}.json").read_text()) for number in range(processes)]
 
@@ -101,7 +97,3 @@ def main(folder: Path) -> None:
     with shared_out(params):
         model = load_model(folder / "model")
     (folder / f"bytes-{rank()}.json").write_text(json.dumps(measured(model, params)))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

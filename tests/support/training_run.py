@@ -1,10 +1,9 @@
-"""One small training run in several processes: `run(folder, 2, **parameters)` starts itself under torchrun, as a stage does."""
+"""One small training run in several processes: `run(folder, 2, **parameters)` forks itself off as often."""
 
 import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from stages.shared.training import trainer
 from stages.shared.training.params import OptimizerSection
 from stages.shared.training.trainer import train_supervised
 from stages.shared.training.validation import RankingCheck, RankingSums
+from tests.support import forked_processes
 from tests.support.tiny_models import tiny_model
 
 ROOT = Path(__file__).parents[2]
@@ -86,9 +86,7 @@ def start(
     (folder / "run.json").write_text(
         json.dumps({"rows": rows, "kill_at": kill_at, "held_out": held_out, "ranked": ranked, "params": params})
     )
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", __name__, str(folder)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    return forked_processes.run(__name__, folder, processes)
 
 
 def run(folder: Path, processes: int, rows: int, **parameters: Any) -> Trained:
@@ -108,7 +106,3 @@ def main(folder: Path) -> None:
         weights = {name: tensor.contiguous() for name, tensor in weights.items() if name != "lm_head.weight"}
         save_file(weights, folder / "weights.safetensors")
         (folder / "curve.json").write_text(json.dumps(curve))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

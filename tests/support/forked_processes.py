@@ -1,0 +1,75 @@
+"""Several processes of one training, as torchrun gives a stage, without their start: each is forked off a process that has torch,
+transformers and DeepSpeed in memory. Importing them anew takes ten times as long as a training of a test.
+
+That torchrun itself starts stages is tested in test_deepspeed.py and test_launch_nodes.py.
+"""
+
+import importlib
+import multiprocessing
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import wait
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+# No GPU: DeepSpeed and torch decide at their import.
+ENVIRONMENT = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["tests.support.preloaded"])
+
+
+def run(module: str, folder: Path, count: int, cwd: Path | None = None, timeout_s: float = 300) -> "subprocess.CompletedProcess[str]":
+    """`main(folder)` of `module` in `count` processes that find each other by torchrun's variables; cwd: theirs, None = folder.
+
+    The exit code is that of the first that fails, at which the others are ended; stderr has what all of them print.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = folder / "processes.log"
+    log.unlink(missing_ok=True)
+    processes = [CONTEXT.Process(target=_main, args=(module, folder, rank, count, port, log, cwd or folder)) for rank in range(count)]
+    with _environment():
+        for process in processes:
+            process.start()
+    deadline, running = time.monotonic() + timeout_s, list(processes)
+    while running:
+        wait([process.sentinel for process in running], timeout=max(0.0, deadline - time.monotonic()))
+        failed = [process for process in running if process.exitcode]
+        running = [process for process in running if process.exitcode is None]
+        if failed or time.monotonic() >= deadline:
+            for process in running:
+                process.kill()
+                process.join()
+            code = (failed or running)[0].exitcode or 1
+            return subprocess.CompletedProcess([module], code, "", log.read_text() if log.exists() else "")
+    return subprocess.CompletedProcess([module], 0, "", log.read_text())
+
+
+def _main(module: str, folder: Path, rank: int, count: int, port: int, log: Path, cwd: Path) -> None:
+    output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    for stream in (1, 2):
+        os.dup2(output, stream)
+    os.environ |= {name: str(rank) for name in ("RANK", "LOCAL_RANK")} | {name: str(count) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE")}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.chdir(cwd)
+    importlib.import_module(module).main(folder)
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    """What the first process to be started, the one that forks, has around it."""
+    before = {name: os.environ.get(name) for name in ENVIRONMENT}
+    os.environ |= ENVIRONMENT
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -1,6 +1,7 @@
 """gr2 run: the stages that are not current, with what they need."""
 
 import argparse
+import gc
 import sys
 from pathlib import Path
 from typing import Any
@@ -98,8 +99,11 @@ def _put_params(root: Path, options: argparse.Namespace) -> None:
 def _run_pipeline(root: Path, options: argparse.Namespace) -> int:
     environment = prepare(root)
     server = start_server(root)
+    gc.disable()  # as in flows/cli.py
     from flows.pipeline import flow  # imports Prefect, which reads its settings then; meanwhile the server starts
 
+    gc.freeze()
+    gc.enable()
     if server:
         server.wait_until_ready()
     flow.stage_environment = environment

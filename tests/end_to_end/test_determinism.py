@@ -1,32 +1,19 @@
 """Two clones, the same bytes; and plain DVC does what the flow does."""
 
 import re
-import shutil
 import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 from tasks.project.profiles import render
-from tests.support.project_clone import STAGES, SmokeRun, call, clone, contents, gr2, output_hashes, states
+from tests.support.project_clone import STAGES, SmokeRun, call, clone, contents, copy_run_cache, gr2, output_hashes, states
 
 pytestmark = pytest.mark.slow
-
 
 # test_two_nodes.py runs every stage a second time and compares the bytes. So here the long ones come from the first run, all but one that
 # trains.
 FROM_THE_RUN_CACHE = {"embed", "tokenize", "retrieve", "midtrain", "traces", "sft", "quantize", "evaluate"}
-
-
-def copy_run_cache(source: Path, target: Path, stages: set[str]) -> None:
-    """DVC's cache of one clone into another; of its record of runs, which inputs gave which outputs, that of `stages` alone."""
-    cache, commands = Path(".dvc/cache"), {f"python -m stages.{stage}" for stage in stages}
-    shutil.copytree(source / cache / "files", target / cache / "files")
-    for path in (source / cache / "runs").glob("*/*/*"):
-        if yaml.safe_load(path.read_text(encoding="utf-8"))["cmd"] in commands:
-            (target / path.relative_to(source)).parent.mkdir(parents=True)
-            shutil.copy2(path, target / path.relative_to(source))
 
 
 def test_dvc_repro_in_another_clone_gives_the_same_hashes(smoke: SmokeRun, tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """The path of the profile qwen3-8b on a random Qwen3 of six million parameters: all stages through the command line."""
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from stages.shared.slates.layouts.marks import THINK_END
 from stages.shared.slates.traces import read_traces
 from tasks.project.profiles import render
 from tests.support import project_clone
-from tests.support.project_clone import ROOT, STAGES, metrics
+from tests.support.project_clone import LANGUAGE_MODEL_STAGES, ROOT, STAGES, SmokeRun, copy_run_cache, metrics
 
 pytestmark = pytest.mark.slow
 
@@ -42,6 +40,7 @@ SIZE_KEYS = {
     "rl": {"threads", "processes", "steps", "prompts", "group", "lr", "max_tokens", "batch_size", "logprob_chunk", "save_steps"},
     "evaluate": {"threads", "max_tokens"},
 }
+AS_IN_SMOKE = set(STAGES) - set(LANGUAGE_MODEL_STAGES) - {"report"}
 ENGINE_SIZES = {"max_model_len", "data_parallel", "kv_cache_gb"}
 
 
@@ -64,17 +63,16 @@ def test_every_feature_of_the_large_profile_is_on() -> None:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, server: str) -> Iterator[tuple[Path, dict[str, str]]]:
-    """The clone in which it ran, and the state of each stage."""
+def run(smoke: SmokeRun, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """The clone in which it ran, and the state of each stage. What no language model has part in is that of the smoke run."""
     root = project_clone.clone(tmp_path_factory.mktemp("tiny") / "project")
-    project_clone.server = server
-    yield root, project_clone.states(project_clone.call(root, sys.executable, "-m", "flows.cli", "run", "--profile", "tiny-qwen3"))
-    project_clone.server = ""
+    copy_run_cache(smoke.root, root, AS_IN_SMOKE)
+    return root, project_clone.states(project_clone.gr2(root, "run", "--profile", "tiny-qwen3"))
 
 
 def test_all_stages_pass(run: tuple[Path, dict[str, str]]) -> None:
     root, states = run
-    assert states == dict.fromkeys(STAGES, "Completed")
+    assert states == dict.fromkeys(STAGES, "Completed") | dict.fromkeys(AS_IN_SMOKE, "Cached"), "the two profiles share these stages"
     assert "profiles" not in states and (root / "data/report/report.html").stat().st_size > 10_000
     assert (root / "params.yaml").read_text() == render(root, "tiny-qwen3")
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import wait
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 # No GPU: DeepSpeed and torch decide at their import.
@@ -22,8 +23,23 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests.support.preloaded"])
 
 
-def run(module: str, folder: Path, count: int, cwd: Path | None = None, timeout_s: float = 300) -> "subprocess.CompletedProcess[str]":
-    """`main(folder)` of `module` in `count` processes that find each other by torchrun's variables; cwd: theirs, None = folder.
+def run_stage(stage: str, project: Path, count: int) -> "subprocess.CompletedProcess[str]":
+    """`python -m stages.<stage>` in the folder `project`, as torchrun has it do in `count` processes."""
+    return run("runpy", project, count, function="run_module", arguments=(f"stages.{stage}", None, "__main__"))
+
+
+def run(
+    module: str,
+    folder: Path,
+    count: int,
+    cwd: Path | None = None,
+    function: str = "main",
+    arguments: tuple[Any, ...] | None = None,
+    timeout_s: float = 300,
+) -> "subprocess.CompletedProcess[str]":
+    """`function` of `module` in `count` processes; several find each other by torchrun's variables.
+
+    cwd: theirs, None = folder; arguments: None = (folder,).
 
     The exit code is that of the first that fails, at which the others are ended; stderr has what all of them print.
     """
@@ -32,7 +48,8 @@ def run(module: str, folder: Path, count: int, cwd: Path | None = None, timeout_
         port = probe.getsockname()[1]
     log = folder / "processes.log"
     log.unlink(missing_ok=True)
-    processes = [CONTEXT.Process(target=_main, args=(module, folder, rank, count, port, log, cwd or folder)) for rank in range(count)]
+    call = (module, function, (folder,) if arguments is None else arguments)
+    processes = [CONTEXT.Process(target=_main, args=(call, rank, count, port, log, cwd or folder)) for rank in range(count)]
     with _environment():
         for process in processes:
             process.start()
@@ -50,14 +67,16 @@ def run(module: str, folder: Path, count: int, cwd: Path | None = None, timeout_
     return subprocess.CompletedProcess([module], 0, "", log.read_text())
 
 
-def _main(module: str, folder: Path, rank: int, count: int, port: int, log: Path, cwd: Path) -> None:
+def _main(call: tuple[str, str, tuple[Any, ...]], rank: int, count: int, port: int, log: Path, cwd: Path) -> None:
     output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     for stream in (1, 2):
         os.dup2(output, stream)
-    os.environ |= {name: str(rank) for name in ("RANK", "LOCAL_RANK")} | {name: str(count) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE")}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    if count > 1:
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     os.chdir(cwd)
-    importlib.import_module(module).main(folder)
+    module, function, arguments = call
+    getattr(importlib.import_module(module), function)(*arguments)
 
 
 @contextmanager

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tasks.dvc.lockfile import locked_hashes, read_lock
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,6 +105,16 @@ def copy_data(source: Path, target: Path) -> None:
     """params.yaml and data/ of one clone into another: what is needed to run a stage by itself there."""
     shutil.copy2(source / "params.yaml", target)
     shutil.copytree(source / "data", target / "data", dirs_exist_ok=True)
+
+
+def copy_run_cache(source: Path, target: Path, stages: set[str]) -> None:
+    """DVC's cache of one clone into another; of its record of runs, which inputs gave which outputs, that of `stages` alone."""
+    cache, commands = Path(".dvc/cache"), {f"python -m stages.{stage}" for stage in stages}
+    shutil.copytree(source / cache / "files", target / cache / "files")
+    for path in (source / cache / "runs").glob("*/*/*"):
+        if yaml.safe_load(path.read_text(encoding="utf-8"))["cmd"] in commands:
+            (target / path.relative_to(source)).parent.mkdir(parents=True)
+            shutil.copy2(path, target / path.relative_to(source))
 
 
 def metrics(folder: Path, name: str) -> dict[str, Any]:

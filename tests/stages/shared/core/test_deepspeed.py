@@ -1,4 +1,4 @@
-"""The three stages that train a language model, each in two gloo processes under DeepSpeed."""
+"""The three stages that train a language model, each in two gloo processes under DeepSpeed; under ZeRO-2 with torchrun, else without."""
 
 import csv
 import json
@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM
 from stages.shared.core.outputs import read_json
 from stages.shared.lm.models import load_model, load_tokenizer, save_model
 from tasks.project.profiles import render
+from tests.support import forked_processes
 from tests.support.chat_models import tiny_qwen3
 from tests.support.small_project import write_project
 from tests.support.tiny_models import random_prompts, tiny_folder, tiny_tokenizer
@@ -45,10 +46,13 @@ def make_project(root: Path, zero: int, **more: Any) -> Path:
     return root
 
 
-def run_stage(stage: str, project: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-m", f"stages.{stage}"]
-    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=300, check=False)
+def run_stage(stage: str, project: Path, torchrun: bool = False, processes: int = 2) -> None:
+    if torchrun:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+        command = [sys.executable, "-m", f"stages.{stage}"]
+        done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    else:
+        done = forked_processes.run_stage(stage, project, processes)
     assert done.returncode == 0, f"{stage}: {done.stderr[-4000:]}"
     assert not list((project / "data").glob(".*")), "a process left its partial outputs"
 
@@ -72,7 +76,7 @@ def check_model(folder: Path) -> int:
 def test_zero_2(tmp_path):
     project = make_project(tmp_path, zero=2)
     for stage in ("midtrain", "sft", "rl"):
-        run_stage(stage, project)
+        run_stage(stage, project, torchrun=True)
         assert check_model(project / "data" / stage / "model") == read_json(project / "data/midtrain/metrics.json")["parameters"] > 0
         rows = curve(project / "data" / stage / ("steps.csv" if stage == "rl" else "loss.csv"))
         assert [row["step"] for row in rows] == list(range(1, SMALL[stage]["steps"] + 1))
@@ -123,7 +127,7 @@ def test_zero_3_with_adapters_learns_as_one_process_does(tmp_path):
     for changes in ({}, {"processes": 1, "deepspeed": "", "batch_size": 2}):
         params["midtrain"] |= changes
         (project / "params.yaml").write_text(yaml.safe_dump(params))
-        run_stage("midtrain", project)
+        run_stage("midtrain", project, processes=params["midtrain"]["processes"])
         folder = project / "data/midtrain/model"
         assert not list(folder.glob("adapter*")) and check_model(folder)
         curves.append(curve(project / "data/midtrain/loss.csv"))
@@ -174,7 +178,5 @@ def test_zero_3_never_reads_a_whole_model_into_a_process(tmp_path):
     share_out_everything(project)
     save_model(tiny_qwen3(tiny_tokenizer()), tiny_tokenizer(), project / "given")
     (project / "places.py").write_text(PLACES)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "places.py"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
-    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = forked_processes.run("runpy", project, 2, function="run_path", arguments=("places.py",))
     assert done.returncode == 0, done.stderr[-4000:]

@@ -14,6 +14,7 @@ from stages.shared.slates.layouts.chat import ChatLayout
 from stages.shared.slates.layouts.encoded import EncodedLayout
 from stages.shared.slates.prompt_params import PromptParams
 from tests.stages.shared.slates.test_compact import CATALOG, SLATE
+from tests.support import forked_processes
 from tests.support.chat_models import chat_tokenizer
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "bench"))
@@ -47,7 +48,15 @@ HEAVY = (  # these import torch, or start a store
 )
 
 
-@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in HEAVY)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HEAVY)
+def test_heavy_scripts_explain_themselves(name: str, tmp_path: Path) -> None:
+    result = forked_processes.run_script(ROOT / "bench" / f"{name}.py", tmp_path, "--help")
+    assert result.returncode == 0, result.stderr
+    assert "usage:" in result.stderr
+
+
+@pytest.mark.parametrize("name", QUICK)
 def test_scripts_explain_themselves(name: str) -> None:
     command = [sys.executable, str(ROOT / "bench" / f"{name}.py"), "--help"]
     result = subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False)

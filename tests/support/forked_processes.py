@@ -7,8 +7,10 @@ That torchrun itself starts stages is tested in test_deepspeed.py and test_launc
 import importlib
 import multiprocessing
 import os
+import runpy
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +28,19 @@ CONTEXT.set_forkserver_preload(["tests.support.preloaded"])
 def run_stage(stage: str, project: Path, count: int) -> "subprocess.CompletedProcess[str]":
     """`python -m stages.<stage>` in the folder `project`, as torchrun has it do in `count` processes."""
     return run("runpy", project, count, function="run_module", arguments=(f"stages.{stage}", None, "__main__"))
+
+
+def run_script(path: Path, folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    """`python path words` in `folder`; like Python itself, it finds what lies beside the script and what is installed."""
+    return run(__name__, folder, 1, function="_script", arguments=(str(path), *words))
+
+
+def _script(*words: str) -> None:
+    sys.argv = list(words)
+    sys.path = [str(Path(words[0]).parent), *(one for one in sys.path if one and Path(one).resolve() != ROOT)]
+    for name in [name for name in sys.modules if name.split(".")[0] in ("tests", "bench")]:
+        del sys.modules[name]
+    runpy.run_path(words[0], run_name="__main__")
 
 
 def run(

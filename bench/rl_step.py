@@ -26,16 +26,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
-from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
+from stages.shared.core.heap import importing
 
-from stages.midtrain.vocabulary import learn_tokenizer
-from stages.rl.objectives.dapo import dapo
-from stages.rl.objectives.parts import Part, Whole
-from stages.rl.params import RlParams
-from stages.rl.policy import open_policy
-from stages.shared.lm.models import extend_vocabulary, load_model, load_tokenizer, save_model
+with importing():
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+    from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
+
+    from stages.midtrain.vocabulary import learn_tokenizer
+    from stages.rl.objectives.dapo import dapo
+    from stages.rl.objectives.parts import Part, Whole
+    from stages.rl.params import RlParams
+    from stages.rl.policy import open_policy
+    from stages.shared.lm.models import extend_vocabulary, load_model, load_tokenizer, save_model
 
 RESULT = Path(__file__).resolve().parent / "results/rl_step.md"
 SETTINGS: dict[str, dict[str, bool]] = {
@@ -126,9 +129,10 @@ def our_step(model: PreTrainedModel, batch: Batch, asked: dict[str, Any], pad_id
 
 
 def trl_step(model: PreTrainedModel, batch: Batch, asked: dict[str, Any], folder: Path) -> Callable[[], None]:
-    from datasets import Dataset
-    from peft import LoraConfig
-    from trl import GRPOConfig, GRPOTrainer
+    with importing():
+        from datasets import Dataset
+        from peft import LoraConfig
+        from trl import GRPOConfig, GRPOTrainer
 
     targets = RlParams().lora.targets
     with tempfile.TemporaryDirectory() as scratch:
@@ -205,7 +209,8 @@ def measure(asked: dict[str, Any], folder: Path) -> dict[str, float]:
     batch = Batch(asked, model.config.vocab_size)
     least = least_flops(model, batch, asked.get("lora", False))
     if asked["side"] == "trl":
-        import trl  # noqa: F401 (what it imports is none of the step's memory)
+        with importing():
+            import trl  # noqa: F401 (what it imports is none of the step's memory)
     before = resident_bytes()
     pad_id = int(model.config.pad_token_id)
     step = trl_step(model, batch, asked, folder) if asked["side"] == "trl" else our_step(model, batch, asked, pad_id)

@@ -1,5 +1,6 @@
 """The order of the tests, the long ones first, so that of several processes (pytest -n) none is left with one at the end; their server."""
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,18 +10,11 @@ import pytest
 from tests.support import shared_server
 
 TESTS = Path(__file__).parent
-# Longest first, by the --durations of make test. The first makes the smoke run that others wait for, so the next ones do not need it.
+# Longest first, by the --durations of make test. The first makes the smoke run that others wait for, so the next ones do not need it. A
+# process takes a file more as soon as it has two tests left: behind test_two_nodes.py comes a short one.
 FIRST = [
-    *(
-        "test_two_nodes.py",
-        "test_tiny_qwen3.py",
-        "test_nodes.py",
-        "test_deepspeed.py",
-        "test_vllm_engine.py",
-        "test_flow.py",
-        "test_experiments.py",
-    ),
-    *("test_cpu_levels.py", "test_determinism.py", "test_smoke_run.py"),
+    *("test_two_nodes.py", "test_deepspeed.py", "test_nodes.py", "test_determinism.py", "test_tiny_qwen3.py", "test_cpu_levels.py"),
+    *("test_vllm_engine.py", "test_scripts.py", "test_flow.py", "test_experiments.py", "test_smoke_run.py"),
 ]
 ROOMS = ["flows", "end_to_end", "bench", "tasks"]  # whose tests run whole projects; the rest behind them
 
@@ -28,6 +22,19 @@ ROOMS = ["flows", "end_to_end", "bench", "tasks"]  # whose tests run whole proje
 # Tests never assert on seconds: an example that takes a while on a busy machine is no failure.
 hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    gc.disable()  # every test process imports all tests, and with them torch and Prefect: collections in between are a third of that
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    gc.unfreeze()  # else nanobind says at the end that they leak
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -11,7 +11,6 @@ zero3.json, bfloat16, gradient checkpointing and the head in chunks. Prints and 
 import argparse
 import json
 import os
-import runpy
 import socket
 import subprocess
 import sys
@@ -22,7 +21,10 @@ import torch
 import yaml
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from stages.midtrain.__main__ import load
+from stages.midtrain.params import MidtrainParams
 from stages.shared.core.params import section_of
+from stages.shared.core.run import run_stage
 from stages.shared.lm.models import load_tokenizer, save_model
 from stages.shared.lm.packaged import packaged_model
 from stages.tools.check_params import Params
@@ -62,7 +64,7 @@ def write_model(folder: Path, layers: int, hidden: int) -> int:
 def stage() -> None:
     """The stage in this process, as torchrun would start it; what it took at most is written beside its outputs."""
     started = time.monotonic()
-    runpy.run_module("stages.midtrain", run_name="__main__")
+    run_stage("midtrain", MidtrainParams, load)
     peak = {"seconds": time.monotonic() - started}
     if torch.cuda.is_available():
         peak |= {"allocated": torch.cuda.max_memory_allocated(), "reserved": torch.cuda.max_memory_reserved()}

@@ -26,7 +26,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from stages.shared.core.heap import importing
+from stages.shared.core.run import importing
 
 with importing():
     import torch

@@ -1,6 +1,6 @@
 """What forked_processes.py has in memory before it forks."""
 
-from stages.shared.core.heap import importing
+from stages.shared.core.run import importing
 
 with importing():
     import deepspeed.runtime.zero.muon.muon_optimizer  # noqa: F401 (which DeepSpeed imports at its first optimizer, with torch's compiler)

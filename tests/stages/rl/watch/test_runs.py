@@ -17,6 +17,7 @@ from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import read_json, stage_outputs
 from stages.shared.core.run import disk_is_full
 from stages.shared.generation.base import Completion
+from stages.shared.generation.transformers_engine import TransformersEngine
 from tests.support.small_project import write_project
 from tests.support.tiny_models import tiny_folder
 
@@ -210,14 +211,14 @@ def test_answers_that_are_all_invalid_end_the_run_and_the_checkpoint_stays(proje
 @pytest.mark.parametrize("form", ["cache", "tree", "none"])
 def test_answers_without_a_token_teach_nothing(project, monkeypatch, form):
     """An engine that fails at single prompts gives no tokens: a whole group of them is left out, one in a group is no obstacle."""
-    real = stage.TransformersEngine.generate
+    real = TransformersEngine.generate
 
     def generate(self, *arguments, **more):
         groups = real(self, *arguments, **more)
         nothing = Completion([], [], fault="timeout")
         return [[nothing] * 3, [nothing, *groups[1][1:]]]
 
-    monkeypatch.setattr(stage.TransformersEngine, "generate", generate)
+    monkeypatch.setattr(TransformersEngine, "generate", generate)
     options = {"steps": 1, "max_refills": 0, "validate_steps": 0, "watch": WatchSection(), "shared_prefix": form, "reward": "random"}
     run(project, **options)
     [row] = curve(project).iter_rows(named=True)

@@ -4,9 +4,8 @@ One step of asynchrony (Noukhovitch et al. 2024, Asynchronous RLHF, arXiv 2410.1
 policy. The sampler's own log-probabilities stay those of the distribution that was drawn from, so ratios and importance weights are right.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 
 from stages.rl.engines.beside import EngineBeside
 from stages.rl.engines.choose import RolloutEngine
@@ -51,13 +50,6 @@ class StepRollouts:
     def drawn_ahead(self) -> Rollouts | None:
         """Those of the next step, when they are all there; None without rl.rollout.ahead, and at the end."""
         return self._next.result() if self._next else None
-
-    @contextmanager
-    def now(self) -> Iterator[None]:
-        """While open, the engine draws from the policy as it is, for other things than a step. What is drawn ahead is waited for."""
-        self.drawn_ahead()
-        with self.engine.ready():
-            yield
 
     def close(self) -> None:
         self._thread.shutdown(wait=False)  # what it waits for ends with the engine

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from transformers import PreTrainedModel
@@ -48,11 +49,17 @@ from stages.shared.training.trainer import write_curve
 from stages.shared.training.zero import shared_out
 
 
-def rl(params: RlParams, outputs: Outputs) -> None:
-    base = folder_of(params.start)
-    options = load_params("prompt", PromptParams)
-    slates_table = read_table(DATA / "retrieve/slates.parquet", SLATES)
-    slates = load_slates(slates_table, read_candidate_features(DATA / "retrieve/candidate_features.parquet"), "train")
+class Inputs(NamedTuple):
+    """slates: of the training split, in windows. leak_check: for metrics.json."""
+
+    catalog: Catalog
+    slates: list[Slate]
+    leak_check: dict[str, int]
+
+
+def read_inputs(params: RlParams, options: PromptParams) -> Inputs:
+    table = read_table(DATA / "retrieve/slates.parquet", SLATES)
+    slates = load_slates(table, read_candidate_features(DATA / "retrieve/candidate_features.parquet"), "train")
     interactions = read_table(DATA / "ingest/interactions.parquet", INTERACTIONS)
     catalog = Catalog.from_tables(read_table(DATA / "tokenize/sids.parquet", SIDS), read_table(DATA / "ingest/items.parquet", ITEMS))
     leak_check = check_no_heldout(pairs_seen(slates), interactions, "rl")
@@ -60,7 +67,13 @@ def rl(params: RlParams, outputs: Outputs) -> None:
     slates = [slate for slate in training_windows(slates, options.window, params.seed) if len(slate.candidates) > 1]
     if not slates:
         raise StageError("data/retrieve/slates.parquet: no training slate with more than one candidate; nothing can be ranked")
+    return Inputs(catalog, slates, leak_check)
 
+
+def rl(params: RlParams, outputs: Outputs) -> None:
+    base = folder_of(params.start)
+    options = load_params("prompt", PromptParams)
+    catalog, slates, leak_check = read_inputs(params, options)
     tokenizer = load_tokenizer(base)
     encoded = EncodedLayout(layout_of(catalog, with_mined_rules(options)), tokenizer)
     slates, asked = held_out(slates, params)
@@ -127,21 +140,10 @@ def rl(params: RlParams, outputs: Outputs) -> None:
     if is_main_process():
         save_model(policy.module, tokenizer, outputs.path("model"))
         write_curve(curve, outputs.path("steps.csv"))
-        tail = curve[-max(1, len(curve) // 5) :]
-        outputs.metrics(
-            {
-                "slates": len(tasks),
-                "leak_check": leak_check,
-                "first_fifth": mean_row(curve[: len(tail)]),
-                "last_fifth": mean_row(tail),
-                "steps_at_refill_cap": sum(row["kept"] < params.prompts for row in curve),
-                **seen.write(outputs, curve),
-                "warnings": watch.warnings,
-                **({"tree_difference": policy.tree_difference} if policy.tree_difference is not None else {}),
-                **({"prompt_cuts": dict(encoded.cuts)} if encoded.layout.dialogue else {}),
-            },
-            RlMetrics,
-        )
+        figures = {"slates": len(tasks), "leak_check": leak_check, **summary(curve, params), **seen.write(outputs, curve)}
+        figures |= {"warnings": watch.warnings}
+        figures |= {"tree_difference": policy.tree_difference} if policy.tree_difference is not None else {}
+        outputs.metrics(figures | ({"prompt_cuts": dict(encoded.cuts)} if encoded.layout.dialogue else {}), RlMetrics)
     checkpoints.clear()
 
 
@@ -172,6 +174,16 @@ def require_quotes(tasks: Sequence[Task], params: RlParams) -> None:
                 f"params.yaml: rl.{name}: this prompt's layout has no quoted facts to hold a trace against; set it to {off}, or "
                 "prompt.layout to compact and prompt.reasoning to true"
             )
+
+
+def summary(curve: list[dict[str, float]], params: RlParams) -> dict[str, Any]:
+    """The first and the last fifth of the steps, for metrics.json."""
+    tail = curve[-max(1, len(curve) // 5) :]
+    return {
+        "first_fifth": mean_row(curve[: len(tail)]),
+        "last_fifth": mean_row(tail),
+        "steps_at_refill_cap": sum(row["kept"] < params.prompts for row in curve),
+    }
 
 
 def mean_row(rows: Sequence[dict[str, float]]) -> dict[str, float]:

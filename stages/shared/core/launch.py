@@ -143,8 +143,11 @@ def node_rank() -> int:
 
 
 def launch_name() -> str:
-    """The same in all processes of this node that one launch started, and in no others."""
-    return Path(os.environ[BEGUN]).parent.name if "LOCAL_RANK" in os.environ and BEGUN in os.environ else str(os.getpid())
+    """The same in all processes of this node that one launch started; another launch has another one."""
+    if "LOCAL_RANK" not in os.environ:
+        return str(os.getpid())
+    # Without BEGUN somebody else's launcher started them, and they meet at this port.
+    return Path(os.environ[BEGUN]).parent.name if BEGUN in os.environ else f"port{os.environ['MASTER_PORT']}"
 
 
 def _has_gpu() -> bool:

@@ -2,15 +2,24 @@
 
 import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 
 from flows.server.signals import stop_signals, stopping
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Under nohup the test's own process ignores SIGHUP, and so would `stopping`."""
+    earlier = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, earlier)
+
+
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_each_signal_calls_stop_once_and_the_handlers_come_back(number: signal.Signals) -> None:
-    signal.signal(number, signal.SIG_DFL)  # under nohup the test's own process ignores SIGHUP, and so would `stopping`
     earlier = [signal.getsignal(other) for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     calls: list[int] = []
     with stopping(lambda: calls.append(1)):

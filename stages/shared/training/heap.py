@@ -16,8 +16,8 @@ def freed_memory_kept() -> Iterator[bool]:
     """While the block runs, this process uses again what it frees; False where the C library cannot be told so (it is not glibc).
 
     glibc gives every block above 32 MB back to the kernel when it is freed. Training frees and takes the same activations at each step, and
-    the kernel clears each page anew: a third of the time of a small decoder's step. bench/freed_memory.py measures it. When training is
-    over all of it is given back: what follows needs other memory, and so does what runs beside this process.
+    the kernel clears each page anew: a tenth of a step's time in the default profile, a third with batches of 32,000 tokens
+    (bench/freed_memory.py). When training is over all of it is given back: what follows needs other memory, and so does what runs beside.
     """
     mallopt, trim = _of_c_library("mallopt"), _of_c_library("malloc_trim")
     if mallopt is None or trim is None:

@@ -29,9 +29,8 @@ import matplotlib as mpl
 import numpy as np
 import yaml
 from matplotlib.figure import Figure
+from midtrain_runs import RESULTS, ROOT, link_inputs, settings
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "bench/results"
 INPUTS = ("ingest", "tokenize", "retrieve", "midtrain", "sft")
 ARMS = {"conditional": "conditional", "sum": "format always paid", "gated": "gated", "random": "random"}
 SHOWN = {  # column of steps.csv -> heading
@@ -54,11 +53,7 @@ def train(project: Path, folder: Path, values: Mapping[str, Any]) -> Curve:
     if done.exists() and done.read_text(encoding="utf-8") != wanted:
         sys.exit(f"{folder}: a run with other values ({done}); remove it, or choose another FOLDER")
     if not done.exists():
-        (folder / "data").mkdir(parents=True, exist_ok=True)
-        for name in (*(f"data/{name}" for name in INPUTS), "infra"):
-            link, made = folder / name, (ROOT if name == "infra" else project) / name
-            if not link.exists() and made.exists():
-                link.symlink_to(made.resolve())
+        link_inputs(folder, project, INPUTS)
         params = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
         params["rl"] |= values
         (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
@@ -115,9 +110,7 @@ def main() -> None:
     parser.add_argument("--parallel", type=int, default=1, help="runs side by side")
     parser.add_argument("--name", default="hack_watch", help="of the files in bench/results")
     options = parser.parse_args()
-    if wrong := [text for text in options.set if "=" not in text]:
-        sys.exit(f"--set {wrong[0]}: KEY=VALUE is expected, a key of the section rl, such as --set steps=2")
-    common = {key.removeprefix("rl."): yaml.safe_load(value) for key, _, value in (text.partition("=") for text in options.set)}
+    common = settings(options.set, "rl")
     # A copy of the order shown must be free to make: under rl.consistent it would need a trace whose relevances fall in that order.
     common = {"consistent": False} | common | {"alpha": options.alpha, "shuffle": options.shuffle, "start": options.start}
     plans = [(arm, seed) for seed in options.seeds for arm in options.arms]

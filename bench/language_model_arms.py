@@ -35,6 +35,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from midtrain_runs import ROOT, link_inputs, write_lines
 from numpy.typing import NDArray
 
 from stages.evaluate.baselines import baselines
@@ -52,8 +53,6 @@ from stages.shared.slates.slate import load_slates
 from stages.shared.stats.bootstrap import Bootstrap, paired_interval
 from stages.shared.stats.metrics import ranks_of_targets, slate_metrics
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "bench/results"
 BASE = "midtrain"  # the folder whose model all trained arms start from
 BOOTSTRAP = 2000, 7
 
@@ -81,19 +80,19 @@ CONTRASTS = ("incoming", "lambdamart", "rejection")
 class Runs:
     """Stages in folders under `folder`, on what `project` has made."""
 
+    inputs: tuple[str, ...] = ("ingest", "embed", "tokenize", "retrieve")
+    remedy = "gr2 run --until retrieve --profile smollm2"
+
     def __init__(self, folder: Path, project: Path, settings: Mapping[str, Any]):
         self.folder, self.project, self.settings = folder.resolve(), project.resolve(), settings
 
     def prepare(self, arm: str, values: Mapping[str, Any]) -> Path:
         """The arm's folder with its params.yaml and links to what it reads."""
         folder = self.folder / arm
-        (folder / "data").mkdir(parents=True, exist_ok=True)
-        links = {f"data/{name}": self.project / "data" / name for name in ("ingest", "embed", "tokenize", "retrieve")}
-        for name, target in {**links, "infra": ROOT / "infra"}.items():
-            if not target.exists():
-                sys.exit(f"{target}: not there; in that project run: gr2 run --until retrieve --profile smollm2")
-            if not (folder / name).exists():
-                (folder / name).symlink_to(target)
+        for name in self.inputs:
+            if not (made := self.project / "data" / name).exists():
+                sys.exit(f"{made}: not there; in that project run: {self.remedy}")
+        link_inputs(folder, self.project, self.inputs)
         params = yaml.safe_load((self.project / "params.yaml").read_text(encoding="utf-8"))
         params = merged(merged(params, self.settings), values)
         (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
@@ -256,11 +255,8 @@ def main() -> None:
         for done in [*first, *rest]:
             done.result()
     lines, figures = table(runs, options.arms)
-    print("\n".join(lines))
-    RESULTS.mkdir(exist_ok=True)
-    head = ["# A pretrained model as a reranker, and what its training is made of", "", f"`python {' '.join(sys.argv)}`", ""]
-    (RESULTS / f"{options.name}.md").write_text("\n".join([*head, *lines]) + "\n", encoding="utf-8")
-    (RESULTS / f"{options.name}.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    write_lines(options.name, "A pretrained model as a reranker, and what its training is made of", lines, figures)
+    return None
 
 
 if __name__ == "__main__":

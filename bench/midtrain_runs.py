@@ -47,11 +47,7 @@ def train(project: Path, folder: Path, values: Mapping[str, Any], users: int, ta
             sys.exit(f"{project}/data/{name}: not there; in that project run: gr2 run --until tokenize")
     note = folder / "seconds.txt"
     if not note.exists():
-        (folder / "data").mkdir(parents=True, exist_ok=True)
-        for name in (*(f"data/{name}" for name in INPUTS), "infra"):
-            link, made = folder / name, (ROOT if name == "infra" else project) / name
-            if not link.exists():
-                link.symlink_to(made.resolve())
+        link_inputs(folder, project, INPUTS)
         params = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
         # The search below asks all users; the probe of the stage would ask some of them a second time.
         params["midtrain"] |= {**values, "probe_users": 0}
@@ -64,6 +60,15 @@ def train(project: Path, folder: Path, values: Mapping[str, Any], users: int, ta
     with MEASURING:
         found = _next_items(project, folder, users, target)
     return Trained(metrics, found, float(note.read_text(encoding="utf-8")))
+
+
+def link_inputs(folder: Path, project: Path, names: Sequence[str]) -> None:
+    """In `folder` the outputs of these stages of `project`, as far as it has them, and the models and settings of this checkout."""
+    (folder / "data").mkdir(parents=True, exist_ok=True)
+    for name in (*(f"data/{name}" for name in names), "infra"):
+        link, made = folder / name, (ROOT if name == "infra" else project) / name
+        if not link.exists() and made.exists():
+            link.symlink_to(made.resolve())
 
 
 def _next_items(project: Path, folder: Path, users: int, target: str) -> NextItems:
@@ -100,16 +105,25 @@ def shown(figures: Mapping[str, Any], signed: bool = False) -> str:
     return mean + (f" [{figures['ci'][0]:+.4f}, {figures['ci'][1]:+.4f}]" if "ci" in figures else " (one seed)")
 
 
-def settings(texts: Sequence[str]) -> dict[str, Any]:
-    """KEY=VALUE of the section midtrain, values as YAML."""
+def settings(texts: Sequence[str], section: str = "midtrain") -> dict[str, Any]:
+    """KEY=VALUE of the section, values as YAML."""
     if wrong := [text for text in texts if "=" not in text]:
-        sys.exit(f"--set {wrong[0]}: KEY=VALUE is expected, a key of the section midtrain, such as --set steps=2")
-    return {key.removeprefix("midtrain."): yaml.safe_load(value) for key, _, value in (text.partition("=") for text in texts)}
+        sys.exit(f"--set {wrong[0]}: KEY=VALUE is expected, a key of the section {section}, such as --set steps=2")
+    return {key.removeprefix(f"{section}."): yaml.safe_load(value) for key, _, value in (text.partition("=") for text in texts)}
 
 
 def write(name: str, title: str, header: Sequence[str], rows: Sequence[Sequence[str]], figures: Any) -> None:
     """bench/results/NAME.md and .json; the table is printed, too."""
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header), *("| " + " | ".join(row) + " |" for row in rows)]
+    write_lines(
+        name,
+        title,
+        ["| " + " | ".join(header) + " |", "|" + "---|" * len(header), *("| " + " | ".join(row) + " |" for row in rows)],
+        figures,
+    )
+
+
+def write_lines(name: str, title: str, lines: Sequence[str], figures: Any) -> None:
+    """As `write`, of a text that is Markdown already."""
     print("\n".join(lines), flush=True)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.md").write_text(f"# {title}\n\n`python {' '.join(sys.argv)}`\n\n" + "\n".join(lines) + "\n", encoding="utf-8")

@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 import yaml
-from language_model_arms import RESULTS, ROOT, Runs, ask, merged, seconds, settings
+from language_model_arms import Runs, ask, merged, seconds, settings
+from midtrain_runs import write_lines
 from numpy.typing import NDArray
 
 from stages.evaluate.params import EvaluateParams
@@ -53,18 +54,8 @@ BOOTSTRAP = 2000, 7
 class RlRuns(Runs):
     """The stage rl, and answers, in folders of their own."""
 
-    def prepare(self, arm: str, values: Mapping[str, Any]) -> Path:
-        folder = self.folder / arm
-        (folder / "data").mkdir(parents=True, exist_ok=True)
-        links = {f"data/{name}": self.project / "data" / name for name in INPUTS}
-        for name, target in {**links, "infra": ROOT / "infra"}.items():
-            if not target.exists():
-                sys.exit(f"{target}: not there; in that project run: gr2 run --until sft --profile world")
-            if not (folder / name).exists():
-                (folder / name).symlink_to(target)
-        params = merged(merged(yaml.safe_load((self.project / "params.yaml").read_text(encoding="utf-8")), self.settings), values)
-        (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
-        return folder
+    inputs = INPUTS
+    remedy = "gr2 run --until sft --profile world"
 
     def answers(self, arm: str, values: Mapping[str, Any] | None = None) -> Path:
         """Of the SFT model, or of what the arm makes of it."""
@@ -156,11 +147,7 @@ def main() -> None:
             folders[arm].append(runs.answers(f"{arm}-seed{seed}", {"rl": {**same, "allocation": ARMS[arm]}}))
     rl = yaml.safe_load((folders[PLAIN][0] / "params.yaml").read_text(encoding="utf-8"))["rl"]
     lines, figures = table(base, folders, options.steps * rl["prompts"] * rl["group"] * rl.get("processes", 1))
-    print("\n".join(lines))
-    RESULTS.mkdir(exist_ok=True)
-    head = ["# Ways of spending the rollouts of RL", "", f"`python {' '.join(sys.argv)}`", ""]
-    (RESULTS / f"{options.name}.md").write_text("\n".join([*head, *lines]) + "\n", encoding="utf-8")
-    (RESULTS / f"{options.name}.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    write_lines(options.name, "Ways of spending the rollouts of RL", lines, figures)
     return None
 
 

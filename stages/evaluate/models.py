@@ -17,7 +17,7 @@ from stages.shared.evaluation.outputs_table import FREE, GREEDY, SHUFFLED
 from stages.shared.evaluation.outputs_table import REPEATED as REPEATED_KIND
 from stages.shared.evaluation.rankers import PRIMARY_MODEL, REFERENCE_MODEL
 from stages.shared.generation.base import Sampling
-from stages.shared.generation.choose import on_cpu
+from stages.shared.generation.choose import side_by_side
 from stages.shared.generation.invocations import Invocations
 from stages.shared.generation.reranking.language_model import open_language_model
 from stages.shared.slates.layouts.choose import without_reasoning
@@ -52,7 +52,7 @@ def ask_models(
 
     folders: by name, in the order of the answers; at_once: names of those that are asked without reasoning, whatever the layout says.
     """
-    workers = min(params.threads, len(folders)) if on_cpu(params.engine) else 1
+    workers = side_by_side(params.engine, params.threads, len(folders))
     repeat_rows = evenly_spaced(len(slates), params.repeat_slates) if params.repeats else []
     answers = Answers(repeat_rows, invocations=Invocations(params.keep_invocations))
 
@@ -84,7 +84,7 @@ def _ask(answers: Answers, slates: list[Slate], layout: Layout, params: Evaluate
     to_shuffle = slates[: params.shuffled_slates]
     with ExitStack() as stack:
         with LOADING:
-            windows = Windows(layout.options.window, params.window_step or -(-layout.options.window // 2), params.passes)
+            windows = Windows.of(layout.options.window, params.window_step, params.passes)
             opened = open_language_model(folder, layout, params.engine, params.seed, threads, name, answers.invocations, windows)
             model = stack.enter_context(opened)
         [answers.greedy[name]] = model.answers(slates, greedily, params.constrained, GREEDY)

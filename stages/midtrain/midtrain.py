@@ -37,12 +37,10 @@ from stages.shared.training.lora import sid_and_layout_ids
 from stages.shared.training.relevances import relevance_words
 from stages.shared.training.row_rates import RowRates
 from stages.shared.training.rows.made_once import made_once
-from stages.shared.training.rows.row_files import RowFiles, write_rows
+from stages.shared.training.rows.row_files import HELD_OUT, ROWS, RowFiles, write_rows
 from stages.shared.training.trainer import train_supervised, write_curve
 from stages.shared.training.validation import validation_span
 from stages.shared.training.zero import is_shared_out, shared_out
-
-ROWS, HELD_OUT = "rows", "held_out"
 
 
 def midtrain(params: MidtrainParams, outputs: Outputs) -> None:

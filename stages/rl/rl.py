@@ -20,7 +20,7 @@ from stages.rl.rates import rate
 from stages.rl.rewards.group import Rewarder
 from stages.rl.rollouts import Group, Rollouts, Task, sample_step
 from stages.rl.update import update
-from stages.rl.watch.asked import tasks_in_orders
+from stages.rl.watch.asked import orders_shown, tasks_in_orders
 from stages.rl.watch.seen import StepWatch
 from stages.rl.watch.steps import HackWatch, behaviour, require_variance, step_metrics
 from stages.rl.watch.validation import held_out
@@ -159,9 +159,7 @@ def load_reference(policy: Policy, base: Path, params: RlParams) -> PreTrainedMo
 
 def make_tasks(slates: Sequence[Slate], encoded: EncodedLayout, params: RlParams) -> list[Task]:
     """One a slate, its candidates in a random order if params.shuffle: else the policy could be paid for copying the retriever."""
-    rng = np.random.default_rng([params.seed, 1])
-    orders = [rng.permutation(len(slate.candidates)).tolist() if params.shuffle else range(len(slate.candidates)) for slate in slates]
-    return tasks_in_orders(slates, orders, encoded, params)
+    return tasks_in_orders(slates, orders_shown(slates, params, 1), encoded, params)
 
 
 def require_quotes(tasks: Sequence[Task], params: RlParams) -> None:

@@ -36,7 +36,7 @@ from stages.shared.core.progress import note
 from stages.shared.core.schemas import ITEMS, SIDS, read_table
 from stages.shared.evaluation.rankers import MODELS, PRIMARY_MODEL
 from stages.shared.generation.base import Sampling
-from stages.shared.generation.choose import on_cpu
+from stages.shared.generation.choose import side_by_side
 from stages.shared.generation.reranking.language_model import LanguageModel, open_language_model
 from stages.shared.slates.layouts.choose import layout_of
 from stages.shared.slates.layouts.dialogue import think_marks
@@ -163,9 +163,8 @@ def open_reranker(folder: Path = MODEL, mode: Mode = "reasoning", threads: int |
     catalog = Catalog.from_tables(sids, read_table(DATA / "ingest/items.parquet", ITEMS))
     layout = layout_of(catalog, with_mined_rules(load_params("prompt", PromptParams)))
     size = layout.options.window or retrieve.candidates
-    windows = Windows(size, params.window_step or -(-size // 2), params.passes)
-    beside = min(params.threads, len(MODELS)) if on_cpu(params.engine) else 1
-    count = threads or max(1, params.threads // beside)
+    windows = Windows.of(size, params.window_step, params.passes)
+    count = threads or max(1, params.threads // side_by_side(params.engine, params.threads, len(MODELS)))
     torch.set_num_threads(count)
     maker = SlateMaker.read(retrieve, catalogue.log)
     name = folder.as_posix()

@@ -69,7 +69,9 @@ class SlateMaker:
     def _filled(self, request: RankRequest) -> list[int]:
         """A small model that only ever saw slates of ten answers with ten, whatever it is shown: shorter slates are filled up with popular
         items, which the order of the answer loses again."""
-        asked = list(places_of(request.items))
+        asked = places_of(request.items)
+        if len(asked) >= self.size(request):
+            return list(asked)
         taken = {*asked, *request.history}
         spare = [item for item in self.popular if item not in taken] + [item for item in self.popular if item not in asked]
         return [*asked, *dict.fromkeys(spare)][: self.size(request)]

@@ -24,12 +24,11 @@ from stages.shared.slates.layouts.dialogue import is_dialogue
 from stages.shared.slates.layouts.encoded import EncodedLayout
 from stages.shared.slates.layouts.layout import Layout
 from stages.shared.slates.layouts.marks import THINK_END
-from stages.shared.slates.traces import read_traces
+from stages.shared.slates.traces import read_traces, taught_document
 from stages.shared.training.lora import sid_and_layout_ids
-from stages.shared.training.rows.row_files import write_rows
+from stages.shared.training.rows.row_files import HELD_OUT, ROWS, write_rows
 
 BASE = DATA / "midtrain/model"
-ROWS, HELD_OUT = "rows", "held_out"
 
 
 def make_rows(folder: Path, params: SftParams, encoded: EncodedLayout, items: int) -> dict[str, Any]:
@@ -99,9 +98,7 @@ def trace_examples(traces: pl.DataFrame, tokenizer: PreTrainedTokenizerBase, par
                 f"data/traces/traces.parquet: its prompts were written with prompt.reasoning {str(not reasoning).lower()}; "
                 "rerun: gr2 run traces"
             )
-        # </think> counts with the answer: in decoding the model itself must decide when to stop thinking.
-        thought = [(trace, weights[0]), (THINK_END + answer, weights[1])]
-        documents.append([(prompt, 0.0), *(thought if reasoning else [(answer, weights[1])])])
+        documents.append(taught_document(prompt, trace, answer, reasoning, weights))
     return encode(documents, tokenizer)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from stages.sft.metrics import SftMetrics
 from stages.sft.params import SftParams
-from stages.sft.rows import BASE, HELD_OUT, ROWS, make_rows
+from stages.sft.rows import BASE, make_rows
 from stages.sft.validation_slates import choose_slates, ranking_check
 from stages.shared.core.launch import is_main_process
 from stages.shared.core.outputs import DATA, Outputs
@@ -24,7 +24,7 @@ from stages.shared.training.checkpoints import training_resume
 from stages.shared.training.lora import sid_and_layout_ids
 from stages.shared.training.relevances import relevance_words
 from stages.shared.training.rows.made_once import made_once
-from stages.shared.training.rows.row_files import RowFiles
+from stages.shared.training.rows.row_files import HELD_OUT, ROWS, RowFiles
 from stages.shared.training.trainer import train_supervised, write_curve
 from stages.shared.training.validation import RankingCheck, validation_span
 from stages.shared.training.zero import shared_out

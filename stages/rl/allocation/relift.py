@@ -20,6 +20,7 @@ from stages.shared.lm.encoding import encode
 from stages.shared.slates.layouts.dialogue import is_dialogue
 from stages.shared.slates.layouts.encoded import EncodedLayout
 from stages.shared.slates.layouts.marks import THINK_END
+from stages.shared.slates.traces import taught_document
 
 
 class Demonstration(NamedTuple):
@@ -38,10 +39,10 @@ def demonstrations(traces: pl.DataFrame, encoded: EncodedLayout, tasks: Sequence
     prompt = first["prompt"][0]
     if is_dialogue(prompt) != dialogue or prompt.endswith(THINK_END) == reasoning:
         raise StageError("data/traces/traces.parquet: written in another layout than the section prompt says; rerun: gr2 run traces")
-    documents = []
-    for text, trace, answer in first.select("prompt", "trace", "answer").iter_rows():
-        thought = [(trace, 1.0), (THINK_END + answer, 1.0)]
-        documents.append([(encoded.fitted(text) if dialogue else text, 0.0), *(thought if reasoning else [(answer, 1.0)])])
+    documents = [
+        taught_document(encoded.fitted(text) if dialogue else text, trace, answer, reasoning)
+        for text, trace, answer in first.select("prompt", "trace", "answer").iter_rows()
+    ]
     found = {}
     for slate, example in zip(first["slate"], encode(documents, encoded.tokenizer), strict=True):
         start = example.weights.index(1.0)

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from stages.rl.params import RlParams
 from stages.rl.rewards.group import RewardFunction
 from stages.rl.rollouts import Group, Task, score
@@ -11,6 +13,12 @@ from stages.shared.slates.layouts.encoded import EncodedLayout
 from stages.shared.slates.slate import Slate, permuted
 
 Orders = Sequence[Sequence[int]]
+
+
+def orders_shown(slates: Sequence[Slate], params: RlParams, stream: int) -> list[list[int]]:
+    """Of each slate's candidates: random where rl.shuffle, else the initial ranking. stream: apart from other draws of the seed."""
+    rng = np.random.default_rng([params.seed, stream])
+    return [rng.permutation(len(slate.candidates)).tolist() if params.shuffle else list(range(len(slate.candidates))) for slate in slates]
 
 
 def tasks_in_orders(slates: Sequence[Slate], orders: Orders, encoded: EncodedLayout, params: RlParams) -> list[Task]:

@@ -11,7 +11,7 @@ from stages.rl.checkpoints import write
 from stages.rl.params import RlParams
 from stages.rl.policy import Policy, all_sums
 from stages.rl.rewards.group import Rewarder
-from stages.rl.watch.asked import answered, tasks_in_orders
+from stages.rl.watch.asked import answered, orders_shown, tasks_in_orders
 from stages.shared.core.errors import StageError
 from stages.shared.core.launch import is_main_process, rank, world_size
 from stages.shared.generation.base import Engine
@@ -49,11 +49,9 @@ class RewardValidation:
 
     def __init__(self, slates: Sequence[Slate], encoded: EncodedLayout, params: RlParams, folder: Path):
         self.params, self.reader, self.folder, self.every = params, encoded.reader, folder, params.validate_steps
-        rng = np.random.default_rng([params.seed, 7])
-        orders = [rng.permutation(len(slate.candidates)) if params.shuffle else np.arange(len(slate.candidates)) for slate in slates]
         mine = slice(rank(), None, world_size())
         self.asked = len(slates)
-        self.tasks = tasks_in_orders(slates[mine], [order.tolist() for order in orders[mine]], encoded, params)
+        self.tasks = tasks_in_orders(slates[mine], orders_shown(slates, params, 7)[mine], encoded, params)
 
     def measure(self, policy: Policy, engine: Engine, step: int) -> dict[str, float]:
         """After step `step`; 0: before the first one. {} where it is not its turn. Every process calls it."""

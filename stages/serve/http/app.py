@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from importlib import metadata
 from typing import Any, Protocol
 
 from fastapi import FastAPI, Request
@@ -29,7 +30,7 @@ from stages.serve.http.server_metrics import ServerMetrics
 from stages.serve.parse import BadRequest, name_of, rank_request
 from stages.serve.requests import TIME_BUDGET, RankRequest, RankResult, fallback
 
-VERSION = "0.2.0"
+VERSION = metadata.version("gr2-pipeline")
 
 
 class Ranks(Protocol):

@@ -68,3 +68,8 @@ def on_cpu(params: EngineParams) -> bool:
     """Whether this process generates on its own CPU, where several models may do so side by side."""
     alone = params.kind == "transformers" and params.data_parallel == 1
     return alone and device_of(params.device, "engine.device") == "cpu"
+
+
+def side_by_side(params: EngineParams, threads: int, models: int) -> int:
+    """How many of `models` models are asked at a time, by as many Python threads: where they run on a CPU that has `threads` for all."""
+    return min(threads, models) if on_cpu(params) else 1

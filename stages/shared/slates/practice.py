@@ -16,6 +16,7 @@ import numpy as np
 from stages.shared.slates.layouts.layout import Layout
 from stages.shared.slates.layouts.marks import THINK_END
 from stages.shared.slates.slate import RELEVANCE_LEVELS, Slate, order_of
+from stages.shared.slates.traces import taught_document
 
 SHORT_SHARE = 0.65  # of judging documents; with full ones alone a decoder takes about twice the tokens to quote right
 TOP_BIN = 9  # of a made-up feature; real ones may have fewer bins (retrieve.feature_bins)
@@ -46,16 +47,15 @@ def judging_documents(layout: Layout, items: int, rng: np.random.Generator, hist
 def short_judging_document(layout: Layout, slate: Slate) -> Document:
     relevances = [mean_relevance(bins) for bins in slate.bins]
     context, trace = layout.short_form(slate, relevances)
-    return [(context, 0.0), (trace, 1.0), (THINK_END + layout.answer(slate, order_of(relevances)), 1.0)]
+    return taught_document(context, trace, layout.answer(slate, order_of(relevances)), reasoning=True)
 
 
 def judging_document(layout: Layout, slate: Slate) -> Document:
     """The slate's prompt, then the trace and the answer that its bins command."""
     relevances = [mean_relevance(bins) for bins in slate.bins]
     answer = layout.answer(slate, order_of(relevances))
-    if not layout.reasoning:
-        return [(layout.prompt(slate), 0.0), (answer, 1.0)]
-    return [(layout.prompt(slate), 0.0), (layout.trace(slate, relevances), 1.0), (THINK_END + answer, 1.0)]
+    trace = layout.trace(slate, relevances) if layout.reasoning else ""
+    return taught_document(layout.prompt(slate), trace, answer, layout.reasoning)
 
 
 def made_up_slate(rng: np.random.Generator, items: int, history: int, candidates: int, features: tuple[str, ...]) -> Slate:

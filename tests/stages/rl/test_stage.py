@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -95,28 +96,34 @@ class Killed(Exception):
     pass
 
 
+@contextmanager
+def killed_after(steps, monkeypatch):
+    """While open, the stage has to be killed when it would take another step."""
+    real, left = stage.update, [steps]
+
+    def stopping(*arguments, **more):
+        if left[0] == 0:
+            raise Killed
+        left[0] -= 1
+        return real(*arguments, **more)
+
+    monkeypatch.setattr(stage, "update", stopping)
+    with pytest.raises(Killed):
+        yield
+    monkeypatch.setattr(stage, "update", real)
+
+
 def test_a_run_that_stopped_anywhere_goes_on_to_the_same_bytes(project, monkeypatch):
     """Surplus groups, the random reward's generator, Adam's moments and the place in the data all go on."""
     options = {"steps": 5, "prompts": 2, "max_refills": 2, "keep_surplus": True, "updates": 2, "lr": 1e-3}
     monkeypatch.setattr(Rewarder, "__call__", tied_at_times(Rewarder.__call__))
     whole = run(project, **options)
     assert any(row.split(",")[7] != "0" for row in whole["steps.csv"].decode().splitlines()[1:]), "no step was ever refilled"
-    real = stage.update
     for stops in ((1,), (3, 1), (4,)):
         for steps in stops:
-            left = [steps]
-
-            def stopping(*arguments, left=left, **more):
-                if left[0] == 0:
-                    raise Killed
-                left[0] -= 1
-                return real(*arguments, **more)
-
-            monkeypatch.setattr(stage, "update", stopping)
-            with pytest.raises(Killed):
+            with killed_after(steps, monkeypatch):
                 run(project, **options, save_steps=1)
         assert len(list((project / ".gr2/resume/rl").glob("*/checkpoint-*"))) == 1
-        monkeypatch.setattr(stage, "update", real)
         assert run(project, **options, save_steps=1) == whole
         assert not (project / ".gr2/resume/rl").exists()
 
@@ -132,20 +139,9 @@ def tied_at_times(draw):
 
 
 def test_another_run_does_not_take_what_was_saved(project, monkeypatch):
-    real = stage.update
     whole = run(project, steps=2, lr=1e-3)
-    calls = []
-
-    def stopping(*arguments, **more):
-        calls.append(1)
-        if len(calls) == 2:
-            raise Killed
-        return real(*arguments, **more)
-
-    monkeypatch.setattr(stage, "update", stopping)
-    with pytest.raises(Killed):
+    with killed_after(1, monkeypatch):
         run(project, steps=2, save_steps=1)
-    monkeypatch.setattr(stage, "update", real)
     assert run(project, steps=2, lr=1e-3, save_steps=1) == whole
 
 

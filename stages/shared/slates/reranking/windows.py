@@ -20,6 +20,11 @@ class Windows:
     step: int
     passes: int
 
+    @classmethod
+    def of(cls, size: int, step: int, passes: int) -> "Windows":
+        """step: 0 = half a window, rounded up."""
+        return cls(size, step or -(-size // 2), passes)
+
 
 WHOLE = Windows(0, 0, 1)
 

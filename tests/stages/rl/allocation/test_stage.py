@@ -7,7 +7,6 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-import stages.rl.rl as stage
 from stages.rl.allocation.knapsack import SuccessRates
 from stages.rl.allocation.relift import Demonstration, FailedSlates, demonstrations, sft_step
 from stages.rl.params import RlParams
@@ -26,7 +25,7 @@ from stages.shared.slates.layouts.marks import THINK_END
 from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.traces import read_traces
 from tests.stages.rl.test_policy import gradient, rollouts
-from tests.stages.rl.test_stage import Killed, contents, project  # noqa: F401 (a fixture)
+from tests.stages.rl.test_stage import contents, killed_after, project  # noqa: F401 (a fixture)
 from tests.stages.shared.slates.test_constraint import constraint
 from tests.support.small_project import CATALOG
 from tests.support.tiny_models import random_prompts, tiny_model
@@ -74,20 +73,9 @@ def test_with_everything_on_a_killed_run_goes_on_to_the_same_bytes(project, monk
     options = {"steps": 5, "keep_surplus": True}
     whole, rows = run(project, EVERYTHING, **options)
     assert max(row["sft_traces"] for row in rows) == 2 and max(row["budget_most"] for row in rows) > 4
-    real = stage.update
     for stop in (1, 3):
-        left = [stop]
-
-        def stopping(*arguments, left=left, **more):
-            if left[0] == 0:
-                raise Killed
-            left[0] -= 1
-            return real(*arguments, **more)
-
-        monkeypatch.setattr(stage, "update", stopping)
-        with pytest.raises(Killed):
+        with killed_after(stop, monkeypatch):
             run(project, EVERYTHING, **options, save_steps=1)
-        monkeypatch.setattr(stage, "update", real)
     assert run(project, EVERYTHING, **options, save_steps=1)[0] == whole
 
 

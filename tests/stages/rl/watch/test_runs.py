@@ -9,7 +9,6 @@ import pytest
 import torch
 
 import stages.rl.checkpoints as checkpoints
-import stages.rl.rl as stage
 from stages.rl.params import RlParams, WatchSection
 from stages.rl.policy import Policy
 from stages.rl.rl import rl
@@ -18,6 +17,7 @@ from stages.shared.core.outputs import read_json, stage_outputs
 from stages.shared.core.run import disk_is_full
 from stages.shared.generation.base import Completion
 from stages.shared.generation.transformers_engine import TransformersEngine
+from tests.stages.rl.test_stage import contents, killed_after
 from tests.support.small_project import write_project
 from tests.support.tiny_models import tiny_folder
 
@@ -54,8 +54,7 @@ def project(tmp_path, monkeypatch):
 def run(project: Path, **more) -> dict[str, bytes]:
     with stage_outputs("rl") as outputs:
         rl(WATCHED.model_copy(update=more), outputs)
-    folder = project / "data/rl"
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return contents(project / "data/rl")
 
 
 def curve(project: Path) -> pl.DataFrame:
@@ -111,32 +110,14 @@ def test_a_share_of_the_groups_is_a_part_of_all(project):
         assert everything[name] == part[name] == nothing[name], f"{name}: to keep rollouts changes nothing else"
 
 
-class Killed(Exception):
-    pass
-
-
-def failing_after(steps: int, real, error: Exception):
-    left = [steps]
-
-    def failing(*arguments, **more):
-        if left[0] == 0:
-            raise error
-        left[0] -= 1
-        return real(*arguments, **more)
-
-    return failing
-
-
 def test_a_run_that_stopped_goes_on_to_the_same_bytes(project, monkeypatch):
     """The best weights before it, the rows of the probe and the rollouts all go on."""
     options = {"steps": 6, "keep_surplus": True}
-    whole, real = run(project, **options), stage.update
+    whole = run(project, **options)
     assert read_json(project / "data/rl/metrics.json")["validation"]["best_step"] < 6, "else nothing is shown about the best weights"
     for steps in (3, 2):
-        monkeypatch.setattr(stage, "update", failing_after(steps, real, Killed()))
-        with pytest.raises(Killed):
+        with killed_after(steps, monkeypatch):
             run(project, **options, save_steps=3)
-    monkeypatch.setattr(stage, "update", real)
     assert run(project, **options, save_steps=3) == whole
     assert not (project / ".gr2/resume/rl").exists()
 

@@ -1,6 +1,6 @@
 """A pretrained model through mid-training, traces and sft, in the forms that one asks about, on the same test slates: one table.
 
-    gr2 run --until retrieve --profile smollm2       # once, in a clone: PROJECT
+    gr2 run --profile smollm2                        # once, in a clone: PROJECT (--until retrieve is enough)
     python bench/language_model_arms.py FOLDER --project PROJECT [--slates 300] [--arms zero_shot rejection ...] [--parallel 1]
         [--set sft.steps=50] [--set evaluate.engine.kind=transformers] [--until traces] [--name language_model_arms]
 
@@ -13,7 +13,8 @@ Arms (all after one mid-training, but for the first):
 - ranker_explained: LambdaMART's order and contributions in words.
 
 Every stage runs by its own command in FOLDER/ARM with the project's parameters, what --set says and what the arm says; what is finished
-is kept, so a run that was stopped goes on, here or on another machine. --until traces does what needs no GPU. --parallel: arms side by
+is kept, so a run that was stopped goes on, here or on another machine, and what the project has made with the arm's parameters is taken
+from there, with the seconds of its lineage. --until traces does what needs no GPU. --parallel: arms side by
 side. Answers are decoded greedily, free of constraints unless the arm says otherwise; one that is no
 permutation counts as the initial ranking.
 """
@@ -42,6 +43,7 @@ from stages.evaluate.baselines import baselines
 from stages.evaluate.features import read_features
 from stages.evaluate.params import EvaluateParams
 from stages.shared.core.params import load_params
+from stages.shared.evaluation.outputs_table import GREEDY, OUTPUTS, rankings_of, read_answers
 from stages.shared.evaluation.test_set import TestSet, load_test_set, read_slate_tables
 from stages.shared.generation.base import Sampling
 from stages.shared.generation.reranking.language_model import open_language_model
@@ -49,9 +51,12 @@ from stages.shared.recsys.embeddings import read_embeddings
 from stages.shared.slates.layouts.choose import layout_of
 from stages.shared.slates.layouts.domain_rules import with_mined_rules
 from stages.shared.slates.prompt_params import PromptParams
+from stages.shared.slates.reranking.rankings import Rankings
 from stages.shared.slates.slate import load_slates
 from stages.shared.stats.bootstrap import Bootstrap, paired_interval
 from stages.shared.stats.metrics import ranks_of_targets, slate_metrics
+from tasks.lineage.query import chain
+from tasks.project.graph import read_graph
 
 BASE = "midtrain"  # the folder whose model all trained arms start from
 BOOTSTRAP = 2000, 7
@@ -113,7 +118,17 @@ class Runs:
         note.write_text(f"{time.monotonic() - started:.1f}", encoding="utf-8")
 
     def stage(self, folder: Path, name: str) -> None:
+        note = folder / f"{name}.seconds"
+        if not note.exists() and self.made_in_project(folder, name):
+            (folder / "data" / name).symlink_to(self.project / "data" / name)
+            record = chain(self.project, read_graph(self.project), f"data/{name}").stages[0].run
+            note.write_text(f"{record['seconds']:.1f}", encoding="utf-8")
         self.command(folder, name, [sys.executable, "-m", f"stages.{name}"])
+
+    def made_in_project(self, folder: Path, name: str) -> bool:
+        """Whether the project has this output, made with all the parameters that stand in `folder`."""
+        made = (self.project / "data" / name / "metrics.json").exists()
+        return made and _parameters(folder, name) == _parameters(self.project, name)
 
     def traces(self, arm: str) -> None:
         if ARMS[arm].trained:
@@ -131,8 +146,26 @@ class Runs:
             self.stage(folder, "sft")
         else:
             self.stage(folder, "midtrain")
+        if trained and not (folder / "answers.json").exists() and self.made_in_project(folder, "evaluate"):
+            answers = read_answers(self.project / OUTPUTS).filter(kind=GREEDY, model="sft")
+            _write_answers(folder / "answers.json", rankings_of(answers), None)
+            return
         model = "sft" if trained else "midtrain"
         self.command(folder, "answers", [sys.executable, __file__, "--ask", model])
+
+
+def _parameters(folder: Path, stage: str) -> dict[str, Any]:
+    """All that the stage could read, and more; sft and what is before it reads none of the sections of later stages."""
+    params: dict[str, Any] = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
+    later = {"resources", "rl", "quantize", "report", *([] if stage == "evaluate" else ["evaluate"])}
+    return {section: values for section, values in params.items() if section not in later}
+
+
+def _write_answers(path: Path, rankings: Rankings, seconds: float | None) -> None:
+    """seconds: None where the answers are of an evaluation, which asks several models."""
+    tokens = sum(rankings.reasoning_tokens) + sum(rankings.answer_tokens)
+    found = {"orders": rankings.orders.tolist(), "faults": rankings.faults, "texts": rankings.texts, "seconds": seconds, "tokens": tokens}
+    path.write_text(json.dumps(found), encoding="utf-8")
 
 
 def ask(model: str) -> None:
@@ -145,9 +178,7 @@ def ask(model: str) -> None:
         began = time.monotonic()
         [rankings] = opened.answers(tests.slates, Sampling(params.max_tokens, seed=params.seed), params.constrained)
         seconds = time.monotonic() - began
-    tokens = sum(rankings.reasoning_tokens) + sum(rankings.answer_tokens)
-    found = {"orders": rankings.orders.tolist(), "faults": rankings.faults, "texts": rankings.texts, "seconds": seconds, "tokens": tokens}
-    Path("answers.json").write_text(json.dumps(found), encoding="utf-8")
+    _write_answers(Path("answers.json"), rankings, seconds)
 
 
 def known_rankers(folder: Path) -> tuple[TestSet, dict[str, NDArray[np.int_]]]:
@@ -203,7 +234,9 @@ def table(runs: Runs, arms: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     for arm in arms:
         folder, one = runs.folder / arm, found[arm]
         learnt = [f"{seconds(folder, 'traces'):.0f}", f"{seconds(folder, 'sft'):.0f}", f"{trained_tokens(folder, 'sft'):,}"]
-        written = [f"{one['seconds']:.0f}", f"{one['tokens']:,}", f"{one['tokens'] / one['seconds']:,.0f}"]
+        seconds_asked = one["seconds"]
+        speed = [f"{seconds_asked:.0f}", f"{one['tokens'] / seconds_asked:,.0f}"] if seconds_asked else ["in evaluate", ""]
+        written = [speed[0], f"{one['tokens']:,}", speed[1]]
         lines.append(f"| {arm} | " + " | ".join([*(learnt if ARMS[arm].trained else ["", "", ""]), *written]) + " |")
     if any(ARMS[arm].trained for arm in arms):
         base = runs.folder / BASE

@@ -69,9 +69,20 @@ def test_each_task_is_left_out_once_and_the_rows_are_shared_among_the_others(ask
     assert shares["all"] == [0.4, 0.3, 0.3, 0] and shares["sequence"] == [1, 0, 0, 0] and shares["no-caption"] == [0.4, 0, 0.3, 0]
     rows = table(tmp_path / "midtrain_tasks.md")
     assert rows["all"][:5] == ["0.5000 (one seed)"] * 4 + [""] and rows["no-caption"][4] == "-0.2500 (one seed)"
+    assert rows["all"][-1] == rows["sequence"][-1] == f"{by_arm['all']['steps']:,}"
     monkeypatch.setattr(sys, "argv", ["midtrain_tasks.py", "runs", "--arms", "no-persona", "--shares", "sequence=1"])
     with pytest.raises(SystemExit, match="--arms no-persona: all, a task of --shares"):
         midtrain_tasks.main()
+
+
+def test_runs_that_see_as_many_rows_of_one_task_differ_in_length(asked, tmp_path, monkeypatch):
+    shares = ["--shares", "sequence=0.5", "caption=0.3", "replay=0.2", "--set", "steps=400"]
+    monkeypatch.setattr(sys, "argv", ["midtrain_tasks.py", "runs", "--seeds", "1", *shares, "--equal", "sequence"])
+    midtrain_tasks.main()
+    steps = {values["folder"].removesuffix("-seed1"): values["steps"] for values in asked}
+    # 200 rows' worth of sequences in each; without captions five of seven rows are sequences, and without sequences nothing is to be equal.
+    assert steps == {"all": 400, "sequence": 200, "no-sequence": 400, "no-caption": 280, "no-replay": 320}
+    assert table(tmp_path / "midtrain_tasks.md")["sequence"][-1] == "200"
 
 
 def test_a_project_without_its_tables_and_a_setting_without_a_value(tmp_path):

@@ -29,6 +29,7 @@ HEAVY = (  # these import torch, or start a store
     "constraint_cost",
     "default_seeds",
     "faults",
+    "few_traces",
     "freed_memory",
     "generation_speed",
     "hack_watch",

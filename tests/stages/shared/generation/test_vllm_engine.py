@@ -55,6 +55,8 @@ OTHER_SAMPLING = {
 }
 SAMPLED = {"max_tokens": 24, "temperature": 1.0, "samples": 3, "seed": 5}
 HOT = {"max_tokens": 60, "temperature": 2.0, "samples": 8, "seed": 1}
+# More prompts at once than vLLM reads in one pass (4,096 tokens): it would cut the one that the pass ends in.
+CROWD = {"max_tokens": 3, "temperature": 1.0, "seed": 5}
 HOT_UNDER_CONSTRAINT = {"max_tokens": 40, "temperature": 2.0, "samples": 2, "seed": 4}
 
 
@@ -102,6 +104,7 @@ def answered(tmp_path_factory: pytest.TempPathFactory) -> Answered:
     vocabulary = len(load_tokenizer(folder))
     of_model = {
         "free": Request(random_prompts(16, vocabulary), [{"max_tokens": 24}, SAMPLED, SAMPLED, HOT]),
+        "crowd": Request([(one * 100)[:100] for one in random_prompts(50, vocabulary)], [CROWD, CROWD]),
         "constrained": Request(random_prompts(8, vocabulary), [{"max_tokens": 40}, HOT_UNDER_CONSTRAINT], constraints(8)),
     }
     of_quantized = {"quantized": Request(random_prompts(8, vocabulary), [{"max_tokens": 12}])}
@@ -127,6 +130,13 @@ def test_vllm_agrees_with_transformers(answered: Answered) -> None:
     ended = [tokens for tokens in rows if tokens[-1] == tokenizer.eos_token_id]
     assert ended and all(tokenizer.eos_token_id not in tokens[:-1] for tokens in rows)
     assert all(len(tokens) == 60 for tokens in rows if tokens not in ended)
+
+
+@pytest.mark.slow
+def test_vllm_draws_for_more_prompts_than_fit_a_pass(answered: Answered) -> None:
+    drawn, again = answered.completions["crowd"]
+    assert [len(tokens) for [[tokens, _]] in drawn].count(3) > 40
+    assert drawn == again
 
 
 def equal_share(ours: Sequence[Sequence[int]], theirs: Sequence[Sequence[int]]) -> float:

@@ -75,7 +75,7 @@ ARMS: dict[str, Arm] = {
     "zero_shot": Arm(UNTRAINED, trained=False),
     "zero_shot_constrained": Arm({**UNTRAINED, "evaluate": {"constrained": True}}, trained=False),
     "rejection": Arm({}),
-    "no_evidence": Arm({"prompt": {"evidence": False, "titles": True}}),
+    "no_evidence": Arm({"prompt": {"evidence": False, "cited": [], "titles": True}}),
     "targeted": Arm({"traces": {"mode": "targeted"}}),
     "ranker_explained": Arm({"traces": {"teacher": "ranker_explained"}}),
 }

@@ -95,11 +95,11 @@ def slice_losses(paired: Paired, params: PromoteParams) -> tuple[bool, str, Mapp
     return not harmed, sentence, {"slices": table}
 
 
-def harm(name: str, events: NDArray[np.bool_], users: NDArray[np.int_], limit: float, delta: float) -> tuple[bool, str, Mapping[str, Any]]:
+def harm(events: NDArray[np.bool_], users: NDArray[np.int_], limit: float, delta: float) -> tuple[bool, str, Mapping[str, Any]]:
     """The safety test of HC-RLHF: a rate passes when its upper confidence bound does."""
     bound = upper_bound(events, users, delta)
     rate = float(events.mean())
-    sentence = f"{name}: {rate:.1%}, at most {bound:.1%} with {1 - delta:.1%} confidence; limit {limit:.0%}"
+    sentence = f"{rate:.1%}, at most {bound:.1%} with {1 - delta:.1%} confidence; limit {limit:.0%}"
     return bound <= limit, sentence, {"rate": rate, "upper_bound": bound, "limit": limit, "delta": delta, "slates": len(events)}
 
 

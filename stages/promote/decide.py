@@ -59,7 +59,7 @@ def _measured(paired: Paired, params: PromoteParams) -> list[Check]:
         run_check("difference", partial(difference, paired, params)),
         run_check("right to wrong", partial(regressions, paired, params)),
         run_check("slices", partial(slice_losses, paired, params)),
-        *(run_check(name, partial(harm, name, events, users, limit, share)) for name, events, users, limit in rates),
+        *(run_check(name, partial(harm, events, users, limit, share)) for name, events, users, limit in rates),
     ]
 
 

@@ -159,7 +159,7 @@ def tag_message(root: Path, record: DecisionRecord) -> list[str]:
     """The decision for whoever has the repository alone: its sentence, the checks, and the head of the lineage record."""
     lines = [f"{check['name']}: {check['verdict']}: {check['sentence']}" for check in record.checks]
     by = ", ".join(f"{key} {value}" for key, value in record.by.items())
-    return [record.sentence, "\n".join(lines), f"Decided by {by} at {record.time}", promotion_trailer(root)]
+    return [record.headline, "\n".join(record.reasons), "\n".join(lines), f"Decided by {by} at {record.time}", promotion_trailer(root)]
 
 
 def _could_not(name: str, sentence: str) -> dict[str, object]:

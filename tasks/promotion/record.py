@@ -38,12 +38,15 @@ class DecisionRecord:
     time: str = field(default_factory=now)
 
     @property
+    def headline(self) -> str:
+        """reranker v0.0.2 promoted over v0.0.1"""
+        champion = self.champion["version"] if self.champion else "the initial ranking"
+        over = f" over {champion}" if self.decision == PROMOTED else ""
+        return f"{f'{self.artifact} {self.version}'.strip()} {self.decision}{over}"
+
+    @property
     def sentence(self) -> str:
-        champion = self.champion["version"] if self.champion else "the initial ranking, as there was no version"
-        subject = f"{self.artifact} {self.version}".strip()
-        if self.decision == PROMOTED:
-            return f"{subject} promoted over {champion}: {'; '.join(self.reasons)}"
-        return f"{subject} {self.decision}: {'; '.join(self.reasons)}"
+        return f"{self.headline}: {'; '.join(self.reasons)}"
 
 
 def who(root: Path, **more: str) -> dict[str, str]:

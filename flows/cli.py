@@ -1,6 +1,7 @@
 """The command line, gr2. It imports only the module of the chosen command: `gr2 --help` takes a tenth of a second.
 
-Exit codes: 1 a stage failed, a control showed a gain, doctor found something missing or a candidate was not promoted, 2 a wrong request or project, 130 stopped.
+Exit codes: 1 a stage failed, a control showed a gain, doctor found something missing or a candidate was refused,
+2 a wrong request or project, 130 stopped.
 """
 
 import argparse

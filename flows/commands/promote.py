@@ -16,8 +16,13 @@ from tasks.system.errors import ProjectError
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     add_json_option(parser)
-    parser.add_argument("candidate", nargs="?", metavar="CANDIDATE", help="a commit, branch, tag or experiment (default: HEAD as it stands)")
+    parser.add_argument("candidate", nargs="?", metavar="CANDIDATE", help="a commit, branch, tag or experiment (default: HEAD)")
     parser.add_argument("--artifact", help="what is promoted, of the artifacts in dvc.yaml (default: promote.artifact of params.yaml)")
+    parser.add_argument(
+        "--against-initial",
+        action="store_true",
+        help="after new data, where the version in use answered other slates: compare with the initial ranking, as a first version",
+    )
     parser.add_argument("--list", action="store_true", help="the versions, the decisions so far, and what --keep has named")
     parser.add_argument("--keep", metavar="NAME", help="decide nothing: tag HEAD as promoted/NAME, so that gr2 gc keeps its outputs")
     parser.add_argument("--message", help="with --keep: the message of the tag")
@@ -31,7 +36,7 @@ def execute(options: argparse.Namespace, cwd: Path) -> int:
         return _keep(root, options)
     if options.list:
         return _list(root, options)
-    record = promote(root, cwd, options.candidate, who(root), options.artifact)
+    record = promote(root, cwd, options.candidate, who(root), options.artifact, options.against_initial)
     return report_decision(root, record, options.json, STAGE_FAILED if record.decision != PROMOTED else 0)
 
 

@@ -13,7 +13,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_json_option(parser)
     parser.add_argument("version", nargs="?", metavar="VERSION", help="as in v0.0.2 (default: what the version in use took the place of)")
     parser.add_argument("--artifact", help="of the artifacts in dvc.yaml (default: promote.artifact of params.yaml)")
-    parser.add_argument("--tags-only", action="store_true", help="leave dvc.lock, dvc.yaml, params.yaml and data/ of this checkout as they are")
+    parser.add_argument("--tags-only", action="store_true", help="leave the files of this checkout as they are")
 
 
 def execute(options: argparse.Namespace, cwd: Path) -> int:

@@ -25,7 +25,7 @@ class EvaluateParams(ComputeSection):
         0.0,
         ge=0,
         lt=1,
-        description="share of the users whose test slates are kept for gr2 promote alone: answered, but in no report; 0 = it decides on all",
+        description="share of the users whose test slates are kept for gr2 promote: answered, and in no report; 0 = it decides on all",
     )
     keep_invocations: bool = Field(False, description="write prompts and completions into invocations.parquet (gr2 show)")
     engine: EngineParams = EngineParams()

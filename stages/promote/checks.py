@@ -119,6 +119,7 @@ def _slices(paired: Paired) -> dict[str, NDArray[np.bool_]]:
         slices[f"history of {paired.positions[rows].min()} to {paired.positions[rows].max()}"] = rows
     # The initial ranking is right where the target came in first, and nowhere else: as a champion it could only lose there.
     if paired.champion_is_model:
-        by_rank = {f"target came in {word}": (paired.target >= low) & (paired.target <= high) for word, (low, high) in INITIAL_RANKS.items()}
-        slices |= {label: rows for label, rows in by_rank.items() if rows.any()}
+        for word, (low, high) in INITIAL_RANKS.items():
+            if (rows := (paired.target >= low) & (paired.target <= high)).any():
+                slices[f"target came in {word}"] = rows
     return slices

@@ -15,7 +15,7 @@ from stages.shared.evaluation.content_hash import content_md5
 from stages.shared.evaluation.rankers import MODELS
 
 METRICS, SIDS = Path("data/evaluate/metrics.json"), Path("data/tokenize/sids.parquet")
-GATED = (Path("data/quantize/metrics.json"), METRICS)
+GATED = (Path("data/quantize/metrics.json"), METRICS, Path("data/report/metrics.json"))
 MODEL_OF = {folder.as_posix(): name for name, folder in MODELS.items()} | {"data/distil/model": "distil"}
 PASS_WORDS, FAIL_WORDS = ("passed", "pass", "ok"), ("failed", "fail")
 
@@ -100,7 +100,7 @@ def _vocabulary(folder: Path, sids: Path) -> tuple[bool, str, Mapping[str, Any]]
 
 
 def _quantized(folder: Path, model: str) -> tuple[bool, str, Mapping[str, Any]]:
-    """The gate that the quantized model was put to, where its stage or the evaluation recorded one: a fail stops promotion."""
+    """The gate that the quantized model was put to, where a stage recorded one: a fail stops promotion, of whichever model."""
     recorded = {path.as_posix(): read_json(folder / path).get("gate") for path in GATED if (folder / path).exists()}
     gates = {path: gate for path, gate in recorded.items() if gate is not None}
     if not gates:

@@ -8,7 +8,7 @@ from stages.shared.core.params import Section
 
 
 class PromoteParams(Section):
-    artifact: str = Field("reranker", pattern=r"^[a-z]([a-z0-9-]*[a-z0-9])?$", description="what is promoted: a name under artifacts in dvc.yaml")
+    artifact: str = Field("reranker", pattern=r"^[a-z]([a-z0-9-]*[a-z0-9])?$", description="what is promoted, of artifacts in dvc.yaml")
     automatic: bool = Field(False, description="a scheduled run promotes what passes; false: it proposes, and a person promotes")
     metric: Literal["ndcg@5", "ndcg@3", "ndcg@10", "mrr", "recall@1", "recall@3", "recall@5"] = Field(
         "ndcg@5", description="on which candidate and champion are compared, slate by slate"

@@ -107,7 +107,7 @@ def _headers(folder: Path) -> Iterator[tuple[Path, int, dict[str, Any]]]:
                     raise ValueError(f"a header of {length} bytes")
                 header = json.loads(file.read(length))
         except FileNotFoundError:
-            raise StageError(f"{path}: named in model.safetensors.index.json and not there; copy the folder again, or make it anew") from None
+            raise StageError(f"{path}: named in model.safetensors.index.json and missing; copy the folder again") from None
         except ValueError as error:
             raise StageError(f"{path}: not a readable file of safetensors ({error}); copy it again, or make it anew") from None
         header.pop("__metadata__", None)

@@ -12,6 +12,6 @@ def edited_outputs(root: Path) -> list[str]:
 
 
 def check_out_recorded(root: Path) -> None:
-    """Every output as dvc.lock records it, out of the cache; what stands in the workspace is replaced. ProjectError where one is missing."""
+    """Every output as dvc.lock records it, out of the cache, over what stands in the workspace. ProjectError where one is missing."""
     with open_repo(root) as repo:
         repo.checkout(force=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tasks.dvc.revisions import read_revision
+from tasks.dvc.revisions import WORKSPACE, read_revision, resolve
 from tasks.ledger.anchor import promotion_trailer
 from tasks.promotion.candidate import OUTPUTS, SLATES, Candidate, bring, fetch_missing, open_candidate
 from tasks.promotion.own_commit import commit_workspace
@@ -18,6 +18,7 @@ from tasks.promotion.record import OVERTAKEN, PROMOTED, PROPOSED, REFUSED, Decis
 from tasks.promotion.registry import ModelVersion, Overtaken, Registry, new_version, put_in_use, read_registry
 from tasks.run.stage import stage_environment
 from tasks.system.errors import ProjectError, nearest
+from tasks.system.locks import shared_lock
 from tasks.system.yaml_files import parse, read_text
 
 SECTION = "promote"  # of params.yaml
@@ -32,12 +33,24 @@ class Artifact:
     path: str
 
 
-def promote(root: Path, cwd: Path, name: str | None, by: Mapping[str, str], artifact: str | None = None) -> DecisionRecord:
-    """Decides about the run `name` (None: the workspace as HEAD has it) and, where every check passed, puts it in use."""
+def promote(
+    root: Path, cwd: Path, name: str | None, by: Mapping[str, str], artifact: str | None = None, against_initial: bool = False
+) -> DecisionRecord:
+    """Decides about the run `name` (None: the workspace as HEAD has it) and, where every check passed, puts it in use.
+
+    against_initial: compare it with the initial ranking of its own slates, as a first version, where the champion answered others.
+    ProjectError for a name that is no run, or an artifact that is none.
+    """
     subject = read_artifact(root, artifact)
+    if name and name != WORKSPACE and resolve(root, name) is None:
+        raise ProjectError(
+            f"promote {name}: no commit, branch, tag or experiment of this name; to tag HEAD under it without deciding: "
+            f"gr2 promote --keep {name}"
+        )
     registry = read_registry(root, subject.name)  # before all else: the decision stands only while this is what is in use
-    record, candidate = _decide(root, cwd, name, by, subject, registry)
-    return _put_in_use(root, record, registry, candidate.commit) if candidate and record.decision == PROPOSED else record
+    with shared_lock(root):  # no gr2 gc meanwhile
+        record, candidate = _decide(root, cwd, name, by, subject, registry, against_initial=against_initial)
+        return _put_in_use(root, record, registry, candidate.commit) if candidate and record.decision == PROPOSED else record
 
 
 def propose(root: Path, by: Mapping[str, str]) -> DecisionRecord:
@@ -64,9 +77,13 @@ def has_artifacts(root: Path) -> bool:
 def read_artifact(root: Path, name: str | None) -> Artifact:
     """None: the one that promote.artifact names."""
     name = name or str(_section(root).get("artifact") or "")
+    if not name:
+        raise ProjectError("params.yaml: promote.artifact is missing; copy the section from infra/profiles/default.yaml")
     artifacts = _artifacts(root)
     if name not in artifacts:
-        raise ProjectError(f"promote: dvc.yaml has no artifact '{name}'{nearest(name, artifacts)} (artifacts: {', '.join(artifacts) or 'none'})")
+        raise ProjectError(
+            f"promote: dvc.yaml has no artifact '{name}'{nearest(name, artifacts)} (it has: {', '.join(artifacts) or 'none'})"
+        )
     path = str((artifacts[name] or {}).get("path") or "")
     if not path or "${" in path:
         raise ProjectError(f"dvc.yaml: artifacts.{name}.path: the folder of a model is expected, written out (got '{path}')")
@@ -79,7 +96,14 @@ def hashes_of(stages: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _decide(
-    root: Path, cwd: Path, name: str | None, by: Mapping[str, str], artifact: Artifact, registry: Registry, committed: bool = True
+    root: Path,
+    cwd: Path,
+    name: str | None,
+    by: Mapping[str, str],
+    artifact: Artifact,
+    registry: Registry,
+    committed: bool = True,
+    against_initial: bool = False,
 ) -> tuple[DecisionRecord, Candidate | None]:
     """Proposed or refused. No candidate: its run is not whole, so that nothing of it could be checked."""
     champion = registry.champion
@@ -92,7 +116,7 @@ def _decide(
     read = candidate.read_by_checks(artifact.path)
     record = replace(blank, candidate={"name": name or "workspace", "commit": candidate.commit, "outputs": read})
     try:
-        champion_files = _of_champion(root, champion)
+        champion_files = _of_champion(root, None if against_initial else champion)
         if champion:
             record = replace(record, champion={**(told or {}), "outputs": champion_files})
             _refuse_the_same(root, champion, candidate, artifact)
@@ -101,13 +125,15 @@ def _decide(
         with TemporaryDirectory(prefix="gr2-promote-") as folder:
             bring(root, read, Path(folder) / "candidate")
             bring(root, champion_files, Path(folder) / "champion")
-            result = _run_checks(root, Path(folder), artifact, champion is not None)
+            result = _run_checks(root, Path(folder), artifact, bool(champion_files))
     except ProjectError as error:
         return replace(record, reasons=[str(error)], checks=[_could_not("run", str(error))]), candidate
     checks = result["checks"]
     against = [f"{check['name']} {check['verdict']}: {check['sentence']}" for check in checks if check["verdict"] != PASSED]
     if not against and checks:
         reasons = [check["sentence"] for check in checks if check["name"] in ("difference", "right to wrong")]
+        if champion and against_initial:
+            reasons.append(f"compared with the initial ranking, not with {champion.name}: --against-initial")
         return replace(record, decision=PROPOSED, reasons=reasons, checks=checks, params=result["params"]), candidate
     return replace(record, reasons=against or ["no check was made"], checks=checks, params=result["params"]), candidate
 

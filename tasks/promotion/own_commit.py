@@ -23,7 +23,9 @@ def commit_workspace(root: Path, message: str) -> str:
         git(root, "read-tree", "HEAD", env=env)
         removed = [name for name in tracked if not (root / name).exists()]
         git(root, "update-index", "--force-remove", "-z", "--stdin", env=env, stdin="\0".join(removed))
-        present = dict.fromkeys([*(name for name in tracked if name not in removed), *(name for name in RECORDED if (root / name).exists())])
+        present = dict.fromkeys(
+            [*(name for name in tracked if name not in removed), *(name for name in RECORDED if (root / name).exists())]
+        )
         git(root, "add", "--force", "--pathspec-from-file=-", "--pathspec-file-nul", env=env, stdin="\0".join(present))
         tree = git(root, "write-tree", env=env).strip()
     if tree == git(root, "rev-parse", "HEAD^{tree}").strip():

@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tasks.run.history import now
 from tasks.system.errors import ProjectError
@@ -31,10 +32,10 @@ class DecisionRecord:
     candidate: Mapping[str, object]
     champion: Mapping[str, object] | None
     reasons: Sequence[str]
-    checks: Sequence[Mapping[str, object]] = ()
+    checks: Sequence[Mapping[str, Any]] = field(default_factory=list)
     params: Mapping[str, object] = field(default_factory=dict)
     version: str = ""
-    tags: Sequence[str] = ()
+    tags: Sequence[str] = field(default_factory=list)
     time: str = field(default_factory=now)
 
     @property
@@ -69,7 +70,8 @@ def write_decision(root: Path, record: DecisionRecord) -> Path:
 
 def read_decisions(root: Path) -> list[tuple[Path, DecisionRecord]]:
     """Oldest first."""
-    return [(path, _read(path)) for path in sorted((root / DECISIONS).glob("*.json")) if path.stat().st_size]
+    decisions = [(path, _read(path)) for path in (root / DECISIONS).glob("*.json") if path.stat().st_size]
+    return sorted(decisions, key=lambda decision: (decision[1].time, len(decision[0].name), decision[0].name))
 
 
 def _claim(path: Path) -> bool:

@@ -69,7 +69,7 @@ def _check_kept(root: Path) -> None:
                 f"rollback: {name} is not committed as it stands, and would be lost; run: git add {' '.join(RECORDED)} && git commit"
             )
     if edited := edited_outputs(root):
-        raise ProjectError(f"rollback: {edited[0]} was changed since its stage ran, and would be lost; move it away, or: dvc checkout {edited[0]}")
+        raise ProjectError(f"rollback: {edited[0]} was changed since its stage ran, and would be lost; move it away")
 
 
 def _restore(root: Path, version: ModelVersion) -> None:

@@ -70,7 +70,16 @@ def answers(table: pl.DataFrame, skill: float, seed: int = 1, model: str = "rl",
 def of_orders(table: pl.DataFrame, orders: np.ndarray, model: str = "rl", kind: str = GREEDY) -> pl.DataFrame:
     targets = table["target_rank"].to_numpy()
     columns: dict[str, Any] = {name: table[name] for name in ("slate", "user", "position", "target_rank")}
-    columns |= {"model": model, "kind": kind, "sample": 0, "fault": "", "text": "", "shown": None, "reasoning_tokens": 9, "answer_tokens": 9}
+    columns |= {
+        "model": model,
+        "kind": kind,
+        "sample": 0,
+        "fault": "",
+        "text": "",
+        "shown": None,
+        "reasoning_tokens": 9,
+        "answer_tokens": 9,
+    }
     columns |= {"new_rank": np.argmax(orders == targets[:, None], axis=1), "order": orders.tolist()}
     return pl.DataFrame(columns, schema_overrides=SCHEMA).select(list(SCHEMA))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.dvc.lockfile import read_lock
+from tasks.dvc.lockfile import locked_hashes, read_lock
 from tasks.maintenance.gc import collect_garbage
 from tasks.promotion import decide
 from tasks.promotion.decide import promote, propose
@@ -95,6 +95,15 @@ def test_the_worse_and_the_broken_are_refused(project: Path, skill: float, plant
     assert tags(project) == before
 
 
+def test_after_new_data_one_is_judged_as_a_first_version_when_a_person_says_so(project: Path) -> None:
+    other = slates(seed=4)
+    run(project, answers(other, 3.0), 7, table=other)
+    record = promote(project, project, None, BY)
+    assert record.decision == REFUSED and any("different slates" in reason for reason in record.reasons)
+    record = promote(project, project, None, BY, against_initial=True)
+    assert record.version == "v0.0.2" and record.reasons[-1] == "compared with the initial ranking, not with v0.0.1: --against-initial"
+
+
 def edit_params(root: Path) -> None:
     dvc_toy.set_param(root, "x: 2", "x: 3")
 
@@ -125,7 +134,7 @@ def lose_cached(root: Path) -> None:
         (edit_params, "params.yaml is not committed as it stands"),
         (commit_params, "stale: the stage rl is not current (rl.x: 2 -> 3)"),
         (edit_output, "data/evaluate/outputs.parquet"),
-        (lose_cached, "data/evaluate/outputs.parquet is not in DVC's cache"),
+        (lose_cached, "stale: the stage evaluate is not current (output data/evaluate/outputs.parquet not in cache)"),
     ],
 )
 def test_a_run_that_is_not_what_is_recorded(project: Path, change: Callable[[Path], None], words: str) -> None:
@@ -137,8 +146,8 @@ def test_a_run_that_is_not_what_is_recorded(project: Path, change: Callable[[Pat
 @pytest.mark.usefixtures("passing")
 def test_a_commit_that_does_not_fit_itself(project: Path) -> None:
     """Named, it is judged by its own dvc.lock and params.yaml, whatever the workspace has."""
-    lock = (project / "dvc.lock").read_text()
-    (project / "dvc.lock").write_text(lock.replace(read_lock(project)["rl"]["outs"][0]["md5"], f"{'0' * 32}.dir", 1))
+    text, md5 = (project / "dvc.lock").read_text(), locked_hashes(read_lock(project)["evaluate"]["deps"])[MODEL]["hash"]
+    (project / "dvc.lock").write_text(text.replace(md5, f"{'0' * 32}.dir", 1))  # of the two, that in the deps of evaluate comes first
     dvc_toy.commit(project, "forged")
     record = promote(project, project, "HEAD", BY)
     assert record.decision == REFUSED and "stale: evaluate ran on another data/rl/model than HEAD has" in record.reasons[0]
@@ -150,7 +159,9 @@ def test_a_commit_that_does_not_fit_itself(project: Path) -> None:
 
 def test_the_model_in_use_is_no_candidate(project: Path) -> None:
     assert "the same model as v0.0.1" in promote(project, project, "reranker@v0.0.1", BY).reasons[0]
-    with pytest.raises(ProjectError, match=r"no artifact 'rerankr'; did you mean 'reranker'\? \(artifacts: reranker\)"):
+    with pytest.raises(ProjectError, match=r"promote good: no commit.*to tag HEAD under it without deciding: gr2 promote --keep good"):
+        promote(project, project, "good", BY)
+    with pytest.raises(ProjectError, match=r"no artifact 'rerankr'; did you mean 'reranker'\? \(it has: reranker\)"):
         promote(project, project, None, BY, "rerankr")
 
 

@@ -33,8 +33,8 @@ LOADING = Lock()  # transformers switches global state while it loads a model
 @dataclass
 class Answers:
     """By model. greedy: on all slates; reserved: on those kept for promotion; free: on the first free_slates, without the constraint;
-    repeated: one Rankings a repeat, on `repeat_rows`. shuffled: PRIMARY_MODEL's, on the first shuffled_slates: the order [n, K] in which each was shown, and the answers,
-    whose orders are places in it."""
+    repeated: one Rankings a repeat, on `repeat_rows`. shuffled: PRIMARY_MODEL's, on the first shuffled_slates: the order [n, K] in which
+    each was shown, and the answers, whose orders are places in it."""
 
     repeat_rows: list[int]
     greedy: dict[str, Rankings] = field(default_factory=dict)

@@ -19,7 +19,7 @@ def write_page(path: Path, record: DecisionRecord) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    slices = next((check["evidence"]["slices"] for check in record.checks if "slices" in check["evidence"]), [])
+    slices: list[dict[str, object]] = next((check["evidence"]["slices"] for check in record.checks if "slices" in check["evidence"]), [])
     template = environment.get_template("promotion.html.j2")
     write_text(path, template.render(record=record, good=record.decision in GOOD, slices=slices, decimals=_decimals))
     return path

@@ -139,12 +139,12 @@ def _run_and_compare(root: Path, record: Record, request: Request, env: dict[str
     new_hashes = output_hashes(root)
     verdict = compare_with_previous(root, old_hashes, new_hashes, env)
     verdict["against"] = f"the run of {last.began}" if last else "what was there before"
-    promotion = _decide(root, record)
+    promotion = decide_on_promotion(root, record)
     message = "; ".join(filter(None, [f"{verdict['verdict']}: {verdict['detail']}", str(promotion.get("headline", ""))]))
     return record.ended_as("Completed", message, stages=ran, outputs=new_hashes, verdict=verdict, promotion=promotion)
 
 
-def _decide(root: Path, record: Record) -> dict[str, object]:
+def decide_on_promotion(root: Path, record: Record) -> dict[str, object]:
     """Record.promotion; empty in a project without artifacts. The model is trained: no fault of the decision fails the run."""
     try:
         if not has_artifacts(root):

@@ -1,6 +1,7 @@
 """The command line, gr2. It imports only the module of the chosen command: `gr2 --help` takes a tenth of a second.
 
-Exit codes: 1 a stage failed, a control showed a gain or doctor found something missing, 2 a wrong request or project, 130 stopped.
+Exit codes: 1 a stage failed, a control showed a gain, doctor found something missing or a candidate was refused,
+2 a wrong request or project, 130 stopped.
 """
 
 import argparse
@@ -36,7 +37,8 @@ COMMANDS = {  # name -> (module in flows.commands, help text)
     "worker": ("server.worker", "serve the schedules of this checkout, or stages of a placement's pool; Ctrl-C ends it"),
     "compare": ("compare", "runs against the first of them: metrics with intervals, and what differs"),
     "gc": ("gc", "remove from DVC's cache what no tag, branch, experiment, promotion or workspace needs"),
-    "promote": ("promote", "tag HEAD and its outputs as promoted/NAME; without NAME, list the promotions"),
+    "promote": ("promote", "decide whether a run takes the place of the version in use, and tag it if every gate is passed"),
+    "rollback": ("rollback", "the version before is in use again, in the tags and in the workspace"),
 }
 
 

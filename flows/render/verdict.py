@@ -18,7 +18,7 @@ def _next(report: ReportSummary) -> str:
     if report.slates < FEW_SLATES:
         return f"{report.slates} slates say that it works, not how well: gr2 run --profile default."
     if report.clear:
-        return "one seed is one draw: train others and compare (gr2 seeds); gr2 promote NAME keeps this one; your data: docs/own-data.md."
+        return "one seed is one draw: train others and compare (gr2 seeds); gr2 promote decides about it; your data: docs/own-data.md."
     return "gr2 power says how many slates it takes to see a gain; what was tried: docs/training.md."
 
 

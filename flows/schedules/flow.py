@@ -1,4 +1,5 @@
-"""The flow that a schedule starts: fetches new data, runs what is not current, compares with the last model, writes a record.
+"""The flow that a schedule starts: fetches new data, runs what is not current, compares with the last model,
+proposes or promotes the new one, writes a record.
 
 A worker runs it in the checkout (flows.commands.server.worker). However it ends, a record in .gr2/records says which of
 tasks.run.history.OUTCOMES it was.
@@ -17,6 +18,7 @@ from prefect.runtime import flow_run
 
 from flows.pipeline import flow as pipelines
 from flows.pipeline.params_check import check_params
+from flows.render.promotion import write_page
 from flows.schedules.deployments import profile_list
 from flows.schedules.reconcile import reconcile_runs
 from flows.server.connection import connected
@@ -27,6 +29,8 @@ from tasks.ledger.events import read_events
 from tasks.ledger.run_context import git_revision
 from tasks.project import profiles
 from tasks.project.graph import read_graph
+from tasks.promotion.decide import has_artifacts, propose
+from tasks.promotion.record import who, write_decision
 from tasks.run.history import Record, last_completed, now, read_records, write_record
 from tasks.run.plan import make_plan
 from tasks.system.errors import ProjectError
@@ -135,7 +139,23 @@ def _run_and_compare(root: Path, record: Record, request: Request, env: dict[str
     new_hashes = output_hashes(root)
     verdict = compare_with_previous(root, old_hashes, new_hashes, env)
     verdict["against"] = f"the run of {last.began}" if last else "what was there before"
-    return record.ended_as("Completed", f"{verdict['verdict']}: {verdict['detail']}", stages=ran, outputs=new_hashes, verdict=verdict)
+    promotion = decide_on_promotion(root, record)
+    message = "; ".join(filter(None, [f"{verdict['verdict']}: {verdict['detail']}", str(promotion.get("headline", ""))]))
+    return record.ended_as("Completed", message, stages=ran, outputs=new_hashes, verdict=verdict, promotion=promotion)
+
+
+def decide_on_promotion(root: Path, record: Record) -> dict[str, object]:
+    """Record.promotion; empty in a project without artifacts. The model is trained: no fault of the decision fails the run."""
+    try:
+        if not has_artifacts(root):
+            return {}
+        decision = propose(root, who(root, schedule=record.schedule, flow_run=record.flow_run))
+        path = write_decision(root, decision)
+        write_page(path.with_suffix(".html"), decision)
+    except ProjectError as error:
+        return {"headline": f"nothing was decided on promotion: {error}"}
+    told = {"decision": decision.decision, "version": decision.version, "reasons": list(decision.reasons)}
+    return {"headline": decision.headline, **told, "record": str(path.relative_to(root))}
 
 
 def _ran_since(root: Path, began: str) -> tuple[str, ...]:
@@ -155,6 +175,7 @@ def markdown(record: Record) -> str:
         "stages that ran": ", ".join(record.stages) or "none",
         "revision": f"{record.git.get('revision')}{' with uncommitted changes' if record.git.get('dirty') else ''}",
         "compared with": record.verdict.get("against", "-"),
+        "promotion": record.promotion.get("headline", "-"),
         **record.outputs,
     }
     table = "".join(f"| {name} | {value} |\n" for name, value in rows.items())

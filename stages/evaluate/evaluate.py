@@ -15,9 +15,9 @@ from stages.shared.core.params import load_params
 from stages.shared.evaluation.content_hash import content_md5
 from stages.shared.evaluation.evaluate_metrics import AnswerCount, EvaluateMetrics
 from stages.shared.evaluation.ground_truth import load_ground_truth
-from stages.shared.evaluation.outputs_table import FREE, GREEDY, REPEATED, SHUFFLED, answer_rows, write_outputs
+from stages.shared.evaluation.outputs_table import FREE, GREEDY, REPEATED, RESERVED, SHUFFLED, answer_rows, write_outputs
 from stages.shared.evaluation.rankers import PRIMARY_MODEL, distilled, models
-from stages.shared.evaluation.test_set import TestSet, load_test_set, read_slate_tables
+from stages.shared.evaluation.test_set import TestSet, load_test_set, read_slate_tables, reported, reserved
 from stages.shared.recsys.embeddings import read_embeddings
 from stages.shared.slates.layouts.choose import layout_of
 from stages.shared.slates.layouts.domain_rules import with_mined_rules
@@ -41,7 +41,8 @@ def evaluate(params: EvaluateParams, outputs: Outputs) -> None:
     """Writes outputs.parquet. Fails on a leak."""
     tables = read_slate_tables()
     leak_check = check_leaks(tables.slates, tables.candidate_features, tables.interactions)
-    test_set = load_test_set(tables, params.max_slates)
+    test_set = load_test_set(reported(tables, params.promotion_users), params.max_slates)
+    for_promotion = load_test_set(reserved(tables, params.promotion_users), 0) if params.promotion_users else None
     train = load_slates(tables.slates, tables.candidate_features, "train")
     truth = load_ground_truth(test_set)
     ranked = baselines(
@@ -57,8 +58,9 @@ def evaluate(params: EvaluateParams, outputs: Outputs) -> None:
     )
     layout = layout_of(test_set.catalog, with_mined_rules(load_params("prompt", PromptParams)))
     measured = models()
-    answers = ask_models(test_set.slates, layout, params, measured, [name for name, reasons in distilled().items() if not reasons])
-    table = outputs_table(test_set, ranked, answers)
+    at_once = [name for name, reasons in distilled().items() if not reasons]
+    answers = ask_models(test_set.slates, layout, params, measured, at_once, for_promotion.slates if for_promotion else [])
+    table = outputs_table(test_set, ranked, answers, for_promotion)
     write_outputs(table, outputs.path("outputs.parquet"))
     answers.invocations.write(outputs.path("invocations.parquet"))
     metrics = EvaluateMetrics(
@@ -68,13 +70,16 @@ def evaluate(params: EvaluateParams, outputs: Outputs) -> None:
         repeat_temperature=params.repeat_temperature,
         answers=answer_counts(table),
         leak_check=leak_check,
+        promotion_users=params.promotion_users or None,
         prompt_cuts=answers.prompt_cuts or None,
         inputs={path.as_posix(): content_md5(path) for path in dict.fromkeys([*INPUTS, *measured.values()])},
     )
     outputs.metrics(metrics.model_dump(exclude_none=True), EvaluateMetrics)
 
 
-def outputs_table(test_set: TestSet, ranked: Mapping[str, Rankings], answers: Answers) -> pl.DataFrame:
+def outputs_table(
+    test_set: TestSet, ranked: Mapping[str, Rankings], answers: Answers, for_promotion: TestSet | None = None
+) -> pl.DataFrame:
     """Every answer, one row each; see outputs_table.SCHEMA. ranked: the baselines, on all slates."""
     every = range(len(test_set.slates))
     rows = [answer_rows(test_set, every, GREEDY, name, rankings) for name, rankings in [*ranked.items(), *answers.greedy.items()]]
@@ -84,6 +89,9 @@ def outputs_table(test_set: TestSet, ranked: Mapping[str, Rankings], answers: An
         rows.append(answer_rows(test_set, range(len(shown_NK)), SHUFFLED, PRIMARY_MODEL, rankings, shown_NK=shown_NK))
     for name, repeats in answers.repeated.items():
         rows += [answer_rows(test_set, answers.repeat_rows, REPEATED, name, rankings, sample) for sample, rankings in enumerate(repeats)]
+    if for_promotion:
+        of_reserved = range(len(for_promotion.slates))
+        rows += [answer_rows(for_promotion, of_reserved, RESERVED, name, rankings) for name, rankings in answers.reserved.items()]
     return pl.concat(rows)
 
 

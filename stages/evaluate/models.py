@@ -1,6 +1,6 @@
 """How the models are asked: every one greedily on all slates, and what else is measured of some, while each is open."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from stages.evaluate.params import EvaluateParams
 from stages.evaluate.shuffled_slates import shuffles
-from stages.shared.evaluation.outputs_table import FREE, GREEDY, SHUFFLED
+from stages.shared.evaluation.outputs_table import FREE, GREEDY, RESERVED, SHUFFLED
 from stages.shared.evaluation.outputs_table import REPEATED as REPEATED_KIND
 from stages.shared.evaluation.rankers import PRIMARY_MODEL, REFERENCE_MODEL
 from stages.shared.generation.base import Sampling
@@ -32,12 +32,13 @@ LOADING = Lock()  # transformers switches global state while it loads a model
 
 @dataclass
 class Answers:
-    """By model. greedy: on all slates; free: on the first free_slates, without the constraint; repeated: one Rankings a repeat, on
-    `repeat_rows`. shuffled: PRIMARY_MODEL's, on the first shuffled_slates: the order [n, K] in which each was shown, and the answers,
-    whose orders are places in it."""
+    """By model. greedy: on all slates; reserved: on those kept for promotion; free: on the first free_slates, without the constraint;
+    repeated: one Rankings a repeat, on `repeat_rows`. shuffled: PRIMARY_MODEL's, on the first shuffled_slates: the order [n, K] in which
+    each was shown, and the answers, whose orders are places in it."""
 
     repeat_rows: list[int]
     greedy: dict[str, Rankings] = field(default_factory=dict)
+    reserved: dict[str, Rankings] = field(default_factory=dict)
     free: dict[str, Rankings] = field(default_factory=dict)
     repeated: dict[str, list[Rankings]] = field(default_factory=dict)
     prompt_cuts: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -46,11 +47,17 @@ class Answers:
 
 
 def ask_models(
-    slates: list[Slate], layout: Layout, params: EvaluateParams, folders: Mapping[str, Path], at_once: Collection[str] = ()
+    slates: list[Slate],
+    layout: Layout,
+    params: EvaluateParams,
+    folders: Mapping[str, Path],
+    at_once: Collection[str] = (),
+    reserved: Sequence[Slate] = (),
 ) -> Answers:
     """Models are asked side by side, with a thread each, where they run on this CPU: small ones gain nothing from a second thread.
 
-    folders: by name, in the order of the answers; at_once: names of those that are asked without reasoning, whatever the layout says.
+    folders: by name, in the order of the answers; at_once: names of those that are asked without reasoning, whatever the layout says;
+    reserved: the slates kept for promotion.
     """
     workers = side_by_side(params.engine, params.threads, len(folders))
     repeat_rows = evenly_spaced(len(slates), params.repeat_slates) if params.repeats else []
@@ -58,7 +65,7 @@ def ask_models(
 
     def ask(name: str) -> None:
         own_layout = without_reasoning(layout) if name in at_once else layout
-        _ask(answers, slates, own_layout, params, max(1, params.threads // workers), name, folders[name])
+        _ask(answers, slates, reserved, own_layout, params, max(1, params.threads // workers), name, folders[name])
 
     if workers == 1:
         for name in folders:
@@ -68,6 +75,7 @@ def ask_models(
             list(pool.map(ask, sorted(folders, key=lambda name: name not in REPEATED)))  # those with most to answer first
     # Threads end in any order; the outputs must not depend on it.
     answers.greedy = {name: answers.greedy[name] for name in folders}
+    answers.reserved = {name: answers.reserved[name] for name in folders if name in answers.reserved}
     answers.prompt_cuts = {name: answers.prompt_cuts[name] for name in folders if name in answers.prompt_cuts}
     answers.free = {name: answers.free[name] for name in folders if name in answers.free}
     answers.repeated = {name: answers.repeated[name] for name in REPEATED if name in answers.repeated}
@@ -75,7 +83,16 @@ def ask_models(
     return answers
 
 
-def _ask(answers: Answers, slates: list[Slate], layout: Layout, params: EvaluateParams, threads: int, name: str, folder: Path) -> None:
+def _ask(
+    answers: Answers,
+    slates: list[Slate],
+    reserved: Sequence[Slate],
+    layout: Layout,
+    params: EvaluateParams,
+    threads: int,
+    name: str,
+    folder: Path,
+) -> None:
     """Puts all that is asked of one model into `answers`."""
     torch.set_num_threads(threads)  # of this Python thread
     greedily = Sampling(params.max_tokens, seed=params.seed)
@@ -88,6 +105,8 @@ def _ask(answers: Answers, slates: list[Slate], layout: Layout, params: Evaluate
             opened = open_language_model(folder, layout, params.engine, params.seed, threads, name, answers.invocations, windows)
             model = stack.enter_context(opened)
         [answers.greedy[name]] = model.answers(slates, greedily, params.constrained, GREEDY)
+        if reserved:
+            [answers.reserved[name]] = model.answers(reserved, greedily, params.constrained, RESERVED)
         if params.constrained and params.free_slates:
             [answers.free[name]] = model.answers(slates[: params.free_slates], greedily, constrained=False, kind=FREE)
         if to_repeat and name in REPEATED:

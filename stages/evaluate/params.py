@@ -21,5 +21,11 @@ class EvaluateParams(ComputeSection):
     repeats: int = Field(4, ge=0, description="answers of the SFT and RL models to the same slate at repeat_temperature; 0 = none")
     repeat_slates: int = Field(100, ge=2, description="test slates, evenly spaced by user, that are answered so often")
     repeat_temperature: float = Field(0.7, gt=0, description="temperature of the repeats")
+    promotion_users: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the users whose test slates are kept for gr2 promote: answered, and in no report; 0 = it decides on all",
+    )
     keep_invocations: bool = Field(False, description="write prompts and completions into invocations.parquet (gr2 show)")
     engine: EngineParams = EngineParams()

@@ -22,7 +22,7 @@ from stages.shared.core.outputs import DATA, Outputs, read_json
 from stages.shared.evaluation.evaluate_metrics import read_evaluate_metrics
 from stages.shared.evaluation.ground_truth import load_ground_truth
 from stages.shared.evaluation.rankers import PRIMARY_MODEL, contrasts_of, distilled, models
-from stages.shared.evaluation.test_set import TestSet, load_test_set, read_slate_tables
+from stages.shared.evaluation.test_set import TestSet, load_test_set, read_slate_tables, reported
 from stages.shared.slates.layouts.choose import layout_of
 from stages.shared.stats.bootstrap import INCOMING, Bootstrap, RankerResults, summarise
 from stages.shared.stats.metrics import ranks_of_targets
@@ -39,7 +39,7 @@ CURVES = {
 
 def report(params: ReportParams, outputs: Outputs) -> None:
     evaluated = read_evaluate_metrics()
-    test_set = load_test_set(read_slate_tables(), evaluated.max_slates)
+    test_set = load_test_set(reported(read_slate_tables(), evaluated.promotion_users or 0), evaluated.max_slates)
     measured = models()
     answers = read_recorded_answers(test_set, measured)
     truth = load_ground_truth(test_set)

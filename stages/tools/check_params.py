@@ -15,6 +15,7 @@ from stages.embed.params import EmbedParams
 from stages.evaluate.params import EvaluateParams
 from stages.ingest.params import IngestParams
 from stages.midtrain.params import SCRATCH, MidtrainParams
+from stages.promote.params import PromoteParams
 from stages.quantize.params import QuantizeParams
 from stages.report.params import ReportParams
 from stages.retrieve.params import RetrieveParams
@@ -33,7 +34,7 @@ DISTILLED = "data/distil/model"
 
 
 class Params(NamedTuple):
-    """Every section of params.yaml that a stage reads, by the section's name."""
+    """Every section of params.yaml that a stage or gr2 promote reads, by the section's name."""
 
     ingest: IngestParams
     embed: EmbedParams
@@ -48,6 +49,7 @@ class Params(NamedTuple):
     quantize: QuantizeParams
     evaluate: EvaluateParams
     report: ReportParams
+    promote: PromoteParams
 
 
 def main(files: list[str]) -> int:

@@ -96,9 +96,9 @@ def promotion_trailer(root: Path) -> str:
 
 
 def promoted_heads(root: Path) -> list[tuple[str, Head, str]]:
-    """(tag, head, first hash of its record) for each promotion that has them."""
+    """(tag, head, first hash of its record) for each promotion that has them: promoted/NAME, and versions (reranker@v0.0.1)."""
     form = f"%(refname:lstrip=2) %(contents:trailers:key={TRAILER},valueonly,separator= )"
-    listed = git_or_none(root, "for-each-ref", f"--format={form}", "refs/tags/promoted/") or ""
+    listed = git_or_none(root, "for-each-ref", f"--format={form}", "refs/tags/promoted/", "refs/tags/*@v*") or ""
     rows = [line.split() for line in listed.splitlines()]
     return [
         (row[0], Head(int(row[1]), row[2], int(row[3])), row[4]) for row in rows if len(row) == 5 and row[1].isdigit() and row[3].isdigit()

@@ -41,16 +41,8 @@ def promote(root: Path, name: str, message: str | None = None) -> Promotion:
         raise ProjectError(f"promote {name}: git takes no such name for a tag; use letters, digits, dots and dashes")
     if git_or_none(root, "rev-parse", "--verify", "--quiet", f"refs/tags/{tag}") is not None:
         raise ProjectError(f"promote {name}: there is such a promotion already (git show {tag}); choose another name")
-    if git_or_none(root, "rev-parse", "--verify", "--quiet", "HEAD") is None:
-        raise ProjectError("promote: a promotion is a tag on a commit, and this project has none; run: git add -A && git commit")
-    # A commit with another dvc.lock than the one checked below would be promoted unseen.
-    for file in RECORDED:
-        if (
-            git_or_none(root, "cat-file", "-e", f"HEAD:./{file}") is None
-            or git_or_none(root, "diff", "--quiet", "HEAD", "--", file) is None
-        ):
-            raise ProjectError(f"promote: {file} is not committed as it stands; run: git add {' '.join(RECORDED)} && git commit")
-    _check_outputs(root)
+    check_committed(root)
+    check_outputs(root)
     trailer = promotion_trailer(root)  # a tag that is pushed vouches for the record as it is now
     # Annotated: a lightweight tag has no message, and git push --follow-tags leaves it behind.
     messages = ["--message", message or f"Promoted as {name}", *(["--message", trailer] if trailer else [])]
@@ -58,7 +50,20 @@ def promote(root: Path, name: str, message: str | None = None) -> Promotion:
     return next(promotion for promotion in promotions(root) if promotion.name == name)
 
 
-def _check_outputs(root: Path) -> None:
+def check_committed(root: Path) -> None:
+    """ProjectError unless HEAD has dvc.lock, dvc.yaml and params.yaml as they stand."""
+    if git_or_none(root, "rev-parse", "--verify", "--quiet", "HEAD") is None:
+        raise ProjectError("promote: a promotion is a tag on a commit, and this project has none; run: git add -A && git commit")
+    # A commit with another dvc.lock than the one that is checked would be promoted unseen.
+    for file in RECORDED:
+        if (
+            git_or_none(root, "cat-file", "-e", f"HEAD:./{file}") is None
+            or git_or_none(root, "diff", "--quiet", "HEAD", "--", file) is None
+        ):
+            raise ProjectError(f"promote: {file} is not committed as it stands; run: git add {' '.join(RECORDED)} && git commit")
+
+
+def check_outputs(root: Path) -> None:
     """Every stage has run, and each output is the recorded one, in the workspace and in the cache."""
     lock = read_lock(root)
     with open_repo(root) as repo:

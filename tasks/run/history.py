@@ -22,7 +22,8 @@ class Record:
     """Times are ISO 8601 in UTC. `scheduled`: when it was due; `began`: empty when it never did.
 
     `stages`: those that ran; `raw`: `changes` of the data that ingest reads, against its last run; `outputs`: path -> md5 (dvc.lock);
-    `verdict`: see tasks.domain.compare, empty unless Completed.
+    `verdict`: see tasks.domain.compare, empty unless Completed. `promotion`: what was decided about the new model (decision, version,
+    reasons, and the path of the record; tasks.promotion.record), empty where nothing was.
     """
 
     flow_run: str
@@ -37,6 +38,7 @@ class Record:
     raw: dict[str, list[str]] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)
     verdict: Mapping[str, object] = field(default_factory=dict)
+    promotion: Mapping[str, object] = field(default_factory=dict)
     host: str = field(default_factory=platform.node)
     pid: int = field(default_factory=os.getpid)
 

@@ -71,7 +71,7 @@ def stage_outputs(stage: str, root: Path = DATA, main: bool = True, final: Path 
 
 def write_json(path: Path, values: Any) -> None:
     """JSON with sorted keys; a NaN or infinity raises StageError naming its key."""
-    bad = _first_non_finite(values, "")
+    bad = first_non_finite(values)
     if bad:
         raise StageError(f"{path.name}: {bad} is not a finite number; the stage's inputs or learning rate need a look")
     path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
@@ -86,11 +86,12 @@ def read_json(path: Path) -> Any:
         raise StageError(f"{path}: not valid UTF-8 JSON: {error}") from None
 
 
-def _first_non_finite(value: Any, key: str) -> str:
+def first_non_finite(value: Any, key: str = "") -> str:
+    """The dotted key of the first NaN or infinity in what a JSON file holds; empty where all numbers are finite."""
     if isinstance(value, float):
         return "" if math.isfinite(value) else key or "the value"
     items: Any = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for name, part in items:
-        if bad := _first_non_finite(part, f"{key}.{name}" if key else str(name)):
+        if bad := first_non_finite(part, f"{key}.{name}" if key else str(name)):
             return bad
     return ""

@@ -23,9 +23,10 @@ class EvaluateMetrics(BaseModel):
     max_slates: int = Field(description="evaluate.max_slates of this evaluation")
     repeat_temperature: float = Field(description="evaluate.repeat_temperature of this evaluation")
     answers: dict[str, dict[str, AnswerCount]] = Field(
-        description="kind of answer -> ranker -> counts; kinds: greedy, free, shuffled, repeated"
+        description="kind of answer -> ranker -> counts; kinds: greedy, free, shuffled, repeated, reserved"
     )
     leak_check: dict[str, dict[str, int]] = Field(description="counts of every leak check; one that fails stops the stage")
+    promotion_users: float | None = Field(None, description="evaluate.promotion_users of this evaluation, where it is above 0")
     prompt_cuts: dict[str, dict[str, int]] | None = Field(
         None,
         description="layout chat: model -> what prompt.max_tokens cut: prompts, titles, items of history, prompts too long yet",

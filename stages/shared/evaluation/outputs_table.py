@@ -15,12 +15,13 @@ from stages.shared.slates.reranking.rankings import Rankings
 from stages.shared.stats.metrics import ranks_of_targets
 
 OUTPUTS = DATA / "evaluate/outputs.parquet"
-GREEDY, FREE, SHUFFLED, REPEATED = "greedy", "free", "shuffled", "repeated"
-KINDS = (GREEDY, FREE, SHUFFLED, REPEATED)
+GREEDY, FREE, SHUFFLED, REPEATED, RESERVED = "greedy", "free", "shuffled", "repeated", "reserved"
+KINDS = (GREEDY, FREE, SHUFFLED, REPEATED, RESERVED)
 
 # One row a kind, model, sample and slate, in this order. All ranks are initial ranks and count from 0.
 # `kind`: greedy (every ranker, every slate, under the constraint), free (without the constraint), shuffled (the candidates shown in
-# another order), repeated (sampled at evaluate.repeat_temperature). `sample`: which shuffle or repeat, else 0.
+# another order), repeated (sampled at evaluate.repeat_temperature), reserved (the models, as greedy, on the slates of the users whom
+# evaluate.promotion_users keeps for gr2 promote: no report reads them). `sample`: which shuffle or repeat, else 0.
 # `order`: best first; the order in which the slate was shown where `fault` says why the answer is no permutation.
 # `shown`: shuffled only, which candidate stood at each place. Token counts are null for rankers that write nothing.
 SCHEMA: Schema = {

@@ -1,6 +1,7 @@
 """The held-out slates that are measured, with all that is known about them."""
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -52,6 +53,24 @@ def read_slate_tables() -> SlateTables:
         read_candidate_features(DATA / "retrieve/candidate_features.parquet"),
         read_table(DATA / "ingest/interactions.parquet", INTERACTIONS),
     )
+
+
+def reported(tables: SlateTables, share: float) -> SlateTables:
+    """Without the test slates of the users whom evaluate.promotion_users, `share`, keeps for the decision on promotion."""
+    return replace(tables, slates=tables.slates.filter(~_is_reserved(tables.slates, share))) if share else tables
+
+
+def reserved(tables: SlateTables, share: float) -> SlateTables:
+    """Of the test slates only those: used for nothing but the decision on promotion."""
+    return replace(tables, slates=tables.slates.filter(_is_reserved(tables.slates, share)))
+
+
+def _is_reserved(slates: pl.DataFrame, share: float) -> pl.Series:
+    """[slates]; by a hash of the user, so that one who is reserved stays so when others come."""
+    users = slates.filter(pl.col("split") == "test")["user"].unique().to_list()
+    digests = {user: hashlib.sha256(f"promotion {user}".encode()).digest() for user in users}
+    chosen = [user for user, digest in digests.items() if int.from_bytes(digest[:8], "big") < share * 2**64]
+    return (slates["split"] == "test") & slates["user"].is_in(chosen)
 
 
 def load_test_set(tables: SlateTables, max_slates: int) -> TestSet:

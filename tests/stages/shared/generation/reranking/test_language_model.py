@@ -46,7 +46,8 @@ def test_samples_are_one_judged_each_and_an_invalid_one_is_the_incoming_order(fo
 
 def test_what_every_model_is_asked(folder):
     params = EvaluateParams(max_tokens=40, constrained=True, free_slates=2, shuffled_slates=2, repeats=3, repeat_slates=2, engine=ENGINE)
-    found = ask_models(SLATES, AT_ONCE, params, dict.fromkeys(MODELS, folder))
+    found = ask_models(SLATES, AT_ONCE, params, dict.fromkeys(MODELS, folder), reserved=SLATES[1:])
+    assert [own.texts for own in found.reserved.values()] == [own.texts[1:] for own in found.greedy.values()]
     assert list(found.greedy) == list(found.free) == list(MODELS) and set(found.repeated) == {PRIMARY_MODEL, REFERENCE_MODEL}
     assert found.repeat_rows == [0, 2] and all(len(own) == 3 and len(own[0].orders) == 2 for own in found.repeated.values())
     assert (
@@ -58,7 +59,7 @@ def test_what_every_model_is_asked(folder):
     none = ask_models(
         SLATES, AT_ONCE, params.model_copy(update={"repeats": 0, "free_slates": 0, "shuffled_slates": 0}), dict.fromkeys(MODELS, folder)
     )
-    assert (none.repeated, none.free, none.shuffled) == ({}, {}, None)
+    assert (none.repeated, none.free, none.shuffled, none.reserved) == ({}, {}, None, {})
     assert none.greedy["rl"].texts == found.greedy["rl"].texts
 
 

@@ -35,7 +35,10 @@ class Fold:
 
 def folds_of(block: nn.Module, family: str) -> list[Fold]:
     if family not in KNOWN:
-        raise StageError(f"params.yaml: quantize.method: awq and quantlrm know the blocks of {', '.join(KNOWN)}, and this model is a {family}; choose gptq")
+        raise StageError(
+            f"params.yaml: quantize.method: awq and quantlrm know the blocks of {', '.join(KNOWN)}, and this model is a {family}; "
+            "choose gptq"
+        )
     module = block.get_submodule
     return [
         Fold(module("input_layernorm"), ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),

@@ -16,6 +16,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from stages.quantize.schemes import TABLE_BITS, WeightGrid
 
 PACKED, INTEGERS, MIXED = "pack-quantized", "int-quantized", "mixed-precision"
+# Of embedding and head. transformers looks for the tensor `weight` of an embedding, and ties the head to it by that name.
+TABLE_FORMAT = INTEGERS
 
 
 @dataclass(frozen=True)
@@ -40,23 +42,18 @@ class CompressedLayout:
         """Of the layers: integers as they are where the input is rounded too, else as many as fit into an int32."""
         return INTEGERS if self.grid.activation_bits else PACKED
 
-    @property
-    def table_format(self) -> str:
-        # A tied head reads the embedding's own tensor, by the name `weight`, and has none to unpack.
-        return INTEGERS if self.copies else PACKED
-
     def bits_and_format(self, name: str) -> tuple[int, str]:
-        return (TABLE_BITS, self.table_format) if name in self.tables else (self.grid.bits, self.format)
+        return (TABLE_BITS, TABLE_FORMAT) if name in self.tables else (self.grid.bits, self.format)
 
     def config(self, ignored: list[str]) -> dict[str, Any]:
         """quantization_config of config.json."""
         groups = {"group_0": _scheme(["Linear"], self.grid, None)}
         if self.tables:  # first, as a head is a linear layer, too
             groups = {
-                "group_0": _scheme(self.tables, WeightGrid(TABLE_BITS), self.table_format),
+                "group_0": _scheme(self.tables, WeightGrid(TABLE_BITS), TABLE_FORMAT),
                 "group_1": _scheme(["Linear"], self.grid, self.format),
             }
-        mixed = bool(self.tables) and self.table_format != self.format
+        mixed = bool(self.tables) and self.format != TABLE_FORMAT
         config = QuantizationConfig(
             config_groups=groups, format=MIXED if mixed else self.format, quantization_status="compressed", ignore=ignored
         )

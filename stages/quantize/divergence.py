@@ -24,7 +24,12 @@ def divergence(
         # In double precision: at 8 bits the divergence is a small difference between large sums.
         before_NV, after_NV = torch.log_softmax(before_NV.double(), -1), torch.log_softmax(after_NV.double(), -1)
         kl += float((before_NV.exp() * (before_NV - after_NV)).sum())
-    return {"tokens": int(tokens), "mean_abs_logit_error": error / tokens, "kl": max(kl / tokens, 0.0), "top1_agreement": agreement / tokens}
+    return {
+        "tokens": int(tokens),
+        "mean_abs_logit_error": error / tokens,
+        "kl": max(kl / tokens, 0.0),
+        "top1_agreement": agreement / tokens,
+    }
 
 
 def _predicting(full: Sequence[HiddenBatch], quantized: Sequence[HiddenBatch]) -> Iterator[tuple[Tensor, Tensor]]:

@@ -55,4 +55,6 @@ def _inverse_factor(gram_II: Tensor, damp: float) -> Tensor:
         if not failed:
             return upper
         damp *= 10
-    raise StageError("the inputs of a layer on the calibration prompts are no numbers, or all but the same; raise quantize.calibration_prompts")
+    raise StageError(
+        "the inputs of a layer on the calibration prompts are no numbers, or all but the same; raise quantize.calibration_prompts"
+    )

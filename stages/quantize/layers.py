@@ -143,7 +143,9 @@ def input_statistics(
 @contextmanager
 def rounded_inputs(linears: Mapping[str, nn.Linear], rounding: Callable[[Tensor], Tensor] | None) -> Iterator[None]:
     """Within the block these layers read what `rounding` makes of their inputs."""
-    handles = [linear.register_forward_pre_hook(lambda module, args: (rounding(args[0]),)) for linear in linears.values()] if rounding else []
+    handles = (
+        [linear.register_forward_pre_hook(lambda module, args: (rounding(args[0]),)) for linear in linears.values()] if rounding else []
+    )
     try:
         yield
     finally:

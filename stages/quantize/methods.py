@@ -41,7 +41,7 @@ class WeightQuantizer:
     def quantize_block(
         self, block: nn.Module, prefix: str, linears: Mapping[str, nn.Linear], statistics: Mapping[str, InputStatistics]
     ) -> tuple[dict[str, tuple[Tensor, Tensor]], dict[str, float]]:
-        """linears and statistics: by name within `block`, whose own name is `prefix`. -> (codes and scales, relative errors), by full name."""
+        """-> (codes and scales, relative errors), by full name. linears, statistics: by name within `block`, whose own name is `prefix`."""
         grams = {name: one.gram_II for name, one in statistics.items()}
         if self.params.method in ("awq", "quantlrm"):
             grams = self._fold(block, prefix, linears, statistics)

@@ -15,8 +15,8 @@ Method = Literal["rtn", "gptq", "awq", "quantlrm"]
 class QuantizeParams(ComputeSection):
     scheme: Scheme = Field(
         "int8",
-        description="int8: weights, one scale an output channel; w8a8: the same and inputs at 8 bits, one scale a token; int4, int3: weights, "
-        "one scale for group_size inputs of an output channel",
+        description="int8: weights, one scale an output channel; w8a8: the same and inputs at 8 bits, one scale a token; int4, int3: "
+        "weights, one scale for group_size inputs of an output channel",
     )
     method: Method = Field("rtn", description="rtn: round to nearest; gptq; awq; quantlrm: awq with importance from fine-tuning (base)")
     group_size: int = Field(64, ge=8, description="int4, int3: weights of a row that share a scale; it divides the inputs of every layer")
@@ -29,6 +29,8 @@ class QuantizeParams(ComputeSection):
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="of what stays unquantized, of the scales and of the arithmetic"
     )
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where layers are calibrated, one at a time; auto: a GPU if there is one")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where layers are calibrated, one at a time; auto: a GPU if there is one"
+    )
     calibration_prompts: int = Field(48, ge=1, description="training prompts that calibrate, and on which the error is measured")
     batch_size: int = Field(16, ge=1, description="calibration prompts a forward pass")

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from stages.quantize.calibration import calibration_examples
 from stages.quantize.checkpoint import CompressedLayout, save_compressed, weight_bytes
 from stages.quantize.divergence import divergence
-from stages.quantize.layers import HiddenBatch, blocks_of, first_inputs, input_statistics, rounded_inputs, run_block
+from stages.quantize.layers import blocks_of, first_inputs, input_statistics, rounded_inputs, run_block
 from stages.quantize.methods import WeightQuantizer
 from stages.quantize.metrics import QuantizeMetrics
 from stages.quantize.params import QuantizeParams

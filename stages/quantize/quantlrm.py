@@ -75,7 +75,9 @@ class UpdateRange:
                 least, largest = min(least, float(moved.min())), max(largest, float(moved.max()))
                 sampled.append(moved[::stride])
         if not sampled:
-            raise StageError(f"params.yaml: quantize.base: {source} has the same weights as the model itself; name the one before fine-tuning")
+            raise StageError(
+                f"params.yaml: quantize.base: {source} has the same weights as the model itself; name the one before fine-tuning"
+            )
         return cls(least, float(np.median(torch.cat(sampled).numpy())), largest)
 
 

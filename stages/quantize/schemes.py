@@ -43,7 +43,8 @@ def tables_to_round(model: PreTrainedModel, protect: Collection[str]) -> dict[st
     modules = {"embeddings": model.get_input_embeddings(), "head": model.get_output_embeddings()}  # type: ignore[no-untyped-call]
     if model.config.tie_word_embeddings and len(set(protect) & set(modules)) == 1:
         raise StageError(
-            f"params.yaml: quantize.protect: {', '.join(protect)}: the head of this model is its embedding matrix itself; name both or neither"
+            f"params.yaml: quantize.protect: {', '.join(protect)}: the head of this model is its embedding matrix itself; "
+            "name both or neither"
         )
     name_of = {module: name for name, module in model.named_modules()}
     return {name_of[module]: module for key, module in modules.items() if key not in protect}

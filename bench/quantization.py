@@ -6,10 +6,10 @@ PROJECT: a folder whose evaluation is done. Held out are its test slates, each w
 evaluation (`--answers`); quantization is calibrated on training traces, as the stage does it. For each scheme and method one row:
 
 - size of the weights, as a share of bfloat16's;
-- perplexity of the answers' tokens, and the KL of the next-token distributions, full to quantized: of each prompt the mean over its tokens, then
-  the mean over prompts with its 95 % interval (paired bootstrap over users);
-- with --slates: NDCG@5 of free answers minus the full model's on the same slates with its interval, slates whose first choice became wrong and
-  right, share of equal orders, seconds to load (with the first pass, which unpacks), tokens a second.
+- perplexity of the answers' tokens, and the KL of the next-token distributions, full to quantized: of each prompt the mean over its tokens,
+  then the mean over prompts with its 95 % interval (paired bootstrap over users);
+- with --slates: NDCG@5 of free answers minus the full model's on the same slates with its interval, slates whose target lost and gained the
+  first place, share of equal orders, seconds to load (with the first pass, which unpacks), tokens a second.
 
 Arms are `SCHEME:METHOD`; without --arms all methods at all schemes. The table is printed, and written to --result after each arm.
 """

@@ -9,10 +9,9 @@ from torch import Tensor, nn
 from stages.quantize import awq, quantlrm
 from stages.quantize.gptq import gptq_codes
 from stages.quantize.layers import InputStatistics
-from stages.quantize.params import NO_MODEL, QuantizeParams
+from stages.quantize.params import QuantizeParams
 from stages.quantize.rounding import codes_of, dequantize_weight, quantize_weight, relative_error, scales_of
 from stages.quantize.schemes import WeightGrid, grid_of
-from stages.shared.core.errors import StageError
 
 NOT_CLIPPED = ("q_proj", "k_proj")  # their product is what matters, not their outputs (section 5.1 of AWQ's code: no clipping there)
 
@@ -25,11 +24,6 @@ class WeightQuantizer:
         self.grid: WeightGrid = grid_of(params)
         self.base: quantlrm.BaseWeights | None = None
         if params.method == "quantlrm":
-            if params.base == NO_MODEL:
-                raise StageError(
-                    f"params.yaml: quantize.base: {NO_MODEL} is no model, and quantize.method is quantlrm; name the model before "
-                    "fine-tuning, such as data/midtrain/model"
-                )
             self.base = quantlrm.BaseWeights(Path(params.base))
             self.updates = quantlrm.UpdateRange.of(self.base, linears)
 

@@ -1,8 +1,8 @@
 """Section `quantize` of params.yaml."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from stages.shared.core.model_folder import NAMED_MODELS, ModelFolder
 from stages.shared.core.params import ComputeSection
@@ -34,3 +34,15 @@ class QuantizeParams(ComputeSection):
     )
     calibration_prompts: int = Field(48, ge=1, description="training prompts that calibrate, and on which the error is measured")
     batch_size: int = Field(16, ge=1, description="calibration prompts a forward pass")
+
+    @model_validator(mode="after")
+    def has_a_base(self) -> Self:
+        if self.method == "quantlrm" and self.base == NO_MODEL:
+            raise ValueError(
+                "method: quantlrm reads how fine-tuning moved the weights; name the model before it in base, such as data/midtrain/model"
+            )
+        return self
+
+    @property
+    def grouped(self) -> bool:
+        return self.scheme in ("int4", "int3")

@@ -15,7 +15,7 @@ from stages.tools.memory.engine import engine_memory
 from stages.tools.memory.quantize import quantize_memory
 from stages.tools.memory.rl import rl_memory
 from stages.tools.memory.shapes import Shape, named_folder, scratch_shape, shape_of
-from stages.tools.memory.stage import GB, LIBRARIES, Sizes, StageMemory, TokenCounts
+from stages.tools.memory.stage import GB, Sizes, StageMemory, TokenCounts
 from stages.tools.memory.training import supervised
 
 CHAT_PROMPT = 2048  # where prompt.max_tokens sets no budget: a slate of ten with titles and evidence

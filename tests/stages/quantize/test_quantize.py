@@ -259,7 +259,6 @@ def test_shares_of_bfloat16(project):
             r"quantize\.group_size: 48 does not divide the 64 inputs of model\.layers\.0\.self_attn\.q_proj",
         ),
         ({"protect": ["head"]}, r"quantize\.protect: head: the head of this model is its embedding matrix itself"),
-        ({"method": "quantlrm"}, r"quantize\.base: infra/models/none is no model"),
         ({"method": "quantlrm", "base": "data/rl/model"}, "same weights as the model itself"),
         ({"device": "cuda"}, r"quantize\.device: cuda"),
     ],
@@ -279,6 +278,11 @@ def test_older_parameters_say_what_to_write(tmp_path):
         load_params("quantize", QuantizeParams, path)
     with pytest.raises(ValidationError):
         QuantizeParams(method="int8-weight")
+
+
+def test_quantlrm_needs_the_model_before_fine_tuning():
+    with pytest.raises(ValidationError, match="such as data/midtrain/model"):
+        QuantizeParams(method="quantlrm")
 
 
 def test_only_a_part_of_the_logits_exists_at_once(project, monkeypatch):

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from stages.quantize.layers import HiddenBatch
-
-CHUNK = 256  # tokens whose logits exist at once
+from stages.quantize.params import CHUNK
 
 
 @torch.no_grad()

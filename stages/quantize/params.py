@@ -9,6 +9,8 @@ from stages.shared.core.params import ComputeSection
 
 NO_MODEL = f"{NAMED_MODELS}/none"
 Scheme = Literal["int8", "w8a8", "int4", "int3"]
+BITS: dict[Scheme, int] = {"int8": 8, "w8a8": 8, "int4": 4, "int3": 3}  # of a weight
+CHUNK = 256  # tokens whose logits exist at once
 Method = Literal["rtn", "gptq", "awq", "quantlrm"]
 
 

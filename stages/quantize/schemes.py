@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from stages.quantize.params import QuantizeParams
+from stages.quantize.params import BITS, QuantizeParams
 from stages.shared.core.errors import StageError
 
 TABLE_BITS = 8  # of embeddings and head where they are not protected
@@ -23,13 +23,7 @@ class WeightGrid:
 
 
 def grid_of(params: QuantizeParams) -> WeightGrid:
-    group = params.group_size
-    return {
-        "int8": WeightGrid(8),
-        "w8a8": WeightGrid(8, activation_bits=8),
-        "int4": WeightGrid(4, group),
-        "int3": WeightGrid(3, group),
-    }[params.scheme]
+    return WeightGrid(BITS[params.scheme], params.group_size if params.grouped else 0, 8 if params.scheme == "w8a8" else 0)
 
 
 def quantizable(model: PreTrainedModel) -> dict[str, nn.Linear]:

@@ -1,7 +1,6 @@
 """What the stage quantize takes: the whole model on the host, and one layer at a time where it is calibrated."""
 
-from stages.quantize.divergence import CHUNK
-from stages.quantize.schemes import grid_of
+from stages.quantize.params import BITS, CHUNK
 from stages.tools.check_params import Params
 from stages.tools.memory.formulas import WIDTH
 from stages.tools.memory.shapes import Shape
@@ -13,7 +12,7 @@ GPTQ_COPIES = 4  # of a gram matrix: ordered, damped, its factor, the inverse's 
 def quantize_memory(memory: StageMemory, shape: Shape, params: Params, sizes: Sizes) -> None:
     """With a GPU the layer at work is there; without, it is on the host, and so are the products of its inputs."""
     quantize, width = params.quantize, WIDTH[params.quantize.dtype]
-    codes = 1 + grid_of(quantize).bits / 8  # in bytes: an integer each, and packed
+    codes = 1 + BITS[quantize.scheme] / 8  # in bytes: an integer each, and packed
     tokens = quantize.calibration_prompts * sizes.row
     streams = (2 + (len(quantize.protect) < 2)) * tokens * shape.hidden * width  # of both models, and one layer's results
     host = {

@@ -69,6 +69,16 @@ def test_tables_spelt_out_give_the_same_logits(tmp_path, monkeypatch, scheme, ti
     assert torch.equal(*logits) and is_quantized(Path("copy"))
 
 
+@pytest.mark.parametrize("scheme", ["int8", "int3"])
+def test_all_spelt_out_gives_the_same_logits(tmp_path, monkeypatch, scheme):
+    monkeypatch.chdir(tmp_path)
+    folder = quantized(scheme=scheme, protect=[])
+    ids = torch.tensor([prompt[:20] for prompt in random_prompts(4, 300)])
+    with vllm_folder(folder, "float32", on_cpu=True) as copy:
+        logits = [AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32).eval()(ids).logits for name in (folder, copy)]
+        assert torch.equal(*logits) and not is_quantized(copy)
+
+
 def test_a_copy_is_gone_afterwards(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = quantized(scheme="int3")

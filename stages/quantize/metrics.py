@@ -7,7 +7,9 @@ from stages.shared.core.stage_metrics import StageMetrics
 
 class WeightBytes(StageMetrics):
     before: int = Field(description="size of the RL model's weights")
+    bfloat16: int = Field(description="what its parameters take in bfloat16")
     after: int = Field(description="size of the quantized model's weights")
+    share_of_bfloat16: float = Field(description="after / bfloat16")
 
 
 class WeightError(StageMetrics):
@@ -25,7 +27,9 @@ class CalibrationMetrics(StageMetrics):
 
 
 class QuantizeMetrics(StageMetrics):
-    bits: int = Field(description="quantize.bits")
+    scheme: str = Field(description="quantize.scheme")
+    method: str = Field(description="quantize.method")
+    bits: int = Field(description="bits of a weight of a layer")
     tensors: int = Field(description="tensors quantized")
     quantized_parameter_share: float = Field(description="share of the model's parameters in these tensors")
     bytes: WeightBytes = Field(description="size of the weights in bytes")

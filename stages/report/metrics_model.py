@@ -82,6 +82,23 @@ class HeadroomMetrics(BaseModel):
     share_ci: tuple[float, float] | None = Field(None, description="its 95 % interval")
 
 
+class QuantizationGate(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    passed: bool = Field(description="whether the interval lies above -margin; nothing is hidden where it does not")
+    margin: float = Field(description="report.gate_margin")
+    metric: str = Field(description="what is compared: ndcg@5")
+    difference: float = Field(description="the quantized model's minus the RL model's, mean over the same slates")
+    interval: tuple[float, float] = Field(description="its 95 % interval: paired bootstrap over users")
+    slates: int = Field(description="test slates")
+    right_to_wrong: int = Field(description="slates whose target the RL model put first, and the quantized one did not")
+    wrong_to_right: int = Field(description="the other way round")
+    equal_share: float = Field(description="slates that both put in the same order")
+    valid_difference: float = Field(description="share of answers that are permutations, the quantized model's minus the RL model's")
+    kl: float = Field(description="calibration.kl of data/quantize/metrics.json")
+    share_of_bfloat16: float = Field(description="bytes.share_of_bfloat16 of data/quantize/metrics.json")
+
+
 class BootstrapSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -111,6 +128,7 @@ class ReportMetrics(BaseModel):
     )
     contrasts: dict[str, RankerMetrics] = Field(description="a-b -> the metrics of a, with the difference from b; keys as of a ranker")
     significance: SignificanceMetrics = Field(description="sign-flip p-values over users, and McNemar for R@1, with Holm's correction")
+    gate: QuantizationGate = Field(description="whether the quantized model is as good as the RL model")
     slices: dict[str, list[SliceMetrics]] = Field(description="by history length, popularity, initial rank, category: the RL model")
     slices_of: dict[str, dict[str, list[SliceMetrics]]] = Field(description="the same slices for every other ranker")
     # Its keys are typed in diagnostics/audit_figures.py; here they would only be said twice.

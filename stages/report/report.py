@@ -9,6 +9,7 @@ from stages.report.diagnostics.audit import identical_to_incoming, red_flags
 from stages.report.diagnostics.diagnostics import audits_of, constraint_notes, unconstrained
 from stages.report.diagnostics.gain_by_rank import gains_by_incoming_rank
 from stages.report.diagnostics.headroom import headroom, world_notes
+from stages.report.diagnostics.quantization_gate import gate_note, quantization_gate
 from stages.report.diagnostics.repeats import of_repeats
 from stages.report.diagnostics.slice_kinds import kinds_of, slices_of
 from stages.report.metrics_model import ReportMetrics
@@ -21,7 +22,7 @@ from stages.report.plots_data import write_plots_data
 from stages.shared.core.outputs import DATA, Outputs, read_json
 from stages.shared.evaluation.evaluate_metrics import read_evaluate_metrics
 from stages.shared.evaluation.ground_truth import load_ground_truth
-from stages.shared.evaluation.rankers import PRIMARY_MODEL, contrasts_of, distilled, models
+from stages.shared.evaluation.rankers import PRIMARY_MODEL, QUANTIZED_MODEL, contrasts_of, distilled, models
 from stages.shared.evaluation.test_set import TestSet, load_test_set, read_slate_tables, reported
 from stages.shared.slates.layouts.choose import layout_of
 from stages.shared.stats.bootstrap import INCOMING, Bootstrap, RankerResults, summarise
@@ -64,6 +65,14 @@ def report(params: ReportParams, outputs: Outputs) -> None:
         "suspicions": {name: red_flags(audit) for name, audit in audits.items() if name in measured},
         "unconstrained": unconstrained(answers.free),
         "significance": significance(results, bootstrap, pairs),
+        "gate": quantization_gate(
+            ranked[PRIMARY_MODEL],
+            ranked[QUANTIZED_MODEL],
+            test_set.targets,
+            params.gate_margin,
+            bootstrap,
+            read_json(DATA / "quantize/metrics.json"),
+        ),
     }
     if answers.repeated:
         summary["repeats"] = repeats(answers, test_set, evaluated.repeat_temperature, bootstrap)
@@ -95,6 +104,7 @@ def report(params: ReportParams, outputs: Outputs) -> None:
             "An output that is no permutation of its slate counts as the initial ranking, and as invalid.",
             *constraint_notes(summary["unconstrained"]),
             *world_notes(summary),
+            gate_note(summary["gate"]),
         ],
     )
     outputs.path("report.html").write_text(render(page), encoding="utf-8")

@@ -82,6 +82,7 @@ def contradictions(params: Params) -> Iterator[str]:
     yield from _slates(params)
     yield from _models(params)
     yield from _distillation(params)
+    yield from _quantization(params)
     yield from _lengths(params)
 
 
@@ -167,6 +168,21 @@ def _distillation(params: Params) -> Iterator[str]:
     later = {"data/rl/model", "data/quantize/model"} & {distil.student, distil.teacher}
     if starts_rl and later:
         yield f"rl.start: {DISTILLED} is made of {min(later)}, which is made of it; set rl.start: data/sft/model"
+
+
+def _quantization(params: Params) -> Iterator[str]:
+    """What the sizes of a decoder from scratch say; of other models the stage says it."""
+    midtrain, quantize = params.midtrain, params.quantize
+    if midtrain.model != SCRATCH:
+        return
+    uneven = [size for size in (midtrain.hidden, midtrain.intermediate) if quantize.grouped and size % quantize.group_size]
+    if uneven:
+        yield (
+            f"quantize.group_size: {quantize.group_size} does not divide the {uneven[0]} inputs of a layer (midtrain.hidden, "
+            "midtrain.intermediate); choose a smaller power of two"
+        )
+    if len(set(quantize.protect)) == 1:
+        yield f"quantize.protect: {quantize.protect[0]}: the head of this model is its embedding matrix itself; name both or neither"
 
 
 def _lengths(params: Params) -> Iterator[str]:

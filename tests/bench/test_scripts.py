@@ -38,6 +38,7 @@ HEAVY = (  # these import torch, or start a store
     "more_features",
     "one_pass",
     "prefix_sharing",
+    "quantization",
     "retrieval",
     "rl_allocation",
     "rl_step",

@@ -26,6 +26,7 @@ REMOVED_KEYS = {  # key -> what to do instead
     "midtrain.ordering_share": "its task is now midtrain.sorting_share",
     "midtrain.reading_share": "its task is now part of midtrain.judging_share",
     "midtrain.skill_share": "its task is now midtrain.judging_share",
+    "quantize.bits": "the width is part of quantize.scheme (int8, w8a8, int4, int3); remove it",
     "sft.no_reasoning_arm": "set prompt.reasoning: false, or run the control: gr2 run --control no-reasoning",
 }
 

@@ -26,6 +26,7 @@ CONTRASTS = (
 )
 ALL_FEATURES_CONTRASTS = (("sft", ALL_FEATURES), ("rl", ALL_FEATURES), (ALL_FEATURES, "lambdamart"))
 DISTILLED_CONTRASTS = (("distil", "sft"), ("rl", "distil"), ("distil", "lambdamart"), ("distil_direct", "distil"), ("distil_direct", "sft"))
+QUANTIZED_MODEL = "quantized"  # made of PRIMARY_MODEL
 PRIMARY_MODEL, REFERENCE_MODEL = "rl", "sft"  # the model the report is about, and the one its lengths are compared with
 
 

@@ -2,8 +2,6 @@
 
 import gc
 import os
-import tempfile
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from tqdm import tqdm
 
 from stages.shared.core.errors import StageError
 from stages.shared.generation.base import Completion, Constraints, Places, Prompts, Sampling
-from stages.shared.lm.models import is_quantized, save_unquantized
+from stages.shared.lm.compressed import vllm_folder
 
 # Read by vLLM when it is imported. A variable set by the caller wins.
 ENVIRONMENT = {
@@ -67,12 +65,10 @@ class VllmEngine:
         shared: dict[str, Any] = {"enable_prefix_caching": True} if follows else {}
         if follows and not on_cpu:
             shared |= {"enable_sleep_mode": True, "gpu_memory_utilization": KEEPS_FREE}
-        # vLLM has no 8-bit weight kernel for CPUs: there the same numbers are served spelt out, from a copy that is gone once loaded.
-        with tempfile.TemporaryDirectory() if on_cpu and is_quantized(folder) else nullcontext() as copy:
-            if copy:
-                save_unquantized(folder, Path(copy))
+        # What vLLM has no kernel for is served spelt out, from a copy that is gone once loaded.
+        with vllm_folder(folder, dtype, on_cpu) as readable:
             self.llm: Any = LLM(
-                model=copy or str(folder),
+                model=str(readable),
                 skip_tokenizer_init=True,  # token ids in, token ids out
                 trust_remote_code=False,
                 max_model_len=max_model_len,

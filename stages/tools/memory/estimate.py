@@ -12,10 +12,10 @@ from stages.midtrain.params import SCRATCH
 from stages.tools.check_params import Params
 from stages.tools.memory.distil import distil_memory
 from stages.tools.memory.engine import engine_memory
-from stages.tools.memory.formulas import WIDTH
+from stages.tools.memory.quantize import quantize_memory
 from stages.tools.memory.rl import rl_memory
 from stages.tools.memory.shapes import Shape, named_folder, scratch_shape, shape_of
-from stages.tools.memory.stage import GB, LIBRARIES, Sizes, StageMemory, TokenCounts
+from stages.tools.memory.stage import GB, Sizes, StageMemory, TokenCounts
 from stages.tools.memory.training import supervised
 
 CHAT_PROMPT = 2048  # where prompt.max_tokens sets no budget: a slate of ten with titles and evidence
@@ -60,7 +60,7 @@ def estimate(params: Params, resources: Mapping[str, Mapping[str, Any]], gpu_gb:
         elif distil.trains:
             unknown.append(f"distil.teacher: {distil.teacher}")
         add("rl", name, lambda memory: rl_memory(memory, student, params, sizes))
-        add("quantize", name, lambda memory: _quantize(memory, student, params, sizes))
+        add("quantize", name, lambda memory: quantize_memory(memory, student, params, sizes))
         length = sizes.prompt + params.evaluate.max_tokens
         beside = min(params.evaluate.threads, PARALLEL_MODELS) if params.evaluate.engine.kind == "transformers" else 1
         add("evaluate", name, lambda memory: engine_memory(memory, student, params.evaluate.engine, length, beside))
@@ -102,12 +102,3 @@ def _sizes(params: Params) -> Sizes:
     else:
         trace = TOKENS_BEFORE + TOKENS_A_CANDIDATE * params.retrieve.candidates + answer
     return Sizes(params.prompt.max_tokens or CHAT_PROMPT, trace)
-
-
-def _quantize(memory: StageMemory, shape: Shape, params: Params, sizes: Sizes) -> None:
-    """On the host. Kept: the full model's logits where the teacher's words stand; a batch: all its logits, then both models' in float64."""
-    quantize, width = params.quantize, WIDTH[params.quantize.dtype]
-    kept = quantize.calibration_prompts * sizes.trace * shape.rows * 4
-    batch = quantize.batch_size * shape.rows * (sizes.row * width + sizes.trace * 24)
-    weights = (width + 2) * shape.parameters  # their codes, and these packed
-    memory.host = {"weights": weights / GB, "logits kept": kept / GB, "logits of a batch": batch / GB, "libraries": LIBRARIES / GB}

@@ -6,26 +6,28 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from pydantic import ValidationError
 from safetensors.numpy import load_file
-from transformers import AutoModelForCausalLM
+from scipy.special import log_softmax
+from torch import nn
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from stages.quantize.calibration import Predictions, calibration_examples
-from stages.quantize.checkpoint import quantizable
-from stages.quantize.int8 import dequantize_weight, quantize_weight, relative_error
+from stages.quantize import divergence
+from stages.quantize.calibration import calibration_examples
 from stages.quantize.params import QuantizeParams
 from stages.quantize.quantize import quantize
+from stages.quantize.schemes import quantizable
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import read_json, stage_outputs
+from stages.shared.core.params import load_params
 from stages.shared.core.schemas import write_table
-from stages.shared.lm.encoding import WeightedExample
 from stages.shared.lm.models import is_quantized, load_model, load_tokenizer, save_model, save_unquantized
 from stages.shared.slates.layouts.marks import ASSISTANT, END, THINK, USER
 from stages.shared.slates.traces import TRACES
 from tests.support.tiny_models import random_prompts, tiny_folder
 
 RESULT = Path("data/quantize")
+BOTH = ["embeddings", "head"]
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ def write_traces(count: int = 6) -> None:
 
 def run(**params: object) -> dict:
     with stage_outputs("quantize") as outputs:
-        quantize(QuantizeParams(calibration_prompts=4, batch_size=3, **params), outputs)
+        quantize(QuantizeParams(**{"calibration_prompts": 4, "batch_size": 3, "group_size": 32} | params), outputs)
     return read_json(RESULT / "metrics.json")
 
 
@@ -116,6 +118,7 @@ def test_metrics_and_errors(project):
     assert metrics["bytes"]["after"] < metrics["bytes"]["before"]
     quantized = metrics["quantized_parameter_share"] * load_model(Path("data/rl/model")).num_parameters()
     assert metrics["bytes"]["before"] - metrics["bytes"]["after"] == pytest.approx(3 * quantized, rel=0.15)
+    assert metrics["bytes"]["bfloat16"] == 2 * load_model(Path("data/rl/model")).num_parameters()
     assert metrics["calibration"]["source"] == "traces" and metrics["calibration"]["tokens"] > 0
     assert metrics["calibration"]["top1_agreement"] > 0.8 and 0 <= metrics["calibration"]["kl"] < 0.1
     with (RESULT / "errors.csv").open(encoding="utf-8") as file:
@@ -150,27 +153,23 @@ def test_weights_that_are_not_numbers_are_named(project):
 
 
 def test_predictions_are_compared_as_a_reference_does(project):
-    """KL and agreement of two models, one example at a time, with scipy's definition of both."""
-    from scipy.special import log_softmax
-
-    model, other = load_model(Path("data/rl/model")), load_model(tiny_folder(project / "other", seed=3))
-    rng = np.random.default_rng(0)
-    examples = [WeightedExample(ids, rng.integers(0, 2, len(ids)).astype(float).tolist()) for ids in random_prompts(5, 300)]
-    predictions = Predictions(model, examples, batch_size=2)
-    rows_full, rows_other = [], []
-    for example in examples:
-        full, quantized = (logits(one, [example.ids])[0].double().numpy() for one in (model, other))
-        places = [place for place, weight in enumerate(example.weights[1:]) if weight > 0]
-        rows_full.append(full[places])
-        rows_other.append(quantized[places])
-    model.load_state_dict(other.state_dict())
-    got = predictions.compare()
-    full, quantized = np.concatenate(rows_full), np.concatenate(rows_other)
-    p, q = log_softmax(full, axis=1), log_softmax(quantized, axis=1)
-    assert got["tokens"] == len(full)
-    assert got["kl"] == pytest.approx(np.mean((np.exp(p) * (p - q)).sum(1)), rel=1e-4)
-    assert got["mean_abs_logit_error"] == pytest.approx(np.abs(full - quantized).mean(), rel=1e-4)
-    assert got["top1_agreement"] == pytest.approx((full.argmax(1) == quantized.argmax(1)).mean())
+    """KL and agreement of the model and of the folder as transformers loads it, one example at a time, with scipy's definition of both."""
+    write_traces()
+    for scheme, protect in (("w8a8", BOTH), ("int4", [])):
+        metrics = run(scheme=scheme, protect=protect)["calibration"]
+        model, other = load_model(Path("data/rl/model")), load_model(RESULT / "model")
+        examples = calibration_examples(Path("data/traces/traces.parquet"), load_tokenizer(Path("data/rl/model")), 4, seed=7)
+        rows: dict[str, list[np.ndarray]] = {"full": [], "quantized": []}
+        for example in examples:
+            places = [place for place, weight in enumerate(example.weights[1:]) if weight > 0]
+            rows["full"].append(logits(model, [example.ids])[0].double().numpy()[places])
+            rows["quantized"].append(logits(other, [example.ids])[0].double().numpy()[places])
+        full, quantized = (np.concatenate(rows[name]) for name in ("full", "quantized"))
+        p, q = log_softmax(full, axis=1), log_softmax(quantized, axis=1)
+        assert metrics["tokens"] == len(full)
+        assert metrics["kl"] == pytest.approx(np.mean((np.exp(p) * (p - q)).sum(1)), rel=1e-2), scheme
+        assert metrics["mean_abs_logit_error"] == pytest.approx(np.abs(full - quantized).mean(), rel=1e-2), scheme
+        assert metrics["top1_agreement"] == pytest.approx((full.argmax(1) == quantized.argmax(1)).mean(), abs=0.05), scheme
 
 
 def test_calibration_reads_what_the_teacher_wrote(project):
@@ -184,22 +183,119 @@ def test_calibration_reads_what_the_teacher_wrote(project):
     assert len(calibration_examples(Path("nothing.parquet"), tokenizer, 4, seed=1)) == 4
 
 
-@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 10**6), st.sampled_from([1e-30, 1e-3, 1.0, 1e6]))
-@settings(max_examples=60)
-def test_rounding_properties(rows, columns, seed, size):
-    weight = torch.from_numpy(np.random.default_rng(seed).normal(size=(rows, columns)).astype(np.float32) * size)
-    codes, scale = quantize_weight(weight)
-    restored = dequantize_weight(codes, scale)
-    assert codes.abs().max() <= 127 and (codes.abs().amax(1) == 127).all()
-    assert ((restored - weight).abs() <= scale * 0.5001).all()
-    again, scale_again = quantize_weight(restored)
-    assert torch.equal(again, codes) and torch.allclose(scale_again, scale, rtol=1e-6, atol=0)
-    assert torch.equal(quantize_weight(-weight)[0], -codes)
-    assert relative_error(weight, restored) < 0.01 * columns**0.5
+def tuned_model(folder: Path = Path("data/midtrain/model")) -> None:
+    """What data/rl/model was fine-tuned from: a third of its weights moved."""
+    model, tokenizer = load_model(Path("data/rl/model")), load_tokenizer(Path("data/rl/model"))
+    torch.manual_seed(5)
+    for weight in model.parameters():
+        weight.data += 0.01 * torch.randn_like(weight) * (torch.rand_like(weight) < 1 / 3)
+    save_model(model, tokenizer, folder)
 
 
-def test_zeros_stay_zeros():
-    weight = torch.zeros(2, 5)
-    weight[1, 2] = 3.0
-    restored = dequantize_weight(*quantize_weight(weight))
-    assert torch.equal(restored, weight) and relative_error(torch.zeros(2, 2), torch.zeros(2, 2)) == 0
+@pytest.mark.parametrize("scheme", ["int4", "int3"])
+def test_methods_that_read_prompts_are_nearer_than_rounding(project, scheme):
+    tuned_model()
+    write_traces(24)
+    kl = {
+        method: run(scheme=scheme, method=method, base="data/midtrain/model", calibration_prompts=24)["calibration"]["kl"]
+        for method in ("rtn", "gptq", "awq", "quantlrm")
+    }
+    assert all(kl[method] < 0.95 * kl["rtn"] for method in ("gptq", "awq", "quantlrm")), kl
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("scheme", ["int8", "w8a8", "int4", "int3"])
+def test_every_scheme_loads_in_transformers(tmp_path, monkeypatch, scheme, tied):
+    """Plain from_pretrained, embedding and head quantized: weights are codes times scales, as numpy reads them, and it generates."""
+    monkeypatch.chdir(tmp_path)
+    tiny_folder(Path("data/rl/model"), tied=tied)
+    run(scheme=scheme, method="gptq", protect=[])
+    model = AutoModelForCausalLM.from_pretrained(RESULT / "model", dtype=torch.float32)
+    assert model.generate(torch.tensor([[5, 6, 7]]), max_new_tokens=4, do_sample=False).shape == (1, 7)  # it also unpacks the weights
+    tensors = load_file(RESULT / "model/model.safetensors")
+    bits = {"int8": 8, "w8a8": 8, "int4": 4, "int3": 3}[scheme]
+    for name, module in [*quantizable(model).items(), ("model.embed_tokens", model.get_input_embeddings()), ("lm_head", model.lm_head)]:
+        table = name in ("model.embed_tokens", "lm_head")
+        scale = tensors[f"{name}.weight_scale"]
+        if f"{name}.weight_packed" in tensors:
+            width = 8 if table else bits
+            packed = tensors[f"{name}.weight_packed"].view(np.uint32)
+            codes = np.stack([packed >> (width * place) & (2**width - 1) for place in range(32 // width)], axis=2).astype(np.int64)
+            codes = codes.reshape(len(packed), -1)[:, : tensors[f"{name}.weight_shape"][1]] - 2 ** (width - 1)
+        else:
+            codes = tensors["model.embed_tokens.weight" if table and tied else f"{name}.weight"]
+            assert codes.dtype == np.int8
+        expected = codes * scale.repeat(codes.shape[1] // scale.shape[1], axis=1)
+        np.testing.assert_allclose(module.weight.detach().numpy(), expected, rtol=1e-6)
+
+
+def test_shares_of_bfloat16(project):
+    """The default profile's shape, whose embedding is 15 % of it: at most 55 % at 8 bits and 35 % at 4, with its tables at 8 bits."""
+    config = LlamaConfig(
+        vocab_size=1216,
+        hidden_size=192,
+        num_hidden_layers=3,
+        num_attention_heads=3,
+        num_key_value_heads=3,
+        intermediate_size=512,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        pad_token_id=0,
+        eos_token_id=1,
+    )
+    save_model(LlamaForCausalLM(config), load_tokenizer(Path("data/rl/model")), Path("data/rl/model"))
+    shares = {scheme: run(scheme=scheme, protect=[], group_size=64)["bytes"]["share_of_bfloat16"] for scheme in ("int8", "int4")}
+    assert shares["int8"] < 0.55 and shares["int4"] < 0.35
+    assert run(scheme="int8", protect=BOTH, dtype="bfloat16")["bytes"]["share_of_bfloat16"] > 0.55, (
+        "protected, the tables alone are too much"
+    )
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        (
+            {"scheme": "int4", "group_size": 48},
+            r"quantize\.group_size: 48 does not divide the 64 inputs of model\.layers\.0\.self_attn\.q_proj",
+        ),
+        ({"protect": ["head"]}, r"quantize\.protect: head: the head of this model is its embedding matrix itself"),
+        ({"method": "quantlrm", "base": "data/rl/model"}, "same weights as the model itself"),
+        ({"device": "cuda"}, r"quantize\.device: cuda"),
+    ],
+)
+def test_what_cannot_be_done_is_said(project, params, message):
+    if params.get("device") and torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(StageError, match=message):
+        run(**params)
+    assert not RESULT.exists()
+
+
+def test_older_parameters_say_what_to_write(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("quantize: {bits: 8}\n")
+    with pytest.raises(StageError, match=r"quantize\.bits: this key is gone; .*quantize\.scheme"):
+        load_params("quantize", QuantizeParams, path)
+    with pytest.raises(ValidationError):
+        QuantizeParams(method="int8-weight")
+
+
+def test_quantlrm_needs_the_model_before_fine_tuning():
+    with pytest.raises(ValidationError, match="such as data/midtrain/model"):
+        QuantizeParams(method="quantlrm")
+
+
+def test_only_a_part_of_the_logits_exists_at_once(project, monkeypatch):
+    write_traces(8)
+    rows = []
+    head = nn.Linear.forward
+
+    def counted(self, inputs):
+        if self.out_features > 128:  # the vocabulary
+            rows.append(inputs.numel() // inputs.shape[-1])
+        return head(self, inputs)
+
+    monkeypatch.setattr(nn.Linear, "forward", counted)
+    monkeypatch.setattr(divergence, "CHUNK", 5)
+    metrics = run(calibration_prompts=8)
+    assert max(rows) <= 5 and sum(rows) == 2 * metrics["calibration"]["tokens"], "each predicted token once in each model, and no others"

@@ -55,6 +55,9 @@ def test_faults_of_all_sections_are_told_at_once() -> None:
             {"rl__start": "data/distil/model", "distil__mode": "on_policy", "distil__teacher": "data/rl/model"},
             "rl.start: data/distil/model is made of data/rl/model, which is made of it",
         ),
+        ({"quantize__scheme": "int4", "quantize__group_size": 128}, "quantize.group_size: 128 does not divide the 192 inputs of a layer"),
+        ({"quantize__protect": ["head"]}, "quantize.protect: head: the head of this model is its embedding matrix itself"),
+        ({"quantize__method": "quantlrm"}, "quantize: method: quantlrm reads how fine-tuning moved the weights"),
         ({"retrieve__candidates": 27}, "retrieve.candidates: a slate of 27 candidates: the prompt has letters for 26 at most"),
         ({"prompt__history": 21}, "prompt.history: 21 items are to be shown, and retrieve.history keeps 20"),
         (

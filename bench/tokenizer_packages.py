@@ -190,7 +190,8 @@ def report(data_set: str, items: int, rows: dict[str, list[dict[str, Any]]], see
     lines = [
         f"# Tokenizers side by side on {data_set}",
         "",
-        f"`python bench/tokenizer_packages.py --data FOLDER`: {items:,} items, 4 x 256 codes, seeds {seeds}, two threads, one process an arm;",
+        f"`python bench/tokenizer_packages.py --data FOLDER`: {items:,} items, 4 x 256 codes, seeds {seeds}, two threads, one process",
+        "an arm;",
         "mean ± standard deviation over seeds, seconds: median (least to most). Unique within four codes: before and after the",
         "method's own way of",
         "making codes unique (-: it has none but a fifth code). Error: mean squared reconstruction error / variance of the",

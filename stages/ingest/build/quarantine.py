@@ -91,7 +91,8 @@ def _notes(rejected: pl.LazyFrame, counts: Counts, raw: RawLog) -> Iterator[str]
             bad = pl.col("reason").is_in(list(reasons)) & (pl.col("file") == file)
             row, _, text = rejected.filter(bad).bottom_k(1, by="row").select("row", "reason", "text").collect().row(0)
             why = _by_count(reasons)
-            yield f"{file}: {sum(reasons.values()):,} of {rows:,} rows are left out: {why}; the first is row {row}: {text!r} (quarantine.parquet)"
+            count = sum(reasons.values())
+            yield f"{file}: {count:,} of {rows:,} rows are left out: {why}; the first is row {row}: {text!r} (quarantine.parquet)"
 
 
 def _by_count(reasons: dict[str, int]) -> str:

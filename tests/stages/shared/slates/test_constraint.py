@@ -76,7 +76,11 @@ def test_every_constrained_completion_is_a_permutation(seed, count, reasoning, a
 
 @settings(max_examples=40, deadline=None)
 @given(
-    seed=st.integers(0, 10**6), count=st.integers(1, 5), reasoning=st.booleans(), answer=st.sampled_from(["letters", "sids"]), more=st.integers(1, 60)
+    seed=st.integers(0, 10**6),
+    count=st.integers(1, 5),
+    reasoning=st.booleans(),
+    answer=st.sampled_from(["letters", "sids"]),
+    more=st.integers(1, 60),
 )
 def test_however_few_tokens_there_are_the_answer_ends_within_them(seed, count, reasoning, answer, more):
     max_tokens = no_room(answer, reasoning, count) + more
@@ -90,7 +94,9 @@ def test_however_few_tokens_there_are_the_answer_ends_within_them(seed, count, r
 @pytest.mark.parametrize("reasoning", [True, False])
 def test_tokens_that_cannot_hold_the_names_are_an_error(answer, reasoning):
     most = no_room(answer, reasoning, 4)
-    with pytest.raises(StageError, match=rf"max_tokens: {most} tokens cannot hold an answer that names 4 candidates \({most + 1}\); raise it"):
+    with pytest.raises(
+        StageError, match=rf"max_tokens: {most} tokens cannot hold an answer that names 4 candidates \({most + 1}\); raise it"
+    ):
         encoded(answer, reasoning).constraints([slate_of(4)], True, most)
     assert encoded(answer, reasoning).constraints([slate_of(4)], False, most), "nothing is promised of free answers"
 

@@ -86,7 +86,9 @@ def test_equal_scores_teach_no_order(targeted):
     """Shown as the retriever had them (traces.shuffle: false), all equal candidates take every order as often."""
     tied = [replace(one, scores=np.zeros(4), unseen_scores=np.zeros(4)) for one in many_slates(1200, k=4)]
     proposals = StatisticalTeacher(LAYOUT, 0.0, 7, targeted, random_ties=True).propose(tied, 0)
-    rest = [tuple(rank for rank in p.order if not targeted or rank != one.slate.target_rank) for one, p in zip(tied, proposals, strict=True)]
+    rest = [
+        tuple(rank for rank in p.order if not targeted or rank != one.slate.target_rank) for one, p in zip(tied, proposals, strict=True)
+    ]
     seen = Counter(tuple(sorted(range(len(order)), key=order.__getitem__)) for order in rest)
     assert len(seen) == (6 if targeted else 24) and chisquare(list(seen.values())).pvalue > 0.01
     assert {one.support for one in tied} == {1.5}, "whether the features support a target does not go by its place among equals"

@@ -150,7 +150,7 @@ def with_pandas(folder: Path) -> None:
         log = log[enough]
     position = log.groupby("user").cumcount()
     length = log.groupby("user")["item"].transform("size")
-    base = np.minimum(np.maximum(np.floor(length * BASE_SHARE), MIN_BASE), length - 2)
+    base = np.minimum(np.maximum(np.floor((length - 2) * BASE_SHARE), MIN_BASE), length - 2)
     code = (position >= base).astype(int) + (position >= length - 2) + (position >= length - 1)
     code[length < MIN_BASE + 2] = 0
     log["split"] = np.array(["base", "train", "valid", "test"])[code]

@@ -3,7 +3,8 @@
     python bench/retrieval.py --data FOLDER
 
 Learnt from all but the last two items of each user; asked with all but the last; items already taken are left out of the ranking.
-Three seeds of SASRec take about 20 minutes on two cores. Writes bench/results/retrieval.md.
+Three seeds of SASRec take about 20 minutes on two cores. Writes --out, by default
+bench/results/retrieval.md.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import polars as pl
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.beauty import ROOT, prepare
+from bench.beauty import ROOT, name_of, prepare
 from stages.retrieve.params import RetrieveParams
 from stages.retrieve.retrievers import retriever
 from stages.shared.core.leakage import training_interactions
@@ -39,13 +40,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--scratch", type=Path, default=ROOT / ".bench")
+    parser.add_argument("--out", type=Path, default=REPORT)
     options = parser.parse_args()
     project = prepare(options.data, options.scratch)
     interactions = pl.read_parquet(project / "data/ingest/interactions.parquet")
     items = pl.read_parquet(project / "data/ingest/items.parquet").height
-    rows = list(measure(interactions, items, options.scratch))
-    REPORT.write_text(page(rows, interactions, items), encoding="utf-8")
-    print(REPORT.read_text(encoding="utf-8"))
+    rows = list(measure(interactions, items, project))
+    options.out.write_text(page(name_of(options.data), rows, interactions, items), encoding="utf-8")
+    print(options.out.read_text(encoding="utf-8"))
 
 
 def measure(interactions: pl.DataFrame, items: int, scratch: Path) -> Iterator[dict[str, Any]]:
@@ -71,10 +73,10 @@ def measure(interactions: pl.DataFrame, items: int, scratch: Path) -> Iterator[d
         yield json.loads(kept.read_text())
 
 
-def page(rows: list[dict[str, Any]], interactions: pl.DataFrame, items: int) -> str:
+def page(data_set: str, rows: list[dict[str, Any]], interactions: pl.DataFrame, items: int) -> str:
     users = interactions["user"].n_unique()
     lines = [
-        "# Retrievers on Amazon Beauty",
+        f"# Retrievers on {data_set}",
         "",
         "`python bench/retrieval.py --data FOLDER`",
         "",

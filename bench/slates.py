@@ -1,9 +1,9 @@
-"""How much a reranker has to gain on Amazon Beauty: what needs no language model, on the same test slates.
+"""How much a reranker has to gain on Amazon Beauty, or another plain pair: what needs no language model, on the same test slates.
 
     python bench/slates.py --data FOLDER [--ranker item_knn] [--ranker sasrec]
 
 The stage `retrieve` makes the slates, cross-fitted by folds of users: no training slate comes from a model that saw its target.
-With item-kNN (the default) a minute, with SASRec half an hour on two cores. Writes bench/results/slates.md.
+With item-kNN (the default) a minute, with SASRec half an hour on two cores. Writes --out, by default bench/results/slates.md.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.beauty import ROOT, prepare
+from bench.beauty import ROOT, name_of, prepare
 from bench.retrieval import SASREC
 from stages.evaluate.baselines import NAMES, baselines
 from stages.evaluate.features import read_features
@@ -43,12 +43,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--scratch", type=Path, default=ROOT / ".bench")
     parser.add_argument("--ranker", action="append", choices=list(RANKERS), help="the retriever; may be given twice")
+    parser.add_argument("--out", type=Path, default=REPORT)
     options = parser.parse_args()
-    beauty = prepare(options.data, options.scratch)
+    pair = prepare(options.data, options.scratch)
     rankers = options.ranker or ["item_knn"]
-    sections = [line for name in rankers for line in section(name, build_project(name, RANKERS[name], beauty, options))]
+    sections = [line for name in rankers for line in section(name, build_project(name, RANKERS[name], pair))]
     head = [
-        "# Slates of Amazon Beauty: what there is to gain",
+        f"# Slates of {name_of(options.data)}: what there is to gain",
         "",
         f"`python bench/slates.py --data FOLDER {' '.join(f'--ranker {name}' for name in rankers)}`",
         "",
@@ -57,27 +58,29 @@ def main() -> None:
         f"LambdaMART (LightGBM, default settings, mean over seeds {', '.join(map(str, SEEDS))}) learns from the training slates alone.",
         "",
     ]
-    REPORT.write_text("\n".join([*head, *sections]), encoding="utf-8")
-    print(REPORT.read_text(encoding="utf-8"))
+    options.out.write_text("\n".join([*head, *sections]), encoding="utf-8")
+    print(options.out.read_text(encoding="utf-8"))
 
 
-def build_project(name: str, values: dict[str, Any], beauty: Path, options: argparse.Namespace) -> Path:
-    """A project with data/retrieve of this retriever; made on first use."""
-    project = options.scratch / f"slates-{name}"
-    if not (project / "data/retrieve/metrics.json").exists():
+def build_project(name: str, values: dict[str, Any], pair: Path) -> Path:
+    """A project with data/retrieve of this retriever, inside that of the pair; made on first use, and again for other parameters."""
+    project = pair / f"slates-{name}"
+    params = yaml.safe_load((pair / "params.yaml").read_text(encoding="utf-8"))
+    params["ingest"] |= {"base_share": 0.6, "min_base": 2}  # as in the profile beauty: what follows has slates
+    params["retrieve"] |= {"cross_fit": "folds", "threads": 2, **values}
+    text, kept = yaml.safe_dump(params), project / "params.yaml"
+    if not (project / "data/retrieve/metrics.json").exists() or kept.read_text(encoding="utf-8") != text:
         (project / "data").mkdir(parents=True, exist_ok=True)
         embed = project / "data/embed"
         if not embed.is_symlink():
-            embed.symlink_to((beauty / "data/embed").resolve())
-        params = yaml.safe_load((beauty / "params.yaml").read_text(encoding="utf-8"))
-        params["ingest"] |= {"base_share": 0.6, "min_base": 2}  # as in the profile beauty: what follows has slates
-        params["retrieve"] |= {"cross_fit": "folds", "threads": 2, **values}
-        (project / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+            embed.symlink_to((pair / "data/embed").resolve())
+        (project / "data/retrieve/metrics.json").unlink(missing_ok=True)  # of other parameters: a run that is stopped leaves none
+        kept.write_text(text, encoding="utf-8")
         for stage in ("ingest", "retrieve"):
             subprocess.run([sys.executable, "-m", f"stages.{stage}"], cwd=project, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
-        items = [pl.read_parquet(folder / "data/ingest/items.parquet") for folder in (beauty, project)]
+        items = [pl.read_parquet(folder / "data/ingest/items.parquet") for folder in (pair, project)]
         if not items[0].equals(items[1]):
-            sys.exit(f"{beauty}: made with other parameters of ingest; remove it and run again")
+            sys.exit(f"{pair}: made with other parameters of ingest; remove it and run again")
     return project
 
 

@@ -18,7 +18,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.beauty import ROOT, load, prepare
+from bench.beauty import ROOT, load, name_of, prepare
 from stages.shared.core.run import set_seed, set_threads
 from stages.tokenize import measure
 from stages.tokenize.params import TokenizeParams
@@ -77,7 +77,7 @@ def main() -> None:
             rows[name] = [one_run(embeddings_NE, cooccurrence, labels_N, {**SETTING, **change}, seed) for seed in options.seeds]
             print(name, json.dumps(rows[name][-1]), flush=True)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(report(rows, embeddings_NE, options.seeds), encoding="utf-8")
+    options.out.write_text(report(name_of(options.data), rows, embeddings_NE, options.seeds), encoding="utf-8")
     print(options.out.read_text(encoding="utf-8"))
 
 
@@ -109,12 +109,12 @@ def one_run(
     return result
 
 
-def report(rows: dict[str, list[dict[str, Any]]], embeddings_NE: np.ndarray, seeds: list[int]) -> str:
+def report(data_set: str, rows: dict[str, list[dict[str, Any]]], embeddings_NE: np.ndarray, seeds: list[int]) -> str:
     different = len(np.unique(embeddings_NE, axis=0))
     alone = np.unique(embeddings_NE, axis=0, return_counts=True)[1]
     most = (alone == 1).sum() / len(embeddings_NE)
     lines = [
-        "# Codebook techniques on Amazon Beauty",
+        f"# Codebook techniques on {data_set}",
         "",
         f"`python bench/tokenizer_ablation.py --data FOLDER`: {len(embeddings_NE)} items, 4 x 256 codes, seeds {seeds}; mean ±",
         "standard deviation over seeds.",

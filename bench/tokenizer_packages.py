@@ -24,7 +24,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.beauty import ROOT, load, prepare
+from bench.beauty import ROOT, load, name_of, prepare
 
 LEVELS, SIZE = 4, 256
 # Codes as the method gives them, codes made unique within the same four levels (None: the package only appends a fifth), decoder of codes.
@@ -182,15 +182,16 @@ def main() -> None:
             rows[name].append(json.loads(done.stdout.splitlines()[-1]))
             print(seed, name, rows[name][-1], flush=True)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(report(rows, options.seeds), encoding="utf-8")
+    options.out.write_text(report(name_of(options.data), len(load(project)[0]), rows, options.seeds), encoding="utf-8")
     print(options.out.read_text(encoding="utf-8"))
 
 
-def report(rows: dict[str, list[dict[str, Any]]], seeds: list[int]) -> str:
+def report(data_set: str, items: int, rows: dict[str, list[dict[str, Any]]], seeds: list[int]) -> str:
     lines = [
-        "# Tokenizers side by side on Amazon Beauty",
+        f"# Tokenizers side by side on {data_set}",
         "",
-        f"`python bench/tokenizer_packages.py --data FOLDER`: 12,101 items, 4 x 256 codes, seeds {seeds}, two threads, one process an arm;",
+        f"`python bench/tokenizer_packages.py --data FOLDER`: {items:,} items, 4 x 256 codes, seeds {seeds}, two threads, one process",
+        "an arm;",
         "mean ± standard deviation over seeds, seconds: median (least to most). Unique within four codes: before and after the",
         "method's own way of",
         "making codes unique (-: it has none but a fifth code). Error: mean squared reconstruction error / variance of the",

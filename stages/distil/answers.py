@@ -47,7 +47,7 @@ def ask(
 ) -> list[Answered]:
     """One greedy answer to each slate of the model at `folder`, in its own tokens. enforced: under the constraint."""
     encoded = EncodedLayout(layout, load_tokenizer(folder))
-    constraints = encoded.constraints(slates, enforced)
+    constraints = encoded.constraints(slates, enforced, params.max_tokens)
     prompts = encoded.prompts(slates)
     identity = [folder_sha256(folder), params.engine.model_dump(), params.threads]
     engine = ResumableEngine(EngineWhenAsked(params, folder), journal, identity, KEPT_TOGETHER)

@@ -90,7 +90,7 @@ class IngestMetrics(StageMetrics):
     users_all_base: int = Field(description="users without valid and test interactions")
     items: int = Field(description="items in the tables")
     items_without_interactions: int = Field(description="items that nobody took (ingest.keep_items)")
-    items_sharing_their_text: int = Field(description="items minus different texts")
+    items_sharing_their_text: int = Field(description="items whose text another item has, too; three with one text are three")
     interactions: int = Field(description="rows of interactions.parquet")
     sparsity: float = Field(description="1 - interactions / (users x items)")
     by_split: dict[str, int] = Field(description="split -> interactions")

@@ -80,7 +80,12 @@ class IngestParams(SourceParams):
     max_history: int = Field(0, ge=0, description="interactions kept per user, the latest; 0 = all")
     keep_items: Literal["all", "interacted"] = Field("all", description="interacted: only items that some kept user took")
     split: Literal["positions", "leave_one_out", "global_time"] = "positions"
-    base_share: float = Field(0.45, gt=0, lt=1, description="first share of each user's sequence (global_time: of all interactions)")
+    base_share: float = Field(
+        0.45,
+        gt=0,
+        lt=1,
+        description="first share of each user's sequence (leave_one_out: of what is before the last two; global_time: of all interactions)",
+    )
     min_base: int = Field(5, ge=1, description="base interactions without which a user has nothing to rank")
     valid_positions: int = Field(2, ge=1, description="split positions: per user before the test ones")
     test_positions: int = Field(8, ge=1, description="split positions: last per user")

@@ -30,6 +30,9 @@ class SlateCounts(StageMetrics):
     slates: int = Field(description="slates of the split")
     with_target: int = Field(description="slates that hold their target")
     hit_rate: float = Field(description="their share")
+    ndcg: float = Field(
+        description="NDCG of the slates as they came in, cut at retrieve.candidates (10: NDCG@10); one without its target is 0"
+    )
     rank_histogram: list[float] = Field(description="of those with their target, the share at each initial rank, first rank first")
 
 

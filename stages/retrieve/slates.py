@@ -85,7 +85,7 @@ def _require_filled(scores_NK: np.ndarray, positions: pl.DataFrame, past: list[n
 
 
 def summary(slates: pl.DataFrame, k: int) -> dict[str, dict[str, float | int | list[float]]]:
-    """By split: slates, share that holds its target, histogram of the target's incoming rank (shares)."""
+    """By split: slates, share that holds its target, NDCG@k (one target: 1 / log2(rank + 2), a miss 0), histogram of its ranks (shares)."""
     out: dict[str, dict[str, float | int | list[float]]] = {}
     for split in SPLITS:
         ranks = slates.filter(pl.col("split") == split)["target_rank"].to_numpy()
@@ -94,6 +94,7 @@ def summary(slates: pl.DataFrame, k: int) -> dict[str, dict[str, float | int | l
             "slates": len(ranks),
             "with_target": len(hit),
             "hit_rate": len(hit) / max(1, len(ranks)),
+            "ndcg": float((1 / np.log2(hit + 2)).sum()) / max(1, len(ranks)),
             "rank_histogram": (np.bincount(hit, minlength=k) / max(1, len(hit))).tolist(),
         }
     return out

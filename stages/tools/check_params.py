@@ -28,6 +28,7 @@ from stages.shared.generation.params import EngineParams, TeacherEngineParams
 from stages.shared.slates.layouts.marks import letters
 from stages.shared.slates.prompt_params import PromptParams
 from stages.tokenize.params import TokenizeParams
+from stages.tools import training_checks
 from stages.traces.params import NO_MODEL, TracesParams
 
 DISTILLED = "data/distil/model"
@@ -84,6 +85,10 @@ def contradictions(params: Params) -> Iterator[str]:
     yield from _distillation(params)
     yield from _quantization(params)
     yield from _lengths(params)
+    trained = {"midtrain": params.midtrain, "sft": params.sft, "distil": params.distil, "rl": params.rl}
+    yield from training_checks.configurations(trained)
+    yield from training_checks.first_training(params.midtrain)
+    yield from training_checks.quoted_facts(params.prompt, params.rl)
 
 
 def _slates(params: Params) -> Iterator[str]:
@@ -124,6 +129,8 @@ def _slates(params: Params) -> Iterator[str]:
 
 def _models(params: Params) -> Iterator[str]:
     midtrain, traces = params.midtrain, params.traces
+    if params.tokenize.append_to and not Path(params.tokenize.append_to).is_dir():
+        yield f"tokenize.append_to: {params.tokenize.append_to}: no such folder; name one with sid_map.parquet and codebooks.safetensors"
     endpoint = traces.language_model.engine.endpoint if traces.language_model.engine.kind == "endpoint" else None
     if traces.teacher == "language_model" and endpoint and not (endpoint.base_url and endpoint.model):
         yield "traces.language_model.engine.endpoint: base_url and model are needed where engine.kind is endpoint; name them"
@@ -204,6 +211,12 @@ def _lengths(params: Params) -> Iterator[str]:
                     f"{key}: {tokens} tokens are cut before an answer of prompt.think_tokens and prompt.explanation_tokens, {said} "
                     "together, and its names can end; raise it"
                 )
+    names = min(params.retrieve.candidates, params.prompt.window or params.retrieve.candidates)
+    lengths = {"rl.max_tokens": params.rl.max_tokens, "evaluate.max_tokens": params.evaluate.max_tokens}
+    lengths |= {"distil.max_tokens": params.distil.max_tokens} if params.distil.trains else {}
+    # A SID is a token a level between its two marks.
+    tokens_a_name = 1 if params.prompt.answer == "letters" else params.tokenize.levels + 2
+    yield from training_checks.names_fit(names, tokens_a_name, params.prompt, lengths)
     yield from _engine("evaluate", params.evaluate.engine, params.evaluate.max_tokens, "evaluate.max_tokens")
     if midtrain.model == SCRATCH and params.evaluate.engine.kind == "vllm" and params.evaluate.engine.max_model_len > midtrain.max_length:
         yield (

@@ -49,13 +49,24 @@ class ScoredSlate:
 
     @property
     def unseen_rank(self) -> int:
-        """The same by the scorer that has not seen the slate: whether the features support the target."""
+        """The same by the scorer that has not seen the slate."""
         return place_of(self.unseen_scores, self.slate.target_rank)
+
+    @property
+    def support(self) -> float:
+        """Mean place of the target among its equals by the scorer that has not seen the slate: whether the features support it, to which
+        the order of equals adds nothing."""
+        return mean_place_of(self.unseen_scores, self.slate.target_rank)
 
 
 def place_of(scores: np.ndarray, candidate: int) -> int:
     """Place of one candidate by falling score, from 0; equals keep their order."""
     return int((scores > scores[candidate]).sum() + (scores[:candidate] == scores[candidate]).sum())
+
+
+def mean_place_of(scores: np.ndarray, candidate: int) -> float:
+    """The same; equals share the mean of their places, as in rank fusion."""
+    return float((scores > scores[candidate]).sum() + ((scores == scores[candidate]).sum() - 1) / 2)
 
 
 def time_folds(timestamps: Sequence[int], count: int) -> np.ndarray:

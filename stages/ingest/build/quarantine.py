@@ -1,6 +1,7 @@
 """Rows that cannot be used: kept in a table of their own, and too many of them fail the stage."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -9,6 +10,7 @@ from stages.ingest.build.ids import code, distinct
 from stages.ingest.build.items import NOTHING_LEFT
 from stages.ingest.readers.raw import NO_TITLE, REJECTED, TEXT_SHOWN, RawLog
 from stages.shared.core.errors import StageError
+from stages.shared.core.progress import note
 
 UNKNOWN_ITEM = "item is not in the item file, or has no title there"
 # Official metadata list many products without a title that nobody took; one that somebody took counts in the log, by UNKNOWN_ITEM.
@@ -41,6 +43,8 @@ def quarantine(raw: RawLog, items: pl.DataFrame, untitled: pl.DataFrame, max_bad
         os.replace(partial, FULL_LIST)
         raise StageError("\n".join(_complaint(file, counts[file], _rows(raw)[file], max_bad_share) for file in too_many))
     FULL_LIST.unlink(missing_ok=True)  # of an earlier failure
+    for line in _notes(rejected, counts, raw):
+        note(line)
     table = rejected.sort("file", "row", "reason", "text").collect(engine="streaming")
     assert table.schema == pl.Schema(REJECTED)
     table.write_parquet(path, compression="zstd", statistics=False)
@@ -79,9 +83,25 @@ def _count(rejected: pl.LazyFrame) -> Counts:
     return counts
 
 
+def _notes(rejected: pl.LazyFrame, counts: Counts, raw: RawLog) -> Iterator[str]:
+    """A line for each file with rows that count as bad and are too few to stop the stage: what was left out should not go unseen."""
+    for file, rows in _rows(raw).items():
+        reasons = {reason: count for reason, count in counts.get(file, {}).items() if reason not in HARMLESS}
+        if reasons:
+            bad = pl.col("reason").is_in(list(reasons)) & (pl.col("file") == file)
+            row, _, text = rejected.filter(bad).bottom_k(1, by="row").select("row", "reason", "text").collect().row(0)
+            why = _by_count(reasons)
+            count = sum(reasons.values())
+            yield f"{file}: {count:,} of {rows:,} rows are left out: {why}; the first is row {row}: {text!r} (quarantine.parquet)"
+
+
+def _by_count(reasons: dict[str, int]) -> str:
+    return "; ".join(f"{count:,} x {reason}" for reason, count in sorted(reasons.items(), key=lambda entry: (-entry[1], entry[0])))
+
+
 def _complaint(file: str, reasons: dict[str, int], rows: int, max_bad_share: float) -> str:
     bad = sum(reasons.values())
-    why = "; ".join(f"{count:,} x {reason}" for reason, count in sorted(reasons.items(), key=lambda entry: (-entry[1], entry[0])))
+    why = _by_count(reasons)
     first = pl.scan_parquet(FULL_LIST).filter(pl.col("file") == file).bottom_k(ROWS_SHOWN, by="row").collect().sort("row", "reason")
     # repr: the text may hold what a terminal would obey
     shown = "\n".join(f"  row {row}: {reason}: {text!r}" for _, row, reason, text in first.iter_rows())

@@ -43,12 +43,13 @@ def by_positions(lengths_U: Ints, params: IngestParams) -> list[Ints]:
 
 
 def leave_one_out(lengths_U: Ints, params: IngestParams) -> list[Ints]:
-    """Where train, valid and test begin for each user: the last is test, the last but one valid; of those before, the first
-    floor(base_share * n), but at least `min_base`, are base and the rest, if any, train. With fewer than min_base + 2 a user is base
+    """Where train, valid and test begin for each user: the last is test, the last but one valid; of the m before those, the first
+    floor(base_share * m), but at least `min_base`, are base and the rest, if any, train. With fewer than min_base + 2 a user is base
     throughout.
     """
     valid, test = lengths_U - 2, lengths_U - 1
-    base = np.clip(np.floor(lengths_U * params.base_share).astype(np.int64), params.min_base, None)
+    # Of what remains, not of the whole: of a short history that would be all, and train would get nothing.
+    base = np.clip(np.floor(valid * params.base_share).astype(np.int64), params.min_base, None)
     short = valid < params.min_base
     return [np.where(short, lengths_U, cut) for cut in (np.minimum(base, valid), valid, test)]
 

@@ -59,7 +59,8 @@ def _restore(title: str) -> str:
 
 def title_and_year(title: str, year: str) -> tuple[str, int | None]:
     """The title without a year at its end, and the year: from its own field, else from the title, else None."""
-    year = re.sub(r"\.0+$", "", year)  # 1999.0, as pandas writes whole numbers beside missing ones
+    # 1999.0, as pandas writes whole numbers beside missing ones; 1999-05-01.
+    year = re.sub(r"\.0+$|(?<=^\d{4})-\d\d(-\d\d.*)?$", "", year)
     suffix = _YEAR_SUFFIX.search(title)
     if suffix and title[: suffix.start()]:
         title = title[: suffix.start()]

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import io
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from stages.shared.core.progress import Progress
 BLOCK = 16 * 2**20  # bytes
 LONGEST_LINE = 64 * 2**20
 BOM = b"\xef\xbb\xbf"
+_C1 = re.compile("[\x80-\x9f]")
 
 
 @dataclass(frozen=True)
@@ -126,20 +128,20 @@ class _Counted(io.RawIOBase):
 
 
 def line_table(block: Block, encoding: str = "utf-8") -> pl.DataFrame:
-    """Columns line, row, reason: one row a line that is not blank. `reason` is null, or "not UTF-8"."""
+    """Columns line, row, reason: one row a line that is not blank. `reason` is null, or "not UTF-8".
+
+    encoding: of lines that are not UTF-8.
+    """
     # Only encodings whose byte 10 is always a newline can be cut into lines before they are decoded.
-    # A copy that somebody has converted to UTF-8: Latin-1 text that happens to be valid UTF-8 does not occur.
-    if encoding != "utf-8" and _is_utf8(block.data):
-        encoding = "utf-8"
-    data = block.data.decode(encoding).encode() if encoding != "utf-8" else block.data
-    bad_lines = None
-    try:
-        data.decode()
-    except UnicodeDecodeError:
+    data, bad_lines = block.data, list[int]()
+    if not _is_utf8(data):
         lines = data.split(b"\n")
-        bad_lines = [line_index for line_index, line in enumerate(lines) if not _is_utf8(line)]
-        for line_index in bad_lines:
-            lines[line_index] = lines[line_index].decode(errors="replace").encode()
+        for line_index, line in enumerate(lines):
+            # Line by line: parts of a file may have been converted, and Latin-1 text that happens to be valid UTF-8 does not occur.
+            if not _is_utf8(line):
+                text = _decoded(line, encoding)
+                bad_lines += [line_index] if text is None else []
+                lines[line_index] = (line.decode(errors="replace") if text is None else text).encode()
         data = b"\n".join(lines)
     # The lines are handed to Arrow as one buffer with offsets: no Python object a line.
     ends = np.flatnonzero(np.frombuffer(data, np.uint8) == 10) + 1
@@ -147,7 +149,7 @@ def line_table(block: Block, encoding: str = "utf-8") -> pl.DataFrame:
     line_array = pa.LargeStringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(data))
     table = pl.DataFrame({"line": pl.Series(pl.from_arrow(line_array), dtype=pl.String)}).with_columns(
         # A mark also begins a part that was put behind another; as a part of an id nobody would see it.
-        pl.col("line").str.strip_chars_end("\r\n").str.strip_prefix("\ufeff"),
+        pl.col("line").str.strip_chars_end("\r\n").str.strip_chars_start("\ufeff"),
         row=pl.int_range(block.first_row, block.first_row + len(offsets) - 1, dtype=pl.Int64),
         reason=pl.lit(None, dtype=pl.String),
     )
@@ -156,6 +158,22 @@ def line_table(block: Block, encoding: str = "utf-8") -> pl.DataFrame:
             reason=pl.when(pl.col("row").is_in([block.first_row + line_index for line_index in bad_lines])).then(pl.lit("not UTF-8"))
         )
     return table.filter(pl.col("line").str.strip_chars().str.len_bytes() > 0)
+
+
+def _decoded(line: bytes, encoding: str) -> str | None:
+    """Of a line that is not UTF-8; None where it is not text in the file's own encoding either."""
+    if encoding == "utf-8":
+        return None
+    text = line.decode(encoding)
+    # Latin-1 gives every byte a meaning. Its control characters are no text: in their place Windows has quotes and dashes.
+    return text if not _C1.search(text) else _decoded_windows(line)
+
+
+def _decoded_windows(line: bytes) -> str | None:
+    try:
+        return line.decode("cp1252")
+    except UnicodeDecodeError:
+        return None
 
 
 def _is_utf8(line: bytes) -> bool:

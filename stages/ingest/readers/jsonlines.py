@@ -19,6 +19,7 @@ INTERACTION_FIELDS: Schema = {"user": pl.String, "item": pl.String, "timestamp":
 ITEM_FIELDS: Schema = {"source_id": pl.String, "title": pl.String, "year": pl.String, "brand": pl.String, "categories": pl.List(pl.String)}
 _REST: Schema = {"row": pl.Int64, "reason": pl.String, "text": pl.String}
 NAME_FIELDS = ("name", "description", "title", "label")  # of an object in a list, the first that it has as a text
+_KINDS = {bool: "true or false", dict: "an object", list: "a list"}
 _EXACT = 2**53  # from here on a float may stand for several integers
 _LONGEST_LITERAL = 2**20  # bytes: Python's parser takes about a thousand times as much memory
 
@@ -51,13 +52,17 @@ def read_json_lines(
         rows = []
         # At \n alone: JSON text may hold U+2028, at which splitlines would cut.
         for row, line in enumerate(part.data.split(b"\n"), part.first_row):
-            line = line.removeprefix(BOM)  # also within the file: of a part that was put behind another
+            while line.startswith(BOM):  # also within the file: of a part that was put behind another
+                line = line.removeprefix(BOM)
             if not line.strip():
                 continue
             fields_of_row, reason = no_fields, None
             try:
-                fields_of_row = values(_record(line, literals))
+                record = _record(line, literals)
+                if not has_record and (twice := _key_that_stands_twice(line)):  # every line of a file is made alike
+                    raise StageError(f"{lines.name}, row {row}: the key '{twice}' stands twice; rename one of them")
                 has_record = True
+                fields_of_row = values(record)
             except NotARecord as error:
                 reason = str(error)
                 first_fault = first_fault or f"row {row}: {'a JSON array' if line.lstrip().startswith(b'[') else reason}"
@@ -98,18 +103,33 @@ def text(value: Any) -> str:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else ""
 
 
+def field(record: Record, name: str) -> str:
+    """The field as text, "" where it is missing; Unusable where it is no text, which is another thing than to lack it."""
+    value = record.get(name) if name else None  # "" is no field, though pandas may write one of that name (its index)
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if value is None or value == []:
+        return ""
+    if isinstance(value, bool | dict | list):
+        raise Unusable(f"field {name} is {_KINDS[type(value)]} where a text is expected")
+    return text(value)
+
+
 def texts(value: Any) -> list[str]:
-    """A list of texts; of a list of lists (paths through a tree of categories) the first; of a list of objects their names."""
+    """The texts of a list, or one alone; of a list of lists (paths through a tree of categories) the first; of objects their names."""
     if isinstance(value, list) and value and isinstance(value[0], list):
         value = value[0]
-    return [entry for entry in map(_name, value) if entry] if isinstance(value, list) else []
+    entries = value if isinstance(value, list) else [value]
+    return [entry for entry in map(_name, entries) if entry]
 
 
 def _name(value: Any) -> str:
     """As Steam ({"id", "description"}) and TMDB ({"id", "name"}) write genres."""
+    if isinstance(value, bool | list):
+        raise Unusable(f"categories hold {_KINDS[type(value)]} where a text is expected")
     if not isinstance(value, dict):
         return text(value)
-    if name := next((value[key] for key in NAME_FIELDS if isinstance(value.get(key), str)), None):
+    if (name := next((value[key] for key in NAME_FIELDS if isinstance(value.get(key), str)), None)) is not None:
         return text(name)
     raise Unusable(f"a list holds objects without a field {' or '.join(NAME_FIELDS)}")
 
@@ -125,7 +145,7 @@ def _record(line: bytes, literals: bool) -> Record:
             decoded = line.decode()
         except UnicodeDecodeError:
             raise NotARecord("not UTF-8") from None
-        record = _literal(decoded.strip()) if literals else None
+        record = literal(decoded.strip()) if literals else None
         if record is None:
             raise NotARecord("not valid JSON") from None
     if not isinstance(record, dict):
@@ -133,7 +153,23 @@ def _record(line: bytes, literals: bool) -> Record:
     return record
 
 
-def _literal(line: str) -> Any:
+def _key_that_stands_twice(line: bytes) -> str:
+    """A key of the object that it has twice, of which a parser silently takes one; "" where there is none, or the line is no JSON."""
+
+    def first_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys = [key for key, _ in pairs]
+        twice.append(next((key for place, key in enumerate(keys) if key in keys[:place]), ""))
+        return dict(pairs)
+
+    twice: list[str] = []
+    try:
+        json.loads(line, object_pairs_hook=first_twice)
+    except ValueError:
+        return ""
+    return twice[-1]  # the outermost object closes last
+
+
+def literal(line: str) -> Any:
     """The value, or None where `line` is no Python literal. literal_eval builds values only, it never runs anything."""
     if len(line) > _LONGEST_LITERAL:
         return None

@@ -95,16 +95,30 @@ def _column(file: str, our_name: str, column: pl.Series) -> pl.Series:
     if dtype == pl.Null:
         return column.cast(pl.String)
     if our_name == "timestamp" and (dtype.is_numeric() or isinstance(dtype, pl.Datetime | pl.Date)):
-        return column
+        return column.cast(pl.String) if dtype.is_decimal() else column  # as text the digits behind the point stay exact
     if our_name == "rating" and dtype.is_numeric():
         return column
     if our_name == "categories" and isinstance(dtype, pl.List):
         inner = column.list.first() if isinstance(dtype.inner, pl.List) else column
         if isinstance(inner.dtype, pl.List) and isinstance(inner.dtype.inner, pl.Struct):
             inner = inner.list.eval(pl.element().struct.field(_name_field(file, column.name, inner.dtype.inner)))
+        entry = inner.dtype.inner if isinstance(inner.dtype, pl.List) else inner.dtype
+        if entry.is_nested() or entry in (pl.Boolean, pl.Binary):
+            raise StageError(f"{file}: the column '{column.name}' is {dtype}, which cannot serve as categories; convert it")
         return inner.cast(pl.List(pl.String)).fill_null(pl.Series([[]], dtype=pl.List(pl.String)))
-    if dtype.is_float() and (column.drop_nulls() == column.drop_nulls().round()).all():
-        column = column.cast(pl.Int64, strict=False)  # whole numbers, as pandas writes them beside missing ones
-    elif not (dtype.is_numeric() or dtype in (pl.String, pl.Categorical, pl.Enum)):
+    if dtype.is_float() or dtype.is_decimal():
+        return _numbers(column)
+    if not (dtype.is_numeric() or dtype in (pl.String, pl.Categorical, pl.Enum)):
         raise StageError(f"{file}: the column '{column.name}' is {dtype}, which cannot serve as {our_name}; convert it")
     return column.cast(pl.String)
+
+
+def _numbers(column: pl.Series) -> pl.Series:
+    """Numbers as text, whole ones without a point, as pandas writes them beside missing ones: 7.0 is 7, whatever else a batch holds."""
+    number = pl.col(column.name)
+    if column.dtype.is_float():
+        number = pl.when(number.is_finite()).then(number)
+        whole = number.cast(pl.Int64, strict=False)
+        # Integers of a Float32 are cut to its 24 bits before they come here; those that fit are exact.
+        return column.to_frame().select(pl.when(whole == number).then(whole.cast(pl.String)).otherwise(number.cast(pl.String)))[column.name]
+    return column.cast(pl.String).str.replace(r"\.0*$|(\.\d*[1-9])0+$", "${1}")

@@ -171,21 +171,41 @@ def _seconds(times: pl.Series, unit: TimeUnit) -> tuple[pl.Series, pl.Series, pl
     else:
         declared = True
     per_second = _PER_SECOND[unit]
-    # Integers first: nanoseconds since 1970 have more digits than a float holds.
-    whole = times.cast(pl.Int64, strict=False) if not times.dtype.is_float() else pl.Series([None] * len(times), dtype=pl.Int64)
-    seconds, nanos = whole // per_second, (whole % per_second) * (10**9 // per_second)
+    whole, billionths = _exact(times)
+    seconds = whole // per_second
+    nanos = (whole % per_second) * (10**9 // per_second)
+    if billionths is not None:
+        nanos = nanos + billionths // per_second
     is_number = whole.is_not_null()
     if not is_number.all():
         real = times.cast(pl.Float64, strict=False)
         real = real.set(~real.is_finite().fill_null(False), None)
-        is_number |= real.is_not_null()
+        is_exact, is_number = is_number, is_number | real.is_not_null()
         floor = (real / per_second).floor()
-        seconds = seconds.zip_with(whole.is_not_null(), floor.cast(pl.Int64, strict=False))
-        nanos = nanos.zip_with(whole.is_not_null(), ((real / per_second - floor) * 10**9).cast(pl.Int64, strict=False))
+        whole = whole.zip_with(is_exact, real.floor().cast(pl.Int64, strict=False))
+        seconds = seconds.zip_with(is_exact, floor.cast(pl.Int64, strict=False))
+        nanos = nanos.zip_with(is_exact, ((real / per_second - floor) * 10**9).cast(pl.Int64, strict=False))
     bad = ~((seconds > -_LIMIT) & (seconds < _LIMIT)).fill_null(False)
     if declared and unit != "s":
         bad |= _is_coarser(whole, unit)
     return seconds.set(bad, None), is_number, nanos.fill_null(0).cast(pl.Int32)
+
+
+def _exact(times: pl.Series) -> tuple[pl.Series, pl.Series | None]:
+    """Whole units, rounded down (null where `times` are floats, or text that is no plain number), and billionths of a unit, if any.
+
+    A float does not hold nanoseconds since 1970, nor microseconds of a time in seconds; integers and digits behind a point do.
+    """
+    if times.dtype.is_float():
+        return pl.Series([None] * len(times), dtype=pl.Int64), None
+    whole = times.cast(pl.Int64, strict=False)
+    if times.dtype != pl.String or whole.is_not_null().all():
+        return whole, None
+    parts = times.str.extract_groups(r"^([+-]?\d+)\.(\d+)$").struct.unnest()
+    before, behind = parts["1"].cast(pl.Int64, strict=False), parts["2"].str.head(9).str.pad_end(9, "0").cast(pl.Int64, strict=False)
+    is_below = parts["1"].str.starts_with("-") & (behind > 0)  # -0.25 is -1 and 0.75
+    before, behind = before - is_below.cast(pl.Int64), behind.zip_with(~is_below, 10**9 - behind)
+    return whole.zip_with(whole.is_not_null(), before), behind.fill_null(0)
 
 
 def _is_coarser(whole: pl.Series, unit: TimeUnit) -> pl.Series:

@@ -40,7 +40,7 @@ def describe(raw: RawLog, items: pl.DataFrame, log: Interactions, rejected: Coun
         "users_all_base": users - splits["test"]["users"],
         "items": items.height,
         "items_without_interactions": int((popularity_I == 0).sum()),
-        "items_sharing_their_text": items.height - items["text"].n_unique(),
+        "items_sharing_their_text": int(items["text"].is_duplicated().sum()),
         "interactions": table.height,
         "sparsity": round(1 - table.height / (users * items.height), 6),
         "by_split": {name: counts["interactions"] for name, counts in splits.items()},

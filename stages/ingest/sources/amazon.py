@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stages.ingest.readers.chunks import Input
 from stages.ingest.readers.delimited import Columns, read_delimited
-from stages.ingest.readers.jsonlines import INTERACTION_FIELDS, ITEM_FIELDS, Record, optional, read_json_lines, required, text, texts
+from stages.ingest.readers.jsonlines import INTERACTION_FIELDS, ITEM_FIELDS, Record, field, optional, read_json_lines, required, text, texts
 from stages.ingest.readers.raw import RawFile
 from stages.ingest.readers.validate import StagingTables, TimeUnit
 from stages.shared.core.errors import StageError
@@ -35,7 +35,7 @@ def find(folder: Path, generation: str, category: str) -> tuple[Input, Input]:
     inputs = []
     for patterns in (LOGS[generation], (METAS[generation],)):
         names = [pattern.replace("{C}", category) + gz for pattern in patterns for gz in ("", ".gz")]
-        paths = [folder / name for name in names if (folder / name).is_file()]
+        paths = [folder / name for name in names if (folder / name).exists()]
         if not paths:
             raise StageError(f"{folder}: needs one of {', '.join(names)}; put it there, or look at ingest.category")
         inputs.append(Input(paths[0]))
@@ -75,21 +75,21 @@ def read_meta(source: Input, generation: str, scratch: StagingTables) -> RawFile
 
 
 def _values_2014(record: Record) -> tuple[str | list[str], ...]:
-    return required(record, "asin"), text(record.get("title")), "", text(record.get("brand")), texts(record.get("categories"))
+    return required(record, "asin"), field(record, "title"), "", field(record, "brand"), texts(record.get("categories"))
 
 
 def _values_2018(record: Record) -> tuple[str | list[str], ...]:
     categories = texts(record.get("category") or record.get("categories"))
-    title = text(record.get("title"))
+    title = field(record, "title")
     # Of some products the crawler took the page's script for the title; the authors' own recipe drops them by this word.
     title = "" if "getTime" in title else title
-    return required(record, "asin"), title, "", text(record.get("brand")), categories
+    return required(record, "asin"), title, "", field(record, "brand"), categories
 
 
 def _values_2023(record: Record) -> tuple[str | list[str], ...]:
     details = record.get("details")
-    brand = text(record.get("store")) or (text(details.get("Brand")) if isinstance(details, dict) else "")
-    return required(record, "parent_asin"), text(record.get("title")), "", brand, texts(record.get("categories"))
+    brand = field(record, "store") or (text(details.get("Brand")) if isinstance(details, dict) else "")
+    return required(record, "parent_asin"), field(record, "title"), "", brand, texts(record.get("categories"))
 
 
 _META_VALUES: dict[str, Callable[[Record], tuple[str | list[str], ...]]] = {

@@ -7,7 +7,7 @@ There are no times: the timestamp is the place in the sequence, from 0. The `row
 import polars as pl
 
 from stages.ingest.readers.chunks import Input, Lines, line_table
-from stages.ingest.readers.jsonlines import ITEM_FIELDS, Record, read_json_lines, required, text, texts
+from stages.ingest.readers.jsonlines import ITEM_FIELDS, Record, field, read_json_lines, required, texts
 from stages.ingest.readers.raw import RawFile
 from stages.ingest.readers.validate import StagingTables, nothing_read
 
@@ -47,7 +47,7 @@ def read_items(source: Input, scratch: StagingTables) -> RawFile:
     """item_id, title; brand (or null) and categories, of whose paths the first, where it has them."""
 
     def values(record: Record) -> tuple[str | list[str], ...]:
-        return required(record, "item_id"), text(record.get("title")), "", text(record.get("brand")), texts(record.get("categories"))
+        return required(record, "item_id"), field(record, "title"), "", field(record, "brand"), texts(record.get("categories"))
 
     return read_json_lines(source, ITEM_FIELDS, values, lambda table: scratch.add_items(source.name, table))
 

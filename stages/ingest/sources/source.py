@@ -99,7 +99,7 @@ def _recognised(folder: Path, forms: list[SourceLayout]) -> SourceLayout:
 
 
 def _has_any(folder: Path, names: tuple[str, ...]) -> bool:
-    return any((folder / name).is_file() for name in names)
+    return any((folder / name).exists() for name in names)
 
 
 def _read_wheel(folder: Path, scratch: StagingTables) -> RawLog:
@@ -127,7 +127,7 @@ def _read_archive(folder: Path, release: str, scratch: StagingTables) -> RawLog:
 def _read_movielens(folder: Path, scratch: StagingTables, which: str) -> RawLog:
     log, items, read_log, read_items = _MOVIELENS[which]
     for name in (log, items):
-        if not (folder / name).is_file():
+        if not (folder / name).exists():  # a folder of that name is told by the reader
             raise StageError(f"{folder / name}: no such file; {log} and {items} must stand side by side in ingest.folder")
     files = [read_log(Input(folder / log), scratch), read_items(Input(folder / items), scratch)]
     return scratch.finish(f"MovieLens-{which.upper()} ({log})", _GROUPLENS, files, "Genres")

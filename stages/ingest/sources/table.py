@@ -1,6 +1,5 @@
 """A log of one's own: Parquet, CSV, TSV or JSON lines, with the names of the columns in ingest.table."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,16 +9,16 @@ import polars as pl
 from stages.ingest.params import TableParams
 from stages.ingest.readers.chunks import Input
 from stages.ingest.readers.delimited import Columns, read_delimited
-from stages.ingest.readers.jsonlines import INTERACTION_FIELDS, ITEM_FIELDS, Record, optional, read_json_lines, required, text, texts
+from stages.ingest.readers.jsonlines import INTERACTION_FIELDS, ITEM_FIELDS, Record, field, optional, read_json_lines, required, texts
 from stages.ingest.readers.parquet import missing_column, read_parquet
 from stages.ingest.readers.raw import RawFile
 from stages.ingest.readers.validate import StagingTables
+from stages.ingest.readers.written_lists import category_lists, written_list
 from stages.shared.core.errors import StageError
 from stages.shared.core.schemas import Schema
 
 _ENDINGS = (".parquet", ".csv", ".tsv", ".jsonl")
 _HINT = "name it in ingest.table"
-_LIST, _QUOTED = r"^\[\s*['\"].*['\"]\s*\]$", r"'[^']*'|\"[^\"]*\""
 Take = Callable[[pl.DataFrame], None]
 
 
@@ -44,18 +43,20 @@ def read_items(path: Path, table: TableParams, scratch: StagingTables) -> RawFil
     def take(rows: pl.DataFrame) -> None:
         # A text is cut at the separator; a list, of Parquet or JSON, is one already.
         if rows.schema["categories"] == pl.String:
-            rows = rows.with_columns(_category_list(pl.col("categories").fill_null("").str.strip_chars(), table.category_separator))
+            rows = category_lists(rows, table.category_separator)
         category = pl.element().str.strip_chars()
         rows = rows.with_columns(pl.col("categories").list.eval(category.filter(category.str.len_bytes() > 0)))
         scratch.add_items(path.name, rows)
 
     def values(record: Record) -> tuple[Any, ...]:
-        categories = _field(record, table.categories)
-        category_list = _split_categories(categories, table.category_separator) if isinstance(categories, str) else texts(categories)
+        categories = record.get(table.categories) if table.categories else None
+        if isinstance(categories, str):
+            listed = written_list(categories)
+            categories = categories.split(table.category_separator) if listed is None else listed
         return (
             required(record, table.item_id),
-            *(text(_field(record, name)) for name in (table.title, table.year, table.brand)),
-            category_list,
+            *(field(record, name) for name in (table.title, table.year, table.brand)),
+            texts(categories),
         )
 
     return _read(path, names, values, ITEM_FIELDS, take)
@@ -91,22 +92,6 @@ def _read_jsonl(path: Path, names: dict[str, str], values: Callable[[Record], tu
     if missing:
         raise missing_column(path.name, sorted(missing)[0], sorted(present))
     return file
-
-
-def _category_list(text: pl.Expr, separator: str) -> pl.Expr:
-    """Texts cut at the separator; a list as Python or JSON writes it, which pandas leaves in a CSV file, by its quotes."""
-    quoted = text.str.extract_all(_QUOTED).list.eval(pl.element().str.slice(1, pl.element().str.len_chars() - 2))
-    return pl.when(text.str.contains(_LIST)).then(quoted).otherwise(text.str.split(separator)).alias("categories")
-
-
-def _split_categories(text: str, separator: str) -> list[str]:
-    """The same of one text."""
-    return [quoted[1:-1] for quoted in re.findall(_QUOTED, text)] if re.search(_LIST, text.strip()) else text.split(separator)
-
-
-def _field(record: Record, name: str) -> Any:
-    """Null where there is none; "" is no field, though pandas may write one of that name (its index)."""
-    return record.get(name) if name else None
 
 
 class _PositionCounter:

@@ -24,7 +24,8 @@ def orders_shown(slates: Sequence[Slate], params: RlParams, stream: int) -> list
 def tasks_in_orders(slates: Sequence[Slate], orders: Orders, encoded: EncodedLayout, params: RlParams) -> list[Task]:
     """Each slate with its candidates in the order given, initial ranks in the order of the prompt."""
     shown = [permuted(slate, order) for slate, order in zip(slates, orders, strict=True)]
-    rows = zip(encoded.prompts(shown), encoded.constraints(shown, enforced=params.constrained), slates, orders, strict=True)
+    constraints = encoded.constraints(shown, params.constrained, params.max_tokens)
+    rows = zip(encoded.prompts(shown), constraints, slates, orders, strict=True)
     return [Task(prompt, constraint, slate.target_rank, tuple(order), slate.slate) for prompt, constraint, slate, order in rows]
 
 

@@ -111,7 +111,7 @@ def chance_of_passing(
 
 def _supported(slates: Sequence[ScoredSlate], max_noise_rank: int | None) -> np.ndarray:
     """[n]: whether the features support the target."""
-    return np.array([max_noise_rank is None or scored.unseen_rank < max_noise_rank for scored in slates])
+    return np.array([max_noise_rank is None or scored.support < max_noise_rank for scored in slates])
 
 
 def noise_audit(kept: Sequence[Kept]) -> dict[str, float]:

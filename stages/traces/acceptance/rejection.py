@@ -96,7 +96,7 @@ def sample(
             if not kept.right:
                 continue
             # Leaves the loop without a trace: another lucky try would teach the student to invent reasons.
-            if max_noise_rank is not None and slates[i].unseen_rank >= max_noise_rank:
+            if max_noise_rank is not None and slates[i].support >= max_noise_rank:
                 one.luck += 1
             # The same trace twice would only weigh this slate more than others in sft.
             elif any((other.proposal, other.shown) == (kept.proposal, kept.shown) for other in one.kept):

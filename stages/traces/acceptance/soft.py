@@ -34,7 +34,7 @@ def sample_softly(
     for attempt in tracked(range(attempts), "tries", unit="try"):
         for i, kept in ask(teacher, checks, slates, range(len(slates)), attempt, shuffle_seed, log):
             one = log.slates[i]
-            if kept.right and max_noise_rank is not None and slates[i].unseen_rank >= max_noise_rank:
+            if kept.right and max_noise_rank is not None and slates[i].support >= max_noise_rank:
                 one.luck += 1
             elif any((other.proposal, other.shown) == (kept.proposal, kept.shown) for other in proposals[i]):
                 one.repeated += 1

@@ -39,10 +39,10 @@ def open_teacher(params: TracesParams, layout: Layout, catalog: Catalog, journal
     targeted, model_params = params.mode == "targeted", params.language_model
     record = TeacherRecord(Invocations(model_params.keep_invocations and params.teacher == "language_model"))
     if params.teacher == "statistical":
-        yield StatisticalTeacher(layout, params.temperature, params.seed, targeted), record
+        yield StatisticalTeacher(layout, params.temperature, params.seed, targeted, not params.shuffle), record
         return
     if params.teacher == "ranker_explained":
-        yield RankerExplainedTeacher(layout, params.temperature, params.seed, targeted), record
+        yield RankerExplainedTeacher(layout, params.temperature, params.seed, targeted, not params.shuffle), record
         return
     if params.teacher == "random":
         yield RandomTeacher(layout, params.seed), record

@@ -36,8 +36,11 @@ class Teacher(Protocol):
 
 
 class StatisticalTeacher:
-    def __init__(self, layout: Layout, temperature: float, seed: int, targeted: bool):
-        self.layout, self.temperature, self.seed, self.targeted = layout, temperature, seed, targeted
+    """random_ties: equal relevances in a random order; otherwise the order shown breaks them, which is for slates that are shown in random
+    orders: shown as the retriever had them, ties would teach its order."""
+
+    def __init__(self, layout: Layout, temperature: float, seed: int, targeted: bool, random_ties: bool = False):
+        self.layout, self.temperature, self.seed, self.targeted, self.random_ties = layout, temperature, seed, targeted, random_ties
         self.attempts = 1 if targeted or temperature == 0.0 else None
 
     def propose(self, slates: Sequence[ScoredSlate], attempt: int) -> list[Proposal]:
@@ -50,10 +53,17 @@ class StatisticalTeacher:
             # A stream for each (slate, attempt): a slate's traces do not depend on which others are labelled.
             rng = np.random.default_rng([self.seed, scored.slate.slate, attempt])
             relevances = levels_of(sample_utilities(scored.scores, self.temperature * scored.spread, rng), scored.edges)
-        return self._written(scored, relevances)
+        return self._written(scored, relevances, self._order(scored, relevances, attempt))
 
-    def _written(self, scored: ScoredSlate, relevances: Sequence[int]) -> Proposal:
-        return Proposal(self.layout.trace(scored.slate, relevances), tuple(order_of(relevances)), relevances=tuple(relevances))
+    def _order(self, scored: ScoredSlate, relevances: Sequence[int], attempt: int) -> tuple[int, ...]:
+        if not self.random_ties:
+            return tuple(order_of(relevances))
+        # A stream apart from the noise of the scores and from the order shown (rejection.order_shown).
+        place_K = np.random.default_rng([self.seed, scored.slate.slate, attempt, 2]).permutation(len(relevances))
+        return tuple(sorted(range(len(relevances)), key=lambda rank: (-relevances[rank], place_K[rank])))
+
+    def _written(self, scored: ScoredSlate, relevances: Sequence[int], order: tuple[int, ...]) -> Proposal:
+        return Proposal(self.layout.trace(scored.slate, relevances), order, relevances=tuple(relevances))
 
 
 def sample_utilities(scores: np.ndarray, scale: float, rng: np.random.Generator) -> np.ndarray:

@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from sklearn.metrics import ndcg_score
 
 from stages.retrieve import slates as slates_module
 from stages.retrieve.retrievers.sequence_model import SequenceRanker
@@ -54,6 +55,8 @@ def test_metrics_count_what_the_slates_hold(project):
         hits = [rank for rank in ranks if rank >= 0]
         own = metrics["slates"][split]
         assert own["with_target"] == len(hits) and own["hit_rate"] == pytest.approx(len(hits) / len(ranks))
+        gains = [ndcg_score([[rank == place for place in range(K)]], [range(K, 0, -1)]) if rank >= 0 else 0.0 for rank in ranks]
+        assert own["ndcg"] == pytest.approx(sum(gains) / len(ranks))
         assert own["rank_histogram"] == pytest.approx([hits.count(rank) / len(hits) for rank in range(K)])
 
 

@@ -106,9 +106,30 @@ def test_faults_of_all_sections_are_told_at_once() -> None:
             "evaluate.engine.max_model_len: 100 tokens leave no room",
         ),
         ({"evaluate__engine__kind": "vllm", "evaluate__engine__max_model_len": 4096}, "is more than the model has positions"),
+        ({"midtrain__lora__rank": 8, "midtrain__optimizer": "adamw"}, "midtrain.lora.rank: adapters are for a pretrained model"),
+        (
+            {f"midtrain__{task}_share": 0.0 for task in ("sequence", "caption", "preference", "sorting", "judging")},
+            "midtrain: all shares are 0; give at least one of sequence_share, caption_share",
+        ),
+        ({"sft__deepspeed": "infra/deepspeed/zero9.json"}, "sft.deepspeed: infra/deepspeed/zero9.json: no such file or directory; name a"),
+        ({"distil__deepspeed": "README.md", "distil__mode": "race"}, "distil.deepspeed: README.md: not valid JSON"),
+        ({"rl__deepspeed": "infra/deepspeed/zero3.json"}, "rl.deepspeed: infra/deepspeed/zero3.json: rl.shared_prefix: cache takes ZeRO"),
+        (
+            {"distil__deepspeed": "infra/deepspeed/zero3.json", "distil__mode": "on_policy", "distil__teacher": "models/teacher"},
+            "distil.deepspeed: infra/deepspeed/zero3.json: distil.mode: on_policy samples from local weights",
+        ),
+        ({"rl__grounding_weight": 0.1, "prompt__reasoning": False}, "rl.grounding_weight: this prompt's traces have no quoted facts"),
+        ({"rl__allocation__prof_share": 0.5, "prompt__reasoning": False}, "rl.allocation.prof_share: this prompt's traces have no quoted"),
+        (
+            {"evaluate__max_tokens": 61, "prompt__answer": "sids"},
+            "evaluate.max_tokens: 61 tokens cannot hold an answer that names 10 candidates (prompt.answer: sids), which takes 62 at least",
+        ),
+        ({"rl__max_tokens": 16, "retrieve__candidates": 15}, "rl.max_tokens: 16 tokens cannot hold an answer that names 15 candidates"),
+        ({"tokenize__append_to": "no/such"}, "tokenize.append_to: no/such: no such folder"),
     ],
 )  # fmt: skip
-def test_contradictions_between_stages(keys: dict[str, Any], message: str) -> None:
+def test_contradictions_between_stages(keys: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)  # DeepSpeed files are named relative to it
     (fault,) = check(text(**keys), "params.yaml")
     assert fault.startswith("params.yaml: ") and message in fault
 

@@ -65,6 +65,14 @@ def test_noise_free_rank_keeps_the_incoming_order_of_equals():
         assert moved.noise_free_rank == rank and moved.unseen_rank == replace(moved, scores=one.scores).noise_free_rank
 
 
+@pytest.mark.parametrize(
+    ("scores", "places"), [([3, 1, 2, 0, 0], [0, 2, 1, 3.5, 3.5]), ([1, 1, 1, 1, 1], [2] * 5), ([0, 2, 2, 1, 9], [4, 1.5, 1.5, 3, 0])]
+)
+def test_support_is_the_mean_place_of_equals(scores, places):
+    one = replace(scored_slates()[0], unseen_scores=np.array(scores, float))
+    assert [replace(one, slate=replace(one.slate, target_rank=target)).support for target in range(5)] == places
+
+
 def test_labels_of_the_latest_scorer_are_one_function_of_the_features():
     slates, by_fold = make_slates(), scored_slates(folds=3)
     labelled = label_by_latest(by_fold, slates, 7, 1, SCORER)

@@ -46,7 +46,7 @@ class LanguageModel:
         return found
 
     def _answers(self, slates: Sequence[Slate], sampling: Sampling, constrained: bool, kind: str) -> list[Rankings]:
-        constraints = self.encoded.constraints(slates, enforced=constrained)
+        constraints = self.encoded.constraints(slates, constrained, sampling.max_tokens)
         prompts = self.encoded.prompts(slates)
         begin = time.monotonic()
         completions = self.engine.generate(prompts, sampling, constraints)

@@ -1,5 +1,6 @@
 """A layout in the ids of one tokenizer: prompts, how an answer is read, and the constraint for decoding."""
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -68,18 +69,24 @@ class EncodedLayout:
         """Of each slate, the token ids by which its answer names each candidate."""
         return self._nested([self.layout.names(slate) for slate in slates])
 
-    def constraints(self, slates: Sequence[Slate], enforced: bool) -> Sequence[PermutationConstraint]:
-        """One a slate. Not `enforced`: only what is likely to come next, for drafts; nothing is forbidden."""
+    def constraints(self, slates: Sequence[Slate], enforced: bool, max_tokens: int | None = None) -> Sequence[PermutationConstraint]:
+        """One a slate. Not `enforced`: only what is likely to come next, for drafts; nothing is forbidden.
+
+        max_tokens: of a completion. Enforced, thoughts end early enough for the names to end within it; StageError where not even the
+        names fit. In dialogues it is not looked at: how many tokens the object takes is the model's choice.
+        """
         if self.layout.dialogue:
             return [self._json_constraint(slate, names, enforced) for slate, names in zip(slates, self.names(slates), strict=True)]
+        all_names = self.names(slates)
+        rooms = [_room(names, self.layout.reasoning, max_tokens if enforced else None) for names in all_names]
         if not self.layout.reasoning:
-            return [PermutationConstraint(self.token_ids, names, False, [], [], 0, enforced) for names in self.names(slates)]
+            return [PermutationConstraint(self.token_ids, names, False, [], [], 0, enforced) for names in all_names]
         openings = self._encode([self.layout.opening(slate) for slate in slates])
         quotes = self._nested([[self.layout.quote(slate, rank) for rank in range(len(slate.candidates))] for slate in slates])
-        rows = zip(self.names(slates), openings, quotes, strict=True)
+        rows = zip(all_names, openings, quotes, rooms, strict=True)
         return [
-            PermutationConstraint(self.token_ids, names, True, opening, quote, think_budget(opening, quote), enforced)
-            for names, opening, quote in rows
+            PermutationConstraint(self.token_ids, names, True, opening, quote, min(think_budget(opening, quote), room), enforced)
+            for names, opening, quote, room in rows
         ]
 
     def _json_constraint(self, slate: Slate, names: list[list[int]], enforced: bool) -> JsonConstraint:
@@ -138,3 +145,16 @@ class EncodedLayout:
 def think_budget(opening: Sequence[int], quotes: Sequence[Sequence[int]]) -> int:
     """Tokens of a think block at most. A relevance may take several tokens in a pretrained vocabulary: three are counted for each."""
     return round(THINK_SLACK * (len(opening) + sum(len(quote) + 3 for quote in quotes)))
+
+
+def _room(names: Sequence[Sequence[int]], reasoning: bool, max_tokens: int | None) -> int:
+    """Tokens of thought that leave room for the end of the thoughts, all names and the end of the answer; None: no bound."""
+    if max_tokens is None:
+        return sys.maxsize
+    room = max_tokens - sum(map(len, names)) - 1 - reasoning
+    if room < 0:
+        raise StageError(
+            f"max_tokens: {max_tokens} tokens cannot hold an answer that names {len(names)} candidates ({max_tokens - room}); raise it, or "
+            "set constrained: false"
+        )
+    return room

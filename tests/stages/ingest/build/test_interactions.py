@@ -59,7 +59,7 @@ def splits_by_hand(own: dict[str, list[Row]], split: str, params: dict) -> dict[
         if split == "positions" and base >= params["min_base"] and n - 2 - base >= 1:
             names = ["base"] * base + ["train"] * (n - 2 - base) + ["valid", "test"]
         if split == "leave_one_out" and n >= params["min_base"] + 2:
-            base = min(max(base, params["min_base"]), n - 2)
+            base = min(max(math.floor((n - 2) * params["base_share"]), params["min_base"]), n - 2)
             names = ["base"] * base + ["train"] * (n - 2 - base) + ["valid", "test"]
         if split == "global_time":
             names = [("base", "train", "valid", "test")[sum(row[2] >= cut for cut in cuts)] for row in sequence]
@@ -132,15 +132,21 @@ def test_duplicates_keep_the_earliest_and_ties_the_first_row(tmp_path):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from([-(2**40), -1, 0, 7, 2**40])), max_size=20), st.booleans(), st.booleans())
-def test_the_order_by_one_key_and_by_three(pairs, huge, shuffled):
-    """One packed key where it fits, else (times and users too far apart, rows out of order) three."""
-    user = np.array([user * (2**29 if huge else 1) for user, _ in pairs], dtype=np.int32)
-    time = np.array([time for _, time in pairs], dtype=np.int64)
-    row = np.arange(len(pairs), dtype=np.int64)
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.sampled_from([-(2**40), -1, 0, 7, 2**40]), st.sampled_from([0, 0, 1, 999])), max_size=20),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+)
+def test_the_order_by_one_key_and_by_four(triples, huge, shuffled, fine):
+    """One packed key where it fits, else (times and users too far apart, parts of seconds, rows out of order) four."""
+    user = np.array([user * (2**29 if huge else 1) for user, *_ in triples], dtype=np.int32)
+    time = np.array([time for _, time, _ in triples], dtype=np.int64)
+    nanos = np.array([part if fine else 0 for *_, part in triples], dtype=np.int32)
+    row = np.arange(len(triples), dtype=np.int64)
     row = row[::-1].copy() if shuffled else row
-    expected = sorted(range(len(pairs)), key=lambda place: (user[place], time[place], row[place]))
-    assert _by_user_and_time(user, time, row).tolist() == expected
+    expected = sorted(range(len(triples)), key=lambda place: (user[place], time[place], nanos[place], row[place]))
+    assert _by_user_and_time(user, time, row, nanos).tolist() == expected
 
 
 def test_kept_users_may_sort_otherwise_than_all(tmp_path):

@@ -95,6 +95,16 @@ def test_a_bad_item_file_is_named_before_the_log_that_suffers(tmp_path):
     assert "1 of 3 rows" in str(error.value)
 
 
+def test_rows_that_are_left_out_are_told_on_the_console(tmp_path, capsys):
+    """Too few to stop the stage, and not unseen; what needs no remedy is not told."""
+    items = [*(f"i{item}" for item in range(11)), ("x", "")]
+    run(tmp_path, raw_log(tmp_path / "raw", GOOD, items, rejected=rejected_by_reader(1)), **PARAMS)
+    told = f"{LOG}: 1 of 100 rows are left out: 1 x timestamp is not a number; the first is row 1000: 'row\\x1b[31m 0' (quarantine.parquet)"
+    assert capsys.readouterr().out == told + "\n"
+    run(tmp_path, raw_log(tmp_path / "raw", GOOD, items), **PARAMS)
+    assert capsys.readouterr().out == ""
+
+
 def test_a_log_without_one_good_row(tmp_path):
     with pytest.raises(StageError, match=f"{LOG}: 4 of 4 rows"):
         run(tmp_path, raw_log(tmp_path / "raw", [], ["i0"], rejected=rejected_by_reader(4)), **PARAMS)

@@ -60,7 +60,7 @@ def test_positions_at_the_edge():
         (6, [6, 0, 0, 0]),  # five of base, one of valid and none of test: nothing to rank
         (7, [5, 0, 1, 1]),
         (8, [5, 1, 1, 1]),
-        (20, [9, 9, 1, 1]),
+        (20, [8, 10, 1, 1]),
     ],
 )
 def test_leave_one_out_by_hand(length, expected):
@@ -77,7 +77,7 @@ def test_leave_one_out_holds_out_the_last_two_of_whoever_has_enough(lengths, bas
             assert base == length
         else:
             assert (valid, test) == (1, 1)
-            assert base == min(max(min_base, math.floor(base_share * length)), length - 2)
+            assert base == min(max(min_base, math.floor(base_share * (length - 2))), length - 2)
 
 
 def by_time(times: list[int], **shares) -> list[str]:

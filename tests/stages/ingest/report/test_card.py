@@ -98,6 +98,13 @@ def test_rejected_rows_by_file_and_reason(tmp_path):
     ]
 
 
+def test_items_that_share_a_text_are_all_counted(tmp_path):
+    taken = sorted({row[1] for row in LOG_ROWS})
+    titles = [(item, "Lamp" if place < 3 else "Desk" if place < 5 else item) for place, item in enumerate(taken)]
+    out = run(tmp_path, raw_log(tmp_path / "raw", LOG_ROWS, titles), **PARAMS)
+    assert "| items that share their text with another | 5 |" in (out / "card.md").read_text()
+
+
 def test_places_are_no_dates(tmp_path):
     out = run(tmp_path, raw_log(tmp_path / "raw", LOG_ROWS, time="order"), **PARAMS)
     assert "| time | order only |" in (out / "card.md").read_text()

@@ -125,7 +125,9 @@ def test_milliseconds_are_expected_in_2023(tmp_path):
         ("{'title': 'x'}", "missing field asin"),
         ("{'asin': 'B9', 'title': ''}", "no title"),
         ("{'asin': 'B9'}", "no title"),
-        ("{'asin': 'B9', 'title': ['x']}", "no title"),
+        ("{'asin': 'B9', 'title': ['x', 'y']}", "field title is a list where a text is expected"),
+        ("{'asin': 'B9', 'title': 'x', 'brand': {'name': 'y'}}", "field brand is an object where a text is expected"),
+        ("{'asin': 'B9', 'title': 'x', 'categories': [[True]]}", "categories hold true or false where a text is expected"),
         ("{'asin': 'B1', 'title': 'Another'}", "item stands twice"),
     ],
 )

@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from stages.ingest.ingest import ingest
+from stages.ingest.params import IngestParams
 from stages.ingest.readers import chunks
 from stages.shared.core.errors import StageError
+from stages.shared.core.outputs import stage_outputs
 from tests.support.raw_reading import read, write
 
 ITEMS = (
@@ -42,6 +45,18 @@ def test_bad_lines_and_bad_items(tmp_path, monkeypatch, size):
         ("sequences.txt", 6_000_001, "item id is not a whole number from 1", "3 0"),
     ]
     assert [(row[0], row[1], row[2]) for row in got.interactions] == [("1", "1", 0), ("1", "2", 2), ("4", "1", 0)]
+
+
+def test_ids_from_zero_are_told(tmp_path, capsys, monkeypatch):
+    """Item 0 goes missing, and user 0 with all of theirs: a hundredth of the rows or less passes, and is told."""
+    monkeypatch.chdir(tmp_path)
+    lines = [f"{user} {' '.join(str((user + step) % 400) for step in range(200))}" for user in range(1, 250)]
+    items = "\n".join(json.dumps({"item_id": item, "title": f"T{item}"}) for item in range(400))
+    folder = write(tmp_path / "raw", sequences__txt="\n".join(lines), items__jsonl=items)
+    with stage_outputs("ingest") as outputs:
+        ingest(IngestParams(source="folder", folder=str(folder)), outputs)
+    [line] = capsys.readouterr().out.splitlines()
+    assert line.startswith("sequences.txt: ") and " x item id is not a whole number from 1; the first is row " in line
 
 
 def test_files_are_needed_both(tmp_path):

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stages.shared.core.errors import StageError
 from stages.shared.generation.base import Sampling
 from stages.shared.generation.transformers_engine import TransformersEngine, apply_masks
 from stages.shared.lm.models import load_model
@@ -32,6 +33,11 @@ def slate_of(count: int) -> Slate:
 
 def encoded(answer: str = "letters", reasoning: bool = True) -> EncodedLayout:
     return EncodedLayout(replace(layout(answer=answer, reasoning=reasoning), catalog=CATALOG), TOKENIZER)
+
+
+def no_room(answer: str, reasoning: bool, count: int) -> int:
+    """Tokens of the shortest answer less one."""
+    return count * (1 if answer == "letters" else 6) + reasoning
 
 
 def constraint(count: int, answer: str = "letters", reasoning: bool = True, enforced: bool = True) -> PermutationConstraint:
@@ -66,6 +72,33 @@ def test_every_constrained_completion_is_a_permutation(seed, count, reasoning, a
     assert read.valid, read.fault
     thought = said.index(one.layout.think_end) if reasoning else 0
     assert thought <= one.budget, "a think block ends within its budget"
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    count=st.integers(1, 5),
+    reasoning=st.booleans(),
+    answer=st.sampled_from(["letters", "sids"]),
+    more=st.integers(1, 60),
+)
+def test_however_few_tokens_there_are_the_answer_ends_within_them(seed, count, reasoning, answer, more):
+    max_tokens = no_room(answer, reasoning, count) + more
+    [one] = encoded(answer, reasoning).constraints([slate_of(count)], True, max_tokens)
+    said = walk(one.start(), np.random.default_rng(seed), max_tokens)
+    assert encoded(answer).reader.read(said, one.names, reasoning).valid and len(said) <= max_tokens
+    assert one.budget <= constraint(count, answer, reasoning).budget
+
+
+@pytest.mark.parametrize("answer", ["letters", "sids"])
+@pytest.mark.parametrize("reasoning", [True, False])
+def test_tokens_that_cannot_hold_the_names_are_an_error(answer, reasoning):
+    most = no_room(answer, reasoning, 4)
+    with pytest.raises(
+        StageError, match=rf"max_tokens: {most} tokens cannot hold an answer that names 4 candidates \({most + 1}\); raise it"
+    ):
+        encoded(answer, reasoning).constraints([slate_of(4)], True, most)
+    assert encoded(answer, reasoning).constraints([slate_of(4)], False, most), "nothing is promised of free answers"
 
 
 @settings(max_examples=40, deadline=None)

@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy.stats import chisquare
 from stages.shared.slates.slate import RELEVANCE_LEVELS, order_of
 from stages.traces.out_of_time import TOP_FINENESS, level_edges
 from stages.traces.teachers.teacher import StatisticalTeacher, levels_of, sample_utilities
-from tests.support.traces_data import LAYOUT, scored_slates
+from tests.support.traces_data import LAYOUT, many_slates, scored_slates
 
 SCORED = scored_slates()
 
@@ -78,3 +79,16 @@ def test_a_slates_draws_do_not_depend_on_its_neighbours():
     assert [teacher.propose([one], 2)[0] for one in SCORED[:6]] == together
     assert teacher.propose(SCORED[:6], 3) != together
     assert StatisticalTeacher(LAYOUT, 0.5, 8, targeted=False).propose(SCORED[:6], 2) != together
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+def test_equal_scores_teach_no_order(targeted):
+    """Shown as the retriever had them (traces.shuffle: false), all equal candidates take every order as often."""
+    tied = [replace(one, scores=np.zeros(4), unseen_scores=np.zeros(4)) for one in many_slates(1200, k=4)]
+    proposals = StatisticalTeacher(LAYOUT, 0.0, 7, targeted, random_ties=True).propose(tied, 0)
+    rest = [
+        tuple(rank for rank in p.order if not targeted or rank != one.slate.target_rank) for one, p in zip(tied, proposals, strict=True)
+    ]
+    seen = Counter(tuple(sorted(range(len(order)), key=order.__getitem__)) for order in rest)
+    assert len(seen) == (6 if targeted else 24) and chisquare(list(seen.values())).pvalue > 0.01
+    assert {one.support for one in tied} == {1.5}, "whether the features support a target does not go by its place among equals"

@@ -166,7 +166,8 @@ def _read_pair(folder: Path, scratch: StagingTables) -> RawLog:
 
 
 def _read_table(folder: Path, params: IngestParams, scratch: StagingTables) -> RawLog:
-    log, items = folder / params.table.interactions, folder / params.table.items
+    log, items = folder / params.table.interactions, folder / (params.table.items or params.table.interactions)
     files = [table.read_interactions(log, params.table, scratch), table.read_items(items, params.table, scratch)]
     time: Literal["seconds", "order"] = "seconds" if params.table.timestamp else "order"
-    return scratch.finish(f"Table ({log.name})", params.table.licence, files, "Categories", time)
+    in_log = not params.table.items
+    return scratch.finish(f"Table ({log.name})", params.table.licence, files, "Categories", time, same_again=in_log, first_counts=in_log)

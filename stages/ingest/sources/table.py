@@ -1,7 +1,11 @@
-"""A log of one's own: Parquet, CSV, TSV or JSON lines, with the names of the columns in ingest.table."""
+"""A log of one's own: Parquet, CSV, TSV or JSON lines, with the names of the columns in ingest.table.
+
+Items are in a file of their own, or in the log itself (`items: ""`), whose first row of an item with a title then counts.
+"""
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +17,14 @@ from stages.ingest.readers.delimited import Columns, read_delimited
 from stages.ingest.readers.jsonlines import INTERACTION_FIELDS, ITEM_FIELDS, Record, optional, read_json_lines, required, text, texts
 from stages.ingest.readers.parquet import missing_column, read_parquet
 from stages.ingest.readers.raw import RawFile
+from stages.ingest.readers.times import with_times
 from stages.ingest.readers.validate import StagingTables
 from stages.shared.core.errors import StageError
 from stages.shared.core.schemas import Schema
 
-_ENDINGS = (".parquet", ".csv", ".tsv", ".jsonl")
+_JSON = (".jsonl", ".ndjson", ".json")
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+_ENDINGS = (".parquet", *_SEPARATORS, *_JSON)
 _HINT = "name it in ingest.table"
 _LIST, _QUOTED = r"^\[\s*['\"].*['\"]\s*\]$", r"'[^']*'|\"[^\"]*\""
 Take = Callable[[pl.DataFrame], None]
@@ -28,52 +35,73 @@ def read_interactions(path: Path, table: TableParams, scratch: StagingTables) ->
     numbering = _PositionCounter() if not table.timestamp else None
 
     def take(rows: pl.DataFrame) -> None:
-        scratch.add_interactions(path.name, numbering.number(rows) if numbering else rows, table.time_unit if table.timestamp else "s")
+        if numbering:
+            rows = numbering.number(rows)
+        elif table.time_format:
+            rows = with_times(rows, table.time_format)
+        scratch.add_interactions(path.name, rows, table.time_unit if table.timestamp else "s")
 
     def values(record: Record) -> tuple[Any, ...]:
         rating = optional(record, table.rating) if table.rating else None
         time = required(record, table.timestamp) if table.timestamp else None
         return required(record, table.user), required(record, table.item), time, rating
 
-    return _read(path, names, values, INTERACTION_FIELDS, take)
+    return _read(path, table, names, values, INTERACTION_FIELDS, take)
 
 
 def read_items(path: Path, table: TableParams, scratch: StagingTables) -> RawFile:
-    names = {"source_id": table.item_id, "title": table.title, "year": table.year, "brand": table.brand, "categories": table.categories}
+    """`path`: of the file of items, or of the log where `table` names no other."""
+    item_id, shown = (table.item_id, path.name) if table.items else (table.item, f"items of {path.name}")
+    names = {"source_id": item_id, "title": table.title, "year": table.year, "brand": table.brand, "categories": table.categories}
 
     def take(rows: pl.DataFrame) -> None:
+        if not table.title:
+            rows = rows.with_columns(title=pl.format("Item {}", pl.col("source_id").str.strip_chars()))
+        if not table.items:
+            # Bad rows of the log are counted as such already; an item may have a title in one row and none in another.
+            usable = pl.col("reason").is_null() & pl.all_horizontal(pl.col("source_id", "title").str.strip_chars() != "")
+            rows = rows.filter(usable).unique("source_id", keep="first", maintain_order=True)
         # A text is cut at the separator; a list, of Parquet or JSON, is one already.
         if rows.schema["categories"] == pl.String:
             rows = rows.with_columns(_category_list(pl.col("categories").fill_null("").str.strip_chars(), table.category_separator))
         category = pl.element().str.strip_chars()
         rows = rows.with_columns(pl.col("categories").list.eval(category.filter(category.str.len_bytes() > 0)))
-        scratch.add_items(path.name, rows)
+        scratch.add_items(shown, rows)
 
     def values(record: Record) -> tuple[Any, ...]:
         categories = _field(record, table.categories)
         category_list = _split_categories(categories, table.category_separator) if isinstance(categories, str) else texts(categories)
         return (
-            required(record, table.item_id),
+            required(record, item_id),
             *(text(_field(record, name)) for name in (table.title, table.year, table.brand)),
             category_list,
         )
 
-    return _read(path, names, values, ITEM_FIELDS, take)
+    return replace(_read(path, table, names, values, ITEM_FIELDS, take), name=shown)
 
 
-def _read(path: Path, names: dict[str, str], values: Callable[[Record], tuple[Any, ...]], fields: Schema, take: Take) -> RawFile:
+def _read(
+    path: Path, table: TableParams, names: dict[str, str], values: Callable[[Record], tuple[Any, ...]], fields: Schema, take: Take
+) -> RawFile:
     """`names`: our column -> that of the file, "" = none. `values` does the same for a JSON record."""
     ending = Path(path.name.lower().removesuffix(".gz")).suffix
     if ending == ".parquet":
         return read_parquet(path, names, take)
-    if ending == ".jsonl":
+    if ending in _JSON:
         return _read_jsonl(path, names, values, fields, take)
-    if ending in (".csv", ".tsv"):
+    if separator := table.separator or _SEPARATORS.get(ending, ""):
         columns = Columns(
             {name: (column,) if column else () for name, column in names.items()}, [name for name in names if not names[name]], _HINT
         )
-        return read_delimited(Input(path), "," if ending == ".csv" else "\t", columns, take, quoted=ending == ".csv")
-    raise StageError(f"{path}: ends in none of {', '.join(_ENDINGS)} (or these with .gz); convert the file")
+        return read_delimited(Input(path), separator, columns, take, table.encoding, quoted=is_quoted(separator))
+    raise StageError(
+        f"{path}: ends in none of {', '.join(_ENDINGS)} (or these with .gz); convert the file, or name its ingest.table.separator"
+    )
+
+
+def is_quoted(separator: str) -> bool:
+    """Whether a quote may hold the separator; in tab-separated text it is a character like any other."""
+    return separator != "\t" and len(separator) == 1
 
 
 def _read_jsonl(path: Path, names: dict[str, str], values: Callable[[Record], tuple[Any, ...]], fields: Schema, take: Take) -> RawFile:

@@ -85,6 +85,11 @@ def _forms(category: str) -> list[SourceLayout]:
     ]
 
 
+def known_forms(folder: Path, category: str = "") -> list[str]:
+    """The forms that the names of the files in `folder` make it, in words; `source: folder` reads it where there is one."""
+    return [form.what for form in _forms(category) if form.matches(folder)]
+
+
 def _recognised(folder: Path, forms: list[SourceLayout]) -> SourceLayout:
     matching = [form for form in forms if form.matches(folder)]
     if len(matching) == 1:

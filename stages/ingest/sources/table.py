@@ -84,12 +84,12 @@ def _read(
     path: Path, table: TableParams, names: dict[str, str], values: Callable[[Record], tuple[Any, ...]], fields: Schema, take: Take
 ) -> RawFile:
     """`names`: our column -> that of the file, "" = none. `values` does the same for a JSON record."""
-    ending = Path(path.name.lower().removesuffix(".gz")).suffix
+    ending = _ending(path.name)
     if ending == ".parquet":
         return read_parquet(path, names, take)
     if ending in _JSON:
         return _read_jsonl(path, names, values, fields, take)
-    if separator := table.separator or _SEPARATORS.get(ending, ""):
+    if separator := table.separator or separator_of(path.name):
         columns = Columns(
             {name: (column,) if column else () for name, column in names.items()}, [name for name in names if not names[name]], _HINT
         )
@@ -97,6 +97,15 @@ def _read(
     raise StageError(
         f"{path}: ends in none of {', '.join(_ENDINGS)} (or these with .gz); convert the file, or name its ingest.table.separator"
     )
+
+
+def _ending(name: str) -> str:
+    return Path(name.lower().removesuffix(".gz")).suffix
+
+
+def separator_of(name: str) -> str:
+    """What the ending of a file says; empty where it says nothing."""
+    return _SEPARATORS.get(_ending(name), "")
 
 
 def is_quoted(separator: str) -> bool:

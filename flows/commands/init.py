@@ -38,4 +38,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace, cwd: Path) -> int:
     """Exit code 2 where more than one reading is possible, 1 where the data cannot be read."""
-    return run_tool("init", *as_flags(options, OPTIONS), *(["--json"] if options.json else []), "--", str(cwd / options.folder), package="stages.tools.intake")
+    return run_tool(
+        "init",
+        *as_flags(options, OPTIONS),
+        *(["--json"] if options.json else []),
+        "--",
+        str(cwd / options.folder),
+        package="stages.tools.intake",
+    )

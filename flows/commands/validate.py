@@ -12,7 +12,9 @@ from tasks.project.overrides import PARAMS, planned
 def add_options(parser: argparse.ArgumentParser) -> None:
     add_json_option(parser)
     add_profile_option(parser, "check against this profile instead of params.yaml")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a value of params.yaml, as for gr2 run; repeatable")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a value of params.yaml, as for gr2 run; repeatable"
+    )
 
 
 def execute(options: argparse.Namespace, cwd: Path) -> int:

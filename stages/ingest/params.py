@@ -11,7 +11,10 @@ LARGEST_WORLD = 20_000_000_000  # weights computed in making it: some minutes
 
 
 class TableParams(Section):
-    """A log of one's own: one or two files and the names of their columns. The ending says the format: .parquet, .csv, .tsv, .jsonl (also .gz)."""
+    """A log of one's own: one or two files and the names of their columns.
+
+    The ending says the format: .parquet, .csv, .tsv or .jsonl, the text ones also with .gz.
+    """
 
     interactions: str = Field("", description="file, within ingest.folder")
     items: str = Field("", description="file, within ingest.folder; empty = the log itself has the columns of items")

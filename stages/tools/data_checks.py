@@ -44,9 +44,7 @@ def _check(name: str, ok: bool, level: Literal["warning", "fault"], found: str, 
 
 def _rows(params: Params, metrics: dict[str, Any]) -> Check:
     bad = sum(sum(reasons.values()) for reasons in metrics["rejected"].values())
-    reasons = "; ".join(
-        f"{rows:,} of {file}: {reason}" for file, counts in metrics["rejected"].items() for reason, rows in counts.items()
-    )
+    reasons = "; ".join(f"{rows:,} of {file}: {reason}" for file, counts in metrics["rejected"].items() for reason, rows in counts.items())
     found = f"{metrics['raw']['rows']:,} rows of the log, {bad:,} of both files left out{f' ({reasons})' if reasons else ''}"
     few = bad <= params.ingest.max_bad_share * metrics["raw"]["rows"] / 2
     return _check("rows", few, "warning", found, "fewer than half of ingest.max_bad_share", "correct the rows")
@@ -90,7 +88,14 @@ def _candidates(params: Params, metrics: dict[str, Any], log: pl.DataFrame) -> C
     wanted, items, longest = params.retrieve.candidates, metrics["items"], metrics["sequence_length"]["max"]
     found = f"{items:,} items, of which a user takes up to {longest:,}"
     needed = f"{wanted} more than a user takes (retrieve.candidates)"
-    return _check("candidates", items - longest + 1 >= wanted and items > wanted, "fault", found, needed, "lower retrieve.candidates or ingest.max_history")
+    return _check(
+        "candidates",
+        items - longest + 1 >= wanted and items > wanted,
+        "fault",
+        found,
+        needed,
+        "lower retrieve.candidates or ingest.max_history",
+    )
 
 
 def _codes(params: Params, metrics: dict[str, Any]) -> Check:
@@ -114,7 +119,9 @@ def _folds(params: Params, log: pl.DataFrame) -> Check:
     moments = log.filter(pl.col("split") == "train")["timestamp"].n_unique()
     found = f"training slates at {moments:,} different times"
     needed = f"more than traces.time_folds ({params.traces.time_folds})"
-    return _check("folds in time", moments > params.traces.time_folds, "fault", found, needed, "lower traces.time_folds, or give more users")
+    return _check(
+        "folds in time", moments > params.traces.time_folds, "fault", found, needed, "lower traces.time_folds, or give more users"
+    )
 
 
 def _titles(params: Params, metrics: dict[str, Any], has_titles: bool) -> Iterator[Check]:
@@ -122,13 +129,19 @@ def _titles(params: Params, metrics: dict[str, Any], has_titles: bool) -> Iterat
     if not has_titles:
         found = "none: items are called by their ids"
         if params.prompt.titles:
-            yield Check("titles", "fault", found, "titles, which prompt.titles shows", "set prompt.titles: false, or name ingest.table.title")
+            yield Check(
+                "titles", "fault", found, "titles, which prompt.titles shows", "set prompt.titles: false, or name ingest.table.title"
+            )
         else:
             remedy = "set embed.collaborative.mode: concat, which learns from what is taken one after the other"
             yield _check("titles", learns, "warning", found, "titles, or vectors that are learnt", remedy)
     else:
         alike = metrics["items_sharing_their_text"]
         found = f"{alike:,} of {metrics['items']:,} items have the text of another"
-        yield _check("titles", alike <= MOST_ALIKE * metrics["items"], "warning", found, "texts that differ", "name brand, categories or year")
+        yield _check(
+            "titles", alike <= MOST_ALIKE * metrics["items"], "warning", found, "texts that differ", "name brand, categories or year"
+        )
     if learns:
-        yield _check("items to learn from", metrics["items"] >= LEAST_ITEMS, "fault", f"{metrics['items']:,}", f"{LEAST_ITEMS}", "give more data")
+        yield _check(
+            "items to learn from", metrics["items"] >= LEAST_ITEMS, "fault", f"{metrics['items']:,}", f"{LEAST_ITEMS}", "give more data"
+        )

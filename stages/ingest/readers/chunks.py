@@ -151,7 +151,9 @@ def line_table(block: Block, encoding: str = "utf-8") -> pl.DataFrame:
     )
     if bad_lines:
         table = table.with_columns(
-            reason=pl.when(pl.col("row").is_in([block.first_row + line_index for line_index in bad_lines])).then(pl.lit(f"not {encoding.upper()}"))
+            reason=pl.when(pl.col("row").is_in([block.first_row + line_index for line_index in bad_lines])).then(
+                pl.lit(f"not {encoding.upper()}")
+            )
         )
     return table.filter(pl.col("line").str.strip_chars().str.len_bytes() > 0)
 

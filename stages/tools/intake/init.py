@@ -77,7 +77,9 @@ def init(folder: Path, choices: Choices) -> dict[str, Any]:
     split, why_split = split_keys(preview.lengths)
     without_titles = "title" in made and not made["title"][0]
     keys = {key: value for key, value in section.items() if key != "table"}
-    text = overlay_text(f"{', '.join(path.name for path in paths)} of {folder}", made, keys | split, why_split, NO_TITLES if without_titles else {})
+    text = overlay_text(
+        f"{', '.join(path.name for path in paths)} of {folder}", made, keys | split, why_split, NO_TITLES if without_titles else {}
+    )
     outcome |= {"rows": preview.rows, **preview.sizes(), "split": why_split, "without_titles": without_titles}
     return outcome | {"name": name, "profile": str(write_profile(name, text))}
 

@@ -26,7 +26,7 @@ _STEADY = 0.9  # share of them with the same number of columns
 
 @dataclass(frozen=True)
 class FileLook:
-    """`columns`: by name, the first rows. `fault`: why it is no table that can be read; empty where it is one. `whole`: all rows are seen."""
+    """`columns`: by name, the first rows. `fault`: why it is no table that can be read, or empty. `whole`: all rows are seen."""
 
     name: str
     form: str = ""
@@ -129,9 +129,7 @@ def _delimited(name: str, data: bytes, whole: bool, choices: Choices) -> FileLoo
     good = [row for row in rows[1:] if len(row) == len(header)]
     if not good:
         return replace(look, fault="no rows")
-    columns = {
-        column: Column.of_values(column, [row[place] for row in good], str) for place, column in enumerate(header) if column
-    }
+    columns = {column: Column.of_values(column, [row[place] for row in good], str) for place, column in enumerate(header) if column}
     unfit = len(rows) - 1 - len(good)
     notes = (f"{unfit} rows do not have {len(header)} columns",) if unfit else ()
     return replace(look, columns=columns, rows=len(good), whole=whole and len(lines) <= SAMPLE_ROWS, notes=notes)

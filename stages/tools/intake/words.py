@@ -2,30 +2,29 @@
 
 import re
 
-WORDS: dict[str, frozenset[str]] = {
-    "user": frozenset(
-        "user users uid member members customer customers client kunde kunden kundin account person people listener reader viewer buyer "
-        "shopper visitor reviewer subscriber patient student player profile guest household".split()
+_TEXT = {
+    "user": (
+        "user users uid member members customer customers client kunde kunden kundin account person people listener "
+        "reader viewer buyer shopper visitor reviewer subscriber patient student player profile guest household"
     ),
-    "item": frozenset(
-        "item items product products produkt sku asin article articles artikel artnr movie movies film song songs track book books isbn "
-        "game games app video videos business news listing offer recipe course place".split()
+    "item": (
+        "item items product products produkt sku asin article articles artikel artnr movie movies film song songs track "
+        "book books isbn game games app video videos business news listing offer recipe course place"
     ),
-    "timestamp": frozenset(
-        "time times timestamp ts date datetime day when at created played zeit zeitpunkt datum clicked purchased ordered bought watched "
-        "reviewed rated".split()
+    "timestamp": (
+        "time times timestamp ts date datetime day when at created played zeit zeitpunkt datum clicked purchased "
+        "ordered bought watched reviewed rated gekauft bestellt"
     ),
-    "rating": frozenset("rating ratings stars star score grade overall bewertung preference".split()),
-    "title": frozenset("title titles name titel headline bezeichnung label".split()),
-    "brand": frozenset("brand maker manufacturer marke hersteller artist author publisher vendor developer director".split()),
-    "categories": frozenset(
-        "category categories kategorie kategorien genre genres tag tags kind kinds class department topic topics".split()
-    ),
-    "year": frozenset("year jahr release released published".split()),
+    "rating": "rating ratings stars star score grade overall bewertung preference",
+    "title": "title titles name titel headline bezeichnung label",
+    "brand": "brand maker manufacturer marke hersteller artist author publisher vendor developer director",
+    "categories": "category categories kategorie kategorien genre genres tag tags kind kinds class department topic topics",
+    "year": "year jahr release released published",
 }
-_IGNORED = frozenset("id ids key code nr no number nummer at on".split())
+WORDS = {role: frozenset(words.split()) for role, words in _TEXT.items()}
+_IGNORED = {"id", "ids", "key", "code", "nr", "no", "number", "nummer", "at", "on", "am"}
 _NUMBER_OF = re.compile(r"(nummer|nr|ids?|key|code)$")
-_NAMES = frozenset("name names label".split())
+_NAMES = {"name", "names", "label"}
 
 
 def fit(role: str, name: str) -> int:

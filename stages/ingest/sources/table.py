@@ -32,7 +32,7 @@ Take = Callable[[pl.DataFrame], None]
 
 def read_interactions(path: Path, table: TableParams, scratch: StagingTables) -> RawFile:
     names = {"user": table.user, "item": table.item, "timestamp": table.timestamp, "rating": table.rating}
-    numbering = _PositionCounter() if not table.timestamp else None
+    numbering = PositionCounter() if not table.timestamp else None
 
     def take(rows: pl.DataFrame) -> None:
         if numbering:
@@ -146,7 +146,7 @@ def _field(record: Record, name: str) -> Any:
     return record.get(name) if name else None
 
 
-class _PositionCounter:
+class PositionCounter:
     """Numbers the interactions of each user in the order of the file, across blocks."""
 
     def __init__(self) -> None:

@@ -14,12 +14,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from stages.ingest.params import IngestParams
+from stages.ingest.sources import recbole
 from stages.ingest.sources.source import known_forms
 from stages.ingest.sources.table import separator_of
 from stages.shared.core.errors import StageError
 from stages.tools.intake.choices import FLAGS, Choices
 from stages.tools.intake.look import FileLook, look
-from stages.tools.intake.overlay import NO_TITLES, overlay_text, profile_name, write_profile
+from stages.tools.intake.overlay import overlay_text, profile_name, write_profile
 from stages.tools.intake.preview import read_whole, split_keys, table_lines
 from stages.tools.intake.roles import decide
 
@@ -56,7 +57,7 @@ def init(folder: Path, choices: Choices) -> dict[str, Any]:
     outcome: dict[str, Any] = {"folder": str(folder), "files": [], "taken": {}, "unused": [], "questions": []}
     forms = known_forms(folder, choices.given.get("category", ""))
     section: dict[str, Any] = {"folder": os.path.relpath(folder) if folder.resolve().is_relative_to(Path.cwd()) else str(folder.resolve())}
-    if len(forms) == 1 and not {"interactions", "items"} & choices.given.keys():
+    if len(forms) == 1 and not {"interactions", "items"} & choices.given.keys() and not recbole.has_other_names(folder):
         section |= {"source": "folder", "category": choices.given.get("category", "")}
         outcome["taken"]["source"] = {"value": forms[0], "why": "by the names of the files"}
         made = {}
@@ -77,9 +78,7 @@ def init(folder: Path, choices: Choices) -> dict[str, Any]:
     split, why_split = split_keys(preview.lengths)
     without_titles = "title" in made and not made["title"][0]
     keys = {key: value for key, value in section.items() if key != "table"}
-    text = overlay_text(
-        f"{', '.join(path.name for path in paths)} of {folder}", made, keys | split, why_split, NO_TITLES if without_titles else {}
-    )
+    text = overlay_text(f"{', '.join(path.name for path in paths)} of {folder}", made, keys | split, why_split, not without_titles)
     outcome |= {"rows": preview.rows, **preview.sizes(), "split": why_split, "without_titles": without_titles}
     return outcome | {"name": name, "profile": str(write_profile(name, text))}
 

@@ -65,6 +65,9 @@ def _category_separator(column: Column, choices: Choices) -> None:
     if given := choices.given.get("category_separator"):
         choices.take("category_separator", given, "as said")
         return
+    if column.name.endswith(":token_seq"):
+        choices.take("category_separator", " ", "a token_seq of RecBole")
+        return
     if column.distinct.str.starts_with("[").all():
         return
     fitting = [mark for mark in _SEPARATORS if share(column.distinct.str.contains(mark, literal=True)) > 0.1]

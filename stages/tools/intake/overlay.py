@@ -10,8 +10,9 @@ from stages.shared.core.errors import StageError
 
 PROFILES = Path("infra") / "profiles"
 MARK = "# Written by gr2 init"
-# Without titles the text of an item is its id, which says nothing: what users took one after the other tells items apart.
-NO_TITLES = {"collaborative": {"mode": "concat", "weight": 0.9}}
+# Without titles the text of an item is its id, which says nothing: what users took one after the other tells items apart. Such vectors lie
+# in a few clusters; k-means leaves no code unused there, where the autoencoder's codebooks may stay below tokenize.usage_gate.
+NO_TITLES: dict[str, Any] = {"embed": {"collaborative": {"mode": "concat", "weight": 0.9}}, "tokenize": {"method": "rqkmeans"}}
 
 
 def profile_name(folder: Path, given: str) -> str:
@@ -25,8 +26,8 @@ def profile_name(folder: Path, given: str) -> str:
     return name
 
 
-def overlay_text(what: str, made: dict[str, tuple[str, str]], ingest: dict[str, Any], why_ingest: str, embed: dict[str, Any]) -> str:
-    """made: key of ingest.table -> (value, why). ingest: other keys of the section. embed: of that section."""
+def overlay_text(what: str, made: dict[str, tuple[str, str]], ingest: dict[str, Any], why_ingest: str, has_titles: bool) -> str:
+    """made: key of ingest.table -> (value, why). ingest: other keys of the section."""
     head = {key: value for key, value in ingest.items() if key in ("source", "folder", "category")}
     rest = {key: value for key, value in ingest.items() if key not in head}
     lines = [f"{MARK}: {_line(what)}. Behind each line: what it was taken for, and why.", "ingest:"]
@@ -34,9 +35,9 @@ def overlay_text(what: str, made: dict[str, tuple[str, str]], ingest: dict[str, 
     if made:
         lines += ["  table:", *(f"    {key}: {_value(value)} # {_line(why)}" for key, (value, why) in made.items())]
     lines += [f"  # {_line(why_ingest)}", *(f"  {key}: {_value(value)}" for key, value in rest.items())]
-    if embed:
-        lines += ["embed:", "  collaborative: # without titles, vectors are learnt from what is taken one after the other"]
-        lines += [f"    {key}: {_value(value)}" for key, value in embed["collaborative"].items()]
+    if not has_titles:
+        lines += ["# Without titles, vectors are learnt from what is taken one after the other."]
+        lines += [f"{section}: {_value(values)}" for section, values in NO_TITLES.items()]
     return "\n".join(lines) + "\n"
 
 

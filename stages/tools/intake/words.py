@@ -22,7 +22,7 @@ _TEXT = {
     "year": "year jahr release released published",
 }
 WORDS = {role: frozenset(words.split()) for role, words in _TEXT.items()}
-_IGNORED = {"id", "ids", "key", "code", "nr", "no", "number", "nummer", "at", "on", "am"}
+_IGNORED = {"id", "ids", "key", "code", "nr", "no", "number", "nummer", "at", "on", "am", "token", "float", "seq"}
 _NUMBER_OF = re.compile(r"(nummer|nr|ids?|key|code)$")
 _NAMES = {"name", "names", "label"}
 

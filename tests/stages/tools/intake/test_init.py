@@ -231,6 +231,18 @@ def test_a_published_form_is_known_by_its_names(project, tmp_path, capsys):
     assert len(ingested(project, "ml")[0]) == USERS * EACH
 
 
+def test_files_of_recbole_with_other_names(project, tmp_path, capsys):
+    inter = "uid:token\tiid:token\tstars:float\tts:float\n" + lines(((u, i, 3, f"{t}.5") for u, i, t in events()), "\t")
+    items = "iid:token\tname:token_seq\tgenre:token_seq\n" + lines(((f"i{n}", f"Thing {n}", "A B") for n in range(40)), "\t")
+    folder = write(tmp_path / "own", own__inter=inter, own__item=items)
+    code, said = run(folder, "--item", "iid:token", capsys=capsys)
+    assert code == 0, said
+    assert (
+        said["taken"]["user"]["value"] == "uid:token" and said["rows"][0]["title"] == "Thing 0" and said["rows"][0]["categories"] == "A, B"
+    )
+    assert ingested(project, "own")[0] == events()
+
+
 def test_a_profile_written_by_hand_is_not_overwritten(project, tmp_path, capsys):
     folder = write(tmp_path / "default", log__csv=iso_log())
     code, said = run(folder, capsys=capsys)

@@ -1,4 +1,7 @@
-"""RecBole's atomic files: tab-separated, UTF-8, with a header of `name:type`. Of one's own, times, titles and the `.item` file may be missing."""
+"""RecBole's atomic files: tab-separated, UTF-8, with a header of `name:type`.
+
+Of files of one's own, times, titles and the whole `.item` file may be missing; a `.user` file is not read.
+"""
 
 from dataclasses import replace
 from pathlib import Path

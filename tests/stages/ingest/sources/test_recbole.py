@@ -35,7 +35,7 @@ def test_files_of_ones_own_may_lack_times_titles_and_items(tmp_path, capfd):
     assert got.interactions == [("ann", "b", 0, None, 2), ("bob", "a", 0, None, 3), ("ann", "a", 1, None, 4)]
     assert [item[:2] for item in got.items] == [("b", "Item b"), ("a", "Item a")] and got.rejected == []
     assert got.log.time == "order" and [file.name for file in got.log.files] == ["x.inter", "items of x.inter"]
-    said = capfd.readouterr().err
+    said = capfd.readouterr().out
     assert "the order of the file counts" in said and "no .item file" in said
     got = read(write(tmp_path / "raw", x__item="item_id:token\tclass:token_seq\na\tX Y\nb\t\n"))
     assert [item[:5] for item in got.items] == [("a", "Item a", "", "", ["X", "Y"]), ("b", "Item b", "", "", [])]

@@ -10,12 +10,13 @@ import polars as pl
 
 from stages.embed.params import LEAST_ITEMS
 from stages.tools.check_params import Params
+from stages.tools.intake.overlay import ITEMS_A_CODE
 
 FEW_SLATES = 200  # the interval of NDCG@5 is then about 0.05 wide to each side
 MOST_ALIKE = 0.1  # share of items that have another's text
 
 
-class Check(NamedTuple):
+class DataCheck(NamedTuple):
     name: str
     level: Literal["ok", "warning", "fault"]
     found: str
@@ -23,7 +24,7 @@ class Check(NamedTuple):
     remedy: str
 
 
-def checks(params: Params, metrics: dict[str, Any], log: pl.DataFrame, has_titles: bool) -> list[Check]:
+def checks(params: Params, metrics: dict[str, Any], log: pl.DataFrame, has_titles: bool) -> list[DataCheck]:
     """metrics: metrics.json of ingest. log: user, timestamp and split of its interactions."""
     return [
         _rows(params, metrics),
@@ -38,11 +39,11 @@ def checks(params: Params, metrics: dict[str, Any], log: pl.DataFrame, has_title
     ]
 
 
-def _check(name: str, ok: bool, level: Literal["warning", "fault"], found: str, needed: str = "", remedy: str = "") -> Check:
-    return Check(name, "ok" if ok else level, found, needed, remedy)
+def _check(name: str, ok: bool, level: Literal["warning", "fault"], found: str, needed: str = "", remedy: str = "") -> DataCheck:
+    return DataCheck(name, "ok" if ok else level, found, needed, remedy)
 
 
-def _rows(params: Params, metrics: dict[str, Any]) -> Check:
+def _rows(params: Params, metrics: dict[str, Any]) -> DataCheck:
     bad = sum(sum(reasons.values()) for reasons in metrics["rejected"].values())
     reasons = "; ".join(f"{rows:,} of {file}: {reason}" for file, counts in metrics["rejected"].items() for reason, rows in counts.items())
     found = f"{metrics['raw']['rows']:,} rows of the log, {bad:,} of both files left out{f' ({reasons})' if reasons else ''}"
@@ -50,7 +51,7 @@ def _rows(params: Params, metrics: dict[str, Any]) -> Check:
     return _check("rows", few, "warning", found, "fewer than half of ingest.max_bad_share", "correct the rows")
 
 
-def _users(params: Params, metrics: dict[str, Any]) -> Check:
+def _users(params: Params, metrics: dict[str, Any]) -> DataCheck:
     dropped, ingest = metrics["dropped"], params.ingest
     found = (
         f"{metrics['users']:,} users, {metrics['items']:,} items and {metrics['interactions']:,} interactions are left; "
@@ -61,7 +62,7 @@ def _users(params: Params, metrics: dict[str, Any]) -> Check:
     return _check("users", most, "warning", found, "most of the users", remedy)
 
 
-def _splits(metrics: dict[str, Any]) -> Iterator[Check]:
+def _splits(metrics: dict[str, Any]) -> Iterator[DataCheck]:
     for split in ("train", "valid", "test"):
         count = metrics["by_split"].get(split, 0)
         yield _check(
@@ -74,7 +75,7 @@ def _splits(metrics: dict[str, Any]) -> Iterator[Check]:
         )
 
 
-def _test_slates(params: Params, metrics: dict[str, Any]) -> Check:
+def _test_slates(params: Params, metrics: dict[str, Any]) -> DataCheck:
     slates = metrics["by_split"].get("test", 0)
     if params.evaluate.max_slates:
         slates = min(slates, params.evaluate.max_slates)
@@ -83,7 +84,7 @@ def _test_slates(params: Params, metrics: dict[str, Any]) -> Check:
     return _check("test slates", slates >= FEW_SLATES, "warning", found, f"{FEW_SLATES} for an interval that says something", remedy)
 
 
-def _candidates(params: Params, metrics: dict[str, Any], log: pl.DataFrame) -> Check:
+def _candidates(params: Params, metrics: dict[str, Any], log: pl.DataFrame) -> DataCheck:
     """As retrieve has it: of the last slate of the longest user, candidates that he has not taken."""
     wanted, items, longest = params.retrieve.candidates, metrics["items"], metrics["sequence_length"]["max"]
     found = f"{items:,} items, of which a user takes up to {longest:,}"
@@ -98,16 +99,17 @@ def _candidates(params: Params, metrics: dict[str, Any], log: pl.DataFrame) -> C
     )
 
 
-def _codes(params: Params, metrics: dict[str, Any]) -> Check:
+def _codes(params: Params, metrics: dict[str, Any]) -> DataCheck:
     size, levels, items = params.tokenize.codebook_size, params.tokenize.levels, metrics["items"]
     room = size**levels
     found = f"{items:,} items, {room:,} semantic IDs ({levels} levels of {size} codes)"
     if items > room:
-        return Check("semantic IDs", "fault", found, "one for each item", "raise tokenize.codebook_size or levels")
-    return _check("semantic IDs", items >= 2 * size, "warning", found, "two items a code", "lower tokenize.codebook_size")
+        return DataCheck("semantic IDs", "fault", found, "one for each item", "raise tokenize.codebook_size or levels")
+    needed = f"{ITEMS_A_CODE} items a code: with fewer, codes of the later levels stay unused (tokenize.usage_gate)"
+    return _check("semantic IDs", items >= ITEMS_A_CODE * size, "warning", found, needed, "lower tokenize.codebook_size")
 
 
-def _times(params: Params, metrics: dict[str, Any]) -> Check:
+def _times(params: Params, metrics: dict[str, Any]) -> DataCheck:
     span = metrics["time"]
     known = span.get("first_date") is not None
     found = f"{span['first_date']} to {span['last_date']}" if known else "no times: the order of the file counts"
@@ -115,7 +117,7 @@ def _times(params: Params, metrics: dict[str, Any]) -> Check:
     return _check("times", known, "warning", found, "times, for folds and splits by time", remedy)
 
 
-def _folds(params: Params, log: pl.DataFrame) -> Check:
+def _folds(params: Params, log: pl.DataFrame) -> DataCheck:
     moments = log.filter(pl.col("split") == "train")["timestamp"].n_unique()
     found = f"training slates at {moments:,} different times"
     needed = f"more than traces.time_folds ({params.traces.time_folds})"
@@ -124,12 +126,12 @@ def _folds(params: Params, log: pl.DataFrame) -> Check:
     )
 
 
-def _titles(params: Params, metrics: dict[str, Any], has_titles: bool) -> Iterator[Check]:
+def _titles(params: Params, metrics: dict[str, Any], has_titles: bool) -> Iterator[DataCheck]:
     learns = params.embed.collaborative.mode != "none"
     if not has_titles:
         found = "none: items are called by their ids"
         if params.prompt.titles:
-            yield Check(
+            yield DataCheck(
                 "titles", "fault", found, "titles, which prompt.titles shows", "set prompt.titles: false, or name ingest.table.title"
             )
         else:

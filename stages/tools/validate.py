@@ -20,7 +20,7 @@ from stages.shared.core.outputs import Outputs
 from stages.shared.core.params import section_of
 from stages.shared.core.yaml_text import load_yaml
 from stages.tools.check_params import Params
-from stages.tools.data_checks import Check, checks
+from stages.tools.data_checks import DataCheck, checks
 
 SCRATCH = Path(".gr2") / "validate"
 
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0 if ok else 1
 
 
-def validate(params: Params) -> tuple[dict[str, Any], list[Check]]:
+def validate(params: Params) -> tuple[dict[str, Any], list[DataCheck]]:
     """metrics.json of the stage ingest (empty where it fails), and the checks."""
     SCRATCH.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=SCRATCH) as folder:
@@ -55,7 +55,7 @@ def validate(params: Params) -> tuple[dict[str, Any], list[Check]]:
         try:
             ingest(params.ingest, outputs)
         except StageError as error:
-            return {}, [Check("ingest", "fault", str(error), "data that ingest can read", "")]
+            return {}, [DataCheck("ingest", "fault", str(error), "data that ingest can read", "")]
         metrics = json.loads(outputs.path("metrics.json").read_text(encoding="utf-8"))
         log = pl.read_parquet(outputs.path("interactions.parquet"), columns=["user", "timestamp", "split"])
         return metrics, checks(params, metrics, log, has_titles=has_titles(params.ingest))
@@ -65,7 +65,7 @@ def has_titles(params: IngestParams) -> bool:
     return params.source != "table" or bool(params.table.title)
 
 
-def _lines(metrics: dict[str, Any], found: list[Check]) -> list[str]:
+def _lines(metrics: dict[str, Any], found: list[DataCheck]) -> list[str]:
     words = {"ok": "ok     ", "warning": "WARNING", "fault": "FAULT  "}
     lines = [f"{metrics['raw']['source']}:"] if metrics else []
     for check in found:

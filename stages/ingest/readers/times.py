@@ -43,9 +43,9 @@ def parse_times(texts: pl.Series, form: str) -> pl.Series:
     offset = zone_hours.cast(pl.Int64).fill_null(0) * 60 + zone_minutes.cast(pl.Int64).fill_null(0)
     minutes_east = offset * (1 - 2 * (sign == "-").fill_null(False).cast(pl.Int64))
     nanos = fraction.str.pad_end(9, "0").cast(pl.Int64).fill_null(0)
-    times = pl.DataFrame({"seconds": seconds, "east": minutes_east, "nanos": nanos})
+    parts = pl.DataFrame({"seconds": seconds, "east": minutes_east, "nanos": nanos})
     moved = pl.col("seconds") - pl.duration(minutes=pl.col("east"), time_unit="us")
     if not (nanos % 1000 != 0).any():
-        return times.select(moved + pl.duration(microseconds=pl.col("nanos") // 1000, time_unit="us")).to_series()
+        return parts.select(moved + pl.duration(microseconds=pl.col("nanos") // 1000, time_unit="us")).to_series()
     held = pl.when(pl.col("seconds").dt.year().is_between(*_NANOSECOND_YEARS)).then(moved.cast(pl.Datetime("ns")))
-    return times.select(held + pl.duration(nanoseconds=pl.col("nanos"), time_unit="ns")).to_series()
+    return parts.select(held + pl.duration(nanoseconds=pl.col("nanos"), time_unit="ns")).to_series()

@@ -30,7 +30,7 @@ FLAGS = {
 
 
 @dataclass(frozen=True)
-class Question:
+class OpenQuestion:
     """Two readings are possible, or none: `flags` are the answers, each as it is typed."""
 
     what: str
@@ -45,11 +45,11 @@ class Choices:
     """`given`: flag -> value. `questions`: what could not be decided without a flag. `made`: key of ingest.table -> (value, why)."""
 
     given: dict[str, str]
-    questions: list[Question] = field(default_factory=list)
+    questions: list[OpenQuestion] = field(default_factory=list)
     made: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def ask(self, what: str, flag: str, values: Sequence[str]) -> None:
-        self.questions.append(Question(what, tuple(as_typed(flag, value) for value in values)))
+        self.questions.append(OpenQuestion(what, tuple(as_typed(flag, value) for value in values)))
 
     def asked(self, flag: str) -> bool:
         return any(question.flags[0].startswith(f"--{flag.replace('_', '-')} ") for question in self.questions)

@@ -64,8 +64,8 @@ class Column:
             return cls(series.name, pl.Series(series.name, texts, pl.String), "list" if isinstance(dtype, pl.List) else "object")
         if dtype.is_float() and (series.drop_nulls() == series.drop_nulls().round()).all():
             series = series.cast(pl.Int64, strict=False)
-        texts = series.cast(pl.String, strict=False)
-        return cls(series.name, texts.set(texts == "", None), "number" if dtype.is_numeric() else "text")
+        text = series.cast(pl.String, strict=False)
+        return cls(series.name, text.set(text == "", None), "number" if dtype.is_numeric() else "text")
 
     @cached_property
     def filled(self) -> pl.Series:
@@ -127,7 +127,7 @@ class Column:
         if self.shape in ("list", "object"):
             return f"{self.shape}s"
         if self.is_numeric:
-            numbers = self.distinct.str.replace(",", ".", literal=True).cast(pl.Float64, strict=False)
+            numbers = self.distinct.str.replace(",", ".", literal=True).cast(pl.Float64, strict=False).to_numpy()
             return f"numbers, {numbers.min():g} to {numbers.max():g}"
         return f"{len(self.distinct):,} different texts"
 

@@ -20,7 +20,7 @@ from stages.ingest.sources.table import separator_of
 from stages.shared.core.errors import StageError
 from stages.tools.intake.choices import FLAGS, Choices
 from stages.tools.intake.look import FileLook, look
-from stages.tools.intake.overlay import overlay_text, profile_name, write_profile
+from stages.tools.intake.overlay import other_sections, overlay_text, profile_name, write_profile
 from stages.tools.intake.preview import read_whole, split_keys, table_lines
 from stages.tools.intake.roles import decide
 
@@ -76,10 +76,10 @@ def init(folder: Path, choices: Choices) -> dict[str, Any]:
     name = profile_name(folder.resolve(), choices.given.get("name", ""))
     preview = read_whole(_params(section), SCRATCH)
     split, why_split = split_keys(preview.lengths)
-    without_titles = "title" in made and not made["title"][0]
+    sections, reasons = other_sections(has_titles="title" not in made or bool(made["title"][0]), items=preview.items)
     keys = {key: value for key, value in section.items() if key != "table"}
-    text = overlay_text(f"{', '.join(path.name for path in paths)} of {folder}", made, keys | split, why_split, not without_titles)
-    outcome |= {"rows": preview.rows, **preview.sizes(), "split": why_split, "without_titles": without_titles}
+    text = overlay_text(f"{', '.join(path.name for path in paths)} of {folder}", made, keys | split, sections, [why_split, *reasons])
+    outcome |= {"rows": preview.rows, **preview.sizes(), "why": [why_split, *reasons]}
     return outcome | {"name": name, "profile": str(write_profile(name, text))}
 
 
@@ -123,9 +123,8 @@ def as_text(outcome: dict[str, Any]) -> list[str]:
     span = f", {outcome['first']} to {outcome['last']} (UTC)" if outcome["first"] else ""
     lines += ["", "The first rows, as ingest understands them:", *(f"  {line}" for line in table_lines(outcome["rows"]))]
     counts = f"{outcome['users']:,} users and {outcome['items']:,} items, {outcome['median_per_user']:g} items a user in the middle"
-    lines += [f"{outcome['log_rows']:,} rows{span}; {counts}", *(f"  {line}" for line in _rejected(outcome["rejected"])), outcome["split"]]
-    if outcome["without_titles"]:
-        lines.append("There are no titles: items are called by their ids, and vectors are learnt from what is taken one after the other.")
+    lines += [f"{outcome['log_rows']:,} rows{span}; {counts}", *(f"  {line}" for line in _rejected(outcome["rejected"]))]
+    lines += outcome["why"]
     name = outcome["name"]
     return [*lines, "", f"Written: {outcome['profile']}", f"Next: gr2 validate --profile {name}; then gr2 run --profile {name}"]
 

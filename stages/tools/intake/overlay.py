@@ -1,8 +1,10 @@
 """The profile that `gr2 init` writes: infra/profiles/NAME.yaml, with the reason behind each line."""
 
 import json
+import math
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,8 @@ from stages.shared.core.errors import StageError
 
 PROFILES = Path("infra") / "profiles"
 MARK = "# Written by gr2 init"
-# Without titles the text of an item is its id, which says nothing: what users took one after the other tells items apart. Such vectors lie
-# in a few clusters; k-means leaves no code unused there, where the autoencoder's codebooks may stay below tokenize.usage_gate.
-NO_TITLES: dict[str, Any] = {"embed": {"collaborative": {"mode": "concat", "weight": 0.9}}, "tokenize": {"method": "rqkmeans"}}
+ITEMS_A_CODE = 12  # of a catalogue: with fewer, the residuals of the later levels are all alike, and tokenize.usage_gate refuses the codes
+CODES, FEWEST_CODES = 32, 4  # the default of tokenize.codebook_size, and what a tiny catalogue gets
 
 
 def profile_name(folder: Path, given: str) -> str:
@@ -26,18 +27,33 @@ def profile_name(folder: Path, given: str) -> str:
     return name
 
 
-def overlay_text(what: str, made: dict[str, tuple[str, str]], ingest: dict[str, Any], why_ingest: str, has_titles: bool) -> str:
-    """made: key of ingest.table -> (value, why). ingest: other keys of the section."""
+def other_sections(has_titles: bool, items: int) -> tuple[dict[str, Any], list[str]]:
+    """What the other stages need on such data, by section, and why."""
+    tokenize: dict[str, Any] = {}
+    sections: dict[str, Any] = {}
+    why = []
+    if not has_titles:
+        # The text of an item is then its id, which says nothing. Vectors of orders lie in a few clusters, where the autoencoder's codebooks
+        # may stay below the gate.
+        sections["embed"] = {"collaborative": {"mode": "concat", "weight": 0.9}}
+        tokenize["method"] = "rqkmeans"
+        why.append("without titles, vectors are learnt from what is taken one after the other (embed.collaborative), and k-means cuts them")
+    if items < ITEMS_A_CODE * CODES:
+        tokenize["codebook_size"] = max(FEWEST_CODES, 2 ** int(math.log2(max(items / ITEMS_A_CODE, 1))))
+        why.append(f"{items:,} items fill no more than {tokenize['codebook_size']} codes a level (tokenize.codebook_size)")
+    return sections | ({"tokenize": tokenize} if tokenize else {}), why
+
+
+def overlay_text(what: str, made: dict[str, tuple[str, str]], ingest: dict[str, Any], sections: dict[str, Any], why: Sequence[str]) -> str:
+    """made: key of ingest.table -> (value, why). ingest: other keys of that section. sections: the others. why: of both, a line each."""
     head = {key: value for key, value in ingest.items() if key in ("source", "folder", "category")}
     rest = {key: value for key, value in ingest.items() if key not in head}
-    lines = [f"{MARK}: {_line(what)}. Behind each line: what it was taken for, and why.", "ingest:"]
-    lines += [f"  {key}: {_value(value)}" for key, value in head.items()]
+    lines = [f"{MARK}: {_line(what)}. Behind each line: what it was taken for, and why."]
+    lines += [*(f"# {_line(reason)}" for reason in why), "ingest:", *(f"  {key}: {_value(value)}" for key, value in head.items())]
     if made:
-        lines += ["  table:", *(f"    {key}: {_value(value)} # {_line(why)}" for key, (value, why) in made.items())]
-    lines += [f"  # {_line(why_ingest)}", *(f"  {key}: {_value(value)}" for key, value in rest.items())]
-    if not has_titles:
-        lines += ["# Without titles, vectors are learnt from what is taken one after the other."]
-        lines += [f"{section}: {_value(values)}" for section, values in NO_TITLES.items()]
+        lines += ["  table:", *(f"    {key}: {_value(value)} # {_line(reason)}" for key, (value, reason) in made.items())]
+    lines += [f"  {key}: {_value(value)}" for key, value in rest.items()]
+    lines += [f"{section}: {_value(values)}" for section, values in sections.items()]
     return "\n".join(lines) + "\n"
 
 

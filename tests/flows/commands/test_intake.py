@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from flows import cli
-from flows.commands import init, validate
+from flows.commands.intake import init, validate
 from tests.support import dvc_toy
 
 

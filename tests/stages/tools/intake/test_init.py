@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.commands.init import OPTIONS
+from flows.commands.intake.init import OPTIONS
 from stages.ingest.params import IngestParams
 from stages.ingest.sources.source import read_source
 from stages.tools import validate
@@ -96,7 +96,8 @@ def test_the_newcomers_path(project, tmp_path, capsys):
     }
     log, items = ingested(project, "my-shop")
     assert log == events() and sorted(items["title"])[0] == "Item i0"
-    text = render(project, "my-shop").replace("codebook_size: 32", "codebook_size: 8")
+    text = render(project, "my-shop")
+    assert yaml.safe_load(text)["tokenize"]["codebook_size"] == 4 and "40 items fill no more than 4 codes" in said["why"][-1]
     assert yaml.safe_load(text)["embed"]["collaborative"]["mode"] == "concat"
     (tmp_path / "params.yaml").write_text(text)
     assert validate.main([str(tmp_path / "params.yaml"), "--json"]) == 0
@@ -255,7 +256,7 @@ def test_short_histories_get_a_split_that_fits_them(project, tmp_path, capsys):
     log = "user,item,time\n" + lines(row for place, row in enumerate(events()) if place % EACH < 8)
     code, said = run(write(tmp_path / "raw", log__csv=log), capsys=capsys)
     section = yaml.safe_load((project / said["profile"]).read_text())["ingest"]
-    assert code == 0 and (section["split"], section["min_interactions"]) == ("leave_one_out", 5) and "12 have 5" in said["split"]
+    assert code == 0 and (section["split"], section["min_interactions"]) == ("leave_one_out", 5) and "12 have 5" in said["why"][0]
 
 
 def test_flags_that_name_nothing_are_errors(project, tmp_path, capsys):

@@ -17,6 +17,8 @@ from tasks.system.errors import ProjectError, fault_of_machine
 from tasks.system.requirements import not_installed
 
 COMMANDS = {  # name -> (module in flows.commands, help text)
+    "init": ("intake.init", "look at the files of a folder, say what they are taken for, and write the profile that ingests them"),
+    "validate": ("intake.validate", "check a data set against what the stages need under these parameters"),
     "run": ("run", "run the stages that are not current, with what they need"),
     "plan": ("plan", "what would run and why, running nothing"),
     "status": ("status", "each stage: current, changed or never run; its last run"),

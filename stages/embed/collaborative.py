@@ -5,13 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from stages.embed.params import CollaborativeParams
+from stages.embed.params import LEAST_ITEMS, CollaborativeParams
 from stages.embed.vectors import normalise
 from stages.shared.core.errors import StageError
 from stages.shared.recsys import sasrec
 
 HELD_OUT_SHARE = 0.1  # of the items with their own vector, for the R2 of predicting it
-LEAST_ITEMS = 20  # fewer leave nothing to fit and to judge the prediction on
 RIDGE_PENALTIES = np.logspace(-2, 4, 13)
 
 

@@ -8,6 +8,7 @@ from stages.shared.core.model_folder import NAMED_MODELS, ModelFolder
 from stages.shared.core.params import ComputeSection, Section
 
 PACKAGED = f"{NAMED_MODELS}/packaged-minilm"
+LEAST_ITEMS = 20  # of collaborative vectors: fewer leave nothing to fit and to judge the prediction on
 
 
 class CollaborativeParams(Section):

@@ -8,6 +8,7 @@ from stages.fetch.amazon_files import amazon_files
 from stages.fetch.download import download_all
 from stages.fetch.movielens_wheel import download_wheel
 from stages.fetch.news import update_download
+from stages.fetch.other_files import other_files
 from stages.shared.core.outputs import Outputs
 from stages.shared.sources.params import RAW, FetchParams
 from stages.shared.sources.published import ARCHIVES
@@ -36,7 +37,7 @@ def downloads(params: FetchParams, cache: Path) -> list[Path]:
     if family == "movielens":
         return download_all([ARCHIVES[which]], cache)
     folder = cache / params.source  # 2014 and 2018 have files of the same name
-    published = amazon_files(which, params.category)
+    published = amazon_files(which, params.category) if family == "amazon" else other_files(params.source, params.category)
     for file in published:
         update_download(file, folder)
     return download_all(published, folder)

@@ -11,17 +11,23 @@ LARGEST_WORLD = 20_000_000_000  # weights computed in making it: some minutes
 
 
 class TableParams(Section):
-    """A log of one's own: two files and the names of their columns. The ending says the format: .parquet, .csv, .tsv, .jsonl (also .gz)."""
+    """A log of one's own: one or two files and the names of their columns.
+
+    The ending says the format: .parquet, .csv, .tsv or .jsonl, the text ones also with .gz.
+    """
 
     interactions: str = Field("", description="file, within ingest.folder")
-    items: str = Field("", description="file, within ingest.folder")
+    items: str = Field("", description="file, within ingest.folder; empty = the log itself has the columns of items")
+    separator: str = Field("", description="between the columns of text files; empty = by the ending: a comma, in .tsv a tab")
+    encoding: Literal["utf-8", "latin-1", "cp1252"] = Field("utf-8", description="of text files")
     user: str = Field("user", description="column of interactions")
     item: str = Field("item", description="column of interactions")
     timestamp: str = Field("timestamp", description="column of interactions; empty = the order of the file")
     time_unit: Literal["s", "ms", "us", "ns"] = "s"
+    time_format: str = Field("", description="of times that are text: iso, or as strftime writes them (%d.%m.%Y %H:%M); empty = numbers")
     rating: str = Field("", description="column of interactions; empty = none")
-    item_id: str = Field("item", description="column of items")
-    title: str = Field("title", description="column of items")
+    item_id: str = Field("item", description="column of items; without a file of items it is that of the log")
+    title: str = Field("title", description="column of items; empty = none, and items are called by their ids")
     brand: str = Field("", description="column of items; empty = none")
     categories: str = Field("", description="column of items: a list, or text cut at category_separator; empty = none")
     category_separator: str = Field("|", min_length=1)
@@ -94,8 +100,8 @@ class IngestParams(SourceParams):
 
     @model_validator(mode="after")
     def keys_go_together(self) -> Self:
-        if self.source == "table" and not (self.table.interactions and self.table.items):
-            raise ValueError("source: table needs table.interactions and table.items, two files in folder")
+        if self.source == "table" and not self.table.interactions:
+            raise ValueError("source: table needs table.interactions, a file in folder; gr2 init FOLDER finds the keys of table")
         # The Bayes order is computed from whole histories; filtered ones would make it the order of another world.
         if self.source == "synthetic" and (self.min_item_interactions or self.max_history or self.keep_items != "all"):
             raise ValueError(

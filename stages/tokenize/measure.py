@@ -87,9 +87,12 @@ def prefix_purity(codes_NL: np.ndarray, labels_N: np.ndarray, seed: int) -> dict
     the labels shuffled.
 
     Small groups are pure by chance (a group of one always is), so the first number says nothing without the second. `labels_N`:
-    integers; -1 = no label, left out.
+    integers; -1 = no label, left out. Without any label all shares are 0.
     """
     having = labels_N >= 0
+    if not having.any():
+        nothing = [0.0] * (codes_NL.shape[1] - 1)
+        return {"purity": nothing, "shuffled": nothing}
     codes_NL, labels = codes_NL[having], labels_N[having]
     shuffled = np.random.default_rng(seed).permutation(labels)
     result: dict[str, list[float]] = {"purity": [], "shuffled": []}
@@ -97,7 +100,7 @@ def prefix_purity(codes_NL: np.ndarray, labels_N: np.ndarray, seed: int) -> dict
         groups = prefix_numbers(codes_NL[:, :level])
         for name, given in (("purity", labels), ("shuffled", shuffled)):
             table = scipy.sparse.coo_matrix((np.ones(len(groups), dtype=np.int64), (groups, given))).tocsr()
-            result[name].append(round(float(table.max(axis=1).toarray().sum() / max(len(groups), 1)), 6))
+            result[name].append(round(float(table.max(axis=1).toarray().sum() / len(groups)), 6))
     return result
 
 

@@ -58,11 +58,13 @@ class StagingTables:
         category_word: str,
         time: Literal["seconds", "order"] = "seconds",
         same_again: bool = False,
+        first_counts: bool = False,
     ) -> RawLog:
-        """`same_again`: an item that stands twice with the same fields is no bad row, the second is only skipped."""
+        """`same_again`: an item that stands twice with the same fields is no bad row, the second is only skipped; with `first_counts`
+        neither is one with other fields."""
         self._interactions.close()
         self._items.close()
-        self._keep_first_items(same_again)
+        self._keep_first_items(same_again, first_counts)
         self._rejected.close()
         return RawLog(
             name,
@@ -85,7 +87,7 @@ class StagingTables:
         self._rejected.write(bad.with_columns(pl.col("text").str.head(TEXT_SHOWN), file=pl.lit(file)))
         return checked.filter(pl.col("reason").is_null())
 
-    def _keep_first_items(self, same_again: bool) -> None:
+    def _keep_first_items(self, same_again: bool, first_counts: bool) -> None:
         """Over the whole file at once, on disk: an item may return in a later block."""
         all_items = pl.scan_parquet(self._items.path)
         # A hash of the content, not the content: the whole catalogue's texts need not fit into memory.
@@ -93,7 +95,7 @@ class StagingTables:
         items = all_items.select("source_id", "row", content=content_hash).collect(engine="streaming")
         items = items.with_columns(first=pl.col("content").first().over("source_id")).filter(~pl.col("source_id").is_first_distinct())
         repeats = all_items.filter(pl.col("row").is_in(items["row"].implode()))
-        different = items.filter(pl.col("content") != pl.col("first")) if same_again else items
+        different = items.filter((pl.col("content") != pl.col("first")) & (not first_counts)) if same_again else items
         rejected = repeats.filter(pl.col("row").is_in(different["row"].implode())).collect().sort("row")
         self._rejected.write(rejected.with_columns(file=pl.lit(self._item_file), reason=pl.lit("item stands twice")))
         kept = all_items.filter(~pl.col("row").is_in(items["row"].implode())) if items.height else all_items

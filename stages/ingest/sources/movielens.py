@@ -1,4 +1,4 @@
-"""GroupLens's own files of MovieLens-100K (u.data, u.item), 1M (ratings.dat, movies.dat) and 25M (ratings.csv, movies.csv)."""
+"""GroupLens's own files of MovieLens-100K (u.data, u.item), 1M and 10M (ratings.dat, movies.dat), 25M and 32M (ratings.csv, movies.csv)."""
 
 import polars as pl
 

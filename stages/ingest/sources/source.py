@@ -11,7 +11,8 @@ from stages.ingest.readers.chunks import Input
 from stages.ingest.readers.forget import Forgotten
 from stages.ingest.readers.raw import RawFile, RawLog
 from stages.ingest.readers.validate import StagingTables
-from stages.ingest.sources import amazon, movielens, movielens_wheel, recbole, sequences, table
+from stages.ingest.sources import amazon, kuairec, movielens, movielens_wheel, recbole, sequences, table
+from stages.ingest.sources.json_logs import JSON_LOGS, has_log, read_json_log
 from stages.ingest.sources.world import read_world
 from stages.shared.core.errors import StageError
 from stages.shared.sources.published import ARCHIVES, WHEEL, verify_download
@@ -20,13 +21,18 @@ _GROUPLENS = "GroupLens: free for research with acknowledgement; not to be redis
 _AMAZON = (
     "Collected by the McAuley Lab, UCSD, for research, who state no licence; cite their paper. The texts belong to Amazon and its users."
 )
+_KUAIREC = "Kuaishou and its authors: CC BY-SA 4.0; cite Gao et al., CIKM 2022."
 _NOT_STATED = "Not stated in the files."
 Reader = Callable[[Input, StagingTables], RawFile]
 _MOVIELENS: dict[str, tuple[str, str, Reader, Reader]] = {  # files of the log and of the items, and who reads them
     "100k": ("u.data", "u.item", movielens.read_u_data, movielens.read_u_item),
     "1m": ("ratings.dat", "movies.dat", movielens.read_ratings_dat, movielens.read_movies_dat),
+    "10m": ("ratings.dat", "movies.dat", movielens.read_ratings_dat, movielens.read_movies_dat),
     "25m": ("ratings.csv", "movies.csv", movielens.read_ratings_csv, movielens.read_movies_csv),
+    "32m": ("ratings.csv", "movies.csv", movielens.read_ratings_csv, movielens.read_movies_csv),
 }
+_SAME_LAYOUT = {"10m", "32m"}  # as 1m and 25m: the names of the files do not tell them apart
+_ALIKE = {"1m": " or 10M", "25m": " or 32M"}
 
 
 def read_source(params: IngestParams, scratch: Path) -> RawLog:
@@ -49,6 +55,10 @@ def read_source(params: IngestParams, scratch: Path) -> RawLog:
         # Unpacked files win: whoever unpacked them may have edited them.
         archived = (folder / ARCHIVES[release].name).is_file() and not _has_any(folder, _MOVIELENS[release][:2])
         return _read_archive(folder, release, staging) if archived else _read_movielens(folder, staging, release)
+    if params.source == "kuairec":
+        return _read_kuairec(folder, staging)
+    if params.source in JSON_LOGS:
+        return read_json_log(folder, params.source, params.category, staging)
     return _read_amazon(folder, staging, release, params.category)
 
 
@@ -64,14 +74,15 @@ class SourceLayout:
 def _forms(category: str) -> list[SourceLayout]:
     """All that can be told by the names of the files; MovieLens-100K's two come first."""
     return [
-        SourceLayout("*.inter and *.item (RecBole)", recbole.has_files, _read_recbole),
+        SourceLayout("*.inter, perhaps with *.item (RecBole)", recbole.has_files, _read_recbole),
         *[
             SourceLayout(
-                f"{log} and {items} (MovieLens-{release.upper()})",
+                f"{log} and {items} (MovieLens-{release.upper()}{_ALIKE.get(release, '')})",
                 partial(_has_any, names=(log, items)),
                 partial(_read_movielens, which=release),
             )
             for release, (log, items, _, _) in _MOVIELENS.items()
+            if release not in _SAME_LAYOUT
         ],
         *[
             SourceLayout(
@@ -81,8 +92,22 @@ def _forms(category: str) -> list[SourceLayout]:
             )
             for generation, logs in amazon.LOGS.items()
         ],
+        *[
+            SourceLayout(
+                f"{published.log} and {published.items} ({published.title}; also .gz)",
+                partial(has_log, source=source),
+                partial(_read_any_json_log, source=source, category=category),
+            )
+            for source, published in JSON_LOGS.items()
+        ],
+        SourceLayout(f"{kuairec.LOGS[0]} and {kuairec.VIDEOS} (KuaiRec)", kuairec.has_files, _read_kuairec),
         SourceLayout("sequences.txt and items.jsonl (plain pair)", partial(_has_any, names=("sequences.txt", "items.jsonl")), _read_pair),
     ]
+
+
+def known_forms(folder: Path, category: str = "") -> list[str]:
+    """The forms that the names of the files in `folder` make it, in words; `source: folder` reads it where there is one."""
+    return [form.what for form in _forms(category) if form.matches(folder)]
 
 
 def _recognised(folder: Path, forms: list[SourceLayout]) -> SourceLayout:
@@ -119,7 +144,7 @@ def _read_archive(folder: Path, release: str, scratch: StagingTables) -> RawLog:
     if wrong := verify_download(archive, published):
         raise StageError(f"{archive}: {wrong}; fetch it again from {published.url}")
     log, items, read_log, read_items = _MOVIELENS[release]
-    top = archive.stem  # ml-1m.zip holds ml-1m/ratings.dat
+    top = "ml-10M100K" if release == "10m" else archive.stem  # ml-1m.zip holds ml-1m/ratings.dat
     files = [read_log(Input(archive, f"{top}/{log}"), scratch), read_items(Input(archive, f"{top}/{items}"), scratch)]
     return scratch.finish(f"MovieLens-{release.upper()} ({archive.name})", _GROUPLENS, [RawFile.of(archive), *files], "Genres")
 
@@ -135,8 +160,11 @@ def _read_movielens(folder: Path, scratch: StagingTables, which: str) -> RawLog:
 
 def _read_recbole(folder: Path, scratch: StagingTables) -> RawLog:
     log, items = recbole.find(folder)
-    files = [recbole.read_inter(log, scratch), recbole.read_item(items, scratch)]
-    return scratch.finish(f"RecBole files ({log.name})", _NOT_STATED, files, "Genres")
+    file, has_times = recbole.read_own_inter(log, scratch)
+    files = [file, recbole.read_item(items, scratch) if items else recbole.read_items_of_inter(log, scratch)]
+    time: Literal["seconds", "order"] = "seconds" if has_times else "order"
+    alone = items is None  # an item then stands in many rows
+    return scratch.finish(f"RecBole files ({log.name})", _NOT_STATED, files, "Genres", time, same_again=alone, first_counts=alone)
 
 
 def _has_amazon(folder: Path, generation: str, category: str) -> bool:
@@ -157,6 +185,18 @@ def _read_amazon(folder: Path, scratch: StagingTables, generation: str, category
     return scratch.finish(f"Amazon Reviews {generation}, {category} ({log.name})", _AMAZON, files, "Categories", same_again=True)
 
 
+def _read_any_json_log(folder: Path, scratch: StagingTables, source: str, category: str) -> RawLog:
+    return read_json_log(folder, source, category, scratch)
+
+
+def _read_kuairec(folder: Path, scratch: StagingTables) -> RawLog:
+    log, videos = kuairec.find(folder)
+    archive = folder / kuairec.ARCHIVE
+    files = [RawFile.of(archive)] if log.member else []
+    files += [kuairec.read_log(log, scratch), kuairec.read_videos(videos, scratch)]
+    return scratch.finish(f"KuaiRec ({log.name})", _KUAIREC, files, "Categories", same_again=True)
+
+
 def _read_pair(folder: Path, scratch: StagingTables) -> RawLog:
     files = [
         sequences.read_sequences(Input(folder / "sequences.txt"), scratch),
@@ -166,7 +206,8 @@ def _read_pair(folder: Path, scratch: StagingTables) -> RawLog:
 
 
 def _read_table(folder: Path, params: IngestParams, scratch: StagingTables) -> RawLog:
-    log, items = folder / params.table.interactions, folder / params.table.items
+    log, items = folder / params.table.interactions, folder / (params.table.items or params.table.interactions)
     files = [table.read_interactions(log, params.table, scratch), table.read_items(items, params.table, scratch)]
     time: Literal["seconds", "order"] = "seconds" if params.table.timestamp else "order"
-    return scratch.finish(f"Table ({log.name})", params.table.licence, files, "Categories", time)
+    in_log = not params.table.items
+    return scratch.finish(f"Table ({log.name})", params.table.licence, files, "Categories", time, same_again=in_log, first_counts=in_log)

@@ -1,6 +1,10 @@
-"""A log of one's own: Parquet, CSV, TSV or JSON lines, with the names of the columns in ingest.table."""
+"""A log of one's own: Parquet, CSV, TSV or JSON lines, with the names of the columns in ingest.table.
+
+Items are in a file of their own, or in the log itself (`items: ""`), whose first row of an item with a title then counts.
+"""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,41 +16,56 @@ from stages.ingest.readers.delimited import Columns, read_delimited
 from stages.ingest.readers.jsonlines import INTERACTION_FIELDS, ITEM_FIELDS, Record, field, optional, read_json_lines, required, texts
 from stages.ingest.readers.parquet import missing_column, read_parquet
 from stages.ingest.readers.raw import RawFile
+from stages.ingest.readers.times import with_times
 from stages.ingest.readers.validate import StagingTables
 from stages.ingest.readers.written_lists import category_lists, written_list
 from stages.shared.core.errors import StageError
 from stages.shared.core.schemas import Schema
 
-_ENDINGS = (".parquet", ".csv", ".tsv", ".jsonl")
+_JSON = (".jsonl", ".ndjson", ".json")
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+_ENDINGS = (".parquet", *_SEPARATORS, *_JSON)
 _HINT = "name it in ingest.table"
 Take = Callable[[pl.DataFrame], None]
 
 
 def read_interactions(path: Path, table: TableParams, scratch: StagingTables) -> RawFile:
     names = {"user": table.user, "item": table.item, "timestamp": table.timestamp, "rating": table.rating}
-    numbering = _PositionCounter() if not table.timestamp else None
+    numbering = PositionCounter() if not table.timestamp else None
 
     def take(rows: pl.DataFrame) -> None:
-        scratch.add_interactions(path.name, numbering.number(rows) if numbering else rows, table.time_unit if table.timestamp else "s")
+        if numbering:
+            rows = numbering.number(rows)
+        elif table.time_format:
+            rows = with_times(rows, table.time_format)
+        scratch.add_interactions(path.name, rows, table.time_unit if table.timestamp else "s")
 
     def values(record: Record) -> tuple[Any, ...]:
         rating = optional(record, table.rating) if table.rating else None
         time = required(record, table.timestamp) if table.timestamp else None
         return required(record, table.user), required(record, table.item), time, rating
 
-    return _read(path, names, values, INTERACTION_FIELDS, take)
+    return _read(path, table, names, values, INTERACTION_FIELDS, take)
 
 
 def read_items(path: Path, table: TableParams, scratch: StagingTables) -> RawFile:
-    names = {"source_id": table.item_id, "title": table.title, "year": table.year, "brand": table.brand, "categories": table.categories}
+    """`path`: of the file of items, or of the log where `table` names no other."""
+    item_id, shown = (table.item_id, path.name) if table.items else (table.item, f"items of {path.name}")
+    names = {"source_id": item_id, "title": table.title, "year": table.year, "brand": table.brand, "categories": table.categories}
 
     def take(rows: pl.DataFrame) -> None:
+        if not table.title:
+            rows = rows.with_columns(title=pl.format("Item {}", pl.col("source_id").str.strip_chars()))
+        if not table.items:
+            # Bad rows of the log are counted as such already; an item may have a title in one row and none in another.
+            usable = pl.col("reason").is_null() & pl.all_horizontal(pl.col("source_id", "title").str.strip_chars() != "")
+            rows = rows.filter(usable).unique("source_id", keep="first", maintain_order=True)
         # A text is cut at the separator; a list, of Parquet or JSON, is one already.
         if rows.schema["categories"] == pl.String:
             rows = category_lists(rows, table.category_separator)
         category = pl.element().str.strip_chars()
         rows = rows.with_columns(pl.col("categories").list.eval(category.filter(category.str.len_bytes() > 0)))
-        scratch.add_items(path.name, rows)
+        scratch.add_items(shown, rows)
 
     def values(record: Record) -> tuple[Any, ...]:
         categories = record.get(table.categories) if table.categories else None
@@ -54,27 +73,45 @@ def read_items(path: Path, table: TableParams, scratch: StagingTables) -> RawFil
             listed = written_list(categories)
             categories = categories.split(table.category_separator) if listed is None else listed
         return (
-            required(record, table.item_id),
+            required(record, item_id),
             *(field(record, name) for name in (table.title, table.year, table.brand)),
             texts(categories),
         )
 
-    return _read(path, names, values, ITEM_FIELDS, take)
+    return replace(_read(path, table, names, values, ITEM_FIELDS, take), name=shown)
 
 
-def _read(path: Path, names: dict[str, str], values: Callable[[Record], tuple[Any, ...]], fields: Schema, take: Take) -> RawFile:
+def _read(
+    path: Path, table: TableParams, names: dict[str, str], values: Callable[[Record], tuple[Any, ...]], fields: Schema, take: Take
+) -> RawFile:
     """`names`: our column -> that of the file, "" = none. `values` does the same for a JSON record."""
-    ending = Path(path.name.lower().removesuffix(".gz")).suffix
+    ending = _ending(path.name)
     if ending == ".parquet":
         return read_parquet(path, names, take)
-    if ending == ".jsonl":
+    if ending in _JSON:
         return _read_jsonl(path, names, values, fields, take)
-    if ending in (".csv", ".tsv"):
+    if separator := table.separator or separator_of(path.name):
         columns = Columns(
             {name: (column,) if column else () for name, column in names.items()}, [name for name in names if not names[name]], _HINT
         )
-        return read_delimited(Input(path), "," if ending == ".csv" else "\t", columns, take, quoted=ending == ".csv")
-    raise StageError(f"{path}: ends in none of {', '.join(_ENDINGS)} (or these with .gz); convert the file")
+        return read_delimited(Input(path), separator, columns, take, table.encoding, quoted=is_quoted(separator))
+    raise StageError(
+        f"{path}: ends in none of {', '.join(_ENDINGS)} (or these with .gz); convert the file, or name its ingest.table.separator"
+    )
+
+
+def _ending(name: str) -> str:
+    return Path(name.lower().removesuffix(".gz")).suffix
+
+
+def separator_of(name: str) -> str:
+    """What the ending of a file says; empty where it says nothing."""
+    return _SEPARATORS.get(_ending(name), "")
+
+
+def is_quoted(separator: str) -> bool:
+    """Whether a quote may hold the separator; in tab-separated text it is a character like any other."""
+    return separator != "\t" and len(separator) == 1
 
 
 def _read_jsonl(path: Path, names: dict[str, str], values: Callable[[Record], tuple[Any, ...]], fields: Schema, take: Take) -> RawFile:
@@ -94,7 +131,7 @@ def _read_jsonl(path: Path, names: dict[str, str], values: Callable[[Record], tu
     return file
 
 
-class _PositionCounter:
+class PositionCounter:
     """Numbers the interactions of each user in the order of the file, across blocks."""
 
     def __init__(self) -> None:

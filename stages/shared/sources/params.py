@@ -10,16 +10,24 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from stages.shared.core.outputs import DATA
 from stages.shared.core.params import Section
 
+# fmt: off
 Source = Literal[
-    "movielens-100k", "movielens-1m", "movielens-25m", "amazon-2014", "amazon-2018", "amazon-2023", "folder", "table", "synthetic"
+    "movielens-100k", "movielens-1m", "movielens-10m", "movielens-25m", "movielens-32m", "amazon-2014", "amazon-2018", "amazon-2023",
+    "goodreads", "steam", "yelp", "kuairec", "folder", "table", "synthetic",
 ]
+# fmt: on
+YELP = "https://business.yelp.com/data/resources/open-dataset/"
 RAW = DATA / "raw"  # the output of the stage fetch
 
 
 class SourceParams(Section):
     source: Source = Field("movielens-100k", description="folder: its layout is recognised by the names of its files; table: see table")
     folder: str = Field(str(RAW), description="the raw files; data/raw = those that the stage fetch puts there")
-    category: str = Field("", description="of Amazon: as in the names of the official files, e.g. Beauty (2014), All_Beauty (2018, 2023)")
+    category: str = Field(
+        "",
+        description="as in the names of the official files: of Amazon e.g. Beauty (2014), All_Beauty (2018, 2023); of Goodreads a genre "
+        "as poetry, empty = all",
+    )
 
     @field_validator("folder")
     @classmethod
@@ -37,6 +45,8 @@ class SourceParams(Section):
             raise ValueError(
                 f"source: {self.source} needs folder, the folder that holds the raw files (got {RAW}, which is for fetched ones)"
             )
+        if self.source == "yelp" and not self.has_folder:
+            raise ValueError(f"source: yelp needs folder: Yelp hands its files to those who accept its terms, at {YELP}")
         if self.source.startswith("amazon") and not self.category:
             raise ValueError(f"source: {self.source} needs category, as in the names of the official files (e.g. Beauty, All_Beauty)")
         if self.category and not re.fullmatch(r"[A-Za-z0-9_]+", self.category):

@@ -28,7 +28,9 @@ class PublishedFile:
 # Size and md5 as GroupLens publishes them beside each archive.
 ARCHIVES = {
     "1m": PublishedFile("https://files.grouplens.org/datasets/movielens/ml-1m.zip", 5_917_549, "c4d9eecfca2ab87c1945afe126590906"),
+    "10m": PublishedFile("https://files.grouplens.org/datasets/movielens/ml-10m.zip", 65_566_137, "ce571fd55effeba0271552578f2648bd"),
     "25m": PublishedFile("https://files.grouplens.org/datasets/movielens/ml-25m.zip", 261_978_986, "6b51fb2759a8657d3bfcbfc42b592ada"),
+    "32m": PublishedFile("https://files.grouplens.org/datasets/movielens/ml-32m.zip", 238_950_008, "d472be332d4daa821edc399621853b57"),
 }
 
 

@@ -143,7 +143,7 @@ def test_the_profile_names_every_key_with_its_default():
         ({"source": "movielens"}, "ingest.source"),
         ({"source": "folder"}, "source: folder needs folder"),
         ({"source": "amazon-2014"}, "source: amazon-2014 needs category"),
-        ({"source": "table", "folder": "raw"}, "needs table.interactions and table.items"),
+        ({"source": "table", "folder": "raw"}, "needs table.interactions"),
         ({"base_share": 1.0}, "ingest.base_share"),
         ({"split": "global_time", "base_share": 0.8}, "leave no share for train"),
         ({"table": {"usr": "x"}}, "ingest.table.usr: unknown key"),

@@ -47,6 +47,8 @@ def test_purity_by_hand_and_by_chance():
     codes, labels = generator.integers(0, 4, size=(4000, 3)), generator.integers(0, 5, size=4000)
     found = prefix_purity(codes, labels, seed=1)
     np.testing.assert_allclose(found["purity"], found["shuffled"], atol=0.02)
+    # A catalogue may have no categories at all.
+    assert prefix_purity(codes, np.full(4000, -1), seed=1) == {"purity": [0.0, 0.0], "shuffled": [0.0, 0.0]}
 
 
 def test_a_label_is_the_whole_path():

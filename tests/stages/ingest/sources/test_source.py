@@ -85,6 +85,26 @@ def test_an_archive_is_fetched_and_read_unpacked(tmp_path, monkeypatch):
     assert got.log.name == "MovieLens-1M (ml-1m.zip)"
 
 
+@pytest.mark.parametrize(
+    ("release", "form", "top"),
+    [("10m", "ratings.dat", "ml-10M100K"), ("32m", "ratings.csv", "ml-32m")],
+)
+def test_other_releases_of_movielens_have_the_layout_of_an_earlier_one(tmp_path, monkeypatch, release, form, top):
+    folder = write(tmp_path / "raw", **FORMS[form])
+    with zipfile.ZipFile(tmp_path / f"ml-{release}.zip", "w") as archive:
+        for path in folder.iterdir():
+            archive.write(path, f"{top}/{path.name}")
+    body = (tmp_path / f"ml-{release}.zip").read_bytes()
+    packed = tmp_path / "zip"
+    packed.mkdir()
+    (packed / f"ml-{release}.zip").write_bytes(body)
+    published = PublishedFile(ARCHIVES[release].url, len(body), hashlib.md5(body).hexdigest())
+    monkeypatch.setitem(ARCHIVES, release, published)
+    got = read(packed, f"movielens-{release}")
+    assert got.tables == read(folder, f"movielens-{release}").tables == read(folder).tables
+    assert got.log.name == f"MovieLens-{release.upper()} (ml-{release}.zip)"
+
+
 def test_the_two_files_of_a_category_are_fetched(tmp_path, monkeypatch):
     review = b'{"reviewerID": "A", "asin": "B", "unixReviewTime": 5, "overall": 4}\n'
     meta = b"{'asin': 'B', 'title': 'T', 'categories': [['X', 'Y']]}\n"
@@ -104,6 +124,12 @@ def test_the_two_files_of_a_category_are_fetched(tmp_path, monkeypatch):
 def test_published_checksums():
     assert ARCHIVES["1m"] == PublishedFile(
         "https://files.grouplens.org/datasets/movielens/ml-1m.zip", 5_917_549, "c4d9eecfca2ab87c1945afe126590906"
+    )
+    assert ARCHIVES["10m"] == PublishedFile(
+        "https://files.grouplens.org/datasets/movielens/ml-10m.zip", 65_566_137, "ce571fd55effeba0271552578f2648bd"
+    )
+    assert ARCHIVES["32m"] == PublishedFile(
+        "https://files.grouplens.org/datasets/movielens/ml-32m.zip", 238_950_008, "d472be332d4daa821edc399621853b57"
     )
     assert ARCHIVES["25m"] == PublishedFile(
         "https://files.grouplens.org/datasets/movielens/ml-25m.zip", 261_978_986, "6b51fb2759a8657d3bfcbfc42b592ada"

@@ -1,0 +1,149 @@
+"""What the stages need of a data set, as far as it can be told before they run. `gr2 validate` asks.
+
+A fault is what a stage would fail on; a warning, what makes a result weak.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+import polars as pl
+
+from stages.embed.params import LEAST_ITEMS
+from stages.tools.check_params import Params
+from stages.tools.intake.overlay import ITEMS_A_CODE
+
+FEW_SLATES = 200  # the interval of NDCG@5 is then about 0.05 wide to each side
+MOST_ALIKE = 0.1  # share of items that have another's text
+
+
+class DataCheck(NamedTuple):
+    name: str
+    level: Literal["ok", "warning", "fault"]
+    found: str
+    needed: str
+    remedy: str
+
+
+def checks(params: Params, metrics: dict[str, Any], log: pl.DataFrame, has_titles: bool) -> list[DataCheck]:
+    """metrics: metrics.json of ingest. log: user, timestamp and split of its interactions."""
+    return [
+        _rows(params, metrics),
+        _users(params, metrics),
+        *_splits(metrics),
+        _test_slates(params, metrics),
+        _candidates(params, metrics, log),
+        _codes(params, metrics),
+        _times(params, metrics),
+        _folds(params, log),
+        *_titles(params, metrics, has_titles),
+    ]
+
+
+def _check(name: str, ok: bool, level: Literal["warning", "fault"], found: str, needed: str = "", remedy: str = "") -> DataCheck:
+    return DataCheck(name, "ok" if ok else level, found, needed, remedy)
+
+
+def _rows(params: Params, metrics: dict[str, Any]) -> DataCheck:
+    bad = sum(sum(reasons.values()) for reasons in metrics["rejected"].values())
+    reasons = "; ".join(f"{rows:,} of {file}: {reason}" for file, counts in metrics["rejected"].items() for reason, rows in counts.items())
+    found = f"{metrics['raw']['rows']:,} rows of the log, {bad:,} of both files left out{f' ({reasons})' if reasons else ''}"
+    few = bad <= params.ingest.max_bad_share * metrics["raw"]["rows"] / 2
+    return _check("rows", few, "warning", found, "fewer than half of ingest.max_bad_share", "correct the rows")
+
+
+def _users(params: Params, metrics: dict[str, Any]) -> DataCheck:
+    dropped, ingest = metrics["dropped"], params.ingest
+    found = (
+        f"{metrics['users']:,} users, {metrics['items']:,} items and {metrics['interactions']:,} interactions are left; "
+        f"{dropped['users_outside_core'] + dropped['cold_users']:,} users had too few"
+    )
+    most = dropped["users_outside_core"] + dropped["cold_users"] <= metrics["users"]
+    remedy = f"lower ingest.min_interactions ({ingest.min_interactions}) or min_item_interactions ({ingest.min_item_interactions})"
+    return _check("users", most, "warning", found, "most of the users", remedy)
+
+
+def _splits(metrics: dict[str, Any]) -> Iterator[DataCheck]:
+    for split in ("train", "valid", "test"):
+        count = metrics["by_split"].get(split, 0)
+        yield _check(
+            f"split {split}",
+            count > 0,
+            "fault",
+            f"{count:,} interactions",
+            "one at least",
+            "users are too short for ingest.split: lower ingest.base_share, min_base or test_positions, or set split: leave_one_out",
+        )
+
+
+def _test_slates(params: Params, metrics: dict[str, Any]) -> DataCheck:
+    slates = metrics["by_split"].get("test", 0)
+    if params.evaluate.max_slates:
+        slates = min(slates, params.evaluate.max_slates)
+    found = f"at most {slates:,} of them hold their target and are measured on"
+    remedy = "raise ingest.test_positions or give more users; gr2 power says how many slates show a gain"
+    return _check("test slates", slates >= FEW_SLATES, "warning", found, f"{FEW_SLATES} for an interval that says something", remedy)
+
+
+def _candidates(params: Params, metrics: dict[str, Any], log: pl.DataFrame) -> DataCheck:
+    """As retrieve has it: of the last slate of the longest user, candidates that he has not taken."""
+    wanted, items, longest = params.retrieve.candidates, metrics["items"], metrics["sequence_length"]["max"]
+    found = f"{items:,} items, of which a user takes up to {longest:,}"
+    needed = f"{wanted} more than a user takes (retrieve.candidates)"
+    return _check(
+        "candidates",
+        items - longest + 1 >= wanted and items > wanted,
+        "fault",
+        found,
+        needed,
+        "lower retrieve.candidates or ingest.max_history",
+    )
+
+
+def _codes(params: Params, metrics: dict[str, Any]) -> DataCheck:
+    size, levels, items = params.tokenize.codebook_size, params.tokenize.levels, metrics["items"]
+    room = size**levels
+    found = f"{items:,} items, {room:,} semantic IDs ({levels} levels of {size} codes)"
+    if items > room:
+        return DataCheck("semantic IDs", "fault", found, "one for each item", "raise tokenize.codebook_size or levels")
+    needed = f"{ITEMS_A_CODE} items a code: with fewer, codes of the later levels stay unused (tokenize.usage_gate)"
+    return _check("semantic IDs", items >= ITEMS_A_CODE * size, "warning", found, needed, "lower tokenize.codebook_size")
+
+
+def _times(params: Params, metrics: dict[str, Any]) -> DataCheck:
+    span = metrics["time"]
+    known = span.get("first_date") is not None
+    found = f"{span['first_date']} to {span['last_date']}" if known else "no times: the order of the file counts"
+    remedy = "name the column in ingest.table.timestamp; without it slates of different users have no order in time"
+    return _check("times", known, "warning", found, "times, for folds and splits by time", remedy)
+
+
+def _folds(params: Params, log: pl.DataFrame) -> DataCheck:
+    moments = log.filter(pl.col("split") == "train")["timestamp"].n_unique()
+    found = f"training slates at {moments:,} different times"
+    needed = f"more than traces.time_folds ({params.traces.time_folds})"
+    return _check(
+        "folds in time", moments > params.traces.time_folds, "fault", found, needed, "lower traces.time_folds, or give more users"
+    )
+
+
+def _titles(params: Params, metrics: dict[str, Any], has_titles: bool) -> Iterator[DataCheck]:
+    learns = params.embed.collaborative.mode != "none"
+    if not has_titles:
+        found = "none: items are called by their ids"
+        if params.prompt.titles:
+            yield DataCheck(
+                "titles", "fault", found, "titles, which prompt.titles shows", "set prompt.titles: false, or name ingest.table.title"
+            )
+        else:
+            remedy = "set embed.collaborative.mode: concat, which learns from what is taken one after the other"
+            yield _check("titles", learns, "warning", found, "titles, or vectors that are learnt", remedy)
+    else:
+        alike = metrics["items_sharing_their_text"]
+        found = f"{alike:,} of {metrics['items']:,} items have the text of another"
+        yield _check(
+            "titles", alike <= MOST_ALIKE * metrics["items"], "warning", found, "texts that differ", "name brand, categories or year"
+        )
+    if learns:
+        yield _check(
+            "items to learn from", metrics["items"] >= LEAST_ITEMS, "fault", f"{metrics['items']:,}", f"{LEAST_ITEMS}", "give more data"
+        )

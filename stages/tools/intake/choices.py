@@ -1,0 +1,64 @@
+"""What whoever calls `gr2 init` has decided, and what is left to ask."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+NONE = "none"  # as a value of a flag: there is no such column or file
+# flag -> what it decides; each but the last two is a key of ingest.table of that name
+FLAGS = {
+    "interactions": "the file of the log",
+    "items": f"the file of items; {NONE}: what is known of items stands in the log",
+    "user": "column of the log: who",
+    "item": "column of the log: took what",
+    "timestamp": f"column of the log: when; {NONE}: the order of the file",
+    "time_unit": "of times that are numbers: s, ms, us or ns",
+    "time_format": "of times that are text: iso, or a pattern as %%d.%%m.%%Y",
+    "rating": f"column of the log; {NONE}: no ratings",
+    "item_id": "column of the file of items: the ids that the log has",
+    "title": f"column of items; {NONE}: items have no titles",
+    "brand": f"column of items, or {NONE}",
+    "categories": f"column of items, or {NONE}",
+    "category_separator": "between the categories of a text",
+    "year": f"column of items, or {NONE}",
+    "separator": "between the columns of text files",
+    "encoding": "of text files: utf-8, latin-1 or cp1252",
+    "licence": "a sentence for the data card",
+    "category": "of Amazon's files, where the folder holds several",
+    "name": "of the profile (default: the folder's name)",
+}
+
+
+@dataclass(frozen=True)
+class OpenQuestion:
+    """Two readings are possible, or none: `flags` are the answers, each as it is typed."""
+
+    what: str
+    flags: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.what}; say {' or '.join(self.flags)}"
+
+
+@dataclass
+class Choices:
+    """`given`: flag -> value. `questions`: what could not be decided without a flag. `made`: key of ingest.table -> (value, why)."""
+
+    given: dict[str, str]
+    questions: list[OpenQuestion] = field(default_factory=list)
+    made: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    def ask(self, what: str, flag: str, values: Sequence[str]) -> None:
+        self.questions.append(OpenQuestion(what, tuple(as_typed(flag, value) for value in values)))
+
+    def asked(self, flag: str) -> bool:
+        return any(question.flags[0].startswith(f"--{flag.replace('_', '-')} ") for question in self.questions)
+
+    def take(self, key: str, value: str, why: str) -> str:
+        self.made[key] = (value, why)
+        return value
+
+
+def as_typed(flag: str, value: str) -> str:
+    """`--flag value`, as a shell reads it."""
+    return f"--{flag.replace('_', '-')} {shlex.quote(value)}"

@@ -1,0 +1,137 @@
+"""`python -m stages.tools.intake.init FOLDER`: says what its files are taken for, and writes the profile that ingests them.
+
+Exit code 2 where more than one reading is possible: it says which flag decides, and writes nothing. 1 where the data cannot be read.
+"""
+
+import argparse
+import json
+import os
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from stages.ingest.params import IngestParams
+from stages.ingest.sources import recbole
+from stages.ingest.sources.source import known_forms
+from stages.ingest.sources.table import separator_of
+from stages.shared.core.errors import StageError
+from stages.tools.intake.choices import FLAGS, Choices
+from stages.tools.intake.look import FileLook, look
+from stages.tools.intake.overlay import other_sections, overlay_text, profile_name, write_profile
+from stages.tools.intake.preview import read_whole, split_keys, table_lines
+from stages.tools.intake.roles import decide
+
+SCRATCH = Path(".gr2") / "init"
+UNDECIDED = 2
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="gr2 init", description="What the files of a folder are, and the profile that ingests them.")
+    parser.add_argument("folder", type=Path)
+    for flag, text in FLAGS.items():
+        parser.add_argument(f"--{flag.replace('_', '-')}", dest=flag, help=text)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(arguments)
+    choices = Choices({flag: value for flag in FLAGS if (value := getattr(options, flag)) is not None})
+    try:
+        # Readers tell their progress on standard output, which may be for JSON alone.
+        with redirect_stdout(sys.stderr):
+            outcome = init(options.folder, choices)
+    except StageError as error:
+        print(f"gr2 init: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps(outcome, indent=2, ensure_ascii=False) if options.json else "\n".join(as_text(outcome)))
+    return UNDECIDED if outcome["questions"] else 0
+
+
+def init(folder: Path, choices: Choices) -> dict[str, Any]:
+    """Looks, decides, reads, writes; what --json prints. Without `profile` where questions are left."""
+    if not folder.is_dir():
+        raise StageError(f"{folder}: no such folder")
+    paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    if not paths:
+        raise StageError(f"{folder}: empty; put the log of who took what there")
+    outcome: dict[str, Any] = {"folder": str(folder), "files": [], "taken": {}, "unused": [], "questions": []}
+    forms = known_forms(folder, choices.given.get("category", ""))
+    section: dict[str, Any] = {"folder": os.path.relpath(folder) if folder.resolve().is_relative_to(Path.cwd()) else str(folder.resolve())}
+    if len(forms) == 1 and not {"interactions", "items"} & choices.given.keys() and not recbole.has_other_names(folder):
+        section |= {"source": "folder", "category": choices.given.get("category", "")}
+        outcome["taken"]["source"] = {"value": forms[0], "why": "by the names of the files"}
+        made = {}
+    else:
+        files = [look(path, choices) for path in paths]
+        outcome["files"] = [str(file) for file in files]
+        log, items = decide(files, choices) if not choices.questions else (None, None)
+        outcome["questions"] = [{"what": question.what, "flags": question.flags} for question in choices.questions]
+        outcome["taken"] = {key: {"value": value, "why": why} for key, (value, why) in choices.made.items()}
+        if choices.questions or log is None:
+            return outcome
+        choices.made = {key: choices.made[key] for key in FLAGS if key in choices.made}
+        made = _text_keys([log, *([items] if items else [])], choices)
+        outcome["unused"] = unused([log, *([items] if items else [])], made)
+        section |= {"source": "table", "table": {key: value for key, (value, _) in made.items()}}
+    name = profile_name(folder.resolve(), choices.given.get("name", ""))
+    preview = read_whole(_params(section), SCRATCH)
+    split, why_split = split_keys(preview.lengths)
+    sections, reasons = other_sections(has_titles="title" not in made or bool(made["title"][0]), items=preview.items)
+    keys = {key: value for key, value in section.items() if key != "table"}
+    text = overlay_text(f"{', '.join(path.name for path in paths)} of {folder}", made, keys | split, sections, [why_split, *reasons])
+    outcome |= {"rows": preview.rows, **preview.sizes(), "why": [why_split, *reasons]}
+    return outcome | {"name": name, "profile": str(write_profile(name, text))}
+
+
+def _text_keys(files: list[FileLook], choices: Choices) -> dict[str, tuple[str, str]]:
+    """What was decided, and how the text files are cut: by one separator, where an ending does not say it."""
+    made = dict(choices.made)
+    cut = [file for file in files if file.separator]
+    if other := [file for file in cut if separator_of(file.name) != file.separator]:
+        if len({file.separator for file in cut}) > 1:
+            raise StageError(f"{' and '.join(file.name for file in cut)} have different separators; write one of them anew as .csv or .tsv")
+        made["separator"] = (other[0].separator, "as said" if "separator" in choices.given else "it cuts all lines alike")
+    if encodings := [file.encoding for file in cut if file.encoding != "utf-8"]:
+        made["encoding"] = (encodings[0], "as said")
+    if licence := choices.given.get("licence"):
+        made["licence"] = (licence, "as said")
+    return made
+
+
+def _params(section: dict[str, Any]) -> IngestParams:
+    try:
+        return IngestParams.model_validate(section)
+    except ValidationError as error:
+        raise StageError("; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())) from None
+
+
+def unused(files: list[FileLook], made: dict[str, tuple[str, str]]) -> list[str]:
+    used = {value for value, _ in made.values()}
+    return [f"{file.name}: {name} ({column.describe()})" for file in files for name, column in file.columns.items() if name not in used]
+
+
+def as_text(outcome: dict[str, Any]) -> list[str]:
+    lines = [f"{outcome['folder']}:", *(f"  {file}" for file in outcome["files"])]
+    if outcome["taken"]:
+        lines += ["", "Taken as:"]
+        width = max(map(len, outcome["taken"]))
+        lines += [f"  {key.ljust(width)}  {choice['value'] or '(none)'}: {choice['why']}" for key, choice in outcome["taken"].items()]
+        lines += [f"  not used: {', '.join(outcome['unused'])}"] if outcome["unused"] else []
+    if outcome["questions"]:
+        asked = [f"  {question['what']}: {' or '.join(question['flags'])}" for question in outcome["questions"]]
+        return [*lines, "", "More than one reading is possible, and nothing was written:", *asked]
+    span = f", {outcome['first']} to {outcome['last']} (UTC)" if outcome["first"] else ""
+    lines += ["", "The first rows, as ingest understands them:", *(f"  {line}" for line in table_lines(outcome["rows"]))]
+    counts = f"{outcome['users']:,} users and {outcome['items']:,} items, {outcome['median_per_user']:g} items a user in the middle"
+    lines += [f"{outcome['log_rows']:,} rows{span}; {counts}", *(f"  {line}" for line in _rejected(outcome["rejected"]))]
+    lines += outcome["why"]
+    name = outcome["name"]
+    return [*lines, "", f"Written: {outcome['profile']}", f"Next: gr2 validate --profile {name}; then gr2 run --profile {name}"]
+
+
+def _rejected(counts: dict[str, dict[str, int]]) -> list[str]:
+    return [f"{file}: {rows:,} rows left out: {reason}" for file, reasons in counts.items() for reason, rows in reasons.items()]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

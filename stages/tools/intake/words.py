@@ -1,0 +1,45 @@
+"""What columns are commonly called, by what they are."""
+
+import re
+
+_TEXT = {
+    "user": (
+        "user users uid member members customer customers client kunde kunden kundin account person people listener "
+        "reader viewer buyer shopper visitor reviewer subscriber patient student player profile guest household"
+    ),
+    "item": (
+        "item items product products produkt sku asin article articles artikel artnr movie movies film song songs track "
+        "book books isbn game games app video videos business news listing offer recipe course place"
+    ),
+    "timestamp": (
+        "time times timestamp ts date datetime day when at created played zeit zeitpunkt datum clicked purchased "
+        "ordered bought watched reviewed rated gekauft bestellt"
+    ),
+    "rating": "rating ratings stars star score grade overall bewertung preference",
+    "title": "title titles name titel headline bezeichnung label",
+    "brand": "brand maker manufacturer marke hersteller artist author publisher vendor developer director",
+    "categories": "category categories kategorie kategorien genre genres tag tags kind kinds class department topic topics",
+    "year": "year jahr release released published",
+}
+WORDS = {role: frozenset(words.split()) for role, words in _TEXT.items()}
+_IGNORED = {"id", "ids", "key", "code", "nr", "no", "number", "nummer", "at", "on", "am", "token", "float", "seq"}
+_NUMBER_OF = re.compile(r"(nummer|nr|ids?|key|code)$")
+_NAMES = {"name", "names", "label"}
+
+
+def fit(role: str, name: str) -> int:
+    """How well a column's name says `role`: 2 all of it (but for "id"), 1 its last word, 0 not at all."""
+    split = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name)
+    words = [_word(token) for token in re.split(r"[^a-z0-9äöüß]+", split.lower()) if token and token not in _IGNORED]
+    # The last word says what it is, the others of what: a release date, a user's rating. But a brand name is a brand.
+    if len(words) > 1 and words[-1] in _NAMES and any(words[-2] in WORDS[other] for other in ("brand", "categories", "user")):
+        words = words[:-1]
+    if not words or words[-1] not in WORDS[role]:
+        return 0
+    return 2 if all(word in WORDS[role] for word in words) else 1
+
+
+def _word(token: str) -> str:
+    """userid -> user, kundennummer -> kunden."""
+    stem = _NUMBER_OF.sub("", token)
+    return stem if any(stem in words for words in WORDS.values()) else token

@@ -40,8 +40,8 @@ def baselines(
     """All of NAMES on `slates`, each with at least two candidates; K: of the longest, features of shorter ones end in rows of NaN.
 
     features: of these slates, and of the training slates that LambdaMART learns from, in the order of FEATURES; further ones
-    (prompt.more_features) behind them. train_relevance: as of lambdamart.fit. LambdaMART reads the six of FEATURES; with further ones there is a second, ALL_FEATURES, of all.
-    counts: leakage.training_counts.
+    (prompt.more_features) behind them. LambdaMART reads the six of FEATURES; with further ones there is a second, ALL_FEATURES, of all.
+    train_relevance: as of lambdamart.fit. counts: leakage.training_counts.
     embeddings: one row an item. log_probabilities: of each candidate being taken, where a synthetic world knows them.
     """
     candidates_NK = padded([slate.candidates for slate in slates], -1)

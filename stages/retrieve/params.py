@@ -53,8 +53,8 @@ class GivenParams(Section):
             )
         if self.order == "shuffled" and self.propensity in ("power", "randomised"):
             raise ValueError(
-                f"retrieve.given.propensity {self.propensity} follows the place of a candidate, and retrieve.given.order is shuffled: places "
-                "are not known; set propensity: none, or logged"
+                f"retrieve.given.propensity {self.propensity} follows the place of a candidate, and retrieve.given.order is shuffled: "
+                "places are not known; set propensity: none, or logged"
             )
         if (self.propensity == "logged") != bool(self.propensities):
             raise ValueError("retrieve.given.propensity logged and the column retrieve.given.propensities go together; set both or neither")
@@ -144,7 +144,7 @@ class RetrieveParams(ComputeSection):
         for key, value in changed.items():
             if getattr(self, key) != value:
                 raise ValueError(
-                    f"retrieve.{key} changes slates that a model makes, and retrieve.model given takes them as they were logged; set {key}: "
-                    f"{str(value).lower()}"
+                    f"retrieve.{key} changes slates that a model makes, and retrieve.model given takes them as they were logged; set "
+                    f"{key}: {str(value).lower()}"
                 )
         return self

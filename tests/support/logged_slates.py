@@ -10,7 +10,8 @@ import polars as pl
 
 from stages.retrieve.params import GivenParams, RetrieveParams
 from stages.shared.core.schemas import USERS, write_table
-from tests.support.retrieve_project import PARAMS, SPLITS, START, USERS as USER_COUNT, K, N, own_items
+from tests.support.retrieve_project import PARAMS, SPLITS, START, K, N, own_items
+from tests.support.retrieve_project import USERS as USER_COUNT
 
 LOG = "logged.jsonl"
 BASE = SPLITS.count("base")

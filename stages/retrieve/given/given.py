@@ -122,8 +122,8 @@ def require_splits(placed: list[PlacedSlate], reading: Reading, source: str) -> 
     if missing := [split for split in ("train", "test") if split not in splits]:
         why = "; ".join(f"{count} times: {reason}" for reason, count in reading.left_out.most_common(SHOWN)) or "no row at all"
         raise StageError(
-            f"{source}: of {sum(reading.rows.values())} logged slates none belongs to the split {missing[0]} (left out: {why}); their taken "
-            "items must be in the log that ingest read, under the same ids, after the base split (ingest.base_share)"
+            f"{source}: of {sum(reading.rows.values())} logged slates none belongs to the split {missing[0]} (left out: {why}); their "
+            "taken items must be in the log that ingest read, under the same ids, after the base split (ingest.base_share)"
         )
 
 

@@ -166,8 +166,8 @@ def check_grades(slates: pl.DataFrame, interactions: pl.DataFrame) -> dict[str, 
         real = "nothing" if row["taken"] is None else f"at {row['taken']}, split {row['taken_in']}"
         raise StageError(
             f"leak: {wrong['slate'].n_unique()} logged slates do not fit the interactions (first: slate {row['slate']} at position "
-            f"{row['position']}, split {row['split']}, calls item {row['item']} taken, which user {row['user']} took {real}); rerun: gr2 run "
-            "retrieve"
+            f"{row['position']}, split {row['split']}, calls item {row['item']} taken, which user {row['user']} took {real}); rerun: "
+            "gr2 run retrieve"
         )
     return {"taken": taken.height, "misplaced": 0}
 

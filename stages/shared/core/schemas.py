@@ -49,8 +49,8 @@ SLATES: Schema = {
     "provenance": pl.String,
     "hard": pl.List(pl.Int32),
 }
-# Of logged slates (retrieve.model: given): `grades`, what each candidate was worth to the user by initial rank, 0 = not taken, several may be
-# above 0; `propensities`, the chance that the user looked at it where it stood, null where nobody says. `target` is the first one taken.
+# Of logged slates (retrieve.model: given): `grades`, by initial rank what each candidate was worth to the user, 0 = not taken, several may
+# be above 0; `propensities`, the chance that the user looked at it where it stood, null where nobody says. `target`: the first one taken.
 LOGGED_SLATES: Schema = SLATES | {"grades": pl.List(pl.Int32), "propensities": pl.List(pl.Float32)}
 
 

@@ -114,7 +114,7 @@ def test_a_row_that_cannot_be_right_is_refused_by_name(project, log, reason: str
 
 def test_too_many_of_them_fail_the_stage_with_file_row_and_reason(project, log) -> None:
     write_jsonl(project / LOG, [*log[:-9], *(row | {"taken": ["24", "24"]} for row in log[-9:])])
-    said = rf"{LOG}: 9 of {len(log)} .* max_bad_share .*\n  9 times: a taken item stands twice \(first: row {len(log) - 8}\)"
+    said = rf"{LOG}: 9 of {len(log)} .*max_bad_share.*\n  9 times: a taken item stands twice \(first: row {len(log) - 8}\)"
     with pytest.raises(StageError, match=said):
         run()
     assert not (DATA / "retrieve").exists() and pl.read_parquet(".gr2/quarantine/retrieve.parquet").height == 9

@@ -44,6 +44,7 @@ class GivenParams(Section):
         "none", description="where inverse-propensity weights of the evaluation come from; docs/logged-slates.md"
     )
     power: float = Field(1.0, gt=0.0, description="propensity power: (1 / place) ** power")
+    least_propensity: float = Field(0.01, gt=0.0, le=1.0, description="smaller ones count as this, so that no weight outgrows the others")
 
     @model_validator(mode="after")
     def places_are_known(self) -> Self:

@@ -45,13 +45,14 @@ class ScoredSlate:
 
     @property
     def noise_free_rank(self) -> int:
-        """Place of the target, from 0, by what the teacher labels with; equals keep the incoming order."""
-        return place_of(self.scores, self.slate.target_rank)
+        """Place of the target, from 0, by what the teacher labels with; equals keep the incoming order. Of several with the highest grade
+        the first one's."""
+        return min(place_of(self.scores, rank) for rank in self.slate.best_ranks)
 
     @property
     def unseen_rank(self) -> int:
         """The same by the scorer that has not seen the slate: whether the features support the target."""
-        return place_of(self.unseen_scores, self.slate.target_rank)
+        return min(place_of(self.unseen_scores, rank) for rank in self.slate.best_ranks)
 
 
 def place_of(scores: np.ndarray, candidate: int) -> int:

@@ -20,9 +20,9 @@ def propensities(placed: Sequence[PlacedSlate], params: GivenParams) -> list[lis
     if params.propensity == "none":
         return [None] * len(placed)
     if params.propensity == "logged":
-        return [list(slate.impression.propensities or ()) or None for slate in placed]
+        return [np.maximum(slate.impression.propensities or (), params.least_propensity).tolist() for slate in placed]
     by_place = assumed(max(lengths), params.power) if params.propensity == "power" else randomised(placed)
-    return [by_place[:length].tolist() for length in lengths]
+    return [np.maximum(by_place[:length], params.least_propensity).tolist() for length in lengths]
 
 
 def assumed(count: int, power: float) -> np.ndarray:

@@ -25,7 +25,9 @@ def tasks_in_orders(slates: Sequence[Slate], orders: Orders, encoded: EncodedLay
     """Each slate with its candidates in the order given, initial ranks in the order of the prompt."""
     shown = [permuted(slate, order) for slate, order in zip(slates, orders, strict=True)]
     rows = zip(encoded.prompts(shown), encoded.constraints(shown, enforced=params.constrained), slates, orders, strict=True)
-    return [Task(prompt, constraint, slate.target_rank, tuple(order), slate.slate) for prompt, constraint, slate, order in rows]
+    return [
+        Task(prompt, constraint, slate.target_rank, tuple(order), slate.slate, slate.grades) for prompt, constraint, slate, order in rows
+    ]
 
 
 def answered(tasks: Sequence[Task], engine: Engine, reader: Reader, reward: RewardFunction, params: RlParams) -> list[Group]:

@@ -23,7 +23,8 @@ class TestSet:
     took before, and the initial rank of the target. candidates_NK: -1 past the end of a slate shorter than the longest. missed: user ->
     test slates in which the retriever missed the target.
 
-    counts [items]: see training_counts; of the splits that the retriever read.
+    counts [items]: see training_counts; of the splits that the retriever read. Logged slates alone: grades [n, K] by initial rank, 0 = not
+    taken; propensities [n, K], 1 past the end of a slate, where somebody says.
     """
 
     __test__ = False  # pytest shall not take it for a class of tests
@@ -37,6 +38,8 @@ class TestSet:
     counts: Ints
     catalog: Catalog
     interactions: pl.DataFrame
+    grades: Ints | None = None
+    propensities: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,17 @@ def load_test_set(tables: SlateTables, max_slates: int) -> TestSet:
         counts=training_counts(tables.interactions, items.height, fitted_on()),
         catalog=Catalog.from_tables(read_table(DATA / "tokenize/sids.parquet", SIDS), items),
         interactions=tables.interactions,
+        grades=padded([slate.relevant for slate in test], 0) if test[0].grades else None,
+        propensities=_propensities(tables.slates, test),
     )
+
+
+def _propensities(slates: pl.DataFrame, test: list[Slate]) -> NDArray[np.float64] | None:
+    if "propensities" not in slates.columns:
+        return None
+    of_slate = dict(slates.select("slate", "propensities").iter_rows())
+    listed = [of_slate[slate.slate] for slate in test]
+    return None if any(row is None for row in listed) else padded(listed, 1.0, np.float64)
 
 
 def fitted_on() -> tuple[str, ...]:

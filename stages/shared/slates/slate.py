@@ -52,6 +52,13 @@ class Slate:
         """[K]: the grades, the target's 1 where there are none."""
         return self.grades or tuple(int(rank == self.target_rank) for rank in range(len(self.candidates)))
 
+    @property
+    def best_ranks(self) -> list[int]:
+        """The target's rank, or where there are grades those of the candidates with the highest."""
+        if not self.grades:
+            return [self.target_rank]
+        return [rank for rank, grade in enumerate(self.grades) if grade == max(self.grades)]
+
     def at(self, ranks: Sequence[int]) -> "Slate":
         """The slate with the candidates at these ranks alone, in this order; target_rank -1 where the target is not among them."""
         return replace(

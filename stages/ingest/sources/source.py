@@ -11,7 +11,7 @@ from stages.ingest.readers.chunks import Input
 from stages.ingest.readers.forget import Forgotten
 from stages.ingest.readers.raw import RawFile, RawLog
 from stages.ingest.readers.validate import StagingTables
-from stages.ingest.sources import amazon, movielens, movielens_wheel, recbole, sequences, table
+from stages.ingest.sources import amazon, mind, movielens, movielens_wheel, recbole, sequences, table
 from stages.ingest.sources.world import read_world
 from stages.shared.core.errors import StageError
 from stages.shared.sources.published import ARCHIVES, WHEEL, verify_download
@@ -20,6 +20,7 @@ _GROUPLENS = "GroupLens: free for research with acknowledgement; not to be redis
 _AMAZON = (
     "Collected by the McAuley Lab, UCSD, for research, who state no licence; cite their paper. The texts belong to Amazon and its users."
 )
+_MIND = "Microsoft Research License Terms: for research, not commercially; cite Wu et al., ACL 2020."
 _NOT_STATED = "Not stated in the files."
 Reader = Callable[[Input, StagingTables], RawFile]
 _MOVIELENS: dict[str, tuple[str, str, Reader, Reader]] = {  # files of the log and of the items, and who reads them
@@ -49,6 +50,8 @@ def read_source(params: IngestParams, scratch: Path) -> RawLog:
         # Unpacked files win: whoever unpacked them may have edited them.
         archived = (folder / ARCHIVES[release].name).is_file() and not _has_any(folder, _MOVIELENS[release][:2])
         return _read_archive(folder, release, staging) if archived else _read_movielens(folder, staging, release)
+    if params.source == "mind":
+        return _read_mind(folder, staging)
     return _read_amazon(folder, staging, release, params.category)
 
 
@@ -81,6 +84,7 @@ def _forms(category: str) -> list[SourceLayout]:
             )
             for generation, logs in amazon.LOGS.items()
         ],
+        SourceLayout("behaviors.tsv and news.tsv (MIND)", mind.has_files, _read_mind),
         SourceLayout("sequences.txt and items.jsonl (plain pair)", partial(_has_any, names=("sequences.txt", "items.jsonl")), _read_pair),
     ]
 
@@ -155,6 +159,11 @@ def _read_amazon(folder: Path, scratch: StagingTables, generation: str, category
     files = [amazon.read_log(log, generation, scratch), amazon.read_meta(items, generation, scratch)]
     # The official metadata list many products twice, word for word; that is no fault of a row.
     return scratch.finish(f"Amazon Reviews {generation}, {category} ({log.name})", _AMAZON, files, "Categories", same_again=True)
+
+
+def _read_mind(folder: Path, scratch: StagingTables) -> RawLog:
+    files = [mind.read_behaviors(Input(folder / mind.LOG), scratch), mind.read_news(Input(folder / mind.ITEMS), scratch)]
+    return scratch.finish(f"MIND ({mind.LOG})", _MIND, files, "Categories")
 
 
 def _read_pair(folder: Path, scratch: StagingTables) -> RawLog:

@@ -11,7 +11,7 @@ from stages.shared.core.outputs import DATA
 from stages.shared.core.params import Section
 
 Source = Literal[
-    "movielens-100k", "movielens-1m", "movielens-25m", "amazon-2014", "amazon-2018", "amazon-2023", "folder", "table", "synthetic"
+    "movielens-100k", "movielens-1m", "movielens-25m", "amazon-2014", "amazon-2018", "amazon-2023", "mind", "folder", "table", "synthetic"
 ]
 RAW = DATA / "raw"  # the output of the stage fetch
 
@@ -33,7 +33,7 @@ class SourceParams(Section):
 
     @model_validator(mode="after")
     def source_has_what_it_needs(self) -> Self:
-        if self.source in ("folder", "table") and not self.has_folder:
+        if self.source in ("folder", "table", "mind") and not self.has_folder:
             raise ValueError(
                 f"source: {self.source} needs folder, the folder that holds the raw files (got {RAW}, which is for fetched ones)"
             )

@@ -78,19 +78,21 @@ def logged_notes(summary: Mapping[str, Any], given: Mapping[str, Any] | None) ->
         first = given["places"][0]
         notes.append(
             "The slates were logged in the order in which users saw them, and what stands high is taken more often because it is seen more "
-            f"often: at place 1 {first['share']:.0%} were taken. The initial ranking looks better here than it is "
+            f"often: at place 1 {first['share']:.0%} were taken. So the initial ranking may look better here than it is "
             "(data/retrieve/model/card.md)."
         )
     else:
         notes.append("The log lists the candidates in another order than users saw; the initial ranking is that list, and says nothing.")
     if weighted := summary.get("inverse_propensity"):
+        initial = weighted["models"][INCOMING]["mean"]
         models = ", ".join(
             f"{name} {entry['mean']:.3f} ({entry['diff']:+.3f} [{entry['diff_ci'][0]:+.3f}, {entry['diff_ci'][1]:+.3f}])"
             for name, entry in weighted["models"].items()
+            if name not in (INCOMING, "oracle")
         )
         notes.append(
-            f"Weighted by inverse propensities ({SOURCES[given['propensities']]}), the discounted rank of what was taken, its difference "
-            f"from the initial ranking with the 95 % interval: {models}. {weighted['taken']:,} taken candidates weigh like "
+            f"Weighted by inverse propensities ({SOURCES[given['propensities']]}), the discounted rank of what was taken is {initial:.3f} as "
+            f"it came; of the others, with the difference and its 95 % interval: {models}. {weighted['taken']:,} taken candidates weigh like "
             f"{weighted['effective']:,.0f} of equal weight."
         )
     return notes

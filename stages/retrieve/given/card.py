@@ -4,7 +4,7 @@ from stages.retrieve.metrics import GivenFigures
 
 ORDERS = {
     "shown": "The candidates stand in the order in which users saw them. What stands high is taken more often because it is seen more "
-    "often: an initial ranking that was shown looks better on these slates than it is, and a model that copies it does, too.",
+    "often: an initial ranking that was shown may look better on these slates than it is, and so may a model that copies it.",
     "shuffled": "The log lists the candidates in another order than users saw. The initial ranking is that list, which says nothing.",
 }
 PROPENSITIES = {

@@ -58,8 +58,12 @@ def test_notes_say_what_the_order_is_and_whence_the_propensities() -> None:
         "propensities": "power",
         "places": [{"place": 1, "shown": 4, "taken": 3, "share": 0.75}],
     }
-    weighted = {"taken": 10, "effective": 7.4, "models": {"rl": {"mean": 0.5, "diff": 0.1, "diff_ci": [0.0, 0.2]}}}
+    weighted = {
+        "taken": 10,
+        "effective": 7.4,
+        "models": {"incoming": {"mean": 0.4}, "rl": {"mean": 0.5, "diff": 0.1, "diff_ci": [0.0, 0.2]}},
+    }
     first, second, third = logged_notes({"inverse_propensity": weighted}, given)
     assert first.startswith("From 25.0% of the slates") and "at place 1 75% were taken" in second
-    assert "assumed to fall with the place" in third and "rl 0.500 (+0.100 [+0.000, +0.200])" in third
+    assert "assumed to fall with the place" in third and "is 0.400 as it came" in third and "rl 0.500 (+0.100 [+0.000, +0.200])" in third
     assert "says nothing" in logged_notes({}, given | {"order": "shuffled", "several_taken": 0})[0]

@@ -18,7 +18,7 @@ GRADES = (0, 2, 0, 1)
 @pytest.mark.parametrize("target", range(K))
 @pytest.mark.parametrize("kind", ["promotion", "ndcg", "auc", "log_sigmoid"])
 def test_one_taken_candidate_is_the_target(kind: str, target: int) -> None:
-    params, grades = RlParams(rank_reward=kind), tuple(int(rank == target) for rank in range(K))
+    params, grades = RlParams(rank_reward=kind, invalid_reward=-10.0), tuple(int(rank == target) for rank in range(K))
     for order in ORDERS:
         assert rank_reward(order, target, params, grades) == pytest.approx(rank_reward(order, target, params))
         assert rises(order, target, grades) == rises(order, target)

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+import numpy as np
 import polars as pl
 
 from stages.report.diagnostics.position_bias import PositionBias
@@ -61,6 +62,7 @@ def _position_bias(shuffled: pl.DataFrame, greedy: Rankings, slates: list[int], 
         [padded_orders(presentation["shown"].to_list(), width) for presentation in presentations],
         [rankings_of(presentation, width) for presentation in presentations],
         presentations[0]["target_rank"].to_numpy(),
+        presentations[0]["shown"].list.len().to_numpy().astype(np.int64),
     )
 
 

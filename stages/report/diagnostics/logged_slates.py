@@ -77,8 +77,8 @@ def logged_notes(summary: Mapping[str, Any], given: Mapping[str, Any] | None) ->
     if given["order"] == "shown":
         first = given["places"][0]
         notes.append(
-            "The slates were logged in the order in which users saw them, and what stands high is taken more often because it is seen more "
-            f"often: at place 1 {first['share']:.0%} were taken. So the initial ranking may look better here than it is "
+            "The slates were logged in the order in which users saw them, and what stands high is taken more often because it is seen "
+            f"more often: at place 1 {first['share']:.0%} were taken. So the initial ranking may look better here than it is "
             "(data/retrieve/model/card.md)."
         )
     else:
@@ -91,8 +91,8 @@ def logged_notes(summary: Mapping[str, Any], given: Mapping[str, Any] | None) ->
             if name not in (INCOMING, "oracle")
         )
         notes.append(
-            f"Weighted by inverse propensities ({SOURCES[given['propensities']]}), the discounted rank of what was taken is {initial:.3f} as "
-            f"it came; of the others, with the difference and its 95 % interval: {models}. {weighted['taken']:,} taken candidates weigh like "
-            f"{weighted['effective']:,.0f} of equal weight."
+            f"Weighted by inverse propensities ({SOURCES[given['propensities']]}), the discounted rank of what was taken is {initial:.3f} "
+            f"as it came; of the others, with the difference and its 95 % interval: {models}. {weighted['taken']:,} taken candidates weigh "
+            f"like {weighted['effective']:,.0f} of equal weight."
         )
     return notes

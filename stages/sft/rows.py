@@ -136,7 +136,11 @@ def training_rows(
 
 
 def pairs_seen(traces: pl.DataFrame, slates: pl.DataFrame) -> pl.DataFrame:
-    """Every (user, item) that the traces teach: the target and the history of their slates."""
+    """Every (user, item) that the traces teach: the target, whatever else was taken, and the history of their slates."""
     used = slates.join(traces.select("slate").unique(), on="slate", how="semi")
     history = used.select("user", pl.col("history").alias("item")).explode("item")
-    return pl.concat([history, used.select("user", pl.col("target").alias("item"))])
+    pairs = pl.concat([history, used.select("user", pl.col("target").alias("item"))])
+    if "grades" not in used.columns:
+        return pairs
+    graded = used.select("user", pl.col("candidates").alias("item"), "grades").explode("item", "grades").filter(pl.col("grades") > 0)
+    return pl.concat([pairs, graded.select("user", "item")])

@@ -55,6 +55,10 @@ def test_faults_of_all_sections_are_told_at_once() -> None:
             {"rl__start": "data/distil/model", "distil__mode": "on_policy", "distil__teacher": "data/rl/model"},
             "rl.start: data/distil/model is made of data/rl/model, which is made of it",
         ),
+        (
+            {"retrieve__model": "given", "retrieve__reads": "x.csv", "ingest__source": "table", "ingest__folder": "x", "ingest__table__timestamp": ""},
+            "retrieve.model: given puts slates where they belong by time, and ingest.table.timestamp names no column",
+        ),
         ({"retrieve__candidates": 27}, "retrieve.candidates: a slate of 27 candidates: the prompt has letters for 26 at most"),
         ({"prompt__history": 21}, "prompt.history: 21 items are to be shown, and retrieve.history keeps 20"),
         (

@@ -12,6 +12,8 @@ from stages.tools.check_params import Params, check, main
 from tasks.project.profiles import profile_names, render
 from tests.support.dvc_toy import ROOT
 
+GIVEN = {"retrieve__model": "given", "retrieve__reads": "x"}
+
 
 def text(**keys: Any) -> str:
     """params.yaml with values in place: `rl__max_tokens` is the key rl.max_tokens."""
@@ -56,7 +58,7 @@ def test_faults_of_all_sections_are_told_at_once() -> None:
             "rl.start: data/distil/model is made of data/rl/model, which is made of it",
         ),
         (
-            {"retrieve__model": "given", "retrieve__reads": "x.csv", "ingest__source": "table", "ingest__folder": "x", "ingest__table__timestamp": ""},
+            {**GIVEN, "ingest__source": "table", "ingest__folder": "x", "ingest__table__timestamp": ""},
             "retrieve.model: given puts slates where they belong by time, and ingest.table.timestamp names no column",
         ),
         ({"retrieve__candidates": 27}, "retrieve.candidates: a slate of 27 candidates: the prompt has letters for 26 at most"),

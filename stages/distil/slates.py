@@ -10,7 +10,7 @@ from stages.shared.core.errors import StageError
 from stages.shared.core.leakage import check_no_heldout
 from stages.shared.core.outputs import DATA
 from stages.shared.core.params import load_params
-from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, SLATES, read_table
+from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, read_slate_table, read_table
 from stages.shared.slates.candidate_features import read_candidate_features
 from stages.shared.slates.layouts.choose import layout_of
 from stages.shared.slates.layouts.domain_rules import with_mined_rules
@@ -33,7 +33,7 @@ class DistilSlates:
 
 def read_slates(params: DistilParams) -> DistilSlates:
     options = load_params("prompt", PromptParams)
-    table = read_table(DATA / "retrieve/slates.parquet", SLATES)
+    table = read_slate_table(DATA / "retrieve/slates.parquet")
     slates = load_slates(table, read_candidate_features(DATA / "retrieve/candidate_features.parquet"), "train")
     interactions = read_table(DATA / "ingest/interactions.parquet", INTERACTIONS)
     catalog = Catalog.from_tables(read_table(DATA / "tokenize/sids.parquet", SIDS), read_table(DATA / "ingest/items.parquet", ITEMS))

@@ -22,6 +22,7 @@ from stages.shared.recsys.embeddings import read_embeddings
 from stages.shared.slates.layouts.choose import layout_of
 from stages.shared.slates.layouts.domain_rules import with_mined_rules
 from stages.shared.slates.prompt_params import PromptParams
+from stages.shared.slates.reranking.padding import relevance_array
 from stages.shared.slates.reranking.rankings import Rankings
 from stages.shared.slates.slate import load_slates
 
@@ -49,7 +50,7 @@ def evaluate(params: EvaluateParams, outputs: Outputs) -> None:
         test_set.slates,
         read_features(tables.candidate_features, test_set.slates),
         read_features(tables.candidate_features, train),
-        np.array([slate.target_rank for slate in train]),
+        relevance_array(train),
         test_set.counts,
         read_embeddings(len(test_set.counts)),
         params.seed,

@@ -5,6 +5,7 @@ import polars as pl
 from stages.shared.core.errors import StageError
 from stages.shared.core.leakage import (
     check_candidate_features,
+    check_grades,
     check_histories,
     check_out_of_sample,
     check_targets,
@@ -26,6 +27,7 @@ def check_leaks(slates: pl.DataFrame, feature_table: pl.DataFrame, interactions:
         "out_of_sample": check_out_of_sample(
             slates, training_interactions(interactions, trained_on), "the retriever", dealt_folds(interactions)
         ),
+        **({"grades": check_grades(slates, interactions)} if "grades" in slates.columns else {}),
         "candidate_features": check_candidate_features(feature_table, interactions, trained_on),
     }
 

@@ -113,7 +113,7 @@ def _ask(
             answers.repeated[name] = model.answers(to_repeat, sampled, params.constrained, REPEATED_KIND)
         if to_shuffle and name == PRIMARY_MODEL:
             orders = shuffles(to_shuffle, params.seed)
-            shown = [permuted(slate, order) for slate, order in zip(to_shuffle, orders.tolist(), strict=True)]
+            shown = [permuted(slate, order[: len(slate.candidates)]) for slate, order in zip(to_shuffle, orders.tolist(), strict=True)]
             [rankings] = model.answers(shown, greedily, params.constrained, SHUFFLED)
             answers.shuffled = orders, rankings
         if layout.dialogue:

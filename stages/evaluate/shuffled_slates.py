@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.shared.core.errors import StageError
+from stages.shared.slates.reranking.padding import padded_orders
 from stages.shared.slates.slate import Slate
 
 Ints = NDArray[np.int_]
 
 
 def shuffles(slates: Sequence[Slate], seed: int, repeat: int = 0) -> Ints:
-    """[n, K]: an order for each slate, never the initial ranking; it depends on the seed, the slate's id and `repeat` alone.
+    """[n, K]: an order for each slate, never the initial ranking; it depends on the seed, the slate's id and `repeat` alone. Padded.
 
     What else is laid out by candidate goes along by np.take_along_axis(values_NKF, orders[..., None], axis=1).
     """
@@ -27,5 +28,5 @@ def shuffles(slates: Sequence[Slate], seed: int, repeat: int = 0) -> Ints:
         order = rng.permutation(len(slate.candidates))
         while (order == np.arange(len(order))).all():
             order = rng.permutation(len(order))
-        orders.append(order)
-    return np.array(orders)
+        orders.append(order.tolist())
+    return padded_orders(orders)

@@ -11,6 +11,7 @@ from stages.shared.core.errors import StageError
 from stages.shared.evaluation.outputs_table import FREE, GREEDY, OUTPUTS, REPEATED, SHUFFLED, rankings_of, read_answers
 from stages.shared.evaluation.rankers import PRIMARY_MODEL
 from stages.shared.evaluation.test_set import TestSet
+from stages.shared.slates.reranking.padding import padded_orders
 from stages.shared.slates.reranking.rankings import Rankings
 
 
@@ -40,26 +41,28 @@ def read_recorded_answers(test_set: TestSet, models: Collection[str]) -> Recorde
             raise StageError(
                 f"{OUTPUTS}: '{name}' answered other slates than those of data/retrieve/slates.parquet; rerun: gr2 run evaluate"
             )
-    answers = RecordedAnswers({str(name): rankings_of(rows) for (name,), rows in greedy.items()})
-    answers.free = {str(name): rankings_of(rows) for (name,), rows in _groups(by_kind[FREE], "model").items()}
+    width = test_set.candidates_NK.shape[1]
+    answers = RecordedAnswers({str(name): rankings_of(rows, width) for (name,), rows in greedy.items()})
+    answers.free = {str(name): rankings_of(rows, width) for (name,), rows in _groups(by_kind[FREE], "model").items()}
     for (name, _), rows in _groups(by_kind[REPEATED], "model", "sample").items():
-        answers.repeated.setdefault(str(name), []).append(rankings_of(rows))
+        answers.repeated.setdefault(str(name), []).append(rankings_of(rows, width))
         # The same rows for every model and repeat.
         answers.repeat_rows = [slates.index(slate) for slate in rows["slate"].to_list()]
     if by_kind[SHUFFLED].height:
-        answers.bias = _position_bias(by_kind[SHUFFLED], answers.greedy[PRIMARY_MODEL], slates)
+        answers.bias = _position_bias(by_kind[SHUFFLED], answers.greedy[PRIMARY_MODEL], slates, width)
     return answers
 
 
-def _position_bias(shuffled: pl.DataFrame, greedy: Rankings, slates: list[int]) -> PositionBias:
+def _position_bias(shuffled: pl.DataFrame, greedy: Rankings, slates: list[int], width: int) -> PositionBias:
     # All shuffles show the same slates, so the first one names the rows.
     presentations = list(_groups(shuffled, "sample").values())
     rows = [slates.index(slate) for slate in presentations[0]["slate"].to_list()]
     return PositionBias.of(
         greedy.at(rows),
-        [np.array(presentation["shown"].to_list()) for presentation in presentations],
-        [rankings_of(presentation) for presentation in presentations],
+        [padded_orders(presentation["shown"].to_list(), width) for presentation in presentations],
+        [rankings_of(presentation, width) for presentation in presentations],
         presentations[0]["target_rank"].to_numpy(),
+        presentations[0]["shown"].list.len().to_numpy().astype(np.int64),
     )
 
 

@@ -99,6 +99,17 @@ class QuantizationGate(BaseModel):
     share_of_bfloat16: float = Field(description="bytes.share_of_bfloat16 of data/quantize/metrics.json")
 
 
+class InversePropensity(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    taken: int = Field(description="taken candidates")
+    effective: float = Field(description="so many of equal weight would say as much: (sum of weights)^2 / sum of squares")
+    heaviest: float = Field(description="share of the heaviest in the sum of weights")
+    models: dict[str, MetricDifference] = Field(
+        description="ranker -> weighted mean of 1 / log2(new rank + 1), 0 from rank 6 on, and its difference from the initial ranking"
+    )
+
+
 class BootstrapSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -143,6 +154,9 @@ class ReportMetrics(BaseModel):
     )
     leak_check: dict[str, dict[str, int]] = Field(description="counts of the five checks that fail the evaluation")
     verdict: list[str] = Field(description="what the numbers allow one to say, in sentences, as on the page; the first is the headline")
+    inverse_propensity: InversePropensity | None = Field(
+        None, description="logged slates with propensities only: what was taken, weighted by 1 / the chance that it was looked at"
+    )
     repeats: dict[str, Any] = Field({}, description="several answers a slate at a temperature: the worst, the mean and the best")
     achievable: dict[str, HeadroomMetrics] = Field(
         {}, description="synthetic world only: share of the headroom (gain of the oracle) in expected NDCG@5, with its interval"

@@ -9,6 +9,7 @@ from stages.report.diagnostics.audit import identical_to_incoming, red_flags
 from stages.report.diagnostics.diagnostics import audits_of, constraint_notes, unconstrained
 from stages.report.diagnostics.gain_by_rank import gains_by_incoming_rank
 from stages.report.diagnostics.headroom import headroom, world_notes
+from stages.report.diagnostics.logged_slates import inverse_propensity, logged_notes
 from stages.report.diagnostics.quantization_gate import gate_note, quantization_gate
 from stages.report.diagnostics.repeats import of_repeats
 from stages.report.diagnostics.slice_kinds import kinds_of, slices_of
@@ -26,7 +27,7 @@ from stages.shared.evaluation.rankers import PRIMARY_MODEL, QUANTIZED_MODEL, con
 from stages.shared.evaluation.test_set import TestSet, load_test_set, read_slate_tables, reported
 from stages.shared.slates.layouts.choose import layout_of
 from stages.shared.stats.bootstrap import INCOMING, Bootstrap, RankerResults, summarise
-from stages.shared.stats.metrics import ranks_of_targets
+from stages.shared.stats.metrics import order_metrics, ranks_of_targets
 from stages.shared.stats.significance import significance
 
 DECOMPOSED = ("lambdamart", "sft", PRIMARY_MODEL)
@@ -47,9 +48,15 @@ def report(params: ReportParams, outputs: Outputs) -> None:
     bootstrap = Bootstrap(test_set.users, params.resamples, params.seed)
     ranked = answers.greedy
     ranks = {name: ranks_of_targets(rankings.orders, test_set.targets) for name, rankings in ranked.items()}
+    values = {name: order_metrics(rankings.orders, test_set.targets, test_set.grades) for name, rankings in ranked.items()}
     results: dict[str, RankerResults] = {
         # An invalid answer counts as the initial ranking, but is no copy of it.
-        name: {"rank": ranks[name], "valid": rankings.valid, "identical": identical_to_incoming(rankings.orders) & rankings.valid}
+        name: {
+            "rank": ranks[name],
+            "valid": rankings.valid,
+            "identical": identical_to_incoming(rankings.orders) & rankings.valid,
+            "values": values[name],
+        }
         for name, rankings in ranked.items()
     }
     contrasts = contrasts_of(ranked)
@@ -58,7 +65,7 @@ def report(params: ReportParams, outputs: Outputs) -> None:
     pairs = [(name, INCOMING) for name in ranked if name not in (INCOMING, "oracle")] + list(contrasts)
     audits = audits_of(answers, ranks, test_set.slates, layout_of(test_set.catalog), measured, at_once)
     summary = summarise(results, bootstrap, contrasts, test_set.missed)
-    summary |= slices_of(ranks, PRIMARY_MODEL, kinds_of(test_set), bootstrap)
+    summary |= slices_of(results, PRIMARY_MODEL, kinds_of(test_set), bootstrap)
     summary |= {
         "leak_check": evaluated.leak_check,
         "audit": audits,
@@ -76,6 +83,8 @@ def report(params: ReportParams, outputs: Outputs) -> None:
     }
     if answers.repeated:
         summary["repeats"] = repeats(answers, test_set, evaluated.repeat_temperature, bootstrap)
+    if test_set.propensities is not None:
+        summary["inverse_propensity"] = inverse_propensity(ranked, test_set.targets, test_set.grades, test_set.propensities, bootstrap)
     if truth:
         summary["achievable"] = headroom(ranked, truth.chances_NK, bootstrap)
     decomposed_ranks = {name: ranks[name] for name in DECOMPOSED}
@@ -105,6 +114,7 @@ def report(params: ReportParams, outputs: Outputs) -> None:
             *constraint_notes(summary["unconstrained"]),
             *world_notes(summary),
             gate_note(summary["gate"]),
+            *logged_notes(summary, read_json(DATA / "retrieve/metrics.json").get("given")),
         ],
     )
     outputs.path("report.html").write_text(render(page), encoding="utf-8")
@@ -113,7 +123,8 @@ def report(params: ReportParams, outputs: Outputs) -> None:
 def repeats(answers: RecordedAnswers, test_set: TestSet, temperature: float, bootstrap: Bootstrap) -> dict[str, Any]:
     rows = answers.repeat_rows
     greedy = {name: answers.greedy[name].at(rows) for name in answers.repeated}
-    return of_repeats(answers.repeated, greedy, test_set.targets[rows], temperature, bootstrap.at(rows))
+    grades = None if test_set.grades is None else test_set.grades[rows]
+    return of_repeats(answers.repeated, greedy, test_set.targets[rows], temperature, bootstrap.at(rows), grades)
 
 
 def read_curve(path: Path) -> list[dict[str, float]]:

@@ -55,10 +55,35 @@ class RankDistance(StageMetrics):
     hit_rate: HitRateDifference | None = Field(description="of the shares of slates that hold their target; null if a split has no slate")
 
 
+class PlaceFigures(StageMetrics):
+    place: int = Field(description="from 1")
+    shown: int = Field(description="slates with a candidate there")
+    taken: int = Field(description="those in which it was taken")
+    share: float = Field(description="taken / shown; of slates from which something was taken")
+
+
+class GivenFigures(StageMetrics):
+    files: dict[str, int] = Field(description="file -> rows")
+    refused: dict[str, dict[str, int]] = Field(description="file -> reason -> rows that cannot be right")
+    left_out: dict[str, int] = Field(description="reason -> rows that are right and make no slate")
+    slates: int = Field(description="the slates of all splits")
+    candidates_mean: float = Field(description="candidates a slate")
+    candidates_longest: int = Field(description="candidates of the longest slate")
+    several_taken: float = Field(description="share of the slates from which more than one was taken")
+    grades: dict[str, int] = Field(description="grade -> candidates taken with it")
+    order: str = Field(description="retrieve.given.order: whether candidates stand as they were shown")
+    scores: str = Field(description="logged, by place (minus the place), or none")
+    propensities: str = Field(description="retrieve.given.propensity: where inverse-propensity weights come from")
+    places: list[PlaceFigures] = Field(
+        description="how often what stood at each place was taken: the bias of the position and the order's merit"
+    )
+
+
 class RetrieveMetrics(RetrieverFit):
     cross_fit: str = Field(description="retrieve.cross_fit: cut or folds")
     fitted_on: list[str] = Field(description="splits that the retriever was fitted on")
     folds: FoldFits | None = Field(None, description="cross_fit folds only: the fits that rank the training slates")
+    given: GivenFigures | None = Field(None, description="retrieve.model given only: the logged slates")
     leak_check: RetrieveLeakCheck = Field(description="counts of the leak checks; one that fails stops the stage")
     slates: dict[str, SlateCounts] = Field(description="split -> its slates")
     rank_distance: dict[str, RankDistance] = Field(

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from stages.shared.core.params import ComputeSection, Section
 
 LANGUAGE_MODEL = "data/midtrain/model"  # what the retriever `language_model` reads
+CATALOGUE = "data/ingest/items.parquet"  # what the others read
 
 
 class ItemKnnParams(Section):
@@ -24,8 +25,45 @@ class LanguageModelRetrieverParams(Section):
     batch_size: int = Field(64, ge=1, description="histories decoded at once, each with its beam")
 
 
+class GivenParams(Section):
+    """Columns of a file that holds a slate a row; "" = none."""
+
+    format: Literal["table", "mind"] = Field("table", description="table: Parquet, JSON lines, CSV or TSV; mind: MIND's behaviors.tsv")
+    user: str = Field("user", description="column: the user's id in the source")
+    time: str = Field("time", description="column: when the slate was shown; ISO 8601, or a number of time_unit since 1970")
+    time_unit: Literal["s", "ms", "us", "ns"] = Field("s", description="of times that are numbers")
+    candidates: str = Field("candidates", description="column: the items' ids in the order shown, a list or text cut at separator")
+    taken: str = Field("taken", description="column: those of them that were taken, one or several, in the same form")
+    grades: str = Field("", description="column: what each of the taken was worth, whole numbers from 1 to 10; none: 1 each")
+    scores: str = Field("", description="column: the score of each candidate; none: minus its place")
+    propensities: str = Field("", description="column: the chance that each candidate was looked at, where propensity is logged")
+    separator: str = Field(" ", min_length=1, description="between the elements of a list that is text")
+    order: Literal["shown", "shuffled"] = Field("shown", description="shuffled: the log lists candidates in another order than users saw")
+    max_bad_share: float = Field(0.01, ge=0.0, le=1.0, description="of the rows of a file that may be refused before the stage fails")
+    propensity: Literal["none", "logged", "power", "randomised"] = Field(
+        "none", description="where inverse-propensity weights of the evaluation come from; docs/logged-slates.md"
+    )
+    power: float = Field(1.0, gt=0.0, description="propensity power: (1 / place) ** power")
+    least_propensity: float = Field(0.01, gt=0.0, le=1.0, description="smaller ones count as this, so that no weight outgrows the others")
+
+    @model_validator(mode="after")
+    def places_are_known(self) -> Self:
+        if self.format == "mind" and self.order == "shown":
+            raise ValueError(
+                "retrieve.given.format mind: MIND shuffles the candidates of its impressions; set retrieve.given.order: shuffled"
+            )
+        if self.order == "shuffled" and self.propensity in ("power", "randomised"):
+            raise ValueError(
+                f"retrieve.given.propensity {self.propensity} follows the place of a candidate, and retrieve.given.order is shuffled: "
+                "places are not known; set propensity: none, or logged"
+            )
+        if (self.propensity == "logged") != bool(self.propensities):
+            raise ValueError("retrieve.given.propensity logged and the column retrieve.given.propensities go together; set both or neither")
+        return self
+
+
 class RetrieveParams(ComputeSection):
-    candidates: int = Field(10, ge=2, description="K, candidates a slate")
+    candidates: int = Field(10, ge=2, description="K, candidates a slate; given: at most so many, longer ones are left out")
     history: int = Field(20, ge=1, description="items of history kept in a slate")
     max_length: int = Field(50, ge=2, description="items the SASRec attends to")
     hidden: int = Field(64, ge=8)
@@ -37,11 +75,13 @@ class RetrieveParams(ComputeSection):
     lr: float = Field(0.001, gt=0.0)
     feature_history: int = Field(10, ge=1, description="items of history that the features look at")
     feature_bins: int = Field(10, ge=2, le=10, description="bins a feature is cut into")
-    model: Literal["sasrec", "item_knn", "popularity", "language_model"] = Field("sasrec", description="the retriever; docs/retrieve.md")
+    model: Literal["sasrec", "item_knn", "popularity", "language_model", "given"] = Field(
+        "sasrec", description="the retriever; docs/retrieve.md. given: slates that were logged"
+    )
     reads: str = Field(
-        "data/ingest/items.parquet",
-        description="what the retriever reads besides the interactions; data/midtrain/model for language_model. "
-        "dvc.yaml takes this value as a dependency",
+        CATALOGUE,
+        description="what the retriever reads besides the interactions; data/midtrain/model for language_model, the logged slates (a file "
+        "or a folder) for given. dvc.yaml takes this value as a dependency",
     )
     loss: Literal["full", "sampled"] = Field(
         "full", description="sasrec: cross-entropy over the catalogue, or sampled softmax (large ones)"
@@ -61,6 +101,7 @@ class RetrieveParams(ComputeSection):
     labels: Literal["observed", "permuted"] = Field("observed", description="permuted, a control: training targets' ranks permuted")
     item_knn: ItemKnnParams = ItemKnnParams()
     language_model: LanguageModelRetrieverParams = LanguageModelRetrieverParams()
+    given: GivenParams = GivenParams()
 
     @model_validator(mode="after")
     def heads_divide_hidden(self) -> Self:
@@ -78,8 +119,8 @@ class RetrieveParams(ComputeSection):
 
     @model_validator(mode="after")
     def reads_what_its_model_needs(self) -> Self:
-        if (self.model == "language_model") != (self.reads == LANGUAGE_MODEL):
-            fitting = f"{LANGUAGE_MODEL} goes with language_model, data/ingest/items.parquet with the others"
+        if (self.model == "language_model") != (self.reads == LANGUAGE_MODEL) or (self.model == "given" and self.reads == CATALOGUE):
+            fitting = f"{LANGUAGE_MODEL} goes with language_model, the logged slates with given, {CATALOGUE} with the others"
             raise ValueError(f"retrieve.model is {self.model} and retrieve.reads is {self.reads}, which do not go together: {fitting}")
         return self
 
@@ -87,4 +128,24 @@ class RetrieveParams(ComputeSection):
     def the_language_model_learnt_from_base(self) -> Self:
         if self.model == "language_model" and self.cross_fit == "folds":
             raise ValueError("retrieve.model language_model goes with retrieve.cross_fit cut: it was mid-trained once, on base")
+        return self
+
+    @model_validator(mode="after")
+    def given_slates_stay_as_they_are(self) -> Self:
+        if self.model != "given":
+            return self
+        changed = {
+            "cross_fit": "cut",
+            "positions": 0,
+            "hard_negatives": 0,
+            "inject_targets": False,
+            "order": "scores",
+            "labels": "observed",
+        }
+        for key, value in changed.items():
+            if getattr(self, key) != value:
+                raise ValueError(
+                    f"retrieve.{key} changes slates that a model makes, and retrieve.model given takes them as they were logged; set "
+                    f"{key}: {str(value).lower()}"
+                )
         return self

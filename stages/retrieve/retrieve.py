@@ -10,6 +10,7 @@ from stages.retrieve import folds, slates
 from stages.retrieve.augmentations import permute_labels
 from stages.retrieve.distance import rank_distances
 from stages.retrieve.domain_rules import mine
+from stages.retrieve.given.given import GivenSlates, given_slates
 from stages.retrieve.metrics import RetrieveMetrics
 from stages.retrieve.params import RetrieveParams
 from stages.retrieve.retrievers import retriever
@@ -18,7 +19,7 @@ from stages.shared.core.errors import StageError
 from stages.shared.core.leakage import check_counts, check_no_heldout, check_out_of_sample, training_interactions
 from stages.shared.core.outputs import DATA, Outputs
 from stages.shared.core.params import load_params
-from stages.shared.core.schemas import INTERACTIONS, ITEMS, SLATES, read_table, write_table
+from stages.shared.core.schemas import INTERACTIONS, ITEMS, LOGGED_SLATES, SLATES, read_table, write_table
 from stages.shared.slates.candidate_features import features_with, schema_with
 from stages.shared.slates.features import statistics
 from stages.shared.slates.features import values as feature_values
@@ -28,7 +29,8 @@ from stages.shared.slates.prompt_params import PromptParams
 def retrieve(params: RetrieveParams, outputs: Outputs) -> None:
     interactions = read_table(DATA / "ingest/interactions.parquet", INTERACTIONS)
     items = read_table(DATA / "ingest/items.parquet", ITEMS)
-    if items.height <= params.candidates:
+    logged = given_slates(params, interactions, items) if params.model == "given" else None
+    if not logged and items.height <= params.candidates:
         raise StageError(
             f"data/ingest/items.parquet: {items.height} items cannot fill slates of {params.candidates}; lower retrieve.candidates"
         )
@@ -37,8 +39,9 @@ def retrieve(params: RetrieveParams, outputs: Outputs) -> None:
     leak_check = check_no_heldout(training_interactions(interactions, fitted_on), interactions, "retrieve")
 
     slate_parts, value_parts, fold_figures = [], [], []
-    for fold in folds.all_folds(slates.slate_positions(interactions, params.positions), interactions, params):
-        fold_slates, fold_values, figures = rank(fold, interactions, items, params, features, outputs)
+    positions = logged.table if logged else slates.slate_positions(interactions, params.positions)
+    for fold in folds.all_folds(positions, interactions, params):
+        fold_slates, fold_values, figures = rank(fold, interactions, items, params, features, outputs, logged)
         slate_parts.append(fold_slates)
         value_parts.append(fold_values)
         fold_figures.append(figures)
@@ -56,7 +59,7 @@ def retrieve(params: RetrieveParams, outputs: Outputs) -> None:
     if params.labels == "permuted":
         table = permute_labels(table, interactions, params.seed)
 
-    write_table(table, outputs.path("slates.parquet"), SLATES)
+    write_table(table, outputs.path("slates.parquet"), LOGGED_SLATES if logged else SLATES)
     mine(training_interactions(interactions), items).write(outputs.path("domain_rules.json"))
     write_table(feature_table, outputs.path("candidate_features.parquet"), schema_with(features))
     by_fold = {"folds": {"number": params.folds, "seed": params.seed, "figures": fold_figures[:-1]}} if params.cross_fit == "folds" else {}
@@ -64,6 +67,7 @@ def retrieve(params: RetrieveParams, outputs: Outputs) -> None:
         {
             **fold_figures[-1],
             **by_fold,
+            **({"given": logged.figures.model_dump()} if logged else {}),
             "cross_fit": params.cross_fit,
             "fitted_on": list(fitted_on),
             "leak_check": {**leak_check, "in_sample": 0, "overcounted": 0},  # rank() has checked the last two for each fold
@@ -81,20 +85,26 @@ def rank(
     params: RetrieveParams,
     features: tuple[str, ...],
     outputs: Outputs,
+    logged: GivenSlates | None = None,
 ) -> tuple[pl.DataFrame, np.ndarray, Figures]:
     """The slates of `fold`, the features of those that hold their target, and the figures of the fit.
 
-    Only the full fit's model is saved.
+    Only the full fit's model is saved. logged: the slates themselves, where no model makes them.
     """
     name = "the retriever" if fold.number == folds.FULL_FIT else f"the retriever of fold {fold.number}"
     counts = statistics.count(fold.training, items)
     check_counts(counts.popularity, fold.allowed, f"the statistics of {name}", folds.FITTED_ON[params.cross_fit])
-    model, figures = retriever.fit(params, fold.training, items.height, params.seed)
     if fold.number == folds.FULL_FIT:
-        folder = outputs.path("model")
-        folder.mkdir()  # stays empty for a retriever that keeps no weights here; DVC needs the folder all the same
-        model.save(folder)
-    fold_slates = slates.make(model, fold.positions, interactions, counts, params, fold.number)
+        outputs.path("model").mkdir()  # stays empty for a retriever that keeps no weights here; DVC needs the folder all the same
+    if logged:
+        figures: Figures = {}
+        fold_slates = fold.positions
+        logged.write(outputs.path("model"))
+    else:
+        model, figures = retriever.fit(params, fold.training, items.height, params.seed)
+        if fold.number == folds.FULL_FIT:
+            model.save(outputs.path("model"))
+        fold_slates = slates.make(model, fold.positions, interactions, counts, params, fold.number)
     check_out_of_sample(fold_slates, fold.training, name)
     with_target = fold_slates.filter(pl.col("target_rank") >= 0)
     values = feature_values.collect(with_target, params.candidates, counts, params.feature_history, features=features)

@@ -30,7 +30,7 @@ from stages.shared.core.leakage import check_no_heldout
 from stages.shared.core.outputs import DATA, Outputs
 from stages.shared.core.params import load_params
 from stages.shared.core.progress import tracked
-from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, SLATES, read_table
+from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, read_slate_table, read_table
 from stages.shared.generation.base import Sampling
 from stages.shared.lm.models import load_model, load_tokenizer, save_model
 from stages.shared.lm.packaged import folder_of
@@ -58,7 +58,7 @@ class Inputs(NamedTuple):
 
 
 def read_inputs(params: RlParams, options: PromptParams) -> Inputs:
-    table = read_table(DATA / "retrieve/slates.parquet", SLATES)
+    table = read_slate_table(DATA / "retrieve/slates.parquet")
     slates = load_slates(table, read_candidate_features(DATA / "retrieve/candidate_features.parquet"), "train")
     interactions = read_table(DATA / "ingest/interactions.parquet", INTERACTIONS)
     catalog = Catalog.from_tables(read_table(DATA / "tokenize/sids.parquet", SIDS), read_table(DATA / "ingest/items.parquet", ITEMS))

@@ -28,7 +28,7 @@ CONTRADICTS = Answer(None, "contradicts")
 class Task:
     """One training slate as token ids. target_rank: in the initial ranking; shown: the initial ranks in the order of the prompt.
 
-    slate: its id in data/retrieve/slates.parquet.
+    slate: its id in data/retrieve/slates.parquet. grades: by initial rank, where slates were logged.
     """
 
     prompt: list[int]
@@ -36,6 +36,7 @@ class Task:
     target_rank: int
     shown: tuple[int, ...]
     slate: int = -1
+    grades: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ class Group:
     drawn: "Group | None" = None
 
     def rights(self) -> list[bool]:
-        return [answer.order is not None and is_right(answer.order, self.task.target_rank) for answer in self.answers]
+        task = self.task
+        return [answer.order is not None and is_right(answer.order, task.target_rank, task.grades) for answer in self.answers]
 
     def some(self, places: Sequence[int]) -> "Group":
         """With these of the rollouts alone."""
@@ -157,7 +159,8 @@ def score(
             ]
         answers = [initial_ranks(answer, task) for answer in read]
         logprobs = [sum(completion.drawn_logprobs or completion.logprobs) for completion in samples]
-        rewards = reward(task.constraint, task.target_rank, [completion.token_ids for completion in samples], answers, logprobs)
+        token_ids = [completion.token_ids for completion in samples]
+        rewards = reward(task.constraint, task.target_rank, token_ids, answers, logprobs, task.grades)
         groups.append(Group(task, list(samples), answers, rewards.total, rewards.parts))
     return groups
 

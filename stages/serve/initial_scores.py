@@ -67,12 +67,25 @@ class ItemKnnScorer:
         return np.asarray(found, dtype=np.float32).reshape(candidates_NK.shape)
 
 
+class PlaceScorer:
+    """As logged slates without scores have them (stages/retrieve/given/given.py): minus the place, or 0 where the order says nothing."""
+
+    def __init__(self, order: str):
+        self.order = order
+
+    def scores(self, histories: Sequence[Sequence[int]], candidates_NK: NDArray[np.int_]) -> Scores:
+        by_place = -np.arange(candidates_NK.shape[1], dtype=np.float32) * (self.order == "shown")
+        return np.tile(by_place, (len(candidates_NK), 1))
+
+
 def open_scorer(params: RetrieveParams, items: int, folder: Path = FOLDER) -> CandidateScorer | None:
     """None for a retriever that keeps nothing here by which single candidates could be scored: its requests bring their scores."""
     if params.model == "sasrec":
         return SasrecScorer(params, items, folder)
     if params.model == "item_knn":
         return ItemKnnScorer(params.item_knn, folder)
+    if params.model == "given":
+        return None if params.given.scores else PlaceScorer(params.given.order)
     return PopularityScorer(folder) if params.model == "popularity" else None
 
 

@@ -13,7 +13,7 @@ from stages.serve.requests import RankRequest, places_of
 from stages.shared.core.errors import StageError
 from stages.shared.core.leakage import training_interactions
 from stages.shared.core.outputs import DATA
-from stages.shared.core.schemas import ITEMS, SLATES, read_table
+from stages.shared.core.schemas import ITEMS, SLATES, read_slate_table, read_table
 from stages.shared.evaluation.test_set import fitted_on
 from stages.shared.slates.candidate_features import features_of, read_candidate_features
 from stages.shared.slates.features.statistics import Statistics, count
@@ -39,7 +39,7 @@ class SlateMaker:
         """From the tables of the run in the current directory; log: its INTERACTIONS."""
         items = read_table(DATA / "ingest/items.parquet", ITEMS)
         table = read_candidate_features(DATA / "retrieve/candidate_features.parquet")
-        slates = read_table(DATA / "retrieve/slates.parquet", SLATES)
+        slates = read_slate_table(DATA / "retrieve/slates.parquet")
         features = features_of(table)
         # `retrieve` writes bins and values, not the edges between; of the same values they come out the same.
         train = slates.filter(pl.col("split") == "train").select("slate")

@@ -16,7 +16,7 @@ from stages.shared.core.errors import StageError
 from stages.shared.core.launch import local_rank
 from stages.shared.core.leakage import check_no_heldout
 from stages.shared.core.outputs import DATA
-from stages.shared.core.schemas import INTERACTIONS, SLATES, read_table
+from stages.shared.core.schemas import INTERACTIONS, read_slate_table, read_table
 from stages.shared.lm.encoding import WeightedExample, encode, epochs, mixed, packed_rows
 from stages.shared.lm.models import load_model
 from stages.shared.slates import practice
@@ -38,7 +38,7 @@ def make_rows(folder: Path, params: SftParams, encoded: EncodedLayout, items: in
     prompt_cuts and pruning.
     """
     traces, layout, tokenizer = read_traces(), encoded.layout, encoded.tokenizer
-    slates = read_table(DATA / "retrieve/slates.parquet", SLATES)
+    slates = read_slate_table(DATA / "retrieve/slates.parquet")
     leak_check = check_no_heldout(pairs_seen(traces, slates), read_table(DATA / "ingest/interactions.parquet", INTERACTIONS), "sft")
     # Of whole users: slates of one user share their history.
     users = held_out_users(traces, params)
@@ -136,7 +136,11 @@ def training_rows(
 
 
 def pairs_seen(traces: pl.DataFrame, slates: pl.DataFrame) -> pl.DataFrame:
-    """Every (user, item) that the traces teach: the target and the history of their slates."""
+    """Every (user, item) that the traces teach: the target, whatever else was taken, and the history of their slates."""
     used = slates.join(traces.select("slate").unique(), on="slate", how="semi")
     history = used.select("user", pl.col("history").alias("item")).explode("item")
-    return pl.concat([history, used.select("user", pl.col("target").alias("item"))])
+    pairs = pl.concat([history, used.select("user", pl.col("target").alias("item"))])
+    if "grades" not in used.columns:
+        return pairs
+    graded = used.select("user", pl.col("candidates").alias("item"), "grades").explode("item", "grades").filter(pl.col("grades") > 0)
+    return pl.concat([pairs, graded.select("user", "item")])

@@ -13,7 +13,7 @@ from stages.sft.rows import BASE, make_rows
 from stages.sft.validation_slates import choose_slates, ranking_check
 from stages.shared.core.launch import is_main_process
 from stages.shared.core.outputs import DATA, Outputs
-from stages.shared.core.schemas import ITEMS, SIDS, SLATES, read_table
+from stages.shared.core.schemas import ITEMS, SIDS, read_slate_table, read_table
 from stages.shared.lm.models import load_model, load_tokenizer, save_model
 from stages.shared.slates.candidate_features import read_candidate_features
 from stages.shared.slates.layouts.choose import layout_of
@@ -76,7 +76,7 @@ def validation_ranking(params: SftParams, catalog: Catalog, encoded: EncodedLayo
     """Asked of slates of the held-out users; how many they are."""
     options = encoded.layout.options
     asked = EncodedLayout(layout_of(catalog, with_mined_rules(options)), encoded.tokenizer)
-    slates = read_table(DATA / "retrieve/slates.parquet", SLATES)
+    slates = read_slate_table(DATA / "retrieve/slates.parquet")
     train_slates = load_slates(slates, read_candidate_features(DATA / "retrieve/candidate_features.parquet"), "train")
     chosen = choose_slates(train_slates, made["users"], params, options.window)
     return ranking_check(chosen, asked, made["longest"], params.best_by == "ndcg"), len(chosen)

@@ -12,9 +12,10 @@ from stages.shared.generation.answers import greedy_answers
 from stages.shared.lm.encoding import WeightedExample
 from stages.shared.slates.answers import Answer
 from stages.shared.slates.layouts.encoded import EncodedLayout
+from stages.shared.slates.reranking.padding import padded, padded_orders
 from stages.shared.slates.slate import Slate, permuted
 from stages.shared.slates.windows import training_windows
-from stages.shared.stats.metrics import slate_metrics
+from stages.shared.stats.metrics import graded_metrics, slate_metrics
 from stages.shared.training.validation import RankingCheck, RankingSums
 
 BATCH = 32  # answers decoded at once, beside the memory of training
@@ -51,8 +52,15 @@ def ranking_check(slates: Sequence[Slate], encoded: EncodedLayout, max_tokens: i
 def ranking_sums(answers: Sequence[Answer], slates: Sequence[Slate]) -> RankingSums:
     """An answer that is no permutation counts as the order shown."""
     orders = [answer.order or tuple(range(len(slate.candidates))) for answer, slate in zip(answers, slates, strict=True)]
-    target_ranks = np.array([order.index(slate.target_rank) for order, slate in zip(orders, slates, strict=True)], dtype=np.int64)
-    return RankingSums(float(slate_metrics(target_ranks)["ndcg@5"].sum()), sum(answer.valid for answer in answers), len(slates))
+    return RankingSums(_ndcg_sum(orders, slates), sum(answer.valid for answer in answers), len(slates))
+
+
+def _ndcg_sum(orders: Sequence[Sequence[int]], slates: Sequence[Slate]) -> float:
+    if any(slate.grades for slate in slates):
+        measured = graded_metrics(padded_orders(orders), padded([slate.relevant for slate in slates], 0))
+        return float(measured["ndcg@5"].sum())
+    target_ranks = np.array([list(order).index(slate.target_rank) for order, slate in zip(orders, slates, strict=True)], dtype=np.int64)
+    return float(slate_metrics(target_ranks)["ndcg@5"].sum())
 
 
 def longest_completion(examples: Sequence[WeightedExample]) -> int:

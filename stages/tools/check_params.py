@@ -125,6 +125,11 @@ def _slates(params: Params) -> Iterator[str]:
         )
     if params.ingest.source == "table" and params.ingest.split == "global_time" and not params.ingest.table.timestamp:
         yield "ingest.split: global_time needs times, and ingest.table.timestamp names no column; name it or choose another split"
+    if params.retrieve.model == "given" and params.ingest.source == "table" and not params.ingest.table.timestamp:
+        yield (
+            "retrieve.model: given puts slates where they belong by time, and ingest.table.timestamp names no column; name it or choose "
+            "another retriever"
+        )
 
 
 def _models(params: Params) -> Iterator[str]:

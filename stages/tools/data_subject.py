@@ -19,7 +19,7 @@ from stages.ingest.sources.source import read_source
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import DATA
 from stages.shared.core.params import load_params
-from stages.shared.core.schemas import INTERACTIONS, SLATES, USERS, read_table
+from stages.shared.core.schemas import INTERACTIONS, USERS, read_slate_table, read_table
 
 PARQUET = b"PAR1"
 
@@ -101,8 +101,8 @@ def _is_users(path: Path) -> bool:
 
 
 def _by_split(table: Path, dense: int) -> dict[str, int]:
-    schema = SLATES if table.name == "slates.parquet" else INTERACTIONS
-    rows = read_table(table, schema).filter(pl.col("user") == dense)
+    whole = read_slate_table(table) if table.name == "slates.parquet" else read_table(table, INTERACTIONS)
+    rows = whole.filter(pl.col("user") == dense)
     return dict(rows.group_by("split", maintain_order=True).len().iter_rows())
 
 

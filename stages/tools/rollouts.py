@@ -11,7 +11,7 @@ import polars as pl
 from stages.rl.watch.rollouts_table import ROLLOUTS
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import DATA
-from stages.shared.core.schemas import ITEMS, SLATES, read_table
+from stages.shared.core.schemas import ITEMS, read_slate_table, read_table
 from stages.tools.show import printable
 
 VALID = "valid"  # what --fault says of an answer without one
@@ -50,7 +50,7 @@ def titles_of(slates: set[int], data: Path = DATA) -> dict[int, list[str]]:
     paths = data / "retrieve/slates.parquet", data / "ingest/items.parquet"
     if not all(path.exists() for path in paths):
         return {}
-    table, items = (read_table(path, schema) for path, schema in zip(paths, (SLATES, ITEMS), strict=True))
+    table, items = read_slate_table(paths[0]), read_table(paths[1], ITEMS)
     titles = dict(items.select("item", "title").iter_rows())
     rows = table.filter(pl.col("slate").is_in(slates)).select("slate", "candidates").iter_rows()
     return {slate: [titles.get(item, "?") for item in candidates] for slate, candidates in rows}

@@ -11,6 +11,7 @@ import numpy as np
 
 from stages.shared.core.errors import StageError
 from stages.shared.recsys import lambdamart
+from stages.shared.slates.reranking.padding import padded, relevance_array
 from stages.shared.slates.slate import RELEVANCE_LEVELS, Slate, permuted
 from stages.traces.params import ScorerParams
 
@@ -44,19 +45,20 @@ class ScoredSlate:
 
     @property
     def noise_free_rank(self) -> int:
-        """Place of the target, from 0, by what the teacher labels with; equals keep the incoming order."""
-        return place_of(self.scores, self.slate.target_rank)
+        """Place of the target, from 0, by what the teacher labels with; equals keep the incoming order. Of several with the highest grade
+        the first one's."""
+        return min(place_of(self.scores, rank) for rank in self.slate.best_ranks)
 
     @property
     def unseen_rank(self) -> int:
         """The same by the scorer that has not seen the slate."""
-        return place_of(self.unseen_scores, self.slate.target_rank)
+        return min(place_of(self.unseen_scores, rank) for rank in self.slate.best_ranks)
 
     @property
     def support(self) -> float:
         """Mean place of the target among its equals by the scorer that has not seen the slate: whether the features support it, to which
         the order of equals adds nothing."""
-        return mean_place_of(self.unseen_scores, self.slate.target_rank)
+        return min(mean_place_of(self.unseen_scores, rank) for rank in self.slate.best_ranks)
 
 
 def place_of(scores: np.ndarray, candidate: int) -> int:
@@ -82,15 +84,23 @@ def time_folds(timestamps: Sequence[int], count: int) -> np.ndarray:
 
 
 def feature_array(slates: Sequence[Slate]) -> np.ndarray:
-    """The features as the prompt spells them: bins, float32 [n, K, F]."""
-    k = len(slates[0].bins)
+    """The features as the prompt spells them: bins, float32 [n, K, F]; NaN past the end of a slate shorter than the longest."""
     for slate in slates:
-        if len(slate.bins) != k or k < 2:
-            problem = f"slate {slate.slate} has {len(slate.bins)} candidates, expected {max(k, 2)}"
+        if len(slate.bins) != len(slate.candidates) or len(slate.bins) < 2:
+            problem = f"slate {slate.slate} has {len(slate.bins)} candidates, expected {max(len(slate.candidates), 2)}"
             raise StageError(f"data/retrieve/candidate_features.parquet: {problem}; rerun: gr2 run retrieve")
-    features = np.array([slate.bins for slate in slates], dtype=np.float32)
-    assert features.shape == (len(slates), k, len(slates[0].features))
-    return features
+    return padded([slate.bins for slate in slates], np.nan, np.float32)
+
+
+def of_candidates(scores: np.ndarray) -> np.ndarray:
+    """[n, K], or flat without the places that hold no candidate where there are any."""
+    present = np.isfinite(scores)
+    return scores if present.all() else scores[present]
+
+
+def trimmed(values: np.ndarray, slates: Sequence[Slate]) -> list[np.ndarray]:
+    """[n, K, ...] -> of each slate the values of its own candidates."""
+    return [row[: len(slate.candidates)] for row, slate in zip(values, slates, strict=True)]
 
 
 def score_out_of_time(
@@ -98,19 +108,19 @@ def score_out_of_time(
 ) -> list[ScoredSlate]:
     """Every slate of fold 1 and later, by time. `slates`: training slates with their target, by time; explained: with contributions."""
     features = feature_array(slates)
-    targets = np.array([slate.target_rank for slate in slates])
+    relevance = relevance_array(slates)
     times = np.array([slate.timestamp for slate in slates])
     fold_N = time_folds(times.tolist(), folds)
     scored: list[ScoredSlate] = []
     for fold in range(1, folds):
         past, now = np.flatnonzero(fold_N < fold), np.flatnonzero(fold_N == fold)
         check_earlier(times[past], times[now], fold)
-        boosters = lambdamart.fit_ensemble(features[past], targets[past], seed, threads, params, params.members)
+        boosters = lambdamart.fit_ensemble(features[past], relevance[past], seed, threads, params, params.members)
         # Edges and spread come from the slates fitted on: those of the labelled fold would look into its future.
-        known = lambdamart.mean_scores(boosters, features[past])
+        known = of_candidates(lambdamart.mean_scores(boosters, features[past]))
         edges = level_edges(known)
-        scores = lambdamart.mean_scores(boosters, features[now])
-        owed = lambdamart.mean_contributions(boosters, features[now]) if explained else [None] * len(now)
+        scores = trimmed(lambdamart.mean_scores(boosters, features[now]), [slates[i] for i in now])
+        owed = trimmed(lambdamart.mean_contributions(boosters, features[now]), [slates[i] for i in now]) if explained else [None] * len(now)
         scored += [ScoredSlate(slates[i], fold, scores[j], edges, float(known.std()), scores[j], owed[j]) for j, i in enumerate(now)]
     return scored
 
@@ -124,13 +134,13 @@ def label_by_latest(
     traces hit the target than would on new slates, which is why support and the audit go by `unseen_scores`.
     """
     features = feature_array(slates)
-    targets = np.array([slate.target_rank for slate in slates])
-    boosters = lambdamart.fit_ensemble(features, targets, seed, threads, params, params.members)
-    everything = lambdamart.mean_scores(boosters, features)
+    boosters = lambdamart.fit_ensemble(features, relevance_array(slates), seed, threads, params, params.members)
+    everything = of_candidates(lambdamart.mean_scores(boosters, features))
     edges, spread = level_edges(everything), float(everything.std())
-    labelled = feature_array([one.slate for one in scored])
-    latest = lambdamart.mean_scores(boosters, labelled)
-    owed = lambdamart.mean_contributions(boosters, labelled) if explained else [None] * len(scored)
+    own = [one.slate for one in scored]
+    labelled = feature_array(own)
+    latest = trimmed(lambdamart.mean_scores(boosters, labelled), own)
+    owed = trimmed(lambdamart.mean_contributions(boosters, labelled), own) if explained else [None] * len(scored)
     return [replace(one, scores=latest[i], edges=edges, spread=spread, contributions=owed[i]) for i, one in enumerate(scored)]
 
 

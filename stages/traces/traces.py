@@ -8,7 +8,7 @@ from stages.shared.core.errors import StageError
 from stages.shared.core.leakage import check_no_heldout
 from stages.shared.core.outputs import DATA, Outputs
 from stages.shared.core.params import load_params
-from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, SLATES, read_table, write_table
+from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, read_slate_table, read_table, write_table
 from stages.shared.generation.journal import AnswerJournal
 from stages.shared.slates.candidate_features import read_candidate_features
 from stages.shared.slates.layouts.choose import layout_of
@@ -39,7 +39,7 @@ def traces(params: TracesParams, outputs: Outputs) -> None:
     # Traces are made in any case: without reasoning, sft learns their answers alone.
     options = load_params("prompt", PromptParams)
     layout = layout_of(catalog, with_mined_rules(options))
-    slate_table = read_table(DATA / "retrieve/slates.parquet", SLATES)
+    slate_table = read_slate_table(DATA / "retrieve/slates.parquet")
     slates = load_slates(
         slate_table,
         read_candidate_features(DATA / "retrieve/candidate_features.parquet"),

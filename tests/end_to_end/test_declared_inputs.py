@@ -19,13 +19,15 @@ pytestmark = pytest.mark.slow
 
 # It shows the parameters of every stage that it declares, so it reads the file, not one section.
 READS_PARAMS_WHOLE = {"report"}
-# Inputs that the smoke profile does not need: embed reads interactions where it learns vectors from them, mid-training the codebooks where
+# Inputs that the smoke profile does not need: embed reads interactions where it learns vectors from them, retrieve the users' own ids where
+# it reads logged slates, mid-training the codebooks where
 # the rows of new tokens start from them, sft the features of candidates where it validates by ranking, and prompts show rules of the domain
 # only where prompt.domain_rules asks for some. Nothing is distilled, so nothing is read for it. rl reads traces where it takes SFT steps
 # (rl.allocation.relift_batch).
 RULES = ["data/retrieve/domain_rules.json"]
 NOT_READ = {
     "embed": ["data/ingest/interactions.parquet"],
+    "retrieve": ["data/ingest/users.parquet"],
     "midtrain": ["data/tokenize/codebooks.safetensors"],
     "traces": RULES,
     "sft": ["data/retrieve/candidate_features.parquet", *RULES],

@@ -11,7 +11,7 @@ from stages.ingest.readers.chunks import Input
 from stages.ingest.readers.forget import Forgotten
 from stages.ingest.readers.raw import RawFile, RawLog
 from stages.ingest.readers.validate import StagingTables
-from stages.ingest.sources import amazon, kuairec, movielens, movielens_wheel, recbole, sequences, table
+from stages.ingest.sources import amazon, kuairec, mind, movielens, movielens_wheel, recbole, sequences, table
 from stages.ingest.sources.json_logs import JSON_LOGS, has_log, read_json_log
 from stages.ingest.sources.world import read_world
 from stages.shared.core.errors import StageError
@@ -22,6 +22,7 @@ _AMAZON = (
     "Collected by the McAuley Lab, UCSD, for research, who state no licence; cite their paper. The texts belong to Amazon and its users."
 )
 _KUAIREC = "Kuaishou and its authors: CC BY-SA 4.0; cite Gao et al., CIKM 2022."
+_MIND = "Microsoft Research License Terms: for research, not commercially; cite Wu et al., ACL 2020."
 _NOT_STATED = "Not stated in the files."
 Reader = Callable[[Input, StagingTables], RawFile]
 _MOVIELENS: dict[str, tuple[str, str, Reader, Reader]] = {  # files of the log and of the items, and who reads them
@@ -59,6 +60,8 @@ def read_source(params: IngestParams, scratch: Path) -> RawLog:
         return _read_kuairec(folder, staging)
     if params.source in JSON_LOGS:
         return read_json_log(folder, params.source, params.category, staging)
+    if params.source == "mind":
+        return _read_mind(folder, staging)
     return _read_amazon(folder, staging, release, params.category)
 
 
@@ -101,6 +104,7 @@ def _forms(category: str) -> list[SourceLayout]:
             for source, published in JSON_LOGS.items()
         ],
         SourceLayout(f"{kuairec.LOGS[0]} and {kuairec.VIDEOS} (KuaiRec)", kuairec.has_files, _read_kuairec),
+        SourceLayout("behaviors.tsv and news.tsv (MIND)", mind.has_files, _read_mind),
         SourceLayout("sequences.txt and items.jsonl (plain pair)", partial(_has_any, names=("sequences.txt", "items.jsonl")), _read_pair),
     ]
 
@@ -195,6 +199,11 @@ def _read_kuairec(folder: Path, scratch: StagingTables) -> RawLog:
     files = [RawFile.of(archive)] if log.member else []
     files += [kuairec.read_log(log, scratch), kuairec.read_videos(videos, scratch)]
     return scratch.finish(f"KuaiRec ({log.name})", _KUAIREC, files, "Categories", same_again=True)
+
+
+def _read_mind(folder: Path, scratch: StagingTables) -> RawLog:
+    files = [mind.read_behaviors(Input(folder / mind.LOG), scratch), mind.read_news(Input(folder / mind.ITEMS), scratch)]
+    return scratch.finish(f"MIND ({mind.LOG})", _MIND, files, "Categories")
 
 
 def _read_pair(folder: Path, scratch: StagingTables) -> RawLog:

@@ -36,13 +36,18 @@ def adjacent_swap_only(orders: Ints) -> Bools:
     return swapped
 
 
-def reversed_incoming(orders: Ints) -> Bools:
-    """orders [n, K] -> [n]: the initial ranking from its end."""
-    return identical_to_incoming(orders[:, ::-1])
+def reversed_incoming(orders: Ints, sizes: Ints | None = None) -> Bools:
+    """orders [n, K] -> [n]: the initial ranking from its end. sizes [n]: candidates of each slate, None = K."""
+    if sizes is None:
+        return identical_to_incoming(orders[:, ::-1])
+    places = np.arange(orders.shape[1])
+    behind = places >= sizes[:, None]
+    same: Bools = np.all((orders == sizes[:, None] - 1 - places) | behind, axis=1)
+    return same
 
 
-def kendall_tau(orders: Ints, other_orders: Ints) -> Floats:
-    """Two orders [n, K] of the same candidates, K of two or more -> [n], from -1 (reversed) to 1 (the same)."""
+def kendall_tau(orders: Ints, other_orders: Ints, sizes: Ints | None = None) -> Floats:
+    """Two orders [n, K] of the same candidates, two or more -> [n], from -1 (reversed) to 1 (the same). sizes as of reversed_incoming."""
     size = orders.shape[1]
     positions = np.take_along_axis(
         np.argsort(orders, axis=1), other_orders, axis=1
@@ -50,7 +55,8 @@ def kendall_tau(orders: Ints, other_orders: Ints) -> Floats:
     low, high = np.triu_indices(size, 1)
     # Counted pair by pair: with K of ten or twenty that is a small table, and exact.
     inversions = (positions[:, low] > positions[:, high]).sum(axis=1)
-    tau: Floats = 1 - 4 * inversions / (size * (size - 1))
+    own = size if sizes is None else sizes  # pairs with a place behind the end are never the wrong way round
+    tau: Floats = 1 - 4 * inversions / (own * (own - 1))
     return tau
 
 
@@ -107,8 +113,10 @@ def commonest_order_share(orders: Ints) -> float:
     return float(counts.max() / len(orders))
 
 
-def audit(orders: Ints, target_rank: Ints, new_rank: Ints, faults: Sequence[str]) -> Audit:
+def audit(orders: Ints, target_rank: Ints, new_rank: Ints, faults: Sequence[str], sizes: Ints | None = None) -> Audit:
     """All of the above for one model, ready for JSON. orders [n, K]; target_rank, new_rank [n]; faults [n] as in invalid_by_kind.
+
+    sizes [n]: candidates of each slate, None = K of all.
 
     An invalid output stands in `orders` as the initial ranking. It counts so in by_incoming_rank, positions and rank_flow, which explain
     the score, but is no copy: the shares of copies, swaps and reversals are of all outputs, and hold valid ones only.
@@ -122,7 +130,7 @@ def audit(orders: Ints, target_rank: Ints, new_rank: Ints, faults: Sequence[str]
         "valid_share": float(valid.mean()),
         "identity_share": float((identical_to_incoming(orders) & valid).mean()),
         "adjacent_swap_share": float((adjacent_swap_only(orders) & valid).mean()),
-        "reversed_share": float((reversed_incoming(orders) & valid).mean()),
+        "reversed_share": float((reversed_incoming(orders, sizes) & valid).mean()),
         "commonest_order_share": commonest_order_share(valid_orders) if len(valid_orders) else 0.0,
         "invalid": invalid_by_kind(faults),
         "by_incoming_rank": moves_by_incoming_rank(flow),
@@ -131,7 +139,11 @@ def audit(orders: Ints, target_rank: Ints, new_rank: Ints, faults: Sequence[str]
     }
     if len(valid_orders):
         figures["kendall_tau"] = float(
-            kendall_tau(valid_orders, np.broadcast_to(np.arange(valid_orders.shape[1]), valid_orders.shape)).mean()
+            kendall_tau(
+                valid_orders,
+                np.broadcast_to(np.arange(valid_orders.shape[1]), valid_orders.shape),
+                None if sizes is None else sizes[valid],
+            ).mean()
         )
         figures["first_from"] = first_from(valid_orders)
     return figures

@@ -26,8 +26,8 @@ def audits_of(
 ) -> dict[str, Audit]:
     """Of every ranker its audit; of a model also what its texts say, and their lengths beside those of REFERENCE_MODEL; of PRIMARY_MODEL
     its position bias. at_once: models that were asked without reasoning, whatever the layout says."""
-    targets = np.array([slate.target_rank for slate in slates])
-    audits = {name: audit(rankings.orders, targets, ranks[name], rankings.faults) for name, rankings in answers.greedy.items()}
+    targets, sizes = (np.array(values) for values in zip(*((slate.target_rank, len(slate.candidates)) for slate in slates), strict=True))
+    audits = {name: audit(rankings.orders, targets, ranks[name], rankings.faults, sizes) for name, rankings in answers.greedy.items()}
     reference = answers.greedy[REFERENCE_MODEL]
     for name in models:
         reasons = layout.reasoning and name not in at_once

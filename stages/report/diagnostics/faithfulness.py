@@ -67,7 +67,7 @@ def contradictions(
     if not len(texts) == len(orders) == len(valid) == len(slates):
         raise StageError(f"{len(texts)} texts, {len(orders)} orders and {len(valid)} marks for {len(slates)} slates; check them together")
     return [
-        check_answer(layout.claims(text), order if is_valid else None, slate, layout.shown_sids(slate))
+        check_answer(layout.claims(text), order[: len(slate.candidates)] if is_valid else None, slate, layout.shown_sids(slate))
         for text, order, is_valid, slate in zip(texts, orders.tolist(), valid.tolist(), slates, strict=True)
     ]
 

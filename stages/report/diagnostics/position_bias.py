@@ -19,16 +19,20 @@ Ints = NDArray[np.int_]
 class PositionBias:
     """Presentation 0 is the initial ranking, the others are shuffled. All in items (initial ranks), so that presentations compare.
 
-    shown [s, n, K]: the item at each position; answered [s, n, K]: the items, best first; valid [s, n]; target_rank [n].
+    shown [s, n, K]: the item at each position; answered [s, n, K]: the items, best first; valid [s, n]; target_rank [n]. sizes [n]:
+    candidates of each slate, None = K of all; the places behind the end of a slate hold the same item in every order, and so say nothing.
     """
 
     shown: Ints
     answered: Ints
     valid: NDArray[np.bool_]
     target_rank: Ints
+    sizes: Ints | None = None
 
     @classmethod
-    def of(cls, greedy: Rankings, shown: Sequence[Ints], shuffled: Sequence[Rankings], target_rank: Ints) -> Self:
+    def of(
+        cls, greedy: Rankings, shown: Sequence[Ints], shuffled: Sequence[Rankings], target_rank: Ints, sizes: Ints | None = None
+    ) -> Self:
         """greedy: on the n slates as they came; shuffled: a Rankings for each [n, K] of `shown`. All orders are initial ranks."""
         n, size = greedy.orders.shape
         for order, rankings in zip(shown, shuffled, strict=True):
@@ -42,6 +46,7 @@ class PositionBias:
             answered=np.stack([greedy.orders, *(rankings.orders for rankings in shuffled)]),
             valid=np.stack([greedy.valid, *(rankings.valid for rankings in shuffled)]),
             target_rank=np.asarray(target_rank),
+            sizes=sizes,
         )
 
     def effects(self) -> NDArray[np.float64]:
@@ -79,13 +84,14 @@ class PositionBias:
         pairs = [(self.answered[0][mask], self.answered[j][mask]) for j, mask in zip(shuffled, both_valid, strict=True)]
         before, after = (np.concatenate(part) for part in zip(*pairs, strict=True))
         target = np.concatenate([self.target_rank[mask] for mask in both_valid])[:, None]
+        sizes = None if self.sizes is None else np.concatenate([self.sizes[mask] for mask in both_valid])
         effects, centred = self.effects(), np.arange(size) - (size - 1) / 2
         variance = float(centred @ centred)
         return {
             **figures,
             "changed_share": float((before != after).any(axis=1).mean()),
             "first_changed_share": float((before[:, 0] != after[:, 0]).mean()),
-            "kendall_tau": float(kendall_tau(before, after).mean()),
+            "kendall_tau": float(kendall_tau(before, after, sizes).mean()),
             "target_rank": {
                 "incoming": float((before == target).argmax(axis=1).mean()),
                 "shuffled": float((after == target).argmax(axis=1).mean()),

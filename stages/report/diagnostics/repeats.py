@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from stages.shared.slates.reranking.rankings import Rankings
 from stages.shared.stats.bootstrap import Bootstrap, paired_intervals
-from stages.shared.stats.metrics import NAMES, ranks_of_targets, slate_metrics
+from stages.shared.stats.metrics import NAMES, order_metrics
 from stages.shared.stats.multi_seed import best_mean_worst_of_n
 
 
@@ -18,18 +18,25 @@ def of_repeats(
     targets: NDArray[np.int_],
     temperature: float,
     bootstrap: Bootstrap,
+    grades: NDArray[np.int_] | None = None,
 ) -> dict[str, Any]:
-    """repeated, greedy: by model, of the same n slates; targets [n]: initial rank of the target. Against the initial ranking, which is
-    what an invalid answer counts as.
+    """repeated, greedy: by model, of the same n slates; targets [n]: initial rank of the target; grades [n, K], where there are any.
+    Against the initial ranking, which is what an invalid answer counts as.
 
     -> {"n", "temperature", "models": {name: {metric: multi_seed.best_mean_worst_of_n, with "greedy": {"mean", "diff", "diff_ci"} beside}},
     "valid_share": {name: share of all repeats}}
     """
-    incoming_metrics = slate_metrics(targets)
+
+    def measured(rankings: Rankings) -> dict[str, NDArray[np.float64]]:
+        return order_metrics(rankings.orders, targets, grades)
+
+    # Whatever the ranker: the initial ranking, as places.
+    size = next(iter(greedy.values())).orders.shape[1] if greedy else 1
+    incoming_metrics = order_metrics(np.tile(np.arange(size), (len(targets), 1)), targets, grades)
     models: dict[str, dict[str, Any]] = {}
     for name, answers in repeated.items():
-        repeat_metrics = [slate_metrics(ranks_of_targets(rankings.orders, targets)) for rankings in answers]
-        greedy_metrics = slate_metrics(ranks_of_targets(greedy[name].orders, targets))
+        repeat_metrics = [measured(rankings) for rankings in answers]
+        greedy_metrics = measured(greedy[name])
         models[name] = {}
         for metric in NAMES:
             values_RN = np.stack([metrics[metric] for metrics in repeat_metrics])

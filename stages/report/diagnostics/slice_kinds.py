@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from stages.report.diagnostics.slices import by_slice, in_bins, in_quantiles
 from stages.shared.evaluation.test_set import TestSet
-from stages.shared.stats.bootstrap import INCOMING, Bootstrap
-from stages.shared.stats.metrics import METRICS, all_metrics
+from stages.shared.stats.bootstrap import INCOMING, Bootstrap, RankerResults, values_of
+from stages.shared.stats.metrics import METRICS
 
 SMALLEST_SLICE = 60  # slates; below that an interval covers too seldom
 SHOWN = ("recall@1", "ndcg@5", "mrr")  # of the rankers that the report is not about
@@ -32,12 +32,11 @@ def kinds_of(test_set: TestSet) -> Kinds:
     }
 
 
-def slices_of(ranks: Mapping[str, NDArray[np.int_]], subject: str, cuts: Kinds, bootstrap: Bootstrap) -> dict[str, Any]:
+def slices_of(results: Mapping[str, RankerResults], subject: str, cuts: Kinds, bootstrap: Bootstrap) -> dict[str, Any]:
     """Against the initial ranking. -> {"slices": {kind: rows} of `subject`, in METRICS; "slices_of": {name: {kind: rows}} of the others,
     in SHOWN}; rows as of by_slice."""
-    targets = ranks[INCOMING]
-    before = all_metrics(targets, targets)
-    values = {name: all_metrics(new_ranks, targets) for name, new_ranks in ranks.items() if name != INCOMING}
+    values = values_of(results)
+    before = values.pop(INCOMING)
     values = {name: {metric: by_metric[metric] for metric in (METRICS if name == subject else SHOWN)} for name, by_metric in values.items()}
     tables: dict[str, dict[str, Any]] = {name: {} for name in values}
     for kind, (rows, labels) in cuts.items():

@@ -60,7 +60,7 @@ class FailedSlates:
     def see(self, groups: Sequence[Group]) -> None:
         for group in groups:
             task = group.task
-            failed = not any(answer.order is not None and is_right(answer.order, task.target_rank) for answer in group.answers)
+            failed = not any(answer.order is not None and is_right(answer.order, task.target_rank, task.grades) for answer in group.answers)
             if failed and task.slate in self.traces and task.slate not in self.waiting:
                 self.waiting.append(task.slate)
 

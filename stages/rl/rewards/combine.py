@@ -7,33 +7,37 @@ sum: every part is paid; the ablation, under which copying the initial ranking i
 An answer that is no permutation earns `invalid`, and under `sum` its grounding.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from stages.rl.rewards.orders import is_identity, rises
+from stages.rl.rewards.orders import is_best, is_identity, rises
 from stages.shared.slates.answers import Answer
 
 
 class Earned(NamedTuple):
-    """What one answer earned before parts are put together. rank: `invalid` where there is no order. extra: weighted, e.g. grounding."""
+    """What one answer earned before parts are put together. rank: `invalid` where there is no order. extra: weighted, e.g. grounding.
+
+    grades: as of orders.py.
+    """
 
     answer: Answer
     target_rank: int
     rank: float
     extra: float = 0.0
+    grades: Sequence[int] = ()
 
 
 def conditional(earned: Earned, alpha: float) -> float:
     order = earned.answer.order
     # Without the condition, copying the initial ranking would be paid alpha for nothing.
-    return earned.rank + alpha + earned.extra if order is not None and rises(order, earned.target_rank) else earned.rank
+    return earned.rank + alpha + earned.extra if order is not None and rises(order, earned.target_rank, earned.grades) else earned.rank
 
 
 def gated(earned: Earned, alpha: float) -> float:
     order = earned.answer.order
     if order is None:
         return earned.rank
-    if is_identity(order) and earned.target_rank > 0:
+    if is_identity(order) and not is_best(order, earned.target_rank, earned.grades):
         return alpha
     return earned.rank + alpha + earned.extra
 

@@ -8,7 +8,7 @@ import numpy as np
 from stages.rl.params import RlParams
 from stages.rl.rewards.combine import COMBINATIONS, Earned
 from stages.rl.rewards.negatives import rank_aware_negatives
-from stages.rl.rewards.orders import auc_gain, is_right, log_sigmoid, ndcg_gain, promotion
+from stages.rl.rewards.orders import auc_gain, gains_of, graded_promotion, is_right, log_sigmoid, ndcg_gain, promotion
 from stages.rl.rewards.tokens import brevity, grounding, overlong
 from stages.shared.core.errors import StageError
 from stages.shared.slates.answers import Answer
@@ -40,12 +40,16 @@ class Rewarder:
         completions: Sequence[Sequence[int]],
         answers: Sequence[Answer],
         logprobs: Sequence[float],
+        grades: Sequence[int] = (),
     ) -> GroupRewards:
-        """completions: token ids. answers: in ranks of the initial ranking. logprobs: of each whole completion, when it was drawn."""
+        """completions: token ids. answers: in ranks of the initial ranking. logprobs: of each whole completion, when it was drawn.
+
+        grades: of each candidate, where slates were logged; else the target alone counts.
+        """
         if self.rng is not None:
             return GroupRewards([float(self.rng.random()) for _ in answers], {})
         params = self.params
-        parts = {"rank": [self._rank(answer, target_rank) for answer in answers]}
+        parts = {"rank": [self._rank(answer, target_rank, grades) for answer in answers]}
         if "format" in self.weights:
             parts["format"] = [float(answer.valid) for answer in answers]
         if "grounding" in self.weights:
@@ -55,9 +59,10 @@ class Rewarder:
                 )
             parts["grounding"] = [grounding(ids, constraint.quotes, constraint.layout.think_end) for ids in completions]
         if "length" in self.weights:
-            parts["length"] = _lengths(completions, answers, target_rank, params.max_tokens)
+            parts["length"] = _lengths(completions, answers, target_rank, params.max_tokens, grades)
         if "negatives" in self.weights:
-            hits = [answer.order is not None and answer.order[0] == target_rank for answer in answers]
+            best = {rank for rank, gain in enumerate(grades) if gain == max(grades)} or {target_rank}
+            hits = [answer.order is not None and answer.order[0] in best for answer in answers]
             parts["negatives"] = rank_aware_negatives(hits, logprobs)
         if "overlong" in self.weights:
             parts["overlong"] = [overlong(len(ids), params.max_tokens, params.overlong_buffer) for ids in completions]
@@ -65,13 +70,13 @@ class Rewarder:
         total = []
         for number, answer in enumerate(answers):
             extra = params.grounding_weight * parts["grounding"][number] if "grounding" in parts else 0.0
-            earned = combine(Earned(answer, target_rank, parts["rank"][number], extra), params.alpha)
+            earned = combine(Earned(answer, target_rank, parts["rank"][number], extra, grades), params.alpha)
             # Paid whatever the combination: its own condition is the group's, or it is a punishment.
             total.append(earned + sum(self.weights[name] * parts[name][number] for name in PAID_ALWAYS if name in parts))
         return GroupRewards(total, parts)
 
-    def _rank(self, answer: Answer, target_rank: int) -> float:
-        return rank_reward(answer.order, target_rank, self.params) if answer.order is not None else self.params.invalid_reward
+    def _rank(self, answer: Answer, target_rank: int, grades: Sequence[int]) -> float:
+        return rank_reward(answer.order, target_rank, self.params, grades) if answer.order is not None else self.params.invalid_reward
 
     def state(self) -> Any:
         return self.rng.bit_generator.state if self.rng is not None else None
@@ -81,11 +86,11 @@ class Rewarder:
             self.rng.bit_generator.state = state
 
 
-def rank_reward(order: Sequence[int], target_rank: int, params: RlParams) -> float:
+def rank_reward(order: Sequence[int], target_rank: int, params: RlParams, grades: Sequence[int] = ()) -> float:
     """Of a permutation, as rl.rank_reward says."""
+    gains = gains_of(len(order), target_rank, grades)
     if params.rank_reward == "promotion":
-        return promotion(order, target_rank)
-    gains = [float(rank == target_rank) for rank in range(len(order))]
+        return graded_promotion(order, gains) if grades else promotion(order, target_rank)
     if params.rank_reward == "auc":
         return auc_gain(order, gains)
     gain = ndcg_gain(order, gains)
@@ -102,10 +107,14 @@ def part_weights(params: RlParams) -> dict[str, float]:
     return {name: weight for name, weight in weights.items() if weight}
 
 
-def _lengths(completions: Sequence[Sequence[int]], answers: Sequence[Answer], target_rank: int, longest: int) -> list[float]:
+def _lengths(
+    completions: Sequence[Sequence[int]], answers: Sequence[Answer], target_rank: int, longest: int, grades: Sequence[int] = ()
+) -> list[float]:
     """Brevity in groups that are all right, 0 in others: it never competes with being right (ConciseR, arXiv 2505.21178)."""
-    all_right = all(answer.order is not None and is_right(answer.order, target_rank) for answer in answers)
+    all_right = all(answer.order is not None and is_right(answer.order, target_rank, grades) for answer in answers)
     return [brevity(len(ids), longest) if all_right else 0.0 for ids in completions]
 
 
-RewardFunction = Callable[[PermutationConstraint, int, Sequence[Sequence[int]], Sequence[Answer], Sequence[float]], GroupRewards]
+RewardFunction = Callable[
+    [PermutationConstraint, int, Sequence[Sequence[int]], Sequence[Answer], Sequence[float], Sequence[int]], GroupRewards
+]

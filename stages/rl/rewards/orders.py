@@ -1,13 +1,28 @@
-"""Rewards of a permutation, in ranks of the initial ranking, from 0. gains: of each candidate, in the same order."""
+"""Rewards of a permutation, in ranks of the initial ranking, from 0. gains: of each candidate, in the same order.
+
+grades: of each candidate, 0 = not taken, where slates were logged and more than the target may count; else empty.
+"""
 
 import math
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
+
+SAME = 1e-9  # of NDCG: sums of the same terms in another order are no gain
 
 
 def promotion(order: Sequence[int], target_rank: int) -> float:
     """R_rank = (rank before - rank after) / K in [-1, 1] (GR2, arXiv 2602.07774)."""
     return (target_rank - order.index(target_rank)) / len(order)
+
+
+def gains_of(count: int, target_rank: int, grades: Sequence[int] = ()) -> list[float]:
+    """2^grade - 1, without grades 1 for the target: of each of `count` candidates."""
+    return [2.0**grade - 1 for grade in grades] if grades else [float(rank == target_rank) for rank in range(count)]
+
+
+def graded_promotion(order: Sequence[int], gains: Sequence[float]) -> float:
+    """The promotion of everything that has a gain, averaged by it; in [-1, 1]."""
+    return sum(gain * promotion(order, rank) for rank, gain in enumerate(gains) if gain) / sum(gains)
 
 
 def ndcg(order: Sequence[int], gains: Sequence[float]) -> float:
@@ -41,14 +56,27 @@ def log_sigmoid(gain: float, scale: float) -> float:
     return -math.log1p(math.exp(-abs(gain / scale))) + min(gain / scale, 0.0)
 
 
-def rises(order: Sequence[int], target_rank: int) -> bool:
-    """GR2's condition for paying the format: the target rose, or stood first before, where it cannot rise."""
+def rises(order: Sequence[int], target_rank: int, grades: Sequence[int] = ()) -> bool:
+    """GR2's condition for paying the format: the target rose, or stood first before, where it cannot rise. With grades: NDCG rose, or the
+    initial ranking was a best one."""
+    if grades:
+        gains = gains_of(len(order), target_rank, grades)
+        return ndcg_gain(order, gains) > SAME or is_best(range(len(order)), target_rank, grades)
     return order.index(target_rank) < target_rank or target_rank == 0
 
 
-def is_right(order: Sequence[int], target_rank: int) -> bool:
-    """The target rose, or stands first."""
+def is_right(order: Sequence[int], target_rank: int, grades: Sequence[int] = ()) -> bool:
+    """The target rose, or stands first; with grades: NDCG rose, or the order is a best one."""
+    if grades:
+        return ndcg_gain(order, gains_of(len(order), target_rank, grades)) > SAME or is_best(order, target_rank, grades)
     return order.index(target_rank) < target_rank or order[0] == target_rank
+
+
+def is_best(order: Sequence[int], target_rank: int, grades: Sequence[int] = ()) -> bool:
+    """Whether no other order is better: the target stands first, or grades fall along the order."""
+    if not grades:
+        return order[0] == target_rank
+    return all(grades[one] >= grades[other] for one, other in pairwise(order))
 
 
 def is_identity(order: Sequence[int]) -> bool:

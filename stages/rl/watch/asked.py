@@ -26,7 +26,9 @@ def tasks_in_orders(slates: Sequence[Slate], orders: Orders, encoded: EncodedLay
     shown = [permuted(slate, order) for slate, order in zip(slates, orders, strict=True)]
     constraints = encoded.constraints(shown, params.constrained, params.max_tokens)
     rows = zip(encoded.prompts(shown), constraints, slates, orders, strict=True)
-    return [Task(prompt, constraint, slate.target_rank, tuple(order), slate.slate) for prompt, constraint, slate, order in rows]
+    return [
+        Task(prompt, constraint, slate.target_rank, tuple(order), slate.slate, slate.grades) for prompt, constraint, slate, order in rows
+    ]
 
 
 def answered(tasks: Sequence[Task], engine: Engine, reader: Reader, reward: RewardFunction, params: RlParams) -> list[Group]:

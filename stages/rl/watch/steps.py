@@ -26,7 +26,9 @@ def step_metrics(rollouts: Rollouts, params: RlParams) -> dict[str, float]:
     groups = rollouts.sampled
     answers = [(answer, group.task) for group in groups for answer in group.answers]
     lengths = [len(completion.token_ids) for group in groups for completion in group.completions]
-    rank_rewards = [rank_reward(answer.order, task.target_rank, params) for answer, task in answers if answer.order is not None]
+    rank_rewards = [
+        rank_reward(answer.order, task.target_rank, params, task.grades) for answer, task in answers if answer.order is not None
+    ]
     drawn = [p for group in groups for one in group.completions for p in sampler_logprobs(one, params.temperature, params.constrained)]
     return {
         "reward": float(np.mean([reward for group in groups for reward in group.rewards])),

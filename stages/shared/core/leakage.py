@@ -148,6 +148,30 @@ def check_targets(slates: pl.DataFrame, interactions: pl.DataFrame) -> dict[str,
     return {"slates": slates.height, "misplaced": 0}
 
 
+def check_grades(slates: pl.DataFrame, interactions: pl.DataFrame) -> dict[str, int]:
+    """Fails unless everything that a logged slate calls taken was taken by its user at the slate's position or later, in its split, and the
+    target is among it. slates: LOGGED_SLATES."""
+    unlike = slates.filter(pl.col("grades").list.len() != pl.col("candidates").list.len()).sort("slate")
+    no_grade = slates.filter(pl.col("grades").list.get(pl.col("target_rank"), null_on_oob=True).fill_null(0) <= 0).sort("slate")
+    for faulty, what in ((unlike, "have not one grade for each candidate"), (no_grade, "do not grade their target")):
+        if faulty.height:
+            raise StageError(f"{faulty.height} logged slates {what} (first: slate {faulty['slate'][0]}); rerun: gr2 run retrieve")
+    taken = slates.select("slate", "user", "position", "split", pl.col("candidates").alias("item"), "grades").explode("item", "grades")
+    taken = taken.filter(pl.col("grades") > 0)
+    first = interactions.select("user", "item", pl.col("position").alias("taken"), pl.col("split").alias("taken_in"))
+    joined = taken.join(first, on=["user", "item"], how="left")
+    wrong = joined.filter(pl.col("taken").is_null() | (pl.col("taken") < pl.col("position")) | (pl.col("taken_in") != pl.col("split")))
+    if wrong.height:
+        row = wrong.sort("slate", "item").row(0, named=True)
+        real = "nothing" if row["taken"] is None else f"at {row['taken']}, split {row['taken_in']}"
+        raise StageError(
+            f"leak: {wrong['slate'].n_unique()} logged slates do not fit the interactions (first: slate {row['slate']} at position "
+            f"{row['position']}, split {row['split']}, calls item {row['item']} taken, which user {row['user']} took {real}); rerun: "
+            "gr2 run retrieve"
+        )
+    return {"taken": taken.height, "misplaced": 0}
+
+
 def check_counts(counts: NDArray[np.int_], interactions: pl.DataFrame, what: str, splits: tuple[str, ...] = ("base",)) -> dict[str, int]:
     """Fails if any item is counted in `counts` [items] more often than the rows of `splits` hold it."""
     allowed = training_counts(interactions, len(counts), splits)

@@ -49,6 +49,9 @@ SLATES: Schema = {
     "provenance": pl.String,
     "hard": pl.List(pl.Int32),
 }
+# Of logged slates (retrieve.model: given): `grades`, by initial rank what each candidate was worth to the user, 0 = not taken, several may
+# be above 0; `propensities`, the chance that the user looked at it where it stood, null where nobody says. `target`: the first one taken.
+LOGGED_SLATES: Schema = SLATES | {"grades": pl.List(pl.Int32), "propensities": pl.List(pl.Float32)}
 
 
 def write_table(table: pl.DataFrame, path: Path, schema: Schema, may_be_empty: bool = False) -> None:
@@ -62,6 +65,11 @@ def read_table(path: Path, schema: Schema, may_be_empty: bool = False) -> pl.Dat
     table = _readable(path, lambda: pl.read_parquet(path, glob=False))
     _check(table, path, schema, may_be_empty)
     return table
+
+
+def read_slate_table(path: Path) -> pl.DataFrame:
+    """SLATES, or LOGGED_SLATES where the slates were logged; StageError as of read_table."""
+    return read_table(path, LOGGED_SLATES if "grades" in read_columns(path) else SLATES)
 
 
 def read_columns(path: Path) -> list[str]:

@@ -11,7 +11,9 @@ from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import DATA
 from stages.shared.core.schemas import Schema, read_table, write_table
 from stages.shared.evaluation.test_set import TestSet
+from stages.shared.slates.reranking.padding import padded_orders
 from stages.shared.slates.reranking.rankings import Rankings
+from stages.shared.slates.slate import Slate
 from stages.shared.stats.metrics import ranks_of_targets
 
 OUTPUTS = DATA / "evaluate/outputs.parquet"
@@ -64,17 +66,22 @@ def answer_rows(
             "model": [model] * len(slates),
             "target_rank": targets,
             "new_rank": ranks_of_targets(orders, targets),
-            "order": orders.tolist(),
+            "order": _trimmed(orders, slates),
             "fault": rankings.faults,
             "text": rankings.texts,
             "kind": [kind] * len(slates),
             "sample": [sample] * len(slates),
-            "shown": empty if shown_NK is None else shown_NK.tolist(),
+            "shown": empty if shown_NK is None else _trimmed(shown_NK, slates),
             "reasoning_tokens": rankings.reasoning_tokens or empty,
             "answer_tokens": rankings.answer_tokens or empty,
         },
         schema=SCHEMA,
     )
+
+
+def _trimmed(orders: NDArray[np.int_], slates: Sequence[Slate]) -> list[list[int]]:
+    """[n, K] without the places behind the end of a slate."""
+    return [order[: len(slate.candidates)] for order, slate in zip(orders.tolist(), slates, strict=True)]
 
 
 def write_outputs(table: pl.DataFrame, path: Path) -> None:
@@ -86,13 +93,16 @@ def read_answers(path: Path = OUTPUTS) -> pl.DataFrame:
     return read_table(path, SCHEMA)
 
 
-def rankings_of(table: pl.DataFrame) -> Rankings:
-    """The answers of one kind, model and sample, in the order of the table's rows; in `orders` initial ranks."""
+def rankings_of(table: pl.DataFrame, width: int = 0) -> Rankings:
+    """The answers of one kind, model and sample, in the order of the table's rows; in `orders` initial ranks, padded (padding.py).
+
+    width: places of the longest slate of all, where these are some of them.
+    """
     tokens = {name: table[name].to_list() for name in ("reasoning_tokens", "answer_tokens")}
     # Baselines write no text, and have no token counts.
     written = table["answer_tokens"].null_count() == 0
     return Rankings(
-        np.array(table["order"].to_list()),
+        padded_orders(table["order"].to_list(), width),
         table["fault"].to_list(),
         table["text"].to_list(),
         **(tokens if written else {}),

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from stages.shared.core.errors import StageError
 from stages.shared.core.leakage import training_counts
 from stages.shared.core.outputs import DATA, read_json
-from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, SLATES, read_table
+from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, read_slate_table, read_table
 from stages.shared.slates.candidate_features import read_candidate_features
+from stages.shared.slates.reranking.padding import padded
 from stages.shared.slates.slate import Catalog, Slate, load_slates
 
 Ints = NDArray[np.int_]
@@ -20,9 +21,11 @@ Ints = NDArray[np.int_]
 @dataclass(frozen=True)
 class TestSet:
     """slates: of the test split, with their target, by slate. users, positions, targets [n]: the slate's user, how many items the user
-    took before, and the initial rank of the target. missed: user -> test slates in which the retriever missed the target.
+    took before, and the initial rank of the target. candidates_NK: -1 past the end of a slate shorter than the longest. missed: user ->
+    test slates in which the retriever missed the target.
 
-    counts [items]: see training_counts; of the splits that the retriever read.
+    counts [items]: see training_counts; of the splits that the retriever read. Logged slates alone: grades [n, K] by initial rank, 0 = not
+    taken; propensities [n, K], 1 past the end of a slate, where somebody says.
     """
 
     __test__ = False  # pytest shall not take it for a class of tests
@@ -36,6 +39,8 @@ class TestSet:
     counts: Ints
     catalog: Catalog
     interactions: pl.DataFrame
+    grades: Ints | None = None
+    propensities: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class SlateTables:
 
 def read_slate_tables() -> SlateTables:
     return SlateTables(
-        read_table(DATA / "retrieve/slates.parquet", SLATES),
+        read_slate_table(DATA / "retrieve/slates.parquet"),
         read_candidate_features(DATA / "retrieve/candidate_features.parquet"),
         read_table(DATA / "ingest/interactions.parquet", INTERACTIONS),
     )
@@ -78,7 +83,7 @@ def load_test_set(tables: SlateTables, max_slates: int) -> TestSet:
     items = read_table(DATA / "ingest/items.parquet", ITEMS)
     test = sorted(load_slates(tables.slates, tables.candidate_features, "test"), key=lambda slate: slate.slate)
     test = test[:max_slates] if max_slates else test
-    if not test or len(test[0].candidates) < 2:
+    if not test or min(len(slate.candidates) for slate in test) < 2:
         raise StageError("data/retrieve/slates.parquet: no test slate of two candidates or more holds its target; nothing can be ranked")
     # A user's position is the number of items taken before: positions count from 0.
     taken_before = dict(tables.slates.select("slate", "position").iter_rows())
@@ -88,13 +93,23 @@ def load_test_set(tables: SlateTables, max_slates: int) -> TestSet:
         users=np.array(users),
         positions=np.array([taken_before[slate.slate] for slate in test]),
         targets=np.array([slate.target_rank for slate in test]),
-        candidates_NK=np.array([slate.candidates for slate in test]),
+        candidates_NK=padded([slate.candidates for slate in test], -1),
         # With a cap only the users measured: misses of the others belong to slates that were left out.
         missed=missed_slates(tables.slates, set(users) if max_slates else None),
         counts=training_counts(tables.interactions, items.height, fitted_on()),
         catalog=Catalog.from_tables(read_table(DATA / "tokenize/sids.parquet", SIDS), items),
         interactions=tables.interactions,
+        grades=padded([slate.relevant for slate in test], 0) if test[0].grades else None,
+        propensities=_propensities(tables.slates, test),
     )
+
+
+def _propensities(slates: pl.DataFrame, test: list[Slate]) -> NDArray[np.float64] | None:
+    if "propensities" not in slates.columns:
+        return None
+    of_slate = dict(slates.select("slate", "propensities").iter_rows())
+    listed = [of_slate[slate.slate] for slate in test]
+    return None if any(row is None for row in listed) else padded(listed, 1.0, np.float64)
 
 
 def fitted_on() -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 
 import polars as pl
 
@@ -29,7 +30,7 @@ class Catalog:
 @dataclass(frozen=True)
 class Slate:
     """One slate with its candidate features. `bins`: [K][features] in the order of `features`; `target_rank` counts from 0 and is in no
-    prompt."""
+    prompt. `grades` [K]: what each candidate was worth, 0 = not taken; empty where the target alone counts."""
 
     slate: int
     user: int
@@ -40,10 +41,33 @@ class Slate:
     bins: list[list[int]]
     target_rank: int
     features: tuple[str, ...] = tuple(FEATURES)
+    grades: tuple[int, ...] = ()
 
     def words(self, rank: int) -> list[str]:
         """The features of a candidate as the prompt spells them."""
         return feature_tokens(self.features, self.bins[rank])
+
+    @property
+    def relevant(self) -> tuple[int, ...]:
+        """[K]: the grades, the target's 1 where there are none."""
+        return self.grades or tuple(int(rank == self.target_rank) for rank in range(len(self.candidates)))
+
+    @property
+    def best_ranks(self) -> list[int]:
+        """The target's rank, or where there are grades those of the candidates with the highest."""
+        if not self.grades:
+            return [self.target_rank]
+        return [rank for rank, grade in enumerate(self.grades) if grade == max(self.grades)]
+
+    def at(self, ranks: Sequence[int]) -> "Slate":
+        """The slate with the candidates at these ranks alone, in this order; target_rank -1 where the target is not among them."""
+        return replace(
+            self,
+            candidates=[self.candidates[rank] for rank in ranks],
+            bins=[self.bins[rank] for rank in ranks],
+            target_rank=list(ranks).index(self.target_rank) if self.target_rank in ranks else -1,
+            grades=tuple(self.grades[rank] for rank in ranks) if self.grades else (),
+        )
 
 
 def load_slates(slates: pl.DataFrame, feature_table: pl.DataFrame, split: str) -> list[Slate]:
@@ -53,18 +77,15 @@ def load_slates(slates: pl.DataFrame, feature_table: pl.DataFrame, split: str) -
     columns = [f"{feature}_bin" for feature in features]
     grouped = feature_table.sort("slate", "rank").group_by("slate", maintain_order=True).agg(pl.concat_list(columns).alias("bins"))
     bins = dict(grouped.iter_rows())
-    rows = chosen.select("slate", "user", "split", "timestamp", "history", "candidates", "target_rank").iter_rows(named=True)
-    return [Slate(**row, bins=bins[row["slate"]], features=features) for row in rows]
+    told = ("slate", "user", "split", "timestamp", "history", "candidates", "target_rank")
+    rows = chosen.select(told).iter_rows(named=True)
+    grades = map(tuple, chosen["grades"]) if "grades" in chosen.columns else repeat(())
+    return [Slate(**row, bins=bins[row["slate"]], features=features, grades=own) for row, own in zip(rows, grades, strict=False)]
 
 
 def permuted(slate: Slate, order: Sequence[int]) -> Slate:
     """`slate` with the candidate at order[p] at position p; its features and the target's rank move along."""
-    return replace(
-        slate,
-        candidates=[slate.candidates[rank] for rank in order],
-        bins=[slate.bins[rank] for rank in order],
-        target_rank=list(order).index(slate.target_rank) if slate.target_rank >= 0 else -1,
-    )
+    return slate.at(order)
 
 
 def top_categories(history: Sequence[int], catalog: Catalog, count: int) -> list[str]:
@@ -79,6 +100,7 @@ def order_of(relevances: Sequence[int]) -> list[int]:
 
 
 def pairs_seen(slates: Sequence[Slate]) -> pl.DataFrame:
-    """Every (user, item) that the slates hold as history or target."""
-    pairs = {(slate.user, item) for slate in slates for item in (*slate.history, slate.candidates[slate.target_rank])}
+    """Every (user, item) that the slates hold as history, or as a candidate that was taken."""
+    taken = [[item for item, grade in zip(slate.candidates, slate.relevant, strict=True) if grade] for slate in slates]
+    pairs = {(slate.user, item) for slate, items in zip(slates, taken, strict=True) for item in (*slate.history, *items)}
     return pl.DataFrame(sorted(pairs), schema={"user": pl.Int32, "item": pl.Int32}, orient="row")

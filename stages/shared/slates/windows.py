@@ -5,11 +5,10 @@ window is carried into the next one, so a candidate from the very end can reach 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import numpy as np
 
-from stages.shared.slates.slate import Slate, permuted
+from stages.shared.slates.slate import Slate
 
 
 def window_starts(count: int, size: int, step: int) -> Iterator[int]:
@@ -26,18 +25,6 @@ def in_windows(slates: Sequence[Slate], size: int) -> bool:
     return 0 < size < max((len(slate.candidates) for slate in slates), default=0)
 
 
-def chosen(slate: Slate, ranks: Sequence[int]) -> Slate:
-    """`slate` with the candidates at these ranks alone, in this order; target_rank -1 where the target is not among them."""
-    if len(ranks) == len(slate.candidates):
-        return permuted(slate, ranks)
-    return replace(
-        slate,
-        candidates=[slate.candidates[rank] for rank in ranks],
-        bins=[slate.bins[rank] for rank in ranks],
-        target_rank=list(ranks).index(slate.target_rank) if slate.target_rank in ranks else -1,
-    )
-
-
 def training_windows(slates: Sequence[Slate], size: int, seed: int) -> list[Slate]:
     """Each slate cut to one window of successive ranks that holds its target, drawn among all such; size 0, or a short slate: as it is.
 
@@ -49,4 +36,4 @@ def training_windows(slates: Sequence[Slate], size: int, seed: int) -> list[Slat
 def _training_window(slate: Slate, size: int, seed: int) -> Slate:
     first, last = max(0, slate.target_rank - size + 1), min(slate.target_rank, len(slate.candidates) - size)
     start = int(np.random.default_rng([seed, slate.slate]).integers(first, last + 1))
-    return chosen(slate, range(start, start + size))
+    return slate.at(range(start, start + size))

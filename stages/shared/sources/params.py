@@ -13,7 +13,7 @@ from stages.shared.core.params import Section
 # fmt: off
 Source = Literal[
     "movielens-100k", "movielens-1m", "movielens-10m", "movielens-25m", "movielens-32m", "amazon-2014", "amazon-2018", "amazon-2023",
-    "goodreads", "steam", "yelp", "kuairec", "folder", "table", "synthetic",
+    "goodreads", "steam", "yelp", "kuairec", "mind", "folder", "table", "synthetic",
 ]
 # fmt: on
 YELP = "https://business.yelp.com/data/resources/open-dataset/"
@@ -41,7 +41,7 @@ class SourceParams(Section):
 
     @model_validator(mode="after")
     def source_has_what_it_needs(self) -> Self:
-        if self.source in ("folder", "table") and not self.has_folder:
+        if self.source in ("folder", "table", "mind") and not self.has_folder:
             raise ValueError(
                 f"source: {self.source} needs folder, the folder that holds the raw files (got {RAW}, which is for fetched ones)"
             )

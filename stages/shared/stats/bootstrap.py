@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self, TypedDict
+from typing import Any, NotRequired, Self, TypedDict
 
 import numpy as np
 import scipy.stats
@@ -19,11 +19,15 @@ _CHUNK = 4_000_000  # draws held at once: 32 MB
 
 
 class RankerResults(TypedDict):
-    """A ranker on the n slates. rank [n]: of the target, from 0; valid, identical [n]: identical = the initial ranking again."""
+    """A ranker on the n slates. rank [n]: of the target, from 0; valid, identical [n]: identical = the initial ranking again.
+
+    values: metrics.order_metrics, where slates have grades and so more than the target counts.
+    """
 
     rank: NDArray[np.int_]
     valid: NDArray[np.bool_]
     identical: NDArray[np.bool_]
+    values: NotRequired[dict[str, Floats]]
 
 
 @dataclass(frozen=True)
@@ -108,8 +112,7 @@ def summarise(
     """
     clusters = np.asarray(bootstrap.users)
     _check(models, clusters, contrasts, missed)
-    incoming = models[INCOMING]["rank"]
-    values = {name: np.stack(list(all_metrics(model["rank"], incoming).values()), axis=1) for name, model in models.items()}  # [n, metrics]
+    values = {name: np.stack(list(by_metric.values()), axis=1) for name, by_metric in values_of(models).items()}  # [n, metrics]
     pairs = [*((name, INCOMING) for name in models), *contrasts]
     entries = [
         entry | {"valid_share": float(np.mean(models[name]["valid"])), "identity_share": float(np.mean(models[name]["identical"]))}
@@ -133,6 +136,12 @@ def summarise(
         "models": dict(zip(models, entries, strict=False)),
         "contrasts": {f"{a}-{b}": entry for (a, b), entry in zip(contrasts, entries[len(models) :], strict=True)},
     }
+
+
+def values_of(models: Mapping[str, RankerResults]) -> dict[str, dict[str, Floats]]:
+    """name -> metric -> [n], in the order of METRICS."""
+    incoming = models[INCOMING]["rank"]
+    return {name: model["values"] if "values" in model else all_metrics(model["rank"], incoming) for name, model in models.items()}
 
 
 def _measure(values: Mapping[str, Floats], pairs: Sequence[tuple[str, str]], bootstrap: Bootstrap) -> list[dict[str, Any]]:

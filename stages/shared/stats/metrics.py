@@ -1,4 +1,5 @@
-"""Ranking metrics of slates with one relevant item each, the target; and what a ranker did to the target's initial rank."""
+"""Ranking metrics of slates with one relevant item each, the target, or with several that have grades; and what a ranker did to their
+initial ranks."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +45,37 @@ def movement(rank: Ints, target_rank: Ints) -> dict[str, Floats]:
 def all_metrics(rank: Ints, target_rank: Ints) -> dict[str, Floats]:
     """For each name of METRICS, in that order, its value [n]; arguments as for `movement`."""
     return slate_metrics(rank) | movement(rank, target_rank)
+
+
+def order_metrics(orders: Ints, target_rank: Ints, grades: Ints | None = None) -> dict[str, Floats]:
+    """orders [n, K]: initial ranks, best first; target_rank [n], or grades [n, K] by initial rank -> each of METRICS, its value [n]."""
+    if grades is None:
+        return all_metrics(ranks_of_targets(orders, target_rank), target_rank)
+    return graded_metrics(orders, grades)
+
+
+def graded_metrics(orders: Ints, grades: Ints) -> dict[str, Floats]:
+    """The same with several relevant candidates: grades [n, K] by initial rank, 0 = not relevant, at least one above it in each row.
+
+    recall@k: share of the relevant within the first k; ndcg@k: gains 2^grade - 1, over the best order of the slate (Burges et al. 2005);
+    mrr: of the first relevant; rank_gain: mean over the relevant. With one relevant candidate each is what all_metrics gives, whatever
+    its grade.
+    """
+    orders, grades = np.asarray(orders), np.asarray(grades)
+    relevant = grades > 0
+    if bare := np.flatnonzero(~relevant.any(axis=1)).tolist():
+        raise StageError(f"slate {bare[0]}: no candidate has a grade; leave such slates out before measuring")
+    places = np.arange(orders.shape[1])
+    gains, discounts = 2.0 ** np.take_along_axis(grades, orders, axis=1) - 1, 1 / np.log2(places + 2.0)
+    ideal = -np.sort(-gains, axis=1)
+    hits, count = np.take_along_axis(relevant, orders, axis=1), relevant.sum(axis=1)
+    values = {f"recall@{k}": hits[:, :k].sum(axis=1) / count for k in RECALL_AT}
+    values |= {f"ndcg@{k}": (gains[:, :k] @ discounts[:k]) / (ideal[:, :k] @ discounts[:k]) for k in NDCG_AT}
+    values["mrr"] = 1 / (hits.argmax(axis=1) + 1.0)
+    new_rank = np.argsort(orders, axis=1)  # [n, K], by initial rank
+    gain = np.where(relevant, places - new_rank, 0).sum(axis=1) / count
+    values["rank_gain"] = gain
+    return values | {"promoted": (gain > 0).astype(np.float64), "demoted": (gain < 0).astype(np.float64)}
 
 
 def ranks_of_targets(orders: Ints, target_rank: Ints) -> Ints:

@@ -8,8 +8,8 @@ import scipy.stats
 from numpy.typing import NDArray
 
 from stages.shared.core.errors import StageError
-from stages.shared.stats.bootstrap import INCOMING, Bootstrap, RankerResults
-from stages.shared.stats.metrics import NAMES, all_metrics
+from stages.shared.stats.bootstrap import INCOMING, Bootstrap, RankerResults, values_of
+from stages.shared.stats.metrics import NAMES
 
 Floats = NDArray[np.float64]
 
@@ -97,7 +97,7 @@ def significance(
     pairs = list(dict.fromkeys(pairs))
     for name in {INCOMING, *(name for pair in pairs for name in pair)} - set(models):
         raise StageError(f"no results of '{name}' to compare with (measured: {', '.join(models)})")
-    values = {name: all_metrics(model["rank"], models[INCOMING]["rank"]) for name, model in models.items()}
+    values = values_of(models)
     cells = [(a, b, metric) for a, b in pairs for metric in metrics]
     flips = max(bootstrap.resamples, FLIPS_PER_TEST * len(cells))
     diffs = np.stack([values[a][metric] - values[b][metric] for a, b, metric in cells], axis=1)

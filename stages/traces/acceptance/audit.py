@@ -1,6 +1,6 @@
 """Is the acceptance earned? The pass rates of a random guess and of a copy of the incoming order, next to the teacher's."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -72,7 +72,7 @@ def chance_audit(
             **chance,
             "excess_over_blind_guess_with_rule": accepted - chance["blind_guess_verified_with_rule"],
             "first_try": first,
-            "first_try_excess": first - 1.0 / len(slates[0].scores),
+            "first_try_excess": first - by_length(slates, lambda once, _: once),
         },
     }
 
@@ -92,21 +92,33 @@ def chance_of_passing(
     against luck, which lets only slates pass whose target the features support. A copy of the order shown is a random guess where orders
     are shuffled; where they are not, its tries are all right or all wrong, and its confirmations are guesses.
     """
-    once = 1.0 / len(slates[0].scores)
-    confirmed = verification.chance(once) if verification else 1.0
+
+    def confirmed(once: float) -> float:
+        return verification.chance(once) if verification else 1.0
+
     supported = float(_supported(slates, max_noise_rank).mean())
-    at_cap, verified = 1.0 - (1.0 - once) ** attempts, 1.0 - (1.0 - once * confirmed) ** attempts
+    at_cap = by_length(slates, lambda once, _: 1.0 - (1.0 - once) ** attempts)
+    verified = by_length(slates, lambda once, _: 1.0 - (1.0 - once * confirmed(once)) ** attempts)
+    confirmations = by_length(slates, lambda once, _: 1.0 - (1.0 - confirmed(once)) ** attempts)
     copying = float(np.mean([scored.slate.target_rank == 0 for scored in slates]))
     return {
         "blind_guess_at_cap": at_cap,
-        "blind_guess_over_tries_used": float((1.0 - (1.0 - once) ** tries).mean()),
+        "blind_guess_over_tries_used": by_length(slates, lambda once, rows: float((1.0 - (1.0 - once) ** tries[rows]).mean())),
         "blind_guess_at_cap_with_rule": at_cap * supported,
         "blind_guess_verified": verified,
         "blind_guess_verified_with_rule": verified * supported,
         "copying_incoming": copying,
         "copying_shown_at_cap": at_cap if shuffled else copying,
-        "copying_shown_verified": verified if shuffled else copying * (1.0 - (1.0 - confirmed) ** attempts),
+        "copying_shown_verified": verified if shuffled else copying * confirmations,
     }
+
+
+def by_length(slates: Sequence[ScoredSlate], figure: Callable[[float, np.ndarray], float]) -> float:
+    """The mean over slates of a figure that follows from the chance 1/K of a random guess of the target. figure: of 1/K and the rows of the
+    slates of that length."""
+    lengths = np.array([len(scored.scores) for scored in slates])
+    parts = [(length, np.flatnonzero(lengths == length)) for length in np.unique(lengths).tolist()]
+    return float(sum(len(rows) / len(slates) * figure(1.0 / length, rows) for length, rows in parts))
 
 
 def _supported(slates: Sequence[ScoredSlate], max_noise_rank: int | None) -> np.ndarray:
@@ -123,14 +135,20 @@ def noise_audit(kept: Sequence[Kept]) -> dict[str, float]:
     rows = [(k.proposal.relevances, levels_of(k.scored.scores, k.scored.edges), k) for k in kept if k.proposal.relevances]
     if not rows:
         return {}
-    sampled, free = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
-    a, b = rankdata(sampled, axis=1), rankdata(free, axis=1)
-    # Spearman is Pearson on ranks; ties make the shortcut formula wrong, and a row of equal ranks has no correlation at all.
-    a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
-    norm = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
-    varies = norm > 0.0
+    # Slates of one length at a time: those of a retriever of ours are all alike.
+    correlations, changes = [], []
+    for length in sorted({len(row[0]) for row in rows}):
+        sampled, free = (np.array([row[which] for row in rows if len(row[0]) == length]) for which in (0, 1))
+        a, b = rankdata(sampled, axis=1), rankdata(free, axis=1)
+        # Spearman is Pearson on ranks; ties make the shortcut formula wrong, and a row of equal ranks has no correlation at all.
+        a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
+        norm = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
+        varies = norm > 0.0
+        correlations.append((a * b).sum(axis=1)[varies] / norm[varies])
+        changes.append(np.abs(sampled - free).ravel())
+    spearman = np.concatenate(correlations)
     return {
-        "spearman": float(((a * b).sum(axis=1)[varies] / norm[varies]).mean()) if varies.any() else 0.0,
-        "changed_words": float(np.abs(sampled - free).mean()),
+        "spearman": float(spearman.mean()) if len(spearman) else 0.0,
+        "changed_words": float(np.concatenate(changes).mean()),
         "same_first": float(np.mean([k.scored.noise_free_rank == 0 for _, _, k in rows])),
     }

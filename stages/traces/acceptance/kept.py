@@ -19,5 +19,5 @@ class Kept:
 
     @property
     def right(self) -> bool:
-        """Whether the target comes first."""
-        return self.proposal.order is not None and self.proposal.order[0] == self.scored.slate.target_rank
+        """Whether the target comes first, or another of the highest grade."""
+        return self.proposal.order is not None and self.proposal.order[0] in self.scored.slate.best_ranks

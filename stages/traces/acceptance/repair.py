@@ -80,4 +80,4 @@ def _wrong(checks: TraceChecks, trace: str, kept: Kept) -> bool:
     if any(level >= RELEVANCE_LEVELS for level in levels.values()):
         return True
     judged = [levels.get(name, -1) for name in names]
-    return judged[slate.target_rank] >= 0 and order_of(judged)[0] != slate.target_rank
+    return judged[slate.target_rank] >= 0 and order_of(judged)[0] not in slate.best_ranks

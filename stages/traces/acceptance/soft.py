@@ -56,7 +56,8 @@ def sample_softly(
 def reward(kept: Kept) -> float:
     """NDCG of the one relevant candidate in the proposal's order: 1 where it comes first."""
     assert kept.proposal.order is not None
-    return 1.0 / math.log2(kept.proposal.order.index(kept.scored.slate.target_rank) + 2.0)
+    first = min(kept.proposal.order.index(rank) for rank in kept.scored.slate.best_ranks)
+    return 1.0 / math.log2(first + 2.0)
 
 
 def accepted(rewards: Sequence[float], count: int, beta: float, rng: np.random.Generator) -> list[int]:

@@ -41,7 +41,7 @@ class ShuffledVerification:
             proposals = teacher.propose(slates, self.attempts + attempt * self.shuffles + number) if slates else []
             asked += len(proposals)
             for i, proposal, scored in zip(still, proposals, slates, strict=True):
-                right[i] += proposal.order is not None and proposal.order[0] == scored.slate.target_rank
+                right[i] += proposal.order is not None and proposal.order[0] in scored.slate.best_ranks
         return [count >= self.needed for count in right], asked
 
     def other_orders(self, scored: ScoredSlate, shown: tuple[int, ...], attempt: int) -> list[tuple[int, ...]]:

@@ -78,8 +78,8 @@ def levels_of(utilities: np.ndarray, edges: np.ndarray) -> list[int]:
 
 
 def shown_relevances(scored: ScoredSlate) -> list[int]:
-    """The noise-free relevances with the target alone at the top."""
-    top = RELEVANCE_LEVELS - 1
-    levels = [min(level, top - 1) for level in levels_of(scored.scores, scored.edges)]
-    levels[scored.slate.target_rank] = top
-    return levels
+    """The noise-free relevances with the target alone at the top; where several were taken, a level for each grade, above all others."""
+    grades = scored.slate.relevant
+    top, lowest = RELEVANCE_LEVELS - 1, min(grade for grade in grades if grade)
+    levels = [min(level, top - 1 - max(grades) + lowest) for level in levels_of(scored.scores, scored.edges)]
+    return [top - max(grades) + grade if grade else level for grade, level in zip(grades, levels, strict=True)]

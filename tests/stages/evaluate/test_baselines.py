@@ -1,5 +1,6 @@
 """Each baseline against a plain spelling of itself."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import lightgbm as lgb
@@ -174,3 +175,24 @@ def test_errors_name_the_slate_or_the_row_and_the_remedy():
         all_of_them(features=FEATURES_NKF[1:])
     with pytest.raises(StageError, match="slate 3 of user 1 has no history"):
         all_of_them([*SLATES[:3], Slate(**{**SLATES[3].__dict__, "history": []}), *SLATES[4:]])
+
+
+def test_a_slate_of_fewer_candidates_is_ranked_as_without_its_neighbours():
+    """Of slates of unlike length each is ordered as it is alone: what pads it is no candidate."""
+    sizes = [3 + row % (K - 2) for row in range(N)]
+    short, features = [], FEATURES_NKF.copy()
+    for slate, size, own in zip(SLATES, sizes, features, strict=True):
+        target = slate.target_rank % size
+        grades = tuple(int(rank == target) + int(rank == 0) for rank in range(size))
+        short.append(replace(slate, candidates=slate.candidates[:size], target_rank=target, grades=grades))
+        own[size:] = np.nan
+    together = all_of_them(short, features)
+    for row, (slate, size) in enumerate(zip(short, sizes, strict=True)):
+        alone = all_of_them([slate], features[row : row + 1, :size])
+        for name in NAMES:
+            assert together[name].orders[row].tolist() == [*alone[name].orders[0].tolist(), *range(size, K)], name
+    # Of the highest grade first, then of the next.
+    graded = [
+        [slate.grades[rank] for rank in order[:size]] for slate, size, order in zip(short, sizes, together["oracle"].orders, strict=True)
+    ]
+    assert graded == [sorted(slate.grades, reverse=True) for slate in short]

@@ -131,8 +131,8 @@ def test_a_run_that_stopped_anywhere_goes_on_to_the_same_bytes(project, monkeypa
 def tied_at_times(draw):
     """About half of the groups are tied, by what their first answer says, so that steps need refills and leave a surplus."""
 
-    def drawn(self, constraint, target_rank, completions, answers, logprobs):
-        rewards = draw(self, constraint, target_rank, completions, answers, logprobs)
+    def drawn(self, constraint, target_rank, completions, answers, logprobs, grades):
+        rewards = draw(self, constraint, target_rank, completions, answers, logprobs, grades)
         return rewards if sum(completions[0]) % 2 else rewards._replace(total=[0.5] * len(answers))
 
     return drawn

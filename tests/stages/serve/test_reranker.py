@@ -12,6 +12,7 @@ from stages.shared.core.schemas import SLATES, read_table
 from stages.shared.generation.base import Sampling
 from stages.shared.slates.candidate_features import read_candidate_features
 from stages.shared.slates.slate import load_slates
+from tests.support.logged_slates import given_params
 from tests.support.retrieve_project import PARAMS, N, interactions, own_items
 
 
@@ -119,6 +120,14 @@ def test_each_retriever_scores_candidates_as_it_found_them(tmp_path, model):
     histories = [own_items(user)[:length] for user, length in [(0, 3), (1, 8), (2, 1), (3, 9)]]
     items_NK, scores_NK = fitted.top_k(histories, histories, 6)
     assert np.allclose(open_scorer(params, N, tmp_path).scores(histories, items_NK), scores_NK, atol=1e-5)
+
+
+def test_logged_slates_without_scores_are_scored_by_place(tmp_path):
+    places = given_params(), given_params(order="shuffled"), given_params(scores="score")
+    by_place, nothing, logged = (open_scorer(params, N, tmp_path) for params in places)
+    candidates_NK = np.array([[5, 3, 1], [2, 4, 6]])
+    assert by_place.scores([[0], [1]], candidates_NK).tolist() == [[0, -1, -2]] * 2
+    assert nothing.scores([[0], [1]], candidates_NK).tolist() == [[0, 0, 0]] * 2 and logged is None
 
 
 def test_one_pass_ranks_by_the_first_letter(one_pass, reranker, test_slates):

@@ -12,6 +12,8 @@ from stages.tools.check_params import Params, check, main
 from tasks.project.profiles import profile_names, render
 from tests.support.dvc_toy import ROOT
 
+GIVEN = {"retrieve__model": "given", "retrieve__reads": "x"}
+
 
 def text(**keys: Any) -> str:
     """params.yaml with values in place: `rl__max_tokens` is the key rl.max_tokens."""
@@ -58,6 +60,10 @@ def test_faults_of_all_sections_are_told_at_once() -> None:
         ({"quantize__scheme": "int4", "quantize__group_size": 128}, "quantize.group_size: 128 does not divide the 192 inputs of a layer"),
         ({"quantize__protect": ["head"]}, "quantize.protect: head: the head of this model is its embedding matrix itself"),
         ({"quantize__method": "quantlrm"}, "quantize: method: quantlrm reads how fine-tuning moved the weights"),
+        (
+            {**GIVEN, "ingest__source": "table", "ingest__folder": "x", "ingest__table__timestamp": ""},
+            "retrieve.model: given puts slates where they belong by time, and ingest.table.timestamp names no column",
+        ),
         ({"retrieve__candidates": 27}, "retrieve.candidates: a slate of 27 candidates: the prompt has letters for 26 at most"),
         ({"prompt__history": 21}, "prompt.history: 21 items are to be shown, and retrieve.history keeps 20"),
         (

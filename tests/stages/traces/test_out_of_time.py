@@ -93,5 +93,6 @@ def test_a_slate_of_one_candidate_is_an_error():
     slates[3] = replace(slates[3], bins=slates[3].bins[:1])
     with pytest.raises(StageError, match="slate 3 has 1 candidates, expected 5"):
         feature_array(slates)
+    slates[3] = replace(slates[3], candidates=slates[3].candidates[:1])
     with pytest.raises(StageError, match="slate 3 has 1 candidates, expected 2"):
         feature_array(slates[3:])

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from stages.shared.generation.base import Completion, Engine, Sampling
 from stages.shared.generation.choose import open_engine
 from stages.shared.generation.invocations import Invocation, Invocations
@@ -16,6 +14,7 @@ from stages.shared.generation.params import EngineParams
 from stages.shared.lm.models import load_tokenizer
 from stages.shared.slates.layouts.encoded import EncodedLayout
 from stages.shared.slates.layouts.layout import Layout
+from stages.shared.slates.reranking.padding import padded_orders
 from stages.shared.slates.reranking.rankings import Rankings
 from stages.shared.slates.reranking.windows import WHOLE, Windows, rank_by_windows
 from stages.shared.slates.slate import Slate
@@ -81,7 +80,7 @@ class LanguageModel:
         thoughts = [thought_length(ids, reader.think_end, reasoning) for ids in completions]
         rest = [len(ids) - thought for ids, thought in zip(completions, thoughts, strict=True)]
         texts = self.encoded.tokenizer.batch_decode(completions, skip_special_tokens=False)
-        return Rankings(np.array(orders), [answer.fault for answer in read], texts, thoughts, rest)
+        return Rankings(padded_orders(orders), [answer.fault for answer in read], texts, thoughts, rest)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from stages.shared.core.progress import tracked
 from stages.shared.slates.candidate_features import FEATURES, schema_with
 from stages.shared.slates.features.kinds import MEMORY
 from stages.shared.slates.features.statistics import Statistics
+from stages.shared.slates.reranking.padding import padded, places
 
 RECENT_TRANSITIONS = 10
 BATCH = 2048  # slates; the largest array of a batch has as many times K times the items of history looked at
@@ -24,16 +25,20 @@ def collect(
     batch: int = BATCH,
     features: Sequence[str] = tuple(FEATURES),
 ) -> np.ndarray:
-    """The `features` of every slate, float32 [slates, candidates, features]. co and ca look at the `last` items of history."""
+    """The `features` of every slate, float32 [slates, candidates, features]; NaN past the end of a slate that has fewer candidates.
+
+    co and ca look at the `last` items of history.
+    """
     batches = tracked(slates.iter_slices(batch), "batches of candidate features", -(-slates.height // batch), unit="batch")
-    feature_batches = [_features(slate_batch, statistics, last, features) for slate_batch in batches if slate_batch.height]
+    feature_batches = [_features(slate_batch, candidates, statistics, last, features) for slate_batch in batches if slate_batch.height]
     return np.concatenate(feature_batches) if feature_batches else np.zeros((0, candidates, len(features)), dtype=np.float32)
 
 
-def _features(slates: pl.DataFrame, statistics: Statistics, last: int, features: Sequence[str]) -> np.ndarray:
+def _features(slates: pl.DataFrame, candidates: int, statistics: Statistics, last: int, features: Sequence[str]) -> np.ndarray:
     """Single elements of the item-item matrices are looked up: a product with them would fill rows of which K places are wanted."""
-    items_NK = np.array(slates["candidates"].to_list(), dtype=np.int32)
-    scores_NK = np.array(slates["scores"].to_list(), dtype=np.float32)
+    listed = slates["candidates"].to_list()
+    items_NK = padded(listed, 0, np.int32, candidates)
+    scores_NK = padded(slates["scores"].to_list(), -np.inf, np.float32, candidates)
     recent_NL, length_N = _tails(slates["history"], last)
     steps_NT, _ = _tails(slates["history"], RECENT_TRANSITIONS)
     together_NK = _between(statistics.cooccurrence, recent_NL, items_NK) / length_N[:, None].astype(np.float32)
@@ -49,7 +54,9 @@ def _features(slates: pl.DataFrame, statistics: Statistics, last: int, features:
     if len(features) > len(columns):
         last_NM = _tails(slates["history"].list.reverse().list.head(MEMORY), MEMORY)[0]
         columns |= {"fo": statistics.kinds.follows(last_NM, items_NK), "br": statistics.kinds.same_brand(last_NM, items_NK)}
-    return np.stack([columns[feature] for feature in features], axis=2).astype(np.float32)
+    values_NKF = np.stack([columns[feature] for feature in features], axis=2).astype(np.float32)
+    values_NKF[~places(listed, candidates)] = np.nan
+    return values_NKF
 
 
 def _tails(histories: pl.Series, last: int) -> tuple[np.ndarray, np.ndarray]:
@@ -91,6 +98,7 @@ def bin_edges(features: np.ndarray, bins: int) -> np.ndarray:
     if len(features) == 0:
         raise StageError("retrieve: no training slate holds its target; the retriever is too weak or the data too small for candidates=K")
     flat = features.reshape(-1, features.shape[-1])
+    flat = flat[~np.isnan(flat).all(axis=1)]
     return np.quantile(flat, np.linspace(0, 1, bins + 1)[1:-1], axis=0).T
 
 
@@ -103,13 +111,15 @@ def to_bins(features: np.ndarray, edges: np.ndarray) -> np.ndarray:
 def feature_table(slates: pl.DataFrame, values: np.ndarray, bins: np.ndarray, features: Sequence[str] = tuple(FEATURES)) -> pl.DataFrame:
     """One row a candidate of every slate, in the order of the slates. values, bins: [slates, K, features]."""
     n, k, _ = values.shape
+    listed = slates["candidates"].to_list()
+    present = places(listed, k)
     columns: dict[str, np.ndarray] = {
-        "slate": slates["slate"].to_numpy().repeat(k),
-        "rank": np.tile(np.arange(k, dtype=np.int32), n),
-        "item": np.array(slates["candidates"].to_list(), dtype=np.int32).ravel(),
+        "slate": slates["slate"].to_numpy().repeat(present.sum(axis=1)),
+        "rank": np.broadcast_to(np.arange(k, dtype=np.int32), (n, k))[present],
+        "item": padded(listed, 0, np.int32, k)[present],
     }
     for i, feature in enumerate(features):
-        columns[feature] = values[..., i].ravel()
+        columns[feature] = values[..., i][present]
     for i, feature in enumerate(features):
-        columns[f"{feature}_bin"] = bins[..., i].ravel()
+        columns[f"{feature}_bin"] = bins[..., i][present]
     return pl.DataFrame(columns, schema=schema_with(features))

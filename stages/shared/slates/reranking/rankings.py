@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from stages.shared.slates.reranking.padding import padded_orders
 from stages.shared.slates.slate import Slate
 
 
 @dataclass(frozen=True)
 class Rankings:
-    """One ranker on n slates. orders int [n, K]: initial ranks, best first.
+    """One ranker on n slates. orders int [n, K]: initial ranks, best first; K of the longest slate, shorter ones padded (padding.py).
 
     The row of an invalid answer is the initial ranking, and `faults` says why. reasoning_tokens, answer_tokens: how many were written
     up to the end of the think block, and after it; empty for a ranker that writes nothing.
@@ -34,10 +35,10 @@ class Rankings:
 
 
 def incoming(slates: Sequence[Slate]) -> Rankings:
-    orders = np.array([range(len(slate.candidates)) for slate in slates])
+    orders = padded_orders([range(len(slate.candidates)) for slate in slates])
     return Rankings(orders, [""] * len(slates), [""] * len(slates))
 
 
 def from_scores(scores: np.ndarray) -> Rankings:
-    """scores [n, K]: higher is better, ties keep the initial ranking."""
+    """scores [n, K]: higher is better, ties keep the initial ranking; -inf where there is no candidate."""
     return Rankings(np.argsort(-scores, axis=1, kind="stable"), [""] * len(scores), [""] * len(scores))

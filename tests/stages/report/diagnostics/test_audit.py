@@ -20,6 +20,7 @@ from stages.report.diagnostics.audit import (
     reversed_incoming,
 )
 from stages.shared.generation.reranking.language_model import thought_length
+from stages.shared.slates.reranking.padding import padded_orders
 from stages.shared.stats.metrics import movement, ranks_of_targets
 
 COPY = np.tile(np.arange(4), (6, 1))
@@ -162,3 +163,11 @@ def test_a_drift_is_named_with_both_means():
 )
 def test_where_the_thought_ends(completion, reasoning, expected):
     assert thought_length(completion, 9, reasoning) == expected
+
+
+@given(st.lists(st.integers(2, 6).flatmap(lambda n: st.permutations(range(n))), min_size=1, max_size=5))
+def test_slates_of_unlike_length_are_audited_by_their_own_candidates(orders):
+    sizes, wide = np.array([len(order) for order in orders]), padded_orders(orders, 8)
+    expected = [stats.kendalltau(np.argsort(order), range(len(order))).statistic for order in orders]
+    assert kendall_tau(wide, np.broadcast_to(np.arange(8), wide.shape), sizes).tolist() == pytest.approx(expected)
+    assert reversed_incoming(wide, sizes).tolist() == [list(order) == list(range(len(order)))[::-1] for order in orders]

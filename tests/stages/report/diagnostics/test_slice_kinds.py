@@ -34,7 +34,8 @@ def test_kinds_label_the_target():
 
 def test_every_ranker_has_its_slices():
     ranks = {"incoming": HELD.targets, "rl": np.maximum(HELD.targets - 1, 0), "last_item": RNG.integers(0, K, N)}
-    found = slices_of(ranks, "rl", kinds_of(HELD), Bootstrap(HELD.users, 50, 1))
+    results = {name: {"rank": rank, "valid": np.ones(N, bool), "identical": np.zeros(N, bool)} for name, rank in ranks.items()}
+    found = slices_of(results, "rl", kinds_of(HELD), Bootstrap(HELD.users, 50, 1))
     assert set(found["slices_of"]) == {"last_item"} and set(found["slices"]) == set(found["slices_of"]["last_item"])
     for own, names in ((found["slices"], METRICS), (found["slices_of"]["last_item"], SHOWN)):
         assert all(set(row) == {"slice", "n", "users", *names} for rows in own.values() for row in rows)

@@ -8,6 +8,7 @@ from stages.shared.core.errors import StageError
 from stages.shared.core.leakage import (
     check_candidate_features,
     check_counts,
+    check_grades,
     check_histories,
     check_no_heldout,
     check_out_of_sample,
@@ -15,7 +16,7 @@ from stages.shared.core.leakage import (
     check_test_is_later,
     training_interactions,
 )
-from stages.shared.core.schemas import INTERACTIONS, SLATES
+from stages.shared.core.schemas import INTERACTIONS, LOGGED_SLATES, SLATES
 from stages.shared.recsys.folds import assign_folds
 
 SPLITS = ["base", "base", "train", "valid", "test"]
@@ -246,3 +247,28 @@ def test_features_in_single_precision_is_told_from_one_user_more(users):
     assert check_candidate_features(features([users]), many)["overcounted"] == 0
     with pytest.raises(StageError, match=f"counted {users + 1}, held {users}"):
         check_candidate_features(features([users + 1]), many)
+
+
+@pytest.mark.parametrize(
+    ("grades", "candidates", "said"),
+    [
+        ([0, 1, 2], [9, 12, 13], None),
+        ([1, 0], [12, 9, 13], "not one grade for each candidate"),
+        ([1, 0, 1], [9, 12, 13], "do not grade their target"),
+        ([0, 1, 1], [9, 12, 14], "calls item 14 taken, which user 0 took at 4, split test"),
+        ([1, 1, 0], [9, 12, 13], "calls item 9 taken, which user 0 took nothing"),
+        ([0, 1, 1], [9, 12, 11], "calls item 11 taken, which user 0 took at 1, split base"),
+    ],
+)
+def test_what_a_logged_slate_calls_taken_is_held_against_the_log(grades, candidates, said):
+    splits = ["base", "base", "train", "train", "test"]
+    interactions = pl.DataFrame(
+        [(0, 10 + place, place, place, split) for place, split in enumerate(splits)], schema=INTERACTIONS, orient="row"
+    )
+    row = (0, 0, 2, 2, "train", [10, 11], candidates, [0.0] * 3, 12, candidates.index(12), -1, "", [], grades, None)
+    slates = pl.DataFrame([row], schema=LOGGED_SLATES, orient="row")
+    if said is None:
+        assert check_grades(slates, interactions) == {"taken": 2, "misplaced": 0}
+    else:
+        with pytest.raises(StageError, match=said):
+            check_grades(slates, interactions)

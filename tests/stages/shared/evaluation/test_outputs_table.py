@@ -106,3 +106,25 @@ def test_tools_read_the_greedy_answers_alone_and_older_tables_whole(answers, tmp
     damaged.write_bytes(b"PAR1")
     with pytest.raises(StageError, match="not a readable Parquet file"):
         read_greedy(damaged, columns)
+
+
+def test_answers_to_slates_of_unlike_length_come_back_as_they_were(tmp_path, monkeypatch):
+    """In the table an order is as long as its slate."""
+    sizes = [3, 2, 3, 2, 2]
+    slates = [
+        replace(slate, candidates=slate.candidates[:size], bins=slate.bins[:size], target_rank=slate.target_rank % size)
+        for slate, size in zip(SLATES, sizes, strict=True)
+    ]
+    scores = np.where(np.arange(K) < np.array(sizes)[:, None], RNG.normal(size=(N, K)), -np.inf)
+    test_set = replace(TEST_SET, slates=slates, targets=np.array([slate.target_rank for slate in slates]))
+    shown = shuffles(slates[1:3], seed=1)
+    answers = Answers([3], {name: from_scores(scores) for name in MODELS}, shuffled=(shuffles(slates[:2], 1), from_scores(scores[:2])))
+    answers.repeated = {"rl": [from_scores(scores[3:4, :2])]}
+    assert shown.shape == (2, K) and shown[0].tolist() == [1, 0, 2]
+    table, path = outputs_table(test_set, {}, answers), tmp_path / "outputs.parquet"
+    assert table.filter(pl.col("kind") == "greedy")["order"].list.len().to_list() == sizes * len(MODELS)
+    write_outputs(table, path)
+    monkeypatch.setattr(recorded, "read_answers", lambda: read_answers(path))
+    found = recorded.read_recorded_answers(test_set, MODELS)
+    assert all(same(found.greedy[name], answers.greedy[name]) for name in MODELS)
+    assert found.repeated["rl"][0].orders.shape == (1, K) and found.bias is not None and found.bias.sizes.tolist() == sizes[:2]

@@ -64,3 +64,31 @@ def test_an_ensemble_is_the_mean_of_fits_with_following_seeds():
     members = [lambdamart.scores(lambdamart.fit(features, target, seed, 1, params), features) for seed in (7, 8, 9)]
     np.testing.assert_allclose(mean, (members[0] + members[1] + members[2]) / 3, rtol=1e-12)
     assert not np.array_equal(members[0], members[1])
+
+
+def test_slates_of_unlike_length_and_grades():
+    """Grade 2 where feature 0 is highest, 1 where it is second: what comes first is wanted most, and places without a candidate last."""
+    rng = np.random.default_rng(2)
+    features = rng.normal(size=(400, 6, 2)).astype(np.float32)
+    sizes = rng.integers(3, 7, 400)
+    features[np.arange(6) >= sizes[:, None]] = np.nan
+    best = np.argsort(-np.nan_to_num(features[..., 0], nan=-np.inf), axis=1)
+    grades = np.zeros((400, 6), dtype=np.int32)
+    grades[np.arange(400), best[:, 0]], grades[np.arange(400), best[:, 1]] = 2, 1
+    booster = lambdamart.fit(features[:300], grades[:300], 7, 1, QUICK)
+    scores = lambdamart.scores(booster, features[300:])
+    assert (np.isinf(scores) == (np.arange(6) >= sizes[300:, None])).all()
+    order = np.argsort(-scores, axis=1)
+    assert (order[:, 0] == best[300:, 0]).mean() > 0.7 and (order[:, 1] == best[300:, 1]).mean() > 0.5
+    # What the padding holds is never read: the same slates in a wider array give the same trees.
+    wider = np.concatenate([features, np.full((400, 2, 2), np.nan, np.float32)], axis=1)
+    again = lambdamart.fit(wider[:300], np.pad(grades[:300], ((0, 0), (0, 2))), 7, 1, QUICK)
+    assert again.model_to_string() == booster.model_to_string()
+    assert (lambdamart.contributions(booster, features[300:])[np.isinf(scores)] == 0).all()
+
+
+def test_the_target_alone_is_a_grade_of_one():
+    features, target = made_up()
+    grades = (np.arange(5) == target[:, None]).astype(np.int32)
+    first, second = (lambdamart.fit(features, labels, 7, 1, QUICK).model_to_string() for labels in (target, grades))
+    assert first == second

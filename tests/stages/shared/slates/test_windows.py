@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.shared.slates.windows import chosen, training_windows, window_starts
+from stages.shared.slates.windows import training_windows, window_starts
 from tests.stages.shared.slates.test_compact import SLATE
 
 LONG = replace(SLATE, candidates=list(range(100, 130)), bins=[[rank] * 6 for rank in range(30)], target_rank=17)
@@ -43,4 +43,4 @@ def test_short_slates_and_no_window_change_nothing() -> None:
 
 
 def test_a_target_outside_of_the_window_is_none() -> None:
-    assert chosen(LONG, [3, 1]).target_rank == -1 and chosen(LONG, [3, 17]).target_rank == 1
+    assert LONG.at([3, 1]).target_rank == -1 and LONG.at([3, 17]).target_rank == 1

@@ -12,7 +12,9 @@ from stages.shared.stats.metrics import (
     NAMES,
     QUALITY,
     all_metrics,
+    graded_metrics,
     movement,
+    order_metrics,
     ranks_of_targets,
     slate_metrics,
 )
@@ -69,3 +71,45 @@ def test_an_order_that_repeats_a_candidate_is_an_error():
 def test_slates_of_one_candidate():
     rank = ranks_of_targets(np.array([[0]]), np.array([0]))
     assert {name: values.tolist() for name, values in slate_metrics(rank).items()} == {name: [1.0] for name in QUALITY}
+
+
+@pytest.mark.parametrize("k", [3, 5, 10])
+def test_graded_ndcg_is_that_of_scikit_learn(k):
+    rng = np.random.default_rng(k)
+    orders = rng.permuted(np.tile(np.arange(12), (60, 1)), axis=1)
+    grades = rng.integers(0, 4, (60, 12)) * (rng.random((60, 12)) < 0.3)
+    grades[np.arange(60), rng.integers(0, 12, 60)] = 2
+    scores = -np.argsort(orders, axis=1).astype(float)
+    expected = [ndcg_score([2.0**own - 1], [scored], k=k) for own, scored in zip(grades, scores, strict=True)]
+    np.testing.assert_allclose(graded_metrics(orders, grades)[f"ndcg@{k}"], expected, atol=1e-12)
+
+
+@given(st.permutations(range(12)), st.lists(st.integers(0, 3), min_size=12, max_size=12).filter(any))
+def test_every_graded_metric_equals_brute_force(order, grades):
+    got = {name: values[0] for name, values in graded_metrics(np.array([order]), np.array([grades])).items()}
+    relevant = {item for item, grade in enumerate(grades) if grade}
+    for k in (1, 3, 5, 10):
+        assert got[f"recall@{k}"] == pytest.approx(len(relevant & set(order[:k])) / len(relevant))
+    assert got["mrr"] == pytest.approx(1 / min(place for place, item in enumerate(order, 1) if item in relevant))
+    assert got["rank_gain"] == pytest.approx(sum(item - order.index(item) for item in relevant) / len(relevant))
+    assert tuple(got) == METRICS
+
+
+@given(st.permutations(range(10)), st.integers(0, 9), st.integers(1, 5))
+def test_of_one_relevant_candidate_the_grade_changes_nothing(order, target, grade):
+    grades = np.zeros((1, 10), dtype=int)
+    grades[0, target] = grade
+    one = order_metrics(np.array([order]), np.array([target]))
+    for name, values in order_metrics(np.array([order]), np.array([target]), grades).items():
+        assert values[0] == pytest.approx(one[name][0])
+
+
+def test_places_behind_the_end_of_a_slate_change_nothing():
+    whole = graded_metrics(np.array([[2, 0, 1]]), np.array([[1, 0, 2]]))
+    longer = graded_metrics(np.array([[2, 0, 1, 3, 4, 5]]), np.array([[1, 0, 2, 0, 0, 0]]))
+    assert {name: values[0] for name, values in whole.items()} == pytest.approx({name: values[0] for name, values in longer.items()})
+
+
+def test_a_slate_without_a_grade_is_an_error():
+    with pytest.raises(StageError, match="slate 1: no candidate has a grade"):
+        graded_metrics(np.array([[0, 1], [0, 1]]), np.array([[1, 0], [0, 0]]))

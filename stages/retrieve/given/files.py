@@ -1,0 +1,130 @@
+"""Logged slates as Parquet, JSON lines, CSV or TSV, one row a slate, the last three perhaps gzipped."""
+
+import csv
+import gzip
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TextIO, TypeAlias
+
+import polars as pl
+
+from stages.retrieve.given.impression import Impression, Refused, graded, id_text, seconds
+from stages.retrieve.params import GivenParams
+from stages.shared.core.errors import StageError
+
+SUFFIXES = (".parquet", ".jsonl", ".csv", ".tsv")
+
+# File, row (from 1; the line of a text file), and the slate or why there is none. Not the row's text: it may name a user who is to be
+# forgotten.
+Row: TypeAlias = tuple[str, int, Impression | Refused]
+
+
+def logged_files(path: Path, suffixes: Sequence[str]) -> list[Path]:
+    """`path`, or where it is a folder every file in it, at any depth, whose name ends in one of `suffixes` (or that and .gz), by name."""
+    if path.is_dir():
+        ends = tuple(suffixes) + tuple(f"{suffix}.gz" for suffix in suffixes)
+        found = sorted(file for file in path.rglob("*") if file.is_file() and file.name.endswith(ends))
+    else:
+        found = [path] if path.is_file() else []
+    if not found:
+        raise StageError(
+            f"retrieve.reads: {path}: no file of logged slates ({', '.join(suffixes)}, or gzipped); name the file or its folder"
+        )
+    return found
+
+
+def read_tables(path: Path, params: GivenParams) -> Iterator[Row]:
+    """The plain form, by the columns that `params` names."""
+    for file in logged_files(path, SUFFIXES):
+        for number, row in _rows(file, params):
+            try:
+                yield file.name, number, _impression(row, params)
+            except Refused as reason:
+                yield file.name, number, reason
+
+
+def _impression(row: dict[str, Any] | None, params: GivenParams) -> Impression:
+    if row is None:
+        raise Refused("not a JSON object")
+    candidates = _ids(row.get(params.candidates), params)
+    grades = _list(row.get(params.grades), params) if params.grades else None
+    return Impression(
+        user=id_text(row.get(params.user)),
+        time=seconds(row.get(params.time), params.time_unit),
+        candidates=candidates,
+        grades=graded(candidates, _ids(row.get(params.taken), params), grades),
+        scores=_numbers(row.get(params.scores), params) if params.scores else None,
+        propensities=_numbers(row.get(params.propensities), params) if params.propensities else None,
+    )
+
+
+def _list(value: Any, params: GivenParams) -> list[Any]:
+    """A list; text is cut at the separator; one value is a list of one, none an empty one."""
+    if value is None:
+        return []
+    if isinstance(value, str):
+        return [part for part in value.split(params.separator) if part.strip()]
+    return value if isinstance(value, list) else [value]
+
+
+def _ids(value: Any, params: GivenParams) -> tuple[str, ...]:
+    return tuple(map(id_text, _list(value, params)))
+
+
+def _numbers(value: Any, params: GivenParams) -> tuple[float, ...]:
+    try:
+        return tuple(float(number) for number in _list(value, params))
+    except (TypeError, ValueError):
+        raise Refused("a score or propensity is not a number") from None
+
+
+def _rows(file: Path, params: GivenParams) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    needed = [params.user, params.time, params.candidates, params.taken]
+    needed += [name for name in (params.grades, params.scores, params.propensities) if name]
+    name = file.name.removesuffix(".gz")
+    try:
+        if name.endswith(".parquet"):
+            yield from enumerate(_parquet(file, needed), 1)
+        elif name.endswith(".jsonl"):
+            with opened(file) as lines:
+                yield from ((number, _object(line)) for number, line in enumerate(lines, 1) if line.strip())
+        else:
+            with opened(file) as lines:
+                table = csv.DictReader(lines, delimiter="\t" if name.endswith(".tsv") else ",")
+                require_columns(file, table.fieldnames or [], needed)
+                yield from ((table.line_num, row) for row in table)
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error, pl.exceptions.PolarsError) as error:
+        raise StageError(f"{file}: cannot be read ({error}); it must be UTF-8 text or Parquet, whole, as its name says") from None
+
+
+def _parquet(file: Path, needed: Sequence[str]) -> Iterator[dict[str, Any]]:
+    require_columns(file, list(pl.read_parquet_schema(file)), needed)
+    for part in pl.read_parquet(file, columns=list(needed), glob=False).iter_slices(50_000):
+        yield from part.iter_rows(named=True)
+
+
+def _object(line: str) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def opened(file: Path) -> TextIO:
+    """UTF-8, a byte-order mark taken off."""
+    return (
+        gzip.open(file, "rt", encoding="utf-8-sig", newline="")
+        if file.name.endswith(".gz")
+        else file.open(encoding="utf-8-sig", newline="")
+    )
+
+
+def require_columns(file: Path, found: Sequence[str], needed: Sequence[str]) -> None:
+    if missing := [name for name in needed if name not in found]:
+        raise StageError(
+            f"{file}: no column '{missing[0]}' (found: {', '.join(map(str, found))}); name the columns in retrieve.given, \"\" for none"
+        )
+    if len(set(found)) < len(found):
+        raise StageError(f"{file}: a column name stands twice ({', '.join(map(str, found))}); rename one")

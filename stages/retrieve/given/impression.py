@@ -1,0 +1,106 @@
+"""One logged slate, whatever file it came from; what cannot be right is refused with a reason."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # of a second
+LAST = datetime(2200, 1, 1, tzinfo=UTC).timestamp()  # later is a wrong unit
+HIGHEST_GRADE = 10  # gains are 2^grade - 1: more would leave nothing of the other candidates
+
+
+class Refused(Exception):
+    """A row that cannot be right. The text is the reason that counts are kept by."""
+
+
+@dataclass(frozen=True)
+class Impression:
+    """Ids are the source's own. candidates: as listed; grades: of each, 0 = not taken; scores, propensities: of each, or None.
+
+    time: whole seconds since 1970, UTC, as in INTERACTIONS.
+    """
+
+    user: str
+    time: int
+    candidates: tuple[str, ...]
+    grades: tuple[int, ...]
+    scores: tuple[float, ...] | None = None
+    propensities: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.user:
+            raise Refused("no user")
+        if not self.candidates:
+            raise Refused("no candidates")
+        if "" in self.candidates:
+            raise Refused("a candidate without an id")
+        if len(set(self.candidates)) < len(self.candidates):
+            raise Refused("a candidate stands twice")
+        for name, values in (("scores", self.scores), ("propensities", self.propensities)):
+            if values is not None and len(values) != len(self.candidates):
+                raise Refused(f"{name} and candidates are not equally many")
+        if not all(map(math.isfinite, self.scores or ())):
+            raise Refused("a score is not a number")
+        if not all(0 < value <= 1 for value in self.propensities or ()):
+            raise Refused("a propensity is not above 0 and at most 1")
+
+
+def graded(candidates: Sequence[str], taken: Sequence[str], grades: Sequence[Any] | None) -> tuple[int, ...]:
+    """The grade of each candidate; grades: of each of `taken`, None = 1."""
+    if len(set(taken)) < len(taken):
+        raise Refused("a taken item stands twice")
+    if set(taken) - set(candidates):
+        raise Refused("a taken item is not among the candidates")
+    if grades is not None and len(grades) != len(taken):
+        raise Refused("grades and taken items are not equally many")
+    of_item = dict(zip(taken, map(_grade, grades) if grades is not None else [1] * len(taken), strict=True))
+    return tuple(of_item.get(item, 0) for item in candidates)
+
+
+def _grade(value: Any) -> int:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise Refused("a grade is not a number") from None
+    if isinstance(value, bool) or not number.is_integer() or not 1 <= number <= HIGHEST_GRADE:
+        raise Refused(f"a grade is not a whole number from 1 to {HIGHEST_GRADE}")
+    return int(number)
+
+
+def id_text(value: Any) -> str:
+    """An id as ingest writes it: 7 and 7.0 are one, "007" is another. Empty where there is none."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise Refused("an id is neither text nor a whole number")
+
+
+def seconds(value: Any, unit: str) -> int:
+    """Whole seconds since 1970. Numbers are in `unit`; text is ISO 8601 or a number; without a time zone it is UTC."""
+    if isinstance(value, str):
+        value = _from_text(value.strip())
+    if isinstance(value, datetime):
+        moment = value if value.tzinfo else value.replace(tzinfo=UTC)
+        return math.floor(moment.timestamp())
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise Refused("no time, or none that can be read")
+    whole = value // UNITS[unit]
+    if not -LAST < whole < LAST:
+        raise Refused("a time that no log has: another retrieve.given.time_unit?")
+    return int(whole)
+
+
+def _from_text(text: str) -> int | float | datetime:
+    for read in (int, float, datetime.fromisoformat):
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    raise Refused("no time, or none that can be read")

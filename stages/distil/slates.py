@@ -34,7 +34,7 @@ class DistilSlates:
 def read_slates(params: DistilParams) -> DistilSlates:
     options = load_params("prompt", PromptParams)
     table = read_slate_table(DATA / "retrieve/slates.parquet")
-    slates = load_slates(table, read_candidate_features(DATA / "retrieve/candidate_features.parquet"), "train")
+    slates = load_slates(table, read_candidate_features(DATA / "retrieve/candidate_features.parquet"), "train", options.less_features)
     interactions = read_table(DATA / "ingest/interactions.parquet", INTERACTIONS)
     catalog = Catalog.from_tables(read_table(DATA / "tokenize/sids.parquet", SIDS), read_table(DATA / "ingest/items.parquet", ITEMS))
     leak_check = check_no_heldout(pairs_seen(slates), interactions, "distil")

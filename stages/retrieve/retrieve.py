@@ -19,6 +19,7 @@ from stages.shared.core.errors import StageError
 from stages.shared.core.leakage import check_counts, check_no_heldout, check_out_of_sample, training_interactions
 from stages.shared.core.outputs import DATA, Outputs
 from stages.shared.core.params import load_params
+from stages.shared.core.progress import note
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, LOGGED_SLATES, SLATES, read_table, write_table
 from stages.shared.slates.candidate_features import features_with, schema_with
 from stages.shared.slates.features import statistics
@@ -35,6 +36,8 @@ def retrieve(params: RetrieveParams, outputs: Outputs) -> None:
             f"data/ingest/items.parquet: {items.height} items cannot fill slates of {params.candidates}; lower retrieve.candidates"
         )
     features = features_with(load_params("prompt", PromptParams).more_features)
+    if not statistics.tells_time(interactions["timestamp"].to_numpy()):
+        note("the log has no times: the feature re is the same for every item; prompt.less_features: [re] leaves it out of prompts")
     fitted_on = folds.FITTED_ON[params.cross_fit]
     leak_check = check_no_heldout(training_interactions(interactions, fitted_on), interactions, "retrieve")
 

@@ -13,11 +13,13 @@ from stages.serve.requests import RankRequest, places_of
 from stages.shared.core.errors import StageError
 from stages.shared.core.leakage import training_interactions
 from stages.shared.core.outputs import DATA
+from stages.shared.core.params import load_params
 from stages.shared.core.schemas import ITEMS, SLATES, read_slate_table, read_table
 from stages.shared.evaluation.test_set import fitted_on
 from stages.shared.slates.candidate_features import features_of, read_candidate_features
 from stages.shared.slates.features.statistics import Statistics, count
 from stages.shared.slates.features.values import bin_edges, collect, to_bins
+from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.slate import Slate
 
 SPARE = 50  # times the candidates of a slate: popular items among which those that fill a slate are looked for
@@ -25,7 +27,8 @@ SPARE = 50  # times the candidates of a slate: popular items among which those t
 
 @dataclass(frozen=True)
 class SlateMaker:
-    """edges: of the bins, [features, bins - 1]. popular: items by falling popularity, enough to fill a slate."""
+    """edges: of the bins, [features, bins - 1]. popular: items by falling popularity, enough to fill a slate.
+    less: features that no prompt shows."""
 
     params: RetrieveParams
     features: tuple[str, ...]
@@ -33,6 +36,7 @@ class SlateMaker:
     edges: NDArray[np.floating]
     popular: list[int]
     scorer: CandidateScorer | None
+    less: Sequence[str] = ()
 
     @classmethod
     def read(cls, params: RetrieveParams, log: pl.DataFrame) -> "SlateMaker":
@@ -47,7 +51,15 @@ class SlateMaker:
         edges = bin_edges(values[:, None, :].astype(np.float32), params.feature_bins)
         statistics = count(training_interactions(log, fitted_on()), items)
         popular = np.argsort(-statistics.popularity, kind="stable")[: SPARE * params.candidates].tolist()
-        return cls(params, features, statistics, edges, popular, open_scorer(params, items.height))
+        return cls(
+            params,
+            features,
+            statistics,
+            edges,
+            popular,
+            open_scorer(params, items.height),
+            load_params("prompt", PromptParams).less_features,
+        )
 
     def size(self, request: RankRequest) -> int:
         """Candidates of its slate: as many as the model learnt to rank at once, or all that are asked where those are more."""
@@ -62,9 +74,10 @@ class SlateMaker:
             schema={name: SLATES[name] for name in ("history", "candidates", "scores")},
         )
         values = collect(table, candidates_NK.shape[1], self.statistics, self.params.feature_history, features=self.features)
-        bins = to_bins(values, self.edges).tolist()
+        shown = tuple(feature for feature in self.features if feature not in self.less)
+        bins = to_bins(values, self.edges)[..., [self.features.index(feature) for feature in shown]].tolist()
         rows = zip(histories, candidates_NK.tolist(), bins, strict=True)
-        return [Slate(row, -1, "", 0, *of_slate, target_rank=-1, features=self.features) for row, of_slate in enumerate(rows)]
+        return [Slate(row, -1, "", 0, *of_slate, target_rank=-1, features=shown) for row, of_slate in enumerate(rows)]
 
     def _filled(self, request: RankRequest) -> list[int]:
         """A small model that only ever saw slates of ten answers with ten, whatever it is shown: shorter slates are filled up with popular

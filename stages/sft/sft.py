@@ -77,6 +77,7 @@ def validation_ranking(params: SftParams, catalog: Catalog, encoded: EncodedLayo
     options = encoded.layout.options
     asked = EncodedLayout(layout_of(catalog, with_mined_rules(options)), encoded.tokenizer)
     slates = read_slate_table(DATA / "retrieve/slates.parquet")
-    train_slates = load_slates(slates, read_candidate_features(DATA / "retrieve/candidate_features.parquet"), "train")
+    feature_table = read_candidate_features(DATA / "retrieve/candidate_features.parquet")
+    train_slates = load_slates(slates, feature_table, "train", options.less_features)
     chosen = choose_slates(train_slates, made["users"], params, options.window)
     return ranking_check(chosen, asked, made["longest"], params.best_by == "ndcg"), len(chosen)

@@ -5,6 +5,7 @@
 
 import argparse
 import json
+import re
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -42,8 +43,18 @@ def user_data(user: str, folders: list[Path]) -> dict[str, Any]:
     if not user:
         raise StageError("USER is empty; give the id as it stands in the raw file")
     params = load_params("ingest", IngestParams)
+    found = _held_of(user, folders, params)
+    # Numbers of JSON and Parquet are one id however they are written: 7.0 is kept as 7. Text that reads 7.0 is another id, and goes first.
+    as_number = re.sub(r"^([+-]?\d+)\.0+$", r"\1", user)
+    is_held = found["listed"] or found["dense"] is not None or found["tables"] or found["raw"].get("rows")
+    return found if is_held or as_number == user else _held_of(as_number, folders, params)
+
+
+def _held_of(user: str, folders: list[Path], params: IngestParams) -> dict[str, Any]:
+    """user: the id as it would be stored."""
     user_digest = digest(user, params.forget_salt)
     return {
+        "user": user,
         "digest": user_digest,
         "listed": user_digest in params.forget,
         "raw": raw_rows(user_digest, params),

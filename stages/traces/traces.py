@@ -44,6 +44,7 @@ def traces(params: TracesParams, outputs: Outputs) -> None:
         slate_table,
         read_candidate_features(DATA / "retrieve/candidate_features.parquet"),
         "train",
+        options.less_features,
     )
     slates = training_windows(slates, options.window, params.seed)
     if not slates:

@@ -47,6 +47,7 @@ def find_user_data(root: Path, graph: Graph, user: str) -> dict[str, Any]:
         cache, remotes = Path(repo.cache.local.path), sorted(repo.config.get("remote", {}))
     # .gr2 and .dvc/tmp hold workspaces of controls, slots of nodes and experiments: each may have copies of the tables.
     facts = _user_facts(root, user, [cache, root / ".gr2", root / ".dvc" / "tmp"])
+    user = facts.get("user", user)  # as the tables have it
     table_files = [Path(path) for path in facts.pop("tables")]
     tables = {path.parent.name + path.name for path in table_files if cache in path.parents}
     names = graph.with_downstream(INGEST)

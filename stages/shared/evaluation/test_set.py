@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from stages.shared.core.errors import StageError
 from stages.shared.core.leakage import training_counts
 from stages.shared.core.outputs import DATA, read_json
+from stages.shared.core.params import load_params
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, read_slate_table, read_table
 from stages.shared.slates.candidate_features import read_candidate_features
+from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.reranking.padding import padded
 from stages.shared.slates.slate import Catalog, Slate, load_slates
 
@@ -81,7 +83,8 @@ def _is_reserved(slates: pl.DataFrame, share: float) -> pl.Series:
 def load_test_set(tables: SlateTables, max_slates: int) -> TestSet:
     """max_slates: only the first so many by user, then position; 0 = all."""
     items = read_table(DATA / "ingest/items.parquet", ITEMS)
-    test = sorted(load_slates(tables.slates, tables.candidate_features, "test"), key=lambda slate: slate.slate)
+    less = load_params("prompt", PromptParams).less_features
+    test = sorted(load_slates(tables.slates, tables.candidate_features, "test", less), key=lambda slate: slate.slate)
     test = test[:max_slates] if max_slates else test
     if not test or min(len(slate.candidates) for slate in test) < 2:
         raise StageError("data/retrieve/slates.parquet: no test slate of two candidates or more holds its target; nothing can be ranked")

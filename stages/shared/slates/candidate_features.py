@@ -27,9 +27,9 @@ MORE_FEATURES: dict[str, str] = {
 }
 
 
-def features_with(more: Collection[str]) -> tuple[str, ...]:
-    """The names of all features of a run that adds `more` of MORE_FEATURES, in the order of the prompt."""
-    return (*FEATURES, *(feature for feature in MORE_FEATURES if feature in more))
+def features_with(more: Collection[str], less: Collection[str] = ()) -> tuple[str, ...]:
+    """The names of all features of a run that adds `more` of MORE_FEATURES, in the order of the prompt; without `less` of FEATURES."""
+    return (*(feature for feature in FEATURES if feature not in less), *(feature for feature in MORE_FEATURES if feature in more))
 
 
 def schema_with(features: Sequence[str]) -> Schema:

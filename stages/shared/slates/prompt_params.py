@@ -24,6 +24,9 @@ class PromptParams(Section):
     more_features: list[MoreFeature] = Field(
         [], description="features of a candidate beside the six: fo, what kind follows which; br, brands of the last items (docs/stages.md)"
     )
+    less_features: list[Feature] = Field(
+        [], description="of the six, those that prompts leave out: re, which is the same for every candidate where the data have no times"
+    )
     window: int = Field(0, description="candidates in a prompt at most; longer slates are read in windows (windows.py). 0 = all")
     titles: bool = Field(False, description="title and categories after every SID (large models; a small one has no room for them)")
     # Of the layout chat alone.
@@ -46,8 +49,13 @@ class PromptParams(Section):
 
     @model_validator(mode="after")
     def features_are_named_once(self) -> Self:
-        if len(set(self.more_features)) < len(self.more_features):
-            raise ValueError(f"more_features names a feature twice: {', '.join(self.more_features)}")
+        for name, features in (("more_features", self.more_features), ("less_features", self.less_features)):
+            if len(set(features)) < len(features):
+                raise ValueError(f"{name} names a feature twice: {', '.join(features)}")
+        if added := [feature for feature in self.less_features if feature in get_args(MoreFeature)]:
+            raise ValueError(f"less_features: {added[0]} is none of the six; take it out of more_features")
+        if {*self.less_features} == {*get_args(Feature)} - {*get_args(MoreFeature)}:
+            raise ValueError("less_features leaves out all six, by which candidates are told apart; leave one in")
         return self
 
     @model_validator(mode="after")
@@ -60,6 +68,8 @@ class PromptParams(Section):
             raise ValueError(f"cited names a feature twice: {', '.join(self.cited)}")
         if unseen := [feature for feature in self.cited if feature in get_args(MoreFeature) and feature not in self.more_features]:
             raise ValueError(f"cited: {unseen[0]} is in no prompt; name it in more_features, too")
+        if unseen := [feature for feature in self.cited if feature in self.less_features]:
+            raise ValueError(f"cited: {unseen[0]} is in no prompt; take it out of less_features")
         return self
 
     @model_validator(mode="after")

@@ -1,7 +1,7 @@
 """A slate with all that a prompt may say about it, and how relevant a trace finds its candidates."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import repeat
 
@@ -70,10 +70,13 @@ class Slate:
         )
 
 
-def load_slates(slates: pl.DataFrame, feature_table: pl.DataFrame, split: str) -> list[Slate]:
-    """The slates of `split` that hold their target, ordered by time; those marked injected or permuted like others."""
+def load_slates(slates: pl.DataFrame, feature_table: pl.DataFrame, split: str, less: Collection[str] = ()) -> list[Slate]:
+    """The slates of `split` that hold their target, ordered by time; those marked injected or permuted like others.
+
+    less: features of the table that no prompt shows (prompt.less_features), and that the slates then do not have.
+    """
     chosen = slates.filter((pl.col("split") == split) & (pl.col("target_rank") >= 0)).sort("timestamp", "slate")
-    features = features_of(feature_table)
+    features = tuple(feature for feature in features_of(feature_table) if feature not in less)
     columns = [f"{feature}_bin" for feature in features]
     grouped = feature_table.sort("slate", "rank").group_by("slate", maintain_order=True).agg(pl.concat_list(columns).alias("bins"))
     bins = dict(grouped.iter_rows())

@@ -9,6 +9,7 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from stages.shared.generation.base import Reply, Sampling
+from stages.shared.slates.candidate_features import FEATURES
 from stages.shared.slates.layouts.encoded import EncodedLayout
 from stages.shared.slates.layouts.layout import Layout
 from stages.shared.slates.layouts.marks import END, SPECIAL_TOKENS, THINK, THINK_END, letters
@@ -21,16 +22,36 @@ from stages.traces.teachers.asking import Asker, Question
 from stages.traces.teachers.teacher import Proposal
 
 TOP = RELEVANCE_LEVELS - 1
-# A neutral analyst's voice, two steps, candidates by letter, what is said of each right after what it follows from.
-INSTRUCTION = f"""You analyse a recommendation log. You are given the items a user took, oldest first, the commonest categories among them,
+# What the letters of a feature stand for, and its levels in the example.
+_FACTS = {
+    "co": ("co-occurrence with the last items", 7, 1),
+    "tr": ("transitions from them", 3, 0),
+    "ca": ("shared categories", 5, 2),
+    "po": ("popularity", 6, 4),
+    "re": ("recency", 2, 6),
+    "sc": ("score of the retriever", 9, 5),
+    "fo": ("how its kind follows the last ones", 4, 2),
+    "br": ("brand shared with the last items", 1, 0),
+}
+
+
+def instruction(features: Sequence[str]) -> str:
+    """Of a layout that shows these features; {names} is left open. A neutral analyst's voice, two steps, candidates by letter, what is
+    said of each right after what it follows from."""
+    facts = ", ".join(f"{feature} {_FACTS[feature][0]}" for feature in features)
+    first, second = (" ".join(f"{feature}{_FACTS[feature][place]}" for feature in features) for place in (1, 2))
+    return f"""You analyse a recommendation log. You are given the items a user took, oldest first, the commonest categories among them,
 and candidates. Every item is written as a semantic ID, from {SID_BEGIN} to {SID_END}. Before each candidate
-stand its letter and its facts, each a level from 0 to 9: co co-occurrence with the last items, tr transitions from them,
-ca shared categories, po popularity, re recency, sc score of the retriever. Order the candidates by how likely the user takes them next.
+stand its letter and its facts, each a level from 0 to 9: {facts}.
+Order the candidates by how likely the user takes them next.
 Reason first, in two steps and in this layout, citing only letters and facts that are given:
- 1 pattern: the categories that matter 2 match: every candidate in the given order, each as its letter, its six facts, its letter again
- and a strength from s0 (least) to s{TOP} (most), as in A co7 tr3 ca5 po6 re2 sc9 A s12 B co1 tr0 ca2 po4 re6 sc5 B s3
+ 1 pattern: the categories that matter 2 match: every candidate in the given order, each as its letter, its {len(features)} facts, its
+ letter again and a strength from s0 (least) to s{TOP} (most), as in A {first} A s12 B {second} B s3
 Then close the reasoning with {THINK_END}, write {{names}} of all candidates, best first, and end with {END}.
 """
+
+
+INSTRUCTION = instruction(tuple(FEATURES))
 SHOWN = "The user took {sid} next: explain why the evidence speaks for it, and put it first.\n"
 
 _RELEVANCE = re.compile(r"\b([A-Z])\s+s(\d+)\b")
@@ -47,7 +68,7 @@ class LanguageModelTeacher(AskedTeacher):
 
     def question(self, scored: ScoredSlate) -> Question:
         """The instruction, then the slate as the student will see it."""
-        preface = INSTRUCTION.format(names="the letters" if self.layout.answers_by_letter else "the IDs")
+        preface = instruction(self.layout.features).format(names="the letters" if self.layout.answers_by_letter else "the IDs")
         if self.targeted:
             preface += SHOWN.format(sid=self.target_sid(scored))
         return Question(scored.slate.slate, preface, self.layout.prompt(scored.slate))

@@ -73,6 +73,17 @@ def test_features_are_written_for_slates_with_their_target_in_their_order(projec
     assert feature_table.filter(pl.col("rank") == 0)["sc"].abs().max() == 0 and feature_table["sc"].max() == 0
 
 
+def test_a_log_without_times_says_that_recency_tells_nothing(project, capsys):
+    run(project)
+    assert "has no times" not in capsys.readouterr().out
+    write_table(
+        interactions().with_columns(timestamp=pl.col("position").cast(pl.Int64)), project / "data/ingest/interactions.parquet", INTERACTIONS
+    )
+    _, feature_table, _ = run(project)
+    assert feature_table["re"].n_unique() == 1
+    assert "the feature re is the same for every item; prompt.less_features: [re] leaves it out" in capsys.readouterr().out
+
+
 def test_neither_model_nor_counts_see_what_comes_after_base(project):
     """Other items after base: the same weights, and the same features of the same candidates."""
     run(project)

@@ -192,3 +192,25 @@ def test_what_is_held_of_a_user(tmp_path, monkeypatch):
     assert "error" in user_data(GONE, [])["raw"]
     with pytest.raises(StageError, match="USER is empty"):
         user_data(" ", [])
+
+
+def test_a_number_is_one_user_however_it_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plays = [{"user": user, "item": "a", "timestamp": 5} for user in (7, 7.0, 8)]
+    songs = "item,title\na,A\n"
+    write(
+        tmp_path / "raw",
+        plays__jsonl="\n".join(map(json.dumps, plays)),
+        songs__csv=songs,
+        text__csv="user,item,timestamp\n7.0,a,5\n7,a,6\n",
+    )
+    for log, asked, stored, rows in (
+        ("plays.jsonl", "7.0", "7", 2),
+        ("plays.jsonl", "7", "7", 2),
+        ("text.csv", "7.0", "7.0", 1),
+        ("text.csv", "7", "7", 1),
+    ):
+        table = {"interactions": log, "items": "songs.csv"}
+        (tmp_path / "params.yaml").write_text(json.dumps({"ingest": {"source": "table", "folder": "raw", "table": table}}))
+        found = user_data(asked, [])
+        assert (found["user"], found["digest"], found["raw"]["rows"]) == (stored, sha(stored), rows)

@@ -55,9 +55,14 @@ def count(interactions: pl.DataFrame, items: pl.DataFrame) -> Statistics:
     )
 
 
+def tells_time(time: np.ndarray) -> bool:
+    """Places in a sequence and times all alike tell no late interaction from an early one."""
+    return bool(time.max() >= FIRST_MOMENT and time.min() < time.max())
+
+
 def _recency(time: np.ndarray, columns: np.ndarray, popularity: np.ndarray) -> np.ndarray:
-    """Places in a sequence and times all alike tell no late interaction from an early one: then every item has the mean share."""
-    if time.max() < FIRST_MOMENT or time.min() == time.max():
+    """Without times every item has the mean share."""
+    if not tells_time(time):
         return np.full(len(popularity), LATE_SHARE, dtype=np.float32)
     late = time >= np.quantile(time, 1 - LATE_SHARE)
     late_counts = np.bincount(columns[late], minlength=len(popularity))

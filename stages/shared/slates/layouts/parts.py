@@ -24,7 +24,7 @@ class LayoutParts:
 
     @cached_property
     def features(self) -> tuple[str, ...]:
-        return features_with(self.options.more_features)
+        return features_with(self.options.more_features, self.options.less_features)
 
     @property
     def answers_by_letter(self) -> bool:

@@ -118,11 +118,20 @@ def test_a_trace_quotes_the_evidence_that_is_to_be_cited():
         ({"cited": ["co"], "evidence": False}, "cited names evidence, and evidence: false shows none"),
         ({"cited": ["co", "co"]}, "cited names a feature twice: co, co"),
         ({"cited": ["br"]}, "cited: br is in no prompt; name it in more_features"),
+        ({"cited": ["re"], "less_features": ["re"]}, "cited: re is in no prompt; take it out of less_features"),
     ],
 )
 def test_what_is_cited_is_shown(options, problem):
     with pytest.raises(ValueError, match=problem):
         layout(**options)
+
+
+def test_a_feature_that_is_left_out_is_in_no_prompt_and_no_trace():
+    written = layout(less_features=["re"])
+    slate = replace(SLATE, features=written.features, bins=[bins[:4] + bins[5:6] for bins in SLATE.bins])
+    trace = written.trace(slate, RELEVANCES)
+    assert "recency" not in written.prompt(slate) + trace and "recency" in layout().prompt(SLATE) + layout().trace(SLATE, RELEVANCES)
+    assert written.unfounded(trace, slate) == []
 
 
 def test_the_names_of_features_are_those_of_the_table():

@@ -83,6 +83,32 @@ def test_a_trace_is_founded_in_its_prompt_and_read_back(order, relevances):
     assert set(claims.letters) == {"A", "B", "C"}
 
 
+def test_a_feature_that_is_left_out_is_in_no_prompt_and_no_trace():
+    spoken = layout(less_features=["re"])
+    slate = replace(SLATE, features=spoken.features, bins=[bins[:4] + bins[5:6] for bins in SLATE.bins])
+    trace = spoken.trace(slate, RELEVANCES)
+    assert spoken.features == ("co", "tr", "ca", "po", "sc") and not re.search(r" re\d", spoken.prompt(slate) + trace)
+    assert spoken.unfounded(trace, slate) == [] and spoken.claims(trace).quotes["A"] == slate.words(0)
+    assert not any(word.startswith(" re") for word in spoken.words())
+    with pytest.raises(
+        StageError, match=r"slate 0 has the features co, tr, ca, po, re, sc, and prompt.more_features asks for co, tr, ca, po, sc"
+    ):
+        spoken.prompt(SLATE)
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        (["re", "re"], "less_features names a feature twice: re, re"),
+        (["fo"], "less_features: fo is none of the six"),
+        (["co", "tr", "ca", "po", "re", "sc"], "less_features leaves out all six"),
+    ],
+)
+def test_what_cannot_be_left_out(features, message):
+    with pytest.raises(ValueError, match=message):
+        PromptParams(less_features=features)
+
+
 def test_more_features_are_shown_quoted_and_read_back():
     spoken = layout(more_features=["fo", "br"])
     slate = replace(SLATE, bins=[[*bins, 9, rank] for rank, bins in enumerate(SLATE.bins)], features=spoken.features)

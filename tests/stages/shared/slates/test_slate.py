@@ -62,3 +62,12 @@ def test_order_of_relevances(relevances):
     order = order_of(relevances)
     assert sorted(order) == list(range(len(relevances)))
     assert all((-relevances[a], a) < (-relevances[b], b) for a, b in pairwise(order))
+
+
+def test_features_that_no_prompt_shows_are_left_out():
+    slates = pl.DataFrame([(7, 1, 5, 1000, "train", [3], [70, 71], [0.0, -1.0], 70, 0, -1, "", [])], schema=SLATES, orient="row")
+    rows = [(7, rank, 70 + rank, *[0.5] * len(FEATURES), *range(len(FEATURES))) for rank in (0, 1)]
+    table = pl.DataFrame(rows, schema=CANDIDATE_FEATURES, orient="row")
+    [slate] = load_slates(slates, table, "train", less=["re"])
+    assert slate.features == features_with([], ["re"]) and "re" not in slate.features
+    assert slate.words(0) == [word for word in load_slates(slates, table, "train")[0].words(0) if word != "re4"]

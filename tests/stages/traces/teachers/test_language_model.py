@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -9,12 +11,13 @@ from stages.shared.generation.base import Completion, Sampling
 from stages.shared.generation.invocations import Invocations
 from stages.shared.generation.journal import AnswerJournal
 from stages.shared.lm.models import save_model
+from stages.shared.slates.candidate_features import features_with
 from stages.shared.slates.layouts.marks import ASSISTANT, END, THINK, THINK_END
 from stages.traces.acceptance.checks import TraceChecks
 from stages.traces.acceptance.rejection import sample
 from stages.traces.params import TracesParams
 from stages.traces.teachers.asking import TokenAsker
-from stages.traces.teachers.language_model import INSTRUCTION, LanguageModelTeacher, written_relevances
+from stages.traces.teachers.language_model import INSTRUCTION, LanguageModelTeacher, instruction, written_relevances
 from stages.traces.teachers.open_teacher import open_teacher
 from stages.traces.teachers.teacher import StatisticalTeacher
 from stages.traces.traces import traces
@@ -168,3 +171,11 @@ def test_a_real_model_runs_the_stage_to_its_honest_end(tmp_path, monkeypatch):
         stage_outputs("traces") as outputs,
     ):
         traces(params, outputs)
+
+
+@pytest.mark.parametrize(("more", "less"), [([], ["re"]), (["fo", "br"], []), (["br"], ["ca", "sc"])])
+def test_the_instruction_tells_of_the_features_of_the_layout_alone(more, less):
+    features = features_with(more, less)
+    text = instruction(features)
+    assert re.findall(r"\b([a-z]{2})\d\b", text) == [*features, *features] and f"its {len(features)} facts" in text
+    assert all(f" {feature} " in text for feature in features) and not any(f" {feature} " in text for feature in less)

@@ -133,8 +133,7 @@ def line_table(block: Block, encoding: str = "utf-8") -> pl.DataFrame:
         encoding = "utf-8"
     bad_lines = None
     try:
-        text = block.data.decode(encoding)
-        data = text.encode() if encoding != "utf-8" else block.data
+        data = _as_utf8(block.data, encoding)
     except UnicodeDecodeError:  # of the encodings here, latin-1 alone has a character for every byte
         lines = block.data.split(b"\n")
         bad_lines = [line_index for line_index, line in enumerate(lines) if not is_text(line, encoding)]
@@ -156,6 +155,11 @@ def line_table(block: Block, encoding: str = "utf-8") -> pl.DataFrame:
             )
         )
     return table.filter(pl.col("line").str.strip_chars().str.len_bytes() > 0)
+
+
+def _as_utf8(data: bytes, encoding: str) -> bytes:
+    text = data.decode(encoding)
+    return text.encode() if encoding != "utf-8" else data
 
 
 def is_text(line: bytes, encoding: str) -> bool:

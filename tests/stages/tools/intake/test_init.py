@@ -263,6 +263,7 @@ def test_flags_that_name_nothing_are_errors(project, tmp_path, capsys):
     folder = write(tmp_path / "raw", log__csv=iso_log())
     for flag, value, words in (
         ("--user", "x", "kunde, artikelnr"),
+        ("--user", "none", "no such column"),
         ("--items", "x.csv", "no table of that name"),
         ("--name", "a b", "no name of a profile"),
     ):

@@ -126,18 +126,21 @@ class _Counted(io.RawIOBase):
 
 
 def line_table(block: Block, encoding: str = "utf-8") -> pl.DataFrame:
-    """Columns line, row, reason: one row a line that is not blank. `reason` is null, or "not UTF-8" (or whatever the encoding is)."""
+    """Columns line, row, reason: one row a line that is not blank. `reason` is null, or "not UTF-8"."""
     # Only encodings whose byte 10 is always a newline can be cut into lines before they are decoded.
     # A copy that somebody has converted to UTF-8: Latin-1 text that happens to be valid UTF-8 does not occur.
-    if encoding != "utf-8" and is_text(block.data, "utf-8"):
+    if encoding != "utf-8" and _is_utf8(block.data):
         encoding = "utf-8"
+    data = block.data.decode(encoding).encode() if encoding != "utf-8" else block.data
     bad_lines = None
     try:
-        data = _as_utf8(block.data, encoding)
-    except UnicodeDecodeError:  # of the encodings here, latin-1 alone has a character for every byte
-        lines = block.data.split(b"\n")
-        bad_lines = [line_index for line_index, line in enumerate(lines) if not is_text(line, encoding)]
-        data = b"\n".join(line.decode(encoding, errors="replace").encode() for line in lines)
+        data.decode()
+    except UnicodeDecodeError:
+        lines = data.split(b"\n")
+        bad_lines = [line_index for line_index, line in enumerate(lines) if not _is_utf8(line)]
+        for line_index in bad_lines:
+            lines[line_index] = lines[line_index].decode(errors="replace").encode()
+        data = b"\n".join(lines)
     # The lines are handed to Arrow as one buffer with offsets: no Python object a line.
     ends = np.flatnonzero(np.frombuffer(data, np.uint8) == 10) + 1
     offsets = np.concatenate([[0], ends if data.endswith(b"\n") else [*ends, len(data)]]).astype(np.int64)
@@ -150,21 +153,14 @@ def line_table(block: Block, encoding: str = "utf-8") -> pl.DataFrame:
     )
     if bad_lines:
         table = table.with_columns(
-            reason=pl.when(pl.col("row").is_in([block.first_row + line_index for line_index in bad_lines])).then(
-                pl.lit(f"not {encoding.upper()}")
-            )
+            reason=pl.when(pl.col("row").is_in([block.first_row + line_index for line_index in bad_lines])).then(pl.lit("not UTF-8"))
         )
     return table.filter(pl.col("line").str.strip_chars().str.len_bytes() > 0)
 
 
-def _as_utf8(data: bytes, encoding: str) -> bytes:
-    text = data.decode(encoding)
-    return text.encode() if encoding != "utf-8" else data
-
-
-def is_text(line: bytes, encoding: str) -> bool:
+def _is_utf8(line: bytes) -> bool:
     try:
-        line.decode(encoding)
+        line.decode()
     except UnicodeDecodeError:
         return False
     return True

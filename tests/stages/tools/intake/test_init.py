@@ -162,7 +162,7 @@ AMBIGUOUS = {
         ["user,item,time,genre", *((u, i, t, f"A|{i[1]};C") for u, i, t in events())],
         *("--category-separator '|'", "--category-separator ';'"),
     ),
-    "encoding": (["user,item,time,title", *((u, i, t, f"Öl {i}") for u, i, t in events())], "--encoding latin-1", "--encoding cp1252"),
+    "encoding": (["user,item,time,title", *((u, i, t, f"Öl {i}") for u, i, t in events())], "--encoding latin-1"),
 }
 
 

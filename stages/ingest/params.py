@@ -19,7 +19,7 @@ class TableParams(Section):
     interactions: str = Field("", description="file, within ingest.folder")
     items: str = Field("", description="file, within ingest.folder; empty = the log itself has the columns of items")
     separator: str = Field("", description="between the columns of text files; empty = by the ending: a comma, in .tsv a tab")
-    encoding: Literal["utf-8", "latin-1", "cp1252"] = Field("utf-8", description="of text files")
+    encoding: Literal["utf-8", "latin-1"] = Field("utf-8", description="of text files; latin-1: of lines that are not UTF-8")
     user: str = Field("user", description="column of interactions")
     item: str = Field("item", description="column of interactions")
     timestamp: str = Field("timestamp", description="column of interactions; empty = the order of the file")

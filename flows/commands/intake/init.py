@@ -22,7 +22,7 @@ OPTIONS = {
     "category-separator": "between the categories of a text",
     "year": "column of items, or none",
     "separator": "between the columns of text files",
-    "encoding": "of text files: utf-8, latin-1 or cp1252",
+    "encoding": "of text files: utf-8 or latin-1",
     "licence": "a sentence for the data card",
     "category": "of Amazon's files, where the folder holds several",
     "name": "of the profile (default: the folder's name)",

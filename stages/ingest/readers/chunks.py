@@ -128,17 +128,17 @@ class _Counted(io.RawIOBase):
 
 
 def line_table(block: Block, encoding: str = "utf-8") -> pl.DataFrame:
-    """Columns line, row, reason: one row a line that is not blank. `reason` is null, or "not UTF-8" (or whatever the encoding is).
+    """Columns line, row, reason: one row a line that is not blank. `reason` is null, or "not UTF-8".
 
     encoding: of lines that are not UTF-8.
     """
     # Only encodings whose byte 10 is always a newline can be cut into lines before they are decoded.
     data, bad_lines = block.data, list[int]()
-    if not is_text(data, "utf-8"):
+    if not _is_utf8(data):
         lines = data.split(b"\n")
         for line_index, line in enumerate(lines):
             # Line by line: parts of a file may have been converted, and Latin-1 text that happens to be valid UTF-8 does not occur.
-            if not is_text(line, "utf-8"):
+            if not _is_utf8(line):
                 text = _decoded(line, encoding)
                 bad_lines += [line_index] if text is None else []
                 lines[line_index] = (line.decode(errors="replace") if text is None else text).encode()
@@ -155,27 +155,30 @@ def line_table(block: Block, encoding: str = "utf-8") -> pl.DataFrame:
     )
     if bad_lines:
         table = table.with_columns(
-            reason=pl.when(pl.col("row").is_in([block.first_row + line_index for line_index in bad_lines])).then(
-                pl.lit(f"not {encoding.upper()}")
-            )
+            reason=pl.when(pl.col("row").is_in([block.first_row + line_index for line_index in bad_lines])).then(pl.lit("not UTF-8"))
         )
     return table.filter(pl.col("line").str.strip_chars().str.len_bytes() > 0)
 
 
 def _decoded(line: bytes, encoding: str) -> str | None:
     """Of a line that is not UTF-8; None where it is not text in the file's own encoding either."""
-    if encoding == "utf-8" or not is_text(line, encoding):
+    if encoding == "utf-8":
         return None
     text = line.decode(encoding)
     # Latin-1 gives every byte a meaning. Its control characters are no text: in their place Windows has quotes and dashes.
-    if not _C1.search(text):
-        return text
-    return line.decode("cp1252") if is_text(line, "cp1252") else None
+    return text if not _C1.search(text) else _decoded_windows(line)
 
 
-def is_text(line: bytes, encoding: str) -> bool:
+def _decoded_windows(line: bytes) -> str | None:
     try:
-        line.decode(encoding)
+        return line.decode("cp1252")
+    except UnicodeDecodeError:
+        return None
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
     except UnicodeDecodeError:
         return False
     return True

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 
 import polars as pl
 
-from stages.ingest.readers.chunks import Input, Lines, is_text, line_table
+from stages.ingest.readers.chunks import Input, Lines, line_table
 from stages.ingest.readers.raw import RawFile
 from stages.ingest.readers.validate import nothing_read
 from stages.shared.core.errors import StageError
@@ -65,13 +65,13 @@ def read_delimited(
     empty = True
     for part in lines:
         if columns.has_header and not columns.positions:
-            columns.read_header(lines.name, header_fields(lines, separator, quoted, encoding))
+            columns.read_header(lines.name, _header(lines, separator, quoted, encoding))
         table = line_table(part, encoding)
         if table.height:
             empty = False
             take(split_columns(table, separator, columns, quoted))
     if columns.has_header and not columns.positions:
-        columns.read_header(lines.name, header_fields(lines, separator, quoted, encoding))  # a file without rows still has to name them
+        columns.read_header(lines.name, _header(lines, separator, quoted, encoding))  # a file without rows still has to name them
     if empty:
         raise nothing_read(lines.name)
     return lines.file
@@ -114,12 +114,22 @@ def _parsed(lines: pl.DataFrame, separator: str, columns: Columns) -> Iterator[l
         yield [*(None if reason or place is None else fields[place] for place in columns.positions.values()), row, reason, line]
 
 
-def header_fields(lines: Lines, separator: str, quoted: bool, encoding: str = "utf-8") -> list[str]:
+def _header(lines: Lines, separator: str, quoted: bool, encoding: str) -> list[str]:
     try:
-        text = lines.header.decode(encoding if not is_text(lines.header, "utf-8") else "utf-8").strip("\r\n")
+        text = _decoded(lines.header, encoding).strip("\r\n")
         fields = next(csv.reader([text], delimiter=separator, strict=True), []) if quoted else text.split(separator)
     except UnicodeDecodeError:
-        raise StageError(f"{lines.name}, row 1: not {encoding.upper()}; convert the file, e.g. iconv -f latin1 -t utf-8") from None
+        raise StageError(f"{lines.name}, row 1: not UTF-8; convert the file, e.g. iconv -f latin1 -t utf-8") from None
     except csv.Error as error:
         raise StageError(f"{lines.name}, row 1: the names of the columns are not CSV ({error})") from None
     return [field.strip() for field in fields]
+
+
+def _decoded(header: bytes, encoding: str) -> str:
+    """As UTF-8 where it is that, as in every line below (chunks.py)."""
+    try:
+        return header.decode()
+    except UnicodeDecodeError:
+        if encoding == "utf-8":
+            raise
+        return header.decode(encoding)

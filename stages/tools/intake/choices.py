@@ -22,7 +22,7 @@ FLAGS = {
     "category_separator": "between the categories of a text",
     "year": f"column of items, or {NONE}",
     "separator": "between the columns of text files",
-    "encoding": "of text files: utf-8, latin-1 or cp1252",
+    "encoding": "of text files: utf-8 or latin-1",
     "licence": "a sentence for the data card",
     "category": "of Amazon's files, where the folder holds several",
     "name": "of the profile (default: the folder's name)",

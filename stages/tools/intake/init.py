@@ -56,6 +56,10 @@ def init(folder: Path, choices: Choices) -> dict[str, Any]:
         raise StageError(f"{folder}: empty; put the log of who took what there")
     outcome: dict[str, Any] = {"folder": str(folder), "files": [], "taken": {}, "unused": [], "questions": []}
     forms = known_forms(folder, choices.given.get("category", ""))
+    if len(forms) > 1 and "interactions" not in choices.given:
+        raise StageError(
+            f"{folder}: holds several forms at once; leave the files of one of these, or say --interactions FILE: {'; '.join(forms)}"
+        )
     section: dict[str, Any] = {"folder": os.path.relpath(folder) if folder.resolve().is_relative_to(Path.cwd()) else str(folder.resolve())}
     if len(forms) == 1 and not {"interactions", "items"} & choices.given.keys() and not recbole.has_other_names(folder):
         section |= {"source": "folder", "category": choices.given.get("category", "")}

@@ -142,12 +142,8 @@ def _encoding(name: str, data: bytes, choices: Choices) -> str:
     except UnicodeDecodeError as error:
         if given := choices.given.get("encoding"):
             return given
-        shown = [data[max(0, error.start - 12) : error.start + 12].decode(encoding, errors="replace") for encoding in ("latin-1", "cp1252")]
-    choices.ask(
-        f"{name} is not UTF-8: {shown[0]!r} as latin-1, {shown[1]!r} as cp1252 (of Windows); if both are wrong, convert it with iconv",
-        "encoding",
-        ["latin-1", "cp1252"],
-    )
+        shown = data[max(0, error.start - 12) : error.start + 12].decode("latin-1")
+    choices.ask(f"{name} is not UTF-8; as latin-1 it reads {shown!r}; where that is wrong, convert it with iconv", "encoding", ["latin-1"])
     return "latin-1"
 
 

@@ -8,12 +8,16 @@ from stages.tools.intake.columns import Column
 from stages.tools.intake.look import FileLook
 from stages.tools.intake.words import fit
 
+NEEDED = ("user", "item", "item_id")  # columns without which nothing can be read
+
 
 def given_column(flag: str, columns: dict[str, Column], file: str, choices: Choices) -> str | None:
     """The value of a flag that names a column; "" where it is none, None where it was not given."""
     value = choices.given.get(flag)
-    if value is None or value == NONE:
-        return None if value is None else ""
+    if value is None:
+        return None
+    if value == NONE and flag not in NEEDED:
+        return ""
     if value not in columns:
         raise StageError(f"--{flag.replace('_', '-')} {value}: {file} has no such column (it has: {', '.join(columns)})")
     return value

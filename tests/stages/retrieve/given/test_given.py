@@ -100,6 +100,7 @@ BAD = {
     "a taken item is not in the user's log": {"candidates": ["23", "24"], "taken": ["24"]},
     "no time, or none that can be read": {"time": "yesterday"},
     "a time that no log has: another retrieve.given.time_unit?": {"time": 1_000_000_000_000_000},
+    "shown a year or more before the log begins: another retrieve.given.time_unit?": {"time": 1_000_000},
     "no user": {"user": ""},
 }
 

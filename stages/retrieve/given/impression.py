@@ -48,7 +48,7 @@ class Impression:
 
 
 def graded(candidates: Sequence[str], taken: Sequence[str], grades: Sequence[Any] | None) -> tuple[int, ...]:
-    """The grade of each candidate; grades: of each of `taken`, None = 1."""
+    """The grade of each candidate; grades: of each of `taken`, None = 1; 0 takes back that it was taken, so `taken` may list all."""
     if len(set(taken)) < len(taken):
         raise Refused("a taken item stands twice")
     if set(taken) - set(candidates):
@@ -64,8 +64,8 @@ def _grade(value: Any) -> int:
         number = float(value)
     except (TypeError, ValueError):
         raise Refused("a grade is not a number") from None
-    if isinstance(value, bool) or not number.is_integer() or not 1 <= number <= HIGHEST_GRADE:
-        raise Refused(f"a grade is not a whole number from 1 to {HIGHEST_GRADE}")
+    if isinstance(value, bool) or not number.is_integer() or not 0 <= number <= HIGHEST_GRADE:
+        raise Refused(f"a grade is not a whole number from 0 to {HIGHEST_GRADE}")
     return int(number)
 
 

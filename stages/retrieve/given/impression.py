@@ -1,7 +1,7 @@
 """One logged slate, whatever file it came from; what cannot be right is refused with a reason."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -55,7 +55,8 @@ def graded(candidates: Sequence[str], taken: Sequence[str], grades: Sequence[Any
         raise Refused("a taken item is not among the candidates")
     if grades is not None and len(grades) != len(taken):
         raise Refused("grades and taken items are not equally many")
-    of_item = dict(zip(taken, map(_grade, grades) if grades is not None else [1] * len(taken), strict=True))
+    given = [_grade(grade) for grade in grades] if grades is not None else [1] * len(taken)
+    of_item = dict(zip(taken, given, strict=True))
     return tuple(of_item.get(item, 0) for item in candidates)
 
 
@@ -98,7 +99,8 @@ def seconds(value: Any, unit: str) -> int:
 
 
 def _from_text(text: str) -> int | float | datetime:
-    for read in (int, float, datetime.fromisoformat):
+    readers: tuple[Callable[[str], int | float | datetime], ...] = (int, float, datetime.fromisoformat)
+    for read in readers:
         try:
             return read(text)
         except ValueError:

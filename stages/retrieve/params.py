@@ -34,7 +34,7 @@ class GivenParams(Section):
     time_unit: Literal["s", "ms", "us", "ns"] = Field("s", description="of times that are numbers")
     candidates: str = Field("candidates", description="column: the items' ids in the order shown, a list or text cut at separator")
     taken: str = Field("taken", description="column: those of them that were taken, one or several, in the same form")
-    grades: str = Field("", description="column: what each of the taken was worth, whole numbers from 1 to 10; none: 1 each")
+    grades: str = Field("", description="column: what each of the taken was worth, whole numbers to 10, 0 = not taken; none: 1 each")
     scores: str = Field("", description="column: the score of each candidate; none: minus its place")
     propensities: str = Field("", description="column: the chance that each candidate was looked at, where propensity is logged")
     separator: str = Field(" ", min_length=1, description="between the elements of a list that is text")

@@ -120,7 +120,9 @@ def score_out_of_time(
         known = of_candidates(lambdamart.mean_scores(boosters, features[past]))
         edges = level_edges(known)
         scores = trimmed(lambdamart.mean_scores(boosters, features[now]), [slates[i] for i in now])
-        owed = trimmed(lambdamart.mean_contributions(boosters, features[now]), [slates[i] for i in now]) if explained else [None] * len(now)
+        owed: Sequence[np.ndarray | None] = (
+            trimmed(lambdamart.mean_contributions(boosters, features[now]), [slates[i] for i in now]) if explained else [None] * len(now)
+        )
         scored += [ScoredSlate(slates[i], fold, scores[j], edges, float(known.std()), scores[j], owed[j]) for j, i in enumerate(now)]
     return scored
 
@@ -140,7 +142,9 @@ def label_by_latest(
     own = [one.slate for one in scored]
     labelled = feature_array(own)
     latest = trimmed(lambdamart.mean_scores(boosters, labelled), own)
-    owed = trimmed(lambdamart.mean_contributions(boosters, labelled), own) if explained else [None] * len(scored)
+    owed: Sequence[np.ndarray | None] = (
+        trimmed(lambdamart.mean_contributions(boosters, labelled), own) if explained else [None] * len(scored)
+    )
     return [replace(one, scores=latest[i], edges=edges, spread=spread, contributions=owed[i]) for i, one in enumerate(scored)]
 
 

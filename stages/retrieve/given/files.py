@@ -81,7 +81,7 @@ def _numbers(value: Any, params: GivenParams) -> tuple[float, ...]:
 
 def _rows(file: Path, params: GivenParams) -> Iterator[tuple[int, dict[str, Any] | None]]:
     needed = [params.user, params.time, params.candidates, params.taken]
-    needed += [name for name in (params.grades, params.scores, params.propensities) if name]
+    needed = list(dict.fromkeys([*needed, *filter(None, (params.grades, params.scores, params.propensities))]))  # `taken` may list all
     name = file.name.removesuffix(".gz")
     try:
         if name.endswith(".parquet"):

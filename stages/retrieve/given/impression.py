@@ -1,7 +1,7 @@
 """One logged slate, whatever file it came from; what cannot be right is refused with a reason."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -48,14 +48,15 @@ class Impression:
 
 
 def graded(candidates: Sequence[str], taken: Sequence[str], grades: Sequence[Any] | None) -> tuple[int, ...]:
-    """The grade of each candidate; grades: of each of `taken`, None = 1."""
+    """The grade of each candidate; grades: of each of `taken`, None = 1; 0 takes back that it was taken, so `taken` may list all."""
     if len(set(taken)) < len(taken):
         raise Refused("a taken item stands twice")
     if set(taken) - set(candidates):
         raise Refused("a taken item is not among the candidates")
     if grades is not None and len(grades) != len(taken):
         raise Refused("grades and taken items are not equally many")
-    of_item = dict(zip(taken, map(_grade, grades) if grades is not None else [1] * len(taken), strict=True))
+    given = [_grade(grade) for grade in grades] if grades is not None else [1] * len(taken)
+    of_item = dict(zip(taken, given, strict=True))
     return tuple(of_item.get(item, 0) for item in candidates)
 
 
@@ -64,8 +65,8 @@ def _grade(value: Any) -> int:
         number = float(value)
     except (TypeError, ValueError):
         raise Refused("a grade is not a number") from None
-    if isinstance(value, bool) or not number.is_integer() or not 1 <= number <= HIGHEST_GRADE:
-        raise Refused(f"a grade is not a whole number from 1 to {HIGHEST_GRADE}")
+    if isinstance(value, bool) or not number.is_integer() or not 0 <= number <= HIGHEST_GRADE:
+        raise Refused(f"a grade is not a whole number from 0 to {HIGHEST_GRADE}")
     return int(number)
 
 
@@ -98,7 +99,8 @@ def seconds(value: Any, unit: str) -> int:
 
 
 def _from_text(text: str) -> int | float | datetime:
-    for read in (int, float, datetime.fromisoformat):
+    readers: tuple[Callable[[str], int | float | datetime], ...] = (int, float, datetime.fromisoformat)
+    for read in readers:
         try:
             return read(text)
         except ValueError:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from stages.retrieve.given.impression import Impression, Refused
 
 BASE = "base"
+YEAR = 365 * 86_400  # seconds
 
 
 class LeftOut(Exception):
@@ -51,6 +52,7 @@ class Placing:
         self.interactions = interactions
         self.users, self.items, self.longest, self.history = users, items, longest, history
         rows = interactions.with_row_index("row").group_by("user").agg(pl.col("row").min(), pl.len().alias("count"))
+        self.earliest = int(interactions["timestamp"].min() or 0) - YEAR  # type: ignore[arg-type]
         self.rows = {user: (row, count) for user, row, count in rows.iter_rows()}
         self.logs: dict[int, UserLog] = {}
 
@@ -62,6 +64,8 @@ class Placing:
         user = self.users.get(impression.user)
         if user is None or user not in self.rows:
             raise LeftOut("the user is not in the log, or was left out of it by ingest")
+        if impression.time < self.earliest:
+            raise Refused("shown a year or more before the log begins: another retrieve.given.time_unit?")
         if not any(impression.grades):
             raise LeftOut("nothing was taken")
         if len(impression.candidates) < 2:

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from itertools import repeat
 
 import polars as pl
 
@@ -82,8 +81,8 @@ def load_slates(slates: pl.DataFrame, feature_table: pl.DataFrame, split: str, l
     bins = dict(grouped.iter_rows())
     told = ("slate", "user", "split", "timestamp", "history", "candidates", "target_rank")
     rows = chosen.select(told).iter_rows(named=True)
-    grades = map(tuple, chosen["grades"]) if "grades" in chosen.columns else repeat(())
-    return [Slate(**row, bins=bins[row["slate"]], features=features, grades=own) for row, own in zip(rows, grades, strict=False)]
+    graded = chosen["grades"].to_list() if "grades" in chosen.columns else [()] * chosen.height
+    return [Slate(**row, bins=bins[row["slate"]], features=features, grades=tuple(own)) for row, own in zip(rows, graded, strict=True)]
 
 
 def permuted(slate: Slate, order: Sequence[int]) -> Slate:

@@ -136,7 +136,8 @@ def noise_audit(kept: Sequence[Kept]) -> dict[str, float]:
     if not rows:
         return {}
     # Slates of one length at a time: those of a retriever of ours are all alike.
-    correlations, changes = [], []
+    correlations: list[np.ndarray] = []
+    changes: list[np.ndarray] = []
     for length in sorted({len(row[0]) for row in rows}):
         sampled, free = (np.array([row[which] for row in rows if len(row[0]) == length]) for which in (0, 1))
         a, b = rankdata(sampled, axis=1), rankdata(free, axis=1)

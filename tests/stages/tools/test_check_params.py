@@ -13,6 +13,7 @@ from tasks.project.profiles import profile_names, render
 from tests.support.dvc_toy import ROOT
 
 GIVEN = {"retrieve__model": "given", "retrieve__reads": "x"}
+TABLE = {"ingest__source": "table", "ingest__folder": "x", "ingest__table__interactions": "log.csv", "ingest__table__items": "items.csv"}
 
 
 def text(**keys: Any) -> str:
@@ -61,7 +62,7 @@ def test_faults_of_all_sections_are_told_at_once() -> None:
         ({"quantize__protect": ["head"]}, "quantize.protect: head: the head of this model is its embedding matrix itself"),
         ({"quantize__method": "quantlrm"}, "quantize: method: quantlrm reads how fine-tuning moved the weights"),
         (
-            {**GIVEN, "ingest__source": "table", "ingest__folder": "x", "ingest__table__timestamp": ""},
+            {**GIVEN, **TABLE, "ingest__table__timestamp": ""},
             "retrieve.model: given puts slates where they belong by time, and ingest.table.timestamp names no column",
         ),
         ({"retrieve__candidates": 27}, "retrieve.candidates: a slate of 27 candidates: the prompt has letters for 26 at most"),

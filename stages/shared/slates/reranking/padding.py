@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 from stages.shared.slates.slate import Slate
 
 
-def padded(rows: Sequence[Sequence[Any]], fill: float, dtype: DTypeLike = None, width: int = 0) -> NDArray[Any]:
+def padded(rows: Sequence[Sequence[Any]], fill: float, dtype: DTypeLike | None = None, width: int = 0) -> NDArray[Any]:
     """[n, K], K the longest row or `width`; `fill` where a row has ended. Elements may be rows of one length themselves: [n, K, F]."""
     width = max(width, max(map(len, rows), default=0))
     if all(len(row) == width for row in rows):

@@ -92,6 +92,15 @@ def test_iso_times_and_logged_scores(project, log) -> None:
     assert slates.drop("scores").equals(expected.drop("scores")) and set(slates["scores"].explode()) == {0.5}
 
 
+def test_a_label_for_each_candidate_says_what_was_taken(project, log) -> None:
+    expected = run()
+    labelled = [{**row, "labels": [3 * int(item in row["taken"]) for item in row["candidates"]]} for row in log]
+    pl.DataFrame(labelled).write_parquet("labelled.parquet")
+    slates = run(given_params("labelled.parquet", taken="candidates", grades="labels"))
+    assert slates.drop("grades").equals(expected.drop("grades"))
+    assert slates["grades"].to_list() == [[3 * grade for grade in own] for own in expected["grades"]]
+
+
 BAD = {
     "no candidates": {"candidates": [], "taken": []},
     "a candidate stands twice": {"candidates": ["3", "3", "4"], "taken": ["4"]},
@@ -100,6 +109,7 @@ BAD = {
     "a taken item is not in the user's log": {"candidates": ["23", "24"], "taken": ["24"]},
     "no time, or none that can be read": {"time": "yesterday"},
     "a time that no log has: another retrieve.given.time_unit?": {"time": 1_000_000_000_000_000},
+    "shown a year or more before the log begins: another retrieve.given.time_unit?": {"time": 1_000_000},
     "no user": {"user": ""},
 }
 

@@ -26,14 +26,14 @@ KNOWN = ("llama", "mistral", "qwen2", "qwen3")  # families whose blocks are laid
 
 
 @dataclass(frozen=True)
-class Fold:
+class ScaledInput:
     """`layers` read one input, which `source` makes: a norm, or a linear layer whose output reaches them through no other matrix."""
 
     source: nn.Module
     layers: list[str]  # names within the block
 
 
-def folds_of(block: nn.Module, family: str) -> list[Fold]:
+def folds_of(block: nn.Module, family: str) -> list[ScaledInput]:
     if family not in KNOWN:
         raise StageError(
             f"params.yaml: quantize.method: awq and quantlrm know the blocks of {', '.join(KNOWN)}, and this model is a {family}; "
@@ -41,10 +41,10 @@ def folds_of(block: nn.Module, family: str) -> list[Fold]:
         )
     module = block.get_submodule
     return [
-        Fold(module("input_layernorm"), ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
-        Fold(module("self_attn.v_proj"), ["self_attn.o_proj"]),
-        Fold(module("post_attention_layernorm"), ["mlp.gate_proj", "mlp.up_proj"]),
-        Fold(module("mlp.up_proj"), ["mlp.down_proj"]),
+        ScaledInput(module("input_layernorm"), ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
+        ScaledInput(module("self_attn.v_proj"), ["self_attn.o_proj"]),
+        ScaledInput(module("post_attention_layernorm"), ["mlp.gate_proj", "mlp.up_proj"]),
+        ScaledInput(module("mlp.up_proj"), ["mlp.down_proj"]),
     ]
 
 

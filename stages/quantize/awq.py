@@ -26,14 +26,14 @@ KNOWN = ("llama", "mistral", "qwen2", "qwen3")  # families whose blocks are laid
 
 
 @dataclass(frozen=True)
-class Fold:
+class ScaledInput:
     """`layers` read one input, which `source` makes: a norm, or a linear layer whose output reaches them through no other matrix."""
 
     source: nn.Module
     layers: list[str]  # names within the block
 
 
-def folds_of(block: nn.Module, family: str) -> list[Fold]:
+def folds_of(block: nn.Module, family: str) -> list[ScaledInput]:
     if family not in KNOWN:
         raise StageError(
             f"params.yaml: quantize.method: awq and quantlrm know the blocks of {', '.join(KNOWN)}, and this model is a {family}; "
@@ -41,10 +41,10 @@ def folds_of(block: nn.Module, family: str) -> list[Fold]:
         )
     module = block.get_submodule
     return [
-        Fold(module("input_layernorm"), ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
-        Fold(module("self_attn.v_proj"), ["self_attn.o_proj"]),
-        Fold(module("post_attention_layernorm"), ["mlp.gate_proj", "mlp.up_proj"]),
-        Fold(module("mlp.up_proj"), ["mlp.down_proj"]),
+        ScaledInput(module("input_layernorm"), ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
+        ScaledInput(module("self_attn.v_proj"), ["self_attn.o_proj"]),
+        ScaledInput(module("post_attention_layernorm"), ["mlp.gate_proj", "mlp.up_proj"]),
+        ScaledInput(module("mlp.up_proj"), ["mlp.down_proj"]),
     ]
 
 
@@ -72,12 +72,15 @@ def output_error(difference_OI: Tensor, gram_II: Tensor) -> float:
 
 def tied_to_source(importance_I: Tensor, source: nn.Module, head_dim: int) -> Tensor:
     """The mean over inputs that come from one output of `source`: with grouped-query attention, several heads read one head of values."""
-    outputs = source.weight.shape[0]
-    assert isinstance(outputs, int)
+    outputs = _outputs(source)
     if outputs == len(importance_I):
         return importance_I
     shared = importance_I.view(outputs // head_dim, -1, head_dim).mean(dim=1, keepdim=True)
     return shared.expand(-1, len(importance_I) // outputs, -1).reshape(-1)
+
+
+def _outputs(source: nn.Module) -> int:
+    return next(source.parameters()).shape[0]  # the weight
 
 
 @torch.no_grad()
@@ -85,8 +88,7 @@ def fold(scale_I: Tensor, source: nn.Module, layers: Sequence[nn.Linear], head_d
     """Multiplies the inputs' columns by s and divides what makes these inputs by it, in place."""
     for layer in layers:
         layer.weight.copy_(layer.weight.float() * scale_I)
-    outputs = source.weight.shape[0]
-    assert isinstance(outputs, int)
+    outputs = _outputs(source)
     own = scale_I if outputs == len(scale_I) else scale_I.view(outputs // head_dim, -1, head_dim)[:, 0].reshape(-1)
     for parameter in source.parameters():  # a norm's weight, or a layer's weight and bias
         shaped = own if parameter.dim() == 1 else own[:, None]

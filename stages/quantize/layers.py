@@ -43,7 +43,8 @@ def blocks_of(model: PreTrainedModel) -> nn.ModuleList:
 @torch.no_grad()
 def first_inputs(model: PreTrainedModel, examples: Sequence[WeightedExample], batch_size: int) -> list[HiddenBatch]:
     """What goes into the first layer, on the host."""
-    batches, seen = [], {}
+    batches: list[HiddenBatch] = []
+    seen: dict[str, Any] = {}
 
     def stop(module: nn.Module, positional: tuple[Tensor, ...], named: dict[str, Any]) -> None:
         seen.update(named, hidden_states=positional[0] if positional else named["hidden_states"])

@@ -64,7 +64,7 @@ class WeightQuantizer:
         self, block: nn.Module, prefix: str, linears: Mapping[str, nn.Linear], statistics: Mapping[str, InputStatistics]
     ) -> dict[str, Tensor]:
         """Scales the inputs of all layers; -> the gram matrices of the scaled ones."""
-        grams = {}
+        grams: dict[str, Tensor] = {}
         for one in awq.folds_of(block, self.family):
             first, found = one.layers[0], statistics[one.layers[0]]
             if self.base:

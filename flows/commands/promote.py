@@ -8,9 +8,9 @@ from pathlib import Path
 from flows.commands import STAGE_FAILED, add_json_option
 from flows.render.promotion import write_page
 from tasks.maintenance import promotions
-from tasks.promotion.decide import promote, read_artifact
+from tasks.promotion.decide import has_artifacts, promote, read_artifact
 from tasks.promotion.record import PROMOTED, DecisionRecord, read_decisions, who, write_decision
-from tasks.promotion.registry import read_registry
+from tasks.promotion.registry import Registry, read_registry
 from tasks.system.errors import ProjectError
 
 
@@ -66,7 +66,8 @@ def _keep(root: Path, options: argparse.Namespace) -> int:
 
 
 def _list(root: Path, options: argparse.Namespace) -> int:
-    registry = read_registry(root, read_artifact(root, options.artifact).name)
+    # A project of before has kept runs, and nothing to give versions to.
+    registry = read_registry(root, read_artifact(root, options.artifact).name) if has_artifacts(root) else Registry("an artifact")
     decisions, kept = read_decisions(root), promotions.promotions(root)
     champion = registry.champion
     if options.json:

@@ -21,7 +21,7 @@ INITIAL_RANKS = {"first": (0, 0), "2nd or 3rd": (1, 2), "4th to 6th": (3, 5), "7
 
 
 @dataclass(frozen=True)
-class Check:
+class GateResult:
     """verdict: one of the three above; sentence: what was found, for a person; evidence: the figures it rests on."""
 
     name: str
@@ -36,13 +36,13 @@ class Check:
 Gate = Callable[[], tuple[bool, str, Mapping[str, Any]]]
 
 
-def run_check(name: str, gate: Gate) -> Check:
+def run_check(name: str, gate: Gate) -> GateResult:
     """A check that cannot be made is no pass: its StageError becomes its sentence."""
     try:
         passed, sentence, evidence = gate()
     except StageError as error:
-        return Check(name, COULD_NOT_RUN, str(error))
-    return Check(name, PASSED if passed else FAILED, sentence, evidence)
+        return GateResult(name, COULD_NOT_RUN, str(error))
+    return GateResult(name, PASSED if passed else FAILED, sentence, evidence)
 
 
 def difference(paired: Paired, params: PromoteParams) -> tuple[bool, str, Mapping[str, Any]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.promote.answers import Paired, pair, read_answers_of
-from stages.promote.checks import Check, difference, harm, regressions, run_check, slice_losses
+from stages.promote.checks import GateResult, difference, harm, regressions, run_check, slice_losses
 from stages.promote.params import PromoteParams
 from stages.promote.weights import check_vocabulary, check_weights
 from stages.shared.core.errors import StageError
@@ -20,7 +20,7 @@ MODEL_OF = {folder.as_posix(): name for name, folder in MODELS.items()} | {"data
 PASS_WORDS, FAIL_WORDS = ("passed", "pass", "ok"), ("failed", "fail")
 
 
-def decide(candidate: Path, champion: Path | None, artifact: str, params: PromoteParams) -> list[Check]:
+def decide(candidate: Path, champion: Path | None, artifact: str, params: PromoteParams) -> list[GateResult]:
     """Checks of the model at `artifact` (data/rl/model) of the project at `candidate` against that at `champion`.
 
     Both hold, at the paths they have in a project: outputs.parquet and slates.parquet; the candidate also the model, sids.parquet, and
@@ -48,7 +48,7 @@ def decide(candidate: Path, champion: Path | None, artifact: str, params: Promot
     return checks + (_measured(pairs[0], params) if pairs else [])
 
 
-def _measured(paired: Paired, params: PromoteParams) -> list[Check]:
+def _measured(paired: Paired, params: PromoteParams) -> list[GateResult]:
     share = params.delta / 3  # Bonferroni: the bounds hold together
     rates = [
         ("copies of the initial ranking", paired.copied, paired.users, params.max_copies),

@@ -82,6 +82,8 @@ def _tensors(folder: Path) -> Iterator[tuple[Path, str, str, NDArray[Any]]]:
                 raise StageError(f"{file}: it ends before its tensor {name} does: the copy was cut short; copy it again, or make it anew")
             kind = entry["dtype"]
             dtype = FLOATS.get(kind) or MASKED.get(kind, ("", 0))[0]
+            if dtype and math.prod(entry["shape"]) * np.dtype(dtype).itemsize != end - begin:
+                raise StageError(f"{file}: the tensor {name} is not as large as its shape {entry['shape']} says; make it anew")
             if dtype and end > begin:
                 yield file, name, kind, np.memmap(file, dtype=dtype, mode="r", offset=offset + begin, shape=math.prod(entry["shape"]))
 

@@ -1,7 +1,8 @@
 """gr2 rollback: the version before is in use again, and its bytes are back in the workspace."""
 
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from tasks.dvc.revisions import locked_stages
@@ -36,18 +37,18 @@ def rollback(root: Path, version: str | None, by: Mapping[str, str], artifact: s
     reason = f"{target.name} takes the place of {champion.name}" if champion else f"{target.name} is in use again"
     candidate = {"name": target.name, "commit": target.commit, "outputs": {subject.path: hashes.get(subject.path, "")}}
     record = DecisionRecord(ROLLED_BACK, subject.name, subject.path, by, candidate, told, [reason], version=target.name)
-    with exclusive_lock(root, "rollback"):
+    # By tags alone also while a run is at work: who serves by tag is not to wait for a training.
+    with exclusive_lock(root, "rollback (without --tags-only)") if workspace else nullcontext():
         if workspace:
             _check_kept(root)
-        tags = []
         if target != champion:
             try:
-                tags = put_in_use(root, registry, target, tag_message(root, record))
+                record = replace(record, tags=put_in_use(root, registry, target, tag_message(root, record)))
             except Overtaken as error:
-                return DecisionRecord(OVERTAKEN, subject.name, subject.path, by, candidate, told, [str(error)])
+                return replace(record, decision=OVERTAKEN, version="", reasons=[str(error)])
         if workspace:
             _restore(root, target)
-    return DecisionRecord(ROLLED_BACK, subject.name, subject.path, by, candidate, told, [reason], version=target.name, tags=tags)
+    return record
 
 
 def _before(registry: Registry) -> ModelVersion:

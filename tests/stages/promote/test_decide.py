@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from stages.promote.checks import COULD_NOT_RUN, FAILED, PASSED, Check
+from stages.promote.checks import COULD_NOT_RUN, FAILED, PASSED, GateResult
 from stages.promote.decide import decide
 from stages.promote.params import PromoteParams
 from stages.shared.evaluation.outputs_table import FREE, RESERVED
@@ -25,12 +25,12 @@ def champion(tmp_path: Path) -> Path:
 
 def checks_of(
     tmp_path: Path, champion: Path | None, rows: pl.DataFrame, params: PromoteParams = PARAMS, **planted: object
-) -> dict[str, Check]:
+) -> dict[str, GateResult]:
     folder = plant(tmp_path / "candidate", rows, seed=1, **planted)  # type: ignore[arg-type]
     return {check.name: check for check in decide(folder, champion, MODEL, params)}
 
 
-def refusals(checks: dict[str, Check]) -> dict[str, str]:
+def refusals(checks: dict[str, GateResult]) -> dict[str, str]:
     return {name: check.verdict for name, check in checks.items() if check.verdict != PASSED}
 
 

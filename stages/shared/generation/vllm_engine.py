@@ -82,7 +82,7 @@ class VllmEngine:
                 kv_cache_memory_bytes=int(kv_cache_gb * 2**30) if takes_its_own else None,
                 logits_processors=["stages.shared.generation.vllm_constraint:ConstraintProcessor"],
                 enforce_eager=on_cpu,  # compiling takes longer than it saves on small models
-                # Between parts of a prompt vLLM sets back the generator of a seeded request, which a CPU's cannot do: prompts are read whole.
+                # Between parts of a prompt vLLM sets back a seeded request's generator, which a CPU's cannot do: prompts are read whole.
                 enable_chunked_prefill=not on_cpu,
                 disable_log_stats=True,
                 **shared,

@@ -70,10 +70,10 @@ def init(folder: Path, choices: Choices) -> dict[str, Any]:
         outcome["files"] = [str(file) for file in files]
         log, items = decide(files, choices) if not choices.questions else (None, None)
         outcome["questions"] = [{"what": question.what, "flags": question.flags} for question in choices.questions]
+        choices.made = {key: choices.made[key] for key in FLAGS if key in choices.made}
         outcome["taken"] = {key: {"value": value, "why": why} for key, (value, why) in choices.made.items()}
         if choices.questions or log is None:
             return outcome
-        choices.made = {key: choices.made[key] for key in FLAGS if key in choices.made}
         made = _text_keys([log, *([items] if items else [])], choices)
         outcome["unused"] = unused([log, *([items] if items else [])], made)
         section |= {"source": "table", "table": {key: value for key, (value, _) in made.items()}}

@@ -50,6 +50,7 @@ from stages.shared.slates.layouts.encoded import EncodedLayout
 from stages.shared.slates.layouts.layout import Layout
 from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.reranking.rankings import Rankings
+from stages.shared.slates.reranking.windows import Windows
 from stages.shared.stats.bootstrap import Bootstrap, paired_interval
 
 METHODS = ("rtn", "gptq", "awq", "quantlrm")
@@ -112,15 +113,16 @@ def compare(
     return np.array(losses), np.array(divergences)
 
 
-def ask(folder: Path, test_set: TestSet, layout: Layout, slates: int, max_tokens: int, threads: int) -> Asked:
+def ask(folder: Path, test_set: TestSet, layout: Layout, slates: int, evaluate: EvaluateParams, threads: int) -> Asked:
     """Free greedy answers to the first slates, through transformers."""
     params = EngineParams(batch_size=64, device="cpu")
     begin = time.perf_counter()
     load_model(folder)(input_ids=torch.tensor([[1]]))
     loaded = time.perf_counter() - begin
-    with open_language_model(folder, layout, params, SEED, threads) as model:
+    windows = Windows.of(layout.options.window, evaluate.window_step, evaluate.passes)
+    with open_language_model(folder, layout, params, SEED, threads, windows=windows) as model:
         begin = time.perf_counter()
-        [rankings] = model.answers(test_set.slates[:slates], Sampling(max_tokens, seed=SEED), constrained=False)
+        [rankings] = model.answers(test_set.slates[:slates], Sampling(evaluate.max_tokens, seed=SEED), constrained=False)
         seconds = time.perf_counter() - begin
     return Asked(rankings, loaded, (sum(rankings.reasoning_tokens) + sum(rankings.answer_tokens)) / seconds)
 
@@ -176,7 +178,7 @@ def main() -> None:
     tokenizer = load_tokenizer(options.model)
     test_set = load_test_set(read_slate_tables(), 0)
     layout = layout_of(test_set.catalog, with_mined_rules(load_params("prompt", PromptParams)))
-    max_tokens = load_params("evaluate", EvaluateParams).max_tokens
+    evaluate = load_params("evaluate", EvaluateParams)
     texts = held_out(test_set, layout, tokenizer, options.answers, options.prompts)
     if not texts:
         raise StageError(f"{OUTPUTS}: no recorded answer of '{options.answers}'; rerun: gr2 run evaluate")
@@ -184,7 +186,7 @@ def main() -> None:
     full = load_model(options.model)
     full_hidden, full_head = last_hidden(full, texts), full.get_output_embeddings()
     losses, _ = compare(full_head, full_hidden, full_head, full_hidden, texts)
-    reference = ask(options.model, test_set, layout, options.slates, max_tokens, options.threads) if options.slates else None
+    reference = ask(options.model, test_set, layout, options.slates, evaluate, options.threads) if options.slates else None
     examples = calibration_examples(TRACES, tokenizer, options.calibration, SEED)
     tokens = sum(len(text.ids) - text.prompt for text in texts)
     more = "NDCG@5 minus full | first choice lost, gained | equal orders | load, s | tokens/s |" if options.slates else ""
@@ -217,7 +219,7 @@ def main() -> None:
             served(input_ids=torch.tensor([[1]]))  # unpacks
             losses, kl = compare(full_head, full_hidden, served.get_output_embeddings(), last_hidden(served, texts), texts)
             del model, served
-            asked = ask(Path(folder), test_set, layout, options.slates, max_tokens, options.threads) if options.slates else None
+            asked = ask(Path(folder), test_set, layout, options.slates, evaluate, options.threads) if options.slates else None
         cells = slates_cells(asked, reference, test_set, float(kl.mean()), share)
         lines.append(
             f"| {scheme} | {method} | {100 * share:.1f} % | {perplexity(losses, users)} | {with_interval(kl, users, '.5f')} |{cells}"

@@ -68,7 +68,7 @@ class HeldOutText:
 
 
 @dataclass(frozen=True)
-class Asked:
+class FreeAnswers:
     rankings: Rankings
     load_seconds: float
     tokens_a_second: float
@@ -113,7 +113,7 @@ def compare(
     return np.array(losses), np.array(divergences)
 
 
-def ask(folder: Path, test_set: TestSet, layout: Layout, slates: int, evaluate: EvaluateParams, threads: int) -> Asked:
+def ask(folder: Path, test_set: TestSet, layout: Layout, slates: int, evaluate: EvaluateParams, threads: int) -> FreeAnswers:
     """Free greedy answers to the first slates, through transformers."""
     params = EngineParams(batch_size=64, device="cpu")
     begin = time.perf_counter()
@@ -124,7 +124,7 @@ def ask(folder: Path, test_set: TestSet, layout: Layout, slates: int, evaluate: 
         begin = time.perf_counter()
         [rankings] = model.answers(test_set.slates[:slates], Sampling(evaluate.max_tokens, seed=SEED), constrained=False)
         seconds = time.perf_counter() - begin
-    return Asked(rankings, loaded, (sum(rankings.reasoning_tokens) + sum(rankings.answer_tokens)) / seconds)
+    return FreeAnswers(rankings, loaded, (sum(rankings.reasoning_tokens) + sum(rankings.answer_tokens)) / seconds)
 
 
 def with_interval(values: np.ndarray, users: np.ndarray, form: str) -> str:
@@ -137,7 +137,7 @@ def perplexity(losses: np.ndarray, users: np.ndarray) -> str:
     return f"{math.exp(losses.mean()):.4f} [{math.exp(low):.4f}, {math.exp(high):.4f}]"
 
 
-def slates_cells(asked: Asked | None, reference: Asked | None, test_set: TestSet, kl: float, share: float) -> str:
+def slates_cells(asked: FreeAnswers | None, reference: FreeAnswers | None, test_set: TestSet, kl: float, share: float) -> str:
     if not asked or not reference:
         return ""
     count, made = len(asked.rankings.faults), {"calibration": {"kl": kl}, "bytes": {"share_of_bfloat16": share}}

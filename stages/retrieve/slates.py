@@ -1,5 +1,7 @@
 """Slates: the top K of what a user has not taken before a position, made in batches, so memory is bounded by one of them."""
 
+import math
+
 import numpy as np
 import polars as pl
 
@@ -94,7 +96,8 @@ def summary(slates: pl.DataFrame, k: int) -> dict[str, dict[str, float | int | l
             "slates": len(ranks),
             "with_target": len(hit),
             "hit_rate": len(hit) / max(1, len(ranks)),
-            "ndcg": float((1 / np.log2(hit + 2)).sum()) / max(1, len(ranks)),
+            # Summed exactly: the same ranks in another order are the same number.
+            "ndcg": math.fsum(1 / np.log2(hit + 2)) / max(1, len(ranks)),
             "rank_histogram": (np.bincount(hit, minlength=k) / max(1, len(hit))).tolist(),
         }
     return out

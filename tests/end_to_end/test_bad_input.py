@@ -30,13 +30,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def no_item_file(folder: Path) -> None:
-    (folder / ITEMS).unlink()
-
-
-def no_timestamps(folder: Path) -> None:
+def no_users(folder: Path) -> None:
     path = folder / INTERACTIONS
-    path.write_text(path.read_text().replace("timestamp:float", "when:float"))
+    path.write_text(path.read_text().replace("user_id:token", "who:token"))
 
 
 def zero_bytes(folder: Path) -> None:
@@ -56,8 +52,7 @@ def latin1(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (no_item_file, ["raw", "*.item", "found none"]),
-        (no_timestamps, [INTERACTIONS, "column 'timestamp' is missing"]),
+        (no_users, [INTERACTIONS, "column 'user_id' is missing"]),
         (zero_bytes, [INTERACTIONS]),
         (header_alone, [INTERACTIONS, "no rows"]),
         (latin1, [ITEMS, "row 5", "not UTF-8"]),

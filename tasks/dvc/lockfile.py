@@ -1,6 +1,6 @@
 """dvc.lock: what DVC recorded of each stage's last run. Reading it does not load DVC."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Required, TypedDict, cast
 
@@ -66,6 +66,12 @@ def parse_lock(text: str, source: str) -> dict[str, Entry]:
 def locked_hashes(entries: Iterable[LockedData] | None) -> dict[str, Content]:
     """path -> content of the deps or outs of a dvc.lock stage."""
     return {entry["path"]: Content(hash=entry.get("md5") or "", size=entry.get("size")) for entry in entries or []}
+
+
+def recorded_outputs(stages: Mapping[str, Entry]) -> dict[str, str]:
+    """path -> hash of every output in the stages of a dvc.lock that has one."""
+    outs = [locked_hashes(stage.get("outs")) for stage in stages.values()]
+    return {path: content["hash"] for entries in outs for path, content in entries.items() if content["hash"]}
 
 
 def sort_like_dvc(root: Path, before: list[str], targets: list[str] | None) -> None:

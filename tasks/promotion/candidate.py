@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.dvc.dir_listing import object_path, read_json
-from tasks.dvc.lockfile import Entry, locked_hashes
+from tasks.dvc.lockfile import Entry, locked_hashes, recorded_outputs
 from tasks.dvc.remote import fetch_object
 from tasks.dvc.repo import open_repo
 from tasks.dvc.revisions import WORKSPACE, Revision, read_revision
@@ -29,8 +29,7 @@ class Candidate:
 
     def read_by_checks(self, model: str) -> dict[str, str]:
         """path -> md5 of what the checks read of it, as far as its dvc.lock has it."""
-        outs = [locked_hashes(stage.get("outs")) for stage in self.revision.stages.values()]
-        hashes = {path: content["hash"] for entries in outs for path, content in entries.items()}
+        hashes = recorded_outputs(self.revision.stages)
         return {path: md5 for path, md5 in hashes.items() if path in (OUTPUTS, SLATES, SIDS, model) or Path(path).name == "metrics.json"}
 
 
@@ -59,7 +58,7 @@ def open_candidate(root: Path, cwd: Path, name: str | None, committed: bool = Tr
 
 def _faults(root: Path, revision: Revision) -> Iterator[str]:
     """Where the dvc.lock of a commit does not fit itself, or the dvc.yaml and params.yaml beside it."""
-    made = {path: content["hash"] for stage in revision.stages.values() for path, content in locked_hashes(stage.get("outs")).items()}
+    made = recorded_outputs(revision.stages)
     for name, entry in revision.stages.items():
         for path, content in locked_hashes(entry.get("deps")).items():
             if path in made and made[path] != content["hash"]:

@@ -10,7 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tasks.dvc.revisions import WORKSPACE, read_revision, resolve
+from tasks.dvc.lockfile import recorded_outputs
+from tasks.dvc.revisions import WORKSPACE, Revision, read_revision, resolve
 from tasks.ledger.anchor import promotion_trailer
 from tasks.promotion.candidate import OUTPUTS, SLATES, Candidate, bring, fetch_missing, open_candidate
 from tasks.promotion.own_commit import commit_workspace
@@ -90,11 +91,6 @@ def read_artifact(root: Path, name: str | None) -> Artifact:
     return Artifact(name, path)
 
 
-def hashes_of(stages: Mapping[str, Any]) -> dict[str, str]:
-    """path -> md5 of every output in the stages of a dvc.lock."""
-    return {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs") or [] if out.get("md5")}
-
-
 def _decide(
     root: Path,
     cwd: Path,
@@ -116,12 +112,14 @@ def _decide(
     read = candidate.read_by_checks(artifact.path)
     record = replace(blank, candidate={"name": name or "workspace", "commit": candidate.commit, "outputs": read})
     try:
-        champion_files = _of_champion(root, None if against_initial else champion)
+        champion_files: dict[str, str] = {}
         if champion:
+            in_use = read_revision(root, root, champion.commit)
+            champion_files = {} if against_initial else _read_of_champion(champion, in_use)
             record = replace(record, champion={**(told or {}), "outputs": champion_files})
-            _refuse_the_same(root, champion, candidate, artifact)
+            _refuse_the_same(champion, in_use, candidate, artifact)
         if candidate.commit:
-            fetch_missing(root, hashes_of(candidate.revision.stages))  # a version must be there for whoever gets it later
+            fetch_missing(root, recorded_outputs(candidate.revision.stages))  # a version must be there for whoever gets it later
         with TemporaryDirectory(prefix="gr2-promote-") as folder:
             bring(root, read, Path(folder) / "candidate")
             bring(root, champion_files, Path(folder) / "champion")
@@ -138,19 +136,15 @@ def _decide(
     return replace(record, reasons=against or ["no check was made"], checks=checks, params=result["params"]), candidate
 
 
-def _of_champion(root: Path, champion: ModelVersion | None) -> dict[str, str]:
+def _read_of_champion(champion: ModelVersion, revision: Revision) -> dict[str, str]:
     """path -> md5 of what the comparison reads of it."""
-    if champion is None:
-        return {}
-    revision = read_revision(root, root, champion.commit)
     hashes = {path: revision.out(path) for path in (OUTPUTS, SLATES)}
     if missing := [path for path, md5 in hashes.items() if md5 is None]:
         raise ProjectError(f"the champion {champion.name} has no {missing[0]} in its dvc.lock, so nothing can be compared with it")
     return {path: str(md5) for path, md5 in hashes.items()}
 
 
-def _refuse_the_same(root: Path, champion: ModelVersion, candidate: Candidate, artifact: Artifact) -> None:
-    revision = read_revision(root, root, champion.commit)
+def _refuse_the_same(champion: ModelVersion, revision: Revision, candidate: Candidate, artifact: Artifact) -> None:
     if (md5 := candidate.revision.out(artifact.path)) and md5 == revision.out(artifact.path):
         raise ProjectError(f"the same model as {champion.name}, which is in use: {artifact.path} is {md5} in both")
 

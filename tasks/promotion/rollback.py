@@ -5,15 +5,16 @@ from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
+from tasks.dvc.lockfile import recorded_outputs
 from tasks.dvc.revisions import locked_stages
 from tasks.dvc.workspace import check_out_recorded, edited_outputs
 from tasks.maintenance.promotions import RECORDED
 from tasks.promotion.candidate import fetch_missing
-from tasks.promotion.decide import hashes_of, read_artifact, tag_message
+from tasks.promotion.decide import read_artifact, tag_message
 from tasks.promotion.record import OVERTAKEN, ROLLED_BACK, DecisionRecord
 from tasks.promotion.registry import ModelVersion, Overtaken, Registry, put_in_use, read_registry
 from tasks.system.errors import ProjectError
-from tasks.system.git import git, git_bytes, git_or_none
+from tasks.system.git import git, git_bytes
 from tasks.system.locks import exclusive_lock
 from tasks.system.yaml_files import write_text
 
@@ -31,7 +32,7 @@ def rollback(root: Path, version: str | None, by: Mapping[str, str], artifact: s
     stages = locked_stages(root, target.commit)
     if not stages:
         raise ProjectError(f"rollback: the commit {target.commit[:10]} of {target.name} has no dvc.lock; name another version")
-    hashes = hashes_of(stages)
+    hashes = recorded_outputs(stages)
     fetch_missing(root, hashes)  # before anything changes: a version whose bytes are gone is none to go back to
     told = {"name": champion.name, "version": champion.name, "commit": champion.commit} if champion else None
     reason = f"{target.name} takes the place of {champion.name}" if champion else f"{target.name} is in use again"
@@ -78,9 +79,8 @@ def _restore(root: Path, version: ModelVersion) -> None:
     before = {name: (root / name).read_text(encoding="utf-8") for name in RECORDED if (root / name).exists()}
     try:
         for name in RECORDED:
-            text = git_or_none(root, "show", f"{version.commit}:./{name}")
-            if text is not None:
-                write_text(root / name, git(root, "show", f"{version.commit}:./{name}"))
+            if (recorded := git_bytes(root, "show", f"{version.commit}:./{name}")) is not None:
+                write_text(root / name, recorded.decode("utf-8"))
         check_out_recorded(root)
     except BaseException:
         for name, text in before.items():

@@ -144,7 +144,9 @@ def check_interactions(parsed: pl.DataFrame, unit: TimeUnit = "s") -> pl.DataFra
         f"timestamp is not in {_UNIT_NAMES[unit]} since 1970": pl.col("seconds").is_null(),
         "rating is not a number": pl.col("rating").is_not_null() & ~pl.col("number").is_finite().fill_null(False),
     }
-    return table.with_columns(_reason(faults), timestamp=pl.col("seconds"), rating=pl.col("number")).drop("seconds", "is_number", "number")
+    return table.with_columns(first_fault(faults), timestamp=pl.col("seconds"), rating=pl.col("number")).drop(
+        "seconds", "is_number", "number"
+    )
 
 
 def check_items(parsed: pl.DataFrame) -> pl.DataFrame:
@@ -155,11 +157,11 @@ def check_items(parsed: pl.DataFrame) -> pl.DataFrame:
         "empty item id": pl.col("source_id").fill_null("") == "",
         NO_TITLE: pl.col("title").fill_null("").str.strip_chars() == "",
     }
-    return parsed.with_columns(_reason(faults))
+    return parsed.with_columns(first_fault(faults))
 
 
-def _reason(faults: dict[str, pl.Expr]) -> pl.Expr:
-    """The first that holds, unless the row had a reason before."""
+def first_fault(faults: dict[str, pl.Expr]) -> pl.Expr:
+    """Column `reason`: the first that holds, unless the row had a reason before."""
     return pl.coalesce("reason", *[pl.when(holds).then(pl.lit(reason)) for reason, holds in faults.items()]).alias("reason")
 
 

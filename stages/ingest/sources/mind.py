@@ -13,9 +13,10 @@ from pathlib import Path
 
 import polars as pl
 
-from stages.ingest.readers.chunks import Input, Lines, line_table
+from stages.ingest.readers.chunks import Input
+from stages.ingest.readers.lines import read_lines
 from stages.ingest.readers.raw import RawFile
-from stages.ingest.readers.validate import StagingTables, nothing_read
+from stages.ingest.readers.validate import StagingTables, first_fault
 
 LOG, ITEMS = "behaviors.tsv", "news.tsv"
 TIME = "%m/%d/%Y %I:%M:%S %p"  # "11/15/2019 10:22:32 AM"
@@ -29,13 +30,7 @@ def has_files(folder: Path) -> bool:
 
 
 def read_behaviors(source: Input, scratch: StagingTables) -> RawFile:
-    lines = Lines(source)
-    is_empty = True
-    for part in lines:
-        table = line_table(part)
-        if table.is_empty():
-            continue
-        is_empty = False
+    def take(table: pl.DataFrame) -> None:
         cells = pl.col("line").str.split("\t")
         table = table.with_columns(
             pl.when(cells.list.len() == _LOG_COLUMNS).then(cells).alias("cells"), pl.col("row") * PLACES, text=pl.col("line")
@@ -51,13 +46,9 @@ def read_behaviors(source: Input, scratch: StagingTables) -> RawFile:
             f"not {_LOG_COLUMNS} columns": pl.col("cells").is_null(),
             f"time is not like {TIME}": pl.col("timestamp").is_null(),
         }
-        table = table.with_columns(
-            pl.coalesce("reason", *(pl.when(holds).then(pl.lit(why)) for why, holds in faults.items())).alias("reason")
-        )
-        scratch.add_interactions(source.name, _interactions(table))
-    if is_empty:
-        raise nothing_read(lines.name)
-    return lines.file
+        scratch.add_interactions(source.name, _interactions(table.with_columns(first_fault(faults))))
+
+    return read_lines(source, take)
 
 
 def _interactions(table: pl.DataFrame) -> pl.DataFrame:
@@ -78,21 +69,14 @@ def _interactions(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def read_news(source: Input, scratch: StagingTables) -> RawFile:
-    lines = Lines(source)
-    is_empty = True
-    for part in lines:
-        table = line_table(part)
-        if table.is_empty():
-            continue
-        is_empty = False
+    def take(table: pl.DataFrame) -> None:
         cells = pl.col("line").str.split("\t")
-        wrong = pl.when(cells.list.len() != _ITEM_COLUMNS).then(pl.lit(f"not {_ITEM_COLUMNS} columns"))
         item, category, subcategory, title = (cells.list.get(place, null_on_oob=True).str.strip_chars() for place in range(4))
         categories = pl.concat_list(category, subcategory).list.eval(pl.element().filter(pl.element() != ""))
         scratch.add_items(
             source.name,
             table.with_columns(
-                pl.coalesce("reason", wrong).alias("reason"),
+                first_fault({f"not {_ITEM_COLUMNS} columns": cells.list.len() != _ITEM_COLUMNS}),
                 text=pl.col("line"),
                 source_id=item,
                 title=title,
@@ -101,6 +85,5 @@ def read_news(source: Input, scratch: StagingTables) -> RawFile:
                 brand=pl.lit(""),
             ),
         )
-    if is_empty:
-        raise nothing_read(lines.name)
-    return lines.file
+
+    return read_lines(source, take)

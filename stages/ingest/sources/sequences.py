@@ -6,24 +6,21 @@ There are no times: the timestamp is the place in the sequence, from 0. The `row
 
 import polars as pl
 
-from stages.ingest.readers.chunks import Input, Lines, line_table
+from stages.ingest.readers.chunks import Input
 from stages.ingest.readers.jsonlines import ITEM_FIELDS, Record, field, read_json_lines, required, texts
+from stages.ingest.readers.lines import read_lines
 from stages.ingest.readers.raw import RawFile
-from stages.ingest.readers.validate import StagingTables, nothing_read
+from stages.ingest.readers.validate import StagingTables, first_fault
 
 PLACES = 1_000_000
 _ID = r"^[1-9][0-9]*$"
 
 
 def read_sequences(source: Input, scratch: StagingTables) -> RawFile:
-    lines = Lines(source)
     earlier_users = pl.Series("user", [], pl.String)
-    is_empty = True
-    for part in lines:
-        table = line_table(part)
-        if table.is_empty():
-            continue
-        is_empty = False
+
+    def take(table: pl.DataFrame) -> None:
+        nonlocal earlier_users
         table = table.select("row", "reason", text="line", ids=pl.col("line").str.extract_all(r"\S+"))
         table = table.with_columns(pl.col("ids").list.first().alias("user"), pl.col("ids").list.slice(1))
         # Within the block, and against all blocks before it.
@@ -34,13 +31,11 @@ def read_sequences(source: Input, scratch: StagingTables) -> RawFile:
             f"more than {PLACES - 1} items": pl.col("ids").list.len() >= PLACES,
             "user stands twice": is_repeated,
         }
-        reasons = [pl.when(holds).then(pl.lit(reason)) for reason, holds in faults.items()]
-        table = table.with_columns(pl.coalesce("reason", *reasons).alias("reason"))
+        table = table.with_columns(first_fault(faults))
         earlier_users = pl.concat([earlier_users, table.filter(pl.col("reason").is_null())["user"]])
         scratch.add_interactions(source.name, _interactions(table))
-    if is_empty:
-        raise nothing_read(lines.name)
-    return lines.file
+
+    return read_lines(source, take)
 
 
 def read_items(source: Input, scratch: StagingTables) -> RawFile:

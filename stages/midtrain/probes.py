@@ -150,10 +150,10 @@ def _parts_of_traces(probed: Probed, rng: np.random.Generator, count: int, quote
     probe_set: list[Document] = []
     for _ in range(count):
         slate = practice.made_up_slate(rng, len(probed.catalog.sids), probed.history, probed.candidates, probed.layout.features)
-        relevances = [practice.mean_relevance(bins) for bins in slate.bins]
+        relevances = [practice.mean_relevance(bins, probed.layout.levels) for bins in slate.bins]
         document: Document = [(probed.layout.prompt(slate) + probed.layout.opening(slate), 0.0)]
         for rank, relevance in enumerate(relevances):
-            document += [(probed.layout.quote(slate, rank), float(quotes)), (probed.layout.relevance(relevance), float(not quotes))]
+            document += [(probed.layout.quote(slate, rank), float(quotes)), (probed.layout.relevance(rank, relevance), float(not quotes))]
         probe_set.append([*document, (probed.layout.answer(slate, order_of(relevances)), 0.0)])
     return probe_set
 

@@ -12,7 +12,7 @@ import numpy as np
 from stages.shared.core.errors import StageError
 from stages.shared.recsys import lambdamart
 from stages.shared.slates.reranking.padding import padded, relevance_array
-from stages.shared.slates.slate import RELEVANCE_LEVELS, Slate, permuted
+from stages.shared.slates.slate import Slate, permuted
 from stages.traces.params import ScorerParams
 
 TOP_FINENESS = 3.0  # the highest candidates decide the answer: levels there hold this many times fewer scores than at the bottom
@@ -22,7 +22,7 @@ TOP_FINENESS = 3.0  # the highest candidates decide the answer: levels there hol
 class ScoredSlate:
     """A slate and what the noise-free scorer gives it. `scores` [K], by the order in which the slate shows its candidates.
 
-    edges [RELEVANCE_LEVELS - 1]: scores at which the relevance level changes; spread: standard deviation of the scores. Both from the
+    edges [levels - 1]: scores at which the relevance level changes; spread: standard deviation of the scores. Both from the
     slates the scorer was fitted on, so a relevance is comparable between folds although raw scores are not.
     unseen_scores [K]: of the scorer fitted on earlier slates alone, which has not seen this one; equal to `scores` when labels are its own.
     contributions [K, F]: what each feature adds to `scores`; None where nobody asked.
@@ -104,9 +104,10 @@ def trimmed(values: np.ndarray, slates: Sequence[Slate]) -> list[np.ndarray]:
 
 
 def score_out_of_time(
-    slates: Sequence[Slate], folds: int, seed: int, threads: int, params: ScorerParams, explained: bool = False
+    slates: Sequence[Slate], folds: int, levels: int, seed: int, threads: int, params: ScorerParams, explained: bool = False
 ) -> list[ScoredSlate]:
-    """Every slate of fold 1 and later, by time. `slates`: training slates with their target, by time; explained: with contributions."""
+    """Every slate of fold 1 and later, by time. `slates`: training slates with their target, by time; levels: of relevance; explained: with
+    contributions."""
     features = feature_array(slates)
     relevance = relevance_array(slates)
     times = np.array([slate.timestamp for slate in slates])
@@ -118,7 +119,7 @@ def score_out_of_time(
         boosters = lambdamart.fit_ensemble(features[past], relevance[past], seed, threads, params, params.members)
         # Edges and spread come from the slates fitted on: those of the labelled fold would look into its future.
         known = of_candidates(lambdamart.mean_scores(boosters, features[past]))
-        edges = level_edges(known)
+        edges = level_edges(known, levels)
         scores = trimmed(lambdamart.mean_scores(boosters, features[now]), [slates[i] for i in now])
         owed: Sequence[np.ndarray | None] = (
             trimmed(lambdamart.mean_contributions(boosters, features[now]), [slates[i] for i in now]) if explained else [None] * len(now)
@@ -128,7 +129,13 @@ def score_out_of_time(
 
 
 def label_by_latest(
-    scored: Sequence[ScoredSlate], slates: Sequence[Slate], seed: int, threads: int, params: ScorerParams, explained: bool = False
+    scored: Sequence[ScoredSlate],
+    slates: Sequence[Slate],
+    levels: int,
+    seed: int,
+    threads: int,
+    params: ScorerParams,
+    explained: bool = False,
 ) -> list[ScoredSlate]:
     """`scored` with scores, edges and spread of one scorer, fitted on all `slates`: equal features get equal relevances everywhere.
 
@@ -138,7 +145,7 @@ def label_by_latest(
     features = feature_array(slates)
     boosters = lambdamart.fit_ensemble(features, relevance_array(slates), seed, threads, params, params.members)
     everything = of_candidates(lambdamart.mean_scores(boosters, features))
-    edges, spread = level_edges(everything), float(everything.std())
+    edges, spread = level_edges(everything, levels), float(everything.std())
     own = [one.slate for one in scored]
     labelled = feature_array(own)
     latest = trimmed(lambdamart.mean_scores(boosters, labelled), own)
@@ -148,13 +155,13 @@ def label_by_latest(
     return [replace(one, scores=latest[i], edges=edges, spread=spread, contributions=owed[i]) for i, one in enumerate(scored)]
 
 
-def level_edges(scores: np.ndarray) -> np.ndarray:
-    """[RELEVANCE_LEVELS - 1]: quantiles of `scores`, whose levels hold evenly fewer of them from the bottom to the top.
+def level_edges(scores: np.ndarray, levels: int) -> np.ndarray:
+    """[levels - 1]: quantiles of `scores`, whose levels hold evenly fewer of them from the bottom to the top.
 
     Of the scores themselves, not less their slate's mean: then the relevance of a candidate follows from its own features alone, and the
     student need not know the other candidates to find it (docs/training.md).
     """
-    sizes = np.linspace(TOP_FINENESS, 1.0, RELEVANCE_LEVELS)
+    sizes = np.linspace(TOP_FINENESS, 1.0, levels)
     edges: np.ndarray = np.quantile(scores, np.cumsum(sizes)[:-1] / sizes.sum())
     return edges
 

@@ -47,8 +47,8 @@ def own_items(user: int) -> list[int]:
     return [int(item) for item in np.random.default_rng([99, user]).permutation(ITEM_COUNT)[:22]]
 
 
-def scored_slates(folds: int = 3, seed: int = 0) -> list[ScoredSlate]:
-    return score_out_of_time(make_slates(seed=seed), folds, 7, 1, SCORER)
+def scored_slates(folds: int = 3, seed: int = 0, levels: int = RELEVANCE_LEVELS) -> list[ScoredSlate]:
+    return score_out_of_time(make_slates(seed=seed), folds, levels, 7, 1, SCORER)
 
 
 def many_slates(count: int, k: int = 10) -> list[ScoredSlate]:

@@ -1,6 +1,6 @@
 """Made-up exercises in the words of a layout: no fact about users or items, so they can be done without limit and without leaks.
 
-- sorting: a trace's relevances without what they follow from, then the answer;
+- sorting: relevances that follow from nothing, then the conclusion of the trace, where the layout has one, and the answer;
 - judging: a made-up slate, whose relevances follow from its features by a fixed rule, their mean; in full, or in short form without
   history and SIDs, in which more of the tokens are quotes and judgements.
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from stages.shared.slates.layouts.layout import Layout
 from stages.shared.slates.layouts.marks import THINK_END
-from stages.shared.slates.slate import RELEVANCE_LEVELS, Slate, order_of
+from stages.shared.slates.slate import Slate, order_of
 from stages.shared.slates.traces import taught_document
 
 SHORT_SHARE = 0.65  # of judging documents; with full ones alone a decoder takes about twice the tokens to quote right
@@ -29,10 +29,13 @@ def sorting_documents(layout: Layout, items: int, rng: np.random.Generator, cand
     while True:
         count = int(rng.integers(2, candidates + 1))
         # Real traces use a part of the scale each: levels spread evenly would hardly ever be neighbours.
-        centre, spread = rng.uniform(0, RELEVANCE_LEVELS), rng.uniform(1, RELEVANCE_LEVELS / 2)
-        relevances = rng.normal(centre, spread, count).round().clip(0, RELEVANCE_LEVELS - 1).astype(int).tolist()
+        centre, spread = rng.uniform(0, layout.levels), rng.uniform(1, layout.levels / 2)
+        relevances = rng.normal(centre, spread, count).round().clip(0, layout.levels - 1).astype(int).tolist()
         slate = made_up_slate(rng, items, 1, count, layout.features)
-        yield [(layout.judged(slate, relevances), 0.0), (THINK_END + layout.answer(slate, order_of(relevances)), 1.0)]
+        yield [
+            (layout.judged(slate, relevances), 0.0),
+            (layout.conclusion(relevances) + THINK_END + layout.answer(slate, order_of(relevances)), 1.0),
+        ]
 
 
 def judging_documents(layout: Layout, items: int, rng: np.random.Generator, history: int, candidates: int) -> Iterator[Document]:
@@ -45,14 +48,14 @@ def judging_documents(layout: Layout, items: int, rng: np.random.Generator, hist
 
 
 def short_judging_document(layout: Layout, slate: Slate) -> Document:
-    relevances = [mean_relevance(bins) for bins in slate.bins]
+    relevances = [mean_relevance(bins, layout.levels) for bins in slate.bins]
     context, trace = layout.short_form(slate, relevances)
     return taught_document(context, trace, layout.answer(slate, order_of(relevances)), reasoning=True)
 
 
 def judging_document(layout: Layout, slate: Slate) -> Document:
     """The slate's prompt, then the trace and the answer that its bins command."""
-    relevances = [mean_relevance(bins) for bins in slate.bins]
+    relevances = [mean_relevance(bins, layout.levels) for bins in slate.bins]
     answer = layout.answer(slate, order_of(relevances))
     trace = layout.trace(slate, relevances) if layout.reasoning else ""
     return taught_document(layout.prompt(slate), trace, answer, layout.reasoning)
@@ -67,10 +70,10 @@ def made_up_slate(rng: np.random.Generator, items: int, history: int, candidates
     return Slate(0, 0, "made-up", 0, chosen[:history], chosen[history:], bins, 0, features)
 
 
-def mean_relevance(bins: Sequence[int]) -> int:
+def mean_relevance(bins: Sequence[int], levels: int) -> int:
     """The relevance of a candidate with these feature bins: their mean among means of uniform bins, as one of equal shares."""
     # A uniform integer in 0..top has variance ((top + 1)^2 - 1) / 12; the mean of n of them has 1/n of that and is near normal.
     spread = math.sqrt(((TOP_BIN + 1) ** 2 - 1) / 12 / len(bins))
     share = 0.5 * (1 + math.erf((sum(bins) / len(bins) - TOP_BIN / 2) / spread / math.sqrt(2)))
     # Equal shares of the distribution, so that every relevance is practised about equally often.
-    return min(RELEVANCE_LEVELS - 1, int(share * RELEVANCE_LEVELS))
+    return min(levels - 1, int(share * levels))

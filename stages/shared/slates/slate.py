@@ -8,8 +8,8 @@ import polars as pl
 
 from stages.shared.slates.candidate_features import FEATURES, feature_tokens, features_of
 
-# s0 (least) .. s23. Two levels more than twice the candidates: fewer give ties that only the order shown can break, more are harder to
-# tell apart and to sort (docs/training.md).
+# Of the layout `compact`: s0 (least) .. s23. Two levels more than twice the candidates: fewer give ties that only the order shown can
+# break, more are harder to tell apart and to sort (docs/training.md).
 RELEVANCE_LEVELS = 24
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stages.shared.slates.layouts.marks import letters
-from stages.shared.slates.slate import RELEVANCE_LEVELS, order_of
+from stages.shared.slates.slate import order_of
 from stages.traces.acceptance.checks import TraceChecks
 from stages.traces.acceptance.kept import Kept
 from stages.traces.out_of_time import ScoredSlate
@@ -77,7 +77,7 @@ def _wrong(checks: TraceChecks, trace: str, kept: Kept) -> bool:
         return True
     names = [name.strip() for name in letters(len(kept.shown))]
     levels = checks.layout.claims(trace).relevances
-    if any(level >= RELEVANCE_LEVELS for level in levels.values()):
+    if any(level >= checks.layout.levels for level in levels.values()):
         return True
     judged = [levels.get(name, -1) for name in names]
     return judged[slate.target_rank] >= 0 and order_of(judged)[0] not in slate.best_ranks

@@ -8,14 +8,14 @@ from stages.shared.slates.json_answers import read_json_answer
 from stages.shared.slates.layouts.chat import ChatLayout
 from stages.shared.slates.layouts.dialogue import THINK_MARKS
 from stages.shared.slates.layouts.marks import ASSISTANT, SYSTEM, THINK, THINK_END, USER, letters
-from stages.shared.slates.slate import RELEVANCE_LEVELS, Catalog
+from stages.shared.slates.slate import Catalog
 from stages.traces.out_of_time import ScoredSlate
 from stages.traces.teachers.answer_faults import prose_fault
 from stages.traces.teachers.asked_teacher import AskedTeacher
 from stages.traces.teachers.asking import Asker, Question
 from stages.traces.teachers.teacher import Proposal
 
-WRITTEN = "Write the three steps out, a line for each candidate in the third, and the object after them."
+WRITTEN = "Write the four steps out, a line for each candidate in the third, and the object after them."
 SHOWN = "The user took {sid} next: explain why the evidence speaks for it, and put it first. Do not say that you know."
 OBJECT = '{"explanation"'
 
@@ -56,6 +56,6 @@ class ChatTeacher(AskedTeacher):
         """The relevance of each candidate in the order shown; empty unless each has one."""
         levels = self.layout.claims(trace).relevances
         names = [letter.strip() for letter in letters(count)]
-        if set(levels) != set(names) or max(levels.values()) >= RELEVANCE_LEVELS:
+        if set(levels) != set(names) or max(levels.values()) >= self.layout.levels:
             return ()
         return tuple(levels[name] for name in names)

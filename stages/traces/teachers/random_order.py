@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from stages.shared.slates.layouts.layout import Layout
-from stages.shared.slates.slate import RELEVANCE_LEVELS, order_of
+from stages.shared.slates.slate import order_of
 from stages.traces.out_of_time import ScoredSlate
 from stages.traces.teachers.teacher import Proposal
 
@@ -23,5 +23,5 @@ class RandomTeacher:
 
     def _propose(self, scored: ScoredSlate, attempt: int) -> Proposal:
         rng, count = np.random.default_rng([self.seed, scored.slate.slate, attempt, 3]), len(scored.scores)
-        relevances = [int(place) * RELEVANCE_LEVELS // count for place in rng.permutation(count)]
+        relevances = [int(place) * self.layout.levels // count for place in rng.permutation(count)]
         return Proposal(self.layout.trace(scored.slate, relevances), tuple(order_of(relevances)), relevances=tuple(relevances))

@@ -21,7 +21,7 @@ class RankerExplainedTeacher(StatisticalTeacher):
             return super()._written(scored, relevances, order)
         assert scored.contributions is not None
         weights = {rank: scored.contributions[rank].tolist() for rank in order[:EXPLAINED]}
-        trace = self.layout.explained_trace(scored.slate, relevances, weights)
+        trace = self.layout.explained_trace(scored.slate, relevances, order, weights)
         return Proposal(trace, order, relevances=tuple(relevances), cited=self._cited(scored.contributions[order[0]]))
 
     def _cited(self, weights: np.ndarray) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from stages.shared.slates.layouts.layout import Layout
-from stages.shared.slates.slate import RELEVANCE_LEVELS, order_of
+from stages.shared.slates.slate import order_of
 from stages.traces.out_of_time import ScoredSlate
 
 
@@ -63,7 +63,7 @@ class StatisticalTeacher:
         return tuple(sorted(range(len(relevances)), key=lambda rank: (-relevances[rank], place_K[rank])))
 
     def _written(self, scored: ScoredSlate, relevances: Sequence[int], order: tuple[int, ...]) -> Proposal:
-        return Proposal(self.layout.trace(scored.slate, relevances), order, relevances=tuple(relevances))
+        return Proposal(self.layout.trace(scored.slate, relevances, order), order, relevances=tuple(relevances))
 
 
 def sample_utilities(scores: np.ndarray, scale: float, rng: np.random.Generator) -> np.ndarray:
@@ -80,6 +80,8 @@ def levels_of(utilities: np.ndarray, edges: np.ndarray) -> list[int]:
 def shown_relevances(scored: ScoredSlate) -> list[int]:
     """The noise-free relevances with the target alone at the top; where several were taken, a level for each grade, above all others."""
     grades = scored.slate.relevant
-    top, lowest = RELEVANCE_LEVELS - 1, min(grade for grade in grades if grade)
-    levels = [min(level, top - 1 - max(grades) + lowest) for level in levels_of(scored.scores, scored.edges)]
-    return [top - max(grades) + grade if grade else level for grade, level in zip(grades, levels, strict=True)]
+    top, lowest = len(scored.edges), min(grade for grade in grades if grade)
+    # Where there are more grades than levels, the lowest share one.
+    below = max(0, top - 1 - max(grades) + lowest)
+    levels = [min(level, below) for level in levels_of(scored.scores, scored.edges)]
+    return [max(0, top - max(grades) + grade) if grade else level for grade, level in zip(grades, levels, strict=True)]

@@ -45,7 +45,7 @@ def test_each_fold_is_scored_from_the_folds_before_alone():
 def test_the_future_changes_nothing():
     slates = make_slates()
     changed = [*slates[:200], *(replace(slate, target_rank=0) for slate in slates[200:])]
-    for before, after in zip(score_out_of_time(slates, 3, 7, 1, SCORER), score_out_of_time(changed, 3, 7, 1, SCORER), strict=True):
+    for before, after in zip(score_out_of_time(slates, 3, 24, 7, 1, SCORER), score_out_of_time(changed, 3, 24, 7, 1, SCORER), strict=True):
         np.testing.assert_array_equal(before.scores, after.scores)
         np.testing.assert_array_equal(before.edges, after.edges)
 
@@ -55,7 +55,7 @@ def test_a_scorer_from_the_future_is_a_leak():
     with pytest.raises(StageError, match="leak in traces: the scorer of fold 2 was fitted on a slate of time 7"):
         check_earlier(np.array([1, 7]), np.array([5, 6]), 2)
     with pytest.raises(StageError, match=r"leak in traces|do not cut"):
-        score_out_of_time(make_slates()[::-1], 3, 7, 1, SCORER)
+        score_out_of_time(make_slates()[::-1], 3, 24, 7, 1, SCORER)
 
 
 def test_noise_free_rank_keeps_the_incoming_order_of_equals():
@@ -75,13 +75,13 @@ def test_support_is_the_mean_place_of_equals(scores, places):
 
 def test_labels_of_the_latest_scorer_are_one_function_of_the_features():
     slates, by_fold = make_slates(), scored_slates(folds=3)
-    labelled = label_by_latest(by_fold, slates, 7, 1, SCORER)
+    labelled = label_by_latest(by_fold, slates, 24, 7, 1, SCORER)
     features = feature_array(slates)
     boosters = lambdamart.fit_ensemble(features, np.array([slate.target_rank for slate in slates]), 7, 1, SCORER, 2)
     everything = lambdamart.mean_scores(boosters, features)
     np.testing.assert_array_equal([one.scores for one in labelled], everything[100:])
     for one, before in zip(labelled, by_fold, strict=True):
-        np.testing.assert_array_equal(one.edges, level_edges(everything))
+        np.testing.assert_array_equal(one.edges, level_edges(everything, 24))
         np.testing.assert_array_equal(one.unseen_scores, before.scores)
         assert (one.slate, one.fold, one.unseen_rank, one.spread) == (before.slate, before.fold, before.noise_free_rank, everything.std())
     shown = labelled[0].shown_as([4, 3, 2, 1, 0])

@@ -1,4 +1,4 @@
-"""The layout `chat`, for pretrained instruction-tuned models: a dialogue (dialogue.py), thoughts in three steps, one JSON object.
+"""The layout `chat`, for pretrained instruction-tuned models: a dialogue (dialogue.py), thoughts in four steps, one JSON object.
 
 docs/prompts.md shows a whole example; tests/stages/shared/slates/golden/chat has every variant.
 """
@@ -15,15 +15,16 @@ from stages.shared.slates.layouts.layout import Claims
 from stages.shared.slates.layouts.marks import ASSISTANT, END, SYSTEM, THINK, THINK_END, USER, letters
 from stages.shared.slates.layouts.outside_text import TITLE_CHARACTERS, quoted, strings_in, without_strings
 from stages.shared.slates.layouts.parts import LayoutParts
-from stages.shared.slates.slate import RELEVANCE_LEVELS, Slate, top_categories
+from stages.shared.slates.slate import Slate, order_of, top_categories
 
 CATEGORY_CHARACTERS = 60
 
 ROLE = """You are an analyst of a recommendation log. You are given the items that a user took, oldest first, and candidate items, each \
 with a letter. Put the candidates in order by how likely the user takes them next."""
 EVIDENCE = "Evidence on a candidate is given in levels, 0 is the lowest: {facts}."
-STEPS = f"""Think in three steps. 1. Pattern: what the history has in common. 2. Category: which candidates continue it or complement it. \
-3. Match: every candidate in the given order, what speaks for it, and its relevance from 0 to {RELEVANCE_LEVELS - 1}. \
+STEPS = f"""Think in four steps. 1. Pattern: what the history has in common. 2. Category: which candidates continue it or complement it. \
+3. Match: every candidate in the given order, what speaks for it, and its relevance from 0 to {chat_trace.LEVELS - 1}. \
+4. Order: each relevance from {chat_trace.LEVELS - 1} down to 0 with the letters of its candidates, or none. \
 Cite only what is given; name candidates as in: candidate A."""
 ANSWER = """{then} with one JSON object, {{"explanation": "...", "recommendations": [{example}, ...]}}: the explanation in one sentence, \
 and {names} of all candidates, each once, best first."""
@@ -36,6 +37,10 @@ class ChatLayout(LayoutParts):
     @property
     def dialogue(self) -> bool:
         return True
+
+    @property
+    def levels(self) -> int:
+        return chat_trace.LEVELS
 
     def words(self) -> list[str]:
         return []
@@ -57,34 +62,41 @@ class ChatLayout(LayoutParts):
         sid = "" if self.answers_by_letter else self.catalog.sids[slate.candidates[rank]]
         return chat_trace.quote(slate, rank, sid, self._shown(slate))
 
-    def relevance(self, level: int) -> str:
-        return f"relevance {level}."
+    def relevance(self, rank: int, level: int) -> str:
+        return chat_trace.relevance(rank, level)
 
-    def trace(self, slate: Slate, relevances: Sequence[int]) -> str:
-        return self.opening(slate) + self._match(slate, relevances)
+    def conclusion(self, relevances: Sequence[int], order: Sequence[int] = ()) -> str:
+        return chat_trace.conclusion(relevances, order or order_of(relevances))
 
-    def explained_trace(self, slate: Slate, relevances: Sequence[int], weights: Mapping[int, Sequence[float]]) -> str:
+    def trace(self, slate: Slate, relevances: Sequence[int], order: Sequence[int] = ()) -> str:
+        return self.opening(slate) + self._match(slate, relevances) + self.conclusion(relevances, order)
+
+    def explained_trace(self, slate: Slate, relevances: Sequence[int], order: Sequence[int], weights: Mapping[int, Sequence[float]]) -> str:
         """`trace`, with what speaks for and against some candidates after their evidence. weights: by rank, one a feature."""
         shown = self._shown(slate)
         if not shown.levels:
-            return self.trace(slate, relevances)
+            return self.trace(slate, relevances, order)
         text = self.opening(slate)
         for rank, level in enumerate(relevances):
             words = chat_trace.facts(self.features, slate.bins[rank]).split(", ")
             weighed = chat_trace.weighing(words, weights[rank]) if rank in weights else ""
             sid = "" if self.answers_by_letter else self.catalog.sids[slate.candidates[rank]]
-            text += chat_trace.quote(slate, rank, sid, shown, weighed) + self.relevance(level)
-        return text
+            text += chat_trace.quote(slate, rank, sid, shown, weighed) + self.relevance(rank, level)
+        return text + self.conclusion(relevances, order)
 
     def short_form(self, slate: Slate, relevances: Sequence[int]) -> tuple[str, str]:
         listed = "\n".join(["Candidates:", *self._candidates(slate, with_items=not (self.answers_by_letter and self.options.evidence))])
-        return f"{SYSTEM}{self._instruction()}{USER}{listed}{ASSISTANT}{THINK}", chat_trace.MATCH + self._match(slate, relevances)
+        return f"{SYSTEM}{self._instruction()}{USER}{listed}{ASSISTANT}{THINK}", self._judgements(slate, relevances) + self.conclusion(
+            relevances
+        )
 
     def judged(self, slate: Slate, relevances: Sequence[int]) -> str:
-        listed = "\n".join(["Candidates:", *self._candidates(slate, with_items=not (self.answers_by_letter and self.options.evidence))])
-        names = letters(len(slate.candidates))
-        said = "".join(f"\nCandidate{name}: {self.relevance(level)}" for name, level in zip(names, relevances, strict=True))
-        return f"{SYSTEM}{SORTING}\n{self._answer_rule('Answer')}{USER}{listed}{ASSISTANT}{THINK}{chat_trace.MATCH}{said}"
+        # Where letters do as names, the list of candidates would be most of the tokens, and nothing of it is needed.
+        shown = [f"Candidates:{','.join(letters(len(slate.candidates)))}"]
+        if not self.answers_by_letter:
+            shown = ["Candidates:", *self._candidates(slate, with_items=True)]
+        listed = "\n".join(shown)
+        return f"{SYSTEM}{SORTING}\n{self._answer_rule('Answer')}{USER}{listed}{ASSISTANT}{THINK}{self._judgements(slate, relevances)}"
 
     def names(self, slate: Slate) -> list[str]:
         if self.answers_by_letter:
@@ -169,4 +181,7 @@ class ChatLayout(LayoutParts):
         return [quoted(word, CATEGORY_CHARACTERS) for word in top_categories(shown, self.catalog, self.options.top_categories)]
 
     def _match(self, slate: Slate, relevances: Sequence[int]) -> str:
-        return "".join(f"{self.quote(slate, rank)}{self.relevance(level)}" for rank, level in enumerate(relevances))
+        return "".join(f"{self.quote(slate, rank)}{self.relevance(rank, level)}" for rank, level in enumerate(relevances))
+
+    def _judgements(self, slate: Slate, relevances: Sequence[int]) -> str:
+        return chat_trace.MATCH + self._match(slate, relevances)

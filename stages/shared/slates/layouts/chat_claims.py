@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence, Set
 
 from stages.shared.slates.candidate_features import FEATURES, MORE_FEATURES
-from stages.shared.slates.layouts.chat_trace import WORDS
+from stages.shared.slates.layouts.chat_trace import NOBODY, STEP_ORDER, WORDS
 from stages.shared.slates.layouts.layout import Claims
 from stages.shared.slates.layouts.marks import END
 from stages.shared.slates.layouts.outside_text import QUOTED, strings_in, without_strings
@@ -21,6 +21,7 @@ _LETTER = re.compile(r"\b[A-Z]\b")
 _FEATURE_OF = {WORDS.get(feature, feature): feature for feature in [*FEATURES, *MORE_FEATURES]}
 _LINKED = r"(?: level)?(?: of| at| is|:)? "  # "popularity 9", "a popularity of 9", "popularity is 9"
 _FACT = re.compile(rf"\b({'|'.join(map(re.escape, sorted(_FEATURE_OF, key=len, reverse=True)))}){_LINKED}(\d+)\b", re.IGNORECASE)
+_PLACED = re.compile(rf"(?<![\w.])(\d+): ({NOBODY}\b|[A-Z]\b(?:, [A-Z]\b)*)")  # of the fourth step: "7: A, F"
 _RELEVANCE = re.compile(r"\brelevance (\d+)\b", re.IGNORECASE)
 _NUMBERS = dict(zip(["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"], range(1, 11), strict=True))
 _NUMBER = rf"\d+|{'|'.join(_NUMBERS)}"
@@ -78,17 +79,26 @@ def unfounded_in(
         last = of_history[-_number(total) :] if _number(total) else []
         if len(last) != _number(total) or sum(name in categories for categories in last) != _number(said):
             problems.append(f"{said} of the last {total} items are in {name}")
+    problems += _misplaced(spoken)
     rest = _WHOLE_SID.sub("", trace)
     problems += [mark for mark in _MARK.findall(rest)]
     return problems
 
 
 def other_numbers(trace: str) -> list[int]:
-    """Numbers that are no level of evidence, no relevance, no count that `unfounded_in` checks, and no number of a step."""
+    """Numbers that are no level of evidence, no relevance, no count or place that `unfounded_in` checks, and no number of a step."""
     spoken = without_strings(_WHOLE_SID.sub("", _COUNT.sub("", trace)))
-    for known in (_FACT, _RELEVANCE, _STEP, _TYPOGRAPHIC):
+    for known in (_FACT, _RELEVANCE, _PLACED, _STEP, _TYPOGRAPHIC):
         spoken = known.sub("", spoken)
     return [int(number) for number in re.findall(r"(?<![\w.])\d+(?!\w)", spoken)]
+
+
+def _misplaced(spoken: str) -> list[str]:
+    """What the fourth step says of the relevances that the third did not, and whom it leaves out."""
+    placed = {(name, int(level)) for level, names in _PLACED.findall(spoken) for name in _LETTER.findall(names)}
+    judged = set(claims_of(spoken).relevances.items())
+    left_out = judged - placed if STEP_ORDER in spoken else set()
+    return [f"{level}: {name} in step 4" for name, level in sorted(placed ^ judged if placed else left_out)]
 
 
 def _number(said: str) -> int:

@@ -51,7 +51,9 @@ REASONS = [
     "The strongest evidence is that of candidate {letter}: {facts}.",
 ]
 REASONS_WITHOUT_FACTS = ["Candidate {letter} fits the history best.", "Candidate {letter} continues the history most closely."]
-STEP_PATTERN, STEP_CATEGORY, MATCH = "1. Pattern:", "\n2. Category:", "\n3. Match:"
+STEP_PATTERN, STEP_CATEGORY, MATCH, STEP_ORDER = "1. Pattern:", "\n2. Category:", "\n3. Match:", "\n4. Order:"
+LEVELS = 10  # of relevance: one digit each
+NOBODY = "none"
 COUNTED = 3  # last items that are counted over: a prompt that is cut to its budget keeps them
 CITED_IN_ANSWER = 2
 WEIGHED = 2  # pieces of evidence for a candidate, and as many against it
@@ -97,6 +99,20 @@ def quote(slate: Slate, rank: int, sid: str, shown: Shown, weighed: str = "") ->
     return _choose(rng, MATCHES_WITHOUT_FACTS).format(name=name, categories=_listed(categories) if categories else "no known category")
 
 
+def relevance(rank: int, level: int) -> str:
+    """The letter right after the level is what the fourth step looks up (docs/training.md: sorting by counting)."""
+    return f"relevance {level} ({_letter(rank)})."
+
+
+def conclusion(relevances: Sequence[int], order: Sequence[int]) -> str:
+    """Step 4, a counting sort: the levels from the top, each with its candidates in the answer's order. A pretrained model learns to look
+    up which letters stood beside a level long before it learns to find the highest of ten."""
+    at: list[list[str]] = [[] for _ in range(LEVELS)]
+    for rank in order:
+        at[relevances[rank]].append(_letter(rank))
+    return STEP_ORDER + ";".join(f" {level}: {', '.join(at[level]) or NOBODY}" for level in reversed(range(LEVELS))) + "."
+
+
 def weighing(words: Sequence[str], weights: Sequence[float]) -> str:
     """What speaks for and against a candidate, the strongest first: for the evidence `words`, weights above and below 0."""
     by_weight = sorted(range(len(words)), key=lambda place: -weights[place])
@@ -110,15 +126,15 @@ def weighing(words: Sequence[str], weights: Sequence[float]) -> str:
 def explanation(slate: Slate, rank: int, shown: Shown, cited: Sequence[str] = ()) -> str:
     """Of the answer: why the candidate at `rank` comes first. No quoted string, which a JSON string would have to escape.
 
-    cited: the features that it names; else those of the highest levels.
+    cited: the features that it names; else those of the highest levels among what the trace quotes.
     """
     rng = np.random.default_rng([slate.slate, slate.candidates[rank], 1])
     if not shown.levels:
         return _choose(rng, REASONS_WITHOUT_FACTS).format(letter=_letter(rank))
     words = facts(shown.features, shown.levels[rank]).split(", ")
-    strongest = [shown.features.index(feature) for feature in cited] or sorted(
-        range(len(words)), key=lambda place: -shown.levels[rank][place]
-    )[:CITED_IN_ANSWER]
+    quoted = [shown.features.index(feature) for feature in shown.cited]
+    strongest = [shown.features.index(feature) for feature in cited] or sorted(quoted, key=lambda place: -shown.levels[rank][place])
+    strongest = strongest[:CITED_IN_ANSWER]
     return _choose(rng, REASONS).format(letter=_letter(rank), facts=_listed([words[place] for place in sorted(strongest)]))
 
 

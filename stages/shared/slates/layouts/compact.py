@@ -54,6 +54,10 @@ class CompactLayout(LayoutParts):
     def dialogue(self) -> bool:
         return False
 
+    @property
+    def levels(self) -> int:
+        return RELEVANCE_LEVELS
+
     def words(self) -> list[str]:
         features = [f" {feature}{level}" for feature in self.features for level in range(10)]
         relevances = [f" s{relevance}" for relevance in range(RELEVANCE_LEVELS)]
@@ -72,10 +76,13 @@ class CompactLayout(LayoutParts):
     def quote(self, slate: Slate, rank: int) -> str:
         return self._shown(slate, rank) + letters(len(slate.candidates))[rank]
 
-    def relevance(self, level: int) -> str:
+    def relevance(self, rank: int, level: int) -> str:
         return f" s{level}"
 
-    def trace(self, slate: Slate, relevances: Sequence[int]) -> str:
+    def conclusion(self, relevances: Sequence[int], order: Sequence[int] = ()) -> str:
+        return ""  # a small decoder is trained to sort, on enough tokens
+
+    def trace(self, slate: Slate, relevances: Sequence[int], order: Sequence[int] = ()) -> str:
         return self.opening(slate) + self._match(slate, relevances)
 
     def short_form(self, slate: Slate, relevances: Sequence[int]) -> tuple[str, str]:

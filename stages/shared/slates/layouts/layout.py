@@ -54,6 +54,11 @@ class Layout(Protocol):
         """Whether a prompt is a dialogue for a chat template (dialogue.py) and an answer one JSON object."""
         ...
 
+    @property
+    def levels(self) -> int:
+        """How many relevances there are, from 0."""
+        ...
+
     def words(self) -> list[str]:
         """Every word of the layout, for a vocabulary learnt from scratch: each must be one token."""
         ...
@@ -70,12 +75,16 @@ class Layout(Protocol):
         """What a trace says of a candidate before its relevance: its letter, its features restated, and the letter again."""
         ...
 
-    def relevance(self, level: int) -> str:
-        """What follows a quote: the judgement. A trace is its opening, then a quote and a relevance for each candidate."""
+    def relevance(self, rank: int, level: int) -> str:
+        """What follows a quote: the judgement. A trace is its opening, a quote and a relevance for each candidate, and its conclusion."""
         ...
 
-    def trace(self, slate: Slate, relevances: Sequence[int]) -> str:
-        """The think block: relevances, one a candidate in the order shown, each after what it follows from."""
+    def conclusion(self, relevances: Sequence[int], order: Sequence[int] = ()) -> str:
+        """How a trace ends: what leads from the relevances to the answer, or nothing. order: the answer's; () = `order_of(relevances)`."""
+        ...
+
+    def trace(self, slate: Slate, relevances: Sequence[int], order: Sequence[int] = ()) -> str:
+        """The think block: relevances, one a candidate in the order shown, each after what it follows from, and the conclusion."""
         ...
 
     def short_form(self, slate: Slate, relevances: Sequence[int]) -> tuple[str, str]:
@@ -83,7 +92,7 @@ class Layout(Protocol):
         ...
 
     def judged(self, slate: Slate, relevances: Sequence[int]) -> str:
-        """The end of a think block cut short: what names the candidates, and their relevances without the features they follow from."""
+        """For practice in sorting: what names the candidates, and the think block from their relevances to before its conclusion."""
         ...
 
     def names(self, slate: Slate) -> list[str]:

@@ -26,7 +26,7 @@ from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.slate import order_of
 from stages.tools.memory.shapes import shape_of
 from tasks.project.profiles import render
-from tests.stages.shared.slates.test_compact import CATALOG, RELEVANCES, SLATE
+from tests.stages.shared.slates.test_compact import CATALOG, DIGITS, SLATE
 
 LEVELS, CODES = 4, 32
 GOLDEN = Path(__file__).parent / "golden"
@@ -54,7 +54,7 @@ def texts() -> dict[str, str]:
     [prompt] = EncodedLayout(layout, tokenizer).prompts([SLATE])
     document = [
         (layout.prompt(SLATE), 0.0),
-        (layout.trace(SLATE, RELEVANCES) + THINK_END + layout.answer(SLATE, order_of(RELEVANCES)), 1.0),
+        (layout.trace(SLATE, DIGITS) + THINK_END + layout.answer(SLATE, order_of(DIGITS)), 1.0),
     ]
     [taught] = encode([document], tokenizer)
     assert taught.ids[: len(prompt)] == prompt, "it is taught on the prompt that it is asked with"

@@ -14,13 +14,14 @@ from stages.shared.core.errors import StageError
 from stages.shared.slates.candidate_features import FEATURES, MORE_FEATURES
 from stages.shared.slates.layouts.budget import fitted
 from stages.shared.slates.layouts.chat import ChatLayout
+from stages.shared.slates.layouts.chat_trace import LEVELS
 from stages.shared.slates.layouts.choose import layout_of
 from stages.shared.slates.layouts.dialogue import rendered_prompt
 from stages.shared.slates.layouts.marks import ASSISTANT, END, SYSTEM, THINK, THINK_END, USER
 from stages.shared.slates.layouts.outside_text import strings_in, unquoted
 from stages.shared.slates.prompt_params import Feature, MoreFeature, PromptParams
-from stages.shared.slates.slate import RELEVANCE_LEVELS, Catalog, order_of, permuted
-from tests.stages.shared.slates.test_compact import CATALOG, RELEVANCES, SLATE
+from stages.shared.slates.slate import Catalog, order_of, permuted
+from tests.stages.shared.slates.test_compact import CATALOG, DIGITS, SLATE
 from tests.support.chat_models import chat_tokenizer
 
 GOLDEN = Path(__file__).parent / "golden/chat"
@@ -48,11 +49,11 @@ VARIANTS = {
 
 def texts() -> dict[str, str]:
     """File name -> its text."""
-    found, order = {}, order_of(RELEVANCES)
+    found, order = {}, order_of(DIGITS)
     for name, options in VARIANTS.items():
         written = layout(**options)
         found[f"prompt_{name}.txt"] = written.prompt(SLATE)
-        found[f"answer_{name}.txt"] = written.trace(SLATE, RELEVANCES) + THINK_END + written.answer(SLATE, order)
+        found[f"answer_{name}.txt"] = written.trace(SLATE, DIGITS) + THINK_END + written.answer(SLATE, order)
     # The same dialogue without thoughts as two families of models read it, and where titles and history are cut.
     found["rendered_smollm2.txt"] = rendered_prompt(layout().prompt(SLATE), chat_tokenizer())
     found["rendered_thinking_off.txt"] = rendered_prompt(layout(reasoning=False).prompt(SLATE), chat_tokenizer(thinking=True))
@@ -62,8 +63,8 @@ def texts() -> dict[str, str]:
     found["cut.txt"] = fitted(long.prompt(replace(SLATE, history=[0, 1, 2, 3, 0, 1, 2])), measure, 290, Counter())
     for name in ("plain", "sids"):
         written = layout(**VARIANTS[name])
-        found[f"judged_{name}.txt"] = written.judged(SLATE, RELEVANCES)
-        found[f"short_form_{name}.txt"] = "".join(written.short_form(SLATE, RELEVANCES))
+        found[f"judged_{name}.txt"] = written.judged(SLATE, DIGITS)
+        found[f"short_form_{name}.txt"] = "".join(written.short_form(SLATE, DIGITS))
     return found
 
 
@@ -82,7 +83,7 @@ def test_the_layout_is_the_one_that_the_parameters_name():
 @given(
     variant=st.sampled_from(sorted(VARIANTS)),
     order=st.permutations(range(3)),
-    relevances=st.lists(st.integers(0, RELEVANCE_LEVELS - 1), min_size=3, max_size=3),
+    relevances=st.lists(st.integers(0, LEVELS - 1), min_size=3, max_size=3),
 )
 def test_a_trace_is_founded_in_its_prompt_and_read_back(variant, order, relevances):
     written, shown = layout(**VARIANTS[variant]), permuted(SLATE, order)
@@ -95,20 +96,42 @@ def test_a_trace_is_founded_in_its_prompt_and_read_back(variant, order, relevanc
     assert not any(claims.misquotes(name, words) for name, words in features.items() if name in claims.quotes)
     assert set(claims.letters) == {"A", "B", "C"} and set(claims.sids) <= set(written.shown_sids(shown))
     assert (
-        written.opening(shown) + "".join(written.quote(shown, rank) + written.relevance(level) for rank, level in enumerate(relevances))
+        written.opening(shown)
+        + "".join(written.quote(shown, rank) + written.relevance(rank, level) for rank, level in enumerate(relevances))
+        + written.conclusion(relevances)
         == trace
     ), "probes and drafts put a trace together from its parts"
+
+
+def test_the_fourth_step_sorts_by_counting():
+    """What it says is what the third judged; who is left out, placed elsewhere or unknown there is unfounded."""
+    written = layout()
+    trace = written.trace(SLATE, [3, 9, 3])
+    step = "\n4. Order: 9: B; 8: none; 7: none; 6: none; 5: none; 4: none; 3: A, C; 2: none; 1: none; 0: none."
+    assert trace.endswith(step) and written.unfounded(trace, SLATE) == []
+    assert written.trace(SLATE, [3, 9, 3], (1, 2, 0)).endswith(step.replace("A, C", "C, A")), "equals in the order of the answer"
+    wrong = {"A, C": "A", "9: B": "8: B", "8: none": "8: none of 77", "B; 8": "B, D; 8"}
+    problems = {changed: written.unfounded(trace.replace(said, changed), SLATE) for said, changed in wrong.items()}
+    assert problems == {
+        "A": ["3: C in step 4"],
+        "8: B": ["8: B in step 4", "9: B in step 4"],
+        "8: none of 77": ["77"],
+        "B, D; 8": ["9: D in step 4"],
+    }
+    assert written.unfounded(trace.removesuffix(step), SLATE) == [], "another teacher may answer without it"
+    with pytest.raises(IndexError):
+        written.trace(SLATE, [3, 10, 3])
 
 
 def test_a_trace_quotes_the_evidence_that_is_to_be_cited():
     """The prompt keeps all of it, in a shorter trace there are the levels that are named, and it is founded and read back as ever."""
     whole, short = layout(), layout(cited=["sc", "co"])
     assert short.prompt(SLATE) == whole.prompt(SLATE) and short.opening(SLATE) == whole.opening(SLATE)
-    trace = short.trace(SLATE, RELEVANCES)
-    assert "\nCandidate A shows co-occurrence 7, retriever score 9, which makes relevance 4." in trace
-    assert measure(trace) < measure(whole.trace(SLATE, RELEVANCES)) and short.unfounded(trace, SLATE) == []
+    trace = short.trace(SLATE, DIGITS)
+    assert "\nCandidate A shows co-occurrence 7, retriever score 9, which makes relevance 4 (A)." in trace
+    assert measure(trace) < measure(whole.trace(SLATE, DIGITS)) and short.unfounded(trace, SLATE) == []
     claims = short.claims(trace)
-    assert claims.quotes["B"] == ["co1", "sc8"] and claims.relevances == dict(zip("ABC", RELEVANCES, strict=True))
+    assert claims.quotes["B"] == ["co1", "sc8"] and claims.relevances == dict(zip("ABC", DIGITS, strict=True))
     assert not claims.misquotes("B", SLATE.words(1)) and claims.misquotes("B", SLATE.words(0))
 
 
@@ -129,8 +152,8 @@ def test_what_is_cited_is_shown(options, problem):
 def test_a_feature_that_is_left_out_is_in_no_prompt_and_no_trace():
     written = layout(less_features=["re"])
     slate = replace(SLATE, features=written.features, bins=[bins[:4] + bins[5:6] for bins in SLATE.bins])
-    trace = written.trace(slate, RELEVANCES)
-    assert "recency" not in written.prompt(slate) + trace and "recency" in layout().prompt(SLATE) + layout().trace(SLATE, RELEVANCES)
+    trace = written.trace(slate, DIGITS)
+    assert "recency" not in written.prompt(slate) + trace and "recency" in layout().prompt(SLATE) + layout().trace(SLATE, DIGITS)
     assert written.unfounded(trace, slate) == []
 
 
@@ -141,7 +164,7 @@ def test_the_names_of_features_are_those_of_the_table():
 def test_more_features_are_shown_quoted_and_read_back():
     written = layout(more_features=["fo", "br"])
     slate = replace(SLATE, bins=[[*bins, 9, rank] for rank, bins in enumerate(SLATE.bins)], features=written.features)
-    trace = written.trace(slate, RELEVANCES)
+    trace = written.trace(slate, DIGITS)
     assert "retriever score 8, next kind 9, shared brand 1" in trace and "next kind 9, shared brand 1" in written.prompt(slate)
     assert written.unfounded(trace, slate) == [] and written.claims(trace).quotes["C"][-2:] == ["fo9", "br2"]
     with pytest.raises(
@@ -151,12 +174,12 @@ def test_more_features_are_shown_quoted_and_read_back():
 
 
 def test_sentences_vary_with_the_slate_and_repeat_with_it():
-    traces = [layout(titles=True).trace(replace(SLATE, slate=number), RELEVANCES) for number in range(40)]
+    traces = [layout(titles=True).trace(replace(SLATE, slate=number), DIGITS) for number in range(40)]
     assert len(set(traces)) > 30
-    assert traces == [layout(titles=True).trace(replace(SLATE, slate=number), RELEVANCES) for number in range(40)]
+    assert traces == [layout(titles=True).trace(replace(SLATE, slate=number), DIGITS) for number in range(40)]
 
 
-TRACE = layout(titles=True).trace(SLATE, RELEVANCES)
+TRACE = layout(titles=True).trace(SLATE, DIGITS)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +221,7 @@ def test_nothing_tells_the_target():
     other = replace(SLATE, target_rank=2, user=9, timestamp=5)
     for options in VARIANTS.values():
         written = layout(**options)
-        assert written.prompt(other) == written.prompt(SLATE) and written.trace(other, RELEVANCES) == written.trace(SLATE, RELEVANCES)
+        assert written.prompt(other) == written.prompt(SLATE) and written.trace(other, DIGITS) == written.trace(SLATE, DIGITS)
 
 
 def test_without_reasoning_the_prompt_closes_the_think_block():
@@ -236,10 +259,10 @@ def test_outside_text_says_nothing_but_itself(title):
     )
     assert [token for token in ids if token in special] == [token for token in plain_ids if token in special]
     assert all(len(unquoted(string)) <= 160 for string in strings_in(prompt.partition(USER)[2]))
-    trace = written.trace(SLATE, RELEVANCES)
+    trace = written.trace(SLATE, DIGITS)
     claims = written.claims(trace)
     assert written.unfounded(trace, SLATE) == []
-    assert claims.relevances == dict(zip("ABC", RELEVANCES, strict=True)) and set(claims.letters) == {"A", "B", "C"}
+    assert claims.relevances == dict(zip("ABC", DIGITS, strict=True)) and set(claims.letters) == {"A", "B", "C"}
     answer = json.loads(written.answer(SLATE, [1, 0, 2]).removesuffix(END))
     assert answer["recommendations"] == ["B", "A", "C"]
 

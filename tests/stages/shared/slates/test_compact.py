@@ -36,7 +36,8 @@ SLATE = Slate(
     bins=[[7, 3, 5, 6, 2, 9], [1, 0, 8, 4, 4, 8], [0, 0, 0, 9, 1, 0]],
     target_rank=1,
 )
-RELEVANCES = [4, 15, 4]
+RELEVANCES = [4, 15, 4]  # of 24 levels
+DIGITS = [4, 8, 4]  # of the ten of `chat`
 
 
 def layout(**options) -> CompactLayout:

@@ -14,7 +14,7 @@ from stages.shared.slates.layouts.encoded import EncodedLayout
 from stages.shared.slates.layouts.marks import ASSISTANT, END, SYSTEM, THINK, THINK_END, USER
 from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.slate import Catalog
-from tests.stages.shared.slates.test_compact import CATALOG, RELEVANCES, SLATE
+from tests.stages.shared.slates.test_compact import CATALOG, DIGITS, SLATE
 from tests.support.chat_models import chat_tokenizer
 from tests.support.tiny_models import tiny_tokenizer
 
@@ -81,7 +81,7 @@ def test_a_training_example_begins_with_the_prompt_that_decoding_asks(reasoning)
     for tokenizer in (chat_tokenizer(), chat_tokenizer(thinking=True)):
         encoded = EncodedLayout(layout, tokenizer)
         answer = layout.answer(SLATE, [1, 0, 2])
-        said = [(layout.trace(SLATE, RELEVANCES), 0.5), (THINK_END + answer, 1.0)] if reasoning else [(answer, 1.0)]
+        said = [(layout.trace(SLATE, DIGITS), 0.5), (THINK_END + answer, 1.0)] if reasoning else [(answer, 1.0)]
         [example] = encode([[(layout.prompt(SLATE), 0.0), *said]], tokenizer)
         [prompt], [names] = encoded.prompts([SLATE]), encoded.names([SLATE])
         assert example.ids[: len(prompt)] == prompt and set(example.weights[: len(prompt)]) == {0.0}
@@ -118,7 +118,7 @@ def test_titles_longer_than_any_prompt_shows_are_counted():
     prompt, cuts = layout.prompt(SLATE), Counter()
     assert fitted(prompt, len, 0, cuts) == prompt and "y" * 159 + "…" in prompt and "x" * 160 in prompt
     assert cuts == {"endless_titles": 2}, "the second and the fifth"
-    assert layout.unfounded(layout.trace(SLATE, RELEVANCES), SLATE) == []
+    assert layout.unfounded(layout.trace(SLATE, DIGITS), SLATE) == []
 
 
 def test_prompts_are_cut_by_the_tokens_of_the_model_that_reads_them():

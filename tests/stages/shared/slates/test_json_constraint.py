@@ -14,7 +14,7 @@ from stages.shared.slates.layouts.encoded import EncodedLayout
 from stages.shared.slates.layouts.marks import THINK_END
 from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.slate import order_of
-from tests.stages.shared.slates.test_compact import CATALOG, RELEVANCES, SLATE
+from tests.stages.shared.slates.test_compact import CATALOG, DIGITS, SLATE
 from tests.support.chat_models import chat_tokenizer
 
 NAMED = [("letters", True), ("letters", False), ("sids", True)]
@@ -60,8 +60,8 @@ def test_every_constrained_completion_is_a_permutation(answer, reasoning):
 def test_every_valid_completion_stays_possible_and_what_is_forced_is_drafted(answer, reasoning):
     encoded, one = ENCODED[answer, reasoning], constraint(answer, reasoning)
     layout = encoded.layout
-    thought = f"{layout.trace(SLATE, RELEVANCES)}\n{THINK_END}\n\n" if reasoning else ""
-    said = f'{{"explanation": "Because of ü.", "recommendations": {json.dumps([layout.names(SLATE)[r] for r in order_of(RELEVANCES)])}}}'
+    thought = f"{layout.trace(SLATE, DIGITS)}\n{THINK_END}\n\n" if reasoning else ""
+    said = f'{{"explanation": "Because of ü.", "recommendations": {json.dumps([layout.names(SLATE)[r] for r in order_of(DIGITS)])}}}'
     ids = [*ids_of(thought + said), one.layout.end]
     state, drafted = one.start(), 0
     for place, token in enumerate(ids):
@@ -70,7 +70,7 @@ def test_every_valid_completion_stays_possible_and_what_is_forced_is_drafted(ans
         assert ids[place : place + len(guess)] == guess
         drafted += bool(guess)
         state.advance(token)
-    assert encoded.reader.read(ids, one.names, reasoning).order == tuple(order_of(RELEVANCES))
+    assert encoded.reader.read(ids, one.names, reasoning).order == tuple(order_of(DIGITS))
     assert drafted > len(ids_of(said)) / 3, "the object is the same but for the explanation and the order"
 
 

@@ -51,7 +51,7 @@ def test_ties_are_common_in_sorting():
 
 def test_a_judging_document_is_the_layout_of_the_other_stages():
     prompt, trace, answer = practice.judging_document(LAYOUT, SLATE)
-    relevances = [practice.mean_relevance(bins) for bins in SLATE.bins]
+    relevances = [practice.mean_relevance(bins, RELEVANCE_LEVELS) for bins in SLATE.bins]
     assert prompt == (LAYOUT.prompt(SLATE), 0.0), "the prompt carries no loss"
     assert trace == (LAYOUT.trace(SLATE, relevances), 1.0) and answer == (THINK_END + LAYOUT.answer(SLATE, order_of(relevances)), 1.0)
     at_once = layout(reasoning=False)
@@ -61,10 +61,10 @@ def test_a_judging_document_is_the_layout_of_the_other_stages():
 def test_relevances_are_even_shares_and_rise_with_the_features():
     """As even as can be: the sum of six whole numbers has 55 values, the commonest with 5.6 % of the draws."""
     bins = rng().integers(0, 10, size=(20000, len(FEATURES)))
-    counts = np.bincount([practice.mean_relevance(row) for row in bins.tolist()], minlength=RELEVANCE_LEVELS)
+    counts = np.bincount([practice.mean_relevance(row, RELEVANCE_LEVELS) for row in bins.tolist()], minlength=RELEVANCE_LEVELS)
     assert len(counts) == RELEVANCE_LEVELS
     assert np.abs(counts.cumsum() / 20000 - np.arange(1, RELEVANCE_LEVELS + 1) / RELEVANCE_LEVELS).max() < 0.04
-    rising = [practice.mean_relevance([level] * len(FEATURES)) for level in range(10)]
+    rising = [practice.mean_relevance([level] * len(FEATURES), RELEVANCE_LEVELS) for level in range(10)]
     assert rising == sorted(rising) and rising[0] == 0 and rising[-1] == RELEVANCE_LEVELS - 1
 
 

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from stages.shared.slates.layouts.chat import ChatLayout
+from stages.shared.slates.layouts.chat_trace import LEVELS, STEP_ORDER
 from stages.shared.slates.prompt_params import PromptParams
 from stages.traces.acceptance.checks import TraceBudget, TraceChecks
 from stages.traces.params import NO_MODEL
@@ -12,19 +13,20 @@ from tests.support.chat_models import chat_tokenizer
 from tests.support.traces_data import CATALOG, LAYOUT, many_slates, scored_slates
 
 CHAT = ChatLayout(CATALOG, PromptParams(layout="chat", titles=True))
-SCORED = scored_slates()[:40]
+SCORED = scored_slates(levels=LEVELS)[:40]
 ONE = next(one for one in SCORED if "Action" in str(CHAT.prompt(one.slate)))
 SHOWN = StatisticalTeacher(CHAT, 0.5, 7, targeted=True)
 [WRITTEN] = SHOWN.propose([ONE], 0)
+THREE_STEPS = WRITTEN.trace.partition(STEP_ORDER)[0]
 FIRST = "ABCDE"[WRITTEN.order[0]]
 OTHER = "ABCDE"[WRITTEN.order[1]]
 FIRST_SID, OTHER_SID = (CATALOG.sids[ONE.slate.candidates[rank]] for rank in WRITTEN.order[:2])
 
 
 def fault(more="", explanation="", layout=CHAT, targeted=True, budget=None):
-    """Of the trace as the statistical teacher writes it, with a sentence more in step 3."""
+    """Of THREE_STEPS with a sentence more in the third."""
     [proposal] = StatisticalTeacher(layout, 0.5, 7, targeted=True).propose([ONE], 0)
-    changed = replace(proposal, trace=proposal.trace + more, explanation=explanation)
+    changed = replace(proposal, trace=THREE_STEPS + more, explanation=explanation)
     return TraceChecks(layout, targeted, budget).fault(changed, ONE)
 
 
@@ -49,8 +51,8 @@ def test_what_the_layouts_own_teachers_write_holds_every_check(layout, targeted)
         (f"\nCandidate {OTHER} is weaker than candidate {FIRST}, which comes first.", ""),
         (f"\nThe top pick is {OTHER_SID}.", "first_choice"),
         (f"\nThe top pick is {FIRST_SID}.", ""),
-        (f"\nCandidate {OTHER}: relevance 23.\nCandidate {FIRST}: relevance 22.", "first_choice"),
-        (f"\nCandidate {OTHER}: relevance 22.", ""),
+        (f"\nCandidate {OTHER}: relevance 9.\nCandidate {FIRST}: relevance 8.", "first_choice"),
+        (f"\nCandidate {OTHER}: relevance 8.", ""),
     ],
 )
 def test_the_first_choice_is_the_answers(more, expected):
@@ -142,7 +144,7 @@ def test_compact_a_pattern_names_categories_of_the_history(old, new, expected):
 
 
 def test_a_trace_longer_than_its_budget_is_refused():
-    words = len(WRITTEN.trace.split())
+    words = len(THREE_STEPS.split())
     assert fault(budget=TraceBudget.of_student(words, NO_MODEL)) == ""
     assert fault(budget=TraceBudget.of_student(words - 1, NO_MODEL)) == "too_long"
     assert TraceBudget.of_student(0, NO_MODEL) is None
@@ -151,7 +153,7 @@ def test_a_trace_longer_than_its_budget_is_refused():
 def test_the_students_own_tokens_are_counted(tmp_path):
     tokenizer = chat_tokenizer()
     tokenizer.save_pretrained(tmp_path)
-    tokens = len(tokenizer(WRITTEN.trace, add_special_tokens=False)["input_ids"])
-    assert tokens > len(WRITTEN.trace.split())
+    tokens = len(tokenizer(THREE_STEPS, add_special_tokens=False)["input_ids"])
+    assert tokens > len(THREE_STEPS.split())
     assert fault(budget=TraceBudget.of_student(tokens, str(tmp_path))) == ""
     assert fault(budget=TraceBudget.of_student(tokens - 1, str(tmp_path))) == "too_long"

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from stages.shared.generation.base import Sampling
 from stages.shared.generation.invocations import Invocations
 from stages.shared.slates.layouts.chat import ChatLayout
+from stages.shared.slates.layouts.chat_trace import LEVELS, STEP_ORDER
 from stages.shared.slates.layouts.marks import END, THINK_END
 from stages.shared.slates.prompt_params import PromptParams
 from stages.traces.acceptance.checks import TraceChecks
@@ -24,7 +25,7 @@ from tests.support.traces_data import CATALOG, LAYOUT, scored_slates
 
 CHAT = ChatLayout(CATALOG, PromptParams(layout="chat", titles=True))
 LAYOUTS = {"compact": LAYOUT, "chat": CHAT}
-ONE = next(one for one in scored_slates() if order_shown(one, 0, 7).index(one.slate.target_rank) == 1)  # shown second
+ONE = next(one for one in scored_slates(levels=LEVELS) if order_shown(one, 0, 7).index(one.slate.target_rank) == 1)  # shown second
 SHOWN = ONE.shown_as(order_shown(ONE, 0, 7))
 
 
@@ -49,37 +50,36 @@ def answered(layout, order, shown=SHOWN):
 
 
 def judged(layout, trace, letter, level):
-    """The trace with another relevance of one candidate."""
+    """The trace with another relevance of one candidate, and the order that follows from it."""
     if layout is LAYOUT:
         return re.sub(rf" {letter} s\d+", f" {letter} s{level}", trace)
-    return re.sub(rf"(andidate {letter}\b[^\n]*relevance) \d+", rf"\1 {level}", trace)
+    steps = re.sub(rf"(andidate {letter}\b[^\n]*relevance) \d+", rf"\1 {level}", trace).partition(STEP_ORDER)[0]
+    levels = layout.claims(steps).relevances
+    return steps + layout.conclusion([levels[name] for name in "ABCDE"])
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 def test_steps_joined_are_the_trace(layout):
     trace = right_trace(layout).trace
     steps = steps_of(trace, layout.dialogue)
-    assert "".join(steps) == trace and len(steps) == (6 if layout is LAYOUT else 8)
+    assert "".join(steps) == trace and len(steps) == (6 if layout is LAYOUT else 9)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 def test_a_judgement_above_the_targets_is_where_it_goes_on(layout):
     """B is the target; D, judged above it, is the first step that contradicts it."""
-    right = right_trace(layout)
-    wrong = judged(layout, judged(layout, right.trace, "B", 20), "D", 22)
-    fixed = judged(layout, right.trace, "B", 20)
-    place = len(steps_of(fixed, layout.dialogue)) - 2
+    fixed = right_trace(layout).trace
+    for letter, level in {"A": 4, "B": 7, "C": 4}.items():
+        fixed = judged(layout, fixed, letter, level)
+    wrong = judged(layout, judged(layout, fixed, "D", 8), "E", 1)
+    place = len(steps_of(fixed, layout.dialogue)) - (2 if layout is LAYOUT else 3)
     prefix = "".join(steps_of(fixed, layout.dialogue)[:place])
     first = (3, 1, 0, 2, 4)
     rest = judged(layout, judged(layout, fixed, "D", 3), "E", 2)[len(prefix) :]
-    texts = [judged(layout, wrong, "E", 1) + answered(layout, first), rest + answered(layout, (1, 0, 2, 3, 4))]
-    for letter in "AC":
-        texts = [judged(layout, text, letter, 4) for text in texts]
-        prefix = judged(layout, prefix, letter, 4)
-    log, engine = run(layout, texts)
+    log, engine = run(layout, [wrong + answered(layout, first), rest + answered(layout, (1, 0, 2, 3, 4))])
     assert engine.prompts[1] == engine.prompts[0] + prefix and not engine.prompts[0].endswith(prefix)
     [kept] = log.kept
-    assert kept.proposal.trace == prefix + judged(layout, rest, "D", 3) and kept.continued and kept.attempt == 2
+    assert kept.proposal.trace == prefix + rest and kept.continued and kept.attempt == 2
     assert kept.proposal.order == (1, 0, 2, 3, 4) and kept.shown == order_shown(ONE, 0, 7), "the order shown is that of the first try"
     assert log.slates[0].continued == 1 and dict(log.faults) == {}
 

@@ -3,6 +3,7 @@ import pytest
 from stages.shared.generation.base import Sampling
 from stages.shared.generation.invocations import Invocations
 from stages.shared.slates.layouts.chat import ChatLayout
+from stages.shared.slates.layouts.chat_trace import LEVELS
 from stages.shared.slates.layouts.marks import END
 from stages.shared.slates.prompt_params import PromptParams
 from stages.traces.acceptance.checks import TraceChecks
@@ -14,7 +15,7 @@ from tests.stages.traces.teachers.test_language_model import FakeEngine
 from tests.support.chat_models import chat_tokenizer
 from tests.support.traces_data import CATALOG, scored_slates
 
-SCORED = scored_slates()[:12]
+SCORED = scored_slates(levels=LEVELS)[:12]
 LAYOUT = ChatLayout(CATALOG, PromptParams(layout="chat", titles=True, reasoning=False))
 
 
@@ -69,5 +70,5 @@ def test_the_dialogue_is_the_students_with_thinking_off_and_the_answer_only_wher
         one, engine = teacher([written(SCORED[0])[1]], targeted)
         one.propose(SCORED[:1], 0)
         [prompt] = engine.prompts
-        assert WRITTEN in prompt and "Think in three steps" in prompt and prompt.endswith("<think>\n\n</think>\n\n")
+        assert WRITTEN in prompt and "Think in four steps" in prompt and prompt.endswith("<think>\n\n</think>\n\n")
         assert (SHOWN.format(sid=target) in prompt) == targeted

@@ -6,7 +6,7 @@ import pytest
 
 from stages.shared.recsys import lambdamart
 from stages.shared.slates.layouts.chat import ChatLayout
-from stages.shared.slates.layouts.chat_trace import WORDS, weighing
+from stages.shared.slates.layouts.chat_trace import STEP_ORDER, WORDS, weighing
 from stages.shared.slates.layouts.marks import END
 from stages.shared.slates.prompt_params import PromptParams
 from stages.traces.acceptance.checks import TraceChecks
@@ -17,14 +17,14 @@ from stages.traces.teachers.teacher import StatisticalTeacher
 from tests.support.traces_data import CATALOG, LAYOUT, SCORER, make_slates
 
 SLATES = make_slates()
-SCORED = score_out_of_time(SLATES, 3, 7, 1, SCORER, explained=True)
+SCORED = score_out_of_time(SLATES, 3, 10, 7, 1, SCORER, explained=True)
 CHAT = ChatLayout(CATALOG, PromptParams(layout="chat", titles=True))
 TEACHER = RankerExplainedTeacher(CHAT, 0.02, 7, targeted=False)
 
 
 def sentences(trace):
     """Step 3, by letter."""
-    return {line.split("andidate ")[1][0]: line for line in trace.split("3. Match:\n")[1].splitlines()}
+    return {line.split("andidate ")[1][0]: line for line in trace.split("3. Match:\n")[1].split(STEP_ORDER)[0].splitlines()}
 
 
 def test_contributions_and_a_constant_add_up_to_the_score():
@@ -32,7 +32,7 @@ def test_contributions_and_a_constant_add_up_to_the_score():
     boosters = lambdamart.fit_ensemble(features, targets, 7, 1, SCORER, SCORER.members)
     rest = lambdamart.mean_scores(boosters, features) - lambdamart.mean_contributions(boosters, features).sum(axis=2)
     assert np.ptp(rest) < 1e-6 and np.ptp(lambdamart.mean_scores(boosters, features)) > 0.1
-    for scored in (SCORED, label_by_latest(SCORED, SLATES, 7, 1, SCORER, explained=True)):
+    for scored in (SCORED, label_by_latest(SCORED, SLATES, 10, 7, 1, SCORER, explained=True)):
         for fold in (1, 2) if scored is SCORED else (0,):
             rows = [one for one in scored if fold in (0, one.fold)]
             assert np.ptp([one.scores - one.contributions.sum(axis=1) for one in rows]) < 1e-6
@@ -45,7 +45,7 @@ def test_the_first_candidates_are_explained_by_what_adds_most(scored):
     said = sentences(proposal.trace)
     for place, rank in enumerate(proposal.order):
         line, weights = said["ABCDE"[rank]], shown.contributions[rank]
-        explained = re.search(r"\((.*)\)", line)
+        explained = re.search(r"\(((?:for it|nothing).*?)\)", line)
         assert bool(explained) == (place < EXPLAINED)
         if not explained:
             continue

@@ -46,7 +46,7 @@ def test_noise_is_centred_and_vanishes_at_temperature_zero():
 
 def test_levels_hold_evenly_fewer_scores_from_the_bottom_to_the_top():
     scores = np.arange(30_000.0)
-    sizes = np.bincount(levels_of(scores, level_edges(scores)), minlength=RELEVANCE_LEVELS)
+    sizes = np.bincount(levels_of(scores, level_edges(scores, RELEVANCE_LEVELS)), minlength=RELEVANCE_LEVELS)
     assert sizes[0] / sizes[-1] == pytest.approx(TOP_FINENESS, rel=0.02) and (np.diff(sizes, 2) <= 2).all() and (np.diff(sizes) < 0).all()
     assert all(one.edges.shape == (RELEVANCE_LEVELS - 1,) and (np.diff(one.edges) >= 0).all() for one in SCORED)
 

@@ -43,6 +43,7 @@ HEAVY = (  # these import torch, or start a store
     "rl_allocation",
     "rl_step",
     "slates",
+    "sorting_step",
     "throughput",
     "tokenizer_ablation",
     "tokenizer_packages",

@@ -55,7 +55,7 @@ def documents(layout: Layout, items: int, seed: int, form: str, longest: bool = 
         if longest and len(layout.claims(context).relevances) < CANDIDATES:
             continue
         if form != "counting":
-            context = re.sub(r"(relevance \d+) \([A-Z]\)", r"\1", context)
+            context = re.sub(r"(relevance \w+) \([A-Z]\)", r"\1", context)
         if form == "direct":
             taught = THINK_END + taught.partition(THINK_END)[2]
         yield [(context, 0.0), (taught, 1.0)]

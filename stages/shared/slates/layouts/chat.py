@@ -23,8 +23,8 @@ ROLE = """You are an analyst of a recommendation log. You are given the items th
 with a letter. Put the candidates in order by how likely the user takes them next."""
 EVIDENCE = "Evidence on a candidate is given in levels, 0 is the lowest: {facts}."
 STEPS = f"""Think in four steps. 1. Pattern: what the history has in common. 2. Category: which candidates continue it or complement it. \
-3. Match: every candidate in the given order, what speaks for it, and its relevance from 0 to {chat_trace.LEVELS - 1}. \
-4. Order: each relevance from {chat_trace.LEVELS - 1} down to 0 with the letters of its candidates, or none. \
+3. Match: every candidate in the given order, what speaks for it, and its relevance, of {", ".join(chat_trace.SCALE)}. \
+4. Order: each relevance from {chat_trace.SCALE[-1]} down to {chat_trace.SCALE[0]} with the letters of its candidates, or none. \
 Cite only what is given; name candidates as in: candidate A."""
 ANSWER = """{then} with one JSON object, {{"explanation": "...", "recommendations": [{example}, ...]}}: the explanation in one sentence, \
 and {names} of all candidates, each once, best first."""
@@ -40,7 +40,7 @@ class ChatLayout(LayoutParts):
 
     @property
     def levels(self) -> int:
-        return chat_trace.LEVELS
+        return len(chat_trace.SCALE)
 
     def words(self) -> list[str]:
         return []

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence, Set
 
 from stages.shared.slates.candidate_features import FEATURES, MORE_FEATURES
-from stages.shared.slates.layouts.chat_trace import NOBODY, STEP_ORDER, WORDS
+from stages.shared.slates.layouts.chat_trace import NOBODY, SCALE, STEP_ORDER, WORDS
 from stages.shared.slates.layouts.layout import Claims
 from stages.shared.slates.layouts.marks import END
 from stages.shared.slates.layouts.outside_text import QUOTED, strings_in, without_strings
@@ -21,8 +21,8 @@ _LETTER = re.compile(r"\b[A-Z]\b")
 _FEATURE_OF = {WORDS.get(feature, feature): feature for feature in [*FEATURES, *MORE_FEATURES]}
 _LINKED = r"(?: level)?(?: of| at| is|:)? "  # "popularity 9", "a popularity of 9", "popularity is 9"
 _FACT = re.compile(rf"\b({'|'.join(map(re.escape, sorted(_FEATURE_OF, key=len, reverse=True)))}){_LINKED}(\d+)\b", re.IGNORECASE)
-_PLACED = re.compile(rf"(?<![\w.])(\d+): ({NOBODY}\b|[A-Z]\b(?:, [A-Z]\b)*)")  # of the fourth step: "7: A, F"
-_RELEVANCE = re.compile(r"\brelevance (\d+)\b", re.IGNORECASE)
+_PLACED = re.compile(rf"\b({'|'.join(SCALE)}): ({NOBODY}\b|[A-Z]\b(?:, [A-Z]\b)*)")  # of the fourth step: "good: A, F"
+_RELEVANCE = re.compile(rf"\brelevance(?: is|:)? ({'|'.join(SCALE)})\b", re.IGNORECASE)
 _NUMBERS = dict(zip(["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"], range(1, 11), strict=True))
 _NUMBER = rf"\d+|{'|'.join(_NUMBERS)}"
 _COUNT = re.compile(
@@ -49,7 +49,7 @@ def claims_of(text: str) -> Claims:
             continue
         [name] = names
         if found := _RELEVANCE.findall(said):
-            relevances[name] = int(found[-1])
+            relevances[name] = SCALE.index(found[-1].lower())
             # Only a judged candidate is quoted in full; a fact in passing is checked by unfounded_in.
             if words := _facts(said):
                 quotes[name] = words
@@ -86,19 +86,19 @@ def unfounded_in(
 
 
 def other_numbers(trace: str) -> list[int]:
-    """Numbers that are no level of evidence, no relevance, no count or place that `unfounded_in` checks, and no number of a step."""
+    """Numbers that are no level of evidence, no count that `unfounded_in` checks, and no number of a step."""
     spoken = without_strings(_WHOLE_SID.sub("", _COUNT.sub("", trace)))
-    for known in (_FACT, _RELEVANCE, _PLACED, _STEP, _TYPOGRAPHIC):
+    for known in (_FACT, _STEP, _TYPOGRAPHIC):
         spoken = known.sub("", spoken)
     return [int(number) for number in re.findall(r"(?<![\w.])\d+(?!\w)", spoken)]
 
 
 def _misplaced(spoken: str) -> list[str]:
     """What the fourth step says of the relevances that the third did not, and whom it leaves out."""
-    placed = {(name, int(level)) for level, names in _PLACED.findall(spoken) for name in _LETTER.findall(names)}
+    placed = {(name, SCALE.index(level)) for level, names in _PLACED.findall(spoken) for name in _LETTER.findall(names)}
     judged = set(claims_of(spoken).relevances.items())
     left_out = judged - placed if STEP_ORDER in spoken else set()
-    return [f"{level}: {name} in step 4" for name, level in sorted(placed ^ judged if placed else left_out)]
+    return [f"{SCALE[level]}: {name} in step 4" for name, level in sorted(placed ^ judged if placed else left_out)]
 
 
 def _number(said: str) -> int:

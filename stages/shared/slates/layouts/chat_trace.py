@@ -52,7 +52,8 @@ REASONS = [
 ]
 REASONS_WITHOUT_FACTS = ["Candidate {letter} fits the history best.", "Candidate {letter} continues the history most closely."]
 STEP_PATTERN, STEP_CATEGORY, MATCH, STEP_ORDER = "1. Pattern:", "\n2. Category:", "\n3. Match:", "\n4. Order:"
-LEVELS = 10  # of relevance: one digit each
+# Of relevance, from the lowest. Words, as digits are evidence already, and harder to tell apart (docs/training.md: sorting by counting).
+SCALE = ("faint", "poor", "weak", "low", "fair", "medium", "good", "strong", "high", "top")
 NOBODY = "none"
 COUNTED = 3  # last items that are counted over: a prompt that is cut to its budget keeps them
 CITED_IN_ANSWER = 2
@@ -101,16 +102,17 @@ def quote(slate: Slate, rank: int, sid: str, shown: Shown, weighed: str = "") ->
 
 def relevance(rank: int, level: int) -> str:
     """The letter right after the level is what the fourth step looks up (docs/training.md: sorting by counting)."""
-    return f"relevance {level} ({_letter(rank)})."
+    return f"relevance {SCALE[level]} ({_letter(rank)})."
 
 
 def conclusion(relevances: Sequence[int], order: Sequence[int]) -> str:
     """Step 4, a counting sort: the levels from the top, each with its candidates in the answer's order. A pretrained model learns to look
     up which letters stood beside a level long before it learns to find the highest of ten."""
-    at: list[list[str]] = [[] for _ in range(LEVELS)]
+    at: list[list[str]] = [[] for _ in SCALE]
     for rank in order:
         at[relevances[rank]].append(_letter(rank))
-    return STEP_ORDER + ";".join(f" {level}: {', '.join(at[level]) or NOBODY}" for level in reversed(range(LEVELS))) + "."
+    said = [f" {word}: {', '.join(names) or NOBODY}" for word, names in zip(SCALE, at, strict=True)]
+    return STEP_ORDER + ";".join(reversed(said)) + "."
 
 
 def weighing(words: Sequence[str], weights: Sequence[float]) -> str:

@@ -14,7 +14,7 @@ from stages.shared.core.errors import StageError
 from stages.shared.slates.candidate_features import FEATURES, MORE_FEATURES
 from stages.shared.slates.layouts.budget import fitted
 from stages.shared.slates.layouts.chat import ChatLayout
-from stages.shared.slates.layouts.chat_trace import LEVELS
+from stages.shared.slates.layouts.chat_trace import SCALE
 from stages.shared.slates.layouts.choose import layout_of
 from stages.shared.slates.layouts.dialogue import rendered_prompt
 from stages.shared.slates.layouts.marks import ASSISTANT, END, SYSTEM, THINK, THINK_END, USER
@@ -83,7 +83,7 @@ def test_the_layout_is_the_one_that_the_parameters_name():
 @given(
     variant=st.sampled_from(sorted(VARIANTS)),
     order=st.permutations(range(3)),
-    relevances=st.lists(st.integers(0, LEVELS - 1), min_size=3, max_size=3),
+    relevances=st.lists(st.integers(0, len(SCALE) - 1), min_size=3, max_size=3),
 )
 def test_a_trace_is_founded_in_its_prompt_and_read_back(variant, order, relevances):
     written, shown = layout(**VARIANTS[variant]), permuted(SLATE, order)
@@ -107,16 +107,17 @@ def test_the_fourth_step_sorts_by_counting():
     """What it says is what the third judged; who is left out, placed elsewhere or unknown there is unfounded."""
     written = layout()
     trace = written.trace(SLATE, [3, 9, 3])
-    step = "\n4. Order: 9: B; 8: none; 7: none; 6: none; 5: none; 4: none; 3: A, C; 2: none; 1: none; 0: none."
+    nobody = "high: none; strong: none; good: none; medium: none; fair: none"
+    step = f"\n4. Order: top: B; {nobody}; low: A, C; weak: none; poor: none; faint: none."
     assert trace.endswith(step) and written.unfounded(trace, SLATE) == []
     assert written.trace(SLATE, [3, 9, 3], (1, 2, 0)).endswith(step.replace("A, C", "C, A")), "equals in the order of the answer"
-    wrong = {"A, C": "A", "9: B": "8: B", "8: none": "8: none of 77", "B; 8": "B, D; 8"}
+    wrong = {"A, C": "A", "top: B": "high: B", "high: none": "high: none of 77", "B; high": "B, D; high"}
     problems = {changed: written.unfounded(trace.replace(said, changed), SLATE) for said, changed in wrong.items()}
     assert problems == {
-        "A": ["3: C in step 4"],
-        "8: B": ["8: B in step 4", "9: B in step 4"],
-        "8: none of 77": ["77"],
-        "B, D; 8": ["9: D in step 4"],
+        "A": ["low: C in step 4"],
+        "high: B": ["high: B in step 4", "top: B in step 4"],
+        "high: none of 77": ["77"],
+        "B, D; high": ["top: D in step 4"],
     }
     assert written.unfounded(trace.removesuffix(step), SLATE) == [], "another teacher may answer without it"
     with pytest.raises(IndexError):
@@ -128,7 +129,7 @@ def test_a_trace_quotes_the_evidence_that_is_to_be_cited():
     whole, short = layout(), layout(cited=["sc", "co"])
     assert short.prompt(SLATE) == whole.prompt(SLATE) and short.opening(SLATE) == whole.opening(SLATE)
     trace = short.trace(SLATE, DIGITS)
-    assert "\nCandidate A shows co-occurrence 7, retriever score 9, which makes relevance 4 (A)." in trace
+    assert "\nCandidate A shows co-occurrence 7, retriever score 9, which makes relevance fair (A)." in trace
     assert measure(trace) < measure(whole.trace(SLATE, DIGITS)) and short.unfounded(trace, SLATE) == []
     claims = short.claims(trace)
     assert claims.quotes["B"] == ["co1", "sc8"] and claims.relevances == dict(zip("ABC", DIGITS, strict=True))
@@ -210,7 +211,7 @@ def test_unfounded_names_what_was_invented(old, new, found):
 def test_claims_are_read_up_to_the_end_of_thought_of_any_family():
     written = layout()
     for closed in (THINK_END, "[/THINK]"):
-        claims = written.claims(f"Candidate A has popularity 6, hence relevance 3.{closed}Candidate B has relevance 4.<|im_end|>")
+        claims = written.claims(f"Candidate A has popularity 6, hence relevance low.{closed}Candidate B has relevance fair.<|im_end|>")
         assert claims.relevances == {"A": 3} and claims.quotes == {"A": ["po6"]}
         assert not claims.misquotes("A", ["co7", "po6"]) and claims.misquotes("A", ["co7", "po5"])
     assert written.claims("no thought at all" + END).letters == []

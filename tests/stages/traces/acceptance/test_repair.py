@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from stages.shared.generation.base import Sampling
 from stages.shared.generation.invocations import Invocations
 from stages.shared.slates.layouts.chat import ChatLayout
-from stages.shared.slates.layouts.chat_trace import LEVELS, STEP_ORDER
+from stages.shared.slates.layouts.chat_trace import SCALE, STEP_ORDER
 from stages.shared.slates.layouts.marks import END, THINK_END
 from stages.shared.slates.prompt_params import PromptParams
 from stages.traces.acceptance.checks import TraceChecks
@@ -25,7 +25,7 @@ from tests.support.traces_data import CATALOG, LAYOUT, scored_slates
 
 CHAT = ChatLayout(CATALOG, PromptParams(layout="chat", titles=True))
 LAYOUTS = {"compact": LAYOUT, "chat": CHAT}
-ONE = next(one for one in scored_slates(levels=LEVELS) if order_shown(one, 0, 7).index(one.slate.target_rank) == 1)  # shown second
+ONE = next(one for one in scored_slates(levels=len(SCALE)) if order_shown(one, 0, 7).index(one.slate.target_rank) == 1)  # shown second
 SHOWN = ONE.shown_as(order_shown(ONE, 0, 7))
 
 
@@ -53,7 +53,7 @@ def judged(layout, trace, letter, level):
     """The trace with another relevance of one candidate, and the order that follows from it."""
     if layout is LAYOUT:
         return re.sub(rf" {letter} s\d+", f" {letter} s{level}", trace)
-    steps = re.sub(rf"(andidate {letter}\b[^\n]*relevance) \d+", rf"\1 {level}", trace).partition(STEP_ORDER)[0]
+    steps = re.sub(rf"(andidate {letter}\b[^\n]*relevance) \w+", rf"\1 {SCALE[level]}", trace).partition(STEP_ORDER)[0]
     levels = layout.claims(steps).relevances
     return steps + layout.conclusion([levels[name] for name in "ABCDE"])
 

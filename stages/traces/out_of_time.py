@@ -4,13 +4,14 @@ What a teacher is worth is measured by these. What it writes comes from one scor
 different age give equal features different relevances, which a student that sees the features alone can only average (docs/training.md).
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from stages.shared.core.errors import StageError
 from stages.shared.recsys import lambdamart
+from stages.shared.slates.layouts.layout import Layout
 from stages.shared.slates.reranking.padding import padded, relevance_array
 from stages.shared.slates.slate import Slate, permuted
 from stages.traces.params import ScorerParams
@@ -83,13 +84,20 @@ def time_folds(timestamps: Sequence[int], count: int) -> np.ndarray:
     return np.searchsorted(cuts, np.arange(len(times)), side="right")
 
 
-def feature_array(slates: Sequence[Slate]) -> np.ndarray:
-    """The features as the prompt spells them: bins, float32 [n, K, F]; NaN past the end of a slate shorter than the longest."""
+def feature_array(slates: Sequence[Slate], quoted: Collection[str]) -> np.ndarray:
+    """The features as the prompt spells them: bins, float32 [n, K, F]; NaN past the end of a slate shorter than the longest.
+
+    quoted: what a scorer is to go by; the others are 0, so nothing can follow from them. A trace that does not quote a reason for its
+    relevance teaches noise.
+    """
     for slate in slates:
         if len(slate.bins) != len(slate.candidates) or len(slate.bins) < 2:
             problem = f"slate {slate.slate} has {len(slate.bins)} candidates, expected {max(len(slate.candidates), 2)}"
             raise StageError(f"data/retrieve/candidate_features.parquet: {problem}; rerun: gr2 run retrieve")
-    return padded([slate.bins for slate in slates], np.nan, np.float32)
+    bins = padded([slate.bins for slate in slates], np.nan, np.float32)
+    known = np.array([feature in quoted for feature in slates[0].features])
+    bins[:, :, ~known] *= 0  # what is NaN stays so
+    return bins
 
 
 def of_candidates(scores: np.ndarray) -> np.ndarray:
@@ -104,11 +112,13 @@ def trimmed(values: np.ndarray, slates: Sequence[Slate]) -> list[np.ndarray]:
 
 
 def score_out_of_time(
-    slates: Sequence[Slate], folds: int, levels: int, seed: int, threads: int, params: ScorerParams, explained: bool = False
+    slates: Sequence[Slate], folds: int, layout: Layout, seed: int, threads: int, params: ScorerParams, explained: bool = False
 ) -> list[ScoredSlate]:
-    """Every slate of fold 1 and later, by time. `slates`: training slates with their target, by time; levels: of relevance; explained: with
-    contributions."""
-    features = feature_array(slates)
+    """Every slate of fold 1 and later, by time. `slates`: training slates with their target, by time; explained: with contributions.
+
+    layout: whose relevance levels the edges part, and whose quoted features the scorers go by.
+    """
+    features = feature_array(slates, layout.quoted)
     relevance = relevance_array(slates)
     times = np.array([slate.timestamp for slate in slates])
     fold_N = time_folds(times.tolist(), folds)
@@ -119,7 +129,7 @@ def score_out_of_time(
         boosters = lambdamart.fit_ensemble(features[past], relevance[past], seed, threads, params, params.members)
         # Edges and spread come from the slates fitted on: those of the labelled fold would look into its future.
         known = of_candidates(lambdamart.mean_scores(boosters, features[past]))
-        edges = level_edges(known, levels)
+        edges = level_edges(known, layout.levels)
         scores = trimmed(lambdamart.mean_scores(boosters, features[now]), [slates[i] for i in now])
         owed: Sequence[np.ndarray | None] = (
             trimmed(lambdamart.mean_contributions(boosters, features[now]), [slates[i] for i in now]) if explained else [None] * len(now)
@@ -131,7 +141,7 @@ def score_out_of_time(
 def label_by_latest(
     scored: Sequence[ScoredSlate],
     slates: Sequence[Slate],
-    levels: int,
+    layout: Layout,
     seed: int,
     threads: int,
     params: ScorerParams,
@@ -142,12 +152,12 @@ def label_by_latest(
     It has seen the targets of the slates it labels. That does not reach the student, who is shown features and not slates; it makes more
     traces hit the target than would on new slates, which is why support and the audit go by `unseen_scores`.
     """
-    features = feature_array(slates)
+    features = feature_array(slates, layout.quoted)
     boosters = lambdamart.fit_ensemble(features, relevance_array(slates), seed, threads, params, params.members)
     everything = of_candidates(lambdamart.mean_scores(boosters, features))
-    edges, spread = level_edges(everything, levels), float(everything.std())
+    edges, spread = level_edges(everything, layout.levels), float(everything.std())
     own = [one.slate for one in scored]
-    labelled = feature_array(own)
+    labelled = feature_array(own, layout.quoted)
     latest = trimmed(lambdamart.mean_scores(boosters, labelled), own)
     owed: Sequence[np.ndarray | None] = (
         trimmed(lambdamart.mean_contributions(boosters, labelled), own) if explained else [None] * len(scored)

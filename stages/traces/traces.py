@@ -53,9 +53,9 @@ def traces(params: TracesParams, outputs: Outputs) -> None:
 
     # The scorer of a fold has been fitted on earlier slates only; the first fold has none before it and is not labelled.
     explained = params.teacher == "ranker_explained"
-    scored = score_out_of_time(slates, params.time_folds, layout.levels, params.seed, params.threads, params.scorer, explained)
+    scored = score_out_of_time(slates, params.time_folds, layout, params.seed, params.threads, params.scorer, explained)
     if params.labels == "latest":
-        scored = label_by_latest(scored, slates, layout.levels, params.seed, params.threads, params.scorer, explained)
+        scored = label_by_latest(scored, slates, layout, params.seed, params.threads, params.scorer, explained)
     # In targeted mode the teacher sees the answer, so reaching it proves nothing and the rule against luck does not apply.
     max_noise_rank = None if params.mode == "targeted" else params.max_noise_rank
     checks = TraceChecks(layout, params.mode == "targeted", TraceBudget.of_student(params.max_trace_tokens, params.student_fit.model))

@@ -7,6 +7,7 @@ import yaml
 from stages.shared.core.schemas import INTERACTIONS, ITEMS, SIDS, SLATES, write_table
 from stages.shared.slates.candidate_features import CANDIDATE_FEATURES, FEATURES
 from stages.shared.slates.layouts.compact import CompactLayout
+from stages.shared.slates.layouts.layout import Layout
 from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.sids import sid_text
 from stages.shared.slates.slate import RELEVANCE_LEVELS, Catalog, Slate
@@ -47,8 +48,8 @@ def own_items(user: int) -> list[int]:
     return [int(item) for item in np.random.default_rng([99, user]).permutation(ITEM_COUNT)[:22]]
 
 
-def scored_slates(folds: int = 3, seed: int = 0, levels: int = RELEVANCE_LEVELS) -> list[ScoredSlate]:
-    return score_out_of_time(make_slates(seed=seed), folds, levels, 7, 1, SCORER)
+def scored_slates(folds: int = 3, seed: int = 0, layout: Layout = LAYOUT) -> list[ScoredSlate]:
+    return score_out_of_time(make_slates(seed=seed), folds, layout, 7, 1, SCORER)
 
 
 def many_slates(count: int, k: int = 10) -> list[ScoredSlate]:

@@ -173,7 +173,7 @@ class ChatLayout(LayoutParts):
             latest=self.catalog.sids[history[-1]],
             levels=slate.bins if self.options.evidence else [],
             features=self.features,
-            cited=tuple(feature for feature in self.features if not self.options.cited or feature in self.options.cited),
+            cited=self.quoted,
         )
 
     def _categories(self, slate: Slate) -> list[str]:

@@ -45,6 +45,11 @@ class Layout(Protocol):
         ...
 
     @property
+    def quoted(self) -> tuple[str, ...]:
+        """Of `features`, those that a trace quotes of a candidate before its relevance, which is to follow from them."""
+        ...
+
+    @property
     def answers_by_letter(self) -> bool:
         """Whether an answer names candidates by their letters, which any form of a slate shows; otherwise by their SIDs."""
         ...

@@ -26,6 +26,10 @@ class LayoutParts:
     def features(self) -> tuple[str, ...]:
         return features_with(self.options.more_features, self.options.less_features)
 
+    @cached_property
+    def quoted(self) -> tuple[str, ...]:
+        return tuple(feature for feature in self.features if not self.options.cited or feature in self.options.cited)
+
     @property
     def answers_by_letter(self) -> bool:
         return self.options.answer == "letters"

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from stages.shared.slates.layouts.chat import ChatLayout
-from stages.shared.slates.layouts.chat_trace import SCALE, STEP_ORDER
+from stages.shared.slates.layouts.chat_trace import STEP_ORDER
 from stages.shared.slates.prompt_params import PromptParams
 from stages.traces.acceptance.checks import TraceBudget, TraceChecks
 from stages.traces.params import NO_MODEL
@@ -13,7 +13,7 @@ from tests.support.chat_models import chat_tokenizer
 from tests.support.traces_data import CATALOG, LAYOUT, many_slates, scored_slates
 
 CHAT = ChatLayout(CATALOG, PromptParams(layout="chat", titles=True))
-SCORED = scored_slates(levels=len(SCALE))[:40]
+SCORED = scored_slates(layout=CHAT)[:40]
 ONE = next(one for one in SCORED if "Action" in str(CHAT.prompt(one.slate)))
 SHOWN = StatisticalTeacher(CHAT, 0.5, 7, targeted=True)
 [WRITTEN] = SHOWN.propose([ONE], 0)

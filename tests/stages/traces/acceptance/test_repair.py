@@ -25,7 +25,7 @@ from tests.support.traces_data import CATALOG, LAYOUT, scored_slates
 
 CHAT = ChatLayout(CATALOG, PromptParams(layout="chat", titles=True))
 LAYOUTS = {"compact": LAYOUT, "chat": CHAT}
-ONE = next(one for one in scored_slates(levels=len(SCALE)) if order_shown(one, 0, 7).index(one.slate.target_rank) == 1)  # shown second
+ONE = next(one for one in scored_slates(layout=CHAT) if order_shown(one, 0, 7).index(one.slate.target_rank) == 1)  # shown second
 SHOWN = ONE.shown_as(order_shown(ONE, 0, 7))
 
 

@@ -3,7 +3,6 @@ import pytest
 from stages.shared.generation.base import Sampling
 from stages.shared.generation.invocations import Invocations
 from stages.shared.slates.layouts.chat import ChatLayout
-from stages.shared.slates.layouts.chat_trace import SCALE
 from stages.shared.slates.layouts.marks import END
 from stages.shared.slates.prompt_params import PromptParams
 from stages.traces.acceptance.checks import TraceChecks
@@ -15,8 +14,8 @@ from tests.stages.traces.teachers.test_language_model import FakeEngine
 from tests.support.chat_models import chat_tokenizer
 from tests.support.traces_data import CATALOG, scored_slates
 
-SCORED = scored_slates(levels=len(SCALE))[:12]
 LAYOUT = ChatLayout(CATALOG, PromptParams(layout="chat", titles=True, reasoning=False))
+SCORED = scored_slates(layout=LAYOUT)[:12]
 
 
 def teacher(texts, targeted=False, ended=True):

@@ -17,8 +17,8 @@ from stages.traces.teachers.teacher import StatisticalTeacher
 from tests.support.traces_data import CATALOG, LAYOUT, SCORER, make_slates
 
 SLATES = make_slates()
-SCORED = score_out_of_time(SLATES, 3, 10, 7, 1, SCORER, explained=True)
 CHAT = ChatLayout(CATALOG, PromptParams(layout="chat", titles=True))
+SCORED = score_out_of_time(SLATES, 3, CHAT, 7, 1, SCORER, explained=True)
 TEACHER = RankerExplainedTeacher(CHAT, 0.02, 7, targeted=False)
 
 
@@ -28,11 +28,11 @@ def sentences(trace):
 
 
 def test_contributions_and_a_constant_add_up_to_the_score():
-    features, targets = feature_array(SLATES), np.array([slate.target_rank for slate in SLATES])
+    features, targets = feature_array(SLATES, CHAT.features), np.array([slate.target_rank for slate in SLATES])
     boosters = lambdamart.fit_ensemble(features, targets, 7, 1, SCORER, SCORER.members)
     rest = lambdamart.mean_scores(boosters, features) - lambdamart.mean_contributions(boosters, features).sum(axis=2)
     assert np.ptp(rest) < 1e-6 and np.ptp(lambdamart.mean_scores(boosters, features)) > 0.1
-    for scored in (SCORED, label_by_latest(SCORED, SLATES, 10, 7, 1, SCORER, explained=True)):
+    for scored in (SCORED, label_by_latest(SCORED, SLATES, CHAT, 7, 1, SCORER, explained=True)):
         for fold in (1, 2) if scored is SCORED else (0,):
             rows = [one for one in scored if fold in (0, one.fold)]
             assert np.ptp([one.scores - one.contributions.sum(axis=1) for one in rows]) < 1e-6

@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
 
 from stages.serve.catalogue import IdCatalogue
 from stages.serve.http.batcher import Batcher, QueueFullError
@@ -23,6 +24,7 @@ from stages.serve.http.bodies import (
     RerankResponse,
     check_count,
     document_of,
+    problem,
     shown,
 )
 from stages.serve.http.guard import Guard
@@ -156,18 +158,22 @@ def create_app(reranker: Ranks, settings: ServerSettings) -> FastAPI:
 
 
 def _handle_errors(app: FastAPI) -> None:
-    """Errors in Cohere's shape, {"message": ...}; never with what was sent, which may be about a person."""
+    """Errors in the shape that clients read; never with what was sent, which may be about a person."""
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"] if part != "body")
-        return JSONResponse({"message": f"{where or 'the body'}: {first['msg']}"}, 400)
+        return problem(400, f"{where or 'the body'}: {first['msg']}")
 
     @app.exception_handler(BadRequest)
     async def bad(_: Request, error: BadRequest) -> JSONResponse:
-        return JSONResponse({"message": str(error)}, 400)
+        return problem(400, str(error))
 
     @app.exception_handler(QueueFullError)
     async def full(_: Request, error: QueueFullError) -> JSONResponse:
-        return JSONResponse({"message": str(error)}, 429, {"Retry-After": str(error.retry_after)})
+        return problem(429, str(error), {"Retry-After": str(error.retry_after)})
+
+    @app.exception_handler(HTTPException)
+    async def refused(_: Request, error: HTTPException) -> JSONResponse:  # a path or a method that there is not
+        return problem(error.status_code, error.detail, error.headers)

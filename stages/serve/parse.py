@@ -23,7 +23,7 @@ def rank_request(catalogue: IdCatalogue, query: object, items: Sequence[object],
     if not items:
         raise BadRequest("nothing to rank: send at least one item")
     check_scores(scores, len(items))
-    found = [_find(catalogue, name_of(item, place)) for place, item in enumerate(items)]
+    found = [find(catalogue, name_of(item, place)) for place, item in enumerate(items)]
     history, known = _history(catalogue, query)
     return RankRequest(history, found, scores, known)
 
@@ -41,7 +41,7 @@ def name_of(item: object, place: int) -> str:
     return name
 
 
-def _find(catalogue: IdCatalogue, name: str) -> int | None:
+def find(catalogue: IdCatalogue, name: str) -> int | None:
     """LlamaIndex writes a document with metadata as lines `key: value` before the text, LangChain an object as YAML: there the line `id`
     counts, unless the whole text is an id or a title."""
     found = catalogue.find(name)

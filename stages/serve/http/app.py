@@ -28,6 +28,7 @@ from stages.serve.http.bodies import (
     shown,
 )
 from stages.serve.http.guard import Guard
+from stages.serve.http.page.routes import page_router
 from stages.serve.http.server_metrics import ServerMetrics
 from stages.serve.parse import BadRequest, name_of, rank_request
 from stages.serve.requests import TIME_BUDGET, RankRequest, RankResult, fallback
@@ -137,6 +138,8 @@ def create_app(reranker: Ranks, settings: ServerSettings) -> FastAPI:
         return RankResponse(
             id=http.state.request_id, model=reranker.name, items=items, fallback=result.fallback or None, reasoning=reasoning
         )
+
+    app.include_router(page_router(lambda: reranker.catalogue))
 
     @app.get("/health")
     async def health() -> dict[str, str]:

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from stages.serve.catalogue import IdCatalogue
 from stages.serve.http.batcher import Batcher, QueueFullError
 from stages.serve.http.bodies import (
+    Problem,
     RankBody,
     RankedItem,
     RankResponse,
@@ -33,6 +34,10 @@ from stages.serve.http.server_metrics import ServerMetrics
 from stages.serve.parse import BadRequest, name_of, rank_request
 from stages.serve.requests import TIME_BUDGET, RankRequest, RankResult, fallback
 
+# Instead of the framework's own 422, which is never sent: what cannot be read is 400.
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": Problem, "description": "what is wrong with the request, or why it is refused"}
+}
 VERSION = metadata.version("gr2-pipeline")
 
 
@@ -94,7 +99,7 @@ def create_app(reranker: Ranks, settings: ServerSettings) -> FastAPI:
         await asyncio.to_thread(batcher.stop)
 
     # The framework's pages for people load scripts from elsewhere.
-    app = FastAPI(title="gr2 serve", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(title="gr2 serve", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None, responses=PROBLEMS)
     app.add_middleware(Guard, metrics=metrics, key=settings.key, max_body=settings.max_body)  # type: ignore[arg-type]
     _handle_errors(app)
 

@@ -70,9 +70,15 @@ def document_of(item: Named, place: int) -> dict[str, str]:
     return {"text": name_of(item, place)} | {key: name_of(item[key], place) for key in ("id", "text") if item.get(key) is not None}
 
 
+class Problem(BaseModel):
+    """An error. Cohere's clients look for its reason in `message`, Jina's in `detail`."""
+
+    message: str
+    detail: str
+
+
 def problem(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """An error, where clients look for its reason: Cohere's in `message`, Jina's in `detail`."""
-    return JSONResponse({"message": message, "detail": message}, status, headers)
+    return JSONResponse(Problem(message=message, detail=message).model_dump(), status, headers)
 
 
 def shown(count: int, top_n: int | None) -> int:

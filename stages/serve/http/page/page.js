@@ -25,16 +25,18 @@ function element(tag, className, text) {
   return made;
 }
 
-function line(place, item, marks, next) {
+function line(place, item, marks, next, relevance) {
   const row = element("li", next ? "next" : "", "");
   const name = element("span", "name", item.title || item.id);
-  if (item.title && item.title !== item.id) name.append(element("small", "", item.id));
+  const more = item.title && item.title !== item.id ? [item.id] : [];
+  if (relevance !== undefined && relevance !== null) more.push(`relevance ${relevance}`);
+  if (more.length) name.append(element("small", "", more.join(" · ")));
   row.append(element("span", "place", place), name, ...marks);
   return row;
 }
 
 function moved(from, to) {
-  if (from === to) return element("span", "mark", "same place");
+  if (from === to) return element("span", "mark", "=");
   const up = from > to;
   return element("span", up ? "mark up" : "mark down", `${up ? "▲" : "▼"} ${Math.abs(from - to)}`);
 }
@@ -45,12 +47,11 @@ function lines(text) {
 
 function show(history, items, answer, next) {
   const nextMark = (index) => (items[index].id === next ? [element("span", "mark", "taken next")] : []);
-  at("taken").replaceChildren(...history.map((item, place) => line(place ? `−${place}` : "", item, [], false)));
+  at("taken").replaceChildren(...history.map((item) => line("", item, [], false)));
   at("incoming").replaceChildren(...items.map((item, place) => line(place + 1, item, nextMark(place), item.id === next)));
   at("ranked").replaceChildren(...answer.items.map((one, place) => {
     const marks = [...nextMark(one.index), moved(one.index, place)];
-    if (one.relevance !== undefined && one.relevance !== null) marks.unshift(element("span", "mark", `relevance ${one.relevance}`));
-    return line(place + 1, items[one.index], marks, items[one.index].id === next);
+    return line(place + 1, items[one.index], marks, items[one.index].id === next, one.relevance);
   }));
   at("reasoning").textContent = answer.reasoning || "none: the model answered at once";
   at("result").hidden = false;

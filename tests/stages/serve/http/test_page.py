@@ -95,8 +95,8 @@ def test_a_user_is_picked_and_what_moved_is_seen(address, browser):
     assert browser.value(NAMES.format("incoming")) == incoming and browser.value(NAMES.format("ranked")) == incoming[::-1]
     assert browser.value(NAMES.format("taken")) == [item["title"] for item in slate["history"]][::-1]
     marks = browser.value("[...document.querySelectorAll('#ranked .mark')].map((one) => one.textContent)")
-    assert marks[0] == "relevance 23"
-    assert [mark for mark in marks if mark[0] in "▲▼" or mark == "same place"] == ["▲ 4", "▲ 2", "same place", "▼ 2", "▼ 4"]
+    assert [mark for mark in marks if mark != "taken next"] == ["▲ 4", "▲ 2", "=", "▼ 2", "▼ 4"]
+    assert browser.value("document.querySelector('#ranked small').textContent") == f"{slate['items'][-1]['id']} · relevance 23"
     assert browser.value("document.getElementById('message').textContent") == "4 of 5 items moved."
     assert browser.errors == []
 

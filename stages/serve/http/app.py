@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
@@ -35,9 +35,7 @@ from stages.serve.parse import BadRequest, name_of, rank_request
 from stages.serve.requests import TIME_BUDGET, RankRequest, RankResult, fallback
 
 # Instead of the framework's own 422, which is never sent: what cannot be read is 400.
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    "4XX": {"model": Problem, "description": "what is wrong with the request, or why it is refused"}
-}
+PROBLEMS: dict[int | str, dict[str, Any]] = {"4XX": {"model": Problem, "description": "what is wrong, or why it is refused"}}
 VERSION = metadata.version("gr2-pipeline")
 
 
@@ -150,7 +148,7 @@ def create_app(reranker: Ranks, settings: ServerSettings) -> FastAPI:
     async def health() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/ready")
+    @app.get("/ready", responses={503: {"description": "nothing would be ranked any more"}})
     async def ready() -> JSONResponse:
         return JSONResponse({"ready": batcher.alive}, 200 if batcher.alive else 503)
 
@@ -158,7 +156,7 @@ def create_app(reranker: Ranks, settings: ServerSettings) -> FastAPI:
     async def version() -> dict[str, str]:
         return {"version": VERSION, "model": reranker.name, "mode": reranker.mode}
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse)
     async def prometheus() -> Response:
         return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
 

@@ -31,15 +31,18 @@ class IdCatalogue:
         return self.items["source_id"].to_list()
 
     @cached_property
+    def titles(self) -> list[str]:
+        return self.items["title"].to_list()
+
+    @cached_property
     def item_of(self) -> dict[str, int]:
         return {source_id: item for item, source_id in enumerate(self.source_ids)}
 
     @cached_property
     def item_of_title(self) -> dict[str, int]:
         """Titles that one item alone has."""
-        titles = self.items["title"].to_list()
-        times = Counter(titles)
-        return {title: item for item, title in enumerate(titles) if title and times[title] == 1}
+        times = Counter(self.titles)
+        return {title: item for item, title in enumerate(self.titles) if title and times[title] == 1}
 
     @cached_property
     def _histories(self) -> dict[int, list[int]]:

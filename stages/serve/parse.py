@@ -8,6 +8,7 @@ from stages.serve.catalogue import IdCatalogue
 from stages.serve.requests import RankRequest
 
 USER = "user:"
+ID_LINE = "id:"  # of a document that is written as lines of `key: value`
 LARGEST_SCORE = 1e30
 FORMS = 'user:ID, or JSON: a list of item ids (the history, oldest first), {"user_id": ID}, or {"history": [ID, ...]}'
 
@@ -22,7 +23,7 @@ def rank_request(catalogue: IdCatalogue, query: object, items: Sequence[object],
     if not items:
         raise BadRequest("nothing to rank: send at least one item")
     check_scores(scores, len(items))
-    found = [catalogue.find(name_of(item, place)) for place, item in enumerate(items)]
+    found = [find(catalogue, name_of(item, place)) for place, item in enumerate(items)]
     history, known = _history(catalogue, query)
     return RankRequest(history, found, scores, known)
 
@@ -38,6 +39,18 @@ def name_of(item: object, place: int) -> str:
     if any("\ud800" <= letter <= "\udfff" for letter in name):  # half a character, which no answer could be written with
         raise BadRequest(f"item {place} is no text: it holds half of a surrogate pair")
     return name
+
+
+def find(catalogue: IdCatalogue, name: str) -> int | None:
+    """LlamaIndex writes a document with metadata as lines `key: value` before the text, LangChain an object as YAML: there the line `id`
+    counts, unless the whole text is an id or a title."""
+    found = catalogue.find(name)
+    if found is not None:
+        return found
+    said = next((line.removeprefix(ID_LINE).strip() for line in name.splitlines() if line.startswith(ID_LINE)), "")
+    if said[:1] in ("'", '"') and said[-1] == said[0] and len(said) > 1:
+        said = said[1:-1]
+    return catalogue.find(said) if said else None
 
 
 def check_scores(scores: object, count: int) -> None:

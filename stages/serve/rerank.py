@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from stages.evaluate.params import EvaluateParams
-from stages.serve.files import NUMBER, OUTPUTS, SOURCE, FileRow, answer, convert, count_rows, file_row, read_rows
+from stages.serve.files import INPUTS, NUMBER, OUTPUTS, SOURCE, FileRow, answer, convert, count_rows, file_row, read_rows
+from stages.serve.formats import trec
 from stages.serve.reranker import MODEL, Mode, Reranker, open_reranker
 from stages.shared.core.errors import StageError
 from stages.shared.core.hashes import files_sha256
@@ -34,41 +35,49 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--model", type=Path, default=MODEL)
     parser.add_argument("--mode", choices=("reasoning", "one-pass"), default="reasoning")
     parser.add_argument("--ids", choices=(SOURCE, NUMBER), default=SOURCE)
+    parser.add_argument("--topics", type=Path)
     parser.add_argument("--batch", type=int, default=BATCH)
     options = parser.parse_args(arguments)
     output = options.output or options.file.with_name(f"{options.file.stem}.reranked.jsonl")
     try:
-        counts = rerank_file(options.file, output, options.model, options.mode, options.ids, max(1, options.batch))
+        counts = rerank_file(options.file, output, options.model, options.mode, options.ids, max(1, options.batch), options.topics)
     except StageError as error:
         sys.exit(f"gr2 rerank: {error}")
     fallbacks = ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items()) if reason)
     note(f"{output}: {counts.total()} rows, {counts['']} reranked" + (f"; in the order given: {fallbacks}" if fallbacks else ""))
 
 
-def rerank_file(path: Path, output: Path, model: Path, mode: Mode, ids: str, batch: int) -> Counter[str]:
-    """Writes `output`, whole or not at all; how many rows fell back, by reason ("" = none). What a killed call wrote is gone on from."""
+def rerank_file(path: Path, output: Path, model: Path, mode: Mode, ids: str, batch: int, topics: Path | None = None) -> Counter[str]:
+    """Writes `output`, whole or not at all; how many rows fell back, by reason ("" = none). What a killed call wrote is gone on from.
+
+    topics: of a TREC run (stages/serve/formats/trec.py).
+    """
     if output.suffix not in OUTPUTS:
         raise StageError(f"{output}: what shall it be? End its name with {', '.join(OUTPUTS)}")
     if not path.is_file():
         raise StageError(f"{path}: no such file")
-    if path.suffix not in (".jsonl", ".parquet"):
-        raise StageError(f"{path}: end its name with .jsonl (one JSON object a line) or .parquet")
+    if path.suffix not in INPUTS:
+        raise StageError(f"{path}: end its name with .jsonl (one JSON object a line), .parquet, or .trec (a TREC run)")
+    if topics and path.suffix != trec.SUFFIX:
+        raise StageError(f"{topics}: topics are of a TREC run, and {path} is none")
+    if topics and not topics.is_file():
+        raise StageError(f"{topics}: no such file")
     params = load_params("evaluate", EvaluateParams)
     set_threads(params.threads)
     set_seed(params.seed)
     without_library_bars()
     partial = output.with_name(f".{output.name}.partial.jsonl")
     # The batch is a part of it: which rows share one changes the last bits of sums.
-    identity = f"{files_sha256([path, *TABLES])} {folder_sha256(model)} {mode} {ids} {batch}"
+    identity = f"{files_sha256([path, *([topics] if topics else []), *TABLES])} {folder_sha256(model)} {mode} {ids} {batch}"
     done, counts = _begin(partial, identity, batch)
     with Progress("rows", count_rows(path), done) as progress, open_reranker(model, mode) as reranker:
-        for rows in _batches(_rows(reranker, path, done, ids), batch):
+        for rows in _batches(_rows(reranker, path, done, ids, topics), batch):
             counts.update(_write(reranker, rows, partial))
             progress.add(len(rows))
     if not counts:
         raise StageError(f"{path}: no rows")
     _state(partial).unlink()
-    convert(partial, output)
+    convert(partial, output, path, topics)
     return counts
 
 
@@ -92,9 +101,9 @@ def _state(partial: Path) -> Path:
     return partial.with_suffix(".state")
 
 
-def _rows(reranker: Reranker, path: Path, first: int, ids: str) -> Iterator[FileRow]:
-    for number, row in read_rows(path, first):
-        yield file_row(reranker.catalogue, row, number, ids, f"{path}: row {number}")
+def _rows(reranker: Reranker, path: Path, first: int, ids: str, topics: Path | None) -> Iterator[FileRow]:
+    for number, where, row in read_rows(path, first, topics):
+        yield file_row(reranker.catalogue, row, number, ids, where)
 
 
 def _batches(rows: Iterable[T], size: int) -> Iterator[list[T]]:

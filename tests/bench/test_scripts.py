@@ -33,6 +33,7 @@ HEAVY = (  # these import torch, or start a store
     "freed_memory",
     "generation_speed",
     "hack_watch",
+    "injection",
     "language_model_arms",
     "midtrain_tasks",
     "more_features",

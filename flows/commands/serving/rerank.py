@@ -13,13 +13,16 @@ OPTIONS = {
     "batch": "rows between two entries in the partial output (default 512)",
 }
 PATHS = {
-    "output": "the answers, ending in .jsonl, .parquet or .trec (default: FILE's name with .reranked.jsonl)",
+    "output": "the answers, ending in .jsonl, .parquet, .trec or .rank_llm.jsonl (default: FILE's name with .reranked.jsonl)",
+    "topics": "of a TREC run: qid, a tab and the query a line; without it, a qid is the id of a user",
     "model": "the model's folder (default: data/rl/model)",
 }
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", help=".jsonl or .parquet: history or user_id, candidates, perhaps scores and id; or rank_llm's requests")
+    parser.add_argument(
+        "file", help=".jsonl or .parquet: history or user_id, candidates, perhaps scores and id; rank_llm's requests; .trec"
+    )
     for name, text in {**PATHS, **OPTIONS}.items():
         parser.add_argument(f"--{name}", help=text)
 

@@ -9,12 +9,14 @@ from typing import Any, Protocol
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
 
 from stages.serve.catalogue import IdCatalogue
 from stages.serve.http.batcher import Batcher, QueueFullError
 from stages.serve.http.bodies import (
+    Problem,
     RankBody,
     RankedItem,
     RankResponse,
@@ -23,13 +25,17 @@ from stages.serve.http.bodies import (
     RerankResponse,
     check_count,
     document_of,
+    problem,
     shown,
 )
 from stages.serve.http.guard import Guard
+from stages.serve.http.page.routes import page_router
 from stages.serve.http.server_metrics import ServerMetrics
 from stages.serve.parse import BadRequest, name_of, rank_request
 from stages.serve.requests import TIME_BUDGET, RankRequest, RankResult, fallback
 
+# Instead of the framework's own 422, which is never sent: what cannot be read is 400.
+PROBLEMS: dict[int | str, dict[str, Any]] = {"4XX": {"model": Problem, "description": "what is wrong, or why it is refused"}}
 VERSION = metadata.version("gr2-pipeline")
 
 
@@ -91,7 +97,7 @@ def create_app(reranker: Ranks, settings: ServerSettings) -> FastAPI:
         await asyncio.to_thread(batcher.stop)
 
     # The framework's pages for people load scripts from elsewhere.
-    app = FastAPI(title="gr2 serve", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(title="gr2 serve", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None, responses=PROBLEMS)
     app.add_middleware(Guard, metrics=metrics, key=settings.key, max_body=settings.max_body)  # type: ignore[arg-type]
     _handle_errors(app)
 
@@ -136,11 +142,13 @@ def create_app(reranker: Ranks, settings: ServerSettings) -> FastAPI:
             id=http.state.request_id, model=reranker.name, items=items, fallback=result.fallback or None, reasoning=reasoning
         )
 
+    app.include_router(page_router(lambda: reranker.catalogue))
+
     @app.get("/health")
     async def health() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/ready")
+    @app.get("/ready", responses={503: {"description": "nothing would be ranked any more"}})
     async def ready() -> JSONResponse:
         return JSONResponse({"ready": batcher.alive}, 200 if batcher.alive else 503)
 
@@ -148,7 +156,7 @@ def create_app(reranker: Ranks, settings: ServerSettings) -> FastAPI:
     async def version() -> dict[str, str]:
         return {"version": VERSION, "model": reranker.name, "mode": reranker.mode}
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse)
     async def prometheus() -> Response:
         return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
@@ -156,18 +164,22 @@ def create_app(reranker: Ranks, settings: ServerSettings) -> FastAPI:
 
 
 def _handle_errors(app: FastAPI) -> None:
-    """Errors in Cohere's shape, {"message": ...}; never with what was sent, which may be about a person."""
+    """Errors in the shape that clients read; never with what was sent, which may be about a person."""
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"] if part != "body")
-        return JSONResponse({"message": f"{where or 'the body'}: {first['msg']}"}, 400)
+        return problem(400, f"{where or 'the body'}: {first['msg']}")
 
     @app.exception_handler(BadRequest)
     async def bad(_: Request, error: BadRequest) -> JSONResponse:
-        return JSONResponse({"message": str(error)}, 400)
+        return problem(400, str(error))
 
     @app.exception_handler(QueueFullError)
     async def full(_: Request, error: QueueFullError) -> JSONResponse:
-        return JSONResponse({"message": str(error)}, 429, {"Retry-After": str(error.retry_after)})
+        return problem(429, str(error), {"Retry-After": str(error.retry_after)})
+
+    @app.exception_handler(HTTPException)
+    async def refused(_: Request, error: HTTPException) -> JSONResponse:  # a path or a method that there is not
+        return problem(error.status_code, error.detail, error.headers)

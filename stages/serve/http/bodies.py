@@ -1,8 +1,10 @@
 """The bodies of requests and responses. `/rerank` has the fields of Cohere, Jina and vLLM; unknown ones are ignored, as theirs are."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, Field
+from starlette.responses import JSONResponse
 
 from stages.serve.parse import BadRequest, name_of
 
@@ -16,7 +18,7 @@ class RerankBody(BaseModel):
     documents: list[Named] = Field(min_length=1)
     model: str | None = Field(None, description="ignored: one model is served, and the response names it")
     top_n: int | None = Field(None, ge=1, description="results at most; more than there are documents means all")
-    return_documents: bool = False
+    return_documents: bool | None = False
 
 
 class RankBody(BaseModel):
@@ -62,10 +64,21 @@ class RankResponse(BaseModel):
 
 
 def document_of(item: Named, place: int) -> dict[str, str]:
-    """What `return_documents` gives back of a document."""
+    """What `return_documents` gives back of a document. Clients want `text`: an object without one gets the name that it goes by."""
     if not isinstance(item, dict):
         return {"text": name_of(item, place)}
-    return {key: name_of(item[key], place) for key in ("id", "text") if item.get(key) is not None}
+    return {"text": name_of(item, place)} | {key: name_of(item[key], place) for key in ("id", "text") if item.get(key) is not None}
+
+
+class Problem(BaseModel):
+    """An error. Cohere's clients look for its reason in `message`, Jina's in `detail`."""
+
+    message: str
+    detail: str
+
+
+def problem(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    return JSONResponse(Problem(message=message, detail=message).model_dump(), status, headers)
 
 
 def shown(count: int, top_n: int | None) -> int:

@@ -12,12 +12,13 @@ import uuid
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from stages.serve.http.bodies import problem
 from stages.serve.http.server_metrics import ServerMetrics
 
 PATHS = ("/v1/rerank", "/v2/rerank", "/rerank", "/rank", "/health", "/ready", "/version", "/metrics", "/openapi.json")
+PATHS += ("/", "/page/page.css", "/page/page.js", "/page/users", "/page/slate", "/page/titles")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 access = logging.getLogger("gr2.serve.access")
 
@@ -63,11 +64,11 @@ class Guard:
             given = headers.get("authorization", "").encode()
             if self.key and not hmac.compare_digest(given, f"Bearer {self.key}".encode()):
                 refusal = {"WWW-Authenticate": "Bearer"}
-                await _refuse(401, "send the key of this server as `Authorization: Bearer KEY`", refusal)(scope, receive, send)
+                await problem(401, "send the key of this server as `Authorization: Bearer KEY`", refusal)(scope, receive, send)
                 return
             body = await self._body(headers, receive)
             if body is None:
-                await _refuse(413, f"the body is larger than {self.max_body} bytes")(scope, receive, send)
+                await problem(413, f"the body is larger than {self.max_body} bytes")(scope, receive, send)
                 return
             receive = _replayed(body, receive)
         await self.app(scope, receive, send)
@@ -99,7 +100,3 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return replay
-
-
-def _refuse(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"message": message}, status, headers)

@@ -24,6 +24,19 @@ def test_items_are_ids_titles_or_objects_and_unknown_ones_keep_their_place(catal
     assert rank_request(catalogue, "user:u3", items).items == [7, 8, 9, 10, 11, 12, None, 13]
 
 
+def test_a_document_with_metadata_is_found_by_its_line_id(catalogue):
+    named = [
+        "id: 7\nyear: 1995\n\nTitle 6",
+        "title: Title 6\nid: '8'\n",
+        'id: "9"',
+        "id: gone\nid: 4",
+        "Title 5\nid:",
+        "id: '",
+        "id: 'Title 6'",
+    ]
+    assert rank_request(catalogue, "user:u3", named).items == [7, 8, 9, None, None, None, 6]
+
+
 def test_unknown_users_and_items_of_a_history_are_no_error(catalogue):
     stranger = rank_request(catalogue, "user:nobody", ["1"])
     assert (stranger.history, stranger.known_user) == ([], False)

@@ -92,8 +92,8 @@ def test_another_request_begins_anew(tmp_path, reranker, monkeypatch):
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        ({"user_id": "u1"}, "in.jsonl: row 0: `candidates` is no list"),
-        ({"candidates": ["1"]}, "in.jsonl: row 0: the query says neither who"),
+        ({"user_id": "u1"}, "in.jsonl: line 1: `candidates` is no list"),
+        ({"candidates": ["1"]}, "in.jsonl: line 1: the query says neither who"),
         ({"user_id": "u1", "candidates": []}, "nothing to rank"),
         ({"user_id": "u1", "candidates": ["1", "2"], "scores": [1]}, "list of 2 numbers"),
     ],

@@ -4,35 +4,16 @@ import asyncio
 import json
 import tomllib
 from threading import Event
-from types import SimpleNamespace
 
 import httpx
 import pytest
 
-from stages.serve.catalogue import IdCatalogue
-from stages.serve.http.app import ServerSettings, create_app
-from stages.serve.requests import RankResult, fallback, falling
+from stages.serve.http.app import ServerSettings
 from tests.support.project_clone import ROOT
+from tests.support.serve_app import reversing, reversing_app
 
 PATHS = ("/v1/rerank", "/v2/rerank", "/rerank")
 COHERE = {"model": "rerank-v3.5", "query": "user:u3", "documents": ["4", "nobody's", "5", "4"]}
-
-
-def reversing(requests):
-    results = []
-    for request in requests:
-        if not request.history:
-            results.append(fallback(len(request.items), "unknown_user"))
-            continue
-        known = [place for place, item in enumerate(request.items) if item is not None][::-1]
-        order = (*known, *(place for place, item in enumerate(request.items) if item is None))
-        results.append(RankResult(order, falling(len(order)), "because", {order[0]: 23}, tokens=9))
-    return results
-
-
-@pytest.fixture(scope="module")
-def catalogue(finished_run):
-    return IdCatalogue.read()
 
 
 @pytest.fixture
@@ -43,7 +24,7 @@ def ask(catalogue):
         return asyncio.run(_asked(method, path, rank, settings or ServerSettings(), times, options))
 
     async def _asked(method, path, rank, settings, times, options):
-        app = create_app(SimpleNamespace(catalogue=catalogue, name="data/rl/model", mode="reasoning", rank=rank), settings)
+        app = reversing_app(catalogue, settings, rank)
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
         async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://x") as client:
             responses = await asyncio.gather(*(client.request(method, path, **options) for _ in range(times)))

@@ -1,0 +1,1 @@
+"""The page at `/`: what the reranker does, one user at a time."""

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import polars as pl
 
@@ -20,10 +21,11 @@ class IdCatalogue:
     log: pl.DataFrame
 
     @classmethod
-    def read(cls) -> "IdCatalogue":
-        items = read_table(DATA / "ingest/items.parquet", ITEMS)
-        users = read_table(DATA / "ingest/users.parquet", USERS)
-        log = read_table(DATA / "ingest/interactions.parquet", INTERACTIONS)
+    def read(cls, run: Path = Path()) -> "IdCatalogue":
+        """run: the folder of a finished run."""
+        items = read_table(run / DATA / "ingest/items.parquet", ITEMS)
+        users = read_table(run / DATA / "ingest/users.parquet", USERS)
+        log = read_table(run / DATA / "ingest/interactions.parquet", INTERACTIONS)
         return cls(items, dict(zip(users["source_id"].to_list(), users["user"].to_list(), strict=True)), log)
 
     @cached_property

@@ -28,7 +28,7 @@ NEEDED = (  # beside the model
 
 
 def lay_out(root: Path, name: str) -> dict[str, str]:
-    """name: `reranker@v0.0.2`, or `v0.0.2` of the artifact that promote.artifact names; `reranker`, `reranker#prod` or `prod`: the one in use.
+    """name: `reranker@v0.0.2`, or `v0.0.2` (of promote.artifact); `reranker`, `reranker#prod` or `prod`: the version in use.
 
     -> version (as its tag says it), run (folder), model (in it). ProjectError where there is none, or its bytes are gone.
     """

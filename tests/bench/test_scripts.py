@@ -42,6 +42,7 @@ HEAVY = (  # these import torch, or start a store
     "retrieval",
     "rl_allocation",
     "rl_step",
+    "serving_load",
     "slates",
     "throughput",
     "tokenizer_ablation",

@@ -1,13 +1,15 @@
 """`python -m tests.support.fake_engine FD`: a worker that ranks without a model, as stages/serve/engine/worker.py talks.
 
 The name of its model says what it does: "reverse" turns every order round, "rotate" puts the last first; "broken" cannot be loaded, "dies"
-ends while it loads, "slow" takes a second to load. "hangs" never answers. A request whose history is [13] ends the process.
+ends while it loads, "slow" takes a second to load, "hangs" never answers, "parent" has a process of its own. A request whose history is
+[13] ends the process.
 """
 
 import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 
@@ -24,6 +26,8 @@ def main(descriptor: int) -> None:
             return
         if model == "dies":
             os._exit(3)
+        if model == "parent":
+            subprocess.Popen(["sleep", "600"])
         if model == "slow":
             time.sleep(1)
         connection.sendall(line({"ready": True}))

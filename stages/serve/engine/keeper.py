@@ -57,8 +57,10 @@ class EngineKeeper:
     def close(self) -> None:
         with self._lock:
             self._closing.set()
-            newest, self._process = self._newest, None
+            newest, answering, self._process = self._newest, self._process, None
         if newest:
+            if newest is not answering:
+                newest.kill()  # it loads, and does not listen
             newest.close()
         if self._thread.is_alive():
             self._thread.join()
@@ -71,6 +73,7 @@ class EngineKeeper:
         try:
             process.open()
         except BaseException:
+            process.kill()
             process.close()
             raise
         return process

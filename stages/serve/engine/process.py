@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -77,19 +78,27 @@ class RankerProcess:
         return f"ended with code {code}" if code >= 0 else f"was ended by signal {-code} ({signal.Signals(-code).name})"
 
     def kill(self) -> None:
-        if self._process.poll() is None:
+        if self._process.returncode is None:  # not reaped yet: the number is still its own
             self._kill()
 
     def close(self) -> None:
+        """Ends by itself after what it has been asked, or is killed."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
+        end = time.monotonic() + CLOSE_S
+        while self._running() and time.monotonic() < end:
+            time.sleep(0.02)
+        self.kill()
+        self._process.wait()
+
+    def _running(self) -> bool:
         try:
-            self._process.wait(CLOSE_S)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            self._process.wait()
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None
+        except ChildProcessError:
+            return False
 
     def _kill(self) -> None:
+        """With all that it has started."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 

@@ -9,7 +9,7 @@ from stages.shared.core.errors import StageError
 
 
 def add_admin(app: FastAPI, router: Router) -> None:
-    @app.post("/admin/model")
+    @app.post("/admin/model", include_in_schema=False)
     async def model(body: ModelBody) -> dict[str, str]:
         """Answers once requests go to the new model and the old one has ranked what it was asked."""
         before = router.current.ranks.name

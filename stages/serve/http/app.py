@@ -1,7 +1,6 @@
 """The application: standard rerank endpoints and the recommender's own, over one router. Whatever fails, the incoming order comes back."""
 
 import asyncio
-import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from stages.serve.http.bodies import (
     shown,
 )
 from stages.serve.http.guard import Guard
+from stages.serve.http.hangup import on_hangup
 from stages.serve.http.router import Opener, Ranks, Router
 from stages.serve.http.server_metrics import ServerMetrics
 from stages.serve.parse import BadRequest, name_of, rank_request
@@ -77,8 +77,7 @@ def create_app(reranker: Ranks, settings: ServerSettings, opener: Opener | None 
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         router.start()
         if opener:
-            loop, reloads = asyncio.get_running_loop(), set[asyncio.Task[None]]()  # the loop itself keeps no hold of a task
-            loop.add_signal_handler(signal.SIGHUP, lambda: reloads.add(loop.create_task(router.reload())))
+            on_hangup(router.reload)
         yield
         await asyncio.to_thread(router.stop)
 

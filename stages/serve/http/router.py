@@ -89,10 +89,11 @@ class Router:
         try:
             try:
                 ranks = await asyncio.to_thread(self.opener.open, name)
-            except StageError as error:
+            except Exception as error:
+                reason = str(error) if isinstance(error, StageError) else f"{type(error).__name__}: {error}"
                 self.metrics.swaps.labels("failed").inc()
-                log.error("model: %s cannot be served, %s goes on serving: %s", name, self.current.ranks.name, error)
-                raise
+                log.error("model: %s cannot be served, %s goes on serving: %s", name, self.current.ranks.name, reason)
+                raise StageError(reason) from error
             # From here no request is between the old model and its queue: they are asked for and used without giving up the event loop.
             old, self.current = self.current, self._served(ranks)
             self.start()

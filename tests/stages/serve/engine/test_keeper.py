@@ -1,5 +1,6 @@
 """An engine's process is killed, hangs, or never comes up: every request still gets a whole order, and is told where none was made."""
 
+import json
 import os
 import signal
 import time
@@ -7,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from stages.serve.engine import keeper as keeper_module
@@ -50,8 +52,6 @@ def wait_until(holds: Callable[[], bool]) -> None:
 
 
 def test_requests_and_results_come_through_as_they_are() -> None:
-    import json
-
     requests = [REQUEST, RankRequest([], [None], [0.5], known_user=False)]
     results = [
         RankResult((1, 0), (0.7, 0.3), "because: é", {1: 23, 0: 4}, tokens=9, way="reasoning"),
@@ -119,6 +119,22 @@ def test_a_model_that_cannot_be_loaded_is_said_and_leaves_nothing_running(
     with pytest.raises(StageError, match=words):
         keeper.start()
     assert keeper.pid is None and not keeper.ready
+
+
+def test_what_an_engine_has_started_ends_with_it(kept: Callable[..., EngineKeeper]) -> None:
+    """As the processes of vLLM, which would hold the GPU."""
+    keeper = kept("parent")
+    keeper.start()
+    [child] = psutil.Process(keeper.pid).children()
+    assert keeper.rank([DEADLY])[0].fallback == "engine_gone"
+
+    def ended() -> bool:
+        try:
+            return child.status() == psutil.STATUS_ZOMBIE  # whose new parent takes its time
+        except psutil.NoSuchProcess:
+            return True
+
+    wait_until(ended)
 
 
 def test_closing_ends_the_process_also_while_it_loads(kept: Callable[..., EngineKeeper]) -> None:

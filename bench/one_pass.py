@@ -64,9 +64,8 @@ def main() -> None:
             begin = time.perf_counter()
             reranker.rank([RankRequest(history, candidates)])
             seconds.append(time.perf_counter() - begin)
-    print(
-        f"{len(rows)} slates of {len(set(users.tolist()))} users\n\n| | NDCG@5 | minus the initial ranking | minus the answers |\n|---|---|---|---|"
-    )
+    print(f"{len(rows)} slates of {len(set(users.tolist()))} users\n")
+    print("| | NDCG@5 | minus the initial ranking | minus the answers |\n|---|---|---|---|")
     answers, passes = ndcg(np.array(recorded["order"].to_list()), targets), ndcg(orders, targets)
     print(row("answers", answers, answers, targets, users))
     print(row("one pass", passes, answers, targets, users))

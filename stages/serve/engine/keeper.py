@@ -50,7 +50,9 @@ class EngineKeeper:
                 return process.rank(requests, self.patience)
             except EngineGoneError as error:
                 log.error("engine: no answer to %d requests: %s", len(requests), error)
-                self._process = None
+                with self._lock:
+                    if self._process is process:  # and not the next one already
+                        self._process = None
                 process.kill()  # it may hang
         return [fallback(len(request.items), ENGINE_GONE) for request in requests]
 

@@ -47,6 +47,8 @@ def main(descriptor: int) -> None:
                 connection.sendall(line({"ready": True}))
                 answer_all(reranker, connection, lines)
         except Exception as error:
+            if opened and isinstance(error, ConnectionError):
+                return  # nobody wants the answer any more
             if opened:
                 raise
             connection.sendall(line({"error": str(error) if isinstance(error, StageError) else f"{type(error).__name__}: {error}"}))

@@ -53,9 +53,12 @@ class Served:
     def ready(self) -> bool:
         return self.batcher.alive and (not isinstance(self.ranks, EngineKeeper) or self.ranks.ready)
 
-    def stop(self) -> None:
-        """Ranks what waits first."""
+    def drain(self) -> None:
+        """Ranks what waits, then ends the engine."""
         self.batcher.stop()
+        self.close()
+
+    def close(self) -> None:
         if isinstance(self.ranks, EngineKeeper):
             self.ranks.close()
 
@@ -72,9 +75,11 @@ class Router:
         self.current.batcher.start()
 
     def stop(self) -> None:
+        """When no request is open any more: nobody waits for what an engine may still be at."""
         if self.opener:
             self.opener.close()
-        self.current.stop()
+        self.current.close()
+        self.current.batcher.stop()
 
     async def swap(self, name: str) -> Served:
         """Serves the model `name` from now on; the old one's requests are ranked by the old one. Runs in the server's event loop.
@@ -99,7 +104,7 @@ class Router:
             self.start()
             self.metrics.swaps.labels("done").inc()
             log.info("model: %s takes the place of %s", ranks.name, old.ranks.name)
-            await asyncio.to_thread(old.stop)
+            await asyncio.to_thread(old.drain)
         finally:
             self._swapping = False
         return self.current

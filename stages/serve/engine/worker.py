@@ -27,7 +27,8 @@ BROKEN = 70  # exit code
 
 def main(descriptor: int) -> None:
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(name, signal.SIG_IGN)  # the server is told, too, and first has what it was asked ranked here
+        # A handler that does nothing, for SIG_IGN would be inherited by the processes of vLLM, which it ends by signal.
+        signal.signal(name, lambda *_: None)  # the server is told, too, and first has what it was asked ranked here
     os.set_inheritable(descriptor, False)  # not of the processes that an engine may start
     threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)

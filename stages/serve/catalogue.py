@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import polars as pl
 
@@ -13,18 +14,20 @@ from stages.shared.core.schemas import INTERACTIONS, ITEMS, USERS, read_table
 
 @dataclass(frozen=True)
 class IdCatalogue:
-    """items: ITEMS by number. users: source id -> number. log: INTERACTIONS by user, then position."""
+    """items: ITEMS by number. users: source id -> number. log: INTERACTIONS by user, then position. run: where it was read."""
 
     items: pl.DataFrame
     users: dict[str, int]
     log: pl.DataFrame
+    run: Path = Path()
 
     @classmethod
-    def read(cls) -> "IdCatalogue":
-        items = read_table(DATA / "ingest/items.parquet", ITEMS)
-        users = read_table(DATA / "ingest/users.parquet", USERS)
-        log = read_table(DATA / "ingest/interactions.parquet", INTERACTIONS)
-        return cls(items, dict(zip(users["source_id"].to_list(), users["user"].to_list(), strict=True)), log)
+    def read(cls, run: Path = Path()) -> "IdCatalogue":
+        """run: the folder of a finished run."""
+        items = read_table(run / DATA / "ingest/items.parquet", ITEMS)
+        users = read_table(run / DATA / "ingest/users.parquet", USERS)
+        log = read_table(run / DATA / "ingest/interactions.parquet", INTERACTIONS)
+        return cls(items, dict(zip(users["source_id"].to_list(), users["user"].to_list(), strict=True)), log, run)
 
     @cached_property
     def source_ids(self) -> list[str]:

@@ -59,13 +59,14 @@ class OnePass:
         return logits_NV[:, letters_K].double().softmax(dim=1).cpu().numpy()
 
 
-def open_one_pass(folder: Path, layout: Layout, engine: EngineParams) -> OnePass:
-    """StageError where one token does not tell the candidates apart."""
+def open_one_pass(folder: Path, layout: Layout, engine: EngineParams, model: PreTrainedModel | None = None) -> OnePass:
+    """StageError where one token does not tell the candidates apart. model: the one at `folder`, where it is loaded already."""
     encoded = EncodedLayout(without_reasoning(layout), load_tokenizer(folder))
     if layout.dialogue or not layout.answers_by_letter:
         raise StageError("one pass needs prompt.layout compact and prompt.answer letters, where the first token of an answer is a letter")
     firsts = [ids[0] for ids in encoded.tokenizer(LETTERS, add_special_tokens=False)["input_ids"]]
     if len(set(firsts)) < len(LETTERS):
         raise StageError(f"{folder}: its tokenizer begins two letters with the same token, so one pass cannot tell candidates apart")
-    model = load_model(folder, engine.dtype, device_of(engine.device, "engine.device"))
+    if model is None:
+        model = load_model(folder, engine.dtype, device_of(engine.device, "engine.device"))
     return OnePass(model, encoded, firsts, engine.batch_size)

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+REASONING, ONE_PASS = "reasoning", "one-pass"  # ways in which a model ranks
+
 # Why the incoming order came back instead of a new one.
 NO_HISTORY = "no_history"  # nothing that the catalogue knows was taken before
 UNKNOWN_USER = "unknown_user"
@@ -10,8 +12,9 @@ UNKNOWN_ITEMS = "unknown_items"  # the catalogue knows none of them
 NO_SCORES = "no_scores"  # the request brings none, and the run's retriever keeps nothing that scores single candidates
 INVALID_ANSWER = "invalid_answer"
 ENGINE = "engine"
+ENGINE_GONE = "engine_gone"  # its process has ended, and the next one is not up yet
 TIME_BUDGET = "time_budget"
-FALLBACKS = (NO_HISTORY, UNKNOWN_USER, UNKNOWN_ITEMS, NO_SCORES, INVALID_ANSWER, ENGINE, TIME_BUDGET)
+FALLBACKS = (NO_HISTORY, UNKNOWN_USER, UNKNOWN_ITEMS, NO_SCORES, INVALID_ANSWER, ENGINE, ENGINE_GONE, TIME_BUDGET)
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class RankResult:
 
     reasoning: what the model wrote before its answer. relevances: place -> the level (0 to 23) that it gave there. fallback: one of
     FALLBACKS where `order` is the incoming order, else "". fault: of an invalid answer (stages/shared/slates/answers.py). tokens: written.
+    way: in which the model was asked, "" where it was not.
     """
 
     order: tuple[int, ...]
@@ -42,11 +46,12 @@ class RankResult:
     fallback: str = ""
     fault: str = ""
     tokens: int = 0
+    way: str = ""
 
 
-def fallback(count: int, reason: str, fault: str = "", reasoning: str = "", tokens: int = 0) -> RankResult:
+def fallback(count: int, reason: str, fault: str = "", reasoning: str = "", tokens: int = 0, way: str = "") -> RankResult:
     """The incoming order of `count` items, whole."""
-    return RankResult(tuple(range(count)), falling(count), reasoning, {}, reason, fault, tokens)
+    return RankResult(tuple(range(count)), falling(count), reasoning, {}, reason, fault, tokens, way)
 
 
 def falling(count: int) -> tuple[float, ...]:

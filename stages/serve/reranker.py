@@ -9,17 +9,22 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from stages.evaluate.params import EvaluateParams
 from stages.retrieve.params import RetrieveParams
 from stages.serve.catalogue import IdCatalogue
+from stages.serve.engine.messages import ADAPTIVE_MARGIN
 from stages.serve.one_pass import OnePass, open_one_pass
 from stages.serve.requests import (
     ENGINE,
     INVALID_ANSWER,
     NO_HISTORY,
     NO_SCORES,
+    ONE_PASS,
+    REASONING,
     UNKNOWN_ITEMS,
     UNKNOWN_USER,
     RankRequest,
@@ -30,6 +35,7 @@ from stages.serve.requests import (
     spread,
 )
 from stages.serve.slate_maker import SlateMaker
+from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import DATA
 from stages.shared.core.params import load_params
 from stages.shared.core.progress import note
@@ -38,6 +44,7 @@ from stages.shared.evaluation.rankers import MODELS, PRIMARY_MODEL
 from stages.shared.generation.base import Sampling
 from stages.shared.generation.choose import side_by_side
 from stages.shared.generation.reranking.language_model import LanguageModel, open_language_model
+from stages.shared.generation.transformers_engine import TransformersEngine
 from stages.shared.slates.layouts.choose import layout_of
 from stages.shared.slates.layouts.dialogue import think_marks
 from stages.shared.slates.layouts.domain_rules import with_mined_rules
@@ -48,14 +55,19 @@ from stages.shared.slates.reranking.windows import Windows, rank_by_windows
 from stages.shared.slates.slate import Catalog, Slate
 from stages.shared.slates.windows import in_windows
 
-Mode = Literal["reasoning", "one-pass"]
+Mode = Literal["reasoning", "one-pass", "adaptive"]
+MODES = ("reasoning", "one-pass", "adaptive")
 MODEL = MODELS[PRIMARY_MODEL]
 log = logging.getLogger("gr2.serve")
 
 
 @dataclass(frozen=True)
 class Reranker:
-    """model: asked as `evaluate` asks it; or, in one pass, for the likeliest first candidate alone."""
+    """model: asked as `evaluate` asks it; or, in one pass, for the likeliest first candidate alone.
+
+    first: of mode adaptive, asked before `model`. Where the probability of its best item is `margin` above that of the next one, its order
+    is the answer, and the model does not think.
+    """
 
     catalogue: IdCatalogue
     maker: SlateMaker
@@ -65,6 +77,8 @@ class Reranker:
     threads: int
     name: str
     mode: Mode = field(default="reasoning")
+    first: OnePass | None = None
+    margin: float = ADAPTIVE_MARGIN
 
     def rank(self, requests: Sequence[RankRequest]) -> list[RankResult]:
         """One result a request. Nothing is raised for what a model or an engine does."""
@@ -103,7 +117,22 @@ class Reranker:
     def _ranked(self, requests: Sequence[RankRequest]) -> list[RankResult]:
         slates = self.maker.slates(requests)
         whole = not in_windows(slates, self.windows.size)
+        if self.first is None or not whole:  # of windows no single margin says how sure an order is
+            return self._by_model(requests, slates, whole)
+        rankings, scores_NK = self.first.rank(slates)
+        results = {
+            row: self._result(request, slates[row], rankings, row, scores_NK[row].tolist(), whole, ONE_PASS)
+            for row, request in enumerate(requests)
+            if margin_of(scores_NK[row, : len(places_of(request.items))]) >= self.margin
+        }
+        if unsure := [row for row in range(len(requests)) if row not in results]:
+            thought = self._by_model([requests[row] for row in unsure], [slates[row] for row in unsure], whole)
+            results |= zip(unsure, thought, strict=True)
+        return [results[row] for row in range(len(requests))]
+
+    def _by_model(self, requests: Sequence[RankRequest], slates: list[Slate], whole: bool) -> list[RankResult]:
         scores: Sequence[Sequence[float]] = []
+        way = REASONING if isinstance(self.model, LanguageModel) else ONE_PASS
         if isinstance(self.model, LanguageModel):
             [rankings] = self.model.answers(slates, Sampling(self.params.max_tokens, seed=self.params.seed), self.params.constrained)
         elif whole:
@@ -112,27 +141,27 @@ class Reranker:
         else:
             rankings = rank_by_windows(slates, partial(_orders_alone, self.model), self.windows)
         return [
-            self._result(request, slate, rankings, row, scores[row] if scores else None, whole)
+            self._result(request, slate, rankings, row, scores[row] if scores else None, whole, way)
             for row, (request, slate) in enumerate(zip(requests, slates, strict=True))
         ]
 
     def _result(
-        self, request: RankRequest, slate: Slate, rankings: Rankings, row: int, scores: Sequence[float] | None, whole: bool
+        self, request: RankRequest, slate: Slate, rankings: Rankings, row: int, scores: Sequence[float] | None, whole: bool, way: str
     ) -> RankResult:
         """scores: one a candidate of the slate; None: the order is all there is."""
         text, fault = rankings.texts[row], rankings.faults[row]
         tokens = sum(counts[row] for counts in (rankings.reasoning_tokens, rankings.answer_tokens) if counts)
         reasoning = self._reasoning(text)
         if fault:
-            return fallback(len(request.items), INVALID_ANSWER, fault, reasoning, tokens)
+            return fallback(len(request.items), INVALID_ANSWER, fault, reasoning, tokens, way)
         ranks = rankings.orders[row].tolist()
         order = spread(request.items, [slate.candidates[rank] for rank in ranks])
         if scores is None:
-            return RankResult(order, falling(len(order)), reasoning, self._relevances(request, slate, text, whole), tokens=tokens)
+            return RankResult(order, falling(len(order)), reasoning, self._relevances(request, slate, text, whole), tokens=tokens, way=way)
         of_item = dict(zip(slate.candidates, scores, strict=True))
         total = sum(of_item[item] for item in places_of(request.items))  # without those that filled the slate
         items = [request.items[place] for place in order]
-        return RankResult(order, tuple(0.0 if item is None else float(of_item[item] / total) for item in items), tokens=tokens)
+        return RankResult(order, tuple(0.0 if item is None else float(of_item[item] / total) for item in items), tokens=tokens, way=way)
 
     def _reasoning(self, text: str) -> str:
         if not isinstance(self.model, LanguageModel) or not self.model.encoded.layout.reasoning:
@@ -152,11 +181,20 @@ class Reranker:
 
 
 @contextmanager
-def open_reranker(folder: Path = MODEL, mode: Mode = "reasoning", threads: int | None = None) -> Iterator[Reranker]:
+def open_reranker(
+    folder: Path = MODEL,
+    mode: str = "reasoning",
+    threads: int | None = None,
+    one_pass: Path | None = None,
+    margin: float = ADAPTIVE_MARGIN,
+) -> Iterator[Reranker]:
     """The model at `folder` with the tables and params.yaml of the run in the current directory.
 
-    threads: of torch; None: as many as `evaluate` gave the model, so that sums round as there.
+    threads: of torch; None: as many as `evaluate` gave the model, so that sums round as there. one_pass: of mode adaptive, the model that
+    is asked first; None: the same. StageError for a mode that there is not.
     """
+    if mode not in MODES:
+        raise StageError(f"mode {mode}: one of {', '.join(MODES)} is expected")
     params, retrieve = load_params("evaluate", EvaluateParams), load_params("retrieve", RetrieveParams)
     catalogue = IdCatalogue.read()
     sids = read_table(DATA / "tokenize/sids.parquet", SIDS)
@@ -167,14 +205,27 @@ def open_reranker(folder: Path = MODEL, mode: Mode = "reasoning", threads: int |
     count = threads or max(1, params.threads // side_by_side(params.engine, params.threads, len(MODELS)))
     torch.set_num_threads(count)
     maker = SlateMaker.read(retrieve, catalogue.log)
-    name = folder.as_posix()
+    name, quick = folder.as_posix(), one_pass or folder
+    if mode != "reasoning" and layout.reasoning and quick == folder:
+        note(f"{folder} learnt to reason first (prompt.reasoning): in one pass it ranks badly (docs/serving.md)")
     if mode == "one-pass":
-        if layout.reasoning:
-            note(f"{folder} learnt to reason first (prompt.reasoning): in one pass it ranks badly (docs/serving.md)")
-        yield Reranker(catalogue, maker, open_one_pass(folder, layout, params.engine), params, windows, count, name, mode)
-    else:
-        with open_language_model(folder, layout, params.engine, params.seed, count, windows=windows) as model:
-            yield Reranker(catalogue, maker, model, params, windows, count, name, mode)
+        yield Reranker(catalogue, maker, open_one_pass(folder, layout, params.engine), params, windows, count, name, "one-pass")
+        return
+    if mode == "adaptive" and not layout.reasoning:
+        raise StageError("mode adaptive: the model of a run with prompt.reasoning false never thinks; use --mode one-pass")
+    with open_language_model(folder, layout, params.engine, params.seed, count, windows=windows) as model:
+        first = None
+        if mode == "adaptive":
+            engine = model.engine
+            shared = engine.model if isinstance(engine, TransformersEngine) and quick == folder else None
+            first = open_one_pass(quick, layout, params.engine, shared)
+        yield Reranker(catalogue, maker, model, params, windows, count, name, "adaptive" if first else "reasoning", first, margin)
+
+
+def margin_of(scores_K: NDArray[np.float64]) -> float:
+    """How much likelier than the next one the best candidate is, of those asked about alone: 0 to 1."""
+    best, following = np.sort(scores_K)[::-1][:2] / scores_K.sum()
+    return float(best - following)
 
 
 def _orders_alone(model: OnePass, slates: list[Slate]) -> list[Rankings]:

@@ -43,6 +43,7 @@ HEAVY = (  # these import torch, or start a store
     "retrieval",
     "rl_allocation",
     "rl_step",
+    "serving_load",
     "slates",
     "sorting_step",
     "throughput",

@@ -1,11 +1,10 @@
-"""The application: standard rerank endpoints and the recommender's own, over one batcher. Whatever fails, the incoming order comes back."""
+"""The application: standard rerank endpoints and the recommender's own, over one router. Whatever fails, the incoming order comes back."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any, Protocol
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -13,7 +12,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
-from stages.serve.catalogue import IdCatalogue
+from stages.serve.http.admin import add_admin
 from stages.serve.http.batcher import Batcher, QueueFullError
 from stages.serve.http.bodies import (
     Problem,
@@ -29,7 +28,9 @@ from stages.serve.http.bodies import (
     shown,
 )
 from stages.serve.http.guard import Guard
+from stages.serve.http.hangup import on_hangup
 from stages.serve.http.page.routes import page_router
+from stages.serve.http.router import Opener, Ranks, Router
 from stages.serve.http.server_metrics import ServerMetrics
 from stages.serve.parse import BadRequest, name_of, rank_request
 from stages.serve.requests import TIME_BUDGET, RankRequest, RankResult, fallback
@@ -39,29 +40,16 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {"4XX": {"model": Problem, "descript
 VERSION = metadata.version("gr2-pipeline")
 
 
-class Ranks(Protocol):
-    """What the server needs of a Reranker."""
-
-    @property
-    def catalogue(self) -> IdCatalogue: ...
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def mode(self) -> str: ...
-
-    def rank(self, requests: Any) -> list[RankResult]: ...
-
-
 @dataclass(frozen=True)
 class ServerSettings:
-    """budget: seconds of a request. queue: requests that may wait. batch: ranked together at most. key: see Guard. max_body: bytes."""
+    """budget: seconds of a request. queue: requests that may wait. batch: ranked together at most. key, admin_key: see Guard.
+    max_body: bytes."""
 
     budget: float = 30.0
     queue: int = 64
     batch: int = 32
     key: str = ""
+    admin_key: str = ""
     max_body: int = 1 << 20
     max_items: int = 1000
 
@@ -70,42 +58,47 @@ class ServerSettings:
 class Ranking:
     """Submits a request and waits for it, no longer than the budget."""
 
-    batcher: Batcher
     metrics: ServerMetrics
     budget: float
 
-    async def result(self, request: RankRequest, http: Request) -> RankResult:
-        waiting = asyncio.wrap_future(self.batcher.submit(request))
+    async def result(self, batcher: Batcher, request: RankRequest, http: Request) -> RankResult:
+        waiting = asyncio.wrap_future(batcher.submit(request))
         try:
             result = await asyncio.wait_for(waiting, self.budget)
         except TimeoutError:
             result = fallback(len(request.items), TIME_BUDGET)
         self.metrics.count(result)
         http.state.outcome = {"items": len(request.items), "fallback": result.fallback or None, "tokens": result.tokens}
+        http.state.outcome |= {"way": result.way} if result.way else {}
         return result
 
 
-def create_app(reranker: Ranks, settings: ServerSettings) -> FastAPI:
-    metrics = ServerMetrics()
-    batcher = Batcher(reranker.rank, settings.queue, settings.batch, metrics)
-    ranking = Ranking(batcher, metrics, settings.budget)
+def create_app(reranker: Ranks, settings: ServerSettings, opener: Opener | None = None, metrics: ServerMetrics | None = None) -> FastAPI:
+    """opener: see Router; with it, SIGHUP asks it for the same name again."""
+    metrics = metrics or ServerMetrics()
+    router = Router(reranker, settings.queue, settings.batch, metrics, opener)
+    ranking = Ranking(metrics, settings.budget)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        batcher.start()
+        router.start()
+        if opener:
+            on_hangup(router.reload)
         yield
-        await asyncio.to_thread(batcher.stop)
+        await asyncio.to_thread(router.stop)
 
     # The framework's pages for people load scripts from elsewhere.
     app = FastAPI(title="gr2 serve", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None, responses=PROBLEMS)
-    app.add_middleware(Guard, metrics=metrics, key=settings.key, max_body=settings.max_body)  # type: ignore[arg-type]
+    app.add_middleware(Guard, metrics=metrics, key=settings.key, admin_key=settings.admin_key, max_body=settings.max_body)  # type: ignore[arg-type]
     _handle_errors(app)
+    add_admin(app, router)
 
     async def rerank(body: RerankBody, http: Request) -> RerankResponse:
         check_count(body.documents, settings.max_items)
-        request = rank_request(reranker.catalogue, body.query, body.documents)
+        served = router.current  # not given up before the request is in its queue: see Router.swap
+        request = rank_request(served.ranks.catalogue, body.query, body.documents)
         documents = [document_of(item, place) for place, item in enumerate(body.documents)] if body.return_documents else None
-        result = await ranking.result(request, http)
+        result = await ranking.result(served.batcher, request, http)
         count = shown(len(result.order), body.top_n)
         results = [
             RerankedDocument(index=place, relevance_score=score, document=documents[place] if documents else None)
@@ -115,9 +108,10 @@ def create_app(reranker: Ranks, settings: ServerSettings) -> FastAPI:
             "api_version": {"version": "2" if http.url.path.startswith("/v2") else "1"},
             "billed_units": {"search_units": 1},
             "fallback": result.fallback or None,
+            "way": result.way or None,
         }
         return RerankResponse(
-            id=http.state.request_id, model=reranker.name, results=results, meta=meta, usage={"total_tokens": result.tokens}
+            id=http.state.request_id, model=served.ranks.name, results=results, meta=meta, usage={"total_tokens": result.tokens}
         )
 
     for path in ("/v1/rerank", "/v2/rerank", "/rerank"):
@@ -128,10 +122,11 @@ def create_app(reranker: Ranks, settings: ServerSettings) -> FastAPI:
         check_count(body.items, settings.max_items)
         if (body.user_id is None) == (body.history is None):
             raise BadRequest("send one of user_id and history")
+        served = router.current
         query = {"user_id": body.user_id} if body.history is None else {"history": body.history}
-        request = rank_request(reranker.catalogue, query, body.items, body.scores)
+        request = rank_request(served.ranks.catalogue, query, body.items, body.scores)
         names = [name_of(item, place) for place, item in enumerate(body.items)]
-        result = await ranking.result(request, http)
+        result = await ranking.result(served.batcher, request, http)
         count = shown(len(result.order), body.top_n)
         items = [
             RankedItem(index=place, id=names[place], score=score, relevance=result.relevances.get(place) if body.explain else None)
@@ -139,10 +134,15 @@ def create_app(reranker: Ranks, settings: ServerSettings) -> FastAPI:
         ]
         reasoning = result.reasoning if body.explain else None
         return RankResponse(
-            id=http.state.request_id, model=reranker.name, items=items, fallback=result.fallback or None, reasoning=reasoning
+            id=http.state.request_id,
+            model=served.ranks.name,
+            items=items,
+            fallback=result.fallback or None,
+            way=result.way or None,
+            reasoning=reasoning,
         )
 
-    app.include_router(page_router(lambda: reranker.catalogue))
+    app.include_router(page_router(lambda: router.current.ranks.catalogue))
 
     @app.get("/health")
     async def health() -> dict[str, str]:
@@ -150,11 +150,12 @@ def create_app(reranker: Ranks, settings: ServerSettings) -> FastAPI:
 
     @app.get("/ready", responses={503: {"description": "nothing would be ranked any more"}})
     async def ready() -> JSONResponse:
-        return JSONResponse({"ready": batcher.alive}, 200 if batcher.alive else 503)
+        up = router.current.ready
+        return JSONResponse({"ready": up}, 200 if up else 503)
 
     @app.get("/version")
     async def version() -> dict[str, str]:
-        return {"version": VERSION, "model": reranker.name, "mode": reranker.mode}
+        return {"version": VERSION, "model": router.current.ranks.name, "mode": router.current.ranks.mode}
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def prometheus() -> Response:

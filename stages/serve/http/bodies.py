@@ -55,11 +55,18 @@ class RankedItem(BaseModel):
     relevance: int | None = None
 
 
+class ModelBody(BaseModel):
+    """model: a folder, or a version of `gr2 promote`, as `gr2 serve --model` takes it."""
+
+    model: str = Field(min_length=1, max_length=1000)
+
+
 class RankResponse(BaseModel):
     id: str
     model: str
     items: list[RankedItem]
     fallback: str | None = Field(None, description="why the incoming order came back; null for a rerank")
+    way: str | None = Field(None, description="how the model was asked: reasoning or one-pass; null where it was not")
     reasoning: str | None = None
 
 

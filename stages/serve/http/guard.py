@@ -17,19 +17,22 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from stages.serve.http.bodies import problem
 from stages.serve.http.server_metrics import ServerMetrics
 
-PATHS = ("/v1/rerank", "/v2/rerank", "/rerank", "/rank", "/health", "/ready", "/version", "/metrics", "/openapi.json")
+PATHS = ("/v1/rerank", "/v2/rerank", "/rerank", "/rank", "/health", "/ready", "/version", "/metrics", "/openapi.json", "/admin/model")
 PATHS += ("/", "/page/page.css", "/page/page.js", "/page/users", "/page/slate", "/page/titles")
+ADMIN = "/admin/"
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 access = logging.getLogger("gr2.serve.access")
 
 
 @dataclass(frozen=True)
 class Guard:
-    """key: expected of every POST as `Authorization: Bearer KEY`; empty = none. max_body: bytes."""
+    """key: expected of every POST as `Authorization: Bearer KEY`; empty = none. admin_key: of those below /admin/, which nobody may send
+    where it is empty. max_body: bytes."""
 
     app: ASGIApp
     metrics: ServerMetrics
     key: str
+    admin_key: str
     max_body: int
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -61,8 +64,15 @@ class Guard:
 
     async def _pass(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
         if scope["method"] == "POST":
+            admin = scope["path"].startswith(ADMIN)
+            if admin and not self.admin_key:
+                await problem(403, "this server was started without a key for that; set GR2_ADMIN_KEY, or send it SIGHUP")(
+                    scope, receive, send
+                )
+                return
+            key = self.admin_key if admin else self.key
             given = headers.get("authorization", "").encode()
-            if self.key and not hmac.compare_digest(given, f"Bearer {self.key}".encode()):
+            if key and not hmac.compare_digest(given, f"Bearer {key}".encode()):
                 refusal = {"WWW-Authenticate": "Bearer"}
                 await problem(401, "send the key of this server as `Authorization: Bearer KEY`", refusal)(scope, receive, send)
                 return

@@ -6,27 +6,31 @@ import os
 import socket
 import sys
 from ipaddress import ip_address
-from pathlib import Path
 
 import uvicorn
 
-from stages.evaluate.params import EvaluateParams
+from stages.serve.engine.keeper import Engines
+from stages.serve.engine.messages import ADAPTIVE_MARGIN, ServedModel
 from stages.serve.http.app import ServerSettings, create_app
-from stages.serve.reranker import MODEL, open_reranker
+from stages.serve.http.served_model import find_model
+from stages.serve.http.server_metrics import ServerMetrics
 from stages.shared.core.errors import StageError
-from stages.shared.core.params import load_params
-from stages.shared.core.run import set_seed, set_threads, without_library_bars
+from stages.shared.evaluation.rankers import MODELS, PRIMARY_MODEL
 
-KEY_VARIABLE = "GR2_API_KEY"
+KEY_VARIABLE, ADMIN_KEY_VARIABLE = "GR2_API_KEY", "GR2_ADMIN_KEY"
+PATIENCE = 10  # budgets without an answer, after which an engine is taken for hung: whoever asked has long had the own order back
 GRACE_S = 5  # beyond the budget of a request, when the server stops
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="gr2 serve", description=__doc__)
-    parser.add_argument("--model", type=Path, default=MODEL)
+    parser.add_argument("--model", default=MODELS[PRIMARY_MODEL].as_posix())
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8081)
-    parser.add_argument("--mode", choices=("reasoning", "one-pass"), default="reasoning")
+    parser.add_argument("--mode", choices=("reasoning", "one-pass", "adaptive"), default="reasoning")
+    parser.add_argument("--margin", type=float, default=ADAPTIVE_MARGIN)
+    parser.add_argument("--one-pass-model", default="")
+    parser.add_argument("--versions", default="", help="the module that brings a version: NAME in, JSON with name, run and model out")
     parser.add_argument("--budget", type=float, default=ServerSettings.budget)
     parser.add_argument("--queue", type=int, default=ServerSettings.queue)
     parser.add_argument("--batch", type=int, default=ServerSettings.batch)
@@ -40,18 +44,26 @@ def main(arguments: list[str] | None = None) -> None:
 def serve(options: argparse.Namespace) -> None:
     """Until SIGINT or SIGTERM, after which the requests at work are answered. The address is bound before the model is opened."""
     listener = _bound(options.host, options.port)
-    os.environ["TQDM_DISABLE"] = "1"  # an engine's bars; a log is read later
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for chatty in ("httpx", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    params = load_params("evaluate", EvaluateParams)
-    set_threads(params.threads)
-    set_seed(params.seed)
-    without_library_bars()
-    settings = ServerSettings(options.budget, max(1, options.queue), max(1, options.batch), os.environ.get(KEY_VARIABLE, ""))
-    with listener, open_reranker(options.model, options.mode, params.threads) as reranker:
+    settings = ServerSettings(
+        options.budget,
+        max(1, options.queue),
+        max(1, options.batch),
+        os.environ.get(KEY_VARIABLE, ""),
+        os.environ.get(ADMIN_KEY_VARIABLE, ""),
+    )
+    metrics = ServerMetrics()
+
+    def found(name: str) -> ServedModel:
+        return find_model(name, options.mode, options.one_pass_model, options.margin, options.versions)
+
+    engines = Engines(found, PATIENCE * settings.budget, metrics.restarts.inc)
+    with listener:
+        keeper = engines.open(options.model)
         config = uvicorn.Config(
-            create_app(reranker, settings),
+            create_app(keeper, settings, engines, metrics),
             log_config=None,
             access_log=False,
             server_header=False,
@@ -59,7 +71,7 @@ def serve(options: argparse.Namespace) -> None:
         )
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
-        print(f"gr2 serve: {options.model} ({options.mode}) at http://{shown}:{port}", flush=True)
+        print(f"gr2 serve: {keeper.name} ({options.mode}) at http://{shown}:{port}", flush=True)
         if not settings.key and not ip_address(host).is_loopback:
             print(f"gr2 serve: anyone who reaches {host} may ask; set {KEY_VARIABLE} to a key", file=sys.stderr, flush=True)
         uvicorn.Server(config).run(sockets=[listener])

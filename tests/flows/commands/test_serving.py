@@ -1,5 +1,6 @@
 """gr2 rerank and gr2 serve pass on what they are given, with paths as seen from the project."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,18 @@ def test_rerank(called: list[list[str]]) -> None:
     assert called == [[sys.executable, "-m", "stages.serve.rerank", "--output=sub/out.trec", "--mode=one-pass", "--", "sub/in.jsonl"]]
 
 
-def test_serve(called: list[list[str]]) -> None:
-    assert cli.main(["serve", "--port", "0", "--model", "../data/sft/model"]) == 3
-    assert called == [[sys.executable, "-m", "stages.serve.http.server", f"--model={Path('data/sft/model')}", "--port=0"]]
+@pytest.mark.parametrize(
+    ("model", "passed"), [("../data/sft/model", f"{Path('data/sft/model')}"), ("reranker@v0.0.2", "reranker@v0.0.2"), ("here", "sub/here")]
+)
+def test_serve_takes_the_place_of_gr2_so_that_signals_reach_it(called, monkeypatch, tmp_path, model: str, passed: str) -> None:
+    (tmp_path / "sub/here").mkdir()
+
+    def become(program: str, command: list[str]) -> None:
+        called.append([program, *command])
+        raise SystemExit(3)
+
+    monkeypatch.setattr(os, "execv", become)
+    with pytest.raises(SystemExit):
+        cli.main(["serve", "--port", "0", "--model", model])
+    versions = "--versions=tasks.promotion.versions_to_serve"
+    assert called == [[sys.executable, sys.executable, "-m", "stages.serve.http.server", f"--model={passed}", versions, "--port=0"]]

@@ -1,5 +1,7 @@
 """The reranker on a small finished run: against the slates that the stage `retrieve` made, and each rule of a request."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -7,7 +9,9 @@ import pytest
 from stages.retrieve.retrievers.retriever import fit
 from stages.serve.initial_scores import open_scorer
 from stages.serve.requests import RankRequest
+from stages.serve.reranker import open_reranker
 from stages.serve.slate_maker import SlateMaker
+from stages.shared.core.errors import StageError
 from stages.shared.core.schemas import SLATES, read_table
 from stages.shared.generation.base import Sampling
 from stages.shared.slates.candidate_features import read_candidate_features
@@ -141,3 +145,25 @@ def test_one_pass_ranks_by_the_first_letter(one_pass, reranker, test_slates):
         assert np.allclose(scores, expected.detach().numpy(), atol=1e-5)
         assert order.tolist() == np.argsort(-expected.detach().numpy(), kind="stable").tolist()
         assert encoded.tokenizer.decode(prompt).endswith("<think></think>")
+
+
+def test_adaptive_thinks_only_where_one_pass_is_unsure(reranker, one_pass, test_slates, scores):
+    requests = [RankRequest(slate.history, slate.candidates[:7], scores[slate.slate][:7]) for slate in test_slates[:12]]
+    requests.append(RankRequest([3, 4], list(range(8, 24))))  # windows: always thought about
+    quick, slow = one_pass.rank(requests), reranker.rank(requests)
+    found = sorted(result.scores[0] - result.scores[1] for result in quick[:-1])
+    with open_reranker(mode="adaptive") as adaptive:
+        assert adaptive.first.model is adaptive.model.engine.model, "the weights are in memory once"
+        for margin, sure in [(0.0, 12), ((found[5] + found[6]) / 2, 6), (1.1, 0)]:
+            results = replace(adaptive, margin=margin).rank(requests)
+            ways = [result.way for result in results]
+            assert ways.count("one-pass") == sure and ways[-1] == "reasoning"
+            for result, fast, thought in zip(results, quick, slow, strict=True):
+                expected = fast if result.way == "one-pass" else thought
+                assert (result.order, result.reasoning) == (expected.order, expected.reasoning)
+                assert result.way == "reasoning" or result.scores == pytest.approx(fast.scores)
+
+
+def test_a_mode_that_there_is_not_is_named(finished_run):
+    with pytest.raises(StageError, match="mode quick: one of reasoning, one-pass, adaptive"), open_reranker(mode="quick"):
+        pass

@@ -16,6 +16,7 @@ from tasks.promotion.decide import promote, propose
 from tasks.promotion.record import OVERTAKEN, PROMOTED, PROPOSED, REFUSED, DecisionRecord, read_decisions, who, write_decision
 from tasks.promotion.registry import read_registry
 from tasks.promotion.rollback import rollback
+from tasks.promotion.versions_to_serve import lay_out
 from tasks.system.errors import ProjectError
 from tests.support import dvc_toy
 from tests.support.promotion_project import MODEL, answers, make, run, slates
@@ -279,3 +280,21 @@ def test_records_of_one_second_keep_apart(tmp_path: Path) -> None:
 
 def test_somebody_without_a_name_is_told_by_the_machine(tmp_path: Path) -> None:
     assert who(tmp_path, schedule="nightly", flow_run="")["schedule"] == "nightly" and "flow_run" not in who(tmp_path)
+
+
+def test_a_version_is_laid_out_with_its_run_for_the_server(project: Path, passing: None) -> None:
+    promote(project, project, None, BY)
+    found = lay_out(project, "reranker")
+    run, status = Path(found["run"]), dvc_toy.call(project, "git", "status", "--porcelain").stdout
+    assert all(lay_out(project, name) == found for name in ("prod", "reranker#prod", "reranker@v0.0.2", "v0.0.2", "0.0.2"))
+    assert found["version"] == "reranker@v0.0.2" and weights(run) == weights(project) and found["model"] == MODEL
+    assert (run / "params.yaml").read_text() == (project / "params.yaml").read_text()
+    assert (run / "data/retrieve/slates.parquet").exists() and not (run / "data/evaluate").exists()
+    before = Path(lay_out(project, "v0.0.1")["run"])
+    assert weights(before) != weights(run) and (before / "params.yaml").read_text().startswith("rl: {x: 1}")
+    rollback(project, None, BY, workspace=False)
+    assert lay_out(project, "reranker")["version"] == "reranker@v0.0.1" and weights(project) == weights(run)
+    assert dvc_toy.call(project, "git", "status", "--porcelain").stdout == status, "the checkout is as it was"
+    for name, words in [("v9.9.9", "no version v9.9.9"), ("other", "no artifact 'other'"), ("reranker#dev", "prod alone")]:
+        with pytest.raises(ProjectError, match=words):
+            lay_out(project, name)

@@ -73,23 +73,24 @@ def page_router(catalogue: Callable[[], IdCatalogue]) -> APIRouter:
         router.get(path, include_in_schema=False)(_file(name, kind))
 
     @cache
-    def slates() -> pl.DataFrame:
-        """The last test slate of every user."""
+    def slates(run: Path) -> pl.DataFrame:
+        """The last test slate of every user of this run."""
         try:
-            table = read_slate_table(DATA / "retrieve/slates.parquet").filter(pl.col("split") == "test")
+            table = read_slate_table(run / DATA / "retrieve/slates.parquet").filter(pl.col("split") == "test")
         except StageError as error:
             raise BadRequest(str(error)) from None
         return table.sort("user", "position").unique("user", keep="last", maintain_order=True)
 
     @router.post("/page/users")
     def users() -> Users:
-        known = {number: source_id for source_id, number in catalogue().users.items()}
-        return Users(users=[known[number] for number in slates()["user"].head(MOST)])
+        items = catalogue()
+        known = {number: source_id for source_id, number in items.users.items()}
+        return Users(users=[known[number] for number in slates(items.run)["user"].head(MOST)])
 
     @router.post("/page/slate")
     def slate(body: OfUser) -> ShownSlate:
         items = catalogue()
-        rows = slates().filter(pl.col("user") == items.users.get(str(body.user_id), -1)).to_dicts()
+        rows = slates(items.run).filter(pl.col("user") == items.users.get(str(body.user_id), -1)).to_dicts()
         if not rows:
             raise BadRequest("no test slate of this user: choose one of the list, or paste a history")
         [row] = rows

@@ -67,3 +67,11 @@ def test_a_port_that_is_taken_and_a_model_that_is_not_there_are_named(finished_r
             main(["--port", str(taken.getsockname()[1])])
     with pytest.raises(SystemExit, match="gr2 serve: data/none: not a Hugging Face model folder"):
         main(["--port", "0", "--model", "data/none"])
+
+
+def test_the_front_is_light():
+    """It must answer at once whatever the engine does, and a model's libraries would double its memory."""
+    check = "import sys, stages.serve.http.server as _; sys.exit(' '.join({'torch', 'transformers', 'vllm'} & set(sys.modules)) or 0)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    found = subprocess.run([sys.executable, "-c", check], env=environment, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr

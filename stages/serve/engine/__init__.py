@@ -1,0 +1,1 @@
+"""The reranker in a process of its own: the server goes on answering whatever becomes of it."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from tasks.project.graph import Graph, Stage
+from tasks.project.shards import group_of
 from tasks.run.retries import Retries
 from tasks.system.errors import ProjectError, nearest
 from tasks.system.yaml_files import parse, read_text
@@ -40,7 +41,7 @@ class Rule:
 
     def fits(self, stage: Stage) -> bool:
         enough = stage.gpus >= self.min_gpus and stage.nodes >= self.min_nodes and stage.cpus >= self.min_cpus
-        return enough and stage.memory_gb >= self.min_memory_gb and (not self.stages or stage.name in self.stages)
+        return enough and stage.memory_gb >= self.min_memory_gb and (not self.stages or {stage.name, group_of(stage.name)} & {*self.stages})
 
 
 @dataclass(frozen=True)

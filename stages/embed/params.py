@@ -58,8 +58,8 @@ class EmbedParams(ComputeSection):
     save_seconds: float = Field(20.0, ge=0.0, description="finished batches are kept this often, for a run after a kill; 0 = every batch")
     shards: list[int] = Field(
         [],
-        description="[0, 1, 2, 3] = the texts are encoded in four stages embed_shard@0 to @3, each cached and placed by itself; with reads: "
-        f"{SHARDS}; [] = in the stage itself",
+        description="[0, 1, 2, 3] = the texts are encoded in four stages embed_shard@0 to @3, each cached and placed by itself; with "
+        f"reads: {SHARDS}; [] = in the stage itself",
     )
     reads: str = Field(CATALOGUE, description=f"{SHARDS} where there are shards. dvc.yaml takes this value as a dependency")
     collaborative: CollaborativeParams = CollaborativeParams()

@@ -24,7 +24,7 @@ def rows_of(order: list[int], shard: int, of: int, batch_size: int) -> list[int]
 
 
 def embed_shard(shard: int, params: EmbedParams, outputs: Outputs) -> None:
-    """Writes vectors.npy [rows of the shard, dim], as the model gives them, and made.json. A shard may be empty: more shards than batches."""
+    """Writes vectors.npy [rows of the shard, dim], as the model gives them, and made.json. Empty where there are more shards than batches."""
     texts, folder, of = read_texts(), model_folder(params.model), len(params.shards)
     rows = rows_of(batch_order(texts), shard, of, params.batch_size)
     key = f"{resume_key(texts, folder, weights_sha256(folder), params)} {shard} of {of}"
@@ -47,7 +47,9 @@ def joined(texts: list[str], params: EmbedParams) -> tuple[np.ndarray, str]:
         made = read_json(folder / "made.json")
         vectors = np.load(folder / "vectors.npy", allow_pickle=False, mmap_mode="r")
         if (made["shard"], made["of"], made["items"], len(vectors)) != (shard, of, len(texts), len(rows)):
-            raise StageError(f"{folder}: it is no shard {shard} of {of} of these {len(texts)} items; rerun: gr2 run --force embed_shard@{shard}")
+            raise StageError(
+                f"{folder}: it is no shard {shard} of {of} of these {len(texts)} items; rerun: gr2 run --force embed_shard@{shard}"
+            )
         if not rows:
             continue
         dtypes.setdefault(made["dtype"], shard)

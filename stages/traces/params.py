@@ -100,7 +100,9 @@ class TracesParams(ComputeSection):
         if self.shards and self.teacher != "language_model":
             raise ValueError(f"shards are for a language model; the teacher {self.teacher} takes seconds; set shards to []")
         if self.shards and self.language_model.engine.kind == "endpoint":
-            raise ValueError("shards are for an engine of the stage; an endpoint answers all at once, see endpoint.concurrency; set shards to []")
+            raise ValueError(
+                "shards are for an engine of the stage; an endpoint answers all at once, see endpoint.concurrency; set shards to []"
+            )
         return self
 
     @model_validator(mode="after")

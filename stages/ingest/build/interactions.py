@@ -15,6 +15,7 @@ from stages.ingest.readers.raw import RawLog
 from stages.shared.core.errors import StageError
 from stages.shared.core.schemas import INTERACTIONS, USERS
 
+
 @dataclass(frozen=True)
 class Interactions:
     """`table`: INTERACTIONS, but `split` an Enum (a byte a row; see with_text). `item_ids`: source ids, by dense id.

@@ -1,4 +1,4 @@
-"""A stage in shards (`foreach` in dvc.yaml) on two workers: each shard is placed and cached by itself, and one that fails alone is made again."""
+"""A stage in shards (`foreach` in dvc.yaml) on two workers: each is placed and cached by itself, and one that fails is made again alone."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -42,7 +42,11 @@ def make(folder: Path, notes: Path) -> Path:
     (root / "stages/b/shard.py").write_text(SHARD.format(notes=str(notes)))
     main = root / "stages/b/__main__.py"
     main.write_text(main.read_text().replace("['data/a/out.txt']", "sorted(map(str, pathlib.Path('data/b_shard').glob('*/out.txt')))"))
-    text = (root / "dvc.yaml").read_text().replace("stages/b, stages/__init__.py, data/a/out.txt", 'stages/b, stages/__init__.py, "${b.reads}"')
+    text = (
+        (root / "dvc.yaml")
+        .read_text()
+        .replace("stages/b, stages/__init__.py, data/a/out.txt", 'stages/b, stages/__init__.py, "${b.reads}"')
+    )
     (root / "dvc.yaml").write_text(text + SHARDS)
     dvc_toy.commit(root, "b in shards")
     return root

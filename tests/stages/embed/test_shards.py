@@ -74,7 +74,10 @@ def test_the_stage_itself_encodes_nothing_and_a_shard_its_own_alone(project, mod
 
 @pytest.mark.parametrize(
     ("change", "problem"),
-    [({"of": 4}, "it is no shard 1 of 2 of these 21 items; rerun: gr2 run --force embed_shard@1"), ({"dtype": "float16"}, "several dtypes")],
+    [
+        ({"of": 4}, "it is no shard 1 of 2 of these 21 items; rerun: gr2 run --force embed_shard@1"),
+        ({"dtype": "float16"}, "several dtypes"),
+    ],
 )
 def test_shards_that_do_not_belong_together(project, model, change, problem):
     params = params_of(model, 2)

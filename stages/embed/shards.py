@@ -24,7 +24,7 @@ def rows_of(order: list[int], shard: int, of: int, batch_size: int) -> list[int]
 
 
 def embed_shard(shard: int, params: EmbedParams, outputs: Outputs) -> None:
-    """Writes vectors.npy [rows of the shard, dim], as the model gives them, and made.json. Empty where there are more shards than batches."""
+    """Writes vectors.npy [rows of the shard, dim], as the model gives them, and made.json. Empty where batches are fewer than shards."""
     texts, folder, of = read_texts(), model_folder(params.model), len(params.shards)
     rows = rows_of(batch_order(texts), shard, of, params.batch_size)
     key = f"{resume_key(texts, folder, weights_sha256(folder), params)} {shard} of {of}"

@@ -66,7 +66,7 @@ def orders(root: Path, files: Path) -> None:
 
 
 def lists(root: Path, files: Path) -> None:
-    """The files of infra/examples/logged-slates, through gr2 init; the rest is that of the profile `logged`, as docs/logged-slates.md says."""
+    """The files of infra/examples/logged-slates, through gr2 init; the rest is that of the profile `logged` (docs/logged-slates.md)."""
     logged_example.write(files)
     say(root, "gr2", "init", str(files / "log"), "--name", "radio")
     profile = yaml.safe_load((root / "infra/profiles/logged.yaml").read_text(encoding="utf-8"))

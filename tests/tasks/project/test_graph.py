@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.project.graph import read_graph
+from tasks.nodes.placement import Rule
+from tasks.project.graph import Stage, read_graph
 from tasks.project.output_folders import drop_other_shards
 from tasks.project.params_check import check_sections
 from tasks.run.plan import make_plan
@@ -169,3 +170,9 @@ def test_other_shards_are_dropped_and_nothing_else(tmp_path: Path) -> None:
     drop_other_shards(tmp_path, read_graph(tmp_path))
     left = sorted(path.relative_to(tmp_path).as_posix() for path in (tmp_path / "data").rglob("x"))
     assert left == ["data/else/x", "data/part/0/x", "data/part/1/x", "data/whole/x"]
+
+
+def test_a_placement_names_one_shard_or_all_of_them() -> None:
+    shards, one = Rule("nodes", stages=("part",)), Rule("nodes", stages=("part@1",))
+    fitting = [(shards.fits(stage), one.fits(stage)) for stage in (Stage("part@0", "x"), Stage("part@1", "x"), Stage("whole", "x"))]
+    assert fitting == [(True, False), (True, True), (False, False)]

@@ -1,6 +1,7 @@
 """Ingest and plain pandas on a synthetic log in the form of MovieLens-25M: seconds, peak memory, and whether both agree.
 
-    python bench/ingest_scale.py [--rows 20000000] [--keep]
+    python bench/ingest_scale.py [--rows 20000000] [--keep]   # bench/results/ingest_scale.md
+    python bench/ingest_scale.py --rows 100000000 --folder DISK   # bench/results/ingest_scale_100m.md; a log of 3 GB, as much for scratch
 
 Each side is its own process. Both read ratings.csv and movies.csv, drop repeats, take the 5-core, order, split leave-one-out,
 number the ids and write Parquet; ingest also checks every row, cleans the titles, checks for leaks and writes the data card.
@@ -17,7 +18,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULT = ROOT / "bench/results/ingest_scale.md"
+RESULTS = ROOT / "bench/results"
 ROWS, USERS, ITEMS = 20_000_000, 160_000, 60_000  # fewer rows: users and items in proportion
 MIN_USER = MIN_ITEM = MIN_BASE = 5
 BASE_SHARE = 0.45
@@ -38,6 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="ingest and pandas: seconds and peak memory")
     parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--keep", action="store_true", help="leave the scratch folder")
+    parser.add_argument("--folder", type=Path, help="where the scratch folder is made; default: that of temporary files")
     parser.add_argument("--make", metavar="FOLDER", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--pandas", metavar="FOLDER", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--summary", metavar="FOLDER", type=Path, help=argparse.SUPPRESS)
@@ -49,22 +51,25 @@ def main() -> None:
     elif args.summary:
         print(json.dumps(summary(args.summary)))
     else:
-        compare(args.rows, args.keep)
+        compare(args.rows, args.keep, args.folder)
 
 
-def compare(rows: int, keep: bool) -> None:
+def compare(rows: int, keep: bool, parent: Path | None) -> None:
     """This process stays small, since a child's peak memory starts at its parent's size."""
-    folder = Path(mkdtemp(prefix="ingest-scale-"))
+    folder = Path(mkdtemp(prefix="ingest-scale-", dir=parent))
     script = [sys.executable, str(Path(__file__).resolve()), "--rows", str(rows)]
     measured([*script, "--make", str(folder)], folder)
     (folder / "params.yaml").write_text(PARAMS, encoding="utf-8")
     runs = {
         "ingest": (measured([sys.executable, "-m", "stages.ingest"], folder), folder / "data/ingest"),
-        "pandas": (measured([*script, "--pandas", str(folder)], folder), folder / "pandas"),
+        "pandas": (measured([*script, "--pandas", str(folder)], folder, may_be_killed=True), folder / "pandas"),
     }
     summaries = {}
     lines = ["| | seconds | peak memory, MB | users | items | interactions | checksum |", "|---|---|---|---|---|---|---|"]
     for name, ((seconds, peak), output_folder) in runs.items():
+        if not seconds:
+            lines.append(f"| {name} | killed by the kernel | {peak:,.0f} | | | | |")
+            continue
         summed = subprocess.run([*script, "--summary", str(output_folder)], check=True, capture_output=True, text=True)
         totals = summaries[name] = json.loads(summed.stdout)
         counts = " | ".join(f"{totals[key]:,}" for key in ("users", "items", "interactions"))
@@ -86,18 +91,24 @@ def compare(rows: int, keep: bool) -> None:
         print(f"left in {folder}")
     else:
         shutil.rmtree(folder)
-    if summaries["ingest"] != summaries["pandas"]:
+    if len({json.dumps(one) for one in summaries.values()}) > 1:
         sys.exit("ingest and pandas disagree")
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(text, encoding="utf-8")
+    RESULTS.mkdir(exist_ok=True)
+    name = "ingest_scale.md" if rows == ROWS else f"ingest_scale_{rows // 10**6}m.md"
+    (RESULTS / name).write_text(text, encoding="utf-8")
 
 
-def measured(command: list[str], folder: Path) -> tuple[float, float]:
-    """Runs the command in `folder`: wall seconds, and the most memory (MB) that it held."""
+def measured(command: list[str], folder: Path, may_be_killed: bool = False) -> tuple[float, float]:
+    """Runs the command in `folder`: wall seconds, and the most memory (MB) that it held.
+
+    may_be_killed: 0 seconds where the kernel ended it, for want of memory.
+    """
     start = time.perf_counter()
     process = subprocess.Popen(command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)})
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
+    if may_be_killed and process.returncode == -9:
+        return 0.0, usage.ru_maxrss / 1024
     if process.returncode:
         sys.exit(f"{' '.join(command)} failed in {folder}")
     return time.perf_counter() - start, usage.ru_maxrss / 1024

@@ -27,6 +27,17 @@ def test_deps_list_what_stages_import() -> None:
         assert stage.cmd == f"python -m stages.{stage.name}"
 
 
+def test_deps_of_shards_list_what_they_import() -> None:
+    sharded = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("shards: []", "shards: [0]")
+    graph = read_graph(ROOT, sharded)
+    shards = [name for name in graph.order if "@" in name]
+    assert len(shards) == 2 and gaps(ROOT, graph) == {}
+    for name in shards:  # what decides a shard's bytes is its own to declare: keys of the section, never the whole of it
+        section = name.split("_")[0]
+        assert f"{section}.shards" in graph[name].params["params.yaml"] and section not in graph[name].params["params.yaml"]
+        assert set(graph[name].deps) <= {*graph[section].deps, f"stages/{section}"}
+
+
 def test_a_planted_gap_is_found(tmp_path: Path) -> None:
     package = tmp_path / "stages" / "x"
     package.mkdir(parents=True)

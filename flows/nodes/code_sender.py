@@ -18,7 +18,7 @@ class CodeSender:
 
     def send(self, stage: Stage) -> Snapshot:
         """Pushes the code for `stage`. What nodes do not get is said in one line, each name once a run."""
-        deps = [dep for dep in stage.deps if not self.graph.producer(dep)]
+        deps = [dep for dep in stage.deps if not self.graph.makes(dep)]
         with self._lock:
             code = push_code_snapshot(self.root, self.run, stage.name, self.remote, deps)
             unreported = [name for name in code.left_out if name not in self._reported]

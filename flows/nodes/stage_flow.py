@@ -34,6 +34,7 @@ from tasks.dvc.remote import RemoteUnavailable
 from tasks.dvc.repo import configure_cache
 from tasks.nodes import slots, snapshot
 from tasks.project.graph import Graph, Stage, read_graph
+from tasks.project.output_folders import drop_other_shards
 from tasks.run.retries import TransientError, is_transient
 from tasks.run.stage import Runner, stage_environment
 from tasks.system.errors import Interrupted, ProjectError, StageFailed
@@ -117,7 +118,8 @@ class StageJob:
 
     def _pull_inputs(self, root: Path, graph: Graph, stage: Stage) -> None:
         self._announce("fetching its inputs")
-        remote.pull(root, [dep for dep in stage.deps if graph.producer(dep)])
+        drop_other_shards(root, graph)  # of an earlier run in this slot
+        remote.pull(root, [out for dep in stage.deps for out in graph.outs_of_dep(dep)])
         if (key := remote.run_key(root, stage)) != self.request.key:
             raise ProjectError(
                 f"its code, parameters or inputs on this node (run {key[:12]}) are not those of the orchestrator ({self.request.key[:12]})"

@@ -24,7 +24,7 @@ from tasks.ledger.run_context import run_context
 from tasks.nodes.placement import read_placement
 from tasks.project.graph import read_graph
 from tasks.project.missing_deps import check_template_deps
-from tasks.project.output_folders import check_output_folders
+from tasks.project.output_folders import check_output_folders, drop_other_shards
 from tasks.run import interrupted
 from tasks.run.plan import make_plan
 from tasks.run.selection import select
@@ -54,6 +54,7 @@ def pipeline(
     names = select(root, graph, stages, start)
     check_template_deps(root, graph, names)
     check_output_folders(root, graph, names)
+    drop_other_shards(root, graph)
     nodes = read_placement(root, placement)
     lock_order = list(read_lock(root))
     plan = make_plan(root, graph, names, force)

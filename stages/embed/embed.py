@@ -11,12 +11,14 @@ from stages.embed.encode import encode, resume_key
 from stages.embed.metrics import EmbedMetrics
 from stages.embed.model import dtype_of, model_folder, weights_sha256
 from stages.embed.params import EmbedParams
+from stages.embed.shards import joined
+from stages.embed.texts import read_texts
 from stages.embed.vectors import check_not_constant, mean_cosine
 from stages.shared.core.errors import StageError
 from stages.shared.core.leakage import check_no_heldout, training_interactions
 from stages.shared.core.outputs import DATA, Outputs
 from stages.shared.core.resume import ResumePoints
-from stages.shared.core.schemas import INTERACTIONS, ITEMS, read_table
+from stages.shared.core.schemas import INTERACTIONS, read_table
 from stages.shared.recsys import sasrec
 
 
@@ -25,11 +27,14 @@ def embed(params: EmbedParams, outputs: Outputs) -> None:
     folder = model_folder(params.model)
     weights = weights_sha256(folder)
     points = ResumePoints("embed", resume_key(texts, folder, weights, params))
-    text = encode(texts, folder, params, points)
+    if params.shards:
+        text, dtype = joined(texts, params)
+    else:
+        text, dtype = encode(texts, folder, params, points), dtype_of(params)
     check_not_constant(text, texts)
     metrics: dict[str, Any] = {
         "items": len(texts),
-        "model": {"name": Path(params.model).name, "sha256": weights, "dtype": dtype_of(params)},
+        "model": {"name": Path(params.model).name, "sha256": weights, "dtype": dtype},
     }
     vectors = text
     if params.collaborative.mode != "none":
@@ -38,16 +43,6 @@ def embed(params: EmbedParams, outputs: Outputs) -> None:
     outputs.metrics({**metrics, "dim": int(vectors.shape[1]), "mean_cosine": mean_cosine(vectors)}, EmbedMetrics)
     # Last: a run that fails after encoding must find its batches again.
     points.clear()
-
-
-def read_texts() -> list[str]:
-    """By item. StageError names an item without text."""
-    items = read_table(DATA / "ingest/items.parquet", ITEMS).sort("item")
-    texts = items["text"].to_list()
-    for item, (text, source_id) in enumerate(zip(texts, items["source_id"], strict=True)):
-        if text is None or not text.strip():
-            raise StageError(f"data/ingest/items.parquet: item {item} (source id '{source_id}') has no text to embed; give it a title")
-    return texts
 
 
 def join_collaborative(text: np.ndarray, params: EmbedParams) -> tuple[np.ndarray, dict[str, Any]]:

@@ -21,19 +21,32 @@ BATCHING = 1  # raise it when batches are ordered or cut in another way: kept ve
 
 def encode(texts: list[str], folder: Path, params: EmbedParams, points: ResumePoints) -> np.ndarray:
     """float32 [len(texts), dim], rows in the order of `texts`, each of length 1."""
+    order = batch_order(texts)
+    return in_order_of_texts(encode_in_order(texts, order, folder, params, points), order)
+
+
+def batch_order(texts: list[str]) -> list[int]:
+    """The rows as they are cut into batches, longest first: little padding, memory peaks at once, and equal texts fall side by side."""
+    return sorted(range(len(texts)), key=lambda row: (-len(texts[row]), texts[row], row))
+
+
+def in_order_of_texts(in_order_ND: np.ndarray, order: list[int]) -> np.ndarray:
+    """Rows in the order of batch_order -> in that of the texts, each of length 1."""
+    vectors = np.empty_like(in_order_ND)
+    vectors[order] = in_order_ND
+    return normalise(vectors)
+
+
+def encode_in_order(texts: list[str], rows: list[int], folder: Path, params: EmbedParams, points: ResumePoints) -> np.ndarray:
+    """The vectors of `rows`, which are whole batches of batch_order, one below the other and as the model gives them."""
     model = load(folder, params)
-    # Our own batches, longest first: little padding, memory peaks at once, and equal texts fall side by side.
-    order = sorted(range(len(texts)), key=lambda row: (-len(texts[row]), texts[row], row))
 
     def encode_rows(rows: list[int]) -> np.ndarray:
         batch = [texts[row] for row in rows]
         part = model.encode(batch, prompt=params.instruction or None, batch_size=params.batch_size, show_progress_bar=False)
         return np.asarray(part, dtype=np.float32)
 
-    in_order_ND = in_batches(encode_rows, order, params.batch_size, points, params.save_seconds)
-    vectors = np.empty_like(in_order_ND)
-    vectors[order] = in_order_ND
-    return normalise(vectors)
+    return in_batches(encode_rows, rows, params.batch_size, points, params.save_seconds)
 
 
 def in_batches(

@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 from stages.shared.core.model_folder import NAMED_MODELS, ModelFolder
 from stages.shared.core.params import ComputeSection, Section
 
+CATALOGUE = "data/ingest/items.parquet"
+SHARDS = "data/embed_shard"  # a folder a shard, by its number
 PACKAGED = f"{NAMED_MODELS}/packaged-minilm"
 LEAST_ITEMS = 20  # of collaborative vectors: fewer leave nothing to fit and to judge the prediction on
 
@@ -54,4 +56,18 @@ class EmbedParams(ComputeSection):
     )
     batch_size: int = Field(64, ge=1)
     save_seconds: float = Field(20.0, ge=0.0, description="finished batches are kept this often, for a run after a kill; 0 = every batch")
+    shards: list[int] = Field(
+        [],
+        description="[0, 1, 2, 3] = the texts are encoded in four stages embed_shard@0 to @3, each cached and placed by itself; with "
+        f"reads: {SHARDS}; [] = in the stage itself",
+    )
+    reads: str = Field(CATALOGUE, description=f"{SHARDS} where there are shards. dvc.yaml takes this value as a dependency")
     collaborative: CollaborativeParams = CollaborativeParams()
+
+    @model_validator(mode="after")
+    def shards_are_read(self) -> Self:
+        if self.shards != list(range(len(self.shards))):
+            raise ValueError(f"shards are numbered from 0, as {list(range(max(2, len(self.shards))))} (got {self.shards})")
+        if self.reads != (fitting := SHARDS if self.shards else CATALOGUE):
+            raise ValueError(f"embed.shards is {self.shards} and embed.reads is {self.reads}; set embed.reads to {fitting}")
+        return self

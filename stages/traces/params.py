@@ -9,6 +9,8 @@ from stages.shared.core.params import ComputeSection, Section
 from stages.shared.generation.params import TeacherEngineParams
 from stages.shared.recsys.lambdamart_params import LambdaMartParams
 
+SLATES = "data/retrieve/slates.parquet"
+SHARDS = "data/traces_shard"  # a folder a shard, by its number
 NO_MODEL = f"{NAMED_MODELS}/none"
 
 
@@ -82,6 +84,26 @@ class TracesParams(ComputeSection):
     student_fit: StudentFitParams = StudentFitParams.model_validate({})
     scorer: ScorerParams = ScorerParams.model_validate({})
     language_model: LanguageModelTeacherParams = LanguageModelTeacherParams.model_validate({})
+    shards: list[int] = Field(
+        [],
+        description="[0, 1, 2, 3] = a language model is asked in four stages traces_shard@0 to @3, each cached and placed by itself; with "
+        f"reads: {SHARDS}; [] = in the stage itself",
+    )
+    reads: str = Field(SLATES, description=f"{SHARDS} where there are shards. dvc.yaml takes this value as a dependency")
+
+    @model_validator(mode="after")
+    def shards_are_read(self) -> Self:
+        if self.shards != list(range(len(self.shards))):
+            raise ValueError(f"shards are numbered from 0, as {list(range(max(2, len(self.shards))))} (got {self.shards})")
+        if self.reads != (fitting := SHARDS if self.shards else SLATES):
+            raise ValueError(f"traces.shards is {self.shards} and traces.reads is {self.reads}; set traces.reads to {fitting}")
+        if self.shards and self.teacher != "language_model":
+            raise ValueError(f"shards are for a language model; the teacher {self.teacher} takes seconds; set shards to []")
+        if self.shards and self.language_model.engine.kind == "endpoint":
+            raise ValueError(
+                "shards are for an engine of the stage; an endpoint answers all at once, see endpoint.concurrency; set shards to []"
+            )
+        return self
 
     @model_validator(mode="after")
     def keys_go_together(self) -> Self:

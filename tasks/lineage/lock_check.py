@@ -14,6 +14,8 @@ from tasks.lineage.git_history import Lock, Parser, git_locks
 from tasks.lineage.versions import Hashes, Version, of_entry, of_event
 from tasks.project.dict_diff import differences, format_value
 from tasks.project.graph import read_graph
+from tasks.project.shards import stage_names
+from tasks.project.templates import Templates
 from tasks.system.errors import ProjectError
 from tasks.system.yaml_files import parse, read_text
 
@@ -65,7 +67,7 @@ def check_lock(root: Path, lock: dict[str, Entry], events: list[Event]) -> list[
 
 def _dropped(root: Path, lock: dict[str, Entry], run_events: list[Event]) -> list[LockFault]:
     """Stages that ran here, and that dvc.yaml still has, without an entry."""
-    described = (parse(read_text(root / "dvc.yaml", "it describes the stages"), "dvc.yaml") or {}).get("stages") or {}
+    described = stage_names(parse(read_text(root / "dvc.yaml", "it describes the stages"), "dvc.yaml"), Templates(root))
     workspace_events = [event for event in run_events if not (event["run"]["facets"].get("gr2_run") or {}).get("experiment")]
     dropped_names = dict.fromkeys(
         name for event in workspace_events if (name := str(event["job"]["name"])) in described and name not in lock

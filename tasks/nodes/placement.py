@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from tasks.project.graph import Graph, Stage
+from tasks.project.shards import group_of
 from tasks.run.retries import Retries
 from tasks.system.errors import ProjectError, nearest
 from tasks.system.yaml_files import parse, read_text
@@ -40,7 +41,8 @@ class Rule:
 
     def fits(self, stage: Stage) -> bool:
         enough = stage.gpus >= self.min_gpus and stage.nodes >= self.min_nodes and stage.cpus >= self.min_cpus
-        return enough and stage.memory_gb >= self.min_memory_gb and (not self.stages or stage.name in self.stages)
+        is_named = stage.name in self.stages or group_of(stage.name) in self.stages  # embed_shard: all of them
+        return enough and stage.memory_gb >= self.min_memory_gb and (not self.stages or is_named)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+from tasks.project.shards import each, group_of
 from tasks.project.templates import Templates
 from tasks.system.errors import ProjectError, nearest
 from tasks.system.yaml_files import parse, read_text
@@ -33,10 +34,14 @@ class Stage:
 
 
 class Graph:
-    """Stages by name and the edges between them: an edge is a dep that is an out of another stage, or lies in one, or holds one."""
+    """Stages by name and the edges between them: an edge is a dep that is an out of another stage, or lies in one, or holds one.
 
-    def __init__(self, stages: Iterable[Stage]):
+    `declared`: the names of dvc.yaml as they stand there; those of `foreach` may have many stages (NAME@ITEM), or none.
+    """
+
+    def __init__(self, stages: Iterable[Stage], declared: Iterable[str] = ()):
         self.stages = {stage.name: stage for stage in stages}
+        self.declared = {*declared} or {*self.stages}
         self._upstream = {name: self._producers(stage) for name, stage in self.stages.items()}
         try:
             self.order = list(TopologicalSorter(self._upstream).static_order())
@@ -78,6 +83,14 @@ class Graph:
         """The stage that makes `path`, or the folder it lies in."""
         return next((stage for stage in self.stages.values() if any(holds(out, path) for out in stage.outs)), None)
 
+    def makes(self, path: str) -> bool:
+        """Whether stages make `path`, the folder it lies in, or what lies in it, as shards do."""
+        return any(holds(out, path) or holds(path, out) for stage in self.stages.values() for out in stage.outs)
+
+    def outs_of_dep(self, dep: str) -> list[str]:
+        """What stages make of `dep`: itself, or the outs that lie in it, as those of shards; empty for code and raw data."""
+        return [dep] if self.producer(dep) else [out for stage in self.stages.values() for out in stage.outs if holds(dep, out)]
+
     def _producers(self, stage: Stage) -> list[str]:
         def feeds(other: Stage) -> bool:
             return any(holds(out, dep) or holds(dep, out) for out in other.outs for dep in stage.deps)
@@ -106,12 +119,13 @@ def read_graph(root: Path, params: str | None = None) -> Graph:
     if not isinstance(stages, dict) or not stages:
         raise ProjectError("dvc.yaml: it describes no stages; it needs a mapping 'stages' of name to cmd, deps and outs")
     templates = Templates(root, params)
-    return Graph(_stage(name, entry, templates) for name, entry in stages.items())
+    written_out = [pair for name, entry in stages.items() for pair in each(str(name), entry, templates)]
+    return Graph((_stage(name, entry, templates) for name, entry in written_out), map(str, stages))
 
 
 def _stage(name: str, entry: object, templates: Templates) -> Stage:
     if not isinstance(entry, dict) or "cmd" not in entry:
-        kind = "foreach and matrix stages are not supported; write each out" if isinstance(entry, dict) else "it is no mapping"
+        kind = "matrix stages are not supported; use foreach, or write each out" if isinstance(entry, dict) else "it is no mapping"
         raise ProjectError(f"dvc.yaml: stages.{name}: no 'cmd' ({kind})")
     # Where 0.1.0 had them. To pass over them would run every stage with the default resources, without a word.
     if "resources" in (entry.get("meta") or {}):
@@ -137,7 +151,9 @@ def _stage(name: str, entry: object, templates: Templates) -> Stage:
 
 
 def _resources(name: str, templates: Templates) -> dict[str, float]:
-    """What the stage takes of a machine: params.yaml's `resources.<stage>`, and `<stage>.nodes` of its own section. Both may be absent."""
+    """What the stage takes of a machine: params.yaml's `resources.<stage>`, and `<stage>.nodes` of its own section. Both may be absent.
+    A shard takes what is written for all of its kind."""
+    name = group_of(name)
     needs = {"cpus": 1.0, "gpus": 0.0, "memory_gb": 0.0, "nodes": 1.0}
     resources = templates.section("resources", name)
     if not isinstance(resources, dict):  # a stage that is not there takes one core

@@ -16,7 +16,7 @@ def check_template_deps(root: Path, graph: Graph, names: Iterable[str]) -> None:
     for name in names:
         for path, key in graph[name].dep_keys.items():
             # A path that has a .dvc file is DVC's to bring: `dvc pull` may not have been run yet.
-            if graph.producer(path) is None and not (root / path).exists() and not (root / f"{path}.dvc").exists():
+            if not graph.makes(path) and not (root / path).exists() and not (root / f"{path}.dvc").exists():
                 raise ProjectError(f"{PARAMS}: {key}: no such file or folder: {path}{_alternatives(root, graph, key, path)}")
 
 

@@ -40,10 +40,9 @@ def check_sections(root: Path, graph: Graph, params: str | None = None) -> None:
     ]
     resources = document.get(RESOURCES, {})
     for name, value in resources.items() if isinstance(resources, dict) else ():
-        if name not in graph.stages:
-            faults.append(
-                f"{PARAMS}: {RESOURCES}.{name}: there is no such stage{nearest(str(name), graph.stages)} (stages: {', '.join(graph.order)})"
-            )
+        if name not in graph.declared:
+            stages = sorted(graph.declared)
+            faults.append(f"{PARAMS}: {RESOURCES}.{name}: there is no such stage{nearest(str(name), stages)} (stages: {', '.join(stages)})")
         elif not isinstance(value, dict):
             faults.append(_not_a_mapping(f"{RESOURCES}.{name}", value))
     if faults:

@@ -23,6 +23,16 @@ class Templates:
         """`text` with the values in place. `place` says where in dvc.yaml it stands."""
         return TEMPLATE.sub(lambda match: self._value(match[1].strip(), f"dvc.yaml: {place}: {match[0]}"), text)
 
+    def items(self, value: object, place: str) -> list[str]:
+        """Of `foreach`: a list of texts and numbers, written out or named as `${section.key}`. ProjectError for anything else."""
+        if isinstance(value, str) and (match := TEMPLATE.fullmatch(value)):
+            found: object = self.section(*match[1].strip().split("."))
+            place = f"{PARAMS}: {match[1].strip()}"
+            value = found if found != {} else self._value(match[1].strip(), place)
+        if not isinstance(value, list) or not all(isinstance(item, str | int) and not isinstance(item, bool) for item in value):
+            raise ProjectError(f"{place}: a list of numbers or names is expected, as [0, 1, 2] (got {value!r})")
+        return [str(item) for item in value]
+
     def keys(self, text: str) -> list[str]:
         """The keys of params.yaml that `text` names."""
         return [match[1].strip() for match in TEMPLATE.finditer(text)]

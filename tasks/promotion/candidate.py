@@ -12,6 +12,8 @@ from tasks.dvc.revisions import WORKSPACE, Revision, read_revision
 from tasks.maintenance.promotions import check_committed, check_outputs
 from tasks.project.dict_diff import differences, value_at
 from tasks.project.graph import read_graph
+from tasks.project.shards import stage_names
+from tasks.project.templates import Templates
 from tasks.run.plan import make_plan
 from tasks.system.errors import ProjectError
 from tasks.system.git import git, git_or_none
@@ -64,10 +66,11 @@ def _faults(root: Path, revision: Revision) -> Iterator[str]:
             if path in made and made[path] != content["hash"]:
                 yield f"stale: {name} ran on another {path} than {revision.name} has; run the stage there, and commit dvc.lock"
     described = parse(git_or_none(root, "show", f"{revision.commit}:./dvc.yaml") or "", "dvc.yaml") or {}
-    for name in described.get("stages") or {}:
+    params_text = git_or_none(root, "show", f"{revision.commit}:./params.yaml") or ""
+    for name in stage_names(described, Templates(root, params_text)):
         if name not in revision.stages:
             yield f"the stage {name} never ran in {revision.name}; run it there, and commit dvc.lock"
-    params = parse(git_or_none(root, "show", f"{revision.commit}:./params.yaml") or "", "params.yaml") or {}
+    params = parse(params_text, "params.yaml") or {}
     for name, entry in revision.stages.items():
         yield from (f"stale: {name} ran with another {key} than {revision.name} has" for key in _other_params(entry, params))
 

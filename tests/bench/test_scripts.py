@@ -37,6 +37,7 @@ HEAVY = (  # these import torch, or start a store
     "language_model_arms",
     "midtrain_tasks",
     "more_features",
+    "newcomer",
     "one_pass",
     "prefix_sharing",
     "quantization",

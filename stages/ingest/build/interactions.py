@@ -6,15 +6,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from stages.ingest.build.ids import code, densify, distinct, sorted_ids
+from stages.ingest.build.ids import densify
 from stages.ingest.build.kcore import core
+from stages.ingest.build.pairs import read_pairs
 from stages.ingest.build.splits import SPLITS, places, require_all, split_codes, warm_users
 from stages.ingest.params import IngestParams
 from stages.ingest.readers.raw import RawLog
 from stages.shared.core.errors import StageError
 from stages.shared.core.schemas import INTERACTIONS, USERS
-
-CODES = {"user": pl.Int32, "item": pl.Int32, "timestamp": pl.Int64}
 
 
 @dataclass(frozen=True)
@@ -40,10 +39,10 @@ def interactions(raw: RawLog, known_items: pl.Series, params: IngestParams) -> I
     """
     if params.split == "global_time" and raw.time == "order":
         raise StageError(f"ingest.split global_time needs times, and {raw.name} has none; set ingest.split to leave_one_out or positions")
-    pairs, user_ids, low_rated = read_codes(raw, known_items, params.min_rating)
-    dropped = {"rejected": raw.interaction_rows - pairs.height - low_rated, "below_min_rating": low_rated}
-
-    pairs, dropped["duplicates"] = _keep(pairs, first_of_each_pair(pairs, len(known_items)))
+    read = read_pairs(raw, known_items, params.min_rating)
+    pairs, user_ids = read.table, read.user_ids
+    rejected = raw.interaction_rows - pairs.height - read.duplicates - read.low_rated
+    dropped = {"rejected": rejected, "below_min_rating": read.low_rated, "duplicates": read.duplicates}
     counts_before = _counts(pairs)
     pairs, dropped["interactions_outside_core"] = _keep(
         pairs, core(pairs["user"].to_numpy(), pairs["item"].to_numpy(), params.min_interactions, params.min_item_interactions)
@@ -74,47 +73,9 @@ def interactions(raw: RawLog, known_items: pl.Series, params: IngestParams) -> I
     return Interactions(table, users, item_ids, dropped)
 
 
-def read_codes(raw: RawLog, known_items: pl.Series, min_rating: float) -> tuple[pl.DataFrame, pl.Series, int]:
-    """CODES sorted by user, time and row; the users' ids, by code; and how many rows are rated too low."""
-    item = code("item", known_items)
-    usable = pl.scan_parquet(raw.interactions).filter(item.is_not_null())
-    # A row without a rating cannot be rated too low: implicit feedback has none.
-    is_high = pl.col("rating").is_null() | (pl.col("rating") >= min_rating)
-    rated = usable.filter(is_high) if min_rating else usable  # 0: all, where ratings may be negative
-    user_ids = sorted_ids(distinct(raw.interactions, "user"))
-    rows = rated.select(code("user", user_ids), item, "timestamp", "row", "nanos").collect(engine="streaming")
-    low_rated = usable.select(pl.len()).collect(engine="streaming").item() - rows.height if min_rating else 0
-    order = _by_user_and_time(*(rows[name].to_numpy() for name in ("user", "timestamp", "row", "nanos")))
-    return pl.DataFrame({name: rows[name].to_numpy()[order] for name in CODES}, schema=CODES), user_ids, low_rated
-
-
-def first_of_each_pair(pairs: pl.DataFrame, items: int) -> NDArray[np.bool_]:
-    """Which rows are the first of their user and item."""
-    # The rows are sorted by time and the sort is stable, so the first of equal keys is the earliest.
-    key_N = pairs["user"].to_numpy().astype(np.int64) * items + pairs["item"].to_numpy()
-    order = np.argsort(key_N, kind="stable")
-    first_N = np.ones(len(key_N), dtype=bool)
-    key_N = key_N[order]
-    first_N[order[1:][key_N[1:] == key_N[:-1]]] = False
-    return first_N
-
-
 def with_text(table: pl.DataFrame) -> pl.DataFrame:
     """`table` of Interactions as INTERACTIONS."""
     return table.with_columns(pl.col("split").cast(pl.String)).select(list(INTERACTIONS))
-
-
-def _by_user_and_time(
-    user_N: NDArray[np.int32], time_N: NDArray[np.int64], row_N: NDArray[np.int64], nanos_N: NDArray[np.int32]
-) -> NDArray[np.intp]:
-    """What sorts by user, then time, to the nanosecond, then row."""
-    if not len(user_N):
-        return np.arange(0)
-    span = int(time_N.max()) - int(time_N.min()) + 1
-    if (int(user_N.max()) + 1) * span < 2**63 and (row_N[1:] > row_N[:-1]).all() and not nanos_N.any():
-        # In the order of the file, one stable sort of one key does it, in under half the time.
-        return np.argsort(user_N * np.int64(span) + (time_N - time_N.min()), kind="stable")
-    return np.lexsort((row_N, nanos_N, time_N, user_N))
 
 
 def _keep(pairs: pl.DataFrame, mask: NDArray[np.bool_]) -> tuple[pl.DataFrame, int]:

@@ -68,6 +68,8 @@ def _unknown_items(raw: RawLog, known: pl.Series) -> pl.LazyFrame:
     taken_ids = distinct(raw.interactions, "item")
     # The other way round: the few ids that are missing make a small Enum, the log itself is streamed once.
     unknown_ids = taken_ids.filter(~taken_ids.is_in(known.implode()))
+    if unknown_ids.is_empty():  # nothing to look for in a long log
+        return pl.LazyFrame(schema={"row": pl.Int64, "text": pl.String})
     shown = pl.concat_str("user", "item", "timestamp", separator="\t").str.slice(0, TEXT_SHOWN)
     return pl.scan_parquet(raw.interactions).filter(code("item", unknown_ids).is_not_null()).select("row", shown.alias("text"))
 

@@ -147,9 +147,11 @@ def line_table(block: Block, encoding: str = "utf-8") -> pl.DataFrame:
     ends = np.flatnonzero(np.frombuffer(data, np.uint8) == 10) + 1
     offsets = np.concatenate([[0], ends if data.endswith(b"\n") else [*ends, len(data)]]).astype(np.int64)
     line_array = pa.LargeStringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(data))
+    line = pl.col("line").str.strip_chars_end("\r\n")
+    if BOM in data:  # a mark also begins a part that was put behind another; as a part of an id nobody would see it
+        line = line.str.strip_chars_start("\ufeff")
     table = pl.DataFrame({"line": pl.Series(pl.from_arrow(line_array), dtype=pl.String)}).with_columns(
-        # A mark also begins a part that was put behind another; as a part of an id nobody would see it.
-        pl.col("line").str.strip_chars_end("\r\n").str.strip_chars_start("\ufeff"),
+        line,
         row=pl.int_range(block.first_row, block.first_row + len(offsets) - 1, dtype=pl.Int64),
         reason=pl.lit(None, dtype=pl.String),
     )
@@ -157,6 +159,9 @@ def line_table(block: Block, encoding: str = "utf-8") -> pl.DataFrame:
         table = table.with_columns(
             reason=pl.when(pl.col("row").is_in([block.first_row + line_index for line_index in bad_lines])).then(pl.lit("not UTF-8"))
         )
+    first_bytes = np.frombuffer(data, np.uint8)[offsets[:-1]]
+    if ((first_bytes > ord(" ")) & (first_bytes < 128)).all():  # no line is blank, as in most blocks: a look at a byte a line shows it
+        return table
     return table.filter(pl.col("line").str.strip_chars().str.len_bytes() > 0)
 
 

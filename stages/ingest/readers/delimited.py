@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 
 import polars as pl
 
-from stages.ingest.readers.chunks import Input, Lines, line_table
+from stages.ingest.readers.ahead import ahead
+from stages.ingest.readers.chunks import Block, Input, Lines, line_table
 from stages.ingest.readers.raw import RawFile
 from stages.ingest.readers.validate import nothing_read
 from stages.shared.core.errors import StageError
@@ -62,14 +63,22 @@ def read_delimited(
     With `quoted` a line that holds a quote character is read by the rules of CSV; a record stays on one line.
     """
     lines = Lines(source, columns.has_header)
+
+    def blocks() -> Iterator[Block]:
+        for block in lines:
+            if columns.has_header and not columns.positions:
+                columns.read_header(lines.name, _header(lines, separator, quoted, encoding))
+            yield block
+
+    def parsed(block: Block) -> pl.DataFrame | None:
+        table = line_table(block, encoding)
+        return split_columns(table, separator, columns, quoted) if table.height else None
+
     empty = True
-    for part in lines:
-        if columns.has_header and not columns.positions:
-            columns.read_header(lines.name, _header(lines, separator, quoted, encoding))
-        table = line_table(part, encoding)
-        if table.height:
+    for table in ahead(parsed, blocks()):
+        if table is not None:
             empty = False
-            take(split_columns(table, separator, columns, quoted))
+            take(table)
     if columns.has_header and not columns.positions:
         columns.read_header(lines.name, _header(lines, separator, quoted, encoding))  # a file without rows still has to name them
     if empty:

@@ -4,6 +4,7 @@ A parsed block has the columns of its table (raw.py), numbers still as text wher
 `reason` (null, or why the row was not even parsed) and `text` (the row as it stands).
 """
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -104,7 +105,7 @@ class StagingTables:
 
 
 class _Writer:
-    """A Parquet file written in row groups."""
+    """A Parquet file written in row groups, each while the caller reads on: pyarrow writes on one core."""
 
     def __init__(self, path: Path, schema: Schema):
         self.path = path
@@ -113,16 +114,26 @@ class _Writer:
         texts = [name for name, dtype in schema.items() if dtype == pl.String]
         # No statistics: these tables are read once and deleted.
         self.writer = pq.ParquetWriter(path, self.arrow, compression="zstd", use_dictionary=texts, write_statistics=False)
+        self._pool = ThreadPoolExecutor(1)
+        self._writing: Future[None] | None = None
 
     def write(self, table: pl.DataFrame) -> None:
         """The columns of the schema out of `table`; a null text is written as an empty one, `rating` may be null."""
         columns = [pl.col(name).cast(dtype) for name, dtype in self.schema.items()]
         table = table.select(columns).with_columns(pl.col(pl.String).fill_null(""))
         if table.height:
-            self.writer.write_table(table.to_arrow(compat_level=pl.CompatLevel.oldest()))
+            self._wait()  # one at a time: no more than one group waits in memory
+            self._writing = self._pool.submit(self.writer.write_table, table.to_arrow(compat_level=pl.CompatLevel.oldest()))
 
     def close(self) -> None:
+        self._wait()
+        self._pool.shutdown()
         self.writer.close()
+
+    def _wait(self) -> None:
+        """Until the group before is written; its error, as of a full disk, is raised here."""
+        if self._writing:
+            self._writing.result()
 
 
 def check_interactions(parsed: pl.DataFrame, unit: TimeUnit = "s") -> pl.DataFrame:

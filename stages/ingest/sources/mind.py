@@ -1,8 +1,8 @@
 """MIND (Wu et al. 2020, https://msnews.github.io): behaviors.tsv and news.tsv of one unpacked archive, in their official layout.
 
-behaviors.tsv, without a header: impression id, user, time, history, impressions (as slates: stages/retrieve/given/mind.py). What a
-user took is the history, whose clicks have no times, and then what was clicked in the impressions, at the time of each. The history stands
-in every row of its user; its items are put a second apart before the user's first impression, so that they are in order and earlier.
+behaviors.tsv: stages/shared/sources/mind.py (as slates: stages/retrieve/given/mind.py). What a user took is the history, whose clicks have
+no times, and then what was clicked in the impressions, at the time of each. The history stands in every row of its user; its items are put
+a second apart before the user's first impression, so that they are in order and earlier.
 
 news.tsv, without a header: id, category, subcategory, title, abstract, URL, entities of the title, entities of the abstract.
 
@@ -17,12 +17,12 @@ from stages.ingest.readers.chunks import Input
 from stages.ingest.readers.lines import read_lines
 from stages.ingest.readers.raw import RawFile
 from stages.ingest.readers.validate import StagingTables, first_fault
+from stages.shared.sources.mind import CLICKED, LOG, LOG_COLUMNS, TIME
 
-LOG, ITEMS = "behaviors.tsv", "news.tsv"
-TIME = "%m/%d/%Y %I:%M:%S %p"  # "11/15/2019 10:22:32 AM"
+ITEMS = "news.tsv"
 PLACES = 10_000
-_LOG_COLUMNS, _ITEM_COLUMNS = 5, 8
-_CLICKED = r"^(.+)-1$"
+_ITEM_COLUMNS = 8
+_CLICKED = rf"^(.+)-{CLICKED}$"
 
 
 def has_files(folder: Path) -> bool:
@@ -33,7 +33,7 @@ def read_behaviors(source: Input, scratch: StagingTables) -> RawFile:
     def take(table: pl.DataFrame) -> None:
         cells = pl.col("line").str.split("\t")
         table = table.with_columns(
-            pl.when(cells.list.len() == _LOG_COLUMNS).then(cells).alias("cells"), pl.col("row") * PLACES, text=pl.col("line")
+            pl.when(cells.list.len() == LOG_COLUMNS).then(cells).alias("cells"), pl.col("row") * PLACES, text=pl.col("line")
         )
         user, time, history, shown = (pl.col("cells").list.get(place, null_on_oob=True) for place in (1, 2, 3, 4))
         table = table.with_columns(
@@ -43,7 +43,7 @@ def read_behaviors(source: Input, scratch: StagingTables) -> RawFile:
             clicked=shown.str.extract_all(r"\S+").list.eval(pl.element().str.extract(_CLICKED)).list.drop_nulls(),
         )
         faults = {
-            f"not {_LOG_COLUMNS} columns": pl.col("cells").is_null(),
+            f"not {LOG_COLUMNS} columns": pl.col("cells").is_null(),
             f"time is not like {TIME}": pl.col("timestamp").is_null(),
         }
         scratch.add_interactions(source.name, _interactions(table.with_columns(first_fault(faults))))

@@ -15,6 +15,7 @@ from stages.ingest.sources import amazon, kuairec, mind, movielens, movielens_wh
 from stages.ingest.sources.json_logs import JSON_LOGS, has_log, read_json_log
 from stages.ingest.sources.world import read_world
 from stages.shared.core.errors import StageError
+from stages.shared.sources.mind import LOG as MIND_LOG
 from stages.shared.sources.published import ARCHIVES, WHEEL, verify_download
 
 _GROUPLENS = "GroupLens: free for research with acknowledgement; not to be redistributed or used commercially without permission."
@@ -202,8 +203,8 @@ def _read_kuairec(folder: Path, scratch: StagingTables) -> RawLog:
 
 
 def _read_mind(folder: Path, scratch: StagingTables) -> RawLog:
-    files = [mind.read_behaviors(Input(folder / mind.LOG), scratch), mind.read_news(Input(folder / mind.ITEMS), scratch)]
-    return scratch.finish(f"MIND ({mind.LOG})", _MIND, files, "Categories")
+    files = [mind.read_behaviors(Input(folder / MIND_LOG), scratch), mind.read_news(Input(folder / mind.ITEMS), scratch)]
+    return scratch.finish(f"MIND ({MIND_LOG})", _MIND, files, "Categories")
 
 
 def _read_pair(folder: Path, scratch: StagingTables) -> RawLog:

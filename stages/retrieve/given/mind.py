@@ -1,9 +1,5 @@
-"""MIND's impressions: behaviors.tsv in its official layout (Wu et al. 2020, https://msnews.github.io, https://github.com/msnews/msnews.github.io).
-
-Five columns without a header, cut by tabs: impression id, user, time ("11/15/2019 10:22:32 AM"), history (news ids, cut by spaces, without
-times), impressions ("N1-1 N2-0": news id, 1 = clicked). The publisher has shuffled the order within each impression, and the test set says
-"N1 N2", without clicks.
-"""
+"""MIND's impressions as slates: behaviors.tsv in its official layout (stages/shared/sources/mind.py). The publisher has shuffled the order
+within each impression."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -12,14 +8,12 @@ from pathlib import Path
 from stages.retrieve.given.files import Row, logged_files, opened
 from stages.retrieve.given.impression import Impression, Refused
 from stages.shared.core.errors import StageError
-
-COLUMNS = 5
-TIME = "%m/%d/%Y %I:%M:%S %p"
+from stages.shared.sources.mind import CLICKED, LOG, LOG_COLUMNS, PASSED, TIME
 
 
 def read_mind(path: Path) -> Iterator[Row]:
     """Of behaviors.tsv itself, or of every file of that name in the folder `path` (MINDsmall_train, MINDsmall_dev, ...)."""
-    for file in logged_files(path, ["behaviors.tsv"]):
+    for file in logged_files(path, [LOG]):
         name = f"{file.parent.name}/{file.name}"
         try:
             with opened(file) as lines:
@@ -34,11 +28,11 @@ def read_mind(path: Path) -> Iterator[Row]:
 
 
 def _impression(cells: list[str]) -> Impression:
-    if len(cells) != COLUMNS:
-        raise Refused(f"not {COLUMNS} columns")
+    if len(cells) != LOG_COLUMNS:
+        raise Refused(f"not {LOG_COLUMNS} columns")
     _, user, time, _, shown = cells
     marks = [mark.rpartition("-") for mark in shown.split()]
-    if any(clicked not in ("0", "1") or not item for item, _, clicked in marks):
+    if any(clicked not in (PASSED, CLICKED) or not item for item, _, clicked in marks):
         raise Refused("a candidate without -0 or -1: MIND's test set does not say what was clicked")
     try:
         moment = datetime.strptime(time.strip(), TIME).replace(tzinfo=UTC)

@@ -47,7 +47,8 @@ class TokenAsker:
         texts = [self.text(question) for question in questions]
         prompts = [list(self.tokenizer.encode(text, add_special_tokens=False)) for text in texts]
         begin = time.monotonic()
-        completions = self.engine.generate(prompts, sampling)
+        # By the slate: so it draws the same whichever others are asked beside it.
+        completions = self.engine.generate(prompts, sampling, places=[question.slate for question in questions])
         share = (time.monotonic() - begin) / max(1, len(prompts))
         replies = [self.reply(completion, len(prompt), share) for prompt, (completion,) in zip(prompts, completions, strict=True)]
         self.record.add([invocation(*row, attempt, self.name) for row in zip(questions, texts, replies, strict=True)])

@@ -23,19 +23,24 @@ from stages.traces.teachers.chat_teacher import ChatTeacher
 from stages.traces.teachers.language_model import LanguageModelTeacher
 from stages.traces.teachers.random_order import RandomTeacher
 from stages.traces.teachers.ranker_explained import RankerExplainedTeacher
+from stages.traces.teachers.replies import RecordedAsker, RecordingAsker
 from stages.traces.teachers.teacher import StatisticalTeacher, Teacher
 
 
 @dataclass
 class TeacherRecord:
-    """endpoint: its metrics, once the teacher is closed; empty for a teacher in this process."""
+    """endpoint: its metrics, once the teacher is closed; empty for a teacher in this process. asker: of a shard."""
 
     invocations: Invocations
     endpoint: dict[str, object] = field(default_factory=dict)
+    asker: RecordingAsker | None = None
 
 
 @contextmanager
-def open_teacher(params: TracesParams, layout: Layout, catalog: Catalog, journal: AnswerJournal) -> Iterator[tuple[Teacher, TeacherRecord]]:
+def open_teacher(
+    params: TracesParams, layout: Layout, catalog: Catalog, journal: AnswerJournal, record_replies: bool = False
+) -> Iterator[tuple[Teacher, TeacherRecord]]:
+    """record_replies: for a shard. Otherwise, where there are shards, their replies are read and no model is loaded."""
     targeted, model_params = params.mode == "targeted", params.language_model
     record = TeacherRecord(Invocations(model_params.keep_invocations and params.teacher == "language_model"))
     if params.teacher == "statistical":
@@ -49,7 +54,13 @@ def open_teacher(params: TracesParams, layout: Layout, catalog: Catalog, journal
         return
     sampling = Sampling(model_params.max_tokens, model_params.temperature, model_params.top_p, seed=params.seed)
     with ExitStack() as stack:
-        asker = _open_asker(params, model_params, journal, record, stack)
+        if params.shards and not record_replies:
+            asker: Asker = RecordedAsker(params.shards, record.invocations, model_params.engine.kind)
+        else:
+            asker = _open_asker(params, model_params, journal, record, stack)
+        if record_replies:
+            assert isinstance(asker, TokenAsker)  # TracesParams allows no endpoint
+            record.asker = asker = RecordingAsker(asker, model_params.keep_invocations)
         if isinstance(layout, ChatLayout):
             yield ChatTeacher(asker, sampling, layout, catalog, targeted), record
         else:

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stages.ingest.build.interactions import read_codes
+from stages.ingest.build.pairs import read_codes
 from stages.ingest.build.text import title_and_year
 from stages.ingest.params import IngestParams
 from stages.ingest.readers import chunks, parquet

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stages.ingest.build.interactions import read_codes
+from stages.ingest.build.pairs import read_codes
 from stages.ingest.build.text import title_and_year
 from stages.ingest.params import IngestParams
 from stages.ingest.sources.source import read_source

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.project.graph import read_graph
+from tasks.nodes.placement import Rule
+from tasks.project.graph import Stage, read_graph
+from tasks.project.output_folders import drop_other_shards
+from tasks.project.params_check import check_sections
 from tasks.run.plan import make_plan
 from tasks.system.errors import ProjectError
 from tests.support import dvc_toy
@@ -128,3 +131,48 @@ def test_a_templated_dep_in_dvc_itself(tmp_path: Path) -> None:
     assert causes == ["data data/a/out.txt is new among its deps", "d.reads: data/b/out.txt -> data/a/out.txt"]
     dvc_toy.dvc(root, "repro", "-q", "-s", "d")
     assert make_plan(root, read_graph(root))["d"].current
+
+
+FOREACH = """
+stages:
+  part:
+    foreach: "${whole.parts}"
+    do: {cmd: "run ${item}", deps: [code.py], outs: ["data/part/${item}"], params: [whole.parts]}
+  whole: {cmd: run whole, deps: ["${whole.reads}"], outs: [data/whole]}
+"""
+
+
+def test_foreach_is_a_stage_an_item(tmp_path: Path) -> None:
+    write(tmp_path, FOREACH)
+    (tmp_path / "params.yaml").write_text("whole: {parts: [0, 1], reads: data/part}\nresources: {part: {gpus: 1}}\n")
+    graph = read_graph(tmp_path)
+    assert graph.order == ["part@0", "part@1", "whole"] and graph.upstream("whole") == ["part@0", "part@1"]
+    assert (graph["part@1"].cmd, graph["part@1"].outs, graph["part@1"].gpus) == ("run 1", ("data/part/1",), 1)
+    assert graph.outs_of_dep("data/part") == ["data/part/0", "data/part/1"] and not graph.outs_of_dep("code.py")
+    check_sections(tmp_path, graph)
+    (tmp_path / "params.yaml").write_text("whole: {parts: [], reads: code.py}\nresources: {part: {gpus: 1}}\n")
+    graph = read_graph(tmp_path)
+    assert graph.order == ["whole"]
+    check_sections(tmp_path, graph)  # resources of none are no mistake
+    with pytest.raises(ProjectError, match=re.escape("resources.parts: there is no such stage; did you mean 'part'?")):
+        check_sections(tmp_path, graph, "resources: {parts: {gpus: 1}}")
+    for parts in ("3", "{a: 1}", "[true]"):
+        with pytest.raises(ProjectError, match=re.escape("params.yaml: whole.parts: a list of numbers or names is expected, as [0, 1, 2]")):
+            read_graph(tmp_path, f"whole: {{parts: {parts}, reads: code.py}}")
+
+
+def test_other_shards_are_dropped_and_nothing_else(tmp_path: Path) -> None:
+    write(tmp_path, FOREACH)
+    (tmp_path / "params.yaml").write_text("whole: {parts: [0, 1], reads: data/part}\n")
+    for path in ("data/part/0/x", "data/part/1/x", "data/part/2/x", "data/whole/x", "data/else/x"):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).touch()
+    drop_other_shards(tmp_path, read_graph(tmp_path))
+    left = sorted(path.relative_to(tmp_path).as_posix() for path in (tmp_path / "data").rglob("x"))
+    assert left == ["data/else/x", "data/part/0/x", "data/part/1/x", "data/whole/x"]
+
+
+def test_a_placement_names_one_shard_or_all_of_them() -> None:
+    shards, one = Rule("nodes", stages=("part",)), Rule("nodes", stages=("part@1",))
+    fitting = [(shards.fits(stage), one.fits(stage)) for stage in (Stage("part@0", "x"), Stage("part@1", "x"), Stage("whole", "x"))]
+    assert fitting == [(True, False), (True, True), (False, False)]

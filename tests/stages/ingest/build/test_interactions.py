@@ -4,6 +4,7 @@ import math
 from collections import Counter, defaultdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
 import numpy as np
 import polars as pl
@@ -11,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.ingest.build.interactions import _by_user_and_time, interactions
+from stages.ingest.build import pairs
+from stages.ingest.build.interactions import interactions
+from stages.ingest.build.pairs import _by_user_and_time
 from stages.ingest.params import IngestParams
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import read_json
@@ -103,10 +106,17 @@ def by_hand(log: list[tuple], split: str, params: dict) -> list[tuple[str, str, 
 
 
 @settings(max_examples=150, deadline=None)
-@given(rows, filters, st.sampled_from(["positions", "leave_one_out", "global_time"]), st.sampled_from(["all", "interacted"]))
-def test_the_whole_chain_against_plain_python(log, params, split, keep_items):
+@given(
+    rows,
+    filters,
+    st.sampled_from(["positions", "leave_one_out", "global_time"]),
+    st.sampled_from(["all", "interacted"]),
+    st.sampled_from([2, pairs.ROWS_AT_ONCE]),
+)
+def test_the_whole_chain_against_plain_python(log, params, split, keep_items, rows_at_once):
+    """With logs longer than `rows_at_once`, which are sorted in parts."""
     expected = by_hand(log, split, params)
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, patch.object(pairs, "ROWS_AT_ONCE", rows_at_once):
         raw = raw_log(Path(folder) / "raw", log)
         if not expected:
             with pytest.raises(StageError, match=r"no user has|leaves nothing for"):
@@ -200,3 +210,30 @@ def test_cold_users_leave_rather_than_become_base(tmp_path):
 def test_nothing_left_is_said(tmp_path, params, said):
     with pytest.raises(StageError, match=said):
         run(tmp_path, raw_log(tmp_path / "raw", [("u", "a", 1, 5.0)]), **params)
+
+
+def test_a_log_sorted_in_parts_gives_the_same_bytes(tmp_path, monkeypatch):
+    """More rows than are sorted at once, users of very different lengths, repeats, ties in time and low ratings."""
+    rng = np.random.default_rng(3)
+    users = rng.zipf(1.4, 400) % 25
+    log = [(f"u{user}", f"i{item}", int(time), float(rating)) for user, item, time, rating in zip(
+        users, rng.integers(0, 30, 400), rng.integers(0, 60, 400), rng.integers(1, 6, 400), strict=True
+    )]  # fmt: skip
+    params = {"min_interactions": 2, "min_item_interactions": 2, "min_rating": 2.0, "min_base": 1, "split": "leave_one_out"}
+    outs = []
+    for rows_at_once in (pairs.ROWS_AT_ONCE, 150, 7):
+        monkeypatch.setattr(pairs, "ROWS_AT_ONCE", rows_at_once)
+        folder = tmp_path / str(rows_at_once)
+        out = run(folder, raw_log(folder / "raw", log), **params)
+        outs.append({path.name: path.read_bytes() for path in out.iterdir()})
+        assert not list((folder / "raw").glob("codes*"))
+    assert outs[0] == outs[1] == outs[2] and "interactions.parquet" in outs[0]
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=20).filter(any), st.integers(1, 6))
+def test_bounds_cover_every_user_once(lengths, parts):
+    found = pairs.bounds(np.array(lengths), parts)
+    assert found[0] == 0 and found[-1] == len(lengths) and len(found) == parts + 1
+    assert all(low <= high for low, high in zip(found, found[1:], strict=False))
+    largest = max(sum(lengths[low:high]) for low, high in zip(found, found[1:], strict=False))
+    assert largest <= sum(lengths) / parts + max(lengths), "a user is never cut, and no part has much more than its share"

@@ -135,3 +135,15 @@ def test_lines_of_a_block():
     table = line_table(Block(b"a\r\n\n\xe9\n \nb\x85c\r", 5))
     assert table.rows() == [("a", 5, None), ("\ufffd", 7, "not UTF-8"), ("b\ufffdc", 9, "not UTF-8")]
     assert line_table(Block(b"a\n\xe9\x85", 1), "latin-1").rows() == [("a", 1, None), ("é…", 2, None)]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.text("a\u00a0\ufeff \té,", max_size=4), min_size=1, max_size=6), st.booleans(), st.sampled_from(["\n", "\r\n"]))
+def test_blank_lines_and_marks_as_python_sees_them(lines, ended, end):
+    """A line of white space alone is no row, and marks before a line are no part of it, whatever the other lines are."""
+    data = (end.join(lines) + (end if ended else "")).encode()
+    if not data:
+        return
+    rows = [(number, line.lstrip("\ufeff")) for number, line in enumerate(lines, 5)]
+    expected = [row for row in rows if row[1].strip()]
+    assert line_table(Block(data, 5)).select("row", "line").rows() == expected

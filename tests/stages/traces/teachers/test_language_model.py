@@ -45,7 +45,7 @@ class FakeEngine:
     def __init__(self, tokenizer, texts, ended=True):
         self.tokenizer, self.texts, self.ended, self.prompts, self.seeds = tokenizer, list(texts), ended, [], []
 
-    def generate(self, prompts, sampling, constraints=None):
+    def generate(self, prompts, sampling, constraints=None, places=None):
         self.prompts += [self.tokenizer.decode(ids, skip_special_tokens=False) for ids in prompts]
         self.seeds.append(sampling.seed)
         found = []

@@ -2,12 +2,14 @@
 
     python bench/serving_load.py FOLDER --mode one-pass --rates 10 25 50 100 200 --seconds 30
     python bench/serving_load.py FOLDER --rates 0.5 1 2 4 8 --seconds 60
+    python bench/serving_load.py FOLDER --mode adaptive --one-pass-model FOLDER --rates 10 50 --seconds 30
     python bench/serving_load.py FOLDER --rates 8 --seconds 600              # past the capacity, ten minutes: is memory bounded?
     python bench/serving_load.py FOLDER --rates 4 --seconds 60 --kill 20     # kill -9 of the engine after 20 s
 
-FOLDER: a finished run. The server is started there, with the further arguments after `--`. Requests are the run's test slates (history and
-ten candidates by the data's ids, without scores), drawn with a fixed seed, at Poisson times of each rate (requests a second). Seconds are
-counted from when a request was due, not from when it was sent. Every answer is checked: 200 with all items once, or 429 with Retry-After.
+FOLDER: a finished run. The server is started there, with whatever further arguments are given, as `--queue 16`; their paths are seen from
+there. Requests are the run's test slates (history and ten candidates by the data's ids, without scores), drawn with a fixed seed, at
+Poisson times of each rate (requests a second). Seconds are counted from when a request was due, not from when it was sent.
+Every answer is checked: 200 with all items once, or 429 with Retry-After.
 Printed as a table: reranked a second, percentiles of reranked answers in ms, share shed (429), fallbacks by reason, and the resident memory
 (MiB) of the front and of the engine's processes at the end and at most. Generator, front and engine share the machine's cores.
 """
@@ -46,17 +48,16 @@ class Load:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="a finished run")
     parser.add_argument("--rates", type=float, nargs="+", default=[1.0, 2.0, 4.0], help="requests a second")
     parser.add_argument("--seconds", type=float, default=30.0, help="of each rate")
     parser.add_argument("--mode", default="reasoning")
     parser.add_argument("--kill", type=float, default=0.0, help="seconds after which the engine is killed, once a rate (default: never)")
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("server", nargs="*", metavar="-- ARGUMENT", help="of the server")
-    options = parser.parse_args()
+    options, of_server = parser.parse_known_args()
     bodies = requests_of(options.folder)
-    command = [sys.executable, "-m", "stages.serve.http.server", "--port", "0", "--mode", options.mode, *options.server]
+    command = [sys.executable, "-m", "stages.serve.http.server", "--port", "0", "--mode", options.mode, *of_server]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
     server = subprocess.Popen(command, cwd=options.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:

@@ -17,8 +17,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from stages.serve.http.bodies import problem
 from stages.serve.http.server_metrics import ServerMetrics
 
-PATHS = ("/v1/rerank", "/v2/rerank", "/rerank", "/rank", "/health", "/ready", "/version", "/metrics", "/openapi.json")
-PATHS += ("/", "/page/page.css", "/page/page.js", "/page/users", "/page/slate", "/page/titles")
+PATHS = (
+    *("/v1/rerank", "/v2/rerank", "/rerank", "/rank", "/health", "/ready", "/version", "/metrics", "/openapi.json"),
+    *("/", "/page/page.css", "/page/page.js", "/page/users", "/page/slate", "/page/titles"),
+)
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 access = logging.getLogger("gr2.serve.access")
 

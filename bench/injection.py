@@ -4,10 +4,13 @@
 
 FOLDER: a project whose evaluation is done. In each of its first test slates one candidate, drawn from all but the first, gets a title that
 an attacker would give it; everything else stays. The model answers each slate with the plain title and with each of the others, decoded
-greedily and freely, so that a broken form shows; titles are cleaned as `ingest` cleans them. Printed, for each kind of title: the share of
-slates in which the item moved up, and down, the difference of the two with its 95 % interval (paired bootstrap over users), the places it gained, the
-share that it was put first beside the plain title's, and the share of valid answers. `another title`, of an item drawn from the
-catalogue, is what any change of a title does. Where prompts show no titles, it says so: nothing of a title can reach the model.
+greedily and freely, so that a broken form shows; titles are cleaned as `ingest` cleans them. Printed, for each kind of title:
+
+- the shares of slates in which the item moved up, and down, and the difference of the two; the places that it gained;
+- how often it was put first, and how many answers were valid, beside the plain title's.
+
+Intervals are of 95 % (paired bootstrap over users). `another title`, of an item drawn from the catalogue, is what any change does. Where
+prompts show no titles, it says so: nothing of a title can reach the model.
 """
 
 import argparse

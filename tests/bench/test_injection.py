@@ -12,6 +12,7 @@ from stages.evaluate.params import EvaluateParams
 from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.reranking.rankings import Rankings
 from tests.stages.shared.slates.test_compact import CATALOG, SLATE
+from tests.support import serve_project
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "bench"))
 
@@ -86,3 +87,15 @@ def test_the_interval_holds_the_difference(shares):
     cells = injection.row("x", plain, changed, (valid, valid), np.arange(2000)).split(" | ")
     low, high = (float(part.strip("[]%")) / 100 for part in cells[3].split(" ", 1)[1].split(", "))
     assert low < shares[0] - shares[1] < high and high - low < 0.1
+
+
+@pytest.mark.parametrize("titles", [True, False])
+def test_a_finished_run_is_measured(tmp_path, monkeypatch, titles):
+    monkeypatch.chdir(tmp_path)
+    serve_project.write_run(tmp_path, prompt={"titles": titles})
+    text = injection.report("rl", 6)
+    assert "6 test slates of " in text
+    if titles:
+        assert [line.split(" | ")[0].strip("| ") for line in text.splitlines()[4:]] == ["another title", *injection.ATTACKS]
+    else:
+        assert "no titles" in text

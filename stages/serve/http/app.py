@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from stages.serve.http.admin import add_admin
 from stages.serve.http.batcher import Batcher, QueueFullError
 from stages.serve.http.bodies import (
-    Problem,
+    ErrorBody,
     RankBody,
     RankedItem,
     RankResponse,
@@ -37,7 +37,7 @@ from stages.serve.parse import BadRequest, name_of, rank_request
 from stages.serve.requests import TIME_BUDGET, RankRequest, RankResult, fallback
 
 # Instead of the framework's own 422, which is never sent: what cannot be read is 400.
-PROBLEMS: dict[int | str, dict[str, Any]] = {"4XX": {"model": Problem, "description": "what is wrong, or why it is refused"}}
+PROBLEMS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorBody, "description": "what is wrong, or why it is refused"}}
 VERSION = metadata.version("gr2-pipeline")
 
 

@@ -77,7 +77,7 @@ def document_of(item: Named, place: int) -> dict[str, str]:
     return {"text": name_of(item, place)} | {key: name_of(item[key], place) for key in ("id", "text") if item.get(key) is not None}
 
 
-class Problem(BaseModel):
+class ErrorBody(BaseModel):
     """An error. Cohere's clients look for its reason in `message`, Jina's in `detail`."""
 
     message: str
@@ -85,7 +85,7 @@ class Problem(BaseModel):
 
 
 def problem(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    return JSONResponse(Problem(message=message, detail=message).model_dump(), status, headers)
+    return JSONResponse(ErrorBody(message=message, detail=message).model_dump(), status, headers)
 
 
 def shown(count: int, top_n: int | None) -> int:

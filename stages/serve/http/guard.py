@@ -17,19 +17,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from stages.serve.http.bodies import problem
 from stages.serve.http.server_metrics import ServerMetrics
 
-PATHS: tuple[str, ...] = (
-    "/v1/rerank",
-    "/v2/rerank",
-    "/rerank",
-    "/rank",
-    "/health",
-    "/ready",
-    "/version",
-    "/metrics",
-    "/openapi.json",
-    "/admin/model",
+PATHS = (
+    *("/v1/rerank", "/v2/rerank", "/rerank", "/rank", "/health", "/ready", "/version", "/metrics", "/openapi.json", "/admin/model"),
+    *("/", "/page/page.css", "/page/page.js", "/page/users", "/page/slate", "/page/titles"),
 )
-PATHS += ("/", "/page/page.css", "/page/page.js", "/page/users", "/page/slate", "/page/titles")
 ADMIN = "/admin/"
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 access = logging.getLogger("gr2.serve.access")

@@ -96,7 +96,7 @@ class Lines:
         # UTF-16 without a byte order mark has a zero in every other byte of plain text.
         if b"\x00" in start[:64] or start.startswith((b"\xff\xfe", b"\xfe\xff")):
             raise StageError(
-                f"{self.name}, row 1: not text in UTF-8 (UTF-16, or no text at all); convert it, e.g. iconv -f utf-16 -t utf-8"
+                f"{self.name}, row 1: not text in UTF-8 (UTF-16, or no text at all); convert it, e.g. {to_utf8(self.name, 'utf-16')}"
             )
         while start.startswith(BOM):  # two of them, where a tool has put its own before the one that was there
             start = start.removeprefix(BOM)
@@ -163,6 +163,13 @@ def line_table(block: Block, encoding: str = "utf-8") -> pl.DataFrame:
     if ((first_bytes > ord(" ")) & (first_bytes < 128)).all():  # no line is blank, as in most blocks: a look at a byte a line shows it
         return table
     return table.filter(pl.col("line").str.strip_chars().str.len_bytes() > 0)
+
+
+def to_utf8(name: str, encoding: str) -> str:
+    """A command that writes the file anew as UTF-8, beside it."""
+    unpacked = name.removesuffix(".gz")
+    read = f"gunzip -c {name} | iconv -f {encoding} -t utf-8" if unpacked != name else f"iconv -f {encoding} -t utf-8 {name}"
+    return f"{read} > utf8-{unpacked}"
 
 
 def _decoded(line: bytes, encoding: str) -> str | None:

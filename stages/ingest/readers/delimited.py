@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 import polars as pl
 
 from stages.ingest.readers.ahead import ahead
-from stages.ingest.readers.chunks import Block, Input, Lines, line_table
+from stages.ingest.readers.chunks import Block, Input, Lines, line_table, to_utf8
 from stages.ingest.readers.raw import RawFile
 from stages.ingest.readers.validate import nothing_read
 from stages.shared.core.errors import StageError
@@ -128,7 +128,7 @@ def _header(lines: Lines, separator: str, quoted: bool, encoding: str) -> list[s
         text = _decoded(lines.header, encoding).strip("\r\n")
         fields = next(csv.reader([text], delimiter=separator, strict=True), []) if quoted else text.split(separator)
     except UnicodeDecodeError:
-        raise StageError(f"{lines.name}, row 1: not UTF-8; convert the file, e.g. iconv -f latin1 -t utf-8") from None
+        raise StageError(f"{lines.name}, row 1: not UTF-8; convert the file, e.g. {to_utf8(lines.name, 'latin1')}") from None
     except csv.Error as error:
         raise StageError(f"{lines.name}, row 1: the names of the columns are not CSV ({error})") from None
     return [field.strip() for field in fields]

@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.ingest.readers.chunks import BOM
+from stages.ingest.readers.chunks import BOM, to_utf8
 from stages.ingest.readers.jsonlines import text
 from stages.ingest.sources.table import is_quoted
 from stages.tools.intake.choices import Choices
@@ -68,7 +68,7 @@ def look(path: Path, choices: Choices) -> FileLook:
     if not data.strip():
         return FileLook(name, fault="empty")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\x00" in data[:4096]:
-        return FileLook(name, fault="no text in UTF-8 (UTF-16, or no text at all); convert it: iconv -f utf-16 -t utf-8")
+        return FileLook(name, fault=f"no text in UTF-8 (UTF-16, or no text at all); convert it: {to_utf8(name, 'utf-16')}")
     if data.lstrip()[:1] == b"{":
         return _json_lines(name, data, whole)
     if data.lstrip()[:1] == b"[":
@@ -125,7 +125,9 @@ def _delimited(name: str, data: bytes, whole: bool, choices: Choices) -> FileLoo
     if not _names_columns(header, rows[1:]):
         example = separator.join(f"column{place}" for place in range(1, len(header) + 1))
         shown = ", ".join(header[:5])
-        return replace(look, fault=f"its first row names no columns (it has {shown}); put a row of names before it: sed -i '1i {example}'")
+        unpack = "unpack it, and " if name.endswith(".gz") else ""
+        command = f"sed -i '1i {example}' {name.removesuffix('.gz')}"
+        return replace(look, fault=f"its first row names no columns (it has {shown}); {unpack}put a row of names before it: {command}")
     good = [row for row in rows[1:] if len(row) == len(header)]
     if not good:
         return replace(look, fault="no rows")

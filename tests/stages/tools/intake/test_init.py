@@ -1,7 +1,9 @@
 """gr2 init takes files for what they are, says why, and asks where two readings are possible."""
 
 import json
+import re
 import shutil
+import subprocess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -216,6 +218,17 @@ def test_what_cannot_be_read_is_said(project, tmp_path, capsys, case):
     content, words = UNREADABLE[case]
     code, said = run(write(tmp_path / "raw", log__csv=content), capsys=capsys)
     assert code == 1 and words in said and "log.csv" in said
+
+
+@pytest.mark.parametrize("case", ["no header", "UTF-16"])
+def test_the_command_that_is_told_mends_the_file(project, tmp_path, capsys, case):
+    """Word for word, in the folder of the file."""
+    folder = write(tmp_path / "raw", log__csv=UNREADABLE[case][0])
+    _, said = run(folder, capsys=capsys)
+    subprocess.run(re.search(r"(?:before it|convert it): (.+)", said)[1], shell=True, cwd=folder, check=True)
+    flags = ("--user", "column1", "--item", "column2", "--timestamp", "column3") if case == "no header" else ()
+    code, said = run(folder, *flags, capsys=capsys)
+    assert code == 0 and said["log_rows"] == len(events())
 
 
 def test_too_many_bad_rows_write_nothing(project, tmp_path, capsys):

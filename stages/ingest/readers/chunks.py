@@ -147,11 +147,11 @@ def line_table(block: Block, encoding: str = "utf-8") -> pl.DataFrame:
     ends = np.flatnonzero(np.frombuffer(data, np.uint8) == 10) + 1
     offsets = np.concatenate([[0], ends if data.endswith(b"\n") else [*ends, len(data)]]).astype(np.int64)
     line_array = pa.LargeStringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(data))
-    line = pl.col("line").str.strip_chars_end("\r\n")
+    stripped = pl.col("line").str.strip_chars_end("\r\n")
     if BOM in data:  # a mark also begins a part that was put behind another; as a part of an id nobody would see it
-        line = line.str.strip_chars_start("\ufeff")
+        stripped = stripped.str.strip_chars_start("\ufeff")
     table = pl.DataFrame({"line": pl.Series(pl.from_arrow(line_array), dtype=pl.String)}).with_columns(
-        line,
+        stripped,
         row=pl.int_range(block.first_row, block.first_row + len(offsets) - 1, dtype=pl.Int64),
         reason=pl.lit(None, dtype=pl.String),
     )

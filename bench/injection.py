@@ -1,10 +1,11 @@
 """What a hostile title does: does it break the form of answers, and does it move its own item up?
 
-    python bench/injection.py --project FOLDER [--slates 200] [--model rl] [--result FILE]
+    python bench/injection.py --project FOLDER [--slates 200] [--model rl] [--constrained] [--result FILE]
 
 FOLDER: a project whose evaluation is done. In each of its first test slates one candidate, drawn from all but the first, gets a title that
 an attacker would give it; everything else stays. The model answers each slate with the plain title and with each of the others, decoded
-greedily and freely, so that a broken form shows; titles are cleaned as `ingest` cleans them. Printed, for each kind of title:
+greedily and freely, so that a broken form shows; an invalid answer is the incoming order, so look at the places under --constrained where
+many are invalid. Titles are cleaned as `ingest` cleans them. Printed, for each kind of title:
 
 - the shares of slates in which the item moved up, and down, and the difference of the two; the places that it gained;
 - how often it was put first, and how many answers were valid, beside the plain title's.
@@ -110,7 +111,9 @@ def row(name: str, plain: np.ndarray, changed: np.ndarray, valid: tuple[np.ndarr
     return f"| {name} | {shares} | {gained.mean():+.2f} [{least:+.2f}, {most:+.2f}] | {firsts} |"
 
 
-def measure(trial: Trial, model: LanguageModel, options: PromptParams, params: EvaluateParams, special: str) -> list[str]:
+def measure(
+    trial: Trial, model: LanguageModel, options: PromptParams, params: EvaluateParams, special: str, constrained: bool = False
+) -> list[str]:
     """The lines of the table; none where no kind of title changes any prompt."""
     users = np.array([slate.user for slate in trial.slates])
     sampling = Sampling(params.max_tokens, seed=params.seed)
@@ -121,7 +124,7 @@ def measure(trial: Trial, model: LanguageModel, options: PromptParams, params: E
 
     def asked(of: Trial) -> Rankings:
         encoded = replace(model.encoded, layout=layout_of(of.catalog, options))
-        return replace(model, encoded=encoded).answers(of.slates, sampling, constrained=False)[0]
+        return replace(model, encoded=encoded).answers(of.slates, sampling, constrained=constrained)[0]
 
     changed = arms(trial, special)
     if all(prompts(of) == prompts(trial) for of in changed.values()):
@@ -139,17 +142,18 @@ def main() -> None:
     parser.add_argument("--project", type=Path, default=Path(), help="a project whose evaluation is done")
     parser.add_argument("--slates", type=int, default=200, help="the first so many test slates; 0 = all")
     parser.add_argument("--model", choices=list(MODELS), default="rl")
+    parser.add_argument("--constrained", action="store_true", help="decode under the constraint, not freely")
     parser.add_argument("--result", type=Path, help="where the table is written, too")
     options = parser.parse_args()
     result = options.result.resolve() if options.result else None
     os.chdir(options.project)
-    text = report(options.model, options.slates)
+    text = report(options.model, options.slates, options.constrained)
     print(text)
     if result:
         result.write_text(f"{text}\n", encoding="utf-8")
 
 
-def report(name: str, most: int) -> str:
+def report(name: str, most: int, constrained: bool = False) -> str:
     """Of the model `name` of the run in the current directory, on its first `most` test slates."""
     params, prompt = load_params("evaluate", EvaluateParams), with_mined_rules(load_params("prompt", PromptParams))
     slates = load_test_set(read_slate_tables(), most).slates
@@ -162,11 +166,11 @@ def report(name: str, most: int) -> str:
     layout = layout_of(trial.catalog, prompt)
     windows = Windows.of(prompt.window or len(slates[0].candidates), params.window_step, params.passes)
     with open_language_model(folder, layout, params.engine, params.seed, params.threads, windows=windows) as model:
-        lines = measure(trial, model, prompt, params, special)
+        lines = measure(trial, model, prompt, params, special, constrained)
     about = f"{len(slates)} test slates of {len({slate.user for slate in slates})} users, {folder}, layout {prompt.layout}"
     if not lines:
         return f"{about}: its prompts show no titles (prompt.titles: false); they are the same whatever a title says."
-    return "\n".join([f"{about}, decoded freely", "", HEAD, *lines])
+    return "\n".join([f"{about}, decoded {'under the constraint' if constrained else 'freely'}", "", HEAD, *lines])
 
 
 if __name__ == "__main__":

@@ -51,7 +51,8 @@ HELD = 4  # lists in memory at once
 
 def documents(layout: Layout, items: int, seed: int, form: str, longest: bool = False) -> Iterator[practice.Document]:
     """Endless. longest: lists of CANDIDATES alone."""
-    for (context, _), (taught, _) in practice.sorting_documents(layout, items, np.random.default_rng(seed), CANDIDATES):
+    for *before, (taught, _) in practice.sorting_documents(layout, items, np.random.default_rng(seed), CANDIDATES):
+        context = "".join(text for text, _ in before)
         if longest and len(layout.claims(context).relevances) < CANDIDATES:
             continue
         if form != "counting":

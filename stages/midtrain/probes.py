@@ -150,7 +150,7 @@ def _parts_of_traces(probed: Probed, rng: np.random.Generator, count: int, quote
     probe_set: list[Document] = []
     for _ in range(count):
         slate = practice.made_up_slate(rng, len(probed.catalog.sids), probed.history, probed.candidates, probed.layout.features)
-        relevances = [practice.mean_relevance(bins, probed.layout.levels) for bins in slate.bins]
+        relevances = [practice.judged_by_rule(probed.layout, bins) for bins in slate.bins]
         document: Document = [(probed.layout.prompt(slate) + probed.layout.opening(slate), 0.0)]
         for rank, relevance in enumerate(relevances):
             document += [(probed.layout.quote(slate, rank), float(quotes)), (probed.layout.relevance(rank, relevance), float(not quotes))]

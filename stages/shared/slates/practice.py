@@ -1,6 +1,6 @@
 """Made-up exercises in the words of a layout: no fact about users or items, so they can be done without limit and without leaks.
 
-- sorting: relevances that follow from nothing, then the conclusion of the trace, where the layout has one, and the answer;
+- sorting: a trace's relevances, without what they follow from (`compact`) or with it (`chat`), then its conclusion and the answer;
 - judging: a made-up slate, whose relevances follow from its features by a fixed rule, their mean; in full, or in short form without
   history and SIDs, in which more of the tokens are quotes and judgements.
 
@@ -10,6 +10,7 @@ form of the trace word by word: one in which the letter stood elsewhere did not 
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from stages.shared.slates.slate import Slate, order_of
 from stages.shared.slates.traces import taught_document
 
 SHORT_SHARE = 0.65  # of judging documents; with full ones alone a decoder takes about twice the tokens to quote right
+DRAWS = 32  # of bins, of which one commands a given relevance; of ten levels each is missed once in thirty times
 TOP_BIN = 9  # of a made-up feature; real ones may have fewer bins (retrieve.feature_bins)
 
 Document = list[tuple[str, float]]  # text, loss weight of its tokens
@@ -32,10 +34,22 @@ def sorting_documents(layout: Layout, items: int, rng: np.random.Generator, cand
         centre, spread = rng.uniform(0, layout.levels), rng.uniform(1, layout.levels / 2)
         relevances = rng.normal(centre, spread, count).round().clip(0, layout.levels - 1).astype(int).tolist()
         slate = made_up_slate(rng, items, 1, count, layout.features)
-        yield [
-            (layout.judged(slate, relevances), 0.0),
-            (layout.conclusion(relevances) + THINK_END + layout.answer(slate, order_of(relevances)), 1.0),
-        ]
+        if layout.dialogue:
+            slate = replace(slate, bins=[commanding(rng, layout, level) for level in relevances])
+            relevances = [judged_by_rule(layout, bins) for bins in slate.bins]
+        taught = layout.conclusion(relevances) + THINK_END + layout.answer(slate, order_of(relevances))
+        yield [*layout.judged(slate, relevances), (taught, 1.0)]
+
+
+def commanding(rng: np.random.Generator, layout: Layout, level: int) -> list[int]:
+    """Random bins of a candidate whose relevance by the rule is near `level`: not every level is one that few features can command."""
+    drawn: list[list[int]] = rng.integers(0, TOP_BIN + 1, size=(DRAWS, len(layout.features))).tolist()
+    return min(drawn, key=lambda bins: abs(judged_by_rule(layout, bins) - level))
+
+
+def judged_by_rule(layout: Layout, bins: Sequence[int]) -> int:
+    """The relevance of a candidate: `mean_relevance` of what a trace quotes of it."""
+    return mean_relevance([level for feature, level in zip(layout.features, bins, strict=True) if feature in layout.quoted], layout.levels)
 
 
 def judging_documents(layout: Layout, items: int, rng: np.random.Generator, history: int, candidates: int) -> Iterator[Document]:
@@ -48,14 +62,14 @@ def judging_documents(layout: Layout, items: int, rng: np.random.Generator, hist
 
 
 def short_judging_document(layout: Layout, slate: Slate) -> Document:
-    relevances = [mean_relevance(bins, layout.levels) for bins in slate.bins]
+    relevances = [judged_by_rule(layout, bins) for bins in slate.bins]
     context, trace = layout.short_form(slate, relevances)
     return taught_document(context, trace, layout.answer(slate, order_of(relevances)), reasoning=True)
 
 
 def judging_document(layout: Layout, slate: Slate) -> Document:
     """The slate's prompt, then the trace and the answer that its bins command."""
-    relevances = [mean_relevance(bins, layout.levels) for bins in slate.bins]
+    relevances = [judged_by_rule(layout, bins) for bins in slate.bins]
     answer = layout.answer(slate, order_of(relevances))
     trace = layout.trace(slate, relevances) if layout.reasoning else ""
     return taught_document(layout.prompt(slate), trace, answer, layout.reasoning)

@@ -28,8 +28,8 @@ STEPS = f"""Think in four steps. 1. Pattern: what the history has in common. 2. 
 Cite only what is given; name candidates as in: candidate A."""
 ANSWER = """{then} with one JSON object, {{"explanation": "...", "recommendations": [{example}, ...]}}: the explanation in one sentence, \
 and {names} of all candidates, each once, best first."""
-SORTING = """Candidates and their relevances are given. Put the candidates in order of relevance, the most relevant first; equals keep \
-their order."""
+SORTING = """Evidence on candidates is given. Judge by it how relevant each is, and put the candidates in order of relevance, the most \
+relevant first; equals keep their order."""
 
 
 @dataclass(frozen=True)
@@ -86,17 +86,19 @@ class ChatLayout(LayoutParts):
 
     def short_form(self, slate: Slate, relevances: Sequence[int]) -> tuple[str, str]:
         listed = "\n".join(["Candidates:", *self._candidates(slate, with_items=not (self.answers_by_letter and self.options.evidence))])
-        return f"{SYSTEM}{self._instruction()}{USER}{listed}{ASSISTANT}{THINK}", self._judgements(slate, relevances) + self.conclusion(
-            relevances
-        )
+        trace = chat_trace.MATCH + self._match(slate, relevances) + self.conclusion(relevances)
+        return f"{SYSTEM}{self._instruction()}{USER}{listed}{ASSISTANT}{THINK}", trace
 
-    def judged(self, slate: Slate, relevances: Sequence[int]) -> str:
+    def judged(self, slate: Slate, relevances: Sequence[int]) -> list[tuple[str, float]]:
         # Where letters do as names, the list of candidates would be most of the tokens, and nothing of it is needed.
         shown = [f"Candidates:{','.join(letters(len(slate.candidates)))}"]
         if not self.answers_by_letter:
             shown = ["Candidates:", *self._candidates(slate, with_items=True)]
         listed = "\n".join(shown)
-        return f"{SYSTEM}{SORTING}\n{self._answer_rule('Answer')}{USER}{listed}{ASSISTANT}{THINK}{self._judgements(slate, relevances)}"
+        head = f"{SYSTEM}{SORTING}\n{self._answer_rule('Answer')}{USER}{listed}{ASSISTANT}{THINK}{chat_trace.MATCH}"
+        judged = float(self.options.evidence)  # without evidence nothing that is shown commands a relevance
+        lines = [[(self.quote(slate, rank), 0.0), (self.relevance(rank, level), judged)] for rank, level in enumerate(relevances)]
+        return [(head, 0.0), *(part for line in lines for part in line)]
 
     def names(self, slate: Slate) -> list[str]:
         if self.answers_by_letter:
@@ -182,6 +184,3 @@ class ChatLayout(LayoutParts):
 
     def _match(self, slate: Slate, relevances: Sequence[int]) -> str:
         return "".join(f"{self.quote(slate, rank)}{self.relevance(rank, level)}" for rank, level in enumerate(relevances))
-
-    def _judgements(self, slate: Slate, relevances: Sequence[int]) -> str:
-        return chat_trace.MATCH + self._match(slate, relevances)

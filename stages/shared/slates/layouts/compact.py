@@ -89,11 +89,11 @@ class CompactLayout(LayoutParts):
         listed = (self._shown(slate, rank) for rank in range(len(slate.candidates)))
         return f" candidates:{''.join(listed)}", STEP_MATCH + self._match(slate, relevances)
 
-    def judged(self, slate: Slate, relevances: Sequence[int]) -> str:
+    def judged(self, slate: Slate, relevances: Sequence[int]) -> list[tuple[str, float]]:
         names = letters(len(slate.candidates))
         sids = (f"{name}{self.catalog.sids[item]}" for name, item in zip(names, slate.candidates, strict=True))
         listed = "" if self.answers_by_letter else f" candidates:{''.join(sids)}"
-        return listed + STEP_MATCH + "".join(f"{name} s{relevance}" for name, relevance in zip(names, relevances, strict=True))
+        return [(listed + STEP_MATCH + "".join(f"{name} s{relevance}" for name, relevance in zip(names, relevances, strict=True)), 0.0)]
 
     def names(self, slate: Slate) -> list[str]:
         return letters(len(slate.candidates)) if self.answers_by_letter else [self.catalog.sids[item] for item in slate.candidates]

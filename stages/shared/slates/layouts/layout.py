@@ -96,8 +96,9 @@ class Layout(Protocol):
         """The slate and its trace for practice: candidates with their features alone, and the trace from where it speaks of them."""
         ...
 
-    def judged(self, slate: Slate, relevances: Sequence[int]) -> str:
-        """For practice in sorting: what names the candidates, and the think block from their relevances to before its conclusion."""
+    def judged(self, slate: Slate, relevances: Sequence[int]) -> list[tuple[str, float]]:
+        """For practice in sorting: what names the candidates, and the think block from their relevances to before its conclusion. As texts
+        with the weight of their tokens: above 0 where a relevance stands behind what it follows from, which is practice in judging, too."""
         ...
 
     def names(self, slate: Slate) -> list[str]:

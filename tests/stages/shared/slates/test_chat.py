@@ -63,7 +63,7 @@ def texts() -> dict[str, str]:
     found["cut.txt"] = fitted(long.prompt(replace(SLATE, history=[0, 1, 2, 3, 0, 1, 2])), measure, 290, Counter())
     for name in ("plain", "sids"):
         written = layout(**VARIANTS[name])
-        found[f"judged_{name}.txt"] = written.judged(SLATE, DIGITS)
+        found[f"judged_{name}.txt"] = "".join(text for text, _ in written.judged(SLATE, DIGITS))
         found[f"short_form_{name}.txt"] = "".join(written.short_form(SLATE, DIGITS))
     return found
 

@@ -57,8 +57,8 @@ def texts() -> dict[str, str]:
         "trace.txt": LAYOUT.trace(SLATE, RELEVANCES),
         "answer.txt": LAYOUT.answer(SLATE, order),
         "answer_sids.txt": layout(answer="sids").answer(SLATE, order),
-        "judged.txt": LAYOUT.judged(SLATE, RELEVANCES),
-        "judged_sids.txt": layout(answer="sids").judged(SLATE, RELEVANCES),
+        "judged.txt": LAYOUT.judged(SLATE, RELEVANCES)[0][0],
+        "judged_sids.txt": layout(answer="sids").judged(SLATE, RELEVANCES)[0][0],
     }
 
 

@@ -6,8 +6,11 @@ import pytest
 
 from stages.shared.slates import practice
 from stages.shared.slates.candidate_features import FEATURES
+from stages.shared.slates.layouts.chat import ChatLayout
+from stages.shared.slates.layouts.chat_trace import SCALE, STEP_ORDER
 from stages.shared.slates.layouts.compact import STEP_MATCH
 from stages.shared.slates.layouts.marks import THINK_END
+from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.slate import RELEVANCE_LEVELS, order_of
 from tests.stages.shared.slates.test_compact import CATALOG, LAYOUT, SLATE, layout
 
@@ -90,3 +93,17 @@ def test_documents_repeat_by_seed(task):
     }
     first, second, other = (list(islice(sources[task](seed), 20)) for seed in (1, 1, 2))
     assert first == second != other
+
+
+def test_sorting_in_chat_practises_judging_too():
+    """Every relevance follows from what is quoted before it, and it, the fourth step and the answer alone are taught."""
+    chat = ChatLayout(CATALOG, PromptParams(layout="chat", history=3, cited=["co", "tr"]))
+    for document in islice(practice.sorting_documents(chat, ITEMS, rng(), 8), 20):
+        claims = chat.claims(text_of(document))
+        assert len(claims.quotes) == len(claims.relevances) > 1
+        for name, relevance in claims.relevances.items():
+            bins = [int(word[2:]) for word in claims.quotes[name]]
+            assert relevance == practice.mean_relevance(bins, len(SCALE))
+        taught = [text for text, weight in document if weight]
+        assert len(taught) == len(claims.relevances) + 1 and all(text.startswith("relevance ") for text in taught[:-1])
+        assert taught[-1].startswith(STEP_ORDER) and THINK_END in taught[-1]

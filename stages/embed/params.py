@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from stages.shared.core.model_folder import NAMED_MODELS, ModelFolder
-from stages.shared.core.params import ComputeSection, Section
+from stages.shared.core.params import ComputeSection, Section, check_shards
 
 CATALOGUE = "data/ingest/items.parquet"
 SHARDS = "data/embed_shard"  # a folder a shard, by its number
@@ -66,8 +66,5 @@ class EmbedParams(ComputeSection):
 
     @model_validator(mode="after")
     def shards_are_read(self) -> Self:
-        if self.shards != list(range(len(self.shards))):
-            raise ValueError(f"shards are numbered from 0, as {list(range(max(2, len(self.shards))))} (got {self.shards})")
-        if self.reads != (fitting := SHARDS if self.shards else CATALOGUE):
-            raise ValueError(f"embed.shards is {self.shards} and embed.reads is {self.reads}; set embed.reads to {fitting}")
+        check_shards("embed", self.shards, self.reads, SHARDS, CATALOGUE)
         return self

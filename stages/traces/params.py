@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from stages.shared.core.model_folder import NAMED_MODELS, ModelFolder
-from stages.shared.core.params import ComputeSection, Section
+from stages.shared.core.params import ComputeSection, Section, check_shards
 from stages.shared.generation.params import TeacherEngineParams
 from stages.shared.recsys.lambdamart_params import LambdaMartParams
 
@@ -93,10 +93,7 @@ class TracesParams(ComputeSection):
 
     @model_validator(mode="after")
     def shards_are_read(self) -> Self:
-        if self.shards != list(range(len(self.shards))):
-            raise ValueError(f"shards are numbered from 0, as {list(range(max(2, len(self.shards))))} (got {self.shards})")
-        if self.reads != (fitting := SHARDS if self.shards else SLATES):
-            raise ValueError(f"traces.shards is {self.shards} and traces.reads is {self.reads}; set traces.reads to {fitting}")
+        check_shards("traces", self.shards, self.reads, SHARDS, SLATES)
         if self.shards and self.teacher != "language_model":
             raise ValueError(f"shards are for a language model; the teacher {self.teacher} takes seconds; set shards to []")
         if self.shards and self.language_model.engine.kind == "endpoint":

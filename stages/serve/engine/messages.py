@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.serve.requests import RankRequest, RankResult
+from stages.shared.core.errors import StageError
 
 ADAPTIVE_MARGIN = 0.1  # in probability; 94 % of requests need no reasoning then, with no loss that could be measured (docs/serving.md)
 
@@ -30,6 +31,11 @@ class ServedModel:
     @property
     def folder(self) -> Path:
         return Path(self.run)
+
+
+def reason_of(error: Exception) -> str:
+    """What is said of an error to whoever asked for the model."""
+    return str(error) if isinstance(error, StageError) else f"{type(error).__name__}: {error}"
 
 
 def line(content: Any) -> bytes:

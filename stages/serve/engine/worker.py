@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from stages.evaluate.params import EvaluateParams
-from stages.serve.engine.messages import ServedModel, line, read_requests, result_lines
+from stages.serve.engine.messages import ServedModel, line, read_requests, reason_of, result_lines
 from stages.serve.requests import ENGINE, RankRequest, RankResult
 from stages.serve.reranker import Reranker, open_reranker
 from stages.shared.core.errors import StageError
@@ -52,7 +52,7 @@ def main(descriptor: int) -> None:
                 return  # nobody wants the answer any more
             if opened:
                 raise
-            connection.sendall(line({"error": str(error) if isinstance(error, StageError) else f"{type(error).__name__}: {error}"}))
+            connection.sendall(line({"error": reason_of(error)}))
 
 
 def answer_all(reranker: Reranker, connection: socket.socket, lines: Iterable[bytes]) -> None:

@@ -3,7 +3,7 @@
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from stages.serve.http.bodies import ModelBody
+from stages.serve.http.bodies import ModelBody, problem
 from stages.serve.http.router import Router, SwapUnderwayError
 from stages.shared.core.errors import StageError
 
@@ -18,8 +18,8 @@ def add_admin(app: FastAPI, router: Router) -> None:
 
     @app.exception_handler(SwapUnderwayError)
     async def underway(_: Request, __: SwapUnderwayError) -> JSONResponse:
-        return JSONResponse({"message": "another model is being loaded; ask again when it serves (GET /version)"}, 409)
+        return problem(409, "another model is being loaded; ask again when it serves (GET /version)")
 
     @app.exception_handler(StageError)
     async def refused(_: Request, error: StageError) -> JSONResponse:
-        return JSONResponse({"message": f"{error}; {router.current.ranks.name} goes on serving"}, 422)
+        return problem(422, f"{error}; {router.current.ranks.name} goes on serving")

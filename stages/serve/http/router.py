@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from stages.serve.catalogue import IdCatalogue
 from stages.serve.engine.keeper import EngineKeeper
+from stages.serve.engine.messages import reason_of
 from stages.serve.http.batcher import Batcher
 from stages.serve.http.server_metrics import ServerMetrics
 from stages.serve.requests import RankResult
@@ -95,7 +96,7 @@ class Router:
             try:
                 ranks = await asyncio.to_thread(self.opener.open, name)
             except Exception as error:
-                reason = str(error) if isinstance(error, StageError) else f"{type(error).__name__}: {error}"
+                reason = reason_of(error)
                 self.metrics.swaps.labels("failed").inc()
                 log.error("model: %s cannot be served, %s goes on serving: %s", name, self.current.ranks.name, reason)
                 raise StageError(reason) from error

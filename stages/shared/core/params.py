@@ -44,6 +44,17 @@ class ComputeSection(Section):
     threads: int = Field(2, ge=1, description="threads of torch, BLAS and OpenMP")
 
 
+def check_shards(section: str, shards: list[int], reads: str, folder: str, otherwise: str) -> None:
+    """Of a stage that can be split: shards are numbered from 0, and `reads` is their `folder`, or `otherwise` where there are none.
+
+    ValueError, for a validator of the section.
+    """
+    if shards != list(range(len(shards))):
+        raise ValueError(f"shards are numbered from 0, as {list(range(max(2, len(shards))))} (got {shards})")
+    if reads != (fitting := folder if shards else otherwise):
+        raise ValueError(f"{section}.shards is {shards} and {section}.reads is {reads}; set {section}.reads to {fitting}")
+
+
 S = TypeVar("S", bound=Section)
 
 

@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from stages.serve import rerank
 from stages.serve.reranker import Reranker, open_reranker
 from tests.support import serve_project
 
@@ -30,3 +32,14 @@ def reranker(finished_run: Path) -> Iterator[Reranker]:
 def one_pass(finished_run: Path) -> Iterator[Reranker]:
     with open_reranker(mode="one-pass") as opened:
         yield opened
+
+
+@pytest.fixture
+def opened_once(monkeypatch: pytest.MonkeyPatch, reranker: Reranker) -> None:
+    """`gr2 rerank` takes the reranker that is open already."""
+
+    @contextmanager
+    def opened(*_: object) -> Iterator[Reranker]:
+        yield reranker
+
+    monkeypatch.setattr(rerank, "open_reranker", opened)

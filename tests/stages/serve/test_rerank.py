@@ -1,12 +1,10 @@
 """gr2 rerank on a small finished run: forms of files, killed calls, and rows that cannot be read."""
 
 import json
-from contextlib import contextmanager
 
 import polars as pl
 import pytest
 
-from stages.serve import rerank
 from stages.serve.rerank import rerank_file
 from stages.serve.reranker import MODEL
 from stages.shared.core.errors import StageError
@@ -15,13 +13,7 @@ from tests.support.retrieve_project import own_items
 ROWS = [{"id": f"q{user}", "user_id": f"u{user}", "candidates": [str(item) for item in range(user, user + 5)]} for user in range(11)]
 
 
-@pytest.fixture(autouse=True)
-def opened_once(monkeypatch, reranker):
-    @contextmanager
-    def opened(*_):
-        yield reranker
-
-    monkeypatch.setattr(rerank, "open_reranker", opened)
+pytestmark = pytest.mark.usefixtures("opened_once")
 
 
 def write(path, rows=ROWS):

@@ -53,7 +53,10 @@ def engine(tmp_path, monkeypatch):
         return question(self, scored)
 
     monkeypatch.setattr(LanguageModelTeacher, "question", noted)
-    asker = lambda params, model, journal, record, stack: TokenAsker(engine, tokenizer, record.invocations, "transformers")  # noqa: E731
+
+    def asker(params, model, journal, record, stack):
+        return TokenAsker(engine, tokenizer, record.invocations, "transformers")
+
     monkeypatch.setattr(open_teacher, "_open_asker", asker)
     return engine
 

@@ -4,7 +4,7 @@ What it ranks goes to POST /rank, like everybody's requests.
 """
 
 from collections.abc import Callable
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 import polars as pl
@@ -72,7 +72,7 @@ def page_router(catalogue: Callable[[], IdCatalogue]) -> APIRouter:
     for path, (name, kind) in FILES.items():
         router.get(path, include_in_schema=False)(_file(name, kind))
 
-    @cache
+    @lru_cache(maxsize=1)  # of the model that is served now
     def slates(run: Path) -> pl.DataFrame:
         """The last test slate of every user of this run."""
         try:

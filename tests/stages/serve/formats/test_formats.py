@@ -1,12 +1,10 @@
 """gr2 rerank on TREC runs and rank_llm's requests: what is read, what other tools then read, and lines that are none."""
 
 import json
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
-from stages.serve import rerank
 from stages.serve.formats import trec
 from stages.serve.rerank import rerank_file
 from stages.serve.reranker import MODEL
@@ -15,13 +13,7 @@ from stages.shared.core.errors import StageError
 CANDIDATES = [str(item) for item in range(5)]
 
 
-@pytest.fixture(autouse=True)
-def opened_once(monkeypatch, reranker):
-    @contextmanager
-    def opened(*_):
-        yield reranker
-
-    monkeypatch.setattr(rerank, "open_reranker", opened)
+pytestmark = pytest.mark.usefixtures("opened_once")
 
 
 def run(source, output, topics=None):

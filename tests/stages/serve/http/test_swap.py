@@ -10,7 +10,6 @@ import polars as pl
 import pytest
 
 from stages.serve.catalogue import IdCatalogue
-from stages.serve.engine import keeper
 from stages.serve.engine import keeper as keeper_module
 from stages.serve.engine.keeper import Engines
 from stages.serve.engine.messages import ServedModel
@@ -119,7 +118,7 @@ def test_a_killed_engine_shows_in_readiness_and_metrics_and_sighup_loads_a_new_o
     serving: Callable[..., None], caplog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # On a busy machine two requests may take longer than the wait before the engine is back.
-    monkeypatch.setattr(keeper, "FIRST_WAIT_S", 4.0)
+    monkeypatch.setattr(keeper_module, "FIRST_WAIT_S", 4.0)
 
     async def scenario(client: httpx.AsyncClient) -> None:
         lost = (await client.post("/rank", json={"history": ["b"], "items": ["a", "zz"]}, headers=USER)).json()

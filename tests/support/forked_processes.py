@@ -8,7 +8,6 @@ import importlib
 import multiprocessing
 import os
 import runpy
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,8 @@ from contextlib import contextmanager
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
+
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 # No GPU: DeepSpeed and torch decide at their import.
@@ -58,9 +59,7 @@ def run(
 
     The exit code is that of the first that fails, at which the others are ended; stderr has what all of them print.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     log = folder / "processes.log"
     log.unlink(missing_ok=True)
     call = (module, function, (folder,) if arguments is None else arguments)

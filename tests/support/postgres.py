@@ -3,12 +3,13 @@
 import getpass
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.support.ports import free_port
 
 FOLDERS = [str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]
 PROGRAMS = os.pathsep.join([*FOLDERS, os.environ.get("PATH", os.defpath)])
@@ -35,10 +36,8 @@ def if_installed() -> Iterator[dict[str, str]]:
 def postgres() -> Iterator[str]:
     """Yields its address as Prefect wants it."""
     root = os.geteuid() == 0
-    with tempfile.TemporaryDirectory(prefix="gr2-postgres-") as folder, socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        free.close()
+    with tempfile.TemporaryDirectory(prefix="gr2-postgres-") as folder:
+        port = free_port()
         if root:
             shutil.chown(folder, "nobody")
         user = "nobody" if root else getpass.getuser()

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support import dvc_toy
+from tests.support.ports import free_port
 
 # For tests of schedules: the server looks for what is due, late or cancelled every second instead of every few, for a fifth of a core.
 QUICK = {
@@ -27,9 +27,7 @@ QUICK = {
 @contextmanager
 def serve(folder: Path, quick: bool = False, patience_s: float = 600, **env: str) -> Iterator[str]:
     """`prefect server start` with its home at `folder`; yields the address of its API."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
     url = f"http://127.0.0.1:{port}/api"
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]

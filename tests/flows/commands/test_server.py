@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from flows.server import database, postgres
 from flows.server.database import database_of, warn_of_sqlite
 from tests.support import dvc_toy
+from tests.support.ports import free_port
 from tests.support.prefect_server import end_group, wait_for, without_prefect
 
 needs_postgres = pytest.mark.skipif(not postgres.programs(), reason="no PostgreSQL on this machine (Debian: apt-get install postgresql)")
@@ -26,9 +26,7 @@ needs_postgres = pytest.mark.skipif(not postgres.programs(), reason="no PostgreS
 @contextmanager
 def served(root: Path, *words: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """`gr2 server` on a free port; yields it when it answers, and the address of its API."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     env = {
         **without_prefect(),
         "PYTHONPATH": str(dvc_toy.ROOT),

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ from safetensors.torch import load_file
 from stages.shared.core.errors import StageError
 from stages.shared.core.launch import Node, TrainingSection, needs_torchrun, this_node
 from stages.shared.core.params import ComputeSection
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[4]
 NAMES = ("GR2_NODES", "GR2_NODE_RANK", "GR2_MASTER_ADDR", "GR2_MASTER_PORT", "LOCAL_RANK", "RANK", "WORLD_SIZE")
@@ -113,12 +113,6 @@ def finish(process: subprocess.Popen[str]) -> str:
 
 def node(rank: int, port: int, **more: str) -> dict[str, str]:
     return {"GR2_NODES": "2", "GR2_NODE_RANK": str(rank), "GR2_MASTER_ADDR": "127.0.0.1", "GR2_MASTER_PORT": str(port)} | more
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.mark.slow

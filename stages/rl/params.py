@@ -13,6 +13,7 @@ from stages.shared.training.params import LoraSection
 
 NORMALISES_ITSELF = ("dr_grpo", "lite_ppo")  # objectives that are their scale of advantages, beside the loss of another
 WITHOUT_RATIO = ("disco", "lipo")  # objectives without an importance ratio or advantages
+BY_TOKEN = ("dapo", "grpo", "dr_grpo", "lite_ppo")  # objectives in which each token may have an advantage of its own
 
 
 class WatchSection(Section):
@@ -87,6 +88,10 @@ class RlParams(TrainingSection):
     disco_beta: float = Field(1000.0, ge=0, description="disco: weight of the penalty on a KL above disco_delta")
     disco_delta: float = Field(1e-4, ge=0, description="disco: KL to the step's first policy that is free, nats a token")
     lipo_beta: float = Field(0.1, gt=0, description="lipo: score of an answer a nat of its log-probability")
+    credit: Literal["answer", "candidate"] = Field(
+        "answer",
+        description="what a token's advantage is of: the whole answer; or, for each relevance, of what it did for the order (credit.py)",
+    )
     alpha: float = Field(0.2, ge=0, description="weight of the format reward")
     reward: Literal["conditional", "gated", "sum", "gdpo", "ungated", "random"] = Field(
         "conditional", description="how its parts are put together (rewards/combine.py); sum, ungated (the same) and random are ablations"
@@ -225,6 +230,19 @@ class RlParams(TrainingSection):
             (
                 "keep_surplus: processes that refill wait for each other, which rollout.ahead cannot while they learn; turn one off",
                 self.rollout.ahead and self.keep_surplus,
+            ),
+            (
+                f"credit: candidate is of tokens, and objective: {self.objective} weighs whole answers or chooses tokens by theirs; take "
+                f"one of {', '.join(BY_TOKEN)}",
+                self.credit == "candidate" and self.objective not in BY_TOKEN,
+            ),
+            (
+                f"credit: candidate asks what an order earns, which reward: {self.reward} does not say; set it to answer",
+                self.credit == "candidate" and self.reward in ("random", "gdpo"),
+            ),
+            (
+                "credit: candidate compares the answers of whole groups; set allocation.d3s_share to 1.0",
+                self.credit == "candidate" and self.allocation.d3s_share < 1,
             ),
             (f"cov_low {self.cov_low} is above cov_high {self.cov_high}: no token lies between", self.cov_low > self.cov_high),
             (

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from stages.rl.allocation.d3s import share_at, widest
+from stages.rl.credit import token_advantages
 from stages.rl.distribution import Drawn, masks_along, sampler_logprobs
 from stages.rl.logprobs import response_logprobs
 from stages.rl.objectives.advantages import gdpo_normalised, gdpo_sums
@@ -31,6 +32,7 @@ class Targets(NamedTuple):
     """What the step fixes before its first update, one row an answer, groups behind each other.
 
     starts: the first row of each group, and the number of all. selected: bool of each token that counts, on the CPU.
+    credit: of each answer's tokens, where rl.credit gives each relevance its own.
     """
 
     starts: list[int]
@@ -38,6 +40,7 @@ class Targets(NamedTuple):
     whole: Whole
     sampler: list[list[float]]
     selected: list[Tensor] | None
+    credit: list[Tensor] | None
 
 
 def update(
@@ -111,7 +114,12 @@ def fix_targets(groups: Sequence[Group], advantages_N: Tensor, params: RlParams,
         gains = [gain.expand(len(row)) for gain, row in zip(advantages_N, kept, strict=True)]
         chosen = select(covariances(torch.cat(kept), torch.cat(gains)), params, torch.Generator().manual_seed(seed))
         selected = list(chosen.split(counts))
-    return Targets([0, *accumulate(len(group.rewards) for group in groups)], advantages_N, whole, sampler, selected)
+    credit = None
+    if params.credit == "candidate":
+        batch_std = batch_moments(torch.tensor([reward for group in groups for reward in group.rewards]))[1]
+        advantages = OBJECTIVES[params.objective].advantages
+        credit = [row for group in groups for row in token_advantages(group, params, advantages, batch_std)]
+    return Targets([0, *accumulate(len(group.rewards) for group in groups)], advantages_N, whole, sampler, selected, credit)
 
 
 def step_advantages(groups: Sequence[Group], params: RlParams) -> Tensor:
@@ -188,6 +196,7 @@ def make_part(
         weight,
         reference_BT,
         padded([row.tolist() for row in targets.selected[rows]], logp).bool() if targets.selected is not None else None,
+        padded([row.tolist() for row in targets.credit[rows]], logp) if targets.credit is not None else None,
     )
 
 

@@ -1,22 +1,26 @@
-"""Credit for each relevance of a trace, in place of one advantage for all tokens of an answer (rl.credit: candidate).
+"""Credit for every relevance of a trace, in place of one advantage for all tokens of an answer (rl.credit: relevance).
 
-A trace gives every candidate a relevance, and the answer sorts them, so the reward is a known function of the relevances: what another
-relevance of one candidate had earned can be computed, without an answer that was written with it. With L_h the relevances of answer h and
-R the reward of the order that they sort to (ties as shown), relevance l of candidate i is worth, averaged over the G answers of the slate,
+A trace gives each candidate a relevance and the answer sorts them, so the reward is a known function of the relevances: what any other
+level of one candidate would have earned can be computed, without an answer in which it was drawn. With L the levels that an answer gave, R
+the reward of the order that they sort to (ties as shown) and pi_i the policy's distribution over levels where it wrote that of candidate i,
 
-    Q_i(l) = 1/G sum_h R(L_h with l in place of i's),   A_gi = (Q_i(L_gi) - 1/G sum_k Q_i(L_ki)) / std of the group's rewards
+    Q_i(l) = R(L with l in place of i's),   J_i = sum_l pi_i(l) Q_i(l),   A_i(l) = (Q_i(l) - J_i) / std of the step's rewards
 
-the counterfactual advantage of COMA (Foerster et al. 2018, arXiv 1705.08926, eq. 4) with candidates for agents, its expectations taken over
-the group's own samples. The luck of the nine other relevances is averaged out, where the advantage of GRPO leaves all of it in.
+and the loss -sum_l pi_i(l) A_i(l), pi_i under gradient alone, takes the place of the token that was drawn: the gradient over all actions
+(Allen et al. 2017, Mean Actor-Critic, arXiv 1709.00503, eq. 4) of a counterfactual advantage (Foerster et al. 2018, COMA, arXiv 1705.08926,
+eq. 4), with candidates for agents and a Q that is exact. The luck of this draw is gone, that of the nine other levels is not.
 
-All other tokens (quotes, letters, the answer) decide whether an answer is valid, as its order follows from the relevances: their advantage
-is that of rewards in which every valid answer has the mean of the valid ones.
+All other tokens (quotes, letters, the answer) decide whether an answer is valid, as its order follows from its relevances: their advantage
+is that of rewards in which every valid answer has the mean of the valid ones. It is divided by the std of the step's rewards, too: that of
+the group would give most weight to slates whose order hardly varies, and so to targets that the evidence speaks against.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.rl.objectives.parts import EPSILON
@@ -26,50 +30,69 @@ from stages.rl.rewards.group import rank_reward
 from stages.rl.rollouts import Group, Task
 from stages.shared.slates.answers import Answer
 
-Advantages = Callable[[Tensor, float], Tensor]
+Floats = NDArray[np.float64]
 
 
-def token_advantages(group: Group, params: RlParams, advantages: Advantages, batch_std: float) -> list[Tensor]:
-    """Of each answer's tokens [T]. advantages: the objective's, of rewards [1, G]; batch_std: of all rewards of the step."""
-    others_G = advantages(torch.tensor([format_rewards(group)]), batch_std)[0]
-    rows = [torch.full((len(one.token_ids),), float(value)) for one, value in zip(group.completions, others_G, strict=True)]
-    places = [relevance_places(group.task, one.token_ids) for one in group.completions]
-    counted = [row for row, found in enumerate(places) if found and group.answers[row].valid]
-    if len(counted) < 2:
-        return rows
-    level_of = {token: level for level, token in enumerate(group.task.constraint.layout.relevances)}
-    levels_GK = np.array([[level_of[group.completions[row].token_ids[place]] for place in places[row]] for row in counted])
-    credit_GK = torch.from_numpy(relevance_credit(levels_GK, lambda levels: reward_of(levels, group.task, params))).float()
-    # As the objective scales rewards: its advantages of the group over the plain differences.
-    scale = torch.tensor(group.rewards).std() + EPSILON
-    if params.objective == "dr_grpo":
-        scale = torch.ones(())
-    elif params.objective == "lite_ppo":
-        scale = torch.tensor(batch_std + EPSILON)
-    for number, row in enumerate(counted):
-        rows[row][places[row]] = credit_GK[number] / scale
-    return rows
+class Credit(NamedTuple):
+    """Of one answer of T tokens.
+
+    others_T: advantage of each token, 0 of relevances. places: of its K relevances, none where it has no order. worth_KL: Q of each level
+    there, over the std of the step's rewards.
+    """
+
+    others_T: Tensor
+    places: list[int]
+    worth_KL: Tensor
 
 
-def relevance_credit(levels_GK: np.ndarray, reward: Callable[[np.ndarray], float]) -> np.ndarray:
-    """Q_i(L_gi) - mean over k of Q_i(L_ki): [G, K], of K candidates in the order shown. It sums to 0 over the answers."""
-    count, candidates = levels_GK.shape
-    credit_GK = np.zeros((count, candidates))
-    for candidate in range(candidates):
-        worth = {}
-        for level in set(levels_GK[:, candidate].tolist()):
-            changed_GK = levels_GK.copy()
-            changed_GK[:, candidate] = level
-            worth[level] = float(np.mean([reward(levels) for levels in changed_GK]))
-        credit_GK[:, candidate] = [worth[level] for level in levels_GK[:, candidate].tolist()]
-    return credit_GK - credit_GK.mean(axis=0)
+def credits_of(group: Group, params: RlParams, batch_std: float) -> list[Credit]:
+    """Of each answer of the group. batch_std: of all rewards of the step."""
+    scale = batch_std + EPSILON
+    rewards_G = torch.tensor(format_rewards(group))
+    found = []
+    for advantage, answer, completion in zip((rewards_G - rewards_G.mean()) / scale, group.answers, group.completions, strict=True):
+        places = relevance_places(group.task, completion.token_ids) if answer.valid else []
+        others_T = advantage.repeat(len(completion.token_ids))
+        others_T[places] = 0.0
+        worth_KL = worth_of_levels(levels_at(group.task, completion.token_ids, places), group.task, params) / scale
+        found.append(Credit(others_T, places, torch.from_numpy(worth_KL).float()))
+    return found
 
 
-def reward_of(levels: np.ndarray, task: Task, params: RlParams) -> float:
-    """What a valid answer that sorts these relevances earns. levels: of the candidates in the order shown."""
-    order = tuple(task.shown[place] for place in np.argsort(-levels, kind="stable"))
-    earned = Earned(Answer(order, ""), task.target_rank, rank_reward(order, task.target_rank, params, task.grades), 0.0, task.grades)
-    return COMBINATIONS[params.reward](earned, params.alpha)
+def relevance_loss(beside_BTL: Tensor, rows: Sequence[Credit]) -> Tensor:
+    """-sum over relevances and levels of pi(l) A(l). beside_BTL: log-probabilities of the levels, at all tokens of B answers."""
+    counted = [(row, place) for row, credit in enumerate(rows) for place in credit.places]
+    if not counted:
+        return beside_BTL.sum() * 0.0
+    row_N, place_N = (torch.tensor(column, device=beside_BTL.device) for column in zip(*counted, strict=True))
+    chances_NL = beside_BTL[row_N, place_N].exp()
+    worth_NL = torch.cat([credit.worth_KL for credit in rows if credit.places]).to(chances_NL)
+    # Tokens that are no relevance have a share of the distribution: worth what the levels are on average, so nothing is learnt of them.
+    shares_NL = chances_NL.detach() / chances_NL.detach().sum(-1, keepdim=True).clamp_min(1e-12)
+    advantage_NL = worth_NL - (shares_NL * worth_NL).sum(-1, keepdim=True)
+    return -(chances_NL * advantage_NL).sum()
+
+
+def worth_of_levels(levels_K: NDArray[np.int64], task: Task, params: RlParams) -> Floats:
+    """Q_i(l): [K, L]. levels_K: of the candidates in the order shown."""
+    count = len(task.constraint.layout.relevances)
+    worth_KL = np.zeros((len(levels_K), count))
+    earned: dict[tuple[int, ...], float] = {}
+    for candidate in range(len(levels_K)):
+        changed_LK = np.tile(levels_K, (count, 1))
+        changed_LK[:, candidate] = np.arange(count)
+        for level, places in enumerate(np.argsort(-changed_LK, axis=1, kind="stable").tolist()):
+            order = tuple(task.shown[place] for place in places)
+            if order not in earned:
+                earned[order] = reward_of(order, task, params)
+            worth_KL[candidate, level] = earned[order]
+    return worth_KL
+
+
+def reward_of(order: tuple[int, ...], task: Task, params: RlParams) -> float:
+    """Of a valid answer: its rank, and its format as rl.reward pays it."""
+    rank = rank_reward(order, task.target_rank, params, task.grades)
+    return COMBINATIONS[params.reward](Earned(Answer(order, ""), task.target_rank, rank, 0.0, task.grades), params.alpha)
 
 
 def relevance_places(task: Task, token_ids: Sequence[int]) -> list[int]:
@@ -79,8 +102,13 @@ def relevance_places(task: Task, token_ids: Sequence[int]) -> list[int]:
     return found if len(found) == len(task.shown) else []
 
 
+def levels_at(task: Task, token_ids: Sequence[int], places: Sequence[int]) -> NDArray[np.int64]:
+    level_of = {token: level for level, token in enumerate(task.constraint.layout.relevances)}
+    return np.array([level_of[token_ids[place]] for place in places], dtype=np.int64)
+
+
 def format_rewards(group: Group) -> list[float]:
-    """The group's rewards with those of valid answers replaced by their mean."""
+    """The group's rewards, those of valid answers replaced by their mean."""
     valid = [reward for reward, answer in zip(group.rewards, group.answers, strict=True) if answer.valid]
     mean = float(np.mean(valid)) if valid else 0.0
     return [mean if answer.valid else reward for reward, answer in zip(group.rewards, group.answers, strict=True)]

@@ -1,117 +1,156 @@
-"""What each relevance did for the order, against sums over all pairs of answers written out here."""
+"""Credit for relevances: exact worths, and a gradient that is the one of the expected reward."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from stages.rl.credit import relevance_credit, token_advantages
-from stages.rl.objectives.advantages import centred, group_normalised
+from stages.rl.credit import credits_of, levels_at, relevance_loss, relevance_places, worth_of_levels
+from stages.rl.distribution import Drawn
+from stages.rl.logprobs import response_logprobs
 from stages.rl.params import RlParams
+from stages.rl.policy import open_policy
 from stages.rl.rewards.group import Rewarder
-from stages.rl.rollouts import Group, Task, score
+from stages.rl.rollouts import Group, Rollouts, Task, score, teaches
+from stages.rl.update import update
 from stages.shared.generation.base import Completion
+from stages.shared.slates.constraint import PermutationConstraint
 from stages.shared.slates.layouts.marks import END, THINK_END
 from tests.stages.shared.slates.test_constraint import TOKENIZER, constraint, encoded
+from tests.support.tiny_models import tiny_model
 
-CONSTRAINT = constraint(3)
-LEVELS, LETTERS = CONSTRAINT.layout.relevances, CONSTRAINT.layout.letters
-PARAMS = RlParams(credit="candidate", group=3, alpha=0.2)
-WORD = LETTERS[0]  # in a trace, any token that is no relevance
+WHOLE = constraint(3, enforced=False)
+LETTERS, LEVELS = WHOLE.layout.letters, WHOLE.layout.relevances
+THREE_LEVELS = replace(WHOLE, layout=replace(WHOLE.layout, relevances=LEVELS[:3]))
+PARAMS = RlParams(credit="relevance", group=3, alpha=0.2)
+PLACES = [1, 3, 5]  # of the relevances in an answer below
 
 
-def answered(relevances, order) -> Completion:
-    """Each relevance behind a word; an answer of letters."""
+def answered(levels, order, logprobs=()) -> Completion:
+    """Each relevance behind a letter, then an answer of letters."""
     close, end = (TOKENIZER.encode(mark, add_special_tokens=False) for mark in (THINK_END, END))
-    thought = [token for level in relevances for token in (WORD, LEVELS[level])]
+    thought = [token for place, level in enumerate(levels) for token in (LETTERS[place], LEVELS[level])]
     ids = [*thought, *close, *(LETTERS[place] for place in order), *end]
-    return Completion(ids, [-0.5] * len(ids))
+    return Completion(ids, list(logprobs) or [-0.5] * len(ids))
 
 
-def group_of(*answers, target=2, shown=(0, 1, 2), params=PARAMS) -> Group:
-    task = Task([0], CONSTRAINT, target, shown)
-    [group] = score([task], [[answered(*one) for one in answers]], encoded().reader, Rewarder(params), consistent=True)
+def group_of(*completions, target=2, shown=(0, 1, 2), rule: PermutationConstraint = WHOLE, params=PARAMS, grades=()) -> Group:
+    task = Task([5, 6, 7], rule, target, shown, grades=grades)
+    [group] = score([task], [completions], encoded().reader, Rewarder(params), consistent=True)
     return group
 
 
-def place_of_last(levels) -> float:
-    """The reward of the tests below: minus the candidates ranked above the third of three, ties as shown."""
-    return -float(sum(level >= levels[2] for level in levels[:2]))
+def test_worth_of_levels_by_hand():
+    """The third of three is the target, 2 places up are worth 2/3, and each rise .2 more; ties keep the order shown."""
+    task = Task([0], THREE_LEVELS, 2, (0, 1, 2))
+    worth_KL = worth_of_levels(np.array([2, 0, 1]), task, PARAMS)
+    second, first = 1 / 3 + 0.2, 2 / 3 + 0.2
+    assert worth_KL.tolist() == pytest.approx(
+        np.array(
+            [
+                [first, second, second],  # the first candidate at 0 stands behind the target, at 1 and 2 before it
+                [second, 0, 0],  # the second at 1 stands before the target, which is third then
+                [0, second, second],  # the target at 0 is behind both; at 2 level with the first, which is shown before it
+            ]
+        )
+    )
 
 
-def test_two_answers_by_hand():
-    # The third candidate at 5 stands first beside 1 and 4, second beside 6 and 2; at 3 second beside both.
-    credit = relevance_credit(np.array([[1, 4, 5], [6, 2, 3]]), place_of_last)
-    assert credit[:, 2].tolist() == pytest.approx([0.25, -0.25])
-    # The first at 1 is below the third in both, at 6 above in both.
-    assert credit[:, 0].tolist() == pytest.approx([0.5, -0.5])
-    # The second at 4 is above the third of the second answer alone, at 2 of none.
-    assert credit[:, 1].tolist() == pytest.approx([-0.25, 0.25])
+def test_worths_are_of_the_candidates_as_shown():
+    """The target, third in the initial ranking, is shown first here."""
+    task = Task([0], THREE_LEVELS, 2, (2, 0, 1))
+    worth_KL = worth_of_levels(np.array([0, 1, 2]), task, PARAMS)
+    assert worth_KL[0].tolist() == pytest.approx([0, 1 / 3 + 0.2, 2 / 3 + 0.2])
 
 
-@settings(deadline=None, max_examples=25)
-@given(st.lists(st.lists(st.integers(0, 5), min_size=3, max_size=3), min_size=2, max_size=5))
-def test_any_answers_against_the_written_out_means(levels):
-    levels_GK = np.array(levels)
-    credit_GK = relevance_credit(levels_GK, place_of_last)
-    count = len(levels)
-    for one, candidate in itertools.product(range(count), range(3)):
-        worth = []
-        for source in range(count):
-            total = 0.0
-            for other in range(count):
-                changed = [*levels[other]]
-                changed[candidate] = levels[source][candidate]
-                total += place_of_last(changed)
-            worth.append(total / count)
-        assert credit_GK[one, candidate] == pytest.approx(worth[one] - sum(worth) / count)
-    assert credit_GK.sum(axis=0) == pytest.approx(0)
-    same = [len(set(column)) == 1 for column in zip(*levels, strict=True)]
-    assert not credit_GK[:, same].any(), "a relevance that never differs did nothing"
+@pytest.mark.parametrize("more", [{}, {"rank_reward": "ndcg"}, {"rank_reward": "auc", "reward": "gated"}])
+def test_the_gradient_is_that_of_the_expected_reward(more):
+    """Over all 27 draws of three relevances: their mean of the loss's gradient against the gradient of the expected reward."""
+    params = PARAMS.model_copy(update=more)
+    logits_KL = torch.randn(3, 3, generator=torch.Generator().manual_seed(3), requires_grad=True)
+    grades = (0, 2, 1) if more else ()
+    chances_KL = torch.softmax(logits_KL, -1)
+    mean_KL, expected = torch.zeros(3, 3), torch.zeros(())
+    for levels in itertools.product(range(3), repeat=3):
+        order = sorted(range(3), key=lambda place: -levels[place])
+        group = group_of(answered(levels, order), answered(levels, order), rule=THREE_LEVELS, params=params, grades=grades)
+        chance = torch.stack([chances_KL[place, level] for place, level in enumerate(levels)]).prod()
+        expected = expected + chance * group.rewards[0]
+        [credit, _] = credits_of(group, params, 1.0 - 1e-4)
+        beside_TL = torch.zeros(len(group.completions[0].token_ids), 3).index_put((torch.tensor(PLACES),), torch.log(chances_KL))
+        [gradient] = torch.autograd.grad(relevance_loss(beside_TL[None], [credit]), logits_KL, retain_graph=True)
+        mean_KL += chance.detach() * gradient
+    [wanted_KL] = torch.autograd.grad(expected, logits_KL)
+    assert wanted_KL.abs().max() > 0.01 and torch.allclose(mean_KL, -wanted_KL, atol=1e-6)
 
 
-def test_relevances_get_their_own_and_all_else_what_validity_is_worth():
-    group = group_of(((3, 1, 2), (0, 2, 1)), ((1, 1, 2), (2, 0, 1)), ((3, 3, 1), (2, 0, 1)))  # the last goes against its relevances
+def test_all_other_tokens_get_what_validity_is_worth():
+    # The last goes against its relevances.
+    group = group_of(answered((3, 1, 2), (0, 2, 1)), answered((1, 1, 2), (2, 0, 1)), answered((3, 3, 1), (2, 0, 1)))
     assert [answer.fault for answer in group.answers] == ["", "", "contradicts"]
-    rows = token_advantages(group, PARAMS, group_normalised, 0.0)
+    credits = credits_of(group, PARAMS, 0.5)
     mean = (1 / 3 + 0.2 + 2 / 3 + 0.2) / 2
-    others = group_normalised(torch.tensor([[mean, mean, -1.0]]))[0].tolist()
-    places = [1, 3, 5]
-    for row, value in zip(rows, others, strict=True):
-        assert np.delete(row.numpy(), places).tolist() == pytest.approx([value] * (len(row) - 3))
-    assert rows[2][places].tolist() == pytest.approx([others[2]] * 3), "no order, so its relevances are as wrong as all else"
-    # Of the first candidate: at 3 the target rises one place in both answers, at 1 two places in both.
-    std = torch.tensor(group.rewards).std().item() + 1e-4
-    assert rows[0][places].tolist() == pytest.approx([-(1 / 3) / 2 / std, 0, 0], abs=1e-6)
-    assert rows[1][places].tolist() == pytest.approx([+(1 / 3) / 2 / std, 0, 0], abs=1e-6)
-    plain = token_advantages(group, PARAMS.model_copy(update={"objective": "dr_grpo"}), centred, 0.0)
-    assert plain[0][places].tolist() == pytest.approx([-(1 / 3) / 2, 0, 0], abs=1e-6)
+    centred = np.array([mean, mean, -1.0]) - (2 * mean - 1.0) / 3
+    for credit, value in zip(credits[:2], centred, strict=False):
+        assert credit.places == PLACES and not credit.others_T[PLACES].any()
+        assert np.delete(credit.others_T.numpy(), PLACES).tolist() == pytest.approx([value / 0.5001] * (len(credit.others_T) - 3))
+    assert credits[2].places == [] and credits[2].others_T.tolist() == pytest.approx([centred[2] / 0.5001] * len(credits[2].others_T))
+    assert relevance_loss(torch.zeros(1, len(credits[2].others_T), 24), credits[2:]) == 0
 
 
-def test_relevances_are_of_the_candidates_as_shown():
-    """The first candidate shown is the target here: its own relevance is what moves it."""
-    group = group_of(((3, 1, 2), (0, 2, 1)), ((0, 1, 2), (2, 1, 0)), target=2, shown=(2, 0, 1))
-    rows = token_advantages(group, PARAMS, group_normalised, 0.0)
-    assert rows[0][1] > 0 > rows[1][1] and rows[0][[3, 5]].tolist() == [0, 0]
+def test_one_valid_answer_teaches_though_rewards_are_tied():
+    tied = group_of(answered((3, 1, 2), (0, 2, 1)), answered((3, 1, 2), (0, 2, 1)))
+    assert teaches(tied, PARAMS) and not teaches(tied, RlParams())
+    faulty = group_of(answered((3, 1, 2), (2, 0, 1)), answered((3, 1, 2), (2, 0, 1)))
+    assert not teaches(faulty, PARAMS)
 
 
-def test_without_two_orders_nothing_is_compared():
-    group = group_of(((3, 1, 2), (0, 2, 1)), ((3, 3, 1), (2, 0, 1)))
-    rows = token_advantages(group, PARAMS, group_normalised, 0.0)
-    assert all(len(set(row.tolist())) == 1 for row in rows)
+def test_a_trace_with_a_relevance_too_few_has_none():
+    task = Task([0], WHOLE, 2, (0, 1, 2))
+    ids = answered((3, 1, 2), (0, 2, 1)).token_ids
+    assert relevance_places(task, ids) == PLACES and levels_at(task, ids, PLACES).tolist() == [3, 1, 2]
+    assert relevance_places(task, ids[2:]) == []
+
+
+@pytest.mark.parametrize("form", ["cache", "tree", "none"])
+def test_an_update_moves_the_relevances_towards_what_they_earn(form):
+    """A policy that has just drawn two answers in which the target is last: what would have raised it becomes likelier."""
+    model = tiny_model(len(TOKENIZER))
+    params = RlParams(credit="relevance", prompts=1, group=2, micro_prompts=1, threads=1, lr=1e-3, shared_prefix=form)
+    ids = [answered((3, 2, 1), (0, 1, 2)).token_ids, answered((2, 2, 0), (0, 1, 2)).token_ids]
+
+    def chances() -> torch.Tensor:
+        logp, *_ = response_logprobs(model, [[5, 6, 7]], [ids], 0)
+        return logp.detach()
+
+    completions = [Completion(own, row.tolist()) for own, row in zip(ids, chances(), strict=True)]
+    group = group_of(*completions, params=params)
+    assert [answer.order for answer in group.answers] == [(0, 1, 2)] * 2 and group.rewards == [0.0, 0.0]
+
+    def reward() -> float:
+        """Expected, over the level of each candidate by itself."""
+        beside_BTL = open_policy(model, params).score([[5, 6, 7]], [ids], 0, Drawn(beside=tuple(LEVELS))).beside
+        assert beside_BTL is not None
+        worth_RKL = [credit.worth_KL for credit in credits_of(group, params, 1.0)]
+        return sum(float((chances[PLACES].exp() * worth).sum()) for chances, worth in zip(beside_BTL.detach(), worth_RKL, strict=True))
+
+    before = reward()
+    update(open_policy(model, params), Rollouts([group], [group], 0), params, 0)
+    assert reward() > before + 1e-4
 
 
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"objective": "gspo"}, "credit: candidate is of tokens"),
+        ({"objective": "gspo"}, "objective: gspo has others; take dapo"),
         ({"reward": "random"}, "which reward: random does not say"),
-        ({"allocation": {"d3s_share": 0.5}}, "allocation.d3s_share to 1.0"),
+        ({"consistent": False}, "set consistent to true"),
+        ({"grounding_weight": 0.1}, "rank and format alone"),
+        ({"allocation": {"d3s_share": 0.5}}, "allocation.d3s_share"),
     ],
 )
 def test_what_it_does_not_go_with(more, said):
     with pytest.raises(ValueError, match=said):
-        RlParams(credit="candidate", **more)
+        RlParams(credit="relevance", **more)

@@ -118,7 +118,7 @@ def test_a_scorer_goes_by_what_the_trace_quotes():
 
 def test_a_teacher_that_knows_less_scores_by_what_it_knows():
     """As a scorer whose other features are constant; one that no slate has is named."""
-    slates, knows = make_slates(), SCORER.model_copy(update={"features": [FEATURES[0], FEATURES[3]]})
+    slates, knows = make_slates(), SCORER.model_copy(update={"features": ["co", "po"]})
     features, targets = feature_array(slates, knows.features), np.array([slate.target_rank for slate in slates])
     assert not np.nan_to_num(features)[:, :, [1, 2, 4, 5]].any()
     boosters = lambdamart.fit_ensemble(features[:200], targets[:200], 7, 1, SCORER, 2)

@@ -10,9 +10,11 @@ and the loss -sum_l pi_i(l) A_i(l), pi_i under gradient alone, takes the place o
 (Allen et al. 2017, Mean Actor-Critic, arXiv 1709.00503, eq. 4) of a counterfactual advantage (Foerster et al. 2018, COMA, arXiv 1705.08926,
 eq. 4), with candidates for agents and a Q that is exact. The luck of this draw is gone, that of the nine other levels is not.
 
-All other tokens (quotes, letters, the answer) decide whether an answer is valid, as its order follows from its relevances: their advantage
-is that of rewards in which every valid answer has the mean of the valid ones. It is divided by the std of the step's rewards, too: that of
-the group would give most weight to slates whose order hardly varies, and so to targets that the evidence speaks against.
+As the order follows from the relevances, the tokens behind the think block only decide whether the answer is valid: their advantage is that
+of rewards in which every valid answer has the mean of the valid ones. The other tokens of the block (quotes) have none, or the hundred of them
+would drown ten relevances in noise; where the block does not end, all tokens have that of an invalid answer. It is divided by the std of the
+step's rewards, too: that of the group would give most weight to slates whose order hardly varies, and so to targets that the evidence speaks
+against.
 """
 
 from collections.abc import Sequence
@@ -36,7 +38,7 @@ Floats = NDArray[np.float64]
 class Credit(NamedTuple):
     """Of one answer of T tokens.
 
-    others_T: advantage of each token, 0 of relevances. places: of its K relevances, none where it has no order. worth_KL: Q of each level
+    others_T: advantage of each token, 0 within a think block that ends. places: of its K relevances, none where it has no order. worth_KL: Q of each level
     there, over the std of the step's rewards.
     """
 
@@ -53,7 +55,7 @@ def credits_of(group: Group, params: RlParams, batch_std: float) -> list[Credit]
     for advantage, answer, completion in zip((rewards_G - rewards_G.mean()) / scale, group.answers, group.completions, strict=True):
         places = relevance_places(group.task, completion.token_ids) if answer.valid else []
         others_T = advantage.repeat(len(completion.token_ids))
-        others_T[places] = 0.0
+        others_T[: end_of_thought(group.task, completion.token_ids)] = 0.0
         worth_KL = worth_of_levels(levels_at(group.task, completion.token_ids, places), group.task, params) / scale
         found.append(Credit(others_T, places, torch.from_numpy(worth_KL).float()))
     return found
@@ -93,6 +95,12 @@ def reward_of(order: tuple[int, ...], task: Task, params: RlParams) -> float:
     """Of a valid answer: its rank, and its format as rl.reward pays it."""
     rank = rank_reward(order, task.target_rank, params, task.grades)
     return COMBINATIONS[params.reward](Earned(Answer(order, ""), task.target_rank, rank, 0.0, task.grades), params.alpha)
+
+
+def end_of_thought(task: Task, token_ids: Sequence[int]) -> int:
+    """How many tokens there are before the answer; 0 where there is none."""
+    think_end = task.constraint.layout.think_end
+    return token_ids.index(think_end) + 1 if think_end in token_ids else 0
 
 
 def relevance_places(task: Task, token_ids: Sequence[int]) -> list[int]:

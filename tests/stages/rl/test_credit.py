@@ -86,18 +86,21 @@ def test_the_gradient_is_that_of_the_expected_reward(more):
     assert wanted_KL.abs().max() > 0.01 and torch.allclose(mean_KL, -wanted_KL, atol=1e-6)
 
 
-def test_all_other_tokens_get_what_validity_is_worth():
-    # The last goes against its relevances.
-    group = group_of(answered((3, 1, 2), (0, 2, 1)), answered((1, 1, 2), (2, 0, 1)), answered((3, 3, 1), (2, 0, 1)))
-    assert [answer.fault for answer in group.answers] == ["", "", "contradicts"]
+def test_answers_get_what_validity_is_worth():
+    """The third goes against its relevances, the last never ends its trace."""
+    endless = Completion([LETTERS[0], LEVELS[3]] * 4, [-0.5] * 8)
+    group = group_of(answered((3, 1, 2), (0, 2, 1)), answered((1, 1, 2), (2, 0, 1)), answered((3, 3, 1), (2, 0, 1)), endless)
+    assert [answer.fault for answer in group.answers] == ["", "", "contradicts", "unfinished"]
     credits = credits_of(group, PARAMS, 0.5)
     mean = (1 / 3 + 0.2 + 2 / 3 + 0.2) / 2
-    centred = np.array([mean, mean, -1.0]) - (2 * mean - 1.0) / 3
-    for credit, value in zip(credits[:2], centred, strict=False):
-        assert credit.places == PLACES and not credit.others_T[PLACES].any()
-        assert np.delete(credit.others_T.numpy(), PLACES).tolist() == pytest.approx([value / 0.5001] * (len(credit.others_T) - 3))
-    assert credits[2].places == [] and credits[2].others_T.tolist() == pytest.approx([centred[2] / 0.5001] * len(credits[2].others_T))
-    assert relevance_loss(torch.zeros(1, len(credits[2].others_T), 24), credits[2:]) == 0
+    wanted = (np.array([mean, mean, -1.0, -1.0]) - (2 * mean - 2.0) / 4) / 0.5001
+    thought = 2 * 3 + len(TOKENIZER.encode(THINK_END, add_special_tokens=False))
+    for credit, value in zip(credits[:3], wanted, strict=False):
+        assert not credit.others_T[:thought].any()
+        assert credit.others_T[thought:].tolist() == pytest.approx([value] * (len(credit.others_T) - thought))
+    assert credits[3].others_T.tolist() == pytest.approx([wanted[3]] * 8)
+    assert [credit.places for credit in credits] == [PLACES, PLACES, [], []]
+    assert relevance_loss(torch.zeros(1, len(credits[2].others_T), 24), credits[2:3]) == 0
 
 
 def test_one_valid_answer_teaches_though_rewards_are_tied():

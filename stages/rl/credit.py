@@ -10,11 +10,11 @@ and the loss -sum_l pi_i(l) A_i(l), pi_i under gradient alone, takes the place o
 (Allen et al. 2017, Mean Actor-Critic, arXiv 1709.00503, eq. 4) of a counterfactual advantage (Foerster et al. 2018, COMA, arXiv 1705.08926,
 eq. 4), with candidates for agents and a Q that is exact. The luck of this draw is gone, that of the nine other levels is not.
 
-As the order follows from the relevances, the tokens behind the think block only decide whether the answer is valid: their advantage is that
-of rewards in which every valid answer has the mean of the valid ones. The other tokens of the block (quotes) have none, or the hundred of them
-would drown ten relevances in noise; where the block does not end, all tokens have that of an invalid answer. It is divided by the std of the
-step's rewards, too: that of the group would give most weight to slates whose order hardly varies, and so to targets that the evidence speaks
-against.
+As the order follows from the relevances, the tokens behind the think block only decide whether the answer is valid: their advantage is
+that of rewards in which every valid answer has the mean of the valid ones. The other tokens of the block (quotes) have none: a hundred of
+them would drown ten relevances in noise. Where the block does not end, all its tokens have that of an invalid answer. It is divided by the
+std of the step's rewards, too: that of the group would give most weight to slates whose order hardly varies, and so to targets that the
+evidence speaks against.
 """
 
 from collections.abc import Sequence
@@ -38,8 +38,8 @@ Floats = NDArray[np.float64]
 class Credit(NamedTuple):
     """Of one answer of T tokens.
 
-    others_T: advantage of each token, 0 within a think block that ends. places: of its K relevances, none where it has no order. worth_KL: Q of each level
-    there, over the std of the step's rewards.
+    others_T: advantage of each token, 0 within a think block that ends. places: of its K relevances, none where it has no order. worth_KL:
+    Q of each level there, over the std of the step's rewards.
     """
 
     others_T: Tensor

@@ -115,7 +115,7 @@ def our_step(model: PreTrainedModel, batch: Batch, asked: dict[str, Any], pad_id
 
     def step() -> None:
         for prompt, own, gains in zip(batch.prompts, batch.responses, batch.advantages, strict=True):
-            logp, mask, _ = policy.score([prompt], [own], pad_id)
+            logp, mask, *_ = policy.score([prompt], [own], pad_id)
             own_gains = gains.to(logp.device)
             part = Part(logp, logp.detach(), mask, own_gains, own_gains, own_gains > 0)
             loss = dapo(part, Whole(batch.tokens, float(batch.advantages.numel())), params)

@@ -5,7 +5,7 @@ gradient that pays for what nobody chose.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -18,14 +18,18 @@ from stages.shared.slates.constraint import FREE, PermutationConstraint, TokenMa
 
 @dataclass(frozen=True)
 class Drawn:
-    """How tokens were drawn. masks: one a token, all responses behind each other; None: nothing was forbidden."""
+    """How tokens were drawn. masks: one a token, all responses behind each other; None: nothing was forbidden.
+
+    beside: token ids whose log-probabilities are asked for at every token, beside that of the one drawn.
+    """
 
     temperature: float = 1.0
     masks: Sequence[TokenMask] | None = None
+    beside: tuple[int, ...] = ()
 
     def tokens(self, start: int, count: int) -> "Drawn":
         """The same of some of the tokens."""
-        return self if self.masks is None else Drawn(self.temperature, self.masks[start : start + count])
+        return self if self.masks is None else replace(self, masks=self.masks[start : start + count])
 
 
 PLAIN = Drawn()  # the model's own distribution
@@ -42,10 +46,10 @@ def open_logits(logits_NV: Tensor, drawn: Drawn) -> Tensor:
     return logits_NV if drawn.temperature == 1 else logits_NV / drawn.temperature
 
 
-def token_logprobs(logits_BTV: Tensor, tokens_BT: Tensor, drawn: Drawn, lengths: Sequence[int] | None = None) -> Tensor:
-    """log p of each token, float32 [B, T], with gradient. The logits may be of any precision. lengths: of the responses, for the masks.
+def token_logprobs(logits_BTV: Tensor, tokens_BT: Tensor, drawn: Drawn, lengths: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
+    """log p of each token, float32 [B, T], and of those `beside` it [B, T, L], with gradient. lengths: of the responses, for the masks.
 
-    A token that was the only one allowed has log p = 0 and no gradient.
+    The logits may be of any precision. A token that was the only one allowed has log p = 0 and no gradient.
     """
     batch, width, vocabulary = logits_BTV.shape
     if drawn.masks is not None:
@@ -54,9 +58,10 @@ def token_logprobs(logits_BTV: Tensor, tokens_BT: Tensor, drawn: Drawn, lengths:
         for length in lengths:
             rows += [*drawn.masks[start : start + length], *[FREE] * (width - length)]
             start += length
-        drawn = Drawn(drawn.temperature, rows)
+        drawn = replace(drawn, masks=rows)
     logits_BTV = open_logits(logits_BTV.reshape(-1, vocabulary), drawn).view(batch, width, vocabulary)
-    return torch.log_softmax(logits_BTV, dim=-1).gather(-1, tokens_BT[..., None])[..., 0]
+    logp_BTV = torch.log_softmax(logits_BTV, dim=-1)
+    return logp_BTV.gather(-1, tokens_BT[..., None])[..., 0], logp_BTV[..., list(drawn.beside)]
 
 
 def masks_along(constraint: PermutationConstraint, token_ids: Sequence[int]) -> list[TokenMask]:

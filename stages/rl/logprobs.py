@@ -21,14 +21,19 @@ from stages.shared.core.errors import StageError
 from stages.shared.training.weighted_loss import changed_after_head, replaced_forward
 
 Ids = Sequence[Sequence[int]]
+ThreeTensors = tuple[Tensor, Tensor, Tensor]
 
 
 class Scores(NamedTuple):
-    """[P * G, T] each. mask: 1 on tokens of a response. entropy: of the token's distribution, nats, without gradient; None of a cache."""
+    """[P * G, T] each. mask: 1 on tokens of a response. entropy: of the token's distribution, nats, without gradient; None of a cache.
+
+    beside: log-probabilities of the tokens that Drawn.beside names, [P * G, T, L], with gradient.
+    """
 
     logp: Tensor
     mask: Tensor
     entropy: Tensor | None = None
+    beside: Tensor | None = None
 
 
 class Rows(NamedTuple):
@@ -39,8 +44,8 @@ class Rows(NamedTuple):
     target_N: Tensor
 
 
-def response_logprobs(model: Any, prompts: Ids, responses: Sequence[Ids], pad_id: int, drawn: Drawn = PLAIN) -> tuple[Tensor, Tensor]:
-    """prompts: P lists of ids; responses: P x G lists (G may differ). Returns log-probabilities and mask, both [P * G, T], with gradient.
+def response_logprobs(model: Any, prompts: Ids, responses: Sequence[Ids], pad_id: int, drawn: Drawn = PLAIN) -> Scores:
+    """prompts: P lists of ids; responses: P x G lists (G may differ). Scores with gradient, without entropies.
 
     Prompts are left-padded and run once with a cache; the cache is repeated G times and each response continues its own copy,
     which is the same function as running prompt + response for each sample, at about half the tokens.
@@ -74,7 +79,8 @@ def response_logprobs(model: Any, prompts: Ids, responses: Sequence[Ids], pad_id
     ).logits[:, :-1]
     # The prompt's last token predicts the response's first, and each token of the response the next one.
     logits = torch.cat([first.repeat_interleave(group, 0)[:, None], rest], dim=1)
-    return token_logprobs(logits, tokens, drawn, list(map(len, flat))), counted
+    logp, beside = token_logprobs(logits, tokens, drawn, list(map(len, flat)))
+    return Scores(logp, counted, beside=beside)
 
 
 def tree_rows(prompts: Ids, responses: Sequence[Ids], device: torch.device) -> Rows:
@@ -121,21 +127,23 @@ def row_scores(
 ) -> Scores:
     """forward: the model, or the engine around it. chunk, calls: see chunked_scores."""
     with scoring_forward(model):
-        logp_N, entropy_N = forward(**rows.inputs, place_N=rows.place_N, target_N=rows.target_N, chunk=chunk, calls=calls, drawn=drawn)
+        found = forward(**rows.inputs, place_N=rows.place_N, target_N=rows.target_N, chunk=chunk, calls=calls, drawn=drawn)
+    logp_N, entropy_N, beside_NL = found
     lengths = torch.tensor([len(response) for own in responses for response in own], device=logp_N.device)
     mask = torch.arange(int(lengths.max()), device=logp_N.device) < lengths[:, None]
     logp, entropy = (torch.zeros(mask.shape, device=logp_N.device).masked_scatter(mask, values) for values in (logp_N, entropy_N))
-    return Scores(logp, mask.float(), entropy)
+    beside = torch.zeros(*mask.shape, beside_NL.shape[-1], device=logp_N.device).masked_scatter(mask[..., None], beside_NL)
+    return Scores(logp, mask.float(), entropy, beside)
 
 
 @contextmanager
 def scoring_forward(model: PreTrainedModel) -> Iterator[None]:
-    """While open, model(**inputs, place_N, target_N, chunk, calls, drawn) gives log-probabilities and entropies [N].
+    """While open, model(**inputs, place_N, target_N, chunk, calls, drawn) gives chunked_scores.
 
     Its forward, because DeepSpeed knows a model by that alone: it gathers what is shared out before it, and lets go after it.
     """
 
-    def forward(self: Any, place_N: Tensor, target_N: Tensor, chunk: int, calls: int, drawn: Drawn, **inputs: Any) -> tuple[Tensor, Tensor]:
+    def forward(self: Any, place_N: Tensor, target_N: Tensor, chunk: int, calls: int, drawn: Drawn, **inputs: Any) -> ThreeTensors:
         hidden_BLD = self.base_model(**inputs, use_cache=False).last_hidden_state
         return chunked_scores(self.get_output_embeddings(), hidden_BLD.flatten(0, 1)[place_N], target_N, chunk, calls, drawn)
 
@@ -143,11 +151,10 @@ def scoring_forward(model: PreTrainedModel) -> Iterator[None]:
         yield
 
 
-def chunked_scores(
-    head: nn.Module, hidden_ND: Tensor, target_N: Tensor, chunk: int, calls: int = 0, drawn: Drawn = PLAIN
-) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of the targets and entropies, [N] each; no tensor of logits has more than `chunk` rows (0: as many as there are).
+def chunked_scores(head: nn.Module, hidden_ND: Tensor, target_N: Tensor, chunk: int, calls: int = 0, drawn: Drawn = PLAIN) -> ThreeTensors:
+    """Log-probabilities of the targets and entropies, [N] each, and log-probabilities of `drawn.beside` [N, L].
 
+    No tensor of logits has more than `chunk` rows (0: as many as there are).
     Each chunk's logits are made again in the backward pass. calls: of the head, at the least: under ZeRO-3 each gathers its weight from all
     processes, so that one with fewer tokens has to call it as often as the others.
     """
@@ -160,16 +167,17 @@ def chunked_scores(
         checkpoint(_scores, head, *part, drawn.tokens(number * chunk, chunk), use_reentrant=False, preserve_rng_state=False)
         for number, part in enumerate(zip(hidden_ND.split(chunk), target_N.split(chunk), strict=True))
     ]
-    logp_N, entropy_N = (torch.cat(values)[:count] for values in zip(*parts, strict=True))
-    return logp_N, entropy_N
+    logp_N, entropy_N, beside_NL = (torch.cat(values)[:count] for values in zip(*parts, strict=True))
+    return logp_N, entropy_N, beside_NL
 
 
-def _scores(head: nn.Module, hidden_ND: Tensor, target_N: Tensor, drawn: Drawn) -> tuple[Tensor, Tensor]:
+def _scores(head: nn.Module, hidden_ND: Tensor, target_N: Tensor, drawn: Drawn) -> ThreeTensors:
     logits_NV = open_logits(head(hidden_ND), drawn)
     logp_N = -F.cross_entropy(logits_NV, target_N, reduction="none")
     with torch.no_grad():
         entropy_N = torch.special.entr(torch.softmax(logits_NV, dim=-1)).sum(-1)
-    return logp_N, entropy_N
+    beside_NL = logits_NV[:, list(drawn.beside)]
+    return logp_N, entropy_N, beside_NL - logits_NV.logsumexp(-1, keepdim=True) if drawn.beside else beside_NL
 
 
 def refuse_changed_logits(model: PreTrainedModel, setting: str) -> None:

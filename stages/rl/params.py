@@ -87,8 +87,13 @@ class RlParams(TrainingSection):
     disco_beta: float = Field(1000.0, ge=0, description="disco: weight of the penalty on a KL above disco_delta")
     disco_delta: float = Field(1e-4, ge=0, description="disco: KL to the step's first policy that is free, nats a token")
     lipo_beta: float = Field(0.1, gt=0, description="lipo: score of an answer a nat of its log-probability")
+    credit: Literal["answer", "relevance"] = Field(
+        "answer",
+        description="answer: every token has the advantage of its answer; relevance: every level of each candidate's relevance has that of "
+        "what the answer would have earned with it (credit.py)",
+    )
     alpha: float = Field(0.2, ge=0, description="weight of the format reward")
-    reward: Literal["conditional", "gated", "sum", "gdpo", "ungated", "random"] = Field(
+    reward: Literal["conditional", "strict", "gated", "sum", "gdpo", "ungated", "random"] = Field(
         "conditional", description="how its parts are put together (rewards/combine.py); sum, ungated (the same) and random are ablations"
     )
     rank_reward: Literal["promotion", "ndcg", "auc", "log_sigmoid"] = Field(
@@ -231,7 +236,34 @@ class RlParams(TrainingSection):
                 f"overlong_buffer {self.overlong_buffer} is not below max_tokens {self.max_tokens}: every answer would be too long",
                 self.overlong == "soft" and self.overlong_buffer >= self.max_tokens,
             ),
+            *self._contradictions_of_credit(),
             *self._contradictions_of_allocation(),
+        ]
+
+    def _contradictions_of_credit(self) -> list[tuple[str, bool]]:
+        is_on = self.credit == "relevance"
+        return [
+            (
+                f"credit: relevance has advantages and a mean of its own, and objective: {self.objective} has others; take dapo",
+                is_on and self.objective != "dapo",
+            ),
+            (
+                f"credit: relevance asks what an order earns, which reward: {self.reward} does not say; set it to answer",
+                is_on and self.reward in ("random", "gdpo"),
+            ),
+            (
+                "credit: relevance takes the answer for what its relevances sort to; set consistent to true",
+                is_on and not self.consistent,
+            ),
+            (
+                "credit: relevance pays for rank and format alone; set grounding_weight, length_weight and negatives_weight to 0.0, and "
+                "overlong to penalise or filter",
+                is_on and (self.grounding_weight + self.length_weight + self.negatives_weight > 0 or self.overlong == "soft"),
+            ),
+            (
+                "credit: relevance learns from all answers of a group; set allocation.d3s_share and prof_share to 1.0",
+                is_on and (self.allocation.d3s_share < 1 or self.allocation.prof_share < 1),
+            ),
         ]
 
     def _contradictions_of_allocation(self) -> list[tuple[str, bool]]:

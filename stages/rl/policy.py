@@ -54,7 +54,7 @@ class Policy:
         """Of P prompts with G responses each, with gradient. All processes call it together, but for the form `cache`."""
         with self.autocast():
             if self.form == "cache":
-                return Scores(*response_logprobs(self.forward, prompts, responses, pad_id, drawn))
+                return response_logprobs(self.forward, prompts, responses, pad_id, drawn)
             if self.form == "tree" and self.tree_difference is None:
                 self._compare(prompts[:1], responses[:1], pad_id)
             return self._scores_of_rows(self.form, prompts, responses, pad_id, drawn)

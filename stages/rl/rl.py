@@ -165,9 +165,10 @@ def make_tasks(slates: Sequence[Slate], encoded: EncodedLayout, params: RlParams
 def require_quotes(tasks: Sequence[Task], params: RlParams) -> None:
     """StageError where a reward or a filter holds traces against facts that this layout's traces do not quote."""
     asking = {"grounding_weight": params.grounding_weight > 0, "allocation.prof_share": params.allocation.prof_share < 1}
+    asking |= {"credit": params.credit == "relevance"}
     for name, is_on in asking.items():
         if is_on and not tasks[0].constraint.quotes:
-            off = "0.0" if name == "grounding_weight" else "1.0"
+            off = {"grounding_weight": "0.0", "allocation.prof_share": "1.0", "credit": "answer"}[name]
             raise StageError(
                 f"params.yaml: rl.{name}: this prompt's layout has no quoted facts to hold a trace against; set it to {off}, or "
                 "prompt.layout to compact and prompt.reasoning to true"

@@ -139,7 +139,12 @@ def without_contradictions(group: Group, share: float) -> Group:
 
 
 def teaches(group: Group, params: RlParams) -> bool:
-    """Whether its rewards vary; under gdpo, whether a part of them does: parts that differ may have one sum."""
+    """Whether its rewards vary; under gdpo, whether a part of them does: parts that differ may have one sum.
+
+    With credit for relevances one valid answer is enough: it is compared with what was not drawn.
+    """
+    if params.credit == "relevance" and any(answer.valid for answer in group.answers):
+        return True
     rows = list(group.parts.values()) if params.reward == "gdpo" else [group.rewards]
     return bool(has_reward_variance(torch.tensor(rows), params.variance_tolerance).any())
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from stages.rl.allocation.d3s import share_at, widest
+from stages.rl.credit import Credit, credits_of, relevance_loss
 from stages.rl.distribution import Drawn, masks_along, sampler_logprobs
 from stages.rl.logprobs import response_logprobs
 from stages.rl.objectives.advantages import gdpo_normalised, gdpo_sums
@@ -31,6 +32,7 @@ class Targets(NamedTuple):
     """What the step fixes before its first update, one row an answer, groups behind each other.
 
     starts: the first row of each group, and the number of all. selected: bool of each token that counts, on the CPU.
+    credits: of each answer, where rl.credit gives relevances their own.
     """
 
     starts: list[int]
@@ -38,6 +40,7 @@ class Targets(NamedTuple):
     whole: Whole
     sampler: list[list[float]]
     selected: list[Tensor] | None
+    credits: list[Credit] | None
 
 
 def update(
@@ -69,6 +72,9 @@ def update(
                     for name, value in gaps(part, params, targets.sampler[targets.starts[indices[0]] :]).items():
                         totals[name] = max(totals[name], value) if name == "logprob_gap" else totals[name] + value / microbatches
                 loss, clipped = OBJECTIVES[params.objective].loss(part, targets.whole, params)
+                if targets.credits is not None and part.beside_BTL is not None:
+                    rows = slice(targets.starts[indices[0]], targets.starts[indices[-1] + 1])
+                    loss = loss + relevance_loss(part.beside_BTL, targets.credits[rows]) / targets.whole.tokens
                 clipped_share = float(clipped)
             else:
                 loss, clipped_share = policy.zero_loss(), 0.0
@@ -111,7 +117,11 @@ def fix_targets(groups: Sequence[Group], advantages_N: Tensor, params: RlParams,
         gains = [gain.expand(len(row)) for gain, row in zip(advantages_N, kept, strict=True)]
         chosen = select(covariances(torch.cat(kept), torch.cat(gains)), params, torch.Generator().manual_seed(seed))
         selected = list(chosen.split(counts))
-    return Targets([0, *accumulate(len(group.rewards) for group in groups)], advantages_N, whole, sampler, selected)
+    credits = None
+    if params.credit == "relevance":
+        batch_std = batch_moments(torch.tensor([reward for group in groups for reward in group.rewards]))[1]
+        credits = [credit for group in groups for credit in credits_of(group, params, batch_std)]
+    return Targets([0, *accumulate(len(group.rewards) for group in groups)], advantages_N, whole, sampler, selected, credits)
 
 
 def step_advantages(groups: Sequence[Group], params: RlParams) -> Tensor:
@@ -162,12 +172,14 @@ def make_part(
     rows = slice(targets.starts[indices[0]], targets.starts[indices[-1] + 1])
     prompts = [group.task.prompt for group in batch]
     responses = [[completion.token_ids for completion in group.completions] for group in batch]
-    drawn = Drawn(params.temperature, response_masks(batch))
-    logp, mask, _ = policy.score(prompts, responses, pad_id, drawn)
+    beside = tuple(batch[0].task.constraint.layout.relevances) if targets.credits is not None else ()
+    drawn = Drawn(params.temperature, response_masks(batch), beside)
+    scores = policy.score(prompts, responses, pad_id, drawn)
+    logp, mask = scores.logp, scores.mask
     reference_BT = first[1] if first else None
     if reference is not None and first is None:
         with policy.autocast(), torch.no_grad():
-            reference_BT, _ = response_logprobs(reference, prompts, responses, pad_id, drawn)
+            reference_BT = response_logprobs(reference, prompts, responses, pad_id, drawn).logp
     sampler = padded(targets.sampler[rows], logp)
     trainer = first[0] if first else logp.detach()
     if params.importance_cap:
@@ -188,6 +200,8 @@ def make_part(
         weight,
         reference_BT,
         padded([row.tolist() for row in targets.selected[rows]], logp).bool() if targets.selected is not None else None,
+        padded([credit.others_T.tolist() for credit in targets.credits[rows]], logp) if targets.credits is not None else None,
+        scores.beside,
     )
 
 

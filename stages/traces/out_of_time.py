@@ -100,6 +100,16 @@ def feature_array(slates: Sequence[Slate], quoted: Collection[str]) -> np.ndarra
     return bins
 
 
+def known_features(slates: Sequence[Slate], layout: Layout, params: ScorerParams) -> list[str]:
+    """What the scorers go by: the features that traces quote, or those of them that traces.scorer.features names."""
+    if unknown := sorted({*params.features} - {*slates[0].features}):
+        shown = ", ".join(slates[0].features)
+        raise StageError(
+            f"params.yaml: traces.scorer.features: {', '.join(unknown)}: the slates have {shown} (prompt.more_features adds some)"
+        )
+    return [feature for feature in layout.quoted if not params.features or feature in params.features]
+
+
 def of_candidates(scores: np.ndarray) -> np.ndarray:
     """[n, K], or flat without the places that hold no candidate where there are any."""
     present = np.isfinite(scores)
@@ -118,7 +128,8 @@ def score_out_of_time(
 
     layout: whose relevance levels the edges part, and whose quoted features the scorers go by.
     """
-    features = feature_array(slates, layout.quoted)
+    known = known_features(slates, layout, params)
+    features = feature_array(slates, known)
     relevance = relevance_array(slates)
     times = np.array([slate.timestamp for slate in slates])
     fold_N = time_folds(times.tolist(), folds)
@@ -128,13 +139,13 @@ def score_out_of_time(
         check_earlier(times[past], times[now], fold)
         boosters = lambdamart.fit_ensemble(features[past], relevance[past], seed, threads, params, params.members)
         # Edges and spread come from the slates fitted on: those of the labelled fold would look into its future.
-        known = of_candidates(lambdamart.mean_scores(boosters, features[past]))
-        edges = level_edges(known, layout.levels)
+        fitted = of_candidates(lambdamart.mean_scores(boosters, features[past]))
+        edges = level_edges(fitted, layout.levels)
         scores = trimmed(lambdamart.mean_scores(boosters, features[now]), [slates[i] for i in now])
         owed: Sequence[np.ndarray | None] = (
             trimmed(lambdamart.mean_contributions(boosters, features[now]), [slates[i] for i in now]) if explained else [None] * len(now)
         )
-        scored += [ScoredSlate(slates[i], fold, scores[j], edges, float(known.std()), scores[j], owed[j]) for j, i in enumerate(now)]
+        scored += [ScoredSlate(slates[i], fold, scores[j], edges, float(fitted.std()), scores[j], owed[j]) for j, i in enumerate(now)]
     return scored
 
 
@@ -152,12 +163,13 @@ def label_by_latest(
     It has seen the targets of the slates it labels. That does not reach the student, who is shown features and not slates; it makes more
     traces hit the target than would on new slates, which is why support and the audit go by `unseen_scores`.
     """
-    features = feature_array(slates, layout.quoted)
+    known = known_features(slates, layout, params)
+    features = feature_array(slates, known)
     boosters = lambdamart.fit_ensemble(features, relevance_array(slates), seed, threads, params, params.members)
     everything = of_candidates(lambdamart.mean_scores(boosters, features))
     edges, spread = level_edges(everything, layout.levels), float(everything.std())
     own = [one.slate for one in scored]
-    labelled = feature_array(own, layout.quoted)
+    labelled = feature_array(own, known)
     latest = trimmed(lambdamart.mean_scores(boosters, labelled), own)
     owed: Sequence[np.ndarray | None] = (
         trimmed(lambdamart.mean_contributions(boosters, labelled), own) if explained else [None] * len(scored)

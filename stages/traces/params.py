@@ -20,6 +20,9 @@ class ScorerParams(LambdaMartParams):
     rounds: int = Field(300, ge=1)
     leaves: int = Field(4, ge=2)
     members: int = Field(5, ge=1, description="fits with other seeds whose scores are averaged")
+    features: list[str] = Field(
+        [], description="what the statistical teacher knows of a candidate, of what its traces quote (e.g. co, tr); [] = all of it"
+    )
 
 
 class LanguageModelTeacherParams(Section):

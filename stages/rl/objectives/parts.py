@@ -22,6 +22,8 @@ class Part(NamedTuple):
     weight_BT: Tensor | None = None  # truncated importance weights of the trainer over the sampler, without gradient
     reference_BT: Tensor | None = None  # log-probabilities of the frozen reference
     selected_BT: Tensor | None = None  # bool: the tokens that clip_cov or kl_cov chose
+    advantage_BT: Tensor | None = None  # of each token, in place of its answer's (credit.py)
+    beside_BTL: Tensor | None = None  # log-probabilities of the L levels of relevance, with gradient (credit.py)
 
 
 class Whole(NamedTuple):
@@ -47,7 +49,7 @@ def surrogate(part: Part, params: RlParams, ratio: Tensor) -> TokenLosses:
     Where the clipped term is the smaller one, the token has no gradient: a ratio is clipped where the advantage has pushed it too far,
     never on its way back.
     """
-    gain = part.advantage_B[:, None]
+    gain = part.advantage_B[:, None] if part.advantage_BT is None else part.advantage_BT
     plain, clipped = ratio * gain, ratio.clamp(1 - params.clip_low, 1 + params.clip_high) * gain
     return TokenLosses(with_kl(part, params, -torch.minimum(plain, clipped)), (clipped < plain).expand_as(part.mask_BT))
 

@@ -1,6 +1,8 @@
 """How the parts of a reward become one number.
 
 conditional (GR2, arXiv 2602.07774): R_rank + alpha if the target rose or stood first already, else R_rank.
+strict: R_rank + alpha if the target rose, or stood first and still does. GR2 pays alpha wherever the target stood first, also when it fell,
+and the other slates for every rise: so giving away what stands first is cheap.
 gated (GR2 Technical Report, arXiv 2606.31984): the format opens the gate to R_rank + alpha; a copy of an initial ranking that was not the
 best earns alpha only.
 sum: every part is paid; the ablation, under which copying the initial ranking is paid alpha for nothing. `ungated` is its older name.
@@ -10,7 +12,7 @@ An answer that is no permutation earns `invalid`, and under `sum` its grounding.
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from stages.rl.rewards.orders import is_best, is_identity, rises
+from stages.rl.rewards.orders import is_best, is_identity, is_right, rises
 from stages.shared.slates.answers import Answer
 
 
@@ -33,6 +35,11 @@ def conditional(earned: Earned, alpha: float) -> float:
     return earned.rank + alpha + earned.extra if order is not None and rises(order, earned.target_rank, earned.grades) else earned.rank
 
 
+def strict(earned: Earned, alpha: float) -> float:
+    order = earned.answer.order
+    return earned.rank + alpha + earned.extra if order is not None and is_right(order, earned.target_rank, earned.grades) else earned.rank
+
+
 def gated(earned: Earned, alpha: float) -> float:
     order = earned.answer.order
     if order is None:
@@ -48,6 +55,7 @@ def summed(earned: Earned, alpha: float) -> float:
 
 COMBINATIONS: Mapping[str, Callable[[Earned, float], float]] = {
     "conditional": conditional,
+    "strict": strict,
     "gated": gated,
     "sum": summed,
     "ungated": summed,

@@ -44,7 +44,7 @@ def by_hand(logits: list[float], token: int, temperature: float, allowed: list[i
 )
 def test_a_token_is_scored_among_the_allowed_ones_at_the_temperature(temperature, mask, allowed):
     logits = torch.randn(1, 2, 6, generator=torch.Generator().manual_seed(0))
-    logp = token_logprobs(logits, torch.tensor([[3, 4]]), Drawn(temperature, [FREE, mask]), [2])
+    logp, _ = token_logprobs(logits, torch.tensor([[3, 4]]), Drawn(temperature, [FREE, mask]), [2])
     assert logp[0, 0].item() == pytest.approx(by_hand(logits[0, 0].tolist(), 3, temperature, range(6)), abs=1e-5)
     assert float(logp[0, 1]) == pytest.approx(by_hand(logits[0, 1].tolist(), 4, temperature, allowed), abs=1e-5)
 
@@ -52,7 +52,7 @@ def test_a_token_is_scored_among_the_allowed_ones_at_the_temperature(temperature
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_forced_token_has_probability_one_and_no_gradient(dtype):
     logits = torch.randn(1, 3, 8, generator=torch.Generator().manual_seed(1)).to(dtype).requires_grad_()
-    logp = token_logprobs(logits, torch.tensor([[2, 7, 3]]), Drawn(0.6, [FREE, TokenMask(True, [7])]), [2])
+    logp, _ = token_logprobs(logits, torch.tensor([[2, 7, 3]]), Drawn(0.6, [FREE, TokenMask(True, [7])]), [2])
     logp.sum().backward()
     assert logp.dtype == torch.float32 and logp[0, 1].item() == 0.0
     assert not logits.grad[0, 1].any() and logits.grad[0, 0].any() and bool(torch.isfinite(logits.grad).all())
@@ -78,7 +78,7 @@ def scored(model, prompts, completions, drawn: Drawn, form: str = "cache", chunk
 @pytest.mark.parametrize(("temperature", "enforced"), [(1.0, False), (0.7, False), (1.4, True), (1.0, True)])
 def test_sampler_and_trainer_agree(temperature, enforced, form, chunk):
     model, prompts, completions, drawn_as = sampled(temperature, enforced)
-    logp, mask, entropy = scored(model, prompts, completions, drawn_as, form, chunk)
+    logp, mask, entropy, _ = scored(model, prompts, completions, drawn_as, form, chunk)
     plain = scored(model, prompts, completions, PLAIN, form, chunk).logp
     if entropy is not None:
         assert bool(torch.isfinite(entropy).all()) and (not enforced or bool((entropy[mask > 0] == 0).any()))
@@ -93,7 +93,7 @@ def test_sampler_and_trainer_agree(temperature, enforced, form, chunk):
 
 def test_the_last_candidate_is_forced_and_says_nothing():
     model, prompts, completions, drawn_as = sampled(1.0, True)
-    logp, mask, _ = scored(model, prompts, completions, drawn_as)
+    logp, mask, *_ = scored(model, prompts, completions, drawn_as)
     rows = [one for own in completions for one in own]
     finished = [row for row, one in enumerate(rows) if one.token_ids[-1] == END]
     assert finished, "no answer was finished: the test is weaker than meant"
@@ -108,7 +108,7 @@ def test_the_last_candidate_is_forced_and_says_nothing():
 
 def test_in_bfloat16_the_two_are_near_and_finite():
     model, prompts, completions, drawn_as = sampled(0.8, True, torch.bfloat16)
-    logp, mask, _ = scored(model, prompts, completions, drawn_as)
+    logp, mask, *_ = scored(model, prompts, completions, drawn_as)
     drawn = torch.nn.utils.rnn.pad_sequence([torch.tensor(one.drawn_logprobs) for own in completions for one in own], batch_first=True)
     gap = ((logp - drawn).abs() * mask).sum() / mask.sum()
     assert bool(torch.isfinite(logp).all()) and 1e-4 < float(gap) < 0.2

@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from stages.rl.distribution import Drawn
 from stages.rl.logprobs import response_logprobs
 from stages.rl.params import RlParams
 from stages.rl.policy import open_policy
@@ -86,6 +87,24 @@ def test_equal_to_the_plain_forward_pass(form, mode, name, adapted):
     assert torch.allclose(scaled(ours), scaled(theirs), atol=1e-5)
 
 
+@pytest.mark.parametrize("form", ["cache", "tree", "none"])
+def test_what_stands_beside_the_tokens_drawn(form):
+    """Log-probabilities of other tokens at every place, at a temperature; in chunks where the form has them."""
+    model, beside = MODELS["qwen2"](), (3, 40, 41)
+    policy = open_policy(model, RlParams(shared_prefix=form, logprob_chunk=0 if form == "cache" else 4))
+    prompts, responses = [[5, 6, 7], [9, 8]], [[[10, 3], [11, 12, 13]], [[40]]]
+    scores = policy.score(prompts, responses, PAD, Drawn(0.7, beside=beside))
+    assert scores.beside is not None and scores.beside.shape == (3, 3, 3)
+    rows = [(prompt, own) for prompt, group in zip(prompts, responses, strict=True) for own in group]
+    for (prompt, own), logp, others in zip(rows, scores.logp, scores.beside, strict=True):
+        logits = model(input_ids=torch.tensor([[*prompt, *own]]), use_cache=False).logits[0, len(prompt) - 1 : -1] / 0.7
+        expected = torch.log_softmax(logits, dim=-1)
+        assert torch.allclose(others[: len(own)], expected[:, list(beside)], atol=1e-5)
+        assert torch.allclose(logp[: len(own)], expected[range(len(own)), own], atol=1e-5)
+    assert torch.allclose(scores.beside[0, 1, 0], scores.logp[0, 1]), "one token both ways"
+    assert torch.autograd.grad(scores.beside[..., 1].sum(), learnt(model), allow_unused=True)[0].abs().max() > 0
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_the_sampler_and_the_trainer_agree(name):
     """Rollout log-probabilities are the trainer's: else the importance ratio is not one before the first step."""
@@ -94,7 +113,7 @@ def test_the_sampler_and_the_trainer_agree(name):
     engine = TransformersEngine(model, PAD, END, batch_size=5)
     completions = engine.generate(prompts, Sampling(max_tokens=12, temperature=1.0, samples=4, seed=3))
     responses = [[completion.token_ids for completion in own] for own in completions]
-    logp, mask = response_logprobs(model, prompts, responses, PAD)
+    logp, mask, *_ = response_logprobs(model, prompts, responses, PAD)
     for row, completion in enumerate(completion for own in completions for completion in own):
         assert torch.allclose(logp[row][mask[row] > 0], torch.tensor(completion.logprobs), atol=1e-4)
     assert len({len(response) for own in responses for response in own}) > 1, "all responses of one length: the test is weaker than meant"

@@ -32,7 +32,7 @@ def rollouts(model, groups: int, seed: int = 0) -> Rollouts:
     rows = []
     for place, prompt in enumerate(prompts):
         own = flat[4 * place : 4 * place + 4]
-        logp, mask = response_logprobs(model, [prompt], [own], PAD)
+        logp, mask, *_ = response_logprobs(model, [prompt], [own], PAD)
         logprobs = [row[kept > 0].tolist() for row, kept in zip(logp.detach(), mask, strict=True)]
         completions = [Completion(ids, numbers) for ids, numbers in zip(own, logprobs, strict=True)]
         rows.append(Group(Task(prompt, CONSTRAINT, 0, (0,)), completions, [Answer((0,), "")] * 4, rng.normal(size=4).tolist()))
@@ -87,7 +87,7 @@ def test_the_better_response_becomes_likelier():
     best, worst = int(np.argmax(group.rewards)), int(np.argmin(group.rewards))
 
     def likelihoods() -> torch.Tensor:
-        logp, mask = response_logprobs(model, [group.task.prompt], [[c.token_ids for c in group.completions]], PAD)
+        logp, mask, *_ = response_logprobs(model, [group.task.prompt], [[c.token_ids for c in group.completions]], PAD)
         return (logp * mask).sum(1).detach()
 
     before = likelihoods()

@@ -119,7 +119,7 @@ def test_no_logits_are_wider_than_a_chunk_and_the_prompt_has_none():
 def test_the_entropy_of_a_token_that_is_certain_is_zero():
     head = torch.nn.Linear(2, 4, bias=False)
     head.weight = torch.nn.Parameter(torch.tensor([[1e4, 0.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]))
-    logp, entropy = chunked_scores(head, torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 2]), 1)
+    logp, entropy, _ = chunked_scores(head, torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 2]), 1)
     assert logp.tolist() == pytest.approx([0.0, -1.3863], abs=1e-4) and entropy.tolist() == pytest.approx([0.0, 1.3863], abs=1e-4)
 
 

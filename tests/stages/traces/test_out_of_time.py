@@ -114,3 +114,15 @@ def test_a_scorer_goes_by_what_the_trace_quotes():
             by_quote.setdefault(tuple(bins[:2]), set()).add(score)
     assert len(by_quote) > 20 and {len(scores) for scores in by_quote.values()} == {1}
     assert len({score for one in scored_slates() for score in one.scores.tolist()}) > len(by_quote), "by all six they differ"
+
+
+def test_a_teacher_that_knows_less_scores_by_what_it_knows():
+    """As a scorer whose other features are constant; one that no slate has is named."""
+    slates, knows = make_slates(), SCORER.model_copy(update={"features": ["co", "po"]})
+    features, targets = feature_array(slates, knows.features), np.array([slate.target_rank for slate in slates])
+    assert not np.nan_to_num(features)[:, :, [1, 2, 4, 5]].any()
+    boosters = lambdamart.fit_ensemble(features[:200], targets[:200], 7, 1, SCORER, 2)
+    of_fold = [one for one in score_out_of_time(slates, 3, LAYOUT, 7, 1, knows) if one.fold == 2]
+    np.testing.assert_array_equal([one.scores for one in of_fold], lambdamart.mean_scores(boosters, features[200:]))
+    with pytest.raises(StageError, match=r"traces\.scorer\.features: brand: the slates have co, tr"):
+        score_out_of_time(slates, 3, LAYOUT, 7, 1, knows.model_copy(update={"features": ["brand"]}))

@@ -88,7 +88,7 @@ def test_the_sampler_says_what_the_trainer_finds(pair: Pair, constrained: bool) 
         else None
     )
     with torch.no_grad():
-        logp_BT, _ = response_logprobs(pair.policy.module, PROMPTS, tokens(drawn), 0, Drawn(0.7, masks))
+        logp_BT, *_ = response_logprobs(pair.policy.module, PROMPTS, tokens(drawn), 0, Drawn(0.7, masks))
     flat = [one for samples in drawn for one in samples]
     for row, one in zip(logp_BT, flat, strict=True):
         assert one.logprobs == [] and len(one.drawn_logprobs) == len(one.token_ids)

@@ -79,7 +79,7 @@ def test_loss_and_gradient_equal_those_of_trl(trainer, monkeypatch, name, loss_t
     model = trainer.model.eval()
     generator = torch.Generator().manual_seed(3)
     gains = torch.randn(8, generator=generator)
-    logp, mask = response_logprobs(model, PROMPTS, [FLAT[:4], FLAT[4:]], PAD)
+    logp, mask, *_ = response_logprobs(model, PROMPTS, [FLAT[:4], FLAT[4:]], PAD)
     old = logp.detach() + 0.3 * torch.randn(logp.shape, generator=generator)
     reference = logp.detach() + 0.3 * torch.randn(logp.shape, generator=generator) if kl else None
     params = RlParams(clip_low=LOW, clip_high=HIGH, group=GROUP, max_tokens=LONGEST, kl=kl)

@@ -50,6 +50,12 @@ TABLE = {
         [0.5 + A, 0.25 + A, 0.0, -0.25],
         [0.75 + A, 0.5 + A, 0.25 + A, 0.0],
     ],
+    "strict": [
+        [0.0 + A, -0.25, -0.5, -0.75],  # stood first, and has to stay there
+        [0.25 + A, 0.0, -0.25, -0.5],
+        [0.5 + A, 0.25 + A, 0.0, -0.25],
+        [0.75 + A, 0.5 + A, 0.25 + A, 0.0],
+    ],
     "gated": [
         [0.0 + A, -0.25 + A, -0.5 + A, -0.75 + A],
         [0.25 + A, A, -0.25 + A, -0.5 + A],  # the second is the copy: alpha only
@@ -138,7 +144,7 @@ def test_misses_are_punished_whatever_the_combination():
     first, lifted, invalid = Answer((2, 0, 1, 3), ""), Answer((0, 2, 1, 3), ""), Answer(None, "missing")
     ids, logprobs = [[1]] * 3, [-2.0, -1.0, -3.0]
     whole = 1 + 1 / math.log2(3) + 0.5
-    for reward in ("conditional", "gated", "sum"):
+    for reward in ("conditional", "strict", "gated", "sum"):
         rewarder = Rewarder(RlParams(alpha=ALPHA, reward=reward, negatives_weight=0.5))
         earned = rewarder(CONSTRAINT, 2, ids, [first, lifted, invalid], logprobs)
         assert earned.total == pytest.approx([0.5 + ALPHA, 0.25 + ALPHA - 0.5 / whole, INVALID - 0.5 * 0.5 / whole])

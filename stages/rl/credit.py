@@ -1,0 +1,122 @@
+"""Credit for every relevance of a trace, in place of one advantage for all tokens of an answer (rl.credit: relevance).
+
+A trace gives each candidate a relevance and the answer sorts them, so the reward is a known function of the relevances: what any other
+level of one candidate would have earned can be computed, without an answer in which it was drawn. With L the levels that an answer gave, R
+the reward of the order that they sort to (ties as shown) and pi_i the policy's distribution over levels where it wrote that of candidate i,
+
+    Q_i(l) = R(L with l in place of i's),   J_i = sum_l pi_i(l) Q_i(l),   A_i(l) = (Q_i(l) - J_i) / std of the step's rewards
+
+and the loss -sum_l pi_i(l) A_i(l), pi_i under gradient alone, takes the place of the token that was drawn: the gradient over all actions
+(Allen et al. 2017, Mean Actor-Critic, arXiv 1709.00503, eq. 4) of a counterfactual advantage (Foerster et al. 2018, COMA, arXiv 1705.08926,
+eq. 4), with candidates for agents and a Q that is exact. The luck of this draw is gone, that of the nine other levels is not.
+
+As the order follows from the relevances, the tokens behind the think block only decide whether the answer is valid: their advantage is
+that of rewards in which every valid answer has the mean of the valid ones. The other tokens of the block (quotes) have none: a hundred of
+them would drown ten relevances in noise. Where the block does not end, all its tokens have that of an invalid answer. It is divided by the
+std of the step's rewards, too: that of the group would give most weight to slates whose order hardly varies, and so to targets that the
+evidence speaks against.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stages.rl.objectives.parts import EPSILON
+from stages.rl.params import RlParams
+from stages.rl.rewards.combine import COMBINATIONS, Earned
+from stages.rl.rewards.group import rank_reward
+from stages.rl.rollouts import Group, Task
+from stages.shared.slates.answers import Answer
+
+Floats = NDArray[np.float64]
+
+
+class Credit(NamedTuple):
+    """Of one answer of T tokens.
+
+    others_T: advantage of each token, 0 within a think block that ends. places: of its K relevances, none where it has no order. worth_KL:
+    Q of each level there, over the std of the step's rewards.
+    """
+
+    others_T: Tensor
+    places: list[int]
+    worth_KL: Tensor
+
+
+def credits_of(group: Group, params: RlParams, batch_std: float) -> list[Credit]:
+    """Of each answer of the group. batch_std: of all rewards of the step."""
+    scale = batch_std + EPSILON
+    rewards_G = torch.tensor(format_rewards(group))
+    found = []
+    for advantage, answer, completion in zip((rewards_G - rewards_G.mean()) / scale, group.answers, group.completions, strict=True):
+        places = relevance_places(group.task, completion.token_ids) if answer.valid else []
+        others_T = advantage.repeat(len(completion.token_ids))
+        others_T[: end_of_thought(group.task, completion.token_ids)] = 0.0
+        worth_KL = worth_of_levels(levels_at(group.task, completion.token_ids, places), group.task, params) / scale
+        found.append(Credit(others_T, places, torch.from_numpy(worth_KL).float()))
+    return found
+
+
+def relevance_loss(beside_BTL: Tensor, rows: Sequence[Credit]) -> Tensor:
+    """-sum over relevances and levels of pi(l) A(l). beside_BTL: log-probabilities of the levels, at all tokens of B answers."""
+    counted = [(row, place) for row, credit in enumerate(rows) for place in credit.places]
+    if not counted:
+        return beside_BTL.sum() * 0.0
+    row_N, place_N = (torch.tensor(column, device=beside_BTL.device) for column in zip(*counted, strict=True))
+    chances_NL = beside_BTL[row_N, place_N].exp()
+    worth_NL = torch.cat([credit.worth_KL for credit in rows if credit.places]).to(chances_NL)
+    # Tokens that are no relevance have a share of the distribution: worth what the levels are on average, so nothing is learnt of them.
+    shares_NL = chances_NL.detach() / chances_NL.detach().sum(-1, keepdim=True).clamp_min(1e-12)
+    advantage_NL = worth_NL - (shares_NL * worth_NL).sum(-1, keepdim=True)
+    return -(chances_NL * advantage_NL).sum()
+
+
+def worth_of_levels(levels_K: NDArray[np.int64], task: Task, params: RlParams) -> Floats:
+    """Q_i(l): [K, L]. levels_K: of the candidates in the order shown."""
+    count = len(task.constraint.layout.relevances)
+    worth_KL = np.zeros((len(levels_K), count))
+    earned: dict[tuple[int, ...], float] = {}
+    for candidate in range(len(levels_K)):
+        changed_LK = np.tile(levels_K, (count, 1))
+        changed_LK[:, candidate] = np.arange(count)
+        for level, places in enumerate(np.argsort(-changed_LK, axis=1, kind="stable").tolist()):
+            order = tuple(task.shown[place] for place in places)
+            if order not in earned:
+                earned[order] = reward_of(order, task, params)
+            worth_KL[candidate, level] = earned[order]
+    return worth_KL
+
+
+def reward_of(order: tuple[int, ...], task: Task, params: RlParams) -> float:
+    """Of a valid answer: its rank, and its format as rl.reward pays it."""
+    rank = rank_reward(order, task.target_rank, params, task.grades)
+    return COMBINATIONS[params.reward](Earned(Answer(order, ""), task.target_rank, rank, 0.0, task.grades), params.alpha)
+
+
+def end_of_thought(task: Task, token_ids: Sequence[int]) -> int:
+    """How many tokens there are before the answer; 0 where there is none."""
+    think_end = task.constraint.layout.think_end
+    return token_ids.index(think_end) + 1 if think_end in token_ids else 0
+
+
+def relevance_places(task: Task, token_ids: Sequence[int]) -> list[int]:
+    """Where the relevances stand, one a candidate in the order shown; empty where there are more or fewer."""
+    relevances = set(task.constraint.layout.relevances)
+    found = [place for place, token in enumerate(token_ids) if token in relevances]
+    return found if len(found) == len(task.shown) else []
+
+
+def levels_at(task: Task, token_ids: Sequence[int], places: Sequence[int]) -> NDArray[np.int64]:
+    level_of = {token: level for level, token in enumerate(task.constraint.layout.relevances)}
+    return np.array([level_of[token_ids[place]] for place in places], dtype=np.int64)
+
+
+def format_rewards(group: Group) -> list[float]:
+    """The group's rewards, those of valid answers replaced by their mean."""
+    valid = [reward for reward, answer in zip(group.rewards, group.answers, strict=True) if answer.valid]
+    mean = float(np.mean(valid)) if valid else 0.0
+    return [mean if answer.valid else reward for reward, answer in zip(group.rewards, group.answers, strict=True)]

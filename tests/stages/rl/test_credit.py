@@ -1,0 +1,159 @@
+"""Credit for relevances: exact worths, and a gradient that is the one of the expected reward."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from stages.rl.credit import credits_of, levels_at, relevance_loss, relevance_places, worth_of_levels
+from stages.rl.distribution import Drawn
+from stages.rl.logprobs import response_logprobs
+from stages.rl.params import RlParams
+from stages.rl.policy import open_policy
+from stages.rl.rewards.group import Rewarder
+from stages.rl.rollouts import Group, Rollouts, Task, score, teaches
+from stages.rl.update import update
+from stages.shared.generation.base import Completion
+from stages.shared.slates.constraint import PermutationConstraint
+from stages.shared.slates.layouts.marks import END, THINK_END
+from tests.stages.shared.slates.test_constraint import TOKENIZER, constraint, encoded
+from tests.support.tiny_models import tiny_model
+
+WHOLE = constraint(3, enforced=False)
+LETTERS, LEVELS = WHOLE.layout.letters, WHOLE.layout.relevances
+THREE_LEVELS = replace(WHOLE, layout=replace(WHOLE.layout, relevances=LEVELS[:3]))
+PARAMS = RlParams(credit="relevance", group=3, alpha=0.2)
+PLACES = [1, 3, 5]  # of the relevances in an answer below
+
+
+def answered(levels, order, logprobs=()) -> Completion:
+    """Each relevance behind a letter, then an answer of letters."""
+    close, end = (TOKENIZER.encode(mark, add_special_tokens=False) for mark in (THINK_END, END))
+    thought = [token for place, level in enumerate(levels) for token in (LETTERS[place], LEVELS[level])]
+    ids = [*thought, *close, *(LETTERS[place] for place in order), *end]
+    return Completion(ids, list(logprobs) or [-0.5] * len(ids))
+
+
+def group_of(*completions, target=2, shown=(0, 1, 2), rule: PermutationConstraint = WHOLE, params=PARAMS, grades=()) -> Group:
+    task = Task([5, 6, 7], rule, target, shown, grades=grades)
+    [group] = score([task], [completions], encoded().reader, Rewarder(params), consistent=True)
+    return group
+
+
+def test_worth_of_levels_by_hand():
+    """The third of three is the target, 2 places up are worth 2/3, and each rise .2 more; ties keep the order shown."""
+    task = Task([0], THREE_LEVELS, 2, (0, 1, 2))
+    worth_KL = worth_of_levels(np.array([2, 0, 1]), task, PARAMS)
+    second, first = 1 / 3 + 0.2, 2 / 3 + 0.2
+    assert worth_KL.tolist() == pytest.approx(
+        np.array(
+            [
+                [first, second, second],  # the first candidate at 0 stands behind the target, at 1 and 2 before it
+                [second, 0, 0],  # the second at 1 stands before the target, which is third then
+                [0, second, second],  # the target at 0 is behind both; at 2 level with the first, which is shown before it
+            ]
+        )
+    )
+
+
+def test_worths_are_of_the_candidates_as_shown():
+    """The target, third in the initial ranking, is shown first here."""
+    task = Task([0], THREE_LEVELS, 2, (2, 0, 1))
+    worth_KL = worth_of_levels(np.array([0, 1, 2]), task, PARAMS)
+    assert worth_KL[0].tolist() == pytest.approx([0, 1 / 3 + 0.2, 2 / 3 + 0.2])
+
+
+@pytest.mark.parametrize("more", [{}, {"rank_reward": "ndcg"}, {"rank_reward": "auc", "reward": "gated"}])
+def test_the_gradient_is_that_of_the_expected_reward(more):
+    """Over all 27 draws of three relevances: their mean of the loss's gradient against the gradient of the expected reward."""
+    params = PARAMS.model_copy(update=more)
+    logits_KL = torch.randn(3, 3, generator=torch.Generator().manual_seed(3), requires_grad=True)
+    grades = (0, 2, 1) if more else ()
+    chances_KL = torch.softmax(logits_KL, -1)
+    mean_KL, expected = torch.zeros(3, 3), torch.zeros(())
+    for levels in itertools.product(range(3), repeat=3):
+        order = sorted(range(3), key=lambda place: -levels[place])
+        group = group_of(answered(levels, order), answered(levels, order), rule=THREE_LEVELS, params=params, grades=grades)
+        chance = torch.stack([chances_KL[place, level] for place, level in enumerate(levels)]).prod()
+        expected = expected + chance * group.rewards[0]
+        [credit, _] = credits_of(group, params, 1.0 - 1e-4)
+        beside_TL = torch.zeros(len(group.completions[0].token_ids), 3).index_put((torch.tensor(PLACES),), torch.log(chances_KL))
+        [gradient] = torch.autograd.grad(relevance_loss(beside_TL[None], [credit]), logits_KL, retain_graph=True)
+        mean_KL += chance.detach() * gradient
+    [wanted_KL] = torch.autograd.grad(expected, logits_KL)
+    assert wanted_KL.abs().max() > 0.01 and torch.allclose(mean_KL, -wanted_KL, atol=1e-6)
+
+
+def test_answers_get_what_validity_is_worth():
+    """The third goes against its relevances, the last never ends its trace."""
+    endless = Completion([LETTERS[0], LEVELS[3]] * 4, [-0.5] * 8)
+    group = group_of(answered((3, 1, 2), (0, 2, 1)), answered((1, 1, 2), (2, 0, 1)), answered((3, 3, 1), (2, 0, 1)), endless)
+    assert [answer.fault for answer in group.answers] == ["", "", "contradicts", "unfinished"]
+    credits = credits_of(group, PARAMS, 0.5)
+    mean = (1 / 3 + 0.2 + 2 / 3 + 0.2) / 2
+    wanted = (np.array([mean, mean, -1.0, -1.0]) - (2 * mean - 2.0) / 4) / 0.5001
+    thought = 2 * 3 + len(TOKENIZER.encode(THINK_END, add_special_tokens=False))
+    for credit, value in zip(credits[:3], wanted, strict=False):
+        assert not credit.others_T[:thought].any()
+        assert credit.others_T[thought:].tolist() == pytest.approx([value] * (len(credit.others_T) - thought))
+    assert credits[3].others_T.tolist() == pytest.approx([wanted[3]] * 8)
+    assert [credit.places for credit in credits] == [PLACES, PLACES, [], []]
+    assert relevance_loss(torch.zeros(1, len(credits[2].others_T), 24), credits[2:3]) == 0
+
+
+def test_one_valid_answer_teaches_though_rewards_are_tied():
+    tied = group_of(answered((3, 1, 2), (0, 2, 1)), answered((3, 1, 2), (0, 2, 1)))
+    assert teaches(tied, PARAMS) and not teaches(tied, RlParams())
+    faulty = group_of(answered((3, 1, 2), (2, 0, 1)), answered((3, 1, 2), (2, 0, 1)))
+    assert not teaches(faulty, PARAMS)
+
+
+def test_a_trace_with_a_relevance_too_few_has_none():
+    task = Task([0], WHOLE, 2, (0, 1, 2))
+    ids = answered((3, 1, 2), (0, 2, 1)).token_ids
+    assert relevance_places(task, ids) == PLACES and levels_at(task, ids, PLACES).tolist() == [3, 1, 2]
+    assert relevance_places(task, ids[2:]) == []
+
+
+@pytest.mark.parametrize("form", ["cache", "tree", "none"])
+def test_an_update_moves_the_relevances_towards_what_they_earn(form):
+    """A policy that has just drawn two answers in which the target is last: what would have raised it becomes likelier."""
+    model = tiny_model(len(TOKENIZER))
+    params = RlParams(credit="relevance", prompts=1, group=2, micro_prompts=1, threads=1, lr=1e-3, shared_prefix=form)
+    ids = [answered((3, 2, 1), (0, 1, 2)).token_ids, answered((2, 2, 0), (0, 1, 2)).token_ids]
+
+    def chances() -> torch.Tensor:
+        logp, *_ = response_logprobs(model, [[5, 6, 7]], [ids], 0)
+        return logp.detach()
+
+    completions = [Completion(own, row.tolist()) for own, row in zip(ids, chances(), strict=True)]
+    group = group_of(*completions, params=params)
+    assert [answer.order for answer in group.answers] == [(0, 1, 2)] * 2 and group.rewards == [0.0, 0.0]
+
+    def reward() -> float:
+        """Expected, over the level of each candidate by itself."""
+        beside_BTL = open_policy(model, params).score([[5, 6, 7]], [ids], 0, Drawn(beside=tuple(LEVELS))).beside
+        assert beside_BTL is not None
+        worth_RKL = [credit.worth_KL for credit in credits_of(group, params, 1.0)]
+        return sum(float((chances[PLACES].exp() * worth).sum()) for chances, worth in zip(beside_BTL.detach(), worth_RKL, strict=True))
+
+    before = reward()
+    update(open_policy(model, params), Rollouts([group], [group], 0), params, 0)
+    assert reward() > before + 1e-4
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"objective": "gspo"}, "objective: gspo has others; take dapo"),
+        ({"reward": "random"}, "which reward: random does not say"),
+        ({"consistent": False}, "set consistent to true"),
+        ({"grounding_weight": 0.1}, "rank and format alone"),
+        ({"allocation": {"d3s_share": 0.5}}, "allocation.d3s_share"),
+    ],
+)
+def test_what_it_does_not_go_with(more, said):
+    with pytest.raises(ValueError, match=said):
+        RlParams(credit="relevance", **more)

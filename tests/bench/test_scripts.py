@@ -28,6 +28,7 @@ HEAVY = (  # these import torch, or start a store
     "beyond_teacher",
     "constraint_cost",
     "default_seeds",
+    "direct_policy",
     "faults",
     "few_traces",
     "freed_memory",

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from stages.evaluate.params import EvaluateParams
 from stages.retrieve.params import RetrieveParams
 from stages.serve.catalogue import IdCatalogue
-from stages.serve.engine.messages import ADAPTIVE_MARGIN
+from stages.serve.modes import ADAPTIVE_MARGIN, MODES, Mode
 from stages.serve.one_pass import OnePass, open_one_pass
 from stages.serve.requests import (
     ENGINE,
@@ -55,8 +54,6 @@ from stages.shared.slates.reranking.windows import Windows, rank_by_windows
 from stages.shared.slates.slate import Catalog, Slate
 from stages.shared.slates.windows import in_windows
 
-Mode = Literal["reasoning", "one-pass", "adaptive"]
-MODES = ("reasoning", "one-pass", "adaptive")
 MODEL = MODELS[PRIMARY_MODEL]
 log = logging.getLogger("gr2.serve")
 

@@ -3,15 +3,22 @@
     python bench/serving_load.py FOLDER --mode one-pass --rates 10 25 50 100 200 --seconds 30
     python bench/serving_load.py FOLDER --rates 0.5 1 2 4 8 --seconds 60
     python bench/serving_load.py FOLDER --mode adaptive --one-pass-model FOLDER --rates 10 50 --seconds 30
-    python bench/serving_load.py FOLDER --rates 8 --seconds 600              # past the capacity, ten minutes: is memory bounded?
-    python bench/serving_load.py FOLDER --rates 4 --seconds 60 --kill 20     # kill -9 of the engine after 20 s
+    python bench/serving_load.py FOLDER --rates 64 --seconds 600             # past the capacity, ten minutes: is memory bounded?
+    python bench/serving_load.py FOLDER --rates 8 --seconds 90 --kill-engine-at 20 --kill-engine-at 50    # kill -9, twice
 
 FOLDER: a finished run. The server is started there, with whatever further arguments are given, as `--queue 16`; their paths are seen from
 there. Requests are the run's test slates (history and ten candidates by the data's ids, without scores), drawn with a fixed seed, at
 Poisson times of each rate (requests a second). Seconds are counted from when a request was due, not from when it was sent.
 Every answer is checked: 200 with all items once, or 429 with Retry-After.
 Printed as a table: reranked a second, percentiles of reranked answers in ms, share shed (429), fallbacks by reason, and the resident memory
-(MiB) of the front and of the engine's processes at the end and at most. Generator, front and engine share the machine's cores.
+(MiB) of the front and of the engine's processes, once a second: the first, the most, the last. Generator, front and engine share the
+machine's cores.
+
+--kill-engine-at, repeatable: kill -9 of the engine so many seconds into each rate. Then every slate is first asked alone, undisturbed, and
+each rate is run twice, without kills and with them. A second table says what became of every request: right (the order that the same slate
+got undisturbed), another order, marked a fallback with the incoming order whole, shed, or WRONG (anything else: not all items once, or a
+fallback in another order, or no answer). Another order without kills is what batches do, in which sums round otherwise; a kill must add
+none, and nothing may be WRONG: then the exit code is 1.
 """
 
 import argparse
@@ -36,15 +43,25 @@ import psutil
 MIB = 2**20
 START_S, TIMEOUT_S = 600, 120
 ENGINE = "stages.serve.engine.worker"
+HEAD = "| offered/s | reranked/s | p50 ms | p95 ms | p99 ms | shed | fallbacks | front MiB (first, most, last) | engine MiB (first, most, last) |"
+KILL_HEAD = "| offered/s | engine killed | requests | right | another order | fallbacks | shed | WRONG |"
+Order = tuple[int, ...]
 
 
 @dataclass
 class Load:
-    """Of one rate. seconds: of the answers with a new order; memory: (front, engine) in MiB, once a second."""
+    """Of one rate. seconds: of the answers with a new order; memory: (front, engine) in MiB, once a second. orders: (place of the body,
+    order) of each of them. killed: engines that a signal was sent to."""
 
     seconds: list[float] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
     memory: list[tuple[float, float]] = field(default_factory=list)
+    orders: list[tuple[int, Order]] = field(default_factory=list)
+    killed: int = 0
+
+    def wrong(self) -> int:
+        """Requests without a whole answer, in a new order or marked."""
+        return sum(times for name, times in self.outcomes.items() if name not in ("reranked", "shed", *FALLBACKS))
 
 
 def main() -> None:
@@ -53,7 +70,7 @@ def main() -> None:
     parser.add_argument("--rates", type=float, nargs="+", default=[1.0, 2.0, 4.0], help="requests a second")
     parser.add_argument("--seconds", type=float, default=30.0, help="of each rate")
     parser.add_argument("--mode", default="reasoning")
-    parser.add_argument("--kill", type=float, default=0.0, help="seconds after which the engine is killed, once a rate (default: never)")
+    parser.add_argument("--kill-engine-at", type=float, action="append", default=[], metavar="SECONDS", help="kill -9 of the engine; repeatable")
     parser.add_argument("--seed", type=int, default=7)
     options, of_server = parser.parse_known_args()
     bodies = requests_of(options.folder)
@@ -66,11 +83,20 @@ def main() -> None:
         if not found:
             sys.exit("the server did not start; start it by hand to see why: " + " ".join(command))
         print(f"mode {options.mode}, {options.seconds:g} s a rate, {psutil.cpu_count()} cores, {len(bodies)} different requests\n")
-        print("| offered/s | reranked/s | p50 ms | p95 ms | p99 ms | shed | fallbacks | front MiB (most) | engine MiB (most) |")
-        print("|---|---|---|---|---|---|---|---|---|", flush=True)
+        print(HEAD + "\n" + HEAD.count(" | ") * "|---" + "|---|", flush=True)
+        loads: list[tuple[float, Load]] = []
         for rate in options.rates:
-            load = asyncio.run(run(found[0], server.pid, bodies, rate, options))
-            print(row(rate, load, options.seconds), flush=True)
+            for kills in [[], options.kill_engine_at] if options.kill_engine_at else [[]]:
+                load = asyncio.run(run(found[0], server.pid, bodies, rate, options, kills))
+                print(row(rate, load, options.seconds), flush=True)
+                loads.append((rate, load))
+        if options.kill_engine_at:
+            undisturbed = asyncio.run(asked_alone(found[0], bodies, {place for _, load in loads for place, _ in load.orders}))
+            print("\n" + KILL_HEAD + "\n" + KILL_HEAD.count(" | ") * "|---" + "|---|")
+            for rate, load in loads:
+                print(kill_row(rate, load, undisturbed), flush=True)
+        if any(load.wrong() for _, load in loads):
+            sys.exit("some requests got no whole answer; see the fallbacks of the table")
     finally:
         server.terminate()
         with suppress(subprocess.TimeoutExpired):

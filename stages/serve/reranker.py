@@ -83,7 +83,7 @@ class Reranker:
         results: dict[int, RankResult] = {}
         groups: dict[int, list[int]] = defaultdict(list)
         for row, request in enumerate(requests):
-            if (result := self._unasked(request)) is not None:
+            if (result := self.unasked(request)) is not None:
                 results[row] = result
             else:
                 groups[self.maker.size(request)].append(row)
@@ -91,7 +91,7 @@ class Reranker:
             results |= zip(rows, self._asked([requests[row] for row in rows]), strict=True)
         return [results[row] for row in range(len(requests))]
 
-    def _unasked(self, request: RankRequest) -> RankResult | None:
+    def unasked(self, request: RankRequest) -> RankResult | None:
         """The result of a request that no model needs to see, or could say anything about."""
         known, count = list(places_of(request.items)), len(request.items)
         if not known:

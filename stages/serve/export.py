@@ -22,7 +22,7 @@ from stages.shared.core.errors import StageError
 from stages.shared.core.params import load_params
 from stages.shared.core.progress import note
 from stages.shared.core.run import set_threads, without_library_bars
-from stages.shared.evaluation.test_set import load_test_set, read_slate_tables
+from stages.shared.evaluation.test_set import load_test_set, read_slate_tables, reported
 from stages.shared.lm.models import is_quantized, save_unquantized
 from stages.shared.slates.layouts.marks import LETTERS
 
@@ -44,9 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
         without_library_bars()
         if options.kind == CROSS_ENCODER:
             difference = export_cross_encoder(options.model, options.path)
-            note(
-                f"{options.path}: a CrossEncoder; on {CHECKED} test slates no probability differs by more than {difference:.1g} from one pass"
-            )
+            note(f"{options.path}: a CrossEncoder; on {CHECKED} test slates its probabilities are those of one pass to {difference:.1g}")
         else:
             output = options.output or options.path.with_name(f"{options.path.stem}.prompts.jsonl")
             note(f"{output}: {export_prompts(options.path, output, options.model, options.ids, options.topics)} prompts")
@@ -68,7 +66,7 @@ def export_cross_encoder(model: Path, folder: Path) -> float:
         with open_reranker(plain if plain.exists() else model, "one-pass") as reranker:
             one_pass, size = asked_in_one_pass(reranker), min(reranker.windows.size, len(LETTERS))
             write_cross_encoder(one_pass, size, partial / "model")
-            slates = load_test_set(read_slate_tables(), CHECKED).slates
+            slates = load_test_set(reported(read_slate_tables(), reranker.params.promotion_users), CHECKED).slates
             shown = [slate.at(range(min(size, len(slate.candidates)))) for slate in slates]
             difference = check_cross_encoder(one_pass, shown, partial / "model")
         (partial / "model").replace(folder)  # an empty folder there gives way

@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
 
 from stages.serve.one_pass import OnePass
 from stages.shared.core.errors import StageError
+from stages.shared.core.outputs import read_json, write_json
 from stages.shared.lm.models import save_model
 from stages.shared.slates.layouts.marks import letters
 from stages.shared.slates.slate import Slate
@@ -28,6 +30,10 @@ TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}
 HALF_TOLERANCE = 0.02  # of the types with fewer bits
 # A prompt is read as it is: without the tokens and the chat template that a tokenizer may put around a text, and whole or not at all.
 READ_AS_IT_IS = {"text": {"add_special_tokens": False, "truncation": False, "padding_side": "right"}}
+# A type of AutoTokenizer whose class takes tokenizer.json as it is. By the model's own type, as of qwen2, it may put another splitting of
+# words in the place of what the file says (stages/shared/lm/models.py).
+TOKENIZER = {"tokenizer_type": next(kind for kind, name in TOKENIZER_MAPPING_NAMES.items() if name == "TokenizersBackend")}
+SETTINGS = "sentence_bert_config.json"  # the library's name for those of the first module
 TEXT_ONLY = {"text": {"method": "forward", "method_output_name": "logits"}}
 CARD = Template("""\
 ---
@@ -91,9 +97,11 @@ def write_cross_encoder(one_pass: OnePass, size: int, folder: Path) -> None:
         modality_config=TEXT_ONLY,
         module_output_name="scores",
         model_kwargs={"local_files_only": True},
+        processor_kwargs={"local_files_only": True, **TOKENIZER},
     )
     encoder = CrossEncoder(modules=[transformer], device="cpu", activation_fn=torch.nn.Identity())
     encoder.save_pretrained(str(folder), create_model_card=False)
+    write_json(folder / SETTINGS, {**read_json(folder / SETTINGS), "processor_kwargs": TOKENIZER})  # read by the library, never written
     names = [name.strip() for name in letters(size)]
     (folder / "README.md").write_text(CARD.substitute(count=size, first=names[0], last=names[-1]), encoding="utf-8")
 
@@ -115,6 +123,6 @@ def check_cross_encoder(one_pass: OnePass, slates: Sequence[Slate], folder: Path
     if not largest <= TOLERANCE.get(one_pass.model.dtype, HALF_TOLERANCE):
         raise StageError(
             f"{folder}: as a CrossEncoder its probabilities differ by up to {largest:.2g} from those of one pass; does the library read "
-            "its tokenizer otherwise (tokenizer_config.json: tokenizer_class)?"
+            f"its tokenizer otherwise ({SETTINGS}: processor_kwargs)?"
         )
     return largest

@@ -36,8 +36,9 @@ def test_rerank_takes_the_options_of_serve(called: list[list[str]]) -> None:
     assert called[0][3:] == ["--one-pass-model=sub/quick", "--mode=adaptive", "--margin=0.2", "--", "sub/in.jsonl"]
 
 
-def test_export(called: list[list[str]]) -> None:
+def test_export(called: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert cli.main(["export", "cross-encoder", "encoder", "--model", "../data/sft/model"]) == 3
+    monkeypatch.chdir(tmp_path / "sub")
     assert cli.main(["export", "prompts", "in.trec", "--topics", "topics.tsv", "--output", "out.jsonl"]) == 3
     export = [sys.executable, "-m", "stages.serve.export"]
     assert called == [

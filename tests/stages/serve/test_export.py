@@ -4,6 +4,8 @@ import json
 
 import numpy as np
 import pytest
+import torch
+from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
 from stages.serve import export
 from stages.serve.cross_encoder import as_classifier, check_cross_encoder
@@ -11,7 +13,9 @@ from stages.serve.export import export_cross_encoder, export_prompts
 from stages.serve.requests import RankRequest
 from stages.serve.reranker import MODEL
 from stages.shared.core.errors import StageError
+from stages.shared.lm.models import save_model
 from tests.support.retrieve_project import own_items
+from tests.support.tiny_models import tiny_tokenizer
 
 ROWS = [{"id": f"q{user}", "user_id": f"u{user}", "candidates": [str(item) for item in range(user, user + 5)]} for user in range(6)]
 ROWS.append({"id": "short", "user_id": "u3", "candidates": ["20", "stranger", "21", "20"]})
@@ -50,6 +54,19 @@ def test_scores_and_orders_are_those_of_one_pass(exported, requests, one_pass, t
     by_letter = [lines[6]["places"][letter] for letter in np.argsort(-scores_NK[6], kind="stable")]
     assert [place for places in by_letter for place in places] == [place for place in short if place != 1], "the stranger is in no prompt"
     assert (lines[7]["prompt"], lines[7]["fallback"]) == (None, "unknown_user")
+
+
+def test_a_model_by_whose_type_the_library_would_split_words_otherwise(finished_run, tmp_path):
+    """qwen2, as mid-training makes it: AutoTokenizer alone puts Qwen's splitting in place of what tokenizer.json says."""
+    tokenizer, model = tiny_tokenizer(), tmp_path / "model"
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2, "intermediate_size": 32}
+    config = Qwen2Config(
+        vocab_size=len(tokenizer), tie_word_embeddings=True, initializer_range=0.2, pad_token_id=0, eos_token_id=1, **sizes
+    )
+    save_model(Qwen2ForCausalLM(config), tokenizer, model)
+    assert AutoTokenizer.from_pretrained(model)(" s12")["input_ids"] != tokenizer(" s12")["input_ids"], "else this tests nothing"
+    assert export_cross_encoder(model, tmp_path / "encoder") < 1e-4
 
 
 def test_the_folder_is_an_ordinary_one(exported):

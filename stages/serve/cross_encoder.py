@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
-from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
 
 from stages.serve.one_pass import OnePass
 from stages.shared.core.errors import StageError
@@ -32,7 +31,7 @@ HALF_TOLERANCE = 0.02  # of the types with fewer bits
 READ_AS_IT_IS = {"text": {"add_special_tokens": False, "truncation": False, "padding_side": "right"}}
 # A type of AutoTokenizer whose class takes tokenizer.json as it is. By the model's own type, as of qwen2, it may put another splitting of
 # words in the place of what the file says (stages/shared/lm/models.py).
-TOKENIZER = {"tokenizer_type": next(kind for kind, name in TOKENIZER_MAPPING_NAMES.items() if name == "TokenizersBackend")}
+TOKENIZER = {"tokenizer_type": "granite"}
 SETTINGS = "sentence_bert_config.json"  # the library's name for those of the first module
 TEXT_ONLY = {"text": {"method": "forward", "method_output_name": "logits"}}
 CARD = Template("""\

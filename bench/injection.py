@@ -8,7 +8,8 @@ greedily and freely, so that a broken form shows; an invalid answer is the incom
 many are invalid. Titles are cleaned as `ingest` cleans them. Printed, for each kind of title:
 
 - the shares of slates in which the item moved up, and down, and the difference of the two; the places that it gained;
-- how often it was put first, and how many answers were valid, beside the plain title's.
+- how often it was put first, and how many answers were valid, beside the plain title's;
+- how many prompts were cut to prompt.max_tokens (layout chat), beside the plain title's: there a model does not see the end of a title.
 
 Intervals are of 95 % (paired bootstrap over users). `another title`, of an item drawn from the catalogue, is what any change does. Where
 prompts show no titles, it says so: nothing of a title can reach the model.
@@ -16,24 +17,28 @@ prompts show no titles, it says so: nothing of a title can reach the model.
 
 import argparse
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+from transformers import PreTrainedTokenizerBase
 
 from stages.evaluate.params import EvaluateParams
 from stages.ingest.build.text import clean_text
 from stages.shared.core.params import load_params
 from stages.shared.core.schemas import ITEMS, SIDS, read_table
 from stages.shared.evaluation.rankers import MODELS
-from stages.shared.evaluation.test_set import load_test_set, read_slate_tables
+from stages.shared.evaluation.test_set import load_test_set, read_slate_tables, reported
 from stages.shared.generation.base import Sampling
+from stages.shared.generation.params import EngineParams
 from stages.shared.generation.reranking.language_model import LanguageModel, open_language_model
 from stages.shared.lm.models import load_tokenizer
 from stages.shared.slates.layouts.choose import layout_of
 from stages.shared.slates.layouts.domain_rules import with_mined_rules
+from stages.shared.slates.layouts.encoded import EncodedLayout
 from stages.shared.slates.layouts.marks import letters
 from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.reranking.rankings import Rankings
@@ -42,7 +47,8 @@ from stages.shared.slates.slate import Catalog, Slate
 from stages.shared.stats.bootstrap import Bootstrap, paired_interval
 
 RESAMPLES, SEED = 2000, 7
-HEAD = "| title | moved up | moved down | up minus down | places gained | first (plain title) | valid (plain title) |\n" + 7 * "|---" + "|"
+HEAD = "| title | moved up | moved down | up minus down | places gained | first (plain title) | valid (plain title) | cut (plain title) |"
+HEAD += "\n" + 8 * "|---" + "|"
 # title, letter of its candidate, special tokens of the model -> what the attacker writes.
 Attack = Callable[[str, str, str], str]
 ATTACKS: dict[str, Attack] = {
@@ -122,19 +128,29 @@ def measure(
         layout = layout_of(of.catalog, options)
         return [layout.prompt(slate) for slate in of.slates]
 
-    def asked(of: Trial) -> Rankings:
-        encoded = replace(model.encoded, layout=layout_of(of.catalog, options))
-        return replace(model, encoded=encoded).answers(of.slates, sampling, constrained=constrained)[0]
+    def asked(of: Trial) -> tuple[Rankings, int]:
+        """The orders, and how many prompts were cut."""
+        encoded = replace(model.encoded, layout=layout_of(of.catalog, options), cuts=Counter())
+        rankings = replace(model, encoded=encoded).answers(of.slates, sampling, constrained=constrained)[0]
+        return rankings, encoded.cuts["prompts"]
 
     changed = arms(trial, special)
     if all(prompts(of) == prompts(trial) for of in changed.values()):
         return []
-    plain = asked(trial)
+    plain, plain_cut = asked(trial)
     lines = []
     for name, of in changed.items():
-        found = asked(of)
-        lines.append(row(name, trial.places(plain), of.places(found), (found.valid, plain.valid), users))
+        found, cut = asked(of)
+        lines.append(f"{row(name, trial.places(plain), of.places(found), (found.valid, plain.valid), users)} {cut} ({plain_cut}) |")
     return lines
+
+
+def with_room(
+    engine: EngineParams, trials: Sequence[Trial], options: PromptParams, tokenizer: PreTrainedTokenizerBase, answer: int
+) -> EngineParams:
+    """`engine` for the prompts of all trials and answers of `answer` tokens: longer titles may take more than the run's own had."""
+    prompts = [prompt for of in trials for prompt in EncodedLayout(layout_of(of.catalog, options), tokenizer).prompts(of.slates)]
+    return engine.model_copy(update={"max_model_len": max(engine.max_model_len, max(map(len, prompts)) + answer)})
 
 
 def main() -> None:
@@ -156,16 +172,18 @@ def main() -> None:
 def report(name: str, most: int, constrained: bool = False) -> str:
     """Of the model `name` of the run in the current directory, on its first `most` test slates."""
     params, prompt = load_params("evaluate", EvaluateParams), with_mined_rules(load_params("prompt", PromptParams))
-    slates = load_test_set(read_slate_tables(), most).slates
+    slates = load_test_set(reported(read_slate_tables(), params.promotion_users), most).slates
     rng = np.random.default_rng(SEED)
     ranks = [int(rng.integers(1, len(slate.candidates))) for slate in slates]
     items = read_table(Path("data/ingest/items.parquet"), ITEMS).with_columns(pl.col("title").fill_null(""))
     trial = Trial(slates, ranks, Catalog.from_tables(read_table(Path("data/tokenize/sids.parquet"), SIDS), items))
     folder = MODELS[name]
-    special = " ".join(load_tokenizer(folder).all_special_tokens)
+    tokenizer = load_tokenizer(folder)
+    special = " ".join(tokenizer.all_special_tokens)
     layout = layout_of(trial.catalog, prompt)
     windows = Windows.of(prompt.window or len(slates[0].candidates), params.window_step, params.passes)
-    with open_language_model(folder, layout, params.engine, params.seed, params.threads, windows=windows) as model:
+    engine = with_room(params.engine, [trial, *arms(trial, special).values()], prompt, tokenizer, params.max_tokens)
+    with open_language_model(folder, layout, engine, params.seed, params.threads, windows=windows) as model:
         lines = measure(trial, model, prompt, params, special, constrained)
     about = f"{len(slates)} test slates of {len({slate.user for slate in slates})} users, {folder}, layout {prompt.layout}"
     if not lines:

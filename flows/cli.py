@@ -31,6 +31,7 @@ COMMANDS = {  # name -> (module in flows.commands, help text)
     "show": ("tables.show", "what a stage asked of a language model, and what it said: a row, or the answers to a slate"),
     "rollouts": ("tables.rollouts", "what the policy answered while rl taught it: slate, trace, parts of the reward, advantage"),
     "rerank": ("serving.rerank", "a file of histories and candidates in, a file of orders out, by the model of a finished run"),
+    "export": ("serving.export", "one-pass mode as a CrossEncoder of sentence-transformers, and the prompts that it reads"),
     "serve": ("serving.serve", "the model of a finished run behind HTTP, as rerank clients know it; Ctrl-C ends it"),
     "pools": ("server.pools", "make or renew the work pools, GPU limits and deployments of a placement on the Prefect server"),
     "forget": ("forget", "what a user's deletion request touches, and the rerun that removes it"),

@@ -25,6 +25,7 @@ ANSWERS: Schema = {
     "scores": pl.List(pl.Float64),
     "reasoning": pl.String,
     "fallback": pl.String,
+    "way": pl.String,
 }
 
 
@@ -101,7 +102,7 @@ def file_row(catalogue: IdCatalogue, row: Mapping[str, Any], number: int, ids: s
 def answer(row: FileRow, result: RankResult) -> dict[str, Any]:
     """A line of the output, as ANSWERS has it."""
     order = list(result.order)
-    values = (row.id, [row.names[place] for place in order], order, list(result.scores), result.reasoning, result.fallback)
+    values = (row.id, [row.names[place] for place in order], order, list(result.scores), result.reasoning, result.fallback, result.way)
     return dict(zip(ANSWERS, values, strict=True))
 
 

@@ -13,7 +13,8 @@ from typing import TypeVar
 from stages.evaluate.params import EvaluateParams
 from stages.serve.files import INPUTS, NUMBER, OUTPUTS, SOURCE, FileRow, answer, convert, count_rows, file_row, read_rows
 from stages.serve.formats import trec
-from stages.serve.reranker import MODEL, Mode, Reranker, open_reranker
+from stages.serve.modes import ADAPTIVE_MARGIN, Mode, add_mode_options
+from stages.serve.reranker import MODEL, Reranker, open_reranker
 from stages.shared.core.errors import StageError
 from stages.shared.core.hashes import files_sha256
 from stages.shared.core.outputs import DATA
@@ -33,24 +34,44 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("file", type=Path)
     parser.add_argument("--output", type=Path)
     parser.add_argument("--model", type=Path, default=MODEL)
-    parser.add_argument("--mode", choices=("reasoning", "one-pass"), default="reasoning")
+    add_mode_options(parser)
     parser.add_argument("--ids", choices=(SOURCE, NUMBER), default=SOURCE)
     parser.add_argument("--topics", type=Path)
     parser.add_argument("--batch", type=int, default=BATCH)
     options = parser.parse_args(arguments)
     output = options.output or options.file.with_name(f"{options.file.stem}.reranked.jsonl")
     try:
-        counts = rerank_file(options.file, output, options.model, options.mode, options.ids, max(1, options.batch), options.topics)
+        counts = rerank_file(
+            options.file,
+            output,
+            options.model,
+            options.mode,
+            options.ids,
+            max(1, options.batch),
+            options.topics,
+            options.one_pass_model,
+            options.margin,
+        )
     except StageError as error:
         sys.exit(f"gr2 rerank: {error}")
     fallbacks = ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items()) if reason)
     note(f"{output}: {counts.total()} rows, {counts['']} reranked" + (f"; in the order given: {fallbacks}" if fallbacks else ""))
 
 
-def rerank_file(path: Path, output: Path, model: Path, mode: Mode, ids: str, batch: int, topics: Path | None = None) -> Counter[str]:
+def rerank_file(
+    path: Path,
+    output: Path,
+    model: Path,
+    mode: Mode,
+    ids: str,
+    batch: int,
+    topics: Path | None = None,
+    one_pass: Path | None = None,
+    margin: float = ADAPTIVE_MARGIN,
+) -> Counter[str]:
     """Writes `output`, whole or not at all; how many rows fell back, by reason ("" = none). What a killed call wrote is gone on from.
 
-    topics: of a TREC run (stages/serve/formats/trec.py).
+    topics: of a TREC run (stages/serve/formats/trec.py). one_pass, margin: of mode adaptive, see open_reranker.
     """
     if output.suffix not in OUTPUTS:
         raise StageError(f"{output}: what shall it be? End its name with {', '.join(OUTPUTS)}")
@@ -69,8 +90,10 @@ def rerank_file(path: Path, output: Path, model: Path, mode: Mode, ids: str, bat
     partial = output.with_name(f".{output.name}.partial.jsonl")
     # The batch is a part of it: which rows share one changes the last bits of sums.
     identity = f"{files_sha256([path, *([topics] if topics else []), *TABLES])} {folder_sha256(model)} {mode} {ids} {batch}"
+    if mode == "adaptive":
+        identity += f" {folder_sha256(one_pass or model)} {margin}"
     done, counts = _begin(partial, identity, batch)
-    with Progress("rows", count_rows(path), done) as progress, open_reranker(model, mode) as reranker:
+    with Progress("rows", count_rows(path), done) as progress, open_reranker(model, mode, None, one_pass, margin) as reranker:
         for rows in _batches(_rows(reranker, path, done, ids, topics), batch):
             counts.update(_write(reranker, rows, partial))
             progress.add(len(rows))

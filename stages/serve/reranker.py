@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from stages.evaluate.params import EvaluateParams
 from stages.retrieve.params import RetrieveParams
 from stages.serve.catalogue import IdCatalogue
-from stages.serve.engine.messages import ADAPTIVE_MARGIN
+from stages.serve.modes import ADAPTIVE_MARGIN, MODES, Mode
 from stages.serve.one_pass import OnePass, open_one_pass
 from stages.serve.requests import (
     ENGINE,
@@ -55,8 +54,6 @@ from stages.shared.slates.reranking.windows import Windows, rank_by_windows
 from stages.shared.slates.slate import Catalog, Slate
 from stages.shared.slates.windows import in_windows
 
-Mode = Literal["reasoning", "one-pass", "adaptive"]
-MODES = ("reasoning", "one-pass", "adaptive")
 MODEL = MODELS[PRIMARY_MODEL]
 log = logging.getLogger("gr2.serve")
 
@@ -86,7 +83,7 @@ class Reranker:
         results: dict[int, RankResult] = {}
         groups: dict[int, list[int]] = defaultdict(list)
         for row, request in enumerate(requests):
-            if (result := self._unasked(request)) is not None:
+            if (result := self.unasked(request)) is not None:
                 results[row] = result
             else:
                 groups[self.maker.size(request)].append(row)
@@ -94,7 +91,7 @@ class Reranker:
             results |= zip(rows, self._asked([requests[row] for row in rows]), strict=True)
         return [results[row] for row in range(len(requests))]
 
-    def _unasked(self, request: RankRequest) -> RankResult | None:
+    def unasked(self, request: RankRequest) -> RankResult | None:
         """The result of a request that no model needs to see, or could say anything about."""
         known, count = list(places_of(request.items)), len(request.items)
         if not known:

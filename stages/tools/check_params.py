@@ -223,6 +223,12 @@ def _lengths(params: Params) -> Iterator[str]:
     tokens_a_name = 1 if params.prompt.answer == "letters" else params.tokenize.levels + 2
     yield from training_checks.names_fit(names, tokens_a_name, params.prompt, lengths)
     yield from _engine("evaluate", params.evaluate.engine, params.evaluate.max_tokens, "evaluate.max_tokens")
+    budget, engine = params.prompt.max_tokens if params.prompt.layout == "chat" else 0, params.evaluate.engine
+    if engine.kind == "vllm" and params.evaluate.max_tokens < engine.max_model_len < budget + params.evaluate.max_tokens:
+        yield (
+            f"evaluate.engine.max_model_len: {engine.max_model_len} tokens do not hold a prompt of prompt.max_tokens = {budget} and "
+            f"evaluate.max_tokens = {params.evaluate.max_tokens}; raise it to {budget + params.evaluate.max_tokens}"
+        )
     if midtrain.model == SCRATCH and params.evaluate.engine.kind == "vllm" and params.evaluate.engine.max_model_len > midtrain.max_length:
         yield (
             f"evaluate.engine.max_model_len: {params.evaluate.engine.max_model_len} is more than the model has positions, "

@@ -1,5 +1,6 @@
 """What bench/injection.py counts, on planted models that obey a title or do not, and on a layout without titles."""
 
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -7,12 +8,18 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import yaml
 
 from stages.evaluate.params import EvaluateParams
+from stages.shared.evaluation.test_set import load_test_set, read_slate_tables
+from stages.shared.generation.reranking.language_model import open_language_model
+from stages.shared.slates.layouts.choose import layout_of
+from stages.shared.slates.layouts.encoded import EncodedLayout
 from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.reranking.rankings import Rankings
 from tests.stages.shared.slates.test_compact import CATALOG, SLATE
 from tests.support import serve_project
+from tests.support.chat_models import chat_folder, chat_tokenizer
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "bench"))
 
@@ -96,6 +103,35 @@ def test_a_finished_run_is_measured(tmp_path, monkeypatch, titles):
     text = injection.report("rl", 6)
     assert "6 test slates of " in text
     if titles:
+        assert all(line.endswith(" 0 (0) |") for line in text.splitlines()[4:]), "nothing is cut in the layout compact"
         assert [line.split(" | ")[0].strip("| ") for line in text.splitlines()[4:]] == ["another title", *injection.ATTACKS]
     else:
         assert "no titles" in text
+
+
+def test_a_finished_run_of_dialogues_is_measured(tmp_path, monkeypatch):
+    """As the profile smollm2 with titles: hostile ones make prompts longer, which the budget cuts and the engine must have room for."""
+    monkeypatch.chdir(tmp_path)
+    prompt = {"layout": "chat", "titles": True, "history": 4, "cited": ["co", "tr"], "explanation_tokens": 8}
+    serve_project.write_run(tmp_path, prompt=prompt, evaluate={"max_tokens": 16, "constrained": False})
+    shutil.rmtree(serve_project.MODEL)
+    chat_folder(serve_project.MODEL)
+    found = load_test_set(read_slate_tables(), 3)
+    plain = EncodedLayout(layout_of(found.catalog), chat_tokenizer()).prompts(found.slates)
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["prompt"]["max_tokens"] = budget = max(map(len, plain))
+    params["evaluate"]["engine"]["max_model_len"] = 32
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    engines = []
+
+    def opened(folder, layout, engine, *more, **named):
+        engines.append(engine)
+        return open_language_model(folder, layout, engine, *more, **named)
+
+    monkeypatch.setattr(injection, "open_language_model", opened)
+    lines = injection.report("rl", 3).splitlines()
+    assert "layout chat, decoded freely" in lines[0]
+    cut = {line.split(" | ")[0].strip("| "): line.split(" | ")[-1].strip("| ") for line in lines[4:]}
+    assert list(cut) == ["another title", *injection.ATTACKS]
+    assert all(cut[name] in ("1 (0)", "2 (0)", "3 (0)") for name in injection.ATTACKS), "of the slate with the longest prompt at least"
+    assert [engine.max_model_len for engine in engines] == [budget + 16]

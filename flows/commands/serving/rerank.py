@@ -5,10 +5,10 @@ import os
 from pathlib import Path
 
 from flows.commands import as_flags, run_tool
+from flows.commands.serving import add_mode_options, mode_flags
 
 # Passed on as they are: the module knows their types and defaults.
 OPTIONS = {
-    "mode": "reasoning (default), or one-pass: no text, the likeliest first candidates in one pass of the model",
     "ids": "what items are called: source, the data's own ids (default), or number, the pipeline's item numbers, as in slates.parquet",
     "batch": "rows between two entries in the partial output (default 512)",
 }
@@ -25,8 +25,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     for name, text in {**PATHS, **OPTIONS}.items():
         parser.add_argument(f"--{name}", help=text)
+    add_mode_options(parser)
 
 
 def execute(options: argparse.Namespace, cwd: Path) -> int:
     paths = [f"--{name}={os.path.relpath(cwd / path)}" for name in PATHS if (path := getattr(options, name))]
-    return run_tool("rerank", *paths, *as_flags(options, OPTIONS), "--", os.path.relpath(cwd / options.file), package="stages.serve")
+    flags = [*paths, *mode_flags(options, cwd), *as_flags(options, OPTIONS)]
+    return run_tool("rerank", *flags, "--", os.path.relpath(cwd / options.file), package="stages.serve")

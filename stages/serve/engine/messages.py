@@ -6,10 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from stages.serve.modes import ADAPTIVE_MARGIN
 from stages.serve.requests import RankRequest, RankResult
 from stages.shared.core.errors import StageError
-
-ADAPTIVE_MARGIN = 0.1  # in probability; 94 % of requests need no reasoning then, with no loss that could be measured (docs/serving.md)
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,15 @@ from stages.shared.core.errors import StageError
 BRING_S = 3600  # a large model may come from a slow remote
 
 
-def find_model(name: str, mode: str, one_pass: str, margin: float, versions: str = "") -> ServedModel:
+def find_model(name: str, mode: str, one_pass: Path | None, margin: float, versions: str = "") -> ServedModel:
     """name: of a folder (what has a slash in it is one), or where there is none of a version, which the module `versions` brings.
 
     It prints JSON: the `version`, the folder `run` with the tables that it was trained on, and `model` in there. StageError has the last
     line that it said otherwise.
     """
-    one_pass = str(Path(one_pass).absolute()) if one_pass else ""
+    first = str(one_pass.absolute()) if one_pass else ""
     if not versions or "/" in name or Path(name).is_dir():
-        return ServedModel(name, name, ".", mode, one_pass, margin, name)
+        return ServedModel(name, name, ".", mode, first, margin, name)
     try:
         brought = subprocess.run([sys.executable, "-m", versions, name], capture_output=True, text=True, timeout=BRING_S, check=False)
     except subprocess.TimeoutExpired:
@@ -28,4 +28,4 @@ def find_model(name: str, mode: str, one_pass: str, margin: float, versions: str
         said = brought.stderr.strip().splitlines() or [f"{versions} ended with code {brought.returncode}"]
         raise StageError(f"{name}: no folder, and no version: {said[-1]}")
     found = json.loads(brought.stdout.strip().splitlines()[-1])
-    return ServedModel(found["version"], found["model"], found["run"], mode, one_pass, margin, name)
+    return ServedModel(found["version"], found["model"], found["run"], mode, first, margin, name)

@@ -10,10 +10,11 @@ from ipaddress import ip_address
 import uvicorn
 
 from stages.serve.engine.keeper import Engines
-from stages.serve.engine.messages import ADAPTIVE_MARGIN, ServedModel
+from stages.serve.engine.messages import ServedModel
 from stages.serve.http.app import ServerSettings, create_app
 from stages.serve.http.served_model import find_model
 from stages.serve.http.server_metrics import ServerMetrics
+from stages.serve.modes import add_mode_options
 from stages.shared.core.errors import StageError
 from stages.shared.evaluation.rankers import MODELS, PRIMARY_MODEL
 
@@ -27,9 +28,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--model", default=MODELS[PRIMARY_MODEL].as_posix())
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8081)
-    parser.add_argument("--mode", choices=("reasoning", "one-pass", "adaptive"), default="reasoning")
-    parser.add_argument("--margin", type=float, default=ADAPTIVE_MARGIN)
-    parser.add_argument("--one-pass-model", default="")
+    add_mode_options(parser)
     parser.add_argument("--versions", default="", help="the module that brings a version: NAME in, JSON with name, run and model out")
     parser.add_argument("--budget", type=float, default=ServerSettings.budget)
     parser.add_argument("--queue", type=int, default=ServerSettings.queue)

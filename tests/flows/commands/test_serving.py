@@ -31,6 +31,22 @@ def test_rerank(called: list[list[str]]) -> None:
     assert called == [[sys.executable, "-m", "stages.serve.rerank", "--output=sub/out.trec", "--mode=one-pass", "--", "sub/in.jsonl"]]
 
 
+def test_rerank_takes_the_options_of_serve(called: list[list[str]]) -> None:
+    cli.main(["rerank", "in.jsonl", "--mode", "adaptive", "--margin", "0.2", "--one-pass-model", "quick"])
+    assert called[0][3:] == ["--one-pass-model=sub/quick", "--mode=adaptive", "--margin=0.2", "--", "sub/in.jsonl"]
+
+
+def test_export(called: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert cli.main(["export", "cross-encoder", "encoder", "--model", "../data/sft/model"]) == 3
+    monkeypatch.chdir(tmp_path / "sub")
+    assert cli.main(["export", "prompts", "in.trec", "--topics", "topics.tsv", "--output", "out.jsonl"]) == 3
+    export = [sys.executable, "-m", "stages.serve.export"]
+    assert called == [
+        [*export, "--model=data/sft/model", "--", "cross-encoder", "sub/encoder"],
+        [*export, "--output=sub/out.jsonl", "--topics=sub/topics.tsv", "--", "prompts", "sub/in.trec"],
+    ]
+
+
 @pytest.mark.parametrize(
     ("model", "passed"), [("../data/sft/model", f"{Path('data/sft/model')}"), ("reranker@v0.0.2", "reranker@v0.0.2"), ("here", "sub/here")]
 )

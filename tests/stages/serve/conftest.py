@@ -39,7 +39,7 @@ def opened_once(monkeypatch: pytest.MonkeyPatch, reranker: Reranker) -> None:
     """`gr2 rerank` takes the reranker that is open already."""
 
     @contextmanager
-    def opened(*_: object) -> Iterator[Reranker]:
+    def opened(*_: object, **__: object) -> Iterator[Reranker]:
         yield reranker
 
     monkeypatch.setattr(rerank, "open_reranker", opened)

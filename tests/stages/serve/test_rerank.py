@@ -1,14 +1,17 @@
 """gr2 rerank on a small finished run: forms of files, killed calls, and rows that cannot be read."""
 
 import json
+from dataclasses import replace
 
 import polars as pl
 import pytest
 
+from stages.serve.requests import RankRequest
 from stages.serve.rerank import rerank_file
-from stages.serve.reranker import MODEL
+from stages.serve.reranker import MODEL, open_reranker
 from stages.shared.core.errors import StageError
 from tests.support.retrieve_project import own_items
+from tests.support.tiny_models import tiny_folder
 
 ROWS = [{"id": f"q{user}", "user_id": f"u{user}", "candidates": [str(item) for item in range(user, user + 5)]} for user in range(11)]
 
@@ -71,6 +74,27 @@ def test_a_killed_call_is_gone_on_from_and_ends_with_the_same_bytes(tmp_path, re
     assert run(source, output) == {"": 11}
     assert calls == [4, 4, 3, 4, 3], "the whole batch of the line that was cut is asked again, and no other"
     assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_mode_adaptive_goes_on_as_it_began_and_ranks_as_the_server_does(tmp_path, finished_run, monkeypatch):
+    """Every row is in one pass at margin 0 and reasoned about at a margin that none has; between the two it is what the reranker says."""
+    source, output = write(tmp_path / "in.jsonl"), tmp_path / "out.jsonl"
+    monkeypatch.undo()  # open what is asked for
+    with open_reranker(mode="adaptive") as adaptive:
+        requests = [RankRequest(own_items(user), list(range(user, user + 5))) for user in range(11)]
+        quick = replace(adaptive, margin=0.0).rank(requests)
+        margins = sorted(result.scores[0] - result.scores[1] for result in quick)
+        between = (margins[4] + margins[5]) / 2
+        expected = {margin: replace(adaptive, margin=margin).rank(requests) for margin in (0.0, between, 1.1)}
+    for margin, results in expected.items():
+        assert rerank_file(source, output, MODEL, "adaptive", "source", 11, margin=margin) == {"": 11}
+        lines = [json.loads(line) for line in output.read_text().splitlines()]
+        assert [(tuple(line["index"]), line["way"]) for line in lines] == [(result.order, result.way) for result in results]
+    assert {margin: [one.way for one in results].count("one-pass") for margin, results in expected.items()} == {0.0: 11, between: 6, 1.1: 0}
+    other = tmp_path / "one-pass"
+    tiny_folder(other, seed=1)
+    rerank_file(source, output, MODEL, "adaptive", "source", 11, None, other, 0.0)
+    assert [json.loads(line)["index"] for line in output.read_text().splitlines()] != [list(result.order) for result in expected[0.0]]
 
 
 def test_another_request_begins_anew(tmp_path, reranker, monkeypatch):

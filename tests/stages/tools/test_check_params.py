@@ -112,6 +112,10 @@ def test_faults_of_all_sections_are_told_at_once() -> None:
             {"evaluate__engine__kind": "vllm", "evaluate__engine__max_model_len": 100},
             "evaluate.engine.max_model_len: 100 tokens leave no room",
         ),
+        (
+            {"prompt__layout": "chat", "prompt__max_tokens": 900, "midtrain__model": "models/any", "evaluate__engine__kind": "vllm"},
+            "evaluate.engine.max_model_len: 1024 tokens do not hold a prompt of prompt.max_tokens = 900 and evaluate.max_tokens = 160",
+        ),
         ({"evaluate__engine__kind": "vllm", "evaluate__engine__max_model_len": 4096}, "is more than the model has positions"),
         ({"midtrain__lora__rank": 8, "midtrain__optimizer": "adamw"}, "midtrain.lora.rank: adapters are for a pretrained model"),
         (

@@ -6,7 +6,7 @@ import pytest
 from stages.serve.http.served_model import find_model
 from stages.shared.core.errors import StageError
 
-ADAPTIVE = ("adaptive", "", 0.2)
+ADAPTIVE = ("adaptive", None, 0.2)
 
 
 def test_a_folder_is_of_the_run_in_the_current_directory(tmp_path, monkeypatch):

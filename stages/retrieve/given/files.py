@@ -2,16 +2,20 @@
 
 import csv
 import gzip
+import io
 import json
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO, TypeAlias
+from typing import Any, TypeAlias
 
 import polars as pl
 
 from stages.retrieve.given.impression import Impression, Refused, graded, id_text, seconds
 from stages.retrieve.params import GivenParams
 from stages.shared.core.errors import StageError
+from stages.shared.sources.encoding import UTF8, as_utf8, shown
 
 SUFFIXES = (".parquet", ".jsonl", ".csv", ".tsv")
 
@@ -94,7 +98,7 @@ def _rows(file: Path, params: GivenParams) -> Iterator[tuple[int, dict[str, Any]
                 table = csv.DictReader(lines, delimiter="\t" if name.endswith(".tsv") else ",")
                 require_columns(file, table.fieldnames or [], needed)
                 yield from ((table.line_num, row) for row in table)
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error, pl.exceptions.PolarsError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error, pl.exceptions.PolarsError) as error:
         raise StageError(f"{file}: cannot be read ({error}); it must be UTF-8 text or Parquet, whole, as its name says") from None
 
 
@@ -112,13 +116,27 @@ def _object(line: str) -> dict[str, Any] | None:
     return row if isinstance(row, dict) else None
 
 
-def opened(file: Path) -> TextIO:
-    """UTF-8, a byte-order mark taken off."""
-    return (
-        gzip.open(file, "rt", encoding="utf-8-sig", newline="")
-        if file.name.endswith(".gz")
-        else file.open(encoding="utf-8-sig", newline="")
-    )
+@contextmanager
+def opened(file: Path) -> Iterator[Iterator[str]]:
+    """Its lines, with their ends; UTF-8, or UTF-16 and UTF-32 with a byte-order mark. Marks are taken off: a file may be several put
+    together."""
+    with file.open("rb") as plain:
+        text = io.TextIOWrapper(as_utf8(_unpacked(plain), file.name)[0], encoding="utf-8", newline="")
+        yield (line.lstrip("\ufeff") for line in text)
+
+
+def _unpacked(plain: io.BufferedReader) -> io.BufferedReader:
+    return io.BufferedReader(gzip.GzipFile(fileobj=plain)) if plain.peek(2)[:2] == b"\x1f\x8b" else plain  # type: ignore[arg-type]
+
+
+def converted(files: Iterable[tuple[str, Path]]) -> dict[str, str]:
+    """files: name and path. Of the text files those in another encoding than UTF-8, by name: which."""
+    found = {}
+    for name, file in files:
+        if not name.endswith(".parquet"):
+            with file.open("rb") as plain:
+                found[name] = as_utf8(_unpacked(plain), name)[1]
+    return {name: shown(encoding) for name, encoding in found.items() if encoding != UTF8}
 
 
 def require_columns(file: Path, found: Sequence[str], needed: Sequence[str]) -> None:

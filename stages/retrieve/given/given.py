@@ -54,7 +54,20 @@ class GivenSlates:
 
 def given_slates(params: RetrieveParams, interactions: pl.DataFrame, items: pl.DataFrame) -> GivenSlates:
     """Reads params.reads. StageError where too many rows of a file are refused, or too few slates are left to train and to test on."""
-    users = read_table(DATA / "ingest/users.parquet", USERS)
+    placed, reading = placed_slates(params, interactions, items, read_table(DATA / "ingest/users.parquet", USERS))
+    refused = pl.DataFrame(sorted(reading.refused), schema=QUARANTINE, orient="row")
+    require_few(reading, refused, params.given.max_bad_share)
+    placed.sort(key=lambda slate: (slate.user, slate.position))
+    require_splits(placed, reading, params.reads)
+    figures = figures_of(placed, reading, params.given, converted(named_files(params)))
+    tell(figures)
+    return GivenSlates(slates_table(placed, params.given), figures, refused)
+
+
+def placed_slates(
+    params: RetrieveParams, interactions: pl.DataFrame, items: pl.DataFrame, users: pl.DataFrame
+) -> tuple[list[PlacedSlate], Reading]:
+    """Those that have a place in their user's sequence, and what became of all rows. items, users: with source_id."""
     reading = read(logged_rows(params))
     # By time, so that of two claims to one interaction the first is kept, whatever the order of the files.
     reading.impressions.sort(key=lambda row: row[2].time)
@@ -67,13 +80,7 @@ def given_slates(params: RetrieveParams, interactions: pl.DataFrame, items: pl.D
             reading.refused.append((file, row, str(reason)))
         except LeftOut as reason:
             reading.left_out[str(reason)] += 1
-    refused = pl.DataFrame(sorted(reading.refused), schema=QUARANTINE, orient="row")
-    require_few(reading, refused, params.given.max_bad_share)
-    placed.sort(key=lambda slate: (slate.user, slate.position))
-    require_splits(placed, reading, params.reads)
-    figures = figures_of(placed, reading, params.given, converted(named_files(params)))
-    tell(figures)
-    return GivenSlates(slates_table(placed, params.given), figures, refused)
+    return placed, reading
 
 
 def logged_rows(params: RetrieveParams) -> Iterator[Row]:

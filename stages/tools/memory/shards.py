@@ -27,11 +27,12 @@ class DataSize:
 
 @dataclass(frozen=True)
 class Encoder:
-    """parameters: numbers; hidden is the dimension of a vector."""
+    """parameters: numbers; hidden is the dimension of a vector; longest: tokens of a text that it reads."""
 
     parameters: float
     hidden: int
     intermediate: int
+    longest: int = TEXT_TOKENS
 
 
 def data_size() -> DataSize | None:
@@ -55,7 +56,9 @@ def encoder_of(model: str) -> Encoder | None:
     values = read_json(config)
     stored = 4 if (values.get("dtype") or values.get("torch_dtype") or "float32") == "float32" else 2
     size = sum(path.stat().st_size for path in config.parent.glob("*.safetensors"))
-    return Encoder(size / stored, values["hidden_size"], values["intermediate_size"])
+    lengths = config.parent / "sentence_bert_config.json"
+    longest = (read_json(lengths).get("max_seq_length") if lengths.exists() else None) or TEXT_TOKENS
+    return Encoder(size / stored, values["hidden_size"], values["intermediate_size"], min(longest, TEXT_TOKENS))
 
 
 def embed_shard_memory(memory: StageMemory, encoder: Encoder, params: Params, data: DataSize | None) -> None:
@@ -63,7 +66,7 @@ def embed_shard_memory(memory: StageMemory, encoder: Encoder, params: Params, da
     embed = params.embed
     on_gpu = memory.gpus > 0 and embed.device != "cpu"
     width = WIDTH[embed.dtype] if embed.dtype != "auto" else WIDTH["bfloat16" if on_gpu else "float32"]
-    batch = embed.batch_size * (embed.max_tokens or TEXT_TOKENS) * (6 * encoder.hidden + 2 * encoder.intermediate)
+    batch = embed.batch_size * (embed.max_tokens or encoder.longest) * (6 * encoder.hidden + 2 * encoder.intermediate)
     parts = {"weights": width * encoder.parameters / GB, "a batch": width * batch / GB}
     vectors = 4 * encoder.hidden * data.items / memory.shards / GB if data else 0.0
     if on_gpu:

@@ -201,7 +201,7 @@ def test_an_encoding_with_its_mark_is_converted(
         patch.setattr(chunks, "BLOCK", size)
         patch.setattr(encodings, "_READ", size)
         got = read(folder, "table", table=table)
-    assert got.tables == expected.tables and [row[1] for row in got.items] == [title.strip() for title in titles]
+    assert got.tables == expected.tables and [row[1] for row in got.items] == titles
     assert [file.encoding for file in got.log.files] == [encoding] * 2 and {file.encoding for file in expected.log.files} == {"utf-8"}
 
 
@@ -213,7 +213,7 @@ def recode(path: Path, encoding: str, marks: int = 1) -> None:
 
 
 RECODED: dict[str, tuple[str, dict[str, str]]] = {
-    "movielens-100k": ("movielens-100k", {"u.data": "1\t2\t3\t4\n", "u.item": "2|Café|01-Jan-1995||" + "|0" * 19 + "|1\n"}),
+    "movielens-100k": ("movielens-100k", {"u.data": "1\t2\t3\t4\n", "u.item": "2|Café|01-Jan-1995||" + "|0" * 18 + "|1\n"}),
     "movielens-1m": ("movielens-1m", {"ratings.dat": "1::2::3::4\n", "movies.dat": "2::Café::Drama\n"}),
     "movielens-25m": (
         "movielens-25m",
@@ -295,7 +295,7 @@ def test_a_marked_encoding_that_does_not_hold_is_no_mojibake(ending: str, encodi
 
 
 @FEW
-@given(ending=st.sampled_from(TEXT_FORMATS), encoding=st.sampled_from(MARKED), marked=st.booleans(), rows=st.integers(1, 5))
+@given(ending=st.sampled_from(TEXT_FORMATS), encoding=st.sampled_from(MARKED), marked=st.booleans(), rows=st.integers(5, 8))
 def test_a_marked_part_behind_plain_text_is_bad_row_for_row(ending: str, encoding: str, marked: bool, rows: int) -> None:
     with folder_of() as folder:
         put(folder, "songs", [song(f"i{n}") for n in range(2 * rows)], "csv")

@@ -21,11 +21,10 @@ from stages.retrieve.params import RetrieveParams
 from stages.shared.core.errors import StageError
 from stages.shared.sources.mind import LOG as MIND_LOG
 from stages.tools.intake.choices import FLAGS, TABLE_KEYS, Choices
-from stages.tools.intake.lists.columns import Made
 from stages.tools.intake.lists.preview import base_share, list_sections
 from stages.tools.intake.lists.shown import find_lists
 from stages.tools.intake.look import FileLook, look
-from stages.tools.intake.overlay import other_sections, overlay_text, profile_name, write_profile
+from stages.tools.intake.overlay import Made, other_sections, overlay_text, profile_name, write_profile
 from stages.tools.intake.preview import read_whole, split_keys, table_lines
 from stages.tools.intake.roles import Lists, decide, decide_with_lists
 
@@ -66,14 +65,16 @@ def init(folder: Path, choices: Choices) -> dict[str, Any]:
             f"{folder}: holds several forms at once; leave the files of one of these, or say --interactions FILE: {'; '.join(forms)}"
         )
     section: dict[str, Any] = {"folder": os.path.relpath(folder) if folder.resolve().is_relative_to(Path.cwd()) else str(folder.resolve())}
-    retrieve: dict[str, Any] = {}
+    shown: Path | None = None  # the file of lists
+    given: Made = {}
     if len(forms) == 1 and not {"interactions", "items", "lists"} & choices.given.keys() and not recbole.has_other_names(folder):
         section |= {"source": "folder", "category": choices.given.get("category", "")}
         outcome["taken"]["source"] = {"value": forms[0], "why": "by the names of the files"}
         made: Made = {}
         if mind.has_files(folder):
-            retrieve = given_section(f"{section['folder']}/{MIND_LOG}", {"format": "mind", "order": "shuffled"})
-            outcome["lists"] = {"format": {"value": "mind", "why": "MIND's impressions; its publishers have shuffled each"}}
+            shown = folder / MIND_LOG
+            given = {"format": ("mind", "MIND's impressions"), "order": ("shuffled", "its publishers have shuffled each")}
+            outcome["lists"] = as_told(given)
     else:
         files = [look(path, choices) for path in paths]
         outcome["files"] = [str(file) for file in files]
@@ -86,13 +87,14 @@ def init(folder: Path, choices: Choices) -> dict[str, Any]:
             return outcome
         tables = [log, *([items] if items else [])]
         made = _text_keys(tables, choices)
-        outcome["unused"] = unused(tables, made)
+        outcome["unused"] = unused(tables, {**made, **(lists.made if lists else {})})
         section |= {"source": "table", "table": {key: value for key, (value, _) in made.items()}}
         if lists:
             section |= {"min_rating": float(lists.min_rating)} if lists.min_rating else {}
-            retrieve = given_section(f"{section['folder']}/{lists.file.file.name}", {key: value for key, (value, _) in lists.made.items()})
+            shown, given = folder / lists.file.file.name, lists.made
     name = profile_name(folder.resolve(), choices.given.get("name", ""))
-    preview = read_whole(_params(section), SCRATCH, _retrieve_params(retrieve) if retrieve else None)
+    retrieve = {"model": "given", "reads": f"{section['folder']}/{shown.name}"} if shown else {}
+    preview = read_whole(_params(section), SCRATCH, _retrieve_params(retrieve, given) if shown else None)
     split, why_split = split_keys(preview.lengths)
     sections, reasons = other_sections(has_titles="title" not in made or bool(made["title"][0]), items=preview.items)
     why = [why_split, *reasons]
@@ -101,11 +103,11 @@ def init(folder: Path, choices: Choices) -> dict[str, Any]:
             split |= {"base_share": share[0]}
             why.append(share[1])
         sizes, more, reasons = list_sections(preview.lists)
-        sections |= {"retrieve": {**retrieve, **sizes}} | more
-        why += [*(f"retrieve.given.{key}: {choice['why']}" for key, choice in outcome["lists"].items() if key != "file"), *reasons]
+        sections |= {"retrieve": retrieve | sizes} | more
+        why += reasons
         outcome |= {"lists_rows": preview.lists.rows, "lists_sizes": preview.lists.sizes()}
     keys = {key: value for key, value in section.items() if key != "table"}
-    text = overlay_text(f"{', '.join(path.name for path in paths)} of {folder}", made, keys | split, sections, why)
+    text = overlay_text(f"{', '.join(path.name for path in paths)} of {folder}", made, keys | split, sections, why, given)
     outcome |= {"rows": preview.rows, **preview.sizes(), "why": why}
     return outcome | {"name": name, "profile": str(write_profile(name, text))}
 
@@ -118,11 +120,6 @@ def _decide(files: list[FileLook], choices: Choices) -> tuple[FileLook | None, F
     if lists:
         return decide_with_lists(files, lists, choices)
     return *decide(files, choices), None
-
-
-def given_section(reads: str, given: dict[str, str]) -> dict[str, Any]:
-    """Section `retrieve` for a file of lists."""
-    return {"model": "given", "reads": os.path.normpath(reads), "given": given}
 
 
 def as_told(made: Made) -> dict[str, Any]:
@@ -151,9 +148,9 @@ def _params(section: dict[str, Any]) -> IngestParams:
         raise StageError("; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())) from None
 
 
-def _retrieve_params(section: dict[str, Any]) -> RetrieveParams:
+def _retrieve_params(section: dict[str, Any], given: Made) -> RetrieveParams:
     try:
-        return RetrieveParams.model_validate(section)
+        return RetrieveParams.model_validate(section | {"given": {key: value for key, (value, _) in given.items()}})
     except ValidationError as error:
         raise StageError("; ".join(f"retrieve.{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())) from None
 
@@ -168,12 +165,12 @@ def as_text(outcome: dict[str, Any]) -> list[str]:
     if outcome["taken"]:
         lines += ["", "Taken as:"]
         width = max(map(len, outcome["taken"]))
-        lines += [f"  {key.ljust(width)}  {choice['value'] or '(none)'}: {choice['why']}" for key, choice in outcome["taken"].items()]
+        lines += [f"  {key.ljust(width)}  {_shown(choice['value'])}: {choice['why']}" for key, choice in outcome["taken"].items()]
         lines += [f"  not used: {', '.join(outcome['unused'])}"] if outcome["unused"] else []
     if outcome.get("lists"):
         width = max(map(len, outcome["lists"]))
         lines += ["", "Lists that were shown:"]
-        lines += [f"  {key.ljust(width)}  {choice['value'] or '(none)'}: {choice['why']}" for key, choice in outcome["lists"].items()]
+        lines += [f"  {key.ljust(width)}  {_shown(choice['value'])}: {choice['why']}" for key, choice in outcome["lists"].items()]
     if outcome["questions"]:
         asked = [f"  {question['what']}: {' or '.join(question['flags'])}" for question in outcome["questions"]]
         return [*lines, "", "More than one reading is possible, and nothing was written:", *asked]
@@ -187,6 +184,10 @@ def as_text(outcome: dict[str, Any]) -> list[str]:
     lines += outcome["why"]
     name = outcome["name"]
     return [*lines, "", f"Written: {outcome['profile']}", f"Next: gr2 validate --profile {name}; then gr2 run --profile {name}"]
+
+
+def _shown(value: str) -> str:
+    return value if value.strip() else "(a space)" if value else "(none)"
 
 
 def _list_counts(sizes: dict[str, Any]) -> str:

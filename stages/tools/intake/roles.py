@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from stages.tools.intake.choices import Choices
 from stages.tools.intake.columns import share
 from stages.tools.intake.item_columns import decide_item_columns, decide_key
-from stages.tools.intake.lists.columns import Made, list_keys, log_keys
+from stages.tools.intake.lists.columns import list_keys, log_keys
 from stages.tools.intake.lists.shown import ShownLists
 from stages.tools.intake.log_columns import decide_item, decide_rating, decide_time, decide_user
 from stages.tools.intake.look import FileLook
+from stages.tools.intake.overlay import Made
 from stages.tools.intake.tables import SHARED, find_items, find_log
 
 

@@ -8,10 +8,10 @@ from stages.tools.intake.choices import Choices
 from stages.tools.intake.columns import Column, TimeReading, share
 from stages.tools.intake.lists.shown import ShownLists, cells_of
 from stages.tools.intake.look import FileLook
+from stages.tools.intake.overlay import Made
 from stages.tools.intake.pick import some
 from stages.tools.intake.words import fit
 
-Made = dict[str, tuple[str, str]]  # key -> (value, why)
 ORDER = ("shown", "shuffled")
 _SHARED = 0.5  # of a column's values that must be users of the log
 
@@ -40,7 +40,8 @@ def list_keys(lists: ShownLists, users: Column | None, choices: Choices) -> Made
         made["separator"] = (lists.separator, "it cuts the cells into ids")
     if lists.file.separator not in ("", "\t" if ".tsv" in lists.file.name else ","):
         made["column_separator"] = (lists.file.separator, "it cuts all lines alike")
-    made["order"] = _order(lists, choices)
+    if order := _order(lists, choices):
+        made["order"] = order
     return made
 
 
@@ -90,9 +91,8 @@ def _time(lists: ShownLists, taken: set[str], choices: Choices) -> str:
     named = [name for name in able if fit("timestamp", name)]
     if len(best := named if len(able) > 1 else able) == 1:
         return best[0]
-    choices.ask(
-        f"{file.name}: {'more than one' if able else 'no'} column says when a list was shown", flag, best or able or [*file.columns]
-    )
+    what = f"{file.name}: {'more than one' if able else 'no'} column says when a list was shown"
+    choices.ask(what, flag, best or able or [*file.columns])
     return ""
 
 
@@ -129,14 +129,14 @@ def _grades(lists: ShownLists, used: set[str], choices: Choices) -> tuple[str, s
     return None
 
 
-def _order(lists: ShownLists, choices: Choices) -> tuple[str, str]:
+def _order(lists: ShownLists, choices: Choices) -> tuple[str, str] | None:
     if (given := choices.given.get("order")) in ORDER:
         return given, "as said"
     if lists.place:
         return "shown", f"'{lists.place}' says it"
     what = f"{lists.file.name}: whether the items of a list stand in the order in which users saw them cannot be told from the file"
     choices.ask(what, "order", ORDER)
-    return "", ""
+    return None
 
 
 def _known(file: FileLook, flag: str, name: str) -> str:

@@ -21,8 +21,8 @@ LONGEST = 100  # the longest list that is kept without a question: long ones are
 
 @dataclass(frozen=True)
 class ListPreview:
-    """`rows`: the first lists, as texts by column. `longest`: candidates. `before`: of a user's log in the middle, what lies before the first
-    list; 0 where the lists are the log."""
+    """`rows`: the first lists, as texts by column. `longest`: candidates. `before`: of a user's log in the middle, what lies before
+    the first list; 0 where the lists are the log."""
 
     rows: list[dict[str, str]]
     lists: int
@@ -45,8 +45,8 @@ class ListPreview:
 
 
 def read_lists(params: RetrieveParams, log: pl.LazyFrame, items: set[str]) -> ListPreview:
-    """log: user and timestamp of the interactions that ingest takes; items: ids of its catalogue. StageError where too many rows are refused
-    (retrieve.given.max_bad_share), or hold items that the catalogue lacks."""
+    """log: user and timestamp of the interactions that ingest takes; items: ids of its catalogue. StageError where too many rows are
+    refused (retrieve.given.max_bad_share), or hold items that the catalogue lacks."""
     refused: Counter[str] = Counter()
     first_bad: dict[str, int] = {}
     impressions: list[Impression] = []
@@ -64,8 +64,8 @@ def read_lists(params: RetrieveParams, log: pl.LazyFrame, items: set[str]) -> Li
     if len(unknown) > params.given.max_bad_share * read:
         missing = next(item for item in unknown[0].candidates if item not in items)
         raise StageError(
-            f"{params.reads}: {len(unknown):,} of {read:,} lists hold items that are not among those that ingest reads, as {missing!r}; add "
-            "them to the file of items, under the same ids (--items FILE, --item-id COLUMN)"
+            f"{params.reads}: {len(unknown):,} of {read:,} lists hold items that are not among those that ingest reads, as {missing!r}; "
+            "add them to the file of items, under the same ids (--items FILE, --item-id COLUMN)"
         )
     lengths = [len(one.candidates) for one in impressions]
     taken = [sum(map(bool, one.grades)) for one in impressions]

@@ -15,7 +15,7 @@ import polars as pl
 from stages.ingest.readers.written_lists import written_list
 from stages.shared.core.errors import StageError
 from stages.tools.intake.choices import NONE, Choices
-from stages.tools.intake.columns import Column
+from stages.tools.intake.columns import Column, share
 from stages.tools.intake.look import FileLook
 from stages.tools.intake.words import fit
 
@@ -29,8 +29,9 @@ Cells = list[list[str]]
 
 @dataclass(frozen=True)
 class ShownLists:
-    """A file of lists. `shown`: the column of candidates, or of the item; `taken`: "" with marks; `separator`: "" where cells hold lists;
-    `why`: it is taken for one.
+    """A file of lists. `shown`: the column of candidates, or of the item; `taken`: "" with marks; `separator`: "" where cells hold lists.
+
+    `why`: it is taken for one; not `certain`: other files look the same, and names do not tell.
     """
 
     file: FileLook
@@ -38,6 +39,7 @@ class ShownLists:
     shown: str
     taken: str
     why: str
+    certain: bool
     separator: str = ""
     slate: str = ""
     place: str = ""
@@ -67,12 +69,16 @@ def find_lists(files: Sequence[FileLook], choices: Choices) -> ShownLists | None
     found = {file.name: lists for file in tables if (lists := lists_in(file, choices)) is not None}
     if len(found) > 1:
         choices.ask("more than one file may be that of the lists that were shown", "lists", [*found, NONE])
+        return None
+    for lists in found.values():
+        if not lists.certain and not name:
+            choices.ask(f"{lists.file.name} may hold lists that were shown: {lists.why}", "lists", [lists.file.name, NONE])
     if name and not found and not choices.questions:
         raise StageError(
             f"--lists {name}: no column of it holds several ids a cell with those that were taken (--shown, --taken), and no column says "
             "which rows are one list (--slate)"
         )
-    return next(iter(found.values())) if len(found) == 1 else None
+    return next(iter(found.values()), None)
 
 
 def lists_in(file: FileLook, choices: Choices) -> ShownLists | None:
@@ -95,24 +101,24 @@ def cells_of(column: Column, separator: str) -> Cells:
 
 
 def _whole_lists(file: FileLook, choices: Choices) -> Iterator[ShownLists]:
+    separators = (choices.given["list_separator"],) if "list_separator" in choices.given else SEPARATORS
     for name, column in file.columns.items():
         if column.shape not in ("list", "text") or choices.given.get("shown", name) != name:
             continue
-        for separator in (
-            [""] if column.shape == "list" else [choices.given["list_separator"]] if "list_separator" in choices.given else SEPARATORS
-        ):
+        for separator in ("",) if column.shape == "list" else separators:
             cells = cells_of(column, separator)
             if not _are_lists(cells):
                 continue
             if all(_MARK.fullmatch(entry) for cell in cells for entry in cell):
-                if any(not entry.endswith("-0") for cell in cells for entry in cell):
-                    why = f"several ids a cell, each with a mark ({cells[0][0]}); above 0: taken"
-                    yield ShownLists(file, "marks", name, "", why, separator)
+                marks = {entry.rpartition("-")[2] for cell in cells for entry in cell}
+                if len(marks) > 1:
+                    why = f"several ids a cell, each with a mark behind it ({' '.join(next(filter(None, cells))[:2])})"
+                    yield ShownLists(file, "marks", name, "", why, marks == {"0", "1"}, separator)
                 continue
             for other in file.columns:
                 if other != name and choices.given.get("taken", other) == other and _is_taken_of(file.columns[other], cells, separator):
                     why = f"several ids a cell; those of '{other}' are always among them"
-                    yield ShownLists(file, "lists", name, other, why, separator)
+                    yield ShownLists(file, "lists", name, other, why, bool(fit("taken", other)), separator)
 
 
 def _are_lists(cells: Cells) -> bool:
@@ -152,9 +158,8 @@ def _item_rows(file: FileLook, choices: Choices) -> ShownLists | None:
     flags = [name for name, column in file.columns.items() if {*map(str.lower, column.distinct)} in ({"0", "1"}, {"true", "false"})]
     flags = [choices.given["taken"]] if choices.given.get("taken") in file.columns else flags
     table = pl.DataFrame({name: column.values for name, column in file.columns.items()})
-    found = {
-        slate: items for slate in file.columns if choices.given.get("slate", slate) == slate and (items := _items_of(file, table, slate))
-    }
+    slates = [name for name in file.columns if choices.given.get("slate", name) == name] if flags else []
+    found = {slate: items for slate in slates if (items := _items_of(file, table, slate))}
     if not flags or not found:
         return None
     slate = _one(file, "slate", [*found], "the list that a row belongs to", choices)
@@ -168,11 +173,12 @@ def _item_rows(file: FileLook, choices: Choices) -> ShownLists | None:
     shown = _one(file, "shown", [name for name in distinct if name not in places and file.columns[name].is_id], "the item", choices)
     if not shown:
         return None
+    values = " or ".join(sorted(file.columns[taken].distinct))
     order = f"; in the order of '{place}'" if place else ""
-    why = (
-        f"rows of one '{slate}' have one time and different '{shown}', and '{taken}' is {' or '.join(sorted(file.columns[taken].distinct))}"
-    )
-    return ShownLists(file, "rows", shown, taken, why + order, slate=slate, place=place)
+    why = f"rows of one '{slate}' have one time and different '{shown}', and '{taken}' is {values}{order}"
+    # Orders with a column of what was sent back look the same.
+    certain = bool(fit("taken", taken) and (fit("slate", slate) or place))
+    return ShownLists(file, "rows", shown, taken, why, certain, slate=slate, place=place)
 
 
 def _items_of(file: FileLook, table: pl.DataFrame, slate: str) -> list[str]:
@@ -184,12 +190,11 @@ def _items_of(file: FileLook, table: pl.DataFrame, slate: str) -> list[str]:
     others = [name for name in file.columns if name != slate]
     groups = table.drop_nulls(slate).group_by(slate).agg(pl.len().alias("rows in all"), *[pl.col(name).n_unique() for name in others])
     many = groups.filter(pl.col("rows in all") > 1)
-    if many.height < _MOST * groups.height or not any((many[name] == 1).mean() >= _NEARLY_ALL for name in times):  # type: ignore[operator]
+    if many.height < _MOST * groups.height or not any(share(many[name] == 1) >= _NEARLY_ALL for name in times):
         return []
-    # The last list may be cut off, the others are whole.
-    return [
-        name for name in others if ((many[name] == many["rows in all"]).mean() or 0) >= _NEARLY_ALL and not file.columns[name].is_unique
-    ]  # type: ignore[operator]
+    # The last list of a sample may be cut off; the others are whole.
+    differ = [name for name in others if share(many[name] == many["rows in all"]) >= _NEARLY_ALL]
+    return [name for name in differ if not file.columns[name].is_unique]
 
 
 def _is_place(table: pl.DataFrame, slate: str, name: str) -> bool:

@@ -50,9 +50,8 @@ def list_checks(params: RetrieveParams, placed: Sequence[PlacedSlate], reading: 
     found = [_refused_lists(params, reading)]
     counts = Counter(slate.split for slate in placed)
     told = f"{len(placed):,} of {read:,} lists have a place in a user's sequence{f' (left out: {why})' if why else ''}"
-    found.append(
-        _check("lists", 2 * len(placed) >= read, "warning", told, "half of them", "lower ingest.base_share, or see docs/logged-slates.md")
-    )
+    lower = "lower ingest.base_share, or see docs/logged-slates.md"
+    found.append(_check("lists", 2 * len(placed) >= read, "warning", told, "half of them", lower))
     remedy = "their taken items must be in the log, under the same ids, after the base split (ingest.base_share)"
     for split, least in (("train", 1), ("valid", 1), ("test", 1)):
         found.append(_check(f"lists {split}", counts[split] >= least, "fault", f"{counts[split]:,}", "one at least", remedy))

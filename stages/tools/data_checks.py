@@ -11,7 +11,7 @@ import polars as pl
 
 from stages.embed.params import LEAST_ITEMS
 from stages.retrieve.given.given import Reading
-from stages.retrieve.given.placing import PlacedSlate
+from stages.retrieve.given.placing import IN_BASE, PlacedSlate
 from stages.retrieve.params import RetrieveParams
 from stages.tools.check_params import Params
 from stages.tools.intake.overlay import ITEMS_A_CODE
@@ -48,10 +48,11 @@ def list_checks(params: RetrieveParams, placed: Sequence[PlacedSlate], reading: 
     left_out = sorted(reading.left_out.items(), key=lambda reason: -reason[1])
     why = "; ".join(f"{count:,}: {reason}" for reason, count in left_out)
     found = [_refused_lists(params, reading)]
+    after = read - reading.left_out[IN_BASE]  # those of base are for the statistics; where lists are the log, there are many
     counts = Counter(slate.split for slate in placed)
     told = f"{len(placed):,} of {read:,} lists have a place in a user's sequence{f' (left out: {why})' if why else ''}"
     lower = "lower ingest.base_share, or see docs/logged-slates.md"
-    found.append(_check("lists", 2 * len(placed) >= read, "warning", told, "half of them", lower))
+    found.append(_check("lists", 2 * len(placed) >= after, "warning", told, "half of those after base", lower))
     remedy = "their taken items must be in the log, under the same ids, after the base split (ingest.base_share)"
     for split, least in (("train", 1), ("valid", 1), ("test", 1)):
         found.append(_check(f"lists {split}", counts[split] >= least, "fault", f"{counts[split]:,}", "one at least", remedy))

@@ -22,7 +22,9 @@ _TEXT = {
     "year": "year jahr release released published",
     "slate": "slate slates impression impressions list lists request requests serp page query liste",
     "place": "place position pos rank slot index platz rang",
-    "taken": "taken click clicks clicked chosen choice label bought purchased selected played watched hit response geklickt gekauft",
+    "taken": (
+        "taken click clicks clicked chosen choice label bought purchased selected played watched hit response klick geklickt angeklickt gekauft"
+    ),
     "grades": "grade grades worth gain gains relevance weight weights label labels",
 }
 WORDS = {role: frozenset(words.split()) for role, words in _TEXT.items()}

@@ -23,7 +23,8 @@ _TEXT = {
     "slate": "slate slates impression impressions list lists request requests serp page query liste",
     "place": "place position pos rank slot index platz rang",
     "taken": (
-        "taken click clicks clicked chosen choice label bought purchased selected played watched hit response klick geklickt angeklickt gekauft"
+        "taken click clicks clicked chosen choice label bought purchased selected played watched hit response klick geklickt "
+        "angeklickt gekauft"
     ),
     "grades": "grade grades worth gain gains relevance weight weights label labels",
 }

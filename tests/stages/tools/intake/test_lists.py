@@ -1,6 +1,7 @@
 """gr2 init and gr2 validate on files of lists that were shown: three forms, with a log beside them or alone."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -147,7 +148,7 @@ def test_the_order_of_a_list_is_asked_for_and_the_first_lists_are_shown(folder, 
     assert said["lists_sizes"]["lists"] == len(SLATES) and said["lists_sizes"]["several_taken"] > 100
     init.main([str(folder), "--order", "shuffled"])
     printed = capsys.readouterr().out
-    assert "separator   (a space)" in printed and "769 lists of 6.2 items on average, 9 at most" in printed
+    assert re.search(r"  separator +\(a space\): it cuts", printed) and "769 lists of 6.2 items on average, 9 at most" in printed
     assert "# several ids a cell; those of 'clicked' are always among them" in Path("infra/profiles/raw.yaml").read_text()
 
 

@@ -38,6 +38,7 @@ FLAGS = {
     "name": "of the profile (default: the folder's name)",
 }
 
+LIST_FLAGS = ("shown", "taken", "slate", "place", "grades", "list_separator", "lists_user", "lists_time", "order")
 TABLE_KEYS = ("interactions", "items", "user", "item", "item_separator", *[*FLAGS][4 : [*FLAGS].index("encoding") + 1])  # as they are told
 
 

@@ -20,7 +20,7 @@ from stages.ingest.sources.table import separator_of
 from stages.retrieve.params import RetrieveParams
 from stages.shared.core.errors import StageError
 from stages.shared.sources.mind import LOG as MIND_LOG
-from stages.tools.intake.choices import FLAGS, TABLE_KEYS, Choices
+from stages.tools.intake.choices import FLAGS, LIST_FLAGS, TABLE_KEYS, Choices
 from stages.tools.intake.lists.preview import base_share, list_sections
 from stages.tools.intake.lists.shown import find_lists
 from stages.tools.intake.look import FileLook, look
@@ -119,6 +119,8 @@ def _decide(files: list[FileLook], choices: Choices) -> tuple[FileLook | None, F
         return None, None, None
     if lists:
         return decide_with_lists(files, lists, choices)
+    if said := [flag for flag in LIST_FLAGS if flag in choices.given]:
+        raise StageError(f"--{said[0].replace('_', '-')}: no file here holds lists that were shown; say --lists FILE where one does")
     return *decide(files, choices), None
 
 

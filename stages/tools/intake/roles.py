@@ -6,6 +6,7 @@ Evidence in this order: a flag, the column's name, then what the values leave po
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from stages.shared.core.errors import StageError
 from stages.tools.intake.choices import Choices
 from stages.tools.intake.columns import share
 from stages.tools.intake.item_columns import decide_item_columns, decide_key
@@ -36,6 +37,8 @@ def decide_with_lists(files: Sequence[FileLook], lists: ShownLists, choices: Cho
     made = list_keys(lists, None, choices)
     if choices.questions:
         return None, None, Lists(lists, made)
+    if item := choices.given.get("item"):
+        raise StageError(f"--item {item}: the lists are the log, whose items --shown and --taken name")
     keys, min_rating = log_keys(lists, made, choices)
     choices.made |= keys
     ids = replace(lists.file, columns={lists.shown: lists.ids()})

@@ -22,7 +22,9 @@ def list_keys(lists: ShownLists, users: Column | None, choices: Choices) -> Made
     columns = lists.file.columns
     if user := _user(lists, users, choices):
         made["user"] = user
-    if time := _time(lists, {made["user"][0]} if user else set(), choices):
+    # Where the lists are the log, its flags mean them.
+    flag = "timestamp" if users is None and "lists_time" not in choices.given else "lists_time"
+    if time := _time(lists, {made["user"][0]} if user else set(), flag, choices):
         reading = _reading(lists.file, time, choices)
         made["time"] = (time, f"{some(columns[time])}; {reading.why}" if reading else "")
         if reading and reading.form not in ("", ISO):
@@ -66,7 +68,7 @@ def log_keys(lists: ShownLists, made: Mapping[str, tuple[str, str]], choices: Ch
 
 def _user(lists: ShownLists, users: Column | None, choices: Choices) -> tuple[str, str] | None:
     file, flag = lists.file, "lists_user"
-    if given := choices.given.get(flag):
+    if given := choices.given.get(flag) or (choices.given.get("user") if users is None else None):
         return _known(file, flag, given), "as said"
     able = [name for name, column in file.columns.items() if column.is_id and not column.times and name not in lists.used]
     if users is not None:
@@ -83,8 +85,8 @@ def _user(lists: ShownLists, users: Column | None, choices: Choices) -> tuple[st
     return None
 
 
-def _time(lists: ShownLists, taken: set[str], choices: Choices) -> str:
-    file, flag = lists.file, "lists_time"
+def _time(lists: ShownLists, taken: set[str], flag: str, choices: Choices) -> str:
+    file = lists.file
     if given := choices.given.get(flag):
         return _known(file, flag, given)
     able = [name for name, column in file.columns.items() if column.times and name not in lists.used | taken]

@@ -204,6 +204,12 @@ def test_flags_that_name_nothing(folder, capsys):
         assert code == 1 and words in said, said
 
 
+def test_flags_of_lists_where_there_are_none(folder, capsys):
+    PLAYS.write_csv(folder / "plays.csv")
+    code, said = run(folder, "--order", "shown", capsys=capsys)
+    assert code == 1 and "--order: no file here holds lists" in said
+
+
 def test_the_impressions_of_mind_are_known_by_their_names(folder, capsys):
     write_mind(folder, several=True)
     code, said = run(folder, capsys=capsys)

@@ -16,6 +16,7 @@ from stages.ingest.readers.written_lists import written_list
 from stages.shared.core.errors import StageError
 from stages.tools.intake.choices import NONE, Choices
 from stages.tools.intake.columns import Column, share
+from stages.tools.intake.item_columns import depends
 from stages.tools.intake.look import FileLook
 from stages.tools.intake.words import fit
 
@@ -116,7 +117,10 @@ def _whole_lists(file: FileLook, choices: Choices) -> Iterator[ShownLists]:
                     yield ShownLists(file, "marks", name, "", why, marks == {"0", "1"}, separator)
                 continue
             for other in file.columns:
-                if other != name and choices.given.get("taken", other) == other and _is_taken_of(file.columns[other], cells, separator):
+                taken = file.columns[other]
+                if other == name or choices.given.get("taken", other) != other or depends(column, taken):
+                    continue  # the same for all rows of one item is its title, or what else is known of it
+                if _is_taken_of(taken, cells, separator):
                     why = f"several ids a cell; those of '{other}' are always among them"
                     yield ShownLists(file, "lists", name, other, why, bool(fit("taken", other)), separator)
 

@@ -34,7 +34,7 @@ def shown(encoding: str) -> str:
     return encoding.upper().replace("-LE", ", little-endian").replace("-BE", ", big-endian")
 
 
-def as_utf8(stream: io.BufferedReader, name: str) -> tuple[io.BufferedReader, str]:
+def as_utf8(stream: "io.BufferedReader[Any]", name: str) -> tuple["io.BufferedReader[Any]", str]:
     """The text of `stream` as UTF-8, marks at its beginning included, and the encoding it had.
 
     What is cut short or no such text raises StageError, with `name` and the row; half of a surrogate pair, bytes that are not UTF-8 either.

@@ -123,10 +123,8 @@ def test_figures_of_a_file(tmp_path: Path) -> None:
 
 def test_a_side_that_holds_too_much_memory_is_ended(tmp_path: Path) -> None:
     script = "import time; a = bytearray(%d); time.sleep(%d)"
-    seconds, peak = ingest_scale.measured([sys.executable, "-c", script % (3 * 10**8, 60)], tmp_path, limit_gb=0.2)
-    assert seconds == 0 and peak > 190
-    seconds, peak = ingest_scale.measured([sys.executable, "-c", script % (10**6, 0)], tmp_path, limit_gb=0.2)
-    assert 0 < seconds < 60 and peak < 190
+    assert ingest_scale.measured([sys.executable, "-c", script % (3 * 10**8, 600)], tmp_path, limit_gb=0.2)[0] == 0
+    assert ingest_scale.measured([sys.executable, "-c", script % (10**6, 0)], tmp_path, limit_gb=0.2)[0] > 0
 
 
 def test_rows_that_the_disk_has_no_room_for(tmp_path: Path) -> None:

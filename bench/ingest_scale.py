@@ -1,9 +1,10 @@
 """Ingest and plain pandas on a synthetic log in the form of MovieLens-25M: seconds, peak memory, and whether both agree.
 
     python bench/ingest_scale.py [--rows 20000000] [--keep]   # bench/results/ingest_scale.md
-    python bench/ingest_scale.py --rows 100000000 --folder DISK   # bench/results/ingest_scale_100m.md; a log of 3 GB, as much for scratch
+    python bench/ingest_scale.py --rows 100000000 --folder DISK --limit-gb 8   # bench/results/ingest_scale_100m.md; 12 GB of disk
 
-Each side is its own process. Both read ratings.csv and movies.csv, drop repeats, take the 5-core, order, split leave-one-out,
+Each side is its own process; one that holds more memory than --limit-gb is ended, and the table says so. The file is written for whole
+millions of rows alone. Both read ratings.csv and movies.csv, drop repeats, take the 5-core, order, split leave-one-out,
 number the ids and write Parquet; ingest also checks every row, cleans the titles, checks for leaks and writes the data card.
 """
 
@@ -22,6 +23,8 @@ RESULTS = ROOT / "bench/results"
 ROWS, USERS, ITEMS = 20_000_000, 160_000, 60_000  # fewer rows: users and items in proportion
 MIN_USER = MIN_ITEM = MIN_BASE = 5
 BASE_SHARE = 0.45
+DISK_BYTES = 120  # a row: the log, ingest's scratch tables, and what both sides write
+EVERY_S = 0.05  # how often the memory of a side is looked at
 PARAMS = f"""\
 ingest:
   source: movielens-25m
@@ -40,6 +43,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--keep", action="store_true", help="leave the scratch folder")
     parser.add_argument("--folder", type=Path, help="where the scratch folder is made; default: that of temporary files")
+    parser.add_argument("--limit-gb", type=float, help="a side that holds more resident memory (10**9 bytes) is ended; default: no limit")
     parser.add_argument("--make", metavar="FOLDER", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--pandas", metavar="FOLDER", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--summary", metavar="FOLDER", type=Path, help=argparse.SUPPRESS)
@@ -51,35 +55,40 @@ def main() -> None:
     elif args.summary:
         print(json.dumps(summary(args.summary)))
     else:
-        compare(args.rows, args.keep, args.folder)
+        compare(args.rows, args.keep, args.folder, args.limit_gb)
 
 
-def compare(rows: int, keep: bool, parent: Path | None) -> None:
+def compare(rows: int, keep: bool, parent: Path | None, limit_gb: float | None) -> None:
     """This process stays small, since a child's peak memory starts at its parent's size."""
     folder = Path(mkdtemp(prefix="ingest-scale-", dir=parent))
+    free, needed = shutil.disk_usage(folder).free, rows * DISK_BYTES
+    if free < needed:
+        folder.rmdir()
+        sys.exit(f"{folder.parent}: {free / 1e9:.0f} GB free, {rows:,} rows take {needed / 1e9:.0f}; name another disk: --folder")
     script = [sys.executable, str(Path(__file__).resolve()), "--rows", str(rows)]
     measured([*script, "--make", str(folder)], folder)
     (folder / "params.yaml").write_text(PARAMS, encoding="utf-8")
     runs = {
-        "ingest": (measured([sys.executable, "-m", "stages.ingest"], folder), folder / "data/ingest"),
-        "pandas": (measured([*script, "--pandas", str(folder)], folder, may_be_killed=True), folder / "pandas"),
+        "ingest": (measured([sys.executable, "-m", "stages.ingest"], folder, limit_gb), folder / "data/ingest"),
+        "pandas": (measured([*script, "--pandas", str(folder)], folder, limit_gb), folder / "pandas"),
     }
     summaries = {}
     lines = ["| | seconds | peak memory, MB | users | items | interactions | checksum |", "|---|---|---|---|---|---|---|"]
     for name, ((seconds, peak), output_folder) in runs.items():
         if not seconds:
-            lines.append(f"| {name} | killed by the kernel | {peak:,.0f} | | | | |")
+            lines.append(f"| {name} | ended: not enough memory | {peak:,.0f} | | | | |")
             continue
         summed = subprocess.run([*script, "--summary", str(output_folder)], check=True, capture_output=True, text=True)
         totals = summaries[name] = json.loads(summed.stdout)
         counts = " | ".join(f"{totals[key]:,}" for key in ("users", "items", "interactions"))
         lines.append(f"| {name} | {seconds:.1f} | {peak:,.0f} | {counts} | `{totals['checksum']}` |")
     size = (folder / "raw/ratings.csv").stat().st_size / 1e6
+    limit = f" --limit-gb {limit_gb:g}" if limit_gb else ""
     text = "\n".join(
         [
             "# Ingest at scale",
             "",
-            f"`python bench/ingest_scale.py --rows {rows}` on {os.cpu_count()} cores, one run each: a synthetic log of {rows:,} rows",
+            f"`python bench/ingest_scale.py --rows {rows}{limit}` on {os.cpu_count()} cores, one run each: a made-up log of {rows:,} rows",
             f"({size:,.0f} MB) in the form of MovieLens-25M. The checksum is over (user, item, split) of every interaction, by source ids.",
             "",
             *lines,
@@ -93,25 +102,42 @@ def compare(rows: int, keep: bool, parent: Path | None) -> None:
         shutil.rmtree(folder)
     if len({json.dumps(one) for one in summaries.values()}) > 1:
         sys.exit("ingest and pandas disagree")
+    if "ingest" not in summaries:
+        sys.exit("ingest needs more memory")
+    if rows % 10**6:
+        return
     RESULTS.mkdir(exist_ok=True)
     name = "ingest_scale.md" if rows == ROWS else f"ingest_scale_{rows // 10**6}m.md"
     (RESULTS / name).write_text(text, encoding="utf-8")
 
 
-def measured(command: list[str], folder: Path, may_be_killed: bool = False) -> tuple[float, float]:
-    """Runs the command in `folder`: wall seconds, and the most memory (MB) that it held.
-
-    may_be_killed: 0 seconds where the kernel ended it, for want of memory.
-    """
+def measured(command: list[str], folder: Path, limit_gb: float | None = None) -> tuple[float, float]:
+    """Runs the command in `folder`: wall seconds, and the most memory (MB) that it held. 0 seconds where it was ended for want of memory,
+    by this script or the kernel."""
     start = time.perf_counter()
     process = subprocess.Popen(command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)})
-    _, status, usage = os.wait4(process.pid, 0)
+    while True:
+        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+        if pid:
+            break
+        if limit_gb and _resident(process.pid) > limit_gb * 1e9:
+            process.kill()
+        time.sleep(EVERY_S)
+    seconds = time.perf_counter() - start
     process.returncode = os.waitstatus_to_exitcode(status)
-    if may_be_killed and process.returncode == -9:
+    if process.returncode == -9:
         return 0.0, usage.ru_maxrss / 1024
     if process.returncode:
         sys.exit(f"{' '.join(command)} failed in {folder}")
-    return time.perf_counter() - start, usage.ru_maxrss / 1024
+    return seconds, usage.ru_maxrss / 1024
+
+
+def _resident(pid: int) -> int:
+    """Bytes; 0 of a process that has just ended."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
 
 
 def make_log(folder: Path, rows: int) -> None:

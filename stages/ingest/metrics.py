@@ -8,6 +8,7 @@ from stages.shared.core.stage_metrics import StageMetrics
 class RawFileMetrics(StageMetrics):
     sha256: str = Field(description="of the file")
     bytes: int = Field(description="size of the file")
+    converted_from: str | None = Field(None, description="its encoding, by its byte-order mark; absent where it was read as it is")
 
 
 class RawMetrics(StageMetrics):

@@ -22,6 +22,9 @@ class TableParams(Section):
     encoding: Literal["utf-8", "latin-1"] = Field("utf-8", description="of text files; latin-1: of lines that are not UTF-8")
     user: str = Field("user", description="column of interactions")
     item: str = Field("item", description="column of interactions")
+    item_separator: str = Field(
+        "", description="between several items in a cell of item or item_id, a row each; lists of JSON and Parquet too; empty = one a cell"
+    )
     timestamp: str = Field("timestamp", description="column of interactions; empty = the order of the file")
     time_unit: Literal["s", "ms", "us", "ns"] = "s"
     time_format: str = Field("", description="of times that are text: iso, or as strftime writes them (%d.%m.%Y %H:%M); empty = numbers")
@@ -33,6 +36,11 @@ class TableParams(Section):
     category_separator: str = Field("|", min_length=1)
     year: str = Field("", description="column of items; empty = none")
     licence: str = Field("not stated", description="a sentence for the data card")
+
+    @property
+    def in_log(self) -> bool:
+        """Whether items are those of the log: an item then stands in many rows."""
+        return self.items in ("", self.interactions)
 
 
 class WorldParams(Section):

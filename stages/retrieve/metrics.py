@@ -64,6 +64,7 @@ class PlaceFigures(StageMetrics):
 
 class GivenFigures(StageMetrics):
     files: dict[str, int] = Field(description="file -> rows")
+    converted: dict[str, str] | None = Field(None, description="file -> encoding that it was read from; absent where all are UTF-8")
     refused: dict[str, dict[str, int]] = Field(description="file -> reason -> rows that cannot be right")
     left_out: dict[str, int] = Field(description="reason -> rows that are right and make no slate")
     slates: int = Field(description="the slates of all splits")

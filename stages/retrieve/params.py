@@ -26,18 +26,28 @@ class LanguageModelRetrieverParams(Section):
 
 
 class GivenParams(Section):
-    """Columns of a file that holds a slate a row; "" = none."""
+    """Columns of a file that holds a slate a row, or with `slate` a shown item; "" = none."""
 
     format: Literal["table", "mind"] = Field("table", description="table: Parquet, JSON lines, CSV or TSV; mind: MIND's behaviors.tsv")
     user: str = Field("user", description="column: the user's id in the source")
     time: str = Field("time", description="column: when the slate was shown; ISO 8601, or a number of time_unit since 1970")
     time_unit: Literal["s", "ms", "us", "ns"] = Field("s", description="of times that are numbers")
-    candidates: str = Field("candidates", description="column: the items' ids in the order shown, a list or text cut at separator")
-    taken: str = Field("taken", description="column: those of them that were taken, one or several, in the same form")
+    time_format: str = Field("", description="of times that are text: as strptime writes them (%d.%m.%Y %H:%M); none: ISO 8601, numbers")
+    slate: str = Field("", description="column: the id of the list, where a row is one shown item; none: a row is a whole list")
+    place: str = Field("", description="column, with slate: the item's place in the list; none: rows stand as the items were shown")
+    candidates: str = Field(
+        "candidates", description="column: the items' ids in the order shown, a list or text cut at separator; with slate: the item's id"
+    )
+    taken: str = Field(
+        "taken",
+        description="column: those of them that were taken, one or several, in the same form; with slate: 1 or true, or a grade; none: "
+        "behind each candidate stands -1 or -0, as in N1-0 N2-1",
+    )
     grades: str = Field("", description="column: what each of the taken was worth, whole numbers to 10, 0 = not taken; none: 1 each")
     scores: str = Field("", description="column: the score of each candidate; none: minus its place")
     propensities: str = Field("", description="column: the chance that each candidate was looked at, where propensity is logged")
     separator: str = Field(" ", min_length=1, description="between the elements of a list that is text")
+    column_separator: str = Field("", max_length=1, description="between the columns of text files; none: a comma, in .tsv a tab")
     order: Literal["shown", "shuffled"] = Field("shown", description="shuffled: the log lists candidates in another order than users saw")
     max_bad_share: float = Field(0.01, ge=0.0, le=1.0, description="of the rows of a file that may be refused before the stage fails")
     propensity: Literal["none", "logged", "power", "randomised"] = Field(
@@ -47,7 +57,14 @@ class GivenParams(Section):
     least_propensity: float = Field(0.01, gt=0.0, le=1.0, description="smaller ones count as this, so that no weight outgrows the others")
 
     @model_validator(mode="after")
-    def places_are_known(self) -> Self:
+    def columns_go_together(self) -> Self:
+        if self.place and not self.slate:
+            raise ValueError("retrieve.given.place is an item's, and a row is a whole list; name retrieve.given.slate, or no place")
+        if not self.taken and (self.slate or self.grades):
+            raise ValueError(
+                'retrieve.given.taken "" takes what was taken from the marks of the candidates, and goes with neither slate nor grades; '
+                "name its column"
+            )
         if self.format == "mind" and self.order == "shown":
             raise ValueError(
                 "retrieve.given.format mind: MIND shuffles the candidates of its impressions; set retrieve.given.order: shuffled"

@@ -70,7 +70,7 @@ def retrieve(params: RetrieveParams, outputs: Outputs) -> None:
         {
             **fold_figures[-1],
             **by_fold,
-            **({"given": logged.figures.model_dump()} if logged else {}),
+            **({"given": logged.figures.model_dump(exclude_none=True)} if logged else {}),
             "cross_fit": params.cross_fit,
             "fitted_on": list(fitted_on),
             "leak_check": {**leak_check, "in_sample": 0, "overcounted": 0},  # rank() has checked the last two for each fold

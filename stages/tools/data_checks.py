@@ -3,12 +3,16 @@
 A fault is what a stage would fail on; a warning, what makes a result weak.
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import polars as pl
 
 from stages.embed.params import LEAST_ITEMS
+from stages.retrieve.given.given import Reading
+from stages.retrieve.given.placing import IN_BASE, PlacedSlate
+from stages.retrieve.params import RetrieveParams
 from stages.tools.check_params import Params
 from stages.tools.intake.overlay import ITEMS_A_CODE
 
@@ -30,13 +34,42 @@ def checks(params: Params, metrics: dict[str, Any], log: pl.DataFrame, has_title
         _rows(params, metrics),
         _users(params, metrics),
         *_splits(metrics),
-        _test_slates(params, metrics),
-        _candidates(params, metrics, log),
+        *([] if params.retrieve.model == "given" else [_test_slates(params, metrics), _candidates(params, metrics, log)]),
         _codes(params, metrics),
         _times(params, metrics),
         _folds(params, log),
         *_titles(params, metrics, has_titles),
     ]
+
+
+def list_checks(params: RetrieveParams, placed: Sequence[PlacedSlate], reading: Reading) -> list[DataCheck]:
+    """Of lists that were logged, where each was put."""
+    read = reading.rows.total()
+    left_out = sorted(reading.left_out.items(), key=lambda reason: -reason[1])
+    why = "; ".join(f"{count:,}: {reason}" for reason, count in left_out)
+    found = [_refused_lists(params, reading)]
+    after = read - reading.left_out[IN_BASE]  # those of base are for the statistics; where lists are the log, there are many
+    counts = Counter(slate.split for slate in placed)
+    told = f"{len(placed):,} of {read:,} lists have a place in a user's sequence{f' (left out: {why})' if why else ''}"
+    lower = "lower ingest.base_share, or see docs/logged-slates.md"
+    found.append(_check("lists", 2 * len(placed) >= after, "warning", told, "half of those after base", lower))
+    remedy = "their taken items must be in the log, under the same ids, after the base split (ingest.base_share)"
+    for split, least in (("train", 1), ("valid", 1), ("test", 1)):
+        found.append(_check(f"lists {split}", counts[split] >= least, "fault", f"{counts[split]:,}", "one at least", remedy))
+    few = "raise ingest.test_positions or give more lists; gr2 power says how many slates show a gain"
+    needed = f"{FEW_SLATES} for an interval that says something"
+    return [*found, _check("test slates", counts["test"] >= FEW_SLATES, "warning", f"{counts['test']:,} lists", needed, few)]
+
+
+def _refused_lists(params: RetrieveParams, reading: Reading) -> DataCheck:
+    """As retrieve will have it, of each file."""
+    by_file = Counter(file for file, _, _ in reading.refused)
+    allowed = all(count <= params.given.max_bad_share * reading.rows[file] for file, count in by_file.items())
+    reasons = Counter(reason for _, _, reason in reading.refused).most_common(5)
+    first = {reason: f"{file}, row {row}" for file, row, reason in reversed(sorted(reading.refused))}
+    found = "; ".join(f"{count:,} refused: {reason} (first: {first[reason]})" for reason, count in reasons) or "none is refused"
+    needed = f"no more than retrieve.given.max_bad_share ({params.given.max_bad_share:g}) of a file"
+    return _check("rows of lists", allowed, "fault", found, needed, "correct the rows, or the columns in retrieve.given")
 
 
 def _check(name: str, ok: bool, level: Literal["warning", "fault"], found: str, needed: str = "", remedy: str = "") -> DataCheck:

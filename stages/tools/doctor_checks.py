@@ -1,6 +1,7 @@
 """What a run under some parameters needs of the machine and its folders, and how to come by what is missing."""
 
 import importlib
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import redirect_stderr, redirect_stdout
@@ -18,6 +19,8 @@ from stages.shared.lm.models import check_weights, load_tokenizer, sampling_sett
 from stages.shared.slates.layouts.dialogue import chat_template
 from stages.tools.check_params import Params
 from stages.tools.memory.shapes import named_folder
+from stages.tools.memory.shards import shard_counts, written_gb
+from stages.tools.memory.stage import StageMemory
 
 GB = 2**30
 COPIES = 2  # of each model: in the workspace, and in DVC's cache
@@ -33,12 +36,15 @@ class Check(NamedTuple):
     remedy: str = ""
 
 
-def checks(params: Params, resources: Mapping[str, Mapping[str, Any]], model_gb: float) -> list[Check]:
-    """model_gb: of one model that the stages write."""
+def checks(params: Params, resources: Mapping[str, Mapping[str, Any]], model_gb: float, stages: list[StageMemory]) -> list[Check]:
+    """model_gb: of one model that the stages write. stages: what each takes, shards among them."""
     folders = model_folders(params)
     found = [check_folder(key, named_folder(path), needs_template) for key, path, needs_template in folders]
     found += [check_engine(module, keys) for module, keys in engines(params).items()]
-    return [*found, check_disk(Path.cwd(), COPIES * WRITTEN * model_gb), *check_machine(resources)]
+    counts = shard_counts(params)
+    runs = {stage: values for stage, values in resources.items() if counts.get(stage, 1)}  # the others have no shards to run
+    needed = COPIES * (WRITTEN * model_gb + written_gb(stages))
+    return [*found, check_disk(Path.cwd(), needed), *check_machine(runs), *check_shards(stages, runs)]
 
 
 def model_folders(params: Params) -> list[tuple[str, str, bool]]:
@@ -116,7 +122,7 @@ def check_engine(module: str, keys: list[str]) -> Check:
 
 def check_disk(folder: Path, needed_gb: float) -> Check:
     free = shutil.disk_usage(folder).free / GB
-    found = f"{free:.0f} GB free, {needed_gb:.1f} GB for the models of a run and their copies in DVC's cache"
+    found = f"{free:.0f} GB free, {needed_gb:.1f} GB for the models and shards of a run and their copies in DVC's cache"
     return Check("disk", free >= needed_gb, found, "make room (gr2 gc), or put the project and its cache on a larger disk")
 
 
@@ -131,6 +137,24 @@ def check_machine(resources: Mapping[str, Mapping[str, Any]]) -> Iterator[Check]
         yield Check("GPUs", visible >= most, f"{visible} visible, resources.{stage}.gpus: {most}", elsewhere)
     total, stage = psutil.virtual_memory().total / GB, max(memory, key=lambda name: memory[name])
     yield Check("memory", total >= memory[stage], f"{total:.0f} GB, resources.{stage}.memory_gb: {memory[stage]:.0f}", elsewhere)
+
+
+def check_shards(stages: list[StageMemory], resources: Mapping[str, Mapping[str, Any]]) -> Iterator[Check]:
+    """How many shards of a stage this machine has cores, memory and GPUs for at a time."""
+    for stage in stages:
+        if not stage.shards:
+            continue
+        asked = resources.get(stage.stage, {})
+        cpus, gpus, memory = int(asked.get("cpus", 1)), int(asked.get("gpus", 0)), float(asked.get("memory_gb", 0))
+        places = [
+            len(os.sched_getaffinity(0)) // max(1, cpus),
+            int(psutil.virtual_memory().total / GB // memory) if memory else stage.shards,
+        ]
+        places += [(torch.cuda.device_count() if torch.cuda.is_available() else 0) // gpus] if gpus else []
+        fitting = min(stage.shards, *places)
+        found = f"{stage.shards} of {cpus} cores, {gpus} GPUs and {memory:.0f} GB each (resources.{stage.stage}); {fitting} at a time here"
+        remedy = f"place them on hosts that have it: gr2 run --placement gpu-host (docs/scale.md), or lower resources.{stage.stage}"
+        yield Check(stage.stage, fitting > 0, found, remedy)
 
 
 def visible_gpu_gb() -> float | None:

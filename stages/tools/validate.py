@@ -15,12 +15,13 @@ import polars as pl
 
 from stages.ingest.ingest import ingest
 from stages.ingest.params import IngestParams
+from stages.retrieve.given.given import placed_slates
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import Outputs
 from stages.shared.core.params import section_of
 from stages.shared.core.yaml_text import load_yaml
 from stages.tools.check_params import Params
-from stages.tools.data_checks import DataCheck, checks
+from stages.tools.data_checks import DataCheck, checks, list_checks
 
 SCRATCH = Path(".gr2") / "validate"
 
@@ -58,7 +59,17 @@ def validate(params: Params) -> tuple[dict[str, Any], list[DataCheck]]:
             return {}, [DataCheck("ingest", "fault", str(error), "data that ingest can read", "")]
         metrics = json.loads(outputs.path("metrics.json").read_text(encoding="utf-8"))
         log = pl.read_parquet(outputs.path("interactions.parquet"), columns=["user", "timestamp", "split"])
-        return metrics, checks(params, metrics, log, has_titles=has_titles(params.ingest))
+        found = checks(params, metrics, log, has_titles=has_titles(params.ingest))
+        return metrics, found + (_lists(params, outputs) if params.retrieve.model == "given" else [])
+
+
+def _lists(params: Params, outputs: Outputs) -> list[DataCheck]:
+    tables = [pl.read_parquet(outputs.path(f"{name}.parquet")) for name in ("interactions", "items", "users")]
+    try:
+        placed, reading = placed_slates(params.retrieve, *tables)
+    except StageError as error:
+        return [DataCheck("lists", "fault", str(error), "lists that retrieve can read", "")]
+    return list_checks(params.retrieve, placed, reading)
 
 
 def has_titles(params: IngestParams) -> bool:

@@ -20,6 +20,7 @@ from tests.support.chat_models import chat_tokenizer
 sys.path.append(str(Path(__file__).resolve().parents[2] / "bench"))
 
 import code_figures
+import ingest_scale
 import prefix_sharing
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,6 +120,18 @@ def test_figures_of_a_file(tmp_path: Path) -> None:
     files = code_figures.read_room(tmp_path, "tasks")
     assert code_figures.package_sizes(files) == {"tasks/x": 2}
     assert code_figures.duplicate_classes(files) == {"A": ["tasks/x/a.py", "tasks/x/b.py"]}
+
+
+def test_a_side_that_holds_too_much_memory_is_ended(tmp_path: Path) -> None:
+    script = "import time; a = bytearray(%d); time.sleep(%d)"
+    assert ingest_scale.measured([sys.executable, "-c", script % (3 * 10**8, 600)], tmp_path, limit_gb=0.2)[0] == 0
+    assert ingest_scale.measured([sys.executable, "-c", script % (10**6, 0)], tmp_path, limit_gb=0.2)[0] > 0
+
+
+def test_rows_that_the_disk_has_no_room_for(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="--folder"):
+        ingest_scale.compare(10**15, False, tmp_path, None)
+    assert not [*tmp_path.iterdir()]
 
 
 PROMPTS = st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=9), max_size=8)

@@ -18,11 +18,11 @@ import pyarrow as pa
 
 from stages.ingest.readers.raw import RawFile
 from stages.shared.core.errors import StageError
-from stages.shared.core.progress import Progress
+from stages.shared.core.progress import Progress, note
+from stages.shared.sources.encoding import BOM, UTF8, as_utf8, shown
 
 BLOCK = 16 * 2**20  # bytes
 LONGEST_LINE = 64 * 2**20
-BOM = b"\xef\xbb\xbf"
 _C1 = re.compile("[\x80-\x9f]")
 
 
@@ -50,12 +50,14 @@ class Lines:
     """The blocks of a file, to be read once. A line ends at a newline only: a title may hold other line separators.
 
     With `header` the first line is not part of the blocks but of `self.header`. After the last block `self.file` is known.
-    Gzip is recognised by its first bytes, whatever the name says. StageError: no such file, damaged, or not text.
+    Gzip is recognised by its first bytes, whatever the name says, UTF-16 and UTF-32 by theirs; the blocks are UTF-8, but for bytes that are
+    no text. StageError: no such file, damaged, or not text.
     """
 
     def __init__(self, source: Input, header: bool = False):
         self.name = source.name
         self.header = b""
+        self.encoding = UTF8
         self.file = RawFile(source.name, "", 0)
         self._source = source
         self._has_header = header
@@ -72,7 +74,11 @@ class Lines:
             counted = _Counted(_open(self._source, stack), _size(self._source), self.name)
             stack.callback(counted.progress.close)
             packed = io.BufferedReader(counted, 2**20)
-            stream: Any = gzip.GzipFile(fileobj=packed) if packed.peek(2)[:2] == b"\x1f\x8b" else packed
+            is_packed = packed.peek(2)[:2] == b"\x1f\x8b"
+            unpacked = io.BufferedReader(gzip.GzipFile(fileobj=packed), 2**16) if is_packed else packed  # type: ignore[arg-type]
+            stream, self.encoding = as_utf8(unpacked, self.name)
+            if self.encoding != UTF8:
+                note(f"{self.name}: {shown(self.encoding)}, by its byte-order mark; read as UTF-8")
             rest = self._start(stream)
             row = 1 + self._has_header
             while chunk := stream.read(BLOCK):
@@ -88,16 +94,11 @@ class Lines:
                 yield Block(rest, row)
             while packed.read(2**20):  # what may follow the gzip stream belongs to the hash, too
                 pass
-            self.file = RawFile(self.name, counted.hash.hexdigest(), counted.size)
+            self.file = RawFile(self.name, counted.hash.hexdigest(), counted.size, self.encoding)
 
     def _start(self, stream: Any) -> bytes:
         """Beginning of the file, without byte order mark and header."""
         start: bytes = stream.readline(LONGEST_LINE) if self._has_header else stream.read(BLOCK)
-        # UTF-16 without a byte order mark has a zero in every other byte of plain text.
-        if b"\x00" in start[:64] or start.startswith((b"\xff\xfe", b"\xfe\xff")):
-            raise StageError(
-                f"{self.name}, row 1: not text in UTF-8 (UTF-16, or no text at all); convert it, e.g. {to_utf8(self.name, 'utf-16')}"
-            )
         while start.startswith(BOM):  # two of them, where a tool has put its own before the one that was there
             start = start.removeprefix(BOM)
         if self._has_header:
@@ -159,17 +160,13 @@ def line_table(block: Block, encoding: str = "utf-8") -> pl.DataFrame:
         table = table.with_columns(
             reason=pl.when(pl.col("row").is_in([block.first_row + line_index for line_index in bad_lines])).then(pl.lit("not UTF-8"))
         )
+    if b"\x00" in data:  # a part in UTF-16 that was put behind one in UTF-8: every other byte of it is zero
+        is_wide = 3 * pl.col("line").str.count_matches("\x00", literal=True) >= pl.col("line").str.len_bytes()
+        table = table.with_columns(reason=pl.when(is_wide & (pl.col("line") != "")).then(pl.lit("not UTF-8")).otherwise("reason"))
     first_bytes = np.frombuffer(data, np.uint8)[offsets[:-1]]
     if ((first_bytes > ord(" ")) & (first_bytes < 128)).all():  # no line is blank, as in most blocks: a look at a byte a line shows it
         return table
     return table.filter(pl.col("line").str.strip_chars().str.len_bytes() > 0)
-
-
-def to_utf8(name: str, encoding: str) -> str:
-    """A command that writes the file anew as UTF-8, beside it."""
-    unpacked = name.removesuffix(".gz")
-    read = f"gunzip -c {name} | iconv -f {encoding} -t utf-8" if unpacked != name else f"iconv -f {encoding} -t utf-8 {name}"
-    return f"{read} > utf8-{unpacked}"
 
 
 def _decoded(line: bytes, encoding: str) -> str | None:

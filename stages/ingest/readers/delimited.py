@@ -7,10 +7,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 import polars as pl
 
 from stages.ingest.readers.ahead import ahead
-from stages.ingest.readers.chunks import Block, Input, Lines, line_table, to_utf8
+from stages.ingest.readers.chunks import Block, Input, Lines, line_table
 from stages.ingest.readers.raw import RawFile
 from stages.ingest.readers.validate import nothing_read
 from stages.shared.core.errors import StageError
+from stages.shared.sources.encoding import UTF8, to_utf8
 
 csv.field_size_limit(2**26)  # a line is never longer (chunks.py)
 
@@ -71,7 +72,8 @@ def read_delimited(
             yield block
 
     def parsed(block: Block) -> pl.DataFrame | None:
-        table = line_table(block, encoding)
+        # What was converted has no bytes in `encoding` any more: what is not UTF-8 now is no text.
+        table = line_table(block, encoding if lines.encoding == UTF8 else UTF8)
         return split_columns(table, separator, columns, quoted) if table.height else None
 
     empty = True

@@ -9,11 +9,12 @@ from typing import Any
 import orjson
 import polars as pl
 
-from stages.ingest.readers.chunks import BOM, Input, Lines
+from stages.ingest.readers.chunks import Input, Lines
 from stages.ingest.readers.raw import TEXT_SHOWN, RawFile
 from stages.ingest.readers.validate import nothing_read
 from stages.shared.core.errors import StageError
 from stages.shared.core.schemas import Schema
+from stages.shared.sources.encoding import BOM
 
 INTERACTION_FIELDS: Schema = {"user": pl.String, "item": pl.String, "timestamp": pl.String, "rating": pl.String}
 ITEM_FIELDS: Schema = {"source_id": pl.String, "title": pl.String, "year": pl.String, "brand": pl.String, "categories": pl.List(pl.String)}

@@ -1,6 +1,6 @@
 """Columns of a Parquet file of one's own, in batches; ids and texts may have any type that can be written as text."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import polars as pl
@@ -15,12 +15,19 @@ from stages.shared.core.errors import StageError
 _BATCH = 2**17  # rows
 
 
-def read_parquet(path: Path, names: dict[str, str], take: Callable[[pl.DataFrame], None]) -> RawFile:
-    """Calls `take` with one frame a batch: our columns, and `row`, `reason`, `text`. `names`: our column -> that of the file, "" = none."""
+def read_parquet(
+    path: Path, names: dict[str, str], take: Callable[[pl.DataFrame], None], lists: Mapping[str, str] | None = None
+) -> RawFile:
+    """Calls `take` with one frame a batch: our columns, and `row`, `reason`, `text`. `names`: our column -> that of the file, "" = none.
+
+    `lists`: our columns that may hold lists of ids -> what is put between them in the text that they become.
+    """
     row = 1
     for rows in _batches(path, [name for name in names.values() if name], _BATCH):
         columns = {
-            our_name: _column(path.name, our_name, rows[name]) if name else pl.Series(our_name, [None] * len(rows), pl.String)
+            our_name: _column(path.name, our_name, rows[name], (lists or {}).get(our_name))
+            if name
+            else pl.Series(our_name, [None] * len(rows), pl.String)
             for our_name, name in names.items()
         }
         table = pl.DataFrame([column.alias(our_name) for our_name, column in columns.items()])
@@ -90,8 +97,10 @@ def _check_text(file: str, batch: pa.RecordBatch) -> None:
             raise StageError(f"{file}: the column '{name}' holds text that is not UTF-8 ({error}); convert it") from None
 
 
-def _column(file: str, our_name: str, column: pl.Series) -> pl.Series:
+def _column(file: str, our_name: str, column: pl.Series, between: str | None = None) -> pl.Series:
     dtype = column.dtype
+    if between is not None and isinstance(dtype, pl.List) and (dtype.inner == pl.String or dtype.inner.is_integer()):
+        return column.cast(pl.List(pl.String)).list.join(between)
     if dtype == pl.Null:
         return column.cast(pl.String)
     if our_name == "timestamp" and (dtype.is_numeric() or isinstance(dtype, pl.Datetime | pl.Date)):

@@ -8,6 +8,7 @@ import polars as pl
 
 from stages.shared.core.hashes import file_sha256
 from stages.shared.core.schemas import Schema
+from stages.shared.sources.encoding import UTF8
 
 # Rows in the order of the file. `row` counts lines (or records) from 1, names a row in errors and breaks ties between equal times.
 # `timestamp`: seconds since 1970, or the place in the user's sequence where the source has no times. `rating`: null where unknown.
@@ -37,11 +38,12 @@ REJECTED: Schema = {"file": pl.String, "row": pl.Int64, "reason": pl.String, "te
 
 @dataclass(frozen=True)
 class RawFile:
-    """A file that was read. `name` has no folder, so that a metric does not depend on where it lies."""
+    """A file that was read. `name` has no folder, so that a metric does not depend on where it lies. `encoding`: of its text."""
 
     name: str
     sha256: str
     size: int  # bytes
+    encoding: str = UTF8
 
     @classmethod
     def of(cls, path: Path) -> Self:

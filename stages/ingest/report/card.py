@@ -84,6 +84,7 @@ def data_card(metrics: dict[str, Any]) -> str:
         "",
         # Without folders: the card of equal data is equal on every machine.
         *_table(("file", "bytes", "sha256"), ((name, file["bytes"], f"`{file['sha256']}`") for name, file in raw["files"].items())),
+        *_converted(raw["files"]),
     ]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -116,6 +117,15 @@ def _forgotten(metrics: dict[str, Any]) -> list[str]:
         f"Not among these rows: {_number(rows)} of {_number(users)} users who are forgotten (`ingest.forget`); "
         f"digests there that match no user: {_number(nobody)}.",
         "",
+    ]
+
+
+def _converted(files: dict[str, dict[str, Any]]) -> list[str]:
+    """Of files that were in another encoding."""
+    return [
+        f"- {_cell(name)} is {file['converted_from']}, by its byte-order mark, and was read as UTF-8."
+        for name, file in files.items()
+        if "converted_from" in file
     ]
 
 

@@ -11,7 +11,8 @@ from stages.ingest.build.interactions import Interactions
 from stages.ingest.build.quarantine import Counts
 from stages.ingest.build.splits import SPLITS
 from stages.ingest.params import IngestParams
-from stages.ingest.readers.raw import RawLog
+from stages.ingest.readers.raw import RawFile, RawLog
+from stages.shared.sources.encoding import UTF8, shown
 
 QUANTILES = {"p05": 0.05, "p25": 0.25, "median": 0.5, "p75": 0.75, "p95": 0.95}
 
@@ -29,7 +30,7 @@ def describe(raw: RawLog, items: pl.DataFrame, log: Interactions, rejected: Coun
             "name": raw.files[0].name,
             "sha256": raw.files[0].sha256,
             "bytes": raw.files[0].size,
-            "files": {file.name: {"sha256": file.sha256, "bytes": file.size} for file in raw.files},
+            "files": {file.name: _file(file) for file in raw.files},
             "source": raw.name,
             "licence": raw.licence,
             "rows": raw.interaction_rows,
@@ -54,6 +55,11 @@ def describe(raw: RawLog, items: pl.DataFrame, log: Interactions, rejected: Coun
         "cold": cold_items(table),
         "leak_checks": leak_checks,
     }
+
+
+def _file(file: RawFile) -> dict[str, Any]:
+    converted = {} if file.encoding == UTF8 else {"converted_from": shown(file.encoding)}
+    return {"sha256": file.sha256, "bytes": file.size, **converted}
 
 
 def gini(counts: NDArray[np.integer]) -> float:

@@ -15,6 +15,7 @@ from stages.ingest.readers.validate import StagingTables
 from stages.ingest.sources.table import PositionCounter
 from stages.shared.core.errors import StageError
 from stages.shared.core.progress import note
+from stages.shared.sources.encoding import as_utf8
 
 _HINT = "the first row must name the columns, as in user_id:token; gr2 init FOLDER reads files with other names"
 _BY_ID = pl.format("Item {}", pl.col("source_id").str.strip_chars())
@@ -106,4 +107,4 @@ def _only(folder: Path, pattern: str) -> Input:
 
 def _first_line(path: Path) -> str:
     with path.open("rb") as file:
-        return file.readline(2**16).decode(errors="replace").lstrip("\ufeff")
+        return as_utf8(file, path.name)[0].readline(2**16).decode(errors="replace").lstrip("\ufeff")

@@ -219,5 +219,5 @@ def _read_table(folder: Path, params: IngestParams, scratch: StagingTables) -> R
     log, items = folder / params.table.interactions, folder / (params.table.items or params.table.interactions)
     files = [table.read_interactions(log, params.table, scratch), table.read_items(items, params.table, scratch)]
     time: Literal["seconds", "order"] = "seconds" if params.table.timestamp else "order"
-    in_log = not params.table.items
-    return scratch.finish(f"Table ({log.name})", params.table.licence, files, "Categories", time, same_again=in_log, first_counts=in_log)
+    alone = params.table.in_log
+    return scratch.finish(f"Table ({log.name})", params.table.licence, files, "Categories", time, same_again=alone, first_counts=alone)

@@ -1,6 +1,8 @@
 """A log of one's own: Parquet, CSV, TSV or JSON lines, with the names of the columns in ingest.table.
 
-Items are in a file of their own, or in the log itself (`items: ""`), whose first row of an item with a title then counts.
+Items are in a file of their own, or in the log itself (`items: ""`, or its name), whose first row of an item with a title then counts.
+
+Where cells hold several items (item_separator), the `row` of one is PLACES * line + its place in the cell, from 1.
 """
 
 from collections.abc import Callable
@@ -13,7 +15,7 @@ import polars as pl
 from stages.ingest.params import TableParams
 from stages.ingest.readers.chunks import Input
 from stages.ingest.readers.delimited import Columns, read_delimited
-from stages.ingest.readers.jsonlines import INTERACTION_FIELDS, ITEM_FIELDS, Record, field, optional, read_json_lines, required, texts
+from stages.ingest.readers.jsonlines import INTERACTION_FIELDS, ITEM_FIELDS, Record, field, optional, read_json_lines, required, text, texts
 from stages.ingest.readers.parquet import missing_column, read_parquet
 from stages.ingest.readers.raw import RawFile
 from stages.ingest.readers.times import with_times
@@ -26,6 +28,8 @@ _JSON = (".jsonl", ".ndjson", ".json")
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _ENDINGS = (".parquet", *_SEPARATORS, *_JSON)
 _HINT = "name it in ingest.table"
+_BETWEEN = "\x1f"  # ASCII's unit separator: between the items of a list that is no text
+PLACES = 10_000
 Take = Callable[[pl.DataFrame], None]
 
 
@@ -34,6 +38,7 @@ def read_interactions(path: Path, table: TableParams, scratch: StagingTables) ->
     numbering = PositionCounter() if not table.timestamp else None
 
     def take(rows: pl.DataFrame) -> None:
+        rows = _spread(rows, "item", table)
         if numbering:
             rows = numbering.number(rows)
         elif table.time_format:
@@ -43,20 +48,40 @@ def read_interactions(path: Path, table: TableParams, scratch: StagingTables) ->
     def values(record: Record) -> tuple[Any, ...]:
         rating = optional(record, table.rating) if table.rating else None
         time = required(record, table.timestamp) if table.timestamp else None
-        return required(record, table.user), required(record, table.item), time, rating
+        return required(record, table.user), _ids(record, table.item, table), time, rating
 
-    return _read(path, table, names, values, INTERACTION_FIELDS, take)
+    return _read(path, table, names, values, INTERACTION_FIELDS, take, "item")
+
+
+def _ids(record: Record, name: str, table: TableParams) -> str:
+    """An id, or where a cell may hold several all of them, between _BETWEEN."""
+    value = record.get(name)
+    if table.item_separator and (value is None or isinstance(value, list)):
+        return _BETWEEN.join(map(text, value or []))
+    return required(record, name)
+
+
+def _spread(rows: pl.DataFrame, column: str, table: TableParams) -> pl.DataFrame:
+    """A row an item, where a cell may hold several; an empty cell holds none, which is no fault of its row."""
+    if not table.item_separator:
+        return rows
+    cells = pl.col(column).fill_null("").str.replace_all(table.item_separator, _BETWEEN, literal=True).str.split(_BETWEEN)
+    rows = rows.with_columns(cells.list.eval(pl.element().filter(pl.element().str.strip_chars() != "")).alias(column))
+    rows = rows.with_columns(place=pl.int_ranges(1, pl.col(column).list.len() + 1)).explode(column, "place")
+    rows = rows.filter(pl.col(column).is_not_null() | pl.col("reason").is_not_null())
+    return rows.with_columns(row=pl.col("row") * PLACES + pl.col("place").fill_null(0)).drop("place")
 
 
 def read_items(path: Path, table: TableParams, scratch: StagingTables) -> RawFile:
     """`path`: of the file of items, or of the log where `table` names no other."""
-    item_id, shown = (table.item_id, path.name) if table.items else (table.item, f"items of {path.name}")
+    item_id, shown = (table.item_id if table.items else table.item), (f"items of {path.name}" if table.in_log else path.name)
     names = {"source_id": item_id, "title": table.title, "year": table.year, "brand": table.brand, "categories": table.categories}
 
     def take(rows: pl.DataFrame) -> None:
+        rows = _spread(rows, "source_id", table)
         if not table.title:
             rows = rows.with_columns(title=pl.format("Item {}", pl.col("source_id").str.strip_chars()))
-        if not table.items:
+        if table.in_log:
             # Bad rows of the log are counted as such already; an item may have a title in one row and none in another.
             usable = pl.col("reason").is_null() & pl.all_horizontal(pl.col("source_id", "title").str.strip_chars() != "")
             rows = rows.filter(usable).unique("source_id", keep="first", maintain_order=True)
@@ -73,21 +98,27 @@ def read_items(path: Path, table: TableParams, scratch: StagingTables) -> RawFil
             listed = written_list(categories)
             categories = categories.split(table.category_separator) if listed is None else listed
         return (
-            required(record, item_id),
+            _ids(record, item_id, table),
             *(field(record, name) for name in (table.title, table.year, table.brand)),
             texts(categories),
         )
 
-    return replace(_read(path, table, names, values, ITEM_FIELDS, take), name=shown)
+    return replace(_read(path, table, names, values, ITEM_FIELDS, take, "source_id"), name=shown)
 
 
 def _read(
-    path: Path, table: TableParams, names: dict[str, str], values: Callable[[Record], tuple[Any, ...]], fields: Schema, take: Take
+    path: Path,
+    table: TableParams,
+    names: dict[str, str],
+    values: Callable[[Record], tuple[Any, ...]],
+    fields: Schema,
+    take: Take,
+    ids: str,
 ) -> RawFile:
-    """`names`: our column -> that of the file, "" = none. `values` does the same for a JSON record."""
+    """`names`: our column -> that of the file, "" = none. `values` does the same for a JSON record. `ids`: ours that may hold several."""
     ending = _ending(path.name)
     if ending == ".parquet":
-        return read_parquet(path, names, take)
+        return read_parquet(path, names, take, {ids: _BETWEEN} if table.item_separator else {})
     if ending in _JSON:
         return _read_jsonl(path, names, values, fields, take)
     if separator := table.separator or separator_of(path.name):

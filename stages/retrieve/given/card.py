@@ -16,7 +16,10 @@ PROPENSITIES = {
 
 
 def card(figures: GivenFigures) -> str:
-    rows = [f"{name}: {count:,} rows" for name, count in figures.files.items()]
+    converted = figures.converted or {}
+    rows = [
+        f"{name}: {count:,} rows{f', read from {converted[name]}' if name in converted else ''}" for name, count in figures.files.items()
+    ]
     refused = [f"{file}: {reason}: {count:,}" for file, reasons in figures.refused.items() for reason, count in reasons.items()]
     left_out = [f"{reason}: {count:,}" for reason, count in figures.left_out.items()]
     places = [f"| {row.place} | {row.shown:,} | {row.taken:,} | {row.share:.3f} |" for row in figures.places]

@@ -1,17 +1,22 @@
-"""Logged slates as Parquet, JSON lines, CSV or TSV, one row a slate, the last three perhaps gzipped."""
+"""Logged slates as Parquet, JSON lines, CSV or TSV, one row a slate or a shown item, the last three perhaps gzipped."""
 
 import csv
 import gzip
+import io
 import json
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO, TypeAlias
+from typing import Any, TypeAlias
 
 import polars as pl
 
-from stages.retrieve.given.impression import Impression, Refused, graded, id_text, seconds
+from stages.retrieve.given.impression import Impression, Refused, graded, id_text, marked, seconds
+from stages.retrieve.given.item_rows import whole_lists
 from stages.retrieve.params import GivenParams
 from stages.shared.core.errors import StageError
+from stages.shared.sources.encoding import UTF8, as_utf8, shown
 
 SUFFIXES = (".parquet", ".jsonl", ".csv", ".tsv")
 
@@ -37,6 +42,9 @@ def logged_files(path: Path, suffixes: Sequence[str]) -> list[Path]:
 def read_tables(path: Path, params: GivenParams) -> Iterator[Row]:
     """The plain form, by the columns that `params` names."""
     for file in logged_files(path, SUFFIXES):
+        if params.slate:
+            yield from ((file.name, *numbered) for numbered in whole_lists(_rows(file, params), params))
+            continue
         for number, row in _rows(file, params):
             try:
                 yield file.name, number, _impression(row, params)
@@ -48,12 +56,16 @@ def _impression(row: dict[str, Any] | None, params: GivenParams) -> Impression:
     if row is None:
         raise Refused("not a JSON object")
     candidates = _ids(row.get(params.candidates), params)
-    grades = _list(row.get(params.grades), params) if params.grades else None
+    if params.taken:
+        grades = _list(row.get(params.grades), params) if params.grades else None
+        grade_of_each = graded(candidates, _ids(row.get(params.taken), params), grades)
+    else:
+        candidates, grade_of_each = marked(candidates)
     return Impression(
         user=id_text(row.get(params.user)),
-        time=seconds(row.get(params.time), params.time_unit),
+        time=seconds(row.get(params.time), params.time_unit, params.time_format),
         candidates=candidates,
-        grades=graded(candidates, _ids(row.get(params.taken), params), grades),
+        grades=grade_of_each,
         scores=_numbers(row.get(params.scores), params) if params.scores else None,
         propensities=_numbers(row.get(params.propensities), params) if params.propensities else None,
     )
@@ -80,8 +92,8 @@ def _numbers(value: Any, params: GivenParams) -> tuple[float, ...]:
 
 
 def _rows(file: Path, params: GivenParams) -> Iterator[tuple[int, dict[str, Any] | None]]:
-    needed = [params.user, params.time, params.candidates, params.taken]
-    needed = list(dict.fromkeys([*needed, *filter(None, (params.grades, params.scores, params.propensities))]))  # `taken` may list all
+    needed = [params.user, params.time, params.candidates, params.taken, params.slate, params.place]
+    needed = list(dict.fromkeys(filter(None, [*needed, params.grades, params.scores, params.propensities])))  # `taken` may list all
     name = file.name.removesuffix(".gz")
     try:
         if name.endswith(".parquet"):
@@ -91,10 +103,10 @@ def _rows(file: Path, params: GivenParams) -> Iterator[tuple[int, dict[str, Any]
                 yield from ((number, _object(line)) for number, line in enumerate(lines, 1) if line.strip())
         else:
             with opened(file) as lines:
-                table = csv.DictReader(lines, delimiter="\t" if name.endswith(".tsv") else ",")
+                table = csv.DictReader(lines, delimiter=params.column_separator or ("\t" if name.endswith(".tsv") else ","))
                 require_columns(file, table.fieldnames or [], needed)
                 yield from ((table.line_num, row) for row in table)
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error, pl.exceptions.PolarsError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error, pl.exceptions.PolarsError) as error:
         raise StageError(f"{file}: cannot be read ({error}); it must be UTF-8 text or Parquet, whole, as its name says") from None
 
 
@@ -112,13 +124,27 @@ def _object(line: str) -> dict[str, Any] | None:
     return row if isinstance(row, dict) else None
 
 
-def opened(file: Path) -> TextIO:
-    """UTF-8, a byte-order mark taken off."""
-    return (
-        gzip.open(file, "rt", encoding="utf-8-sig", newline="")
-        if file.name.endswith(".gz")
-        else file.open(encoding="utf-8-sig", newline="")
-    )
+@contextmanager
+def opened(file: Path) -> Iterator[Iterator[str]]:
+    """Its lines, with their ends; UTF-8, or UTF-16 and UTF-32 with a byte-order mark. Marks are taken off: a file may be several put
+    together."""
+    with file.open("rb") as plain:
+        text = io.TextIOWrapper(as_utf8(_unpacked(plain), file.name)[0], encoding="utf-8", newline="")
+        yield (line.lstrip("\ufeff") for line in text)
+
+
+def _unpacked(plain: io.BufferedReader) -> io.BufferedReader:
+    return io.BufferedReader(gzip.GzipFile(fileobj=plain)) if plain.peek(2)[:2] == b"\x1f\x8b" else plain  # type: ignore[arg-type]
+
+
+def converted(files: Iterable[tuple[str, Path]]) -> dict[str, str]:
+    """files: name and path. Of the text files those in another encoding than UTF-8, by name: which."""
+    found = {}
+    for name, file in files:
+        if not name.endswith(".parquet"):
+            with file.open("rb") as plain:
+                found[name] = as_utf8(_unpacked(plain), name)[1]
+    return {name: shown(encoding) for name, encoding in found.items() if encoding != UTF8}
 
 
 def require_columns(file: Path, found: Sequence[str], needed: Sequence[str]) -> None:

@@ -11,9 +11,9 @@ import polars as pl
 
 from stages.retrieve.folds import FULL_FIT
 from stages.retrieve.given.card import card
-from stages.retrieve.given.files import Row, read_tables
+from stages.retrieve.given.files import SUFFIXES, Row, converted, logged_files, read_tables
 from stages.retrieve.given.impression import Impression, Refused
-from stages.retrieve.given.mind import read_mind
+from stages.retrieve.given.mind import mind_files, read_mind
 from stages.retrieve.given.placing import LeftOut, PlacedSlate, Placing
 from stages.retrieve.given.propensities import propensities
 from stages.retrieve.metrics import GivenFigures, PlaceFigures
@@ -54,7 +54,20 @@ class GivenSlates:
 
 def given_slates(params: RetrieveParams, interactions: pl.DataFrame, items: pl.DataFrame) -> GivenSlates:
     """Reads params.reads. StageError where too many rows of a file are refused, or too few slates are left to train and to test on."""
-    users = read_table(DATA / "ingest/users.parquet", USERS)
+    placed, reading = placed_slates(params, interactions, items, read_table(DATA / "ingest/users.parquet", USERS))
+    refused = pl.DataFrame(sorted(reading.refused), schema=QUARANTINE, orient="row")
+    require_few(reading, refused, params.given.max_bad_share)
+    placed.sort(key=lambda slate: (slate.user, slate.position))
+    require_splits(placed, reading, params.reads)
+    figures = figures_of(placed, reading, params.given, converted(named_files(params)))
+    tell(figures)
+    return GivenSlates(slates_table(placed, params.given), figures, refused)
+
+
+def placed_slates(
+    params: RetrieveParams, interactions: pl.DataFrame, items: pl.DataFrame, users: pl.DataFrame
+) -> tuple[list[PlacedSlate], Reading]:
+    """Those that have a place in their user's sequence, and what became of all rows. items, users: with source_id."""
     reading = read(logged_rows(params))
     # By time, so that of two claims to one interaction the first is kept, whatever the order of the files.
     reading.impressions.sort(key=lambda row: row[2].time)
@@ -67,17 +80,17 @@ def given_slates(params: RetrieveParams, interactions: pl.DataFrame, items: pl.D
             reading.refused.append((file, row, str(reason)))
         except LeftOut as reason:
             reading.left_out[str(reason)] += 1
-    refused = pl.DataFrame(sorted(reading.refused), schema=QUARANTINE, orient="row")
-    require_few(reading, refused, params.given.max_bad_share)
-    placed.sort(key=lambda slate: (slate.user, slate.position))
-    require_splits(placed, reading, params.reads)
-    figures = figures_of(placed, reading, params.given)
-    tell(figures)
-    return GivenSlates(slates_table(placed, params.given), figures, refused)
+    return placed, reading
 
 
 def logged_rows(params: RetrieveParams) -> Iterator[Row]:
     return read_mind(Path(params.reads)) if params.given.format == "mind" else read_tables(Path(params.reads), params.given)
+
+
+def named_files(params: RetrieveParams) -> list[tuple[str, Path]]:
+    """The logged files, by the names that rows have."""
+    path = Path(params.reads)
+    return mind_files(path) if params.given.format == "mind" else [(file.name, file) for file in logged_files(path, SUFFIXES)]
 
 
 def read(rows: Iterator[Row]) -> Reading:
@@ -155,7 +168,8 @@ def scores_of(impression: Impression, params: GivenParams) -> list[float]:
     return [-float(place) if params.order == "shown" else 0.0 for place in range(len(impression.candidates))]
 
 
-def figures_of(placed: list[PlacedSlate], reading: Reading, params: GivenParams) -> GivenFigures:
+def figures_of(placed: list[PlacedSlate], reading: Reading, params: GivenParams, encodings: dict[str, str]) -> GivenFigures:
+    """encodings: file -> what it was read from, of those that are not UTF-8."""
     refused: dict[str, Counter[str]] = defaultdict(Counter)
     for file, _, reason in reading.refused:
         refused[file][reason] += 1
@@ -164,6 +178,7 @@ def figures_of(placed: list[PlacedSlate], reading: Reading, params: GivenParams)
     taken = np.array([sum(map(bool, slate.impression.grades)) for slate in placed])
     return GivenFigures(
         files=dict(sorted(reading.rows.items())),
+        converted=encodings or None,
         refused={file: dict(sorted(reasons.items())) for file, reasons in sorted(refused.items())},
         left_out=dict(sorted(reading.left_out.items())),
         slates=len(placed),

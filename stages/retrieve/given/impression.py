@@ -47,6 +47,14 @@ class Impression:
             raise Refused("a propensity is not above 0 and at most 1")
 
 
+def marked(entries: Sequence[str]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Candidates and grades of entries as N1-0 N2-1: behind the last hyphen stands whether it was taken, or its grade."""
+    parts = [entry.rpartition("-") for entry in entries]
+    if not all(item and mark.isdecimal() for item, _, mark in parts):
+        raise Refused("a candidate without -0 or -1 behind it, which say what was taken")
+    return tuple(item for item, _, _ in parts), tuple(grade_of(mark) for _, _, mark in parts)
+
+
 def graded(candidates: Sequence[str], taken: Sequence[str], grades: Sequence[Any] | None) -> tuple[int, ...]:
     """The grade of each candidate; grades: of each of `taken`, None = 1; 0 takes back that it was taken, so `taken` may list all."""
     if len(set(taken)) < len(taken):
@@ -55,12 +63,12 @@ def graded(candidates: Sequence[str], taken: Sequence[str], grades: Sequence[Any
         raise Refused("a taken item is not among the candidates")
     if grades is not None and len(grades) != len(taken):
         raise Refused("grades and taken items are not equally many")
-    given = [_grade(grade) for grade in grades] if grades is not None else [1] * len(taken)
+    given = [grade_of(grade) for grade in grades] if grades is not None else [1] * len(taken)
     of_item = dict(zip(taken, given, strict=True))
     return tuple(of_item.get(item, 0) for item in candidates)
 
 
-def _grade(value: Any) -> int:
+def grade_of(value: Any) -> int:
     try:
         number = float(value)
     except (TypeError, ValueError):
@@ -83,10 +91,11 @@ def id_text(value: Any) -> str:
     raise Refused("an id is neither text nor a whole number")
 
 
-def seconds(value: Any, unit: str) -> int:
-    """Whole seconds since 1970. Numbers are in `unit`; text is ISO 8601 or a number; without a time zone it is UTC."""
+def seconds(value: Any, unit: str, form: str = "") -> int:
+    """Whole seconds since 1970. Numbers are in `unit`; text is ISO 8601 or a number, or as `form` has it (strptime); without a time zone it
+    is UTC."""
     if isinstance(value, str):
-        value = _from_text(value.strip())
+        value = _from_text(value.strip()) if not form else _by_form(value.strip(), form)
     if isinstance(value, datetime):
         moment = value if value.tzinfo else value.replace(tzinfo=UTC)
         return math.floor(moment.timestamp())
@@ -96,6 +105,13 @@ def seconds(value: Any, unit: str) -> int:
     if not -LAST < whole < LAST:
         raise Refused("a time that no log has: another retrieve.given.time_unit?")
     return int(whole)
+
+
+def _by_form(text: str, form: str) -> datetime:
+    try:
+        return datetime.strptime(text, form)
+    except ValueError:
+        raise Refused("a time that is not as retrieve.given.time_format has it") from None
 
 
 def _from_text(text: str) -> int | float | datetime:

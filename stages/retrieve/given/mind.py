@@ -1,6 +1,7 @@
 """MIND's impressions as slates: behaviors.tsv in its official layout (stages/shared/sources/mind.py). The publisher has shuffled the order
 within each impression."""
 
+import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,8 +14,7 @@ from stages.shared.sources.mind import CLICKED, LOG, LOG_COLUMNS, PASSED, TIME
 
 def read_mind(path: Path) -> Iterator[Row]:
     """Of behaviors.tsv itself, or of every file of that name in the folder `path` (MINDsmall_train, MINDsmall_dev, ...)."""
-    for file in logged_files(path, [LOG]):
-        name = f"{file.parent.name}/{file.name}"
+    for name, file in mind_files(path):
         try:
             with opened(file) as lines:
                 for number, line in enumerate(lines, 1):
@@ -23,8 +23,13 @@ def read_mind(path: Path) -> Iterator[Row]:
                         yield name, number, _impression(text.split("\t"))
                     except Refused as reason:
                         yield name, number, reason
-        except (OSError, EOFError, UnicodeDecodeError) as error:
+        except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
             raise StageError(f"{file}: cannot be read ({error}); fetch MIND's archive again") from None
+
+
+def mind_files(path: Path) -> list[tuple[str, Path]]:
+    """Their names with that of their folder: all are called alike."""
+    return [(f"{file.parent.name}/{file.name}", file) for file in logged_files(path, [LOG])]
 
 
 def _impression(cells: list[str]) -> Impression:

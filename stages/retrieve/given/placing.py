@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from stages.retrieve.given.impression import Impression, Refused
 
 BASE = "base"
+IN_BASE = "in the base split, which the statistics are counted from"
 YEAR = 365 * 86_400  # seconds
 
 
@@ -83,7 +84,7 @@ class Placing:
             raise LeftOut("what was taken lies in two splits")
         [split] = splits
         if split == BASE:
-            raise LeftOut("in the base split, which the statistics are counted from")
+            raise LeftOut(IN_BASE)
         if log.claimed & set(taken):
             raise LeftOut("an earlier slate says that the same was taken from it")
         seen = int(np.searchsorted(log.timestamps, impression.time, side="left"))

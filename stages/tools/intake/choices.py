@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 NONE = "none"  # as a value of a flag: there is no such column or file
-# flag -> what it decides; each but the last two is a key of ingest.table of that name
+# flag -> what it decides; those before `lists` are keys of ingest.table of that name
 FLAGS = {
     "interactions": "the file of the log",
     "items": f"the file of items; {NONE}: what is known of items stands in the log",
@@ -23,10 +23,23 @@ FLAGS = {
     "year": f"column of items, or {NONE}",
     "separator": "between the columns of text files",
     "encoding": "of text files: utf-8 or latin-1",
+    "lists": f"the file of lists that were shown; {NONE}: there is none",
+    "shown": "column of lists: the items shown, or with --slate the item",
+    "taken": "column of lists: what of them was taken",
+    "slate": "column of lists: which list a row belongs to, where a row is one shown item",
+    "place": "column of lists: the item's place in its list",
+    "grades": f"column of lists: what each of the taken was worth, or {NONE}",
+    "list_separator": "between the ids of a list that is text",
+    "lists_user": "column of lists: to whom",
+    "lists_time": "column of lists: when",
+    "order": "of the items of a list: shown (as users saw them) or shuffled",
     "licence": "a sentence for the data card",
     "category": "of Amazon's files, where the folder holds several",
     "name": "of the profile (default: the folder's name)",
 }
+
+LIST_FLAGS = ("shown", "taken", "slate", "place", "grades", "list_separator", "lists_user", "lists_time", "order")
+TABLE_KEYS = ("interactions", "items", "user", "item", "item_separator", *[*FLAGS][4 : [*FLAGS].index("encoding") + 1])  # as they are told
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,19 @@ from typing import Any
 from pydantic import ValidationError
 
 from stages.ingest.params import IngestParams
-from stages.ingest.sources import recbole
+from stages.ingest.sources import mind, recbole
 from stages.ingest.sources.source import known_forms
 from stages.ingest.sources.table import separator_of
+from stages.retrieve.params import RetrieveParams
 from stages.shared.core.errors import StageError
-from stages.tools.intake.choices import FLAGS, Choices
+from stages.shared.sources.mind import LOG as MIND_LOG
+from stages.tools.intake.choices import FLAGS, LIST_FLAGS, TABLE_KEYS, Choices
+from stages.tools.intake.lists.preview import base_share, list_sections
+from stages.tools.intake.lists.shown import find_lists
 from stages.tools.intake.look import FileLook, look
-from stages.tools.intake.overlay import other_sections, overlay_text, profile_name, write_profile
+from stages.tools.intake.overlay import Made, other_sections, overlay_text, profile_name, write_profile
 from stages.tools.intake.preview import read_whole, split_keys, table_lines
-from stages.tools.intake.roles import decide
+from stages.tools.intake.roles import Lists, decide, decide_with_lists
 
 SCRATCH = Path(".gr2") / "init"
 UNDECIDED = 2
@@ -61,30 +65,67 @@ def init(folder: Path, choices: Choices) -> dict[str, Any]:
             f"{folder}: holds several forms at once; leave the files of one of these, or say --interactions FILE: {'; '.join(forms)}"
         )
     section: dict[str, Any] = {"folder": os.path.relpath(folder) if folder.resolve().is_relative_to(Path.cwd()) else str(folder.resolve())}
-    if len(forms) == 1 and not {"interactions", "items"} & choices.given.keys() and not recbole.has_other_names(folder):
+    shown: Path | None = None  # the file of lists
+    given: Made = {}
+    if len(forms) == 1 and not {"interactions", "items", "lists"} & choices.given.keys() and not recbole.has_other_names(folder):
         section |= {"source": "folder", "category": choices.given.get("category", "")}
         outcome["taken"]["source"] = {"value": forms[0], "why": "by the names of the files"}
-        made = {}
+        made: Made = {}
+        if mind.has_files(folder):
+            shown = folder / MIND_LOG
+            given = {"format": ("mind", "MIND's impressions"), "order": ("shuffled", "its publishers have shuffled each")}
+            outcome["lists"] = as_told(given)
     else:
         files = [look(path, choices) for path in paths]
         outcome["files"] = [str(file) for file in files]
-        log, items = decide(files, choices) if not choices.questions else (None, None)
+        log, items, lists = _decide(files, choices)
         outcome["questions"] = [{"what": question.what, "flags": question.flags} for question in choices.questions]
-        choices.made = {key: choices.made[key] for key in FLAGS if key in choices.made}
-        outcome["taken"] = {key: {"value": value, "why": why} for key, (value, why) in choices.made.items()}
+        choices.made = {key: choices.made[key] for key in TABLE_KEYS if key in choices.made}
+        outcome["taken"] = as_told(choices.made)
+        outcome["lists"] = as_told({"file": (lists.file.file.name, lists.file.why), **lists.made}) if lists else {}
         if choices.questions or log is None:
             return outcome
-        made = _text_keys([log, *([items] if items else [])], choices)
-        outcome["unused"] = unused([log, *([items] if items else [])], made)
+        tables = [log, *([items] if items else [])]
+        made = _text_keys(tables, choices)
+        outcome["unused"] = unused(tables, {**made, **(lists.made if lists else {})})
         section |= {"source": "table", "table": {key: value for key, (value, _) in made.items()}}
+        if lists:
+            section |= {"min_rating": float(lists.min_rating)} if lists.min_rating else {}
+            shown, given = folder / lists.file.file.name, lists.made
     name = profile_name(folder.resolve(), choices.given.get("name", ""))
-    preview = read_whole(_params(section), SCRATCH)
+    retrieve = {"model": "given", "reads": f"{section['folder']}/{shown.name}"} if shown else {}
+    preview = read_whole(_params(section), SCRATCH, _retrieve_params(retrieve, given) if shown else None)
     split, why_split = split_keys(preview.lengths)
     sections, reasons = other_sections(has_titles="title" not in made or bool(made["title"][0]), items=preview.items)
+    why = [why_split, *reasons]
+    if preview.lists:
+        if share := base_share(preview.lists):
+            split |= {"base_share": share[0]}
+            why.append(share[1])
+        sizes, more, reasons = list_sections(preview.lists)
+        sections |= {"retrieve": retrieve | sizes} | more
+        why += reasons
+        outcome |= {"lists_rows": preview.lists.rows, "lists_sizes": preview.lists.sizes()}
     keys = {key: value for key, value in section.items() if key != "table"}
-    text = overlay_text(f"{', '.join(path.name for path in paths)} of {folder}", made, keys | split, sections, [why_split, *reasons])
-    outcome |= {"rows": preview.rows, **preview.sizes(), "why": [why_split, *reasons]}
+    text = overlay_text(f"{', '.join(path.name for path in paths)} of {folder}", made, keys | split, sections, why, given)
+    outcome |= {"rows": preview.rows, **preview.sizes(), "why": why}
     return outcome | {"name": name, "profile": str(write_profile(name, text))}
+
+
+def _decide(files: list[FileLook], choices: Choices) -> tuple[FileLook | None, FileLook | None, Lists | None]:
+    """The log, the file of items and that of lists; no log after a question."""
+    lists = find_lists(files, choices) if not choices.questions else None
+    if choices.questions:
+        return None, None, None
+    if lists:
+        return decide_with_lists(files, lists, choices)
+    if said := [flag for flag in LIST_FLAGS if flag in choices.given]:
+        raise StageError(f"--{said[0].replace('_', '-')}: no file here holds lists that were shown; say --lists FILE where one does")
+    return *decide(files, choices), None
+
+
+def as_told(made: Made) -> dict[str, Any]:
+    return {key: {"value": value, "why": why} for key, (value, why) in made.items()}
 
 
 def _text_keys(files: list[FileLook], choices: Choices) -> dict[str, tuple[str, str]]:
@@ -109,6 +150,13 @@ def _params(section: dict[str, Any]) -> IngestParams:
         raise StageError("; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())) from None
 
 
+def _retrieve_params(section: dict[str, Any], given: Made) -> RetrieveParams:
+    try:
+        return RetrieveParams.model_validate(section | {"given": {key: value for key, (value, _) in given.items()}})
+    except ValidationError as error:
+        raise StageError("; ".join(f"retrieve.{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())) from None
+
+
 def unused(files: list[FileLook], made: dict[str, tuple[str, str]]) -> list[str]:
     used = {value for value, _ in made.values()}
     return [f"{file.name}: {name} ({column.describe()})" for file in files for name, column in file.columns.items() if name not in used]
@@ -119,8 +167,12 @@ def as_text(outcome: dict[str, Any]) -> list[str]:
     if outcome["taken"]:
         lines += ["", "Taken as:"]
         width = max(map(len, outcome["taken"]))
-        lines += [f"  {key.ljust(width)}  {choice['value'] or '(none)'}: {choice['why']}" for key, choice in outcome["taken"].items()]
+        lines += [f"  {key.ljust(width)}  {_shown(choice['value'])}: {choice['why']}" for key, choice in outcome["taken"].items()]
         lines += [f"  not used: {', '.join(outcome['unused'])}"] if outcome["unused"] else []
+    if outcome.get("lists"):
+        width = max(map(len, outcome["lists"]))
+        lines += ["", "Lists that were shown:"]
+        lines += [f"  {key.ljust(width)}  {_shown(choice['value'])}: {choice['why']}" for key, choice in outcome["lists"].items()]
     if outcome["questions"]:
         asked = [f"  {question['what']}: {' or '.join(question['flags'])}" for question in outcome["questions"]]
         return [*lines, "", "More than one reading is possible, and nothing was written:", *asked]
@@ -128,9 +180,24 @@ def as_text(outcome: dict[str, Any]) -> list[str]:
     lines += ["", "The first rows, as ingest understands them:", *(f"  {line}" for line in table_lines(outcome["rows"]))]
     counts = f"{outcome['users']:,} users and {outcome['items']:,} items, {outcome['median_per_user']:g} items a user in the middle"
     lines += [f"{outcome['log_rows']:,} rows{span}; {counts}", *(f"  {line}" for line in _rejected(outcome["rejected"]))]
+    if "lists_rows" in outcome:
+        lines += ["", "The first lists, as retrieve understands them:", *(f"  {line}" for line in table_lines(outcome["lists_rows"]))]
+        lines.append(_list_counts(outcome["lists_sizes"]))
     lines += outcome["why"]
     name = outcome["name"]
     return [*lines, "", f"Written: {outcome['profile']}", f"Next: gr2 validate --profile {name}; then gr2 run --profile {name}"]
+
+
+def _shown(value: str) -> str:
+    return value if value.strip() else "(a space)" if value else "(none)"
+
+
+def _list_counts(sizes: dict[str, Any]) -> str:
+    refused = "".join(f"; {count:,} refused: {reason}" for reason, count in sizes["refused"].items())
+    return (
+        f"{sizes['lists']:,} lists of {sizes['mean_length']:g} items on average, {sizes['longest']} at most; nothing was taken from "
+        f"{sizes['nothing_taken']:,}, several from {sizes['several_taken']:,}{refused}"
+    )
 
 
 def _rejected(counts: dict[str, dict[str, int]]) -> list[str]:

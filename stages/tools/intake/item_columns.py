@@ -28,7 +28,7 @@ def decide_item_columns(file: FileLook, key: str, taken: set[str] | None, choice
     """title, brand, categories and year. taken: of a log that holds them itself; there they must be the same in all rows of an item."""
     free = [name for name in file.columns if name != key and name not in (taken or ())]
     if taken is not None:
-        free = [name for name in free if _depends(file.columns[name], file.columns[key])]
+        free = [name for name in free if depends(file.columns[name], file.columns[key])]
     words = [
         name for name in free if file.columns[name].shape == "text" and not file.columns[name].is_numeric and not file.columns[name].times
     ]
@@ -55,7 +55,8 @@ def decide_item_columns(file: FileLook, key: str, taken: set[str] | None, choice
     choose("year", file, years, choices, "")
 
 
-def _depends(column: Column, key: Column) -> bool:
+def depends(column: Column, key: Column) -> bool:
+    """Whether `column` says something of what `key` names: the same in all rows of one key."""
     table = pl.DataFrame({"key": key.values, "value": column.values}).drop_nulls()
     per_item = table.group_by("key").agg(pl.col("value").n_unique().alias("different"), pl.len().alias("rows")).filter(pl.col("rows") > 1)
     return per_item.height > 0 and share(per_item["different"] == 1) >= _DEPENDS

@@ -2,6 +2,8 @@
 
 import csv
 import gzip
+import io
+import zlib
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,9 +14,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.ingest.readers.chunks import BOM, to_utf8
 from stages.ingest.readers.jsonlines import text
 from stages.ingest.sources.table import is_quoted
+from stages.shared.core.errors import StageError
+from stages.shared.sources.encoding import BOM, UTF8, as_utf8, shown
 from stages.tools.intake.choices import Choices
 from stages.tools.intake.columns import Column, is_number
 
@@ -57,18 +60,28 @@ def look(path: Path, choices: Choices) -> FileLook:
         if start[:2] == b"PK":
             return FileLook(name, fault="a zip archive; unpack it")
         file.seek(0)
+        unpacked = io.BufferedReader(gzip.GzipFile(fileobj=file)) if start[:2] == b"\x1f\x8b" else file  # type: ignore[arg-type]
         try:
-            data = (gzip.GzipFile(fileobj=file) if start[:2] == b"\x1f\x8b" else file).read(SAMPLE_BYTES + 1)
-        except (OSError, EOFError) as error:
+            text, encoding = as_utf8(unpacked, name)
+            data = text.read(SAMPLE_BYTES + 1)
+        except (OSError, EOFError, zlib.error) as error:
             return FileLook(name, fault=f"cut short or damaged ({error}); fetch it again")
+        except StageError as error:
+            return FileLook(name, fault=str(error).removeprefix(f"{name}, "))
     whole = len(data) <= SAMPLE_BYTES
     # The last line of a part is cut somewhere.
     data = data if whole else data[: data.rfind(b"\n") + 1]
-    data = data.removeprefix(BOM)
+    while data.startswith(BOM):
+        data = data.removeprefix(BOM)
+    found = _by_content(name, data, whole, choices)
+    if encoding == UTF8:
+        return found
+    return replace(found, notes=(*found.notes, f"in {shown(encoding)}, by its byte-order mark; read as UTF-8"))
+
+
+def _by_content(name: str, data: bytes, whole: bool, choices: Choices) -> FileLook:
     if not data.strip():
         return FileLook(name, fault="empty")
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\x00" in data[:4096]:
-        return FileLook(name, fault=f"no text in UTF-8 (UTF-16, or no text at all); convert it: {to_utf8(name, 'utf-16')}")
     if data.lstrip()[:1] == b"{":
         return _json_lines(name, data, whole)
     if data.lstrip()[:1] == b"[":

@@ -10,6 +10,7 @@ from typing import Any
 
 from stages.shared.core.errors import StageError
 
+Made = dict[str, tuple[str, str]]  # key -> (value, why)
 PROFILES = Path("infra") / "profiles"
 MARK = "# Written by gr2 init"
 ITEMS_A_CODE = 12  # of a catalogue: with fewer, the residuals of the later levels are all alike, and tokenize.usage_gate refuses the codes
@@ -44,8 +45,13 @@ def other_sections(has_titles: bool, items: int) -> tuple[dict[str, Any], list[s
     return sections | ({"tokenize": tokenize} if tokenize else {}), why
 
 
-def overlay_text(what: str, made: dict[str, tuple[str, str]], ingest: dict[str, Any], sections: dict[str, Any], why: Sequence[str]) -> str:
-    """made: key of ingest.table -> (value, why). ingest: other keys of that section. sections: the others. why: of both, a line each."""
+def overlay_text(
+    what: str, made: Made, ingest: dict[str, Any], sections: dict[str, Any], why: Sequence[str], given: Made | None = None
+) -> str:
+    """made: key of ingest.table -> (value, why). ingest: other keys of that section. sections: the others. why: of both, a line each.
+
+    given: as `made`, of retrieve.given, which belongs to the section retrieve.
+    """
     head = {key: value for key, value in ingest.items() if key in ("source", "folder", "category")}
     rest = {key: value for key, value in ingest.items() if key not in head}
     lines = [f"{MARK}: {_line(what)}. Behind each line: what it was taken for, and why."]
@@ -53,7 +59,10 @@ def overlay_text(what: str, made: dict[str, tuple[str, str]], ingest: dict[str, 
     if made:
         lines += ["  table:", *(f"    {key}: {_value(value)} # {_line(reason)}" for key, (value, reason) in made.items())]
     lines += [f"  {key}: {_value(value)}" for key, value in rest.items()]
-    lines += [f"{section}: {_value(values)}" for section, values in sections.items()]
+    lines += [f"{section}: {_value(values)}" for section, values in sections.items() if section != "retrieve"]
+    if given:
+        lines += ["retrieve:", *(f"  {key}: {_value(value)}" for key, value in sections["retrieve"].items()), "  given:"]
+        lines += [f"    {key}: {_value(value)} # {_line(reason)}" for key, (value, reason) in given.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -13,6 +13,8 @@ from stages.ingest.build.items import usable_items
 from stages.ingest.build.quarantine import Counts, quarantine
 from stages.ingest.params import IngestParams
 from stages.ingest.sources.source import read_source
+from stages.retrieve.params import RetrieveParams
+from stages.tools.intake.lists.preview import ListPreview, read_lists
 
 ROWS = 5
 _WIDTH = 32  # characters of a value
@@ -33,6 +35,7 @@ class Preview:
     has_times: bool
     first: str
     last: str
+    lists: ListPreview | None = None
 
     def sizes(self) -> dict[str, Any]:
         return {
@@ -47,14 +50,15 @@ class Preview:
         }
 
 
-def read_whole(params: IngestParams, scratch: Path) -> Preview:
-    """StageError where a file cannot be read, or too many of its rows cannot be used (ingest.max_bad_share)."""
+def read_whole(params: IngestParams, scratch: Path, lists: RetrieveParams | None = None) -> Preview:
+    """lists: how logged lists are read, where there are any. StageError where a file cannot be read, or too many of its rows cannot be used
+    (ingest.max_bad_share)."""
     scratch.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=scratch, prefix="init-") as folder:
         raw = read_source(params, Path(folder))
         usable, untitled = usable_items(raw)
         rejected = quarantine(raw, usable, untitled, params.max_bad_share, Path(folder) / "quarantine.parquet")
-        log = pl.scan_parquet(raw.interactions)
+        log = pl.scan_parquet(raw.interactions).filter(pl.col("rating").is_null() | (pl.col("rating") >= params.min_rating))
         pairs = log.select("user", "item").filter(pl.col("item").is_in(usable["source_id"].implode())).unique()
         lengths = pairs.group_by("user").len().collect(engine="streaming")["len"].to_numpy().astype(np.int64)
         head = log.head(ROWS).collect()
@@ -62,9 +66,11 @@ def read_whole(params: IngestParams, scratch: Path) -> Preview:
         has_times = raw.time == "seconds"
         items = usable.select("source_id", "title", "year", "brand", "categories")
         joined = head.join(items, left_on="item", right_on="source_id", how="left", maintain_order="left")
+        known = set(usable["source_id"]) if lists else set[str]()
+        shown = read_lists(lists, log.select("user", "timestamp"), known) if lists else None
         first, last = (_moment(moment) if has_times else "" for moment in span)
     rows = [_row(row, has_times) for row in joined.iter_rows(named=True)]
-    return Preview(raw.name, rows, raw.interaction_rows, rejected, usable.height, lengths, has_times, first, last)
+    return Preview(raw.name, rows, raw.interaction_rows, rejected, usable.height, lengths, has_times, first, last, shown)
 
 
 def split_keys(lengths: NDArray[np.int64]) -> tuple[dict[str, Any], str]:

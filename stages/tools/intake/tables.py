@@ -8,7 +8,7 @@ from stages.tools.intake.columns import share
 from stages.tools.intake.look import FileLook
 from stages.tools.intake.words import fit
 
-_SHARED = 0.5  # of a column's values that must stand in another, for the two to hold the same ids
+SHARED = 0.5  # of a column's values that must stand in another, for the two to hold the same ids
 
 
 Links = dict[str, str]  # column of the log -> column of the file of items with the same ids
@@ -94,6 +94,6 @@ def links_of(log: FileLook, file: FileLook) -> Links:
             continue
         shares = {key: share(column.distinct.is_in(file.columns[key].values.implode())) for key in keys}
         best = max(shares, key=lambda key: shares[key], default=None)
-        if best and shares[best] >= _SHARED:
+        if best and shares[best] >= SHARED:
             links[name] = best
     return links

@@ -13,13 +13,20 @@ _TEXT = {
     ),
     "timestamp": (
         "time times timestamp ts date datetime day when at created played zeit zeitpunkt datum clicked purchased "
-        "ordered bought watched reviewed rated gekauft bestellt"
+        "ordered bought watched reviewed rated gekauft bestellt shown displayed served gezeigt"
     ),
     "rating": "rating ratings stars star score grade overall bewertung preference",
     "title": "title titles name titel headline bezeichnung label",
     "brand": "brand maker manufacturer marke hersteller artist author publisher vendor developer director",
     "categories": "category categories kategorie kategorien genre genres tag tags kind kinds class department topic topics",
     "year": "year jahr release released published",
+    "slate": "slate slates impression impressions list lists request requests serp page query liste",
+    "place": "place position pos rank slot index platz rang",
+    "taken": (
+        "taken click clicks clicked chosen choice label bought purchased selected played watched hit response klick geklickt "
+        "angeklickt gekauft"
+    ),
+    "grades": "grade grades worth gain gains relevance weight weights label labels",
 }
 WORDS = {role: frozenset(words.split()) for role, words in _TEXT.items()}
 _IGNORED = {"id", "ids", "key", "code", "nr", "no", "number", "nummer", "at", "on", "am", "token", "float", "seq"}

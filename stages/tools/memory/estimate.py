@@ -15,6 +15,7 @@ from stages.tools.memory.engine import engine_memory
 from stages.tools.memory.quantize import quantize_memory
 from stages.tools.memory.rl import rl_memory
 from stages.tools.memory.shapes import Shape, named_folder, scratch_shape, shape_of
+from stages.tools.memory.shards import DataSize, embed_shard_memory, encoder_of, reply_gb, shard_counts, unknown_encoder
 from stages.tools.memory.stage import GB, Sizes, StageMemory, TokenCounts
 from stages.tools.memory.training import supervised
 
@@ -24,20 +25,26 @@ PARALLEL_MODELS = 3  # that evaluate asks side by side on a CPU, with a thread e
 OWN_MODELS = "data/"  # folders that the stages write: of the student's size
 
 
-def estimate(params: Params, resources: Mapping[str, Mapping[str, Any]], gpu_gb: float) -> tuple[list[StageMemory], list[str]]:
-    """Of the stages with language models; and what keeps one from being computed."""
+def estimate(
+    params: Params, resources: Mapping[str, Mapping[str, Any]], gpu_gb: float, data: DataSize | None = None
+) -> tuple[list[StageMemory], list[str]]:
+    """Of the stages with language models, and of shards; and what keeps one from being computed. data: where ingest has run."""
     student, teacher = _student(params), _teacher(params)
     unknown = [f"midtrain.model: {params.midtrain.model}"] if student is None else []
     unknown += [f"traces.language_model.model: {params.traces.language_model.model}"] if teacher is None and _asks_model(params) else []
+    unknown += unknown_encoder(params)
     stages: list[StageMemory] = []
+    shards = shard_counts(params)
 
     def add(stage: str, model: str, measure: Callable[[StageMemory], None]) -> None:
         given = resources.get(stage, {})
-        memory = StageMemory(stage, model, int(given.get("gpus", 0)), gpu_gb, float(given.get("memory_gb", 0)))
+        memory = StageMemory(stage, model, int(given.get("gpus", 0)), gpu_gb, float(given.get("memory_gb", 0)), shards=shards.get(stage, 0))
         measure(memory)
         stages.append(memory)
 
     sizes = _sizes(params)
+    if params.embed.shards and (encoder := encoder_of(params.embed.model)):
+        add("embed_shard", params.embed.model, lambda memory: embed_shard_memory(memory, encoder, params, data))
     if student:
         midtrain, name = params.midtrain, params.midtrain.model
         batch = TokenCounts(
@@ -47,7 +54,10 @@ def estimate(params: Params, resources: Mapping[str, Mapping[str, Any]], gpu_gb:
     if teacher:
         engine = params.traces.language_model.engine
         length = sizes.prompt + params.traces.language_model.max_tokens
-        add("traces", params.traces.language_model.model, lambda memory: engine_memory(memory, teacher, engine, length, 1))
+        # Where there are shards, the stage only puts together what they wrote.
+        asks = "traces_shard" if params.traces.shards else "traces"
+        add(asks, params.traces.language_model.model, lambda memory: engine_memory(memory, teacher, engine, length, 1))
+        stages[-1].disk = reply_gb(params, len(params.traces.shards), data) if params.traces.shards else 0.0
     if student:
         sft = params.sft
         # Traces are few and taken again and again; practice is new in each row.

@@ -9,7 +9,8 @@ LIBRARIES = 1.5 * GB  # of the host, a process: python, torch, transformers
 
 @dataclass
 class StageMemory:
-    """gpu: of one GPU; host: of the machine. faults: what the numbers alone do not say."""
+    """gpu: of one GPU; host: of the machine. faults: what the numbers alone do not say. shards: how many stages of this kind there are,
+    each of which takes so much and writes `disk`; 0 = it is one stage."""
 
     stage: str
     model: str
@@ -19,6 +20,8 @@ class StageMemory:
     gpu: dict[str, float] = field(default_factory=dict)
     host: dict[str, float] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
+    shards: int = 0
+    disk: float = 0.0
 
     @property
     def fits(self) -> bool:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stages.ingest.readers import chunks, parquet
 from stages.ingest.readers.times import parse_times
 from stages.shared.core.errors import StageError
 from tests.support.raw_reading import read, write
@@ -63,6 +64,27 @@ def test_items_of_the_log_with_titles_that_are_missing_here_and_there(tmp_path, 
     got = read(write(tmp_path / "raw", log__csv=log), "table", table=table)
     assert sorted(item[:5] for item in got.items) == [("1", "One", "", "", ["x", "z"]), ("2", "Two", "", "", ["y"])]
     assert [row[1:3] for row in got.rejected] == [(2, "timestamp is no time of the form iso")]
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("size", [1, 1000])
+def test_cells_with_several_items(tmp_path, monkeypatch, ending, size):
+    """Each is an interaction; items are those of another column of the same rows, each once, whatever block it stands in."""
+    monkeypatch.setattr(chunks, "BLOCK", size)
+    monkeypatch.setattr(parquet, "_BATCH", size)
+    table = pl.DataFrame({"who": ["u", "v", "u"], "when": [3, 2, 1], "shown": [["a", "b", "c"], ["c", "d"], ["e", "a"]]})
+    table = table.with_columns(bought=pl.Series([["b", "a"], [], ["e"]], dtype=pl.List(pl.String)))
+    path = tmp_path / f"lists.{ending}"
+    if ending == "csv":
+        table.with_columns(pl.col("shown", "bought").list.join(" ")).write_csv(path)
+    else:
+        table.write_parquet(path) if ending == "parquet" else table.write_ndjson(path)
+    keys = {"user": "who", "item": "bought", "timestamp": "when", "item_id": "shown", "title": "", "item_separator": " "}
+    got = read(tmp_path, "table", table={"interactions": path.name, "items": path.name, **keys})
+    first = 2 if ending == "csv" else 1
+    assert [row[:3] for row in got.interactions] == [("u", "b", 3), ("u", "a", 3), ("u", "e", 1)] and not got.rejected
+    assert [row[4] for row in got.interactions] == [10_000 * first + 1, 10_000 * first + 2, 10_000 * (first + 2) + 1]
+    assert sorted(item[0] for item in got.items) == ["a", "b", "c", "d", "e"]
 
 
 def test_other_separators_and_encodings(tmp_path):

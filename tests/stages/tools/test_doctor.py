@@ -10,11 +10,12 @@ from safetensors.numpy import save_file
 from stages.shared.core.params import section_of
 from stages.tools import doctor, doctor_checks
 from stages.tools.check_params import Params
-from stages.tools.doctor_checks import Check, check_disk, check_folder, check_machine, engines, model_folders
+from stages.tools.doctor_checks import Check, check_disk, check_folder, check_machine, check_shards, checks, engines, model_folders
 from stages.tools.memory.estimate import GB, StageMemory, estimate, model_gb
 from stages.tools.memory.formulas import Sharding, weights_and_optimizer
 from stages.tools.memory.learning import Learning
 from stages.tools.memory.shapes import shape_of
+from stages.tools.memory.shards import DataSize, written_gb
 from tasks.project.profiles import render
 from tests.support.chat_models import chat_folder
 
@@ -134,6 +135,44 @@ def test_profiles_for_a_laptop_fit_what_they_ask_for(profile):
     params, resources = params_of(profile)
     for stage in estimate(params, resources, 80.0)[0]:
         assert stage.fits and not stage.gpu, (stage.stage, stage.host, stage.host_limit)
+
+
+def test_shards_of_embed_and_traces_are_stages_too():
+    """Each beside resources.X_shard, with what it writes; the stage that puts them together asks no model."""
+    embed = {"shards": [0, 1, 2, 3], "reads": "data/embed_shard", "batch_size": 8, "max_tokens": 256}
+    traces = {"shards": [0, 1], "reads": "data/traces_shard", "attempts": 3}
+    params, resources = params_of("qwen3-8b", embed=embed, traces=traces)
+    resources |= {"embed_shard": {"cpus": 1, "gpus": 1, "memory_gb": 16}, "traces_shard": {"cpus": 1, "gpus": 2, "memory_gb": 200}}
+    data = DataSize(items=10**7, training=10**6)
+    stages = {stage.stage: stage for stage in estimate(params, resources, 80.0, data)[0]}
+    assert "traces" not in stages and (stages["embed_shard"].shards, stages["traces_shard"].shards) == (4, 2)
+    own = stages["embed_shard"]
+    assert own.gpu["weights"] * GB == 2 * shape_of(Path("models/Qwen3-Embedding-0.6B")).parameters
+    assert own.disk * GB == 10**7 / 4 * 1024 * 4 and own.host["vectors"] == 2 * own.disk and not own.fits, "20 GB of 16 are vectors"
+    assert any("resources.embed_shard.memory_gb" in line for line in doctor.stage_lines(own))
+    # Two engines of two GPUs each were meant for eight.
+    assert stages["traces_shard"].faults[0].endswith("(resources.traces_shard.gpus)")
+    tokens = params.traces.language_model.max_tokens
+    assert stages["traces_shard"].disk * GB == 10**6 / 2 * 3 * tokens * 4
+    assert written_gb([own, stages["traces_shard"]]) * GB == pytest.approx(2 * 10**7 * 4096 + 10**6 * 3 * tokens * 4)
+    unknown, _ = params_of("qwen3-8b", embed=embed | {"model": "models/Unheard-1B"})
+    assert estimate(unknown, resources, 80.0)[1] == ["embed.model: models/Unheard-1B"]
+
+
+def test_shards_of_the_packaged_model_fit_a_laptop(monkeypatch):
+    embed = {"shards": [0, 1], "reads": "data/embed_shard"}
+    own = of_stage("embed_shard", "default", embed=embed)
+    assert own.fits and 0.08 < own.host["weights"] < 0.09 and not own.gpu, "90.9 MB of float32, as the file has them"
+    params, resources = params_of("default", embed=embed)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2})
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    [check] = check_shards([own], resources)
+    assert check.ok and "2 of 1 cores, 0 GPUs and 2 GB each (resources.embed_shard); 2 at a time here" in check.found
+    [check] = check_shards([own], {"embed_shard": {"cpus": 1, "gpus": 1, "memory_gb": 2}})
+    assert not check.ok and "0 at a time" in check.found and "--placement" in check.remedy
+    assert [check.name for check in checks(params, {"traces_shard": {"gpus": 8}, "embed_shard": {"memory_gb": 1}}, 1.0, [own])] == [
+        *("disk", "memory", "embed_shard"),
+    ], "no GPU is missed for shards that are not there"
 
 
 def test_what_does_not_fit_is_said():

@@ -129,7 +129,7 @@ def test_quotes_that_do_not_match_spoil_their_row_only(tmp_path, line, reason):
         ({"ratings__csv": b"", "movies__csv": MOVIES}, ["ratings.csv, row 1", "'userId' is missing", "found: nothing"]),
         ({"ratings__csv": "userId,movieId,rating\n1,2,3\n", "movies__csv": MOVIES}, ["'timestamp' is missing", "userId, movieId, rating"]),
         ({"ratings__csv": RATINGS.splitlines()[0], "movies__csv": MOVIES}, ["ratings.csv: no rows", "fetch it again"]),
-        ({"ratings__csv": RATINGS.encode("utf-16"), "movies__csv": MOVIES}, ["ratings.csv, row 1", "UTF-16", "iconv"]),
+        ({"ratings__csv": RATINGS.encode("utf-16-le"), "movies__csv": MOVIES}, ["ratings.csv, row 1", "UTF-16", "iconv"]),
         ({"ratings__csv": gzip.compress(RATINGS.encode())[:-9], "movies__csv": MOVIES}, ["ratings.csv: cut short or damaged"]),
         ({"ratings__csv": b"userId,movieId,rating,timestamp,\xff\n", "movies__csv": MOVIES}, ["ratings.csv, row 1: not UTF-8"]),
         ({"u__data": b"", "u__item": b""}, ["u.data: no rows"]),

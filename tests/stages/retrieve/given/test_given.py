@@ -6,10 +6,13 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
 from stages.evaluate.leak_checks import check_grades, check_histories, check_targets, check_test_is_later
+from stages.retrieve.given.files import read_tables
+from stages.retrieve.given.impression import Impression, Refused
 from stages.retrieve.params import GivenParams, RetrieveParams
 from stages.retrieve.retrieve import retrieve
 from stages.shared.core.errors import StageError
@@ -71,17 +74,89 @@ def test_features_and_figures_are_of_the_candidates_there_are(project, log) -> N
     assert f"| 1 | {len(log):,} | {taken[0]:,} |" in (DATA / "retrieve/model/card.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("form", ["csv", "tsv", "parquet", "jsonl.gz"])
+@pytest.mark.parametrize("form", ["csv", "tsv", "parquet", "jsonl.gz", "utf-16-le csv", "utf-16-be jsonl"])
 def test_every_form_gives_the_same_slates(project, log, form: str) -> None:
     expected = run()
+    encoding, _, form = form.rpartition(" ")
     rows, path = [{**row, "time": row["time"] * 1000} for row in log], project / f"other.{form}"
     if form == "parquet":
         pl.DataFrame(rows).write_parquet(path)
     elif form == "jsonl.gz":
         path.write_bytes(gzip.compress(b"\xef\xbb\xbf" + "".join(f"{json.dumps(row)}\n" for row in rows).encode()))
+    elif form == "jsonl":
+        write_jsonl(path, rows)
     else:
         write_csv(path, rows, "|")
+    if encoding:
+        path.write_bytes(("\ufeff" + path.read_text()).encode(encoding))
     assert run(given_params(path.name, time_unit="ms", separator="|")).equals(expected)
+    if encoding:
+        assert given()["converted"] == {path.name: encoding.upper().replace("-LE", ", little-endian").replace("-BE", ", big-endian")}
+        assert f"read from {given()['converted'][path.name]}" in (DATA / "retrieve/model/card.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("placed", [True, False])
+def test_a_row_a_shown_item_gives_the_same_slates(project, log, form: str, placed: bool) -> None:
+    """With places the rows may stand anywhere; without, they stand as the items were shown, lists among each other."""
+    expected = run()
+    rows = [
+        {"list": f"L{number}", "who": row["user"], "at": row["time"], "what": item, "rank": rank, "hit": int(item in row["taken"])}
+        for number, row in enumerate(log)
+        for rank, item in enumerate(row["candidates"])
+    ]
+    if placed:
+        rows = [rows[place] for place in np.random.default_rng(0).permutation(len(rows))]
+    else:
+        rows.sort(key=lambda row: row["rank"])
+    path = project / f"rows.{form}"
+    if form == "csv":
+        path.write_text("\n".join([";".join(rows[0]), *(";".join(map(str, row.values())) for row in rows)]) + "\n")
+    elif form == "jsonl":
+        write_jsonl(path, [{**row, "hit": bool(row["hit"]) or None} for row in rows])
+    else:
+        pl.DataFrame(rows).with_columns(pl.col("hit") == 1).write_parquet(path)
+    columns = {"slate": "list", "user": "who", "time": "at", "candidates": "what", "taken": "hit", "place": "rank" if placed else ""}
+    assert run(given_params(path.name, **columns, column_separator=";" if form == "csv" else "")).equals(expected)
+
+
+def test_marks_behind_the_candidates_say_what_was_taken(project, log) -> None:
+    expected = run()
+    rows = [{**row, "candidates": [f"{item}-{int(item in row['taken'])}" for item in row["candidates"]]} for row in log]
+    write_jsonl(project / "marked.jsonl", rows)
+    assert run(given_params("marked.jsonl", taken="")).equals(expected)
+    write_jsonl(project / "marked.jsonl", [*rows, {**rows[0], "candidates": ["3", "4"]}])
+    run(given_params("marked.jsonl", taken=""))
+    assert given()["refused"] == {"marked.jsonl": {"a candidate without -0 or -1 behind it, which say what was taken": 1}}
+
+
+BAD_ROWS = {
+    "a row without the id of its list": {"slate": ""},
+    "two items of a list have one place": {"place": 0},
+    "the rows of a list name several users": {"user": "u1"},
+    "a place is not a number": {"place": "first"},
+    "a grade is not a number": {"hit": "maybe"},
+    "a candidate stands twice": {"item": "3"},
+}
+
+
+@pytest.mark.parametrize("reason", BAD_ROWS)
+def test_lists_of_rows_that_cannot_be_right(tmp_path, reason: str) -> None:
+    good = {"slate": "a", "user": "u0", "time": 1_000_000_000, "hit": 1}
+    rows = [{**good, "item": "3", "place": 0}, {**good, "item": "4", "place": 1, "hit": 0}]
+    rows[1] |= BAD_ROWS[reason]
+    write_jsonl(tmp_path / "rows.jsonl", [*rows, {**good, "slate": "b", "item": "5", "place": 0}])
+    params = GivenParams(slate="slate", place="place", candidates="item", taken="hit")
+    found = [(number, str(read)) for _, number, read in read_tables(tmp_path / "rows.jsonl", params) if isinstance(read, Refused)]
+    assert found == [(2 if "without" in reason else 1, reason)]
+
+
+def test_times_in_a_form_of_their_own(tmp_path) -> None:
+    row = {"user": "u", "time": "05.03.2024 13:00", "candidates": ["1", "2"], "taken": ["1"]}
+    write_jsonl(tmp_path / "a.jsonl", [row, {**row, "time": "2024-03-05"}])
+    (_, _, first), (_, _, second) = read_tables(tmp_path / "a.jsonl", GivenParams(time_format="%d.%m.%Y %H:%M"))
+    assert isinstance(first, Impression) and first.time == datetime(2024, 3, 5, 13, tzinfo=UTC).timestamp()
+    assert "time_format" in str(second)
 
 
 def test_iso_times_and_logged_scores(project, log) -> None:
@@ -181,6 +256,8 @@ def test_a_missing_column_names_file_and_columns(project, log) -> None:
         ({"format": "mind"}, "given.order: shuffled"),
         ({"order": "shuffled", "propensity": "power"}, "places are not known"),
         ({"propensity": "logged"}, "set both or neither"),
+        ({"place": "rank"}, "retrieve.given.slate"),
+        ({"taken": "", "grades": "worth"}, "marks of the candidates"),
     ],
 )
 def test_values_that_cannot_be_meant_together(values: dict[str, Any], named: str) -> None:

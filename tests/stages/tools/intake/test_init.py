@@ -206,7 +206,7 @@ def test_the_file_of_items_is_found_by_its_ids_and_that_of_users_is_not_taken_fo
 
 UNREADABLE = {
     "no header": (lines(events()), "names no columns (it has u0, i0, 1600000000)"),
-    "UTF-16": (("user,item,time\n" + lines(events())).encode("utf-16"), "iconv -f utf-16"),
+    "UTF-16": (("user,item,time\n" + lines(events())).encode("utf-16-le"), "iconv -f utf-16"),
     "array": ("[" + ",".join('{"user": 1}' for _ in range(3)) + "]", "JSON array"),
     "a column twice": ("user,user,time\n" + lines(events()), "'user' stands twice"),
     "empty": ("", "empty"),
@@ -225,7 +225,7 @@ def test_the_command_that_is_told_mends_the_file(project, tmp_path, capsys, case
     """Word for word, in the folder of the file."""
     folder = write(tmp_path / "raw", log__csv=UNREADABLE[case][0])
     _, said = run(folder, capsys=capsys)
-    subprocess.run(re.search(r"(?:before it|convert it): (.+)", said)[1], shell=True, cwd=folder, check=True)
+    subprocess.run(re.search(r"(?:before it:|convert it, e.g.) (.+)", said)[1], shell=True, cwd=folder, check=True)
     flags = ("--user", "column1", "--item", "column2", "--timestamp", "column3") if case == "no header" else ()
     code, said = run(folder, *flags, capsys=capsys)
     assert code == 0 and said["log_rows"] == len(events())

@@ -1,6 +1,7 @@
 """The training phase of an RL step, forward pass to optimizer step, beside TRL's GRPOTrainer: time, memory and arithmetic.
 
     python bench/rl_step.py FOLDER [--settings float32 checkpointing bfloat16 lora all] [--sides tree cache none trl] [--repeats 3]
+        [--rollouts]
 
 FOLDER: for the model that both sides start from, a random Qwen3 made on the spot. Both get the same prompts, answers and advantages, DAPO's
 loss, AdamW, and one group a pass; every measurement is a process of its own, and the sides take turns. The second step of each is timed.
@@ -9,7 +10,9 @@ Prints and writes --result:
 - seconds, and how many times TRL's the speed is, in pairs of neighbouring processes;
 - memory: of the step's peak what the process did not have before the first one (resident; on a GPU what torch allocated, all of it);
 - floating-point operations as torch.utils.flop_counter counts them, attention as whole rectangles of queries and keys, against the least
-  possible: each token once, logits of answers alone, attention where a token looks, nothing recomputed, no gradient of a frozen weight.
+  possible: each token once, logits of answers alone, attention where a token looks, nothing recomputed, no gradient of a frozen weight;
+- with --rollouts the seconds in which each side draws as many answers of as many tokens, both with transformers on the policy's own
+  weights, and how many times TRL's the speed of the whole step is, rollouts and training.
 
 Runs on a GPU where torch sees one.
 """
@@ -38,6 +41,8 @@ with importing():
     from stages.rl.objectives.parts import Part, Whole
     from stages.rl.params import RlParams
     from stages.rl.policy import open_policy
+    from stages.shared.generation.base import Sampling
+    from stages.shared.generation.transformers_engine import TransformersEngine
     from stages.shared.lm.models import extend_vocabulary, load_model, load_tokenizer, save_model
 
 RESULT = Path(__file__).resolve().parent / "results/rl_step.md"
@@ -50,6 +55,8 @@ SETTINGS: dict[str, dict[str, bool]] = {
 }
 LOW, HIGH, LR, CHUNK = 0.2, 0.28, 1e-5, 256
 LORA_RANK, LORA_ALPHA = 16, 32
+NEVER = -1  # no token ends an answer
+Draw = Callable[[int], None]  # rollouts of so many tokens each
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 aten = torch.ops.aten
 # What torch counts for its kernels on a GPU, for those on a CPU.
@@ -94,7 +101,7 @@ class Batch:
         self.tokens = float(sum(map(sum, lengths)))
 
 
-def our_step(model: PreTrainedModel, batch: Batch, asked: dict[str, Any], pad_id: int) -> Callable[[], None]:
+def our_step(model: PreTrainedModel, batch: Batch, asked: dict[str, Any], pad_id: int) -> tuple[Callable[[], None], Draw]:
     params = RlParams.model_validate(
         {
             "lr": LR,
@@ -125,10 +132,15 @@ def our_step(model: PreTrainedModel, batch: Batch, asked: dict[str, Any], pad_id
     step()
     if policy.form != asked["side"]:
         raise SystemExit(f"rl_step: {asked['side']} was left for {policy.form}; there is nothing to measure")
-    return step
+    engine = TransformersEngine(policy.module, pad_id, NEVER, asked["groups"] * asked["group"])
+
+    def draw(tokens: int) -> None:
+        engine.generate(batch.prompts, Sampling(tokens, 1.0, samples=asked["group"], seed=asked["seed"]))
+
+    return step, draw
 
 
-def trl_step(model: PreTrainedModel, batch: Batch, asked: dict[str, Any], folder: Path) -> Callable[[], None]:
+def trl_step(model: PreTrainedModel, batch: Batch, asked: dict[str, Any], folder: Path) -> tuple[Callable[[], None], Draw]:
     with importing():
         from datasets import Dataset
         from peft import LoraConfig
@@ -183,8 +195,14 @@ def trl_step(model: PreTrainedModel, batch: Batch, asked: dict[str, Any], folder
         optimizer.step()
         optimizer.zero_grad()
 
+    def draw(tokens: int) -> None:
+        trainer.generation_config.max_new_tokens = trainer.generation_config.min_new_tokens = tokens
+        rows = [prompt for prompt in batch.prompts for _ in range(asked["group"])]
+        answers, _ = trainer._generate_single_turn(rows, None, {}, asked["group"])
+        assert all(len(answer) == tokens for answer in answers)
+
     step()
-    return step
+    return step, draw
 
 
 def least_flops(model: PreTrainedModel, batch: Batch, lora: bool) -> float:
@@ -213,7 +231,7 @@ def measure(asked: dict[str, Any], folder: Path) -> dict[str, float]:
             import trl  # noqa: F401 (what it imports is none of the step's memory)
     before = resident_bytes()
     pad_id = int(model.config.pad_token_id)
-    step = trl_step(model, batch, asked, folder) if asked["side"] == "trl" else our_step(model, batch, asked, pad_id)
+    step, draw = trl_step(model, batch, asked, folder) if asked["side"] == "trl" else our_step(model, batch, asked, pad_id)
     _wait()
     began = time.perf_counter()
     step()
@@ -222,7 +240,15 @@ def measure(asked: dict[str, Any], folder: Path) -> dict[str, float]:
     peak = torch.cuda.max_memory_allocated() if DEVICE == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
     with FlopCounterMode(display=False, custom_mapping=ON_CPU) as counter:
         step()
-    return {"seconds": seconds, "bytes": float(peak), "flops": float(counter.get_total_flops()), "least": least}
+    found = {"seconds": seconds, "bytes": float(peak), "flops": float(counter.get_total_flops()), "least": least}
+    if asked["rollouts"]:
+        draw(2)
+        _wait()
+        began = time.perf_counter()
+        draw(asked["answer"])
+        _wait()
+        found["rollouts"] = time.perf_counter() - began
+    return found
 
 
 def _wait() -> None:
@@ -242,7 +268,7 @@ def in_a_process(asked: dict[str, Any], folder: Path) -> dict[str, float]:
 def rows_of(setting: str, prompt: int, options: argparse.Namespace) -> list[str]:
     sides = [side for side in options.sides if side != "cache" or not SETTINGS[setting].get("checkpointing")]
     found: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
-    common = {name: getattr(options, name) for name in ("group", "groups", "answer", "uneven", "threads")}
+    common = {name: getattr(options, name) for name in ("group", "groups", "answer", "uneven", "threads", "rollouts")}
     for repeat in range(options.repeats):
         for side in sides if repeat % 2 == 0 else reversed(sides):
             found[side].append(
@@ -251,14 +277,22 @@ def rows_of(setting: str, prompt: int, options: argparse.Namespace) -> list[str]
     rows = []
     for side in sides:
         seconds, memory = ([one[key] for one in found[side]] for key in ("seconds", "bytes"))
-        faster = [other["seconds"] / own["seconds"] for own, other in zip(found[side], found.get("trl", []), strict=False)]
-        times = f"{statistics.median(faster):.2f} ({min(faster):.2f} to {max(faster):.2f})" if faster else ""
+        times = times_trl(found[side], found.get("trl", []), ["seconds"])
         flops, least = found[side][0]["flops"], found[side][0]["least"]
         rows.append(
             f"| {setting} | {prompt:,} | {side} | {statistics.median(seconds):.3f} | {times} | {statistics.median(memory) / 2**20:,.0f} | "
             f"{flops / 1e9:,.1f} | {flops / least:.2f} |"
         )
+        if options.rollouts:
+            drawn = statistics.median(one["rollouts"] for one in found[side])
+            rows[-1] += f" {drawn:.3f} | {times_trl(found[side], found.get('trl', []), ['seconds', 'rollouts'])} |"
     return rows
+
+
+def times_trl(own: list[dict[str, float]], trl: list[dict[str, float]], parts: list[str]) -> str:
+    """How many times TRL's the speed in these seconds is, in pairs of neighbouring processes: median, least and greatest."""
+    faster = [sum(other[part] for part in parts) / sum(one[part] for part in parts) for one, other in zip(own, trl, strict=False)]
+    return f"{statistics.median(faster):.2f} ({min(faster):.2f} to {max(faster):.2f})" if faster else ""
 
 
 def main() -> None:
@@ -271,6 +305,7 @@ def main() -> None:
     parser.add_argument("--groups", type=int, default=2, help="of a step")
     parser.add_argument("--answer", type=int, default=150, help="tokens")
     parser.add_argument("--uneven", type=int, default=0, help="tokens by which an answer is shorter than the one before")
+    parser.add_argument("--rollouts", action="store_true", help="draw answers, too")
     parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--layers", type=int, default=7)
     parser.add_argument("--repeats", type=int, default=3)
@@ -293,6 +328,8 @@ def main() -> None:
         "| setting | prompt | side | seconds | times TRL's speed | memory, MiB | GFLOP | of the least |",
         "|---|---|---|---|---|---|---|---|",
     ]
+    if options.rollouts:
+        lines[-2:] = [f"{lines[-2]} rollouts, seconds | whole step, times TRL's speed |", f"{lines[-1]}---|---|"]
     lines += [row for setting in options.settings for prompt in options.prompts for row in rows_of(setting, prompt, options)]
     options.result.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))

@@ -47,6 +47,11 @@ def token_logprobs(logits_BTV: Tensor, tokens_BT: Tensor, drawn: Drawn, lengths:
 
     A token that was the only one allowed has log p = 0 and no gradient.
     """
+    return logprobs_of(open_rows(logits_BTV, drawn, lengths), tokens_BT)
+
+
+def open_rows(logits_BTV: Tensor, drawn: Drawn, lengths: Sequence[int] | None = None) -> Tensor:
+    """open_logits of padded rows."""
     batch, width, vocabulary = logits_BTV.shape
     if drawn.masks is not None:
         assert lengths is not None
@@ -55,8 +60,17 @@ def token_logprobs(logits_BTV: Tensor, tokens_BT: Tensor, drawn: Drawn, lengths:
             rows += [*drawn.masks[start : start + length], *[FREE] * (width - length)]
             start += length
         drawn = Drawn(drawn.temperature, rows)
-    logits_BTV = open_logits(logits_BTV.reshape(-1, vocabulary), drawn).view(batch, width, vocabulary)
-    return torch.log_softmax(logits_BTV, dim=-1).gather(-1, tokens_BT[..., None])[..., 0]
+    return open_logits(logits_BTV.reshape(-1, vocabulary), drawn).view(batch, width, vocabulary)
+
+
+def logprobs_of(opened_BTV: Tensor, tokens_BT: Tensor) -> Tensor:
+    return torch.log_softmax(opened_BTV, dim=-1).gather(-1, tokens_BT[..., None])[..., 0]
+
+
+def entropies(opened: Tensor) -> Tensor:
+    """Of the distributions along the last dimension, nats, without gradient."""
+    with torch.no_grad():
+        return torch.special.entr(torch.softmax(opened, dim=-1)).sum(-1)
 
 
 def masks_along(constraint: PermutationConstraint, token_ids: Sequence[int]) -> list[TokenMask]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache, PreTrainedModel
 
-from stages.rl.distribution import PLAIN, Drawn, open_logits, token_logprobs
+from stages.rl.distribution import PLAIN, Drawn, entropies, logprobs_of, open_logits, open_rows
 from stages.rl.prefix_tree import Tree
 from stages.shared.core.errors import StageError
 from stages.shared.training.weighted_loss import changed_after_head, replaced_forward
@@ -24,7 +24,7 @@ Ids = Sequence[Sequence[int]]
 
 
 class Scores(NamedTuple):
-    """[P * G, T] each. mask: 1 on tokens of a response. entropy: of the token's distribution, nats, without gradient; None of a cache."""
+    """[P * G, T] each. mask: 1 on tokens of a response. entropy: of the token's distribution, nats, without gradient; of a cache on request."""
 
     logp: Tensor
     mask: Tensor
@@ -40,7 +40,14 @@ class Rows(NamedTuple):
 
 
 def response_logprobs(model: Any, prompts: Ids, responses: Sequence[Ids], pad_id: int, drawn: Drawn = PLAIN) -> tuple[Tensor, Tensor]:
-    """prompts: P lists of ids; responses: P x G lists (G may differ). Returns log-probabilities and mask, both [P * G, T], with gradient.
+    """logp and mask of cache_scores."""
+    return cache_scores(model, prompts, responses, pad_id, drawn)[:2]
+
+
+def cache_scores(
+    model: Any, prompts: Ids, responses: Sequence[Ids], pad_id: int, drawn: Drawn = PLAIN, with_entropy: bool = False
+) -> Scores:
+    """prompts: P lists of ids; responses: P x G lists (G may differ). The log-probabilities have a gradient.
 
     Prompts are left-padded and run once with a cache; the cache is repeated G times and each response continues its own copy,
     which is the same function as running prompt + response for each sample, at about half the tokens.
@@ -74,7 +81,8 @@ def response_logprobs(model: Any, prompts: Ids, responses: Sequence[Ids], pad_id
     ).logits[:, :-1]
     # The prompt's last token predicts the response's first, and each token of the response the next one.
     logits = torch.cat([first.repeat_interleave(group, 0)[:, None], rest], dim=1)
-    return token_logprobs(logits, tokens, drawn, list(map(len, flat))), counted
+    opened = open_rows(logits, drawn, list(map(len, flat)))
+    return Scores(logprobs_of(opened, tokens), counted, entropies(opened) if with_entropy else None)
 
 
 def tree_rows(prompts: Ids, responses: Sequence[Ids], device: torch.device) -> Rows:
@@ -167,9 +175,7 @@ def chunked_scores(
 def _scores(head: nn.Module, hidden_ND: Tensor, target_N: Tensor, drawn: Drawn) -> tuple[Tensor, Tensor]:
     logits_NV = open_logits(head(hidden_ND), drawn)
     logp_N = -F.cross_entropy(logits_NV, target_N, reduction="none")
-    with torch.no_grad():
-        entropy_N = torch.special.entr(torch.softmax(logits_NV, dim=-1)).sum(-1)
-    return logp_N, entropy_N
+    return logp_N, entropies(logits_NV)
 
 
 def refuse_changed_logits(model: PreTrainedModel, setting: str) -> None:

@@ -23,6 +23,7 @@ class RlStepMetrics(StageMetrics):
     truncated: float = Field(description="share of tokens whose importance weight reached rl.importance_cap")
     kl: float = Field(description="KL to the frozen SFT model, nats a token, before an update (with rl.kl)")
     learnt: float = Field(description="answers that the update learns from")
+    learnt_tokens: float | None = Field(None, description="tokens that the update learns from (rl.allocation.d3s_tokens)")
     adjacent_swap: float = Field(description="share of answers that are the initial ranking but for two neighbours")
     as_shown: float = Field(description="share of answers in the order in which the prompt shows the candidates")
     promotion: float = Field(description="places that the target rose, mean over valid answers")

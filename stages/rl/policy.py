@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from stages.rl.distribution import PLAIN, Drawn
-from stages.rl.logprobs import Ids, Scores, plain_rows, refuse_changed_logits, response_logprobs, row_scores, tree_rows
+from stages.rl.logprobs import Ids, Scores, cache_scores, plain_rows, refuse_changed_logits, row_scores, tree_rows
 from stages.rl.params import RlParams
 from stages.rl.prefix_tree import use_tree_attention
 from stages.shared.core.errors import StageError
@@ -54,7 +54,7 @@ class Policy:
         """Of P prompts with G responses each, with gradient. All processes call it together, but for the form `cache`."""
         with self.autocast():
             if self.form == "cache":
-                return Scores(*response_logprobs(self.forward, prompts, responses, pad_id, drawn))
+                return cache_scores(self.forward, prompts, responses, pad_id, drawn, self.params.allocation.d3s_tokens < 1)
             if self.form == "tree" and self.tree_difference is None:
                 self._compare(prompts[:1], responses[:1], pad_id)
             return self._scores_of_rows(self.form, prompts, responses, pad_id, drawn)

@@ -70,7 +70,7 @@ def remedies(stage: StageMemory) -> list[str]:
     trains = name in ("midtrain", "sft", "distil", "rl")
     if stage.gpus and sum(stage.gpu.values()) > stage.gpu_limit:
         lines.append(
-            f"lower {'rl.micro_prompts, rl.group or rl.max_tokens' if name == 'rl' else f'{name}.batch_size'}, or take a smaller model"
+            f"lower {'rl.micro_prompts, rl.group (with rl.allocation.knapsack_most) or rl.max_tokens' if name == 'rl' else f'{name}.batch_size'}, or take a smaller model"
             if trains
             else f"raise {name} engine.tensor_parallel, or lower engine.batch_size"
         )

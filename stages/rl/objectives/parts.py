@@ -22,6 +22,7 @@ class Part(NamedTuple):
     weight_BT: Tensor | None = None  # truncated importance weights of the trainer over the sampler, without gradient
     reference_BT: Tensor | None = None  # log-probabilities of the frozen reference
     selected_BT: Tensor | None = None  # bool: the tokens that clip_cov or kl_cov chose
+    entropy_BT: Tensor | None = None  # of the distributions that the tokens were drawn from, without gradient
 
 
 class Whole(NamedTuple):

@@ -72,17 +72,21 @@ class FewTraces(Runs):
 
 def table(runs: Mapping[tuple[int, str], Sequence[tuple[Path, Path]]]) -> tuple[list[str], dict[str, Any]]:
     """runs: (slates taught, reward) -> the folders of SFT and of RL, one pair a seed."""
-    lines = ["| slates with traces | reward of | SFT | RL | RL minus SFT | RL minus incoming | RL, seconds |", "|" + "---|" * 7]
+    header = ["slates with traces", "reward of", "SFT", "RL", "RL minus SFT", "RL minus incoming", "minus RL on targets", "RL, seconds"]
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     figures: dict[str, Any] = {}
+    found_SN = {key: np.stack([ndcg(rl)[1]["model"] for _, rl in pairs]) for key, pairs in runs.items()}
     for (slates, reward), pairs in runs.items():
         users, first = ndcg(pairs[0][0])
-        sft_SN, rl_SN = (np.stack([ndcg(pair[place])[1]["model"] for pair in pairs]) for place in (0, 1))
-        gained, over_incoming = interval(rl_SN - sft_SN, users), interval(rl_SN - first["incoming"], users)
-        spent = float(np.mean([seconds(pair[1], "rl") for pair in pairs]))
-        name = str(slates or "all") if reward == TARGET else f"{slates or 'all'} {reward}"
-        means = [f"{values_SN.mean():.4f}" for values_SN in (sft_SN, rl_SN)]
-        lines.append(f"| {slates or 'all'} | {reward} | " + " | ".join([*means, shown(gained), shown(over_incoming), f"{spent:.0f}"]) + " |")
-        figures[name] = {"sft": float(sft_SN.mean()), "rl": float(rl_SN.mean()), "minus sft": gained, "minus incoming": over_incoming}
+        rl_SN, sft_SN = found_SN[slates, reward], np.stack([ndcg(sft)[1]["model"] for sft, _ in pairs])
+        against = {"minus sft": sft_SN, "minus incoming": first["incoming"]}
+        against |= {"minus target": found_SN[slates, TARGET]} if reward != TARGET and (slates, TARGET) in found_SN else {}
+        gains = {name: interval(rl_SN - values, users) for name, values in against.items()}
+        spent = float(np.mean([seconds(rl, "rl") for _, rl in pairs]))
+        cells = [str(slates or "all"), reward, *(f"{values_SN.mean():.4f}" for values_SN in (sft_SN, rl_SN))]
+        cells += [shown(gains[name]) if name in gains else "" for name in ("minus sft", "minus incoming", "minus target")]
+        lines.append("| " + " | ".join([*cells, f"{spent:.0f}"]) + " |")
+        figures[cells[0] if reward == TARGET else f"{cells[0]} {reward}"] = {"sft": sft_SN.mean(), "rl": rl_SN.mean(), **gains}
     return [*lines, "", f"{len(users):,} test slates of {len(np.unique(users)):,} users; {len(next(iter(runs.values())))} seeds."], figures
 
 

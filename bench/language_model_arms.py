@@ -155,8 +155,8 @@ class Runs:
 
 
 def _parameters(folder: Path, stage: str) -> dict[str, Any]:
-    """All that the stage could read, and more, but the sections of later stages: of what `evaluate` does the answers of sft are meant, which
-    owe nothing to rl. Without the numbers of threads, which change the rounding and the seconds alone."""
+    """All that the stage could read, and more, but the sections of later stages; of `evaluate` the answers of sft are meant, which owe rl
+    nothing. Without the numbers of threads, which change the rounding and the seconds alone."""
     params: dict[str, Any] = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
     later = {"resources", "rl", "quantize", "report", "evaluate"} - {stage}
     sections = {section: values for section, values in params.items() if section not in later}

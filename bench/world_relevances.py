@@ -5,8 +5,8 @@ rl.relevances.
     python bench/world_relevances.py TABLE --project PROJECT
     python bench/few_traces.py FOLDER --project PROJECT --set rl.relevances=TABLE     # TABLE: an absolute path
 
-RL whose reward is the expected one has no luck of the draw in it: what it does not learn then, it does not lack signal for. An experiment: the
-table is the oracle's, which no stage that learns may read, so nothing trained with it is a result.
+RL whose reward is the expected one has no luck of the draw in it: what it does not learn then, it does not lack signal for. An
+experiment: the table is the oracle's, which no stage that learns may read, so nothing trained with it is a result.
 """
 
 import argparse

@@ -24,7 +24,8 @@ Ids = Sequence[Sequence[int]]
 
 
 class Scores(NamedTuple):
-    """[P * G, T] each. mask: 1 on tokens of a response. entropy: of the token's distribution, nats, without gradient; of a cache on request."""
+    """[P * G, T] each. mask: 1 on tokens of a response. entropy: of the token's distribution, nats, without gradient; of a cache where it
+    is asked for."""
 
     logp: Tensor
     mask: Tensor

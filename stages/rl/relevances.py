@@ -1,7 +1,7 @@
 """What candidates are worth, from a table (rl.relevances), in place of the one target that was met, or of logged grades.
 
-A target is one draw: of ten candidates that the user might have taken, it says which was. With the relevances of all, such as their
-probabilities, the rank reward is the expected one and free of that luck: with `promotion` it is sum_j p_j (rank before - rank after of j) / K
+A target is one draw: of ten candidates that the user might have taken, it says which was. With the relevances p of all, such as their
+probabilities, the rank reward is the expected one and free of that luck: with `promotion` it is sum_j p_j (rank before - rank after) / K,
 over sum_j p_j. Who writes the table answers for what it knows: the synthetic world's own probabilities (bench/world_relevances.py) make an
 experiment that tells a lack of signal from one of exploration, never a result.
 """

@@ -18,6 +18,7 @@ from tests.stages.rl.test_stage import contents, project  # noqa: F401 (a fixtur
 from tests.support.small_project import K, make_slates
 
 CHANCES = (0.1, 0.5, 0.05, 0.35)
+TAKEN = make_slates()[0].target_rank
 ORDERS = list(permutations(range(K)))
 # Under the constraint every answer of a model that knows nothing is a permutation, so its rewards vary.
 SMALL = {"threads": 1, "steps": 2, "prompts": 3, "group": 4, "micro_prompts": 3, "max_tokens": 96, "max_refills": 0, "batch_size": 16}
@@ -68,7 +69,10 @@ def test_without_a_table_slates_are_as_they_were():
         ([(0, [0.5, None, 0.5, 0.5])], "slate 0: a relevance is no finite number of 0 or more"),
         ([(0, [0.5, 0.5, -0.5, 0.5])], "slate 0: a relevance is no finite number of 0 or more"),
         ([(0, [0.5, 0.5, float("nan"), 0.5])], "slate 0: a relevance is no finite number of 0 or more"),
-        ([(0, [float(rank != make_slates()[0].target_rank) for rank in range(K)])], "slate 0: the target, which was taken, has relevance 0"),
+        (
+            [(0, [float(rank != make_slates()[0].target_rank) for rank in range(K)])],
+            "slate 0: the target, which was taken, has relevance 0",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_table_is_named(tmp_path, rows, problem):

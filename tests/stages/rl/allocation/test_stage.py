@@ -42,7 +42,9 @@ WAYS = {
     "dump": {"dump": True},
     "relift": {"relift_batch": 2},
 }
-EVERYTHING = {"d3s_share": 0.75, "d3s_tokens": 0.5, "d3s_across": True, "prof_share": 0.75, "knapsack_most": 8} | WAYS["dump"] | WAYS["relift"]
+EVERYTHING = (
+    {"d3s_share": 0.75, "d3s_tokens": 0.5, "d3s_across": True, "prof_share": 0.75, "knapsack_most": 8} | WAYS["dump"] | WAYS["relift"]
+)
 
 
 def run(folder, allocation, **more) -> tuple[dict[str, bytes], list[dict[str, float]]]:

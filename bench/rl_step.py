@@ -1,10 +1,11 @@
 """The training phase of an RL step, forward pass to optimizer step, beside TRL's GRPOTrainer: time, memory and arithmetic.
 
-    python bench/rl_step.py FOLDER [--settings float32 checkpointing bfloat16 lora all] [--sides tree cache none trl] [--repeats 3]
+    python bench/rl_step.py FOLDER [--settings float32 checkpointing bfloat16 lora all zero3] [--sides tree cache none trl] [--repeats 3]
         [--rollouts]
 
 FOLDER: for the model that both sides start from, a random Qwen3 made on the spot. Both get the same prompts, answers and advantages, DAPO's
-loss, AdamW, and one group a pass; every measurement is a process of its own, and the sides take turns. The second step of each is timed.
+loss, AdamW, and one group a pass; `all` is checkpointing, bfloat16 and adapters, `zero3` these on a DeepSpeed engine of one process with
+infra/deepspeed/zero3.json; every measurement is a process of its own, and the sides take turns. The second step of each is timed.
 Prints and writes --result:
 
 - seconds, and how many times TRL's the speed is, in pairs of neighbouring processes;
@@ -19,7 +20,9 @@ Runs on a GPU where torch sees one.
 
 import argparse
 import json
+import os
 import resource
+import socket
 import statistics
 import subprocess
 import sys
@@ -41,6 +44,7 @@ with importing():
     from stages.rl.objectives.parts import Part, Whole
     from stages.rl.params import RlParams
     from stages.rl.policy import open_policy
+    from stages.shared.core.launch import without_compiled_collectives
     from stages.shared.generation.base import Sampling
     from stages.shared.generation.transformers_engine import TransformersEngine
     from stages.shared.lm.models import extend_vocabulary, load_model, load_tokenizer, save_model
@@ -52,7 +56,9 @@ SETTINGS: dict[str, dict[str, bool]] = {
     "bfloat16": {"bfloat16": True},
     "lora": {"lora": True},
     "all": {"checkpointing": True, "bfloat16": True, "lora": True},
+    "zero3": {"checkpointing": True, "bfloat16": True, "lora": True, "zero3": True},
 }
+ZERO_3 = str(Path(__file__).resolve().parents[1] / "infra/deepspeed/zero3.json")
 LOW, HIGH, LR, CHUNK = 0.2, 0.28, 1e-5, 256
 LORA_RANK, LORA_ALPHA = 16, 32
 NEVER = -1  # no token ends an answer
@@ -115,6 +121,7 @@ def our_step(model: PreTrainedModel, batch: Batch, asked: dict[str, Any], pad_id
             "gradient_checkpointing": asked.get("checkpointing", False),
             "precision": "bfloat16" if asked.get("bfloat16") else "float32",
             "lora": {"rank": LORA_RANK, "alpha": LORA_ALPHA, "token_rows": False} if asked.get("lora") else {},
+            "deepspeed": ZERO_3 if asked.get("zero3") else "",
         }
     )
     policy = open_policy(model, params)
@@ -135,7 +142,8 @@ def our_step(model: PreTrainedModel, batch: Batch, asked: dict[str, Any], pad_id
     engine = TransformersEngine(policy.module, pad_id, NEVER, asked["groups"] * asked["group"])
 
     def draw(tokens: int) -> None:
-        engine.generate(batch.prompts, Sampling(tokens, 1.0, samples=asked["group"], seed=asked["seed"]))
+        with policy.sampling():
+            engine.generate(batch.prompts, Sampling(tokens, 1.0, samples=asked["group"], seed=asked["seed"]))
 
     return step, draw
 
@@ -143,10 +151,13 @@ def our_step(model: PreTrainedModel, batch: Batch, asked: dict[str, Any], pad_id
 def trl_step(model: PreTrainedModel, batch: Batch, asked: dict[str, Any], folder: Path) -> tuple[Callable[[], None], Draw]:
     with importing():
         from datasets import Dataset
-        from peft import LoraConfig
+        from peft import LoraConfig, get_peft_model
+        from transformers.integrations.deepspeed import deepspeed_init
         from trl import GRPOConfig, GRPOTrainer
 
-    targets = RlParams().lora.targets
+    zero3 = asked.get("zero3", False)
+    if asked.get("lora"):  # before the arguments, which tell transformers of ZeRO-3: peft would then look for a GPU
+        model = get_peft_model(model, LoraConfig(r=LORA_RANK, lora_alpha=LORA_ALPHA, target_modules=RlParams().lora.targets))  # type: ignore[assignment]
     with tempfile.TemporaryDirectory() as scratch:
         arguments = GRPOConfig(
             output_dir=scratch,
@@ -162,6 +173,8 @@ def trl_step(model: PreTrainedModel, batch: Batch, asked: dict[str, Any], folder
             gradient_checkpointing_kwargs={"use_reentrant": False} if asked.get("checkpointing") else None,
             use_cpu=DEVICE == "cpu",
             bf16=asked.get("bfloat16", False),
+            learning_rate=LR,
+            deepspeed=ZERO_3 if zero3 else None,
             report_to=[],
         )
         trainer: Any = GRPOTrainer(
@@ -170,7 +183,6 @@ def trl_step(model: PreTrainedModel, batch: Batch, asked: dict[str, Any], folder
             args=arguments,
             train_dataset=Dataset.from_dict({"prompt": ["a"] * asked["group"]}),
             processing_class=load_tokenizer(folder),
-            peft_config=LoraConfig(r=LORA_RANK, lora_alpha=LORA_ALPHA, target_modules=targets) if asked.get("lora") else None,
         )
     trainer.current_gradient_accumulation_steps = asked["groups"]
     learner = trainer.model.to(DEVICE).train()
@@ -178,9 +190,13 @@ def trl_step(model: PreTrainedModel, batch: Batch, asked: dict[str, Any], folder
         learner.gradient_checkpointing_enable({"use_reentrant": False})
     learning = [parameter for parameter in learner.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(learning, lr=LR, weight_decay=0.0)
+    if zero3:  # as Trainer.train() does at its start
+        trainer.optimizer, trainer.lr_scheduler = deepspeed_init(trainer, num_training_steps=4)
+        learner, *_ = trainer.accelerator.prepare(trainer.model, trainer.optimizer, trainer.lr_scheduler)
+        trainer.model_wrapped = trainer.deepspeed = learner
 
     def step() -> None:
-        for prompt, own, gains in zip(batch.prompts, batch.responses, batch.advantages, strict=True):
+        for number, (prompt, own, gains) in enumerate(zip(batch.prompts, batch.responses, batch.advantages, strict=True), 1):
             width = max(map(len, own))
             inputs = {
                 "prompt_ids": torch.tensor([prompt] * len(own), device=DEVICE),
@@ -190,7 +206,10 @@ def trl_step(model: PreTrainedModel, batch: Batch, asked: dict[str, Any], folder
                 "advantages": gains.to(DEVICE),
                 "num_items_in_batch": torch.tensor(batch.tokens, device=DEVICE),
             }
+            trainer.accelerator.gradient_state._set_sync_gradients(number == len(batch.prompts))  # the engine steps at the last
             trainer.accelerator.backward(trainer._compute_loss(learner, inputs))
+        if zero3:
+            return
         torch.nn.utils.clip_grad_norm_(learning, 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -226,9 +245,14 @@ def measure(asked: dict[str, Any], folder: Path) -> dict[str, float]:
     model = load_model(folder, device=DEVICE)
     batch = Batch(asked, model.config.vocab_size)
     least = least_flops(model, batch, asked.get("lora", False))
+    # What is imported is none of the step's memory.
     if asked["side"] == "trl":
         with importing():
-            import trl  # noqa: F401 (what it imports is none of the step's memory)
+            import trl  # noqa: F401
+    if asked.get("zero3"):
+        without_compiled_collectives()
+        alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+        os.environ.update(alone)
     before = resident_bytes()
     pad_id = int(model.config.pad_token_id)
     step, draw = trl_step(model, batch, asked, folder) if asked["side"] == "trl" else our_step(model, batch, asked, pad_id)
@@ -249,6 +273,12 @@ def measure(asked: dict[str, Any], folder: Path) -> dict[str, float]:
         _wait()
         found["rollouts"] = time.perf_counter() - began
     return found
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
 
 
 def _wait() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from stages.rl.relevances import RELEVANCES
+from stages.rl.rewards.relevances import RELEVANCES
 from stages.shared.core.schemas import INTERACTIONS, SLATES, read_table, write_table
 from stages.shared.synthetic.world import World, whole_histories
 

@@ -99,7 +99,7 @@ class RlParams(TrainingSection):
     relevances: TextFile = Field(
         TARGETS,
         description=f"what the rank reward counts: {TARGETS} = the target, or logged grades; else a table of `slate` and `relevances`, of "
-        "each candidate by initial rank (relevances.py). dvc.yaml takes this value as a dependency",
+        "each candidate by initial rank (rewards/relevances.py). dvc.yaml takes this value as a dependency",
     )
     log_sigmoid_scale: float = Field(0.1, gt=0, description="gain in NDCG that counts as 1 under log_sigmoid")
     grounding_weight: float = Field(0.0, ge=0, description="of the share of candidates whose facts the trace quotes word by word")

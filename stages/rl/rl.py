@@ -17,8 +17,8 @@ from stages.rl.metrics import RlMetrics
 from stages.rl.params import RlParams
 from stages.rl.policy import Policy, all_mean, open_policy
 from stages.rl.rates import rate
-from stages.rl.relevances import with_relevances
 from stages.rl.rewards.group import Rewarder
+from stages.rl.rewards.relevances import with_relevances
 from stages.rl.rollouts import Group, Rollouts, Task, sample_step
 from stages.rl.update import update
 from stages.rl.watch.asked import orders_shown, tasks_in_orders

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 import yaml
 
-from stages.rl.relevances import RELEVANCES, with_relevances
+from stages.rl.rewards.relevances import RELEVANCES, with_relevances
 from stages.shared.core.schemas import INTERACTIONS, SLATES, read_table, write_table
 from stages.shared.slates.slate import Slate
 from stages.shared.synthetic.world import save_no_world

@@ -24,7 +24,7 @@ RELEVANCES: Schema = {"slate": pl.Int32, "relevances": pl.List(pl.Float64)}  # o
 def with_relevances(slates: Sequence[Slate], path: str) -> list[Slate]:
     """The slates with what the table says as their grades; as they are where `path` is the table of slates itself.
 
-    A grade's gain is 2^grade - 1 (rewards/orders.py), so the grade of a relevance is log2(1 + relevance). StageError for a slate without a
+    A grade's gain is 2^grade - 1 (orders.py), so the grade of a relevance is log2(1 + relevance). StageError for a slate without a
     usable row: a relevance for each candidate, finite, none below 0, and that of the target above 0.
     """
     if path == TARGETS:

@@ -7,9 +7,9 @@ import polars as pl
 import pytest
 
 from stages.rl.params import TARGETS, RlParams
-from stages.rl.relevances import RELEVANCES, with_relevances
 from stages.rl.rewards.group import rank_reward
 from stages.rl.rewards.orders import is_right, promotion, rises
+from stages.rl.rewards.relevances import RELEVANCES, with_relevances
 from stages.rl.rl import rl
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import stage_outputs

@@ -2,11 +2,14 @@
 
     gr2 run --until traces --profile world           # once, in a clone: PROJECT
     python bench/few_traces.py FOLDER --project PROJECT [--slates-taught 30 100 0] [--seeds 7 8 9] [--set rl.steps=100] [--test-slates 0]
-        [--name few_traces]
+        [--rewards target expected] [--name few_traces]
 
 A trace costs a teacher, a reward costs nothing: SFT sees N slates drawn at random of those with traces (0: all of them), RL every training
 slate of the project with its verifiable reward, and the same N traces where it takes any. Each run is the stage sft and then rl in
 FOLDER/sft-N-seedS and rl-N-seedS with the project's parameters, what --set says, and the seed; finished runs and their answers are kept.
+--rewards expected: in the synthetic world, RL whose rank reward is the expected one, by the world's own probabilities of the candidates
+(rl.relevances, world_relevances.py), in rl-N-expected-seedS: what it learns beyond the reward of the one target is what luck hides, what it
+does not learn either is no matter of signal.
 NDCG@5 as in rl_allocation.py: in the synthetic world the expected one. Intervals (95 %) over seeds and users, of differences on the same
 slates, seed by seed.
 """
@@ -22,7 +25,9 @@ import polars as pl
 from language_model_arms import Runs, merged, seconds, settings
 from midtrain_runs import link_inputs, write_lines
 from rl_allocation import interval, ndcg, shown
+from world_relevances import write_world_relevances
 
+TARGET, EXPECTED = REWARDS = "target", "expected"
 ASK = Path(__file__).with_name("rl_allocation.py")
 
 
@@ -31,6 +36,10 @@ class FewTraces(Runs):
 
     inputs = ("ingest", "embed", "tokenize", "retrieve", "midtrain")
     remedy = "gr2 run --until traces --profile world"
+
+    def made_in_project(self, folder: Path, name: str) -> bool:
+        """Never: what the project has saw other traces, whatever its parameters."""
+        return False
 
     def taught(self, slates: int, seed: int) -> Path:
         """The folder of the SFT model of this many slates."""
@@ -46,28 +55,38 @@ class FewTraces(Runs):
         self.command(folder, "answers", [sys.executable, str(ASK), "--ask", "sft"])
         return folder
 
-    def rewarded(self, start: Path, slates: int, seed: int) -> Path:
-        """The folder of what RL makes of the SFT model in `start`."""
-        folder = self.prepare(f"rl-{slates or 'all'}-seed{seed}", {"rl": {"seed": seed}})
+    def rewarded(self, start: Path, slates: int, reward: str, seed: int) -> Path:
+        """The folder of what RL makes of the SFT model in `start`. reward: of REWARDS."""
+        name, values = f"rl-{slates or 'all'}", {"seed": seed}
+        if reward == EXPECTED:
+            table = self.folder / "relevances.parquet"
+            if not table.exists():
+                write_world_relevances(self.project, table)
+            name, values = f"{name}-{reward}", {**values, "relevances": str(table)}
+        folder = self.prepare(f"{name}-seed{seed}", {"rl": values})
         link_inputs(folder, start, ("traces", "sft"))
         self.stage(folder, "rl")
         self.command(folder, "answers", [sys.executable, str(ASK), "--ask", "rl"])
         return folder
 
 
-def table(runs: Mapping[int, Sequence[tuple[Path, Path]]]) -> tuple[list[str], dict[str, Any]]:
-    """runs: slates taught -> the folders of SFT and of RL, one pair a seed."""
-    lines = ["| slates with traces | SFT | RL | RL minus SFT | RL minus incoming | RL, seconds |", "|" + "---|" * 6]
+def table(runs: Mapping[tuple[int, str], Sequence[tuple[Path, Path]]]) -> tuple[list[str], dict[str, Any]]:
+    """runs: (slates taught, reward) -> the folders of SFT and of RL, one pair a seed."""
+    header = ["slates with traces", "reward of", "SFT", "RL", "RL minus SFT", "RL minus incoming", "minus RL on targets", "RL, seconds"]
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     figures: dict[str, Any] = {}
-    for slates, pairs in runs.items():
+    found_SN = {key: np.stack([ndcg(rl)[1]["model"] for _, rl in pairs]) for key, pairs in runs.items()}
+    for (slates, reward), pairs in runs.items():
         users, first = ndcg(pairs[0][0])
-        sft_SN, rl_SN = (np.stack([ndcg(pair[place])[1]["model"] for pair in pairs]) for place in (0, 1))
-        gained, over_incoming = interval(rl_SN - sft_SN, users), interval(rl_SN - first["incoming"], users)
-        spent = float(np.mean([seconds(pair[1], "rl") for pair in pairs]))
-        name = str(slates or "all")
-        means = [f"{values_SN.mean():.4f}" for values_SN in (sft_SN, rl_SN)]
-        lines.append(f"| {name} | " + " | ".join([*means, shown(gained), shown(over_incoming), f"{spent:.0f}"]) + " |")
-        figures[name] = {"sft": float(sft_SN.mean()), "rl": float(rl_SN.mean()), "minus sft": gained, "minus incoming": over_incoming}
+        rl_SN, sft_SN = found_SN[slates, reward], np.stack([ndcg(sft)[1]["model"] for sft, _ in pairs])
+        against = {"minus sft": sft_SN, "minus incoming": first["incoming"]}
+        against |= {"minus target": found_SN[slates, TARGET]} if reward != TARGET and (slates, TARGET) in found_SN else {}
+        gains = {name: interval(rl_SN - values, users) for name, values in against.items()}
+        spent = float(np.mean([seconds(rl, "rl") for _, rl in pairs]))
+        cells = [str(slates or "all"), reward, *(f"{values_SN.mean():.4f}" for values_SN in (sft_SN, rl_SN))]
+        cells += [shown(gains[name]) if name in gains else "" for name in ("minus sft", "minus incoming", "minus target")]
+        lines.append("| " + " | ".join([*cells, f"{spent:.0f}"]) + " |")
+        figures[cells[0] if reward == TARGET else f"{cells[0]} {reward}"] = {"sft": sft_SN.mean(), "rl": rl_SN.mean(), **gains}
     return [*lines, "", f"{len(users):,} test slates of {len(np.unique(users)):,} users; {len(next(iter(runs.values())))} seeds."], figures
 
 
@@ -79,15 +98,17 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[7, 8, 9], help="of sft, of rl, and of the choice of slates")
     parser.add_argument("--test-slates", type=int, default=0, help="of the test split, the first by user; 0 = all")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    parser.add_argument("--rewards", nargs="+", choices=REWARDS, default=[TARGET], help="what the rank reward counts")
     parser.add_argument("--name", default="few_traces", help="of the two files in bench/results")
     options = parser.parse_args()
     values = merged(settings(options.set), {"evaluate": {"max_slates": options.test_slates}})
     work = FewTraces(options.folder, options.project, values)
-    runs: dict[int, list[tuple[Path, Path]]] = {slates: [] for slates in options.slates_taught}
+    runs: dict[tuple[int, str], list[tuple[Path, Path]]] = {}
     for seed in options.seeds:
         for slates in options.slates_taught:
             start = work.taught(slates, seed)
-            runs[slates].append((start, work.rewarded(start, slates, seed)))
+            for reward in options.rewards:
+                runs.setdefault((slates, reward), []).append((start, work.rewarded(start, slates, reward, seed)))
     lines, figures = table(runs)
     write_lines(options.name, "RL where traces are few, NDCG@5", lines, figures)
 

@@ -155,10 +155,10 @@ class Runs:
 
 
 def _parameters(folder: Path, stage: str) -> dict[str, Any]:
-    """All that the stage could read, and more; sft and what is before it reads none of the sections of later stages. Without the numbers of
-    threads, which change the rounding and the seconds alone."""
+    """All that the stage could read, and more, but the sections of later stages; of `evaluate` the answers of sft are meant, which owe rl
+    nothing. Without the numbers of threads, which change the rounding and the seconds alone."""
     params: dict[str, Any] = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
-    later = {"resources", "rl", "quantize", "report", *([] if stage == "evaluate" else ["evaluate"])}
+    later = {"resources", "rl", "quantize", "report", "evaluate"} - {stage}
     sections = {section: values for section, values in params.items() if section not in later}
     return {name: {key: value for key, value in values.items() if key != "threads"} for name, values in sections.items()}
 

@@ -40,6 +40,7 @@ PLAIN = "plain"
 ARMS: dict[str, dict[str, Any]] = {
     PLAIN: {},
     "d3s": {"d3s_share": 0.5},
+    "d3s_tokens": {"d3s_share": 0.5, "d3s_tokens": 0.5},
     "d3s_across": {"d3s_share": 0.5, "d3s_across": True},
     "prof": {"prof_share": 0.75},
     "knapsack": {"knapsack_most": 24},

@@ -1,22 +1,28 @@
 """The training phase of an RL step, forward pass to optimizer step, beside TRL's GRPOTrainer: time, memory and arithmetic.
 
-    python bench/rl_step.py FOLDER [--settings float32 checkpointing bfloat16 lora all] [--sides tree cache none trl] [--repeats 3]
+    python bench/rl_step.py FOLDER [--settings float32 checkpointing bfloat16 lora all zero3] [--sides tree cache none trl] [--repeats 3]
+        [--rollouts]
 
 FOLDER: for the model that both sides start from, a random Qwen3 made on the spot. Both get the same prompts, answers and advantages, DAPO's
-loss, AdamW, and one group a pass; every measurement is a process of its own, and the sides take turns. The second step of each is timed.
+loss, AdamW, and one group a pass; `all` is checkpointing, bfloat16 and adapters, `zero3` these on a DeepSpeed engine of one process with
+infra/deepspeed/zero3.json; every measurement is a process of its own, and the sides take turns. The second step of each is timed.
 Prints and writes --result:
 
 - seconds, and how many times TRL's the speed is, in pairs of neighbouring processes;
 - memory: of the step's peak what the process did not have before the first one (resident; on a GPU what torch allocated, all of it);
 - floating-point operations as torch.utils.flop_counter counts them, attention as whole rectangles of queries and keys, against the least
-  possible: each token once, logits of answers alone, attention where a token looks, nothing recomputed, no gradient of a frozen weight.
+  possible: each token once, logits of answers alone, attention where a token looks, nothing recomputed, no gradient of a frozen weight;
+- with --rollouts the seconds in which each side draws as many answers of as many tokens, both with transformers on the policy's own
+  weights, and how many times TRL's the speed of the whole step is, rollouts and training.
 
 Runs on a GPU where torch sees one.
 """
 
 import argparse
 import json
+import os
 import resource
+import socket
 import statistics
 import subprocess
 import sys
@@ -38,6 +44,9 @@ with importing():
     from stages.rl.objectives.parts import Part, Whole
     from stages.rl.params import RlParams
     from stages.rl.policy import open_policy
+    from stages.shared.core.launch import without_compiled_collectives
+    from stages.shared.generation.base import Sampling
+    from stages.shared.generation.transformers_engine import TransformersEngine
     from stages.shared.lm.models import extend_vocabulary, load_model, load_tokenizer, save_model
 
 RESULT = Path(__file__).resolve().parent / "results/rl_step.md"
@@ -47,9 +56,13 @@ SETTINGS: dict[str, dict[str, bool]] = {
     "bfloat16": {"bfloat16": True},
     "lora": {"lora": True},
     "all": {"checkpointing": True, "bfloat16": True, "lora": True},
+    "zero3": {"checkpointing": True, "bfloat16": True, "lora": True, "zero3": True},
 }
+ZERO_3 = str(Path(__file__).resolve().parents[1] / "infra/deepspeed/zero3.json")
 LOW, HIGH, LR, CHUNK = 0.2, 0.28, 1e-5, 256
 LORA_RANK, LORA_ALPHA = 16, 32
+NEVER = -1  # no token ends an answer
+Draw = Callable[[int], None]  # rollouts of so many tokens each
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 aten = torch.ops.aten
 # What torch counts for its kernels on a GPU, for those on a CPU.
@@ -94,7 +107,7 @@ class Batch:
         self.tokens = float(sum(map(sum, lengths)))
 
 
-def our_step(model: PreTrainedModel, batch: Batch, asked: dict[str, Any], pad_id: int) -> Callable[[], None]:
+def our_step(model: PreTrainedModel, batch: Batch, asked: dict[str, Any], pad_id: int) -> tuple[Callable[[], None], Draw]:
     params = RlParams.model_validate(
         {
             "lr": LR,
@@ -108,6 +121,7 @@ def our_step(model: PreTrainedModel, batch: Batch, asked: dict[str, Any], pad_id
             "gradient_checkpointing": asked.get("checkpointing", False),
             "precision": "bfloat16" if asked.get("bfloat16") else "float32",
             "lora": {"rank": LORA_RANK, "alpha": LORA_ALPHA, "token_rows": False} if asked.get("lora") else {},
+            "deepspeed": ZERO_3 if asked.get("zero3") else "",
         }
     )
     policy = open_policy(model, params)
@@ -125,16 +139,25 @@ def our_step(model: PreTrainedModel, batch: Batch, asked: dict[str, Any], pad_id
     step()
     if policy.form != asked["side"]:
         raise SystemExit(f"rl_step: {asked['side']} was left for {policy.form}; there is nothing to measure")
-    return step
+    engine = TransformersEngine(policy.module, pad_id, NEVER, asked["groups"] * asked["group"])
+
+    def draw(tokens: int) -> None:
+        with policy.sampling():
+            engine.generate(batch.prompts, Sampling(tokens, 1.0, samples=asked["group"], seed=asked["seed"]))
+
+    return step, draw
 
 
-def trl_step(model: PreTrainedModel, batch: Batch, asked: dict[str, Any], folder: Path) -> Callable[[], None]:
+def trl_step(model: PreTrainedModel, batch: Batch, asked: dict[str, Any], folder: Path) -> tuple[Callable[[], None], Draw]:
     with importing():
         from datasets import Dataset
-        from peft import LoraConfig
+        from peft import LoraConfig, get_peft_model
+        from transformers.integrations.deepspeed import deepspeed_init
         from trl import GRPOConfig, GRPOTrainer
 
-    targets = RlParams().lora.targets
+    zero3 = asked.get("zero3", False)
+    if asked.get("lora"):  # before the arguments, which tell transformers of ZeRO-3: peft would then look for a GPU
+        model = get_peft_model(model, LoraConfig(r=LORA_RANK, lora_alpha=LORA_ALPHA, target_modules=RlParams().lora.targets))  # type: ignore[assignment]
     with tempfile.TemporaryDirectory() as scratch:
         arguments = GRPOConfig(
             output_dir=scratch,
@@ -150,6 +173,8 @@ def trl_step(model: PreTrainedModel, batch: Batch, asked: dict[str, Any], folder
             gradient_checkpointing_kwargs={"use_reentrant": False} if asked.get("checkpointing") else None,
             use_cpu=DEVICE == "cpu",
             bf16=asked.get("bfloat16", False),
+            learning_rate=LR,
+            deepspeed=ZERO_3 if zero3 else None,
             report_to=[],
         )
         trainer: Any = GRPOTrainer(
@@ -158,7 +183,6 @@ def trl_step(model: PreTrainedModel, batch: Batch, asked: dict[str, Any], folder
             args=arguments,
             train_dataset=Dataset.from_dict({"prompt": ["a"] * asked["group"]}),
             processing_class=load_tokenizer(folder),
-            peft_config=LoraConfig(r=LORA_RANK, lora_alpha=LORA_ALPHA, target_modules=targets) if asked.get("lora") else None,
         )
     trainer.current_gradient_accumulation_steps = asked["groups"]
     learner = trainer.model.to(DEVICE).train()
@@ -166,9 +190,13 @@ def trl_step(model: PreTrainedModel, batch: Batch, asked: dict[str, Any], folder
         learner.gradient_checkpointing_enable({"use_reentrant": False})
     learning = [parameter for parameter in learner.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(learning, lr=LR, weight_decay=0.0)
+    if zero3:  # as Trainer.train() does at its start
+        trainer.optimizer, trainer.lr_scheduler = deepspeed_init(trainer, num_training_steps=4)
+        learner, *_ = trainer.accelerator.prepare(trainer.model, trainer.optimizer, trainer.lr_scheduler)
+        trainer.model_wrapped = trainer.deepspeed = learner
 
     def step() -> None:
-        for prompt, own, gains in zip(batch.prompts, batch.responses, batch.advantages, strict=True):
+        for number, (prompt, own, gains) in enumerate(zip(batch.prompts, batch.responses, batch.advantages, strict=True), 1):
             width = max(map(len, own))
             inputs = {
                 "prompt_ids": torch.tensor([prompt] * len(own), device=DEVICE),
@@ -178,13 +206,22 @@ def trl_step(model: PreTrainedModel, batch: Batch, asked: dict[str, Any], folder
                 "advantages": gains.to(DEVICE),
                 "num_items_in_batch": torch.tensor(batch.tokens, device=DEVICE),
             }
+            trainer.accelerator.gradient_state._set_sync_gradients(number == len(batch.prompts))  # the engine steps at the last
             trainer.accelerator.backward(trainer._compute_loss(learner, inputs))
+        if zero3:
+            return
         torch.nn.utils.clip_grad_norm_(learning, 1.0)
         optimizer.step()
         optimizer.zero_grad()
 
+    def draw(tokens: int) -> None:
+        trainer.generation_config.max_new_tokens = trainer.generation_config.min_new_tokens = tokens
+        rows = [prompt for prompt in batch.prompts for _ in range(asked["group"])]
+        answers, _ = trainer._generate_single_turn(rows, None, {}, asked["group"])
+        assert all(len(answer) == tokens for answer in answers)
+
     step()
-    return step
+    return step, draw
 
 
 def least_flops(model: PreTrainedModel, batch: Batch, lora: bool) -> float:
@@ -208,12 +245,17 @@ def measure(asked: dict[str, Any], folder: Path) -> dict[str, float]:
     model = load_model(folder, device=DEVICE)
     batch = Batch(asked, model.config.vocab_size)
     least = least_flops(model, batch, asked.get("lora", False))
+    # What is imported is none of the step's memory.
     if asked["side"] == "trl":
         with importing():
-            import trl  # noqa: F401 (what it imports is none of the step's memory)
+            import trl  # noqa: F401
+    if asked.get("zero3"):
+        without_compiled_collectives()
+        alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+        os.environ.update(alone)
     before = resident_bytes()
     pad_id = int(model.config.pad_token_id)
-    step = trl_step(model, batch, asked, folder) if asked["side"] == "trl" else our_step(model, batch, asked, pad_id)
+    step, draw = trl_step(model, batch, asked, folder) if asked["side"] == "trl" else our_step(model, batch, asked, pad_id)
     _wait()
     began = time.perf_counter()
     step()
@@ -222,7 +264,21 @@ def measure(asked: dict[str, Any], folder: Path) -> dict[str, float]:
     peak = torch.cuda.max_memory_allocated() if DEVICE == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
     with FlopCounterMode(display=False, custom_mapping=ON_CPU) as counter:
         step()
-    return {"seconds": seconds, "bytes": float(peak), "flops": float(counter.get_total_flops()), "least": least}
+    found = {"seconds": seconds, "bytes": float(peak), "flops": float(counter.get_total_flops()), "least": least}
+    if asked["rollouts"]:
+        draw(2)
+        _wait()
+        began = time.perf_counter()
+        draw(asked["answer"])
+        _wait()
+        found["rollouts"] = time.perf_counter() - began
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
 
 
 def _wait() -> None:
@@ -242,7 +298,7 @@ def in_a_process(asked: dict[str, Any], folder: Path) -> dict[str, float]:
 def rows_of(setting: str, prompt: int, options: argparse.Namespace) -> list[str]:
     sides = [side for side in options.sides if side != "cache" or not SETTINGS[setting].get("checkpointing")]
     found: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
-    common = {name: getattr(options, name) for name in ("group", "groups", "answer", "uneven", "threads")}
+    common = {name: getattr(options, name) for name in ("group", "groups", "answer", "uneven", "threads", "rollouts")}
     for repeat in range(options.repeats):
         for side in sides if repeat % 2 == 0 else reversed(sides):
             found[side].append(
@@ -251,14 +307,22 @@ def rows_of(setting: str, prompt: int, options: argparse.Namespace) -> list[str]
     rows = []
     for side in sides:
         seconds, memory = ([one[key] for one in found[side]] for key in ("seconds", "bytes"))
-        faster = [other["seconds"] / own["seconds"] for own, other in zip(found[side], found.get("trl", []), strict=False)]
-        times = f"{statistics.median(faster):.2f} ({min(faster):.2f} to {max(faster):.2f})" if faster else ""
+        times = times_trl(found[side], found.get("trl", []), ["seconds"])
         flops, least = found[side][0]["flops"], found[side][0]["least"]
         rows.append(
             f"| {setting} | {prompt:,} | {side} | {statistics.median(seconds):.3f} | {times} | {statistics.median(memory) / 2**20:,.0f} | "
             f"{flops / 1e9:,.1f} | {flops / least:.2f} |"
         )
+        if options.rollouts:
+            drawn = statistics.median(one["rollouts"] for one in found[side])
+            rows[-1] += f" {drawn:.3f} | {times_trl(found[side], found.get('trl', []), ['seconds', 'rollouts'])} |"
     return rows
+
+
+def times_trl(own: list[dict[str, float]], trl: list[dict[str, float]], parts: list[str]) -> str:
+    """How many times TRL's the speed in these seconds is, in pairs of neighbouring processes: median, least and greatest."""
+    faster = [sum(other[part] for part in parts) / sum(one[part] for part in parts) for one, other in zip(own, trl, strict=False)]
+    return f"{statistics.median(faster):.2f} ({min(faster):.2f} to {max(faster):.2f})" if faster else ""
 
 
 def main() -> None:
@@ -271,6 +335,7 @@ def main() -> None:
     parser.add_argument("--groups", type=int, default=2, help="of a step")
     parser.add_argument("--answer", type=int, default=150, help="tokens")
     parser.add_argument("--uneven", type=int, default=0, help="tokens by which an answer is shorter than the one before")
+    parser.add_argument("--rollouts", action="store_true", help="draw answers, too")
     parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--layers", type=int, default=7)
     parser.add_argument("--repeats", type=int, default=3)
@@ -293,6 +358,8 @@ def main() -> None:
         "| setting | prompt | side | seconds | times TRL's speed | memory, MiB | GFLOP | of the least |",
         "|---|---|---|---|---|---|---|---|",
     ]
+    if options.rollouts:
+        lines[-2:] = [f"{lines[-2]} rollouts, seconds | whole step, times TRL's speed |", f"{lines[-1]}---|---|"]
     lines += [row for setting in options.settings for prompt in options.prompts for row in rows_of(setting, prompt, options)]
     options.result.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))

@@ -96,9 +96,10 @@ def rl_checkpoints(
     if not params.save_steps:
         return RlCheckpoints(ResumePoints("rl", "none", root), 0)  # to hash a large model takes a while
     # How often it is saved, and the limits of what is watched, decide nothing.
-    data = (np.array([len(task.prompt), *task.prompt, task.target_rank, *task.shown, *task.grades], dtype=np.int64) for task in tasks)
+    data = (np.array([len(task.prompt), *task.prompt, task.target_rank, *task.shown], dtype=np.int64) for task in tasks)
+    worth = (np.array(task.grades, dtype=np.float64) for task in tasks if task.grades)
     taught = (np.array([slate, *one.prompt, *one.response], dtype=np.int64) for slate, one in traces.items())
-    key = run_key(params.model_dump_json(exclude={"save_steps": True, "watch": LIMITS}), chain(data, taught), [base])
+    key = run_key(params.model_dump_json(exclude={"save_steps": True, "watch": LIMITS}), chain(data, worth, taught), [base])
     return RlCheckpoints(ResumePoints("rl", key, root), params.save_steps)
 
 

@@ -51,6 +51,11 @@ def token_logprobs(logits_BTV: Tensor, tokens_BT: Tensor, drawn: Drawn, lengths:
 
     The logits may be of any precision. A token that was the only one allowed has log p = 0 and no gradient.
     """
+    return logprobs_of(open_rows(logits_BTV, drawn, lengths), tokens_BT, drawn)
+
+
+def open_rows(logits_BTV: Tensor, drawn: Drawn, lengths: Sequence[int] | None = None) -> Tensor:
+    """open_logits of padded rows."""
     batch, width, vocabulary = logits_BTV.shape
     if drawn.masks is not None:
         assert lengths is not None
@@ -59,9 +64,19 @@ def token_logprobs(logits_BTV: Tensor, tokens_BT: Tensor, drawn: Drawn, lengths:
             rows += [*drawn.masks[start : start + length], *[FREE] * (width - length)]
             start += length
         drawn = replace(drawn, masks=rows)
-    logits_BTV = open_logits(logits_BTV.reshape(-1, vocabulary), drawn).view(batch, width, vocabulary)
-    logp_BTV = torch.log_softmax(logits_BTV, dim=-1)
+    return open_logits(logits_BTV.reshape(-1, vocabulary), drawn).view(batch, width, vocabulary)
+
+
+def logprobs_of(opened_BTV: Tensor, tokens_BT: Tensor, drawn: Drawn) -> tuple[Tensor, Tensor]:
+    """As token_logprobs, of what open_rows gives."""
+    logp_BTV = torch.log_softmax(opened_BTV, dim=-1)
     return logp_BTV.gather(-1, tokens_BT[..., None])[..., 0], logp_BTV[..., list(drawn.beside)]
+
+
+def entropies(opened: Tensor) -> Tensor:
+    """Of the distributions along the last dimension, nats, without gradient."""
+    with torch.no_grad():
+        return torch.special.entr(torch.softmax(opened, dim=-1)).sum(-1)
 
 
 def masks_along(constraint: PermutationConstraint, token_ids: Sequence[int]) -> list[TokenMask]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache, PreTrainedModel
 
-from stages.rl.distribution import PLAIN, Drawn, open_logits, token_logprobs
+from stages.rl.distribution import PLAIN, Drawn, entropies, logprobs_of, open_logits, open_rows
 from stages.rl.prefix_tree import Tree
 from stages.shared.core.errors import StageError
 from stages.shared.training.weighted_loss import changed_after_head, replaced_forward
@@ -25,7 +25,8 @@ ThreeTensors = tuple[Tensor, Tensor, Tensor]
 
 
 class Scores(NamedTuple):
-    """[P * G, T] each. mask: 1 on tokens of a response. entropy: of the token's distribution, nats, without gradient; None of a cache.
+    """[P * G, T] each. mask: 1 on tokens of a response. entropy: of the token's distribution, nats, without gradient; of a cache where it
+    is asked for.
 
     beside: log-probabilities of the tokens that Drawn.beside names, [P * G, T, L], with gradient.
     """
@@ -44,8 +45,10 @@ class Rows(NamedTuple):
     target_N: Tensor
 
 
-def response_logprobs(model: Any, prompts: Ids, responses: Sequence[Ids], pad_id: int, drawn: Drawn = PLAIN) -> Scores:
-    """prompts: P lists of ids; responses: P x G lists (G may differ). Scores with gradient, without entropies.
+def response_logprobs(
+    model: Any, prompts: Ids, responses: Sequence[Ids], pad_id: int, drawn: Drawn = PLAIN, with_entropy: bool = False
+) -> Scores:
+    """prompts: P lists of ids; responses: P x G lists (G may differ). Scores with gradient.
 
     Prompts are left-padded and run once with a cache; the cache is repeated G times and each response continues its own copy,
     which is the same function as running prompt + response for each sample, at about half the tokens.
@@ -79,8 +82,9 @@ def response_logprobs(model: Any, prompts: Ids, responses: Sequence[Ids], pad_id
     ).logits[:, :-1]
     # The prompt's last token predicts the response's first, and each token of the response the next one.
     logits = torch.cat([first.repeat_interleave(group, 0)[:, None], rest], dim=1)
-    logp, beside = token_logprobs(logits, tokens, drawn, list(map(len, flat)))
-    return Scores(logp, counted, beside=beside)
+    opened = open_rows(logits, drawn, list(map(len, flat)))
+    logp, beside = logprobs_of(opened, tokens, drawn)
+    return Scores(logp, counted, entropies(opened) if with_entropy else None, beside)
 
 
 def tree_rows(prompts: Ids, responses: Sequence[Ids], device: torch.device) -> Rows:
@@ -174,10 +178,9 @@ def chunked_scores(head: nn.Module, hidden_ND: Tensor, target_N: Tensor, chunk: 
 def _scores(head: nn.Module, hidden_ND: Tensor, target_N: Tensor, drawn: Drawn) -> ThreeTensors:
     logits_NV = open_logits(head(hidden_ND), drawn)
     logp_N = -F.cross_entropy(logits_NV, target_N, reduction="none")
-    with torch.no_grad():
-        entropy_N = torch.special.entr(torch.softmax(logits_NV, dim=-1)).sum(-1)
     beside_NL = logits_NV[:, list(drawn.beside)]
-    return logp_N, entropy_N, beside_NL - logits_NV.logsumexp(-1, keepdim=True) if drawn.beside else beside_NL
+    beside_NL = beside_NL - logits_NV.logsumexp(-1, keepdim=True) if drawn.beside else beside_NL
+    return logp_N, entropies(logits_NV), beside_NL
 
 
 def refuse_changed_logits(model: PreTrainedModel, setting: str) -> None:

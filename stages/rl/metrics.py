@@ -37,6 +37,7 @@ class RlStepMetrics(StageMetrics):
     reward_length: float = Field(description="mean brevity, 0 in groups that are not all right (with rl.length_weight)")
     reward_negatives: float = Field(description="mean punishment of misses by their likelihood (with rl.negatives_weight)")
     reward_overlong: float = Field(description="mean punishment of long answers (with rl.overlong: soft)")
+    learnt_tokens: float | None = Field(None, description="tokens that the update learns from (rl.allocation.d3s_tokens)")
     prof_dropped: float | None = Field(None, description="share of answers that PROF takes out of their groups (rl.allocation.prof_share)")
     budget_most: float | None = Field(None, description="most answers that Knapsack gives a slate (rl.allocation.knapsack_most)")
     target_place: float | None = Field(None, description="mean place of the target in slates that DUMP draws, from 1 (rl.allocation.dump)")

@@ -7,11 +7,13 @@ from pydantic import Field, model_validator
 
 from stages.rl.allocation.params import AllocationSection
 from stages.shared.core.launch import TrainingSection
-from stages.shared.core.model_folder import ModelFolder
+from stages.shared.core.model_folder import ModelFolder, TextFile
 from stages.shared.core.params import Section
 from stages.shared.training.params import LoraSection
 
+TARGETS = "data/retrieve/slates.parquet"  # which candidate was taken
 NORMALISES_ITSELF = ("dr_grpo", "lite_ppo")  # objectives that are their scale of advantages, beside the loss of another
+SCORES_ANSWERS = ("gspo", "disco", "lipo")  # objectives with one score an answer, of all its tokens
 WITHOUT_RATIO = ("disco", "lipo")  # objectives without an importance ratio or advantages
 
 
@@ -98,6 +100,11 @@ class RlParams(TrainingSection):
     )
     rank_reward: Literal["promotion", "ndcg", "auc", "log_sigmoid"] = Field(
         "promotion", description="of an order: places that the target rose / K; gain in NDCG; in AUC; log sigmoid of the gain in NDCG"
+    )
+    relevances: TextFile = Field(
+        TARGETS,
+        description=f"what the rank reward counts: {TARGETS} = the target, or logged grades; else a table of `slate` and `relevances`, of "
+        "each candidate by initial rank (rewards/relevances.py). dvc.yaml takes this value as a dependency",
     )
     log_sigmoid_scale: float = Field(0.1, gt=0, description="gain in NDCG that counts as 1 under log_sigmoid")
     grounding_weight: float = Field(0.0, ge=0, description="of the share of candidates whose facts the trace quotes word by word")
@@ -261,8 +268,9 @@ class RlParams(TrainingSection):
                 is_on and (self.grounding_weight + self.length_weight + self.negatives_weight > 0 or self.overlong == "soft"),
             ),
             (
-                "credit: relevance learns from all answers of a group; set allocation.d3s_share and prof_share to 1.0",
-                is_on and (self.allocation.d3s_share < 1 or self.allocation.prof_share < 1),
+                "credit: relevance learns from all answers of a group and all their tokens; set allocation.d3s_share, d3s_tokens and "
+                "prof_share to 1.0",
+                is_on and min(self.allocation.d3s_share, self.allocation.d3s_tokens, self.allocation.prof_share) < 1,
             ),
         ]
 
@@ -276,6 +284,11 @@ class RlParams(TrainingSection):
                 f"objective: {self.objective} compares the answers of whole groups of one size; it goes with none of allocation.d3s_share, "
                 "prof_share and knapsack_most: take dapo, or set them to 1.0, 1.0 and 0",
                 self.objective in WITHOUT_RATIO and allocation.changes_groups,
+            ),
+            (
+                f"objective: {self.objective} scores an answer by all its tokens, of which allocation.d3s_tokens keeps some: take dapo, or "
+                "set it to 1.0",
+                self.objective in SCORES_ANSWERS and allocation.d3s_tokens < 1,
             ),
             (
                 f"reward: random is no matter of right answers, which allocation ({asking}) asks for; set it to its default",

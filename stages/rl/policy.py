@@ -54,7 +54,8 @@ class Policy:
         """Of P prompts with G responses each, with gradient. All processes call it together, but for the form `cache`."""
         with self.autocast():
             if self.form == "cache":
-                return response_logprobs(self.forward, prompts, responses, pad_id, drawn)
+                with_entropy = self.params.allocation.d3s_tokens < 1
+                return response_logprobs(self.forward, prompts, responses, pad_id, drawn, with_entropy)
             if self.form == "tree" and self.tree_difference is None:
                 self._compare(prompts[:1], responses[:1], pad_id)
             return self._scores_of_rows(self.form, prompts, responses, pad_id, drawn)

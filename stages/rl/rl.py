@@ -18,6 +18,7 @@ from stages.rl.params import RlParams
 from stages.rl.policy import Policy, all_mean, open_policy
 from stages.rl.rates import rate
 from stages.rl.rewards.group import Rewarder
+from stages.rl.rewards.relevances import with_relevances
 from stages.rl.rollouts import Group, Rollouts, Task, sample_step
 from stages.rl.update import update
 from stages.rl.watch.asked import orders_shown, tasks_in_orders
@@ -63,6 +64,7 @@ def read_inputs(params: RlParams, options: PromptParams) -> Inputs:
     interactions = read_table(DATA / "ingest/interactions.parquet", INTERACTIONS)
     catalog = Catalog.from_tables(read_table(DATA / "tokenize/sids.parquet", SIDS), read_table(DATA / "ingest/items.parquet", ITEMS))
     leak_check = check_no_heldout(pairs_seen(slates), interactions, "rl")
+    slates = with_relevances(slates, params.relevances)
     # A slate of one candidate has one order, so all its rewards would be equal.
     slates = [slate for slate in training_windows(slates, options.window, params.seed) if len(slate.candidates) > 1]
     if not slates:

@@ -28,7 +28,7 @@ CONTRADICTS = Answer(None, "contradicts")
 class Task:
     """One training slate as token ids. target_rank: in the initial ranking; shown: the initial ranks in the order of the prompt.
 
-    slate: its id in data/retrieve/slates.parquet. grades: by initial rank, where slates were logged.
+    slate: its id in data/retrieve/slates.parquet. grades: by initial rank, where more than the target counts.
     """
 
     prompt: list[int]
@@ -36,7 +36,7 @@ class Task:
     target_rank: int
     shown: tuple[int, ...]
     slate: int = -1
-    grades: tuple[int, ...] = ()
+    grades: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stages.rl.allocation.d3s import share_at, widest
+from stages.rl.allocation.d3s import share_at, telling_tokens, tokens_kept, widest
 from stages.rl.credit import Credit, credits_of, relevance_loss
 from stages.rl.distribution import Drawn, masks_along, sampler_logprobs
 from stages.rl.logprobs import response_logprobs
@@ -31,16 +31,26 @@ MEASURED = ("loss", "clipped", "logprob_gap", "truncated", "kl", "learnt")
 class Targets(NamedTuple):
     """What the step fixes before its first update, one row an answer, groups behind each other.
 
-    starts: the first row of each group, and the number of all. selected: bool of each token that counts, on the CPU.
-    credits: of each answer, where rl.credit gives relevances their own.
+    starts: the first row of each group, and the number of all. passes: the groups of each. kept: tokens of each pass that are learnt from.
+    selected: bool of each token that counts, on the CPU. credits: of each answer, where rl.credit gives relevances their own.
     """
 
     starts: list[int]
+    passes: list[Any]
+    kept: list[int]
     advantages: Tensor
     whole: Whole
     sampler: list[list[float]]
     selected: list[Tensor] | None
     credits: list[Credit] | None
+
+
+class BeforeUpdates(NamedTuple):
+    """What a pass was before the step's first update: [B, T]. chosen: D3S's tokens; None: all."""
+
+    logp_BT: Tensor
+    reference_BT: Tensor | None
+    chosen_BT: Tensor | None
 
 
 def update(
@@ -53,24 +63,29 @@ def update(
     """
     totals = dict.fromkeys(MEASURED, 0.0)
     groups, advantages_N = learnt_from(rollouts.kept, step_advantages(rollouts.kept, params), params, step)
-    targets = fix_targets(groups, advantages_N, params, seed)
+    token_share = share_at(step, params.allocation.d3s_tokens, params.allocation.d3s_relax)
+    targets = fix_targets(groups, advantages_N, params, seed, token_share)
+    totals |= {"learnt_tokens": float(sum(targets.kept))} if params.allocation.d3s_tokens < 1 else {}
     if targets.whole.tokens == 0:
         return totals
     totals["learnt"] = float(targets.starts[-1])
-    # Every rank runs the same number of microbatches, empty ones included: gradients are averaged across ranks at each of them,
-    # and a rank that skipped one would leave the others waiting.
-    microbatches = max(1, -(-params.prompts // params.micro_prompts))
-    places = np.array_split(np.arange(len(groups)), microbatches)
-    trainer: dict[int, tuple[Tensor, Tensor | None]] = {}
+    microbatches = len(targets.passes)
+    first: dict[int, BeforeUpdates] = {}
     for update_number in range(params.updates):
-        for number, indices in enumerate(places):
+        for number, indices in enumerate(targets.passes):
             if len(indices):
-                part = make_part(policy, groups, indices, params, targets, pad_id, reference, trainer.get(number))
+                part = make_part(policy, groups, indices, params, targets, pad_id, reference, first.get(number))
                 # Before the first optimizer step the trainer's numbers are those of the policy that sampled, but for rounding.
-                if number not in trainer:
-                    trainer[number] = part.logp_BT.detach(), part.reference_BT
+                if number not in first:
+                    chosen = None
+                    if token_share < 1:
+                        assert part.entropy_BT is not None
+                        chosen = telling_tokens(part.advantage_B, part.entropy_BT, part.mask_BT, targets.kept[number])
+                    first[number] = BeforeUpdates(part.logp_BT.detach(), part.reference_BT, chosen)
                     for name, value in gaps(part, params, targets.sampler[targets.starts[indices[0]] :]).items():
                         totals[name] = max(totals[name], value) if name == "logprob_gap" else totals[name] + value / microbatches
+                if (chosen_BT := first[number].chosen_BT) is not None:
+                    part = part._replace(mask_BT=part.mask_BT * chosen_BT)
                 loss, clipped = OBJECTIVES[params.objective].loss(part, targets.whole, params)
                 if targets.credits is not None and part.beside_BTL is not None:
                     rows = slice(targets.starts[indices[0]], targets.starts[indices[-1] + 1])
@@ -105,12 +120,18 @@ def learnt_from(groups: Sequence[Group], advantages_N: Tensor, params: RlParams,
     return [group.some(rows) for group, rows in zip(groups, rows_of, strict=True) if rows], advantages_N[chosen]
 
 
-def fix_targets(groups: Sequence[Group], advantages_N: Tensor, params: RlParams, seed: int) -> Targets:
+def fix_targets(groups: Sequence[Group], advantages_N: Tensor, params: RlParams, seed: int, token_share: float) -> Targets:
     completions = [completion for group in groups for completion in group.completions]
     sampler = [sampler_logprobs(completion, params.temperature, params.constrained) for completion in completions]
     counts = [len(row) * is_counted for row, is_counted in zip(sampler, counted_rows(groups, params), strict=True)]
+    starts = [0, *accumulate(len(group.rewards) for group in groups)]
+    # Every rank runs the same number of microbatches, empty ones included: gradients are averaged across ranks at each of them,
+    # and a rank that skipped one would leave the others waiting.
+    passes = np.array_split(np.arange(len(groups)), max(1, -(-params.prompts // params.micro_prompts)))
+    of_passes = [sum(counts[starts[own[0]] : starts[own[-1] + 1]]) if len(own) else 0 for own in passes]
+    kept_tokens = [tokens_kept(count, token_share) for count in of_passes]
     # The unit of a mean is the whole step over all ranks; DeepSpeed and DDP average gradients, so the world size divides it.
-    whole = Whole(all_sum(sum(counts)) / world_size(), all_sum(len(completions)) / world_size())
+    whole = Whole(all_sum(sum(kept_tokens)) / world_size(), all_sum(len(completions)) / world_size())
     selected = None
     if (select := OBJECTIVES[params.objective].select) and groups:
         kept = [torch.tensor(row[:count]) for row, count in zip(sampler, counts, strict=True)]
@@ -121,7 +142,7 @@ def fix_targets(groups: Sequence[Group], advantages_N: Tensor, params: RlParams,
     if params.credit == "relevance":
         batch_std = batch_moments(torch.tensor([reward for group in groups for reward in group.rewards]))[1]
         credits = [credit for group in groups for credit in credits_of(group, params, batch_std)]
-    return Targets([0, *accumulate(len(group.rewards) for group in groups)], advantages_N, whole, sampler, selected, credits)
+    return Targets(starts, passes, kept_tokens, advantages_N, whole, sampler, selected, credits)
 
 
 def step_advantages(groups: Sequence[Group], params: RlParams) -> Tensor:
@@ -165,9 +186,9 @@ def make_part(
     targets: Targets,
     pad_id: int,
     reference: Any,
-    first: tuple[Tensor, Tensor | None] | None,
+    first: BeforeUpdates | None,
 ) -> Part:
-    """The groups at `indices`, which follow one another. first: the trainer's and the reference's numbers before the first update."""
+    """The groups at `indices`, which follow one another."""
     batch = [groups[index] for index in indices]
     rows = slice(targets.starts[indices[0]], targets.starts[indices[-1] + 1])
     prompts = [group.task.prompt for group in batch]
@@ -176,12 +197,12 @@ def make_part(
     drawn = Drawn(params.temperature, response_masks(batch), beside)
     scores = policy.score(prompts, responses, pad_id, drawn)
     logp, mask = scores.logp, scores.mask
-    reference_BT = first[1] if first else None
+    reference_BT = first.reference_BT if first else None
     if reference is not None and first is None:
         with policy.autocast(), torch.no_grad():
             reference_BT = response_logprobs(reference, prompts, responses, pad_id, drawn).logp
     sampler = padded(targets.sampler[rows], logp)
-    trainer = first[0] if first else logp.detach()
+    trainer = first.logp_BT if first else logp.detach()
     if params.importance_cap:
         # Truncated importance sampling (Yao et al. 2025, Your Efficient RL Framework Secretly Brings You Off-Policy RL Training): what
         # differs between engine and trainer is a weight, and only what the updates change is clipped.
@@ -202,6 +223,7 @@ def make_part(
         padded([row.tolist() for row in targets.selected[rows]], logp).bool() if targets.selected is not None else None,
         padded([credit.others_T.tolist() for credit in targets.credits[rows]], logp) if targets.credits is not None else None,
         scores.beside,
+        scores.entropy,
     )
 
 

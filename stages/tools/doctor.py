@@ -76,8 +76,9 @@ def remedies(stage: StageMemory) -> list[str]:
     name, lines = stage.stage, []
     trains = name in ("midtrain", "sft", "distil", "rl")
     if stage.gpus and sum(stage.gpu.values()) > stage.gpu_limit:
+        rl_keys = "rl.micro_prompts, rl.group (with rl.allocation.knapsack_most) or rl.max_tokens"
         lines.append(
-            f"lower {'rl.micro_prompts, rl.group or rl.max_tokens' if name == 'rl' else f'{name}.batch_size'}, or take a smaller model"
+            f"lower {rl_keys if name == 'rl' else f'{name}.batch_size'}, or take a smaller model"
             if trains
             else "lower embed.batch_size or max_tokens, or take a smaller model"
             if name == "embed_shard"

@@ -54,6 +54,7 @@ HEAVY = (  # these import torch, or start a store
     "tokenizer_packages",
     "vocabulary_arms",
     "world_learnable",
+    "world_relevances",
     "zero3_memory",
 )
 
@@ -87,7 +88,7 @@ def test_a_step_of_rl_is_measured_beside_trl(tmp_path: Path) -> None:
     """Sizes at which nothing is fast; the arithmetic is counted all the same."""
     small = ["--group", "4", "--groups", "1", "--answer", "6", "--hidden", "64", "--layers", "1", "--repeats", "1", "--threads", "1"]
     command = [sys.executable, str(ROOT / "bench/rl_step.py"), str(tmp_path), "--settings", "float32", "all", "--prompts", "90", *small]
-    command += ["--result", str(tmp_path / "result.md")]
+    command += ["--rollouts", "--result", str(tmp_path / "result.md")]
     result = subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     rows = [
@@ -96,6 +97,7 @@ def test_a_step_of_rl_is_measured_beside_trl(tmp_path: Path) -> None:
     assert [row[::2][:2] for row in rows] == [
         [row[0], side] for row, side in zip(rows, ("tree", "cache", "trl", "tree", "trl"), strict=True)
     ]
+    assert all(float(row[8]) > 0 and float(row[9].split()[0]) > 0 for row in rows), "rollouts, and the whole step beside TRL's"
     least = {(row[0], row[2]): float(row[7]) for row in rows}
     # 24 answer tokens behind a prompt of 90 once, or four times.
     assert 1.0 <= least["float32", "tree"] < 1.3 and least["float32", "trl"] > 2 * least["float32", "tree"]

@@ -1,13 +1,17 @@
-"""D3S (Wang et al. 2025, A Dynamic Dual-Level Down-Sampling Framework for Efficient Policy Optimization, arXiv 2509.22115): answers.
+"""D3S (Wang et al. 2025, A Dynamic Dual-Level Down-Sampling Framework for Efficient Policy Optimization, arXiv 2509.22115).
 
-The update learns from the m of n answers whose advantages have the greatest variance, which bounds the norm of the policy gradient from
-above; advantages are those within whole groups. The share m / n may rise from step to step. (The lower level, a choice of tokens by
-|A| times entropy, is not here: entropies of tokens do not exist before the forward pass that has to be saved.)
+Answers: the update learns from the m of n whose advantages have the greatest variance, which bounds the norm of the policy gradient from
+above; advantages are those within whole groups. Tokens: of these answers' tokens the loss takes those of the greatest |A_t| H_t, where the
+policy is uncertain and much depends on it. Entropies come from the forward pass that the loss needs anyway, so tokens are chosen among
+those of one pass (rl.micro_prompts), before the step's first update. Both shares may rise from step to step.
 """
 
+import math
 from collections.abc import Hashable, Sequence
 
 import numpy as np
+import torch
+from torch import Tensor
 
 
 def widest(values: Sequence[float], keep: int, kinds: Sequence[Hashable]) -> list[int]:
@@ -33,6 +37,18 @@ def widest(values: Sequence[float], keep: int, kinds: Sequence[Hashable]) -> lis
     return sorted(max(subsets, key=lambda subset: subset[:2])[2])
 
 
+def telling_tokens(advantage_B: Tensor, entropy_BT: Tensor, mask_BT: Tensor, keep: int) -> Tensor:
+    """bool [B, T]: of the tokens that the mask counts the `keep` of the greatest |A| H; of equal ones the first."""
+    weight_BT = (advantage_B.abs()[:, None] * entropy_BT).masked_fill(mask_BT == 0, -1.0)
+    chosen = weight_BT.flatten().sort(descending=True, stable=True).indices[:keep]
+    return torch.zeros(weight_BT.numel(), dtype=torch.bool, device=mask_BT.device).index_fill(0, chosen, True).view_as(mask_BT)
+
+
+def tokens_kept(count: int, share: float) -> int:
+    """Of `count` tokens; one at least."""
+    return math.ceil(round(share * count, 6))
+
+
 def share_at(step: int, share: float, relax: int) -> float:
-    """The share of answers that step `step` (from 0) keeps: rising evenly to 1 over `relax` steps; 0: it stays."""
+    """The share that step `step` (from 0) keeps: rising evenly to 1 over `relax` steps; 0: it stays."""
     return share + (1 - share) * min(1.0, step / relax) if relax else share

@@ -11,8 +11,15 @@ class AllocationSection(Section):
     d3s_share: float = Field(
         1.0, gt=0, le=1, description="D3S: share of a group's answers that are learnt from, those whose advantages vary most; 1 = all"
     )
+    d3s_tokens: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="D3S: share of the tokens of a pass (rl.micro_prompts) that are learnt from, those of the greatest |advantage| times "
+        "entropy; 1 = all",
+    )
     d3s_across: bool = Field(False, description="D3S: chosen among all answers of a step, not in each group")
-    d3s_relax: int = Field(0, ge=0, description="D3S: steps over which the share rises to 1; 0 = it stays")
+    d3s_relax: int = Field(0, ge=0, description="D3S: steps over which its shares rise to 1; 0 = they stay")
     prof_share: float = Field(
         1.0,
         gt=0,
@@ -52,7 +59,11 @@ class AllocationSection(Section):
                 learnt < 2,
             ),
             (
-                "allocation: d3s_across and d3s_relax say how D3S chooses, and d3s_share: 1.0 keeps all; lower d3s_share",
-                self.d3s_share == 1 and (self.d3s_across or self.d3s_relax > 0),
+                "allocation: d3s_across says how D3S chooses answers, and d3s_share: 1.0 keeps all; lower d3s_share",
+                self.d3s_share == 1 and self.d3s_across,
+            ),
+            (
+                "allocation: d3s_relax raises the shares of D3S, and d3s_share and d3s_tokens are 1.0; lower one",
+                self.d3s_share == 1 and self.d3s_tokens == 1 and self.d3s_relax > 0,
             ),
         ]

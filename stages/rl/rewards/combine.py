@@ -26,7 +26,7 @@ class Earned(NamedTuple):
     target_rank: int
     rank: float
     extra: float = 0.0
-    grades: Sequence[int] = ()
+    grades: Sequence[float] = ()
 
 
 def conditional(earned: Earned, alpha: float) -> float:

@@ -40,7 +40,7 @@ class Rewarder:
         completions: Sequence[Sequence[int]],
         answers: Sequence[Answer],
         logprobs: Sequence[float],
-        grades: Sequence[int] = (),
+        grades: Sequence[float] = (),
     ) -> GroupRewards:
         """completions: token ids. answers: in ranks of the initial ranking. logprobs: of each whole completion, when it was drawn.
 
@@ -75,7 +75,7 @@ class Rewarder:
             total.append(earned + sum(self.weights[name] * parts[name][number] for name in PAID_ALWAYS if name in parts))
         return GroupRewards(total, parts)
 
-    def _rank(self, answer: Answer, target_rank: int, grades: Sequence[int]) -> float:
+    def _rank(self, answer: Answer, target_rank: int, grades: Sequence[float]) -> float:
         return rank_reward(answer.order, target_rank, self.params, grades) if answer.order is not None else self.params.invalid_reward
 
     def state(self) -> Any:
@@ -86,7 +86,7 @@ class Rewarder:
             self.rng.bit_generator.state = state
 
 
-def rank_reward(order: Sequence[int], target_rank: int, params: RlParams, grades: Sequence[int] = ()) -> float:
+def rank_reward(order: Sequence[int], target_rank: int, params: RlParams, grades: Sequence[float] = ()) -> float:
     """Of a permutation, as rl.rank_reward says."""
     gains = gains_of(len(order), target_rank, grades)
     if params.rank_reward == "promotion":
@@ -108,7 +108,7 @@ def part_weights(params: RlParams) -> dict[str, float]:
 
 
 def _lengths(
-    completions: Sequence[Sequence[int]], answers: Sequence[Answer], target_rank: int, longest: int, grades: Sequence[int] = ()
+    completions: Sequence[Sequence[int]], answers: Sequence[Answer], target_rank: int, longest: int, grades: Sequence[float] = ()
 ) -> list[float]:
     """Brevity in groups that are all right, 0 in others: it never competes with being right (ConciseR, arXiv 2505.21178)."""
     all_right = all(answer.order is not None and is_right(answer.order, target_rank, grades) for answer in answers)
@@ -116,5 +116,5 @@ def _lengths(
 
 
 RewardFunction = Callable[
-    [PermutationConstraint, int, Sequence[Sequence[int]], Sequence[Answer], Sequence[float], Sequence[int]], GroupRewards
+    [PermutationConstraint, int, Sequence[Sequence[int]], Sequence[Answer], Sequence[float], Sequence[float]], GroupRewards
 ]

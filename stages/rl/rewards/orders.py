@@ -15,7 +15,7 @@ def promotion(order: Sequence[int], target_rank: int) -> float:
     return (target_rank - order.index(target_rank)) / len(order)
 
 
-def gains_of(count: int, target_rank: int, grades: Sequence[int] = ()) -> list[float]:
+def gains_of(count: int, target_rank: int, grades: Sequence[float] = ()) -> list[float]:
     """2^grade - 1, without grades 1 for the target: of each of `count` candidates."""
     return [2.0**grade - 1 for grade in grades] if grades else [float(rank == target_rank) for rank in range(count)]
 
@@ -56,7 +56,7 @@ def log_sigmoid(gain: float, scale: float) -> float:
     return -math.log1p(math.exp(-abs(gain / scale))) + min(gain / scale, 0.0)
 
 
-def rises(order: Sequence[int], target_rank: int, grades: Sequence[int] = ()) -> bool:
+def rises(order: Sequence[int], target_rank: int, grades: Sequence[float] = ()) -> bool:
     """GR2's condition for paying the format: the target rose, or stood first before, where it cannot rise. With grades: NDCG rose, or the
     initial ranking was a best one."""
     if grades:
@@ -65,14 +65,14 @@ def rises(order: Sequence[int], target_rank: int, grades: Sequence[int] = ()) ->
     return order.index(target_rank) < target_rank or target_rank == 0
 
 
-def is_right(order: Sequence[int], target_rank: int, grades: Sequence[int] = ()) -> bool:
+def is_right(order: Sequence[int], target_rank: int, grades: Sequence[float] = ()) -> bool:
     """The target rose, or stands first; with grades: NDCG rose, or the order is a best one."""
     if grades:
         return ndcg_gain(order, gains_of(len(order), target_rank, grades)) > SAME or is_best(order, target_rank, grades)
     return order.index(target_rank) < target_rank or order[0] == target_rank
 
 
-def is_best(order: Sequence[int], target_rank: int, grades: Sequence[int] = ()) -> bool:
+def is_best(order: Sequence[int], target_rank: int, grades: Sequence[float] = ()) -> bool:
     """Whether no other order is better: the target stands first, or grades fall along the order."""
     if not grades:
         return order[0] == target_rank

@@ -29,7 +29,7 @@ class Catalog:
 @dataclass(frozen=True)
 class Slate:
     """One slate with its candidate features. `bins`: [K][features] in the order of `features`; `target_rank` counts from 0 and is in no
-    prompt. `grades` [K]: what each candidate was worth, 0 = not taken; empty where the target alone counts."""
+    prompt. `grades` [K]: what each candidate was worth, 0 = not taken; empty where the target alone counts. Whole numbers as logged."""
 
     slate: int
     user: int
@@ -40,7 +40,7 @@ class Slate:
     bins: list[list[int]]
     target_rank: int
     features: tuple[str, ...] = tuple(FEATURES)
-    grades: tuple[int, ...] = ()
+    grades: tuple[float, ...] = ()
 
     def words(self, rank: int) -> list[str]:
         """The features of a candidate as the prompt spells them."""
@@ -48,8 +48,8 @@ class Slate:
 
     @property
     def relevant(self) -> tuple[int, ...]:
-        """[K]: the grades, the target's 1 where there are none."""
-        return self.grades or tuple(int(rank == self.target_rank) for rank in range(len(self.candidates)))
+        """[K]: the grades as logged, the target's 1 where there are none."""
+        return tuple(map(int, self.grades)) or tuple(int(rank == self.target_rank) for rank in range(len(self.candidates)))
 
     @property
     def best_ranks(self) -> list[int]:

@@ -1,5 +1,7 @@
 """What reinforcement learning takes: the policy, its rollouts, and a reference for the KL."""
 
+import math
+
 from stages.rl.params import RlParams
 from stages.tools.check_params import Params
 from stages.tools.memory.formulas import WIDTH, Bytes, Sharding, activations, generation, logits
@@ -12,9 +14,8 @@ from stages.tools.memory.training import models_read, of_training, place, stored
 def rl_memory(memory: StageMemory, shape: Shape, params: Params, sizes: Sizes) -> None:
     rl = params.rl
     sharding, bfloat16 = Sharding.of(rl.all_processes, rl.deepspeed), rl.precision == "bfloat16"
-    written = rl.micro_prompts * rl.group * rl.max_tokens
-    read = rl.micro_prompts * sizes.prompt * (rl.group if rl.shared_prefix == "none" else 1)
-    made = {"activations": activations(shape, read + written, rl.gradient_checkpointing, bfloat16)}
+    tokens, written = of_a_pass(rl, sizes)
+    made = {"activations": activations(shape, tokens, rl.gradient_checkpointing, bfloat16)}
     made["logits"] = logits(shape, written, rl.logprob_chunk)
     token_rows = layout_tokens(params.tokenize.levels, params.tokenize.codebook_size)
     model = with_adapters(shape, rl.lora, token_rows) if rl.lora.rank else whole(shape)
@@ -38,6 +39,23 @@ def rl_memory(memory: StageMemory, shape: Shape, params: Params, sizes: Sizes) -
         host["the whole model, to be saved"] = 4.0 * shape.parameters / GB
     elif memory.gpus:
         host["models as they are read"] = models_read(shape, rl.processes, stored("rl", shape, params)) / GB
+
+
+def of_a_pass(rl: RlParams, sizes: Sizes) -> tuple[int, int]:
+    """Tokens of an update's largest forward pass, and of them those that the loss counts: rl.micro_prompts groups, or ReLIFT's traces."""
+    answers = largest_group(rl)
+    written = rl.micro_prompts * answers * rl.max_tokens
+    tokens = rl.micro_prompts * sizes.prompt * (answers if rl.shared_prefix == "none" else 1) + written
+    traces = math.ceil(rl.allocation.relift_batch / math.ceil(rl.prompts / rl.micro_prompts))
+    return max(tokens, traces * sizes.row), max(written, traces * sizes.trace)
+
+
+def largest_group(rl: RlParams) -> int:
+    """Answers to one slate that an update learns from, at the most: every group of a pass may be one that Knapsack gave most."""
+    allocation = rl.allocation
+    answers = round(allocation.prof_share * max(rl.group, allocation.knapsack_most))
+    # Chosen across groups, or when the share has risen, D3S leaves some whole.
+    return answers if allocation.d3s_across or allocation.d3s_relax else round(allocation.d3s_share * answers)
 
 
 def in_place(shape: Shape, rl: RlParams, sizes: Sizes, sharding: Sharding) -> Bytes:

@@ -109,6 +109,27 @@ def test_what_rollouts_take_of_a_gpu_depends_on_whether_the_engine_sleeps():
     assert on_cpu.host["engine's cache"] == 2 * 0.25, "on a CPU nothing sleeps"
 
 
+def test_a_pass_of_rl_holds_the_largest_groups_that_are_learnt_from():
+    """A group of the most answers that Knapsack gives is as large as one of rl.group, less what PROF and D3S leave out of it."""
+
+    def of_a_pass(**values) -> tuple[float, float]:
+        parts = of_stage("rl", "qwen3-8b", rl={"logprob_chunk": 0, **values}).gpu
+        return parts["activations"], parts["logits"]
+
+    eight, twelve, twenty_four = (of_a_pass(group=group) for group in (8, 12, 24))
+    assert eight < twelve < twenty_four
+    assert of_a_pass(allocation={"knapsack_most": 24}) == twenty_four
+    assert of_a_pass(allocation={"knapsack_most": 24, "knapsack_least": 4, "prof_share": 0.5}) == twelve
+    assert of_a_pass(allocation={"knapsack_most": 24, "knapsack_least": 4, "d3s_share": 0.5}) == twelve
+    assert of_a_pass(group=24, allocation={"d3s_share": 0.5}) == twelve
+    for whole in ({"d3s_across": True}, {"d3s_relax": 9}):
+        assert of_a_pass(group=24, allocation={"d3s_share": 0.5, **whole}) == twenty_four, "some groups stay whole, or all do in the end"
+    # ReLIFT's step is of as many passes as an update: 8 here, of one slate each. A trace and its prompt are read as they are, side by side.
+    assert of_a_pass(allocation={"relift_batch": 8}) == eight
+    many = of_a_pass(allocation={"relift_batch": 80})
+    assert many[0] > eight[0] and many[1] > eight[1]
+
+
 def test_distillation_holds_its_teacher():
     """On policy beside the student; answers at once before it learns, on the same GPUs."""
     whole = shape_of(Path("models/Qwen3-8B")).with_sids(4, 256).parameters / GB

@@ -5,11 +5,12 @@ import math
 from statistics import pvariance
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from stages.rl.allocation.d3s import share_at, widest
+from stages.rl.allocation.d3s import share_at, telling_tokens, tokens_kept, widest
 from stages.rl.allocation.dump import Curriculum, mean_advantage, probabilities
 from stages.rl.allocation.knapsack import SuccessRates, budgets, value
 from stages.rl.allocation.params import AllocationSection
@@ -39,6 +40,27 @@ def test_d3s_is_the_best_of_all_subsets(values, data):
     assert len(set(chosen)) == keep and chosen == sorted(chosen)
     best = max(pvariance(subset) for subset in itertools.combinations(values, keep))
     assert pvariance([values[place] for place in chosen]) == pytest.approx(best, abs=1e-9)
+
+
+@given(st.data())
+def test_the_tokens_kept_are_those_of_the_greatest_advantage_times_entropy(data):
+    lengths = data.draw(st.lists(st.integers(0, 5), min_size=1, max_size=4).filter(any))
+    few = st.sampled_from([0.0, 0.25, 0.5, 1.0])
+    entropy = [data.draw(st.lists(few, min_size=length, max_size=length)) for length in lengths]
+    advantages = data.draw(st.lists(st.sampled_from([-2.0, -0.5, 0.0, 1.0]), min_size=len(lengths), max_size=len(lengths)))
+    keep = data.draw(st.integers(0, sum(lengths)))
+    mask = torch.zeros(len(lengths), max(lengths))
+    entropies = torch.full(mask.shape, 9.0)  # beyond an answer's end, where nothing may be taken
+    for row, own in enumerate(entropy):
+        mask[row, : len(own)], entropies[row, : len(own)] = 1.0, torch.tensor(own)
+    tokens = [(row, place) for row, length in enumerate(lengths) for place in range(length)]
+    best = sorted(tokens, key=lambda token: -abs(advantages[token[0]]) * entropy[token[0]][token[1]])[:keep]  # a stable sort
+    chosen = telling_tokens(torch.tensor(advantages), entropies, mask, keep)
+    assert [tuple(place) for place in chosen.nonzero().tolist()] == sorted(best)
+
+
+def test_of_few_tokens_one_is_kept():
+    assert [tokens_kept(count, 0.3) for count in (0, 1, 10, 11)] == [0, 1, 3, 4] and tokens_kept(7, 1.0) == 7
 
 
 def test_d3s_relaxes_evenly():
@@ -160,7 +182,9 @@ def test_one_place_alone_leaves_no_choice():
         ({"d3s_share": 0.5, "prof_share": 0.4}, {"group": 6}, "leave 1 of 6 answers"),
         ({"d3s_share": 0.5, "knapsack_most": 16}, {}, "leave 1 of 2 answers"),
         ({"d3s_across": True}, {}, "d3s_share: 1.0 keeps all"),
-        ({"d3s_relax": 5}, {}, "d3s_share: 1.0 keeps all"),
+        ({"d3s_relax": 5}, {}, "d3s_share and d3s_tokens are 1.0"),
+        ({"d3s_tokens": 0.5}, {"objective": "gspo"}, "objective: gspo scores an answer by all its tokens"),
+        ({"d3s_tokens": 0.5}, {"objective": "lipo"}, "objective: lipo scores an answer by all its tokens"),
         ({"knapsack_most": 8}, {}, "both sides of group 8"),
         ({"knapsack_most": 16, "knapsack_least": 9}, {}, "both sides of group 8"),
         ({"d3s_share": 0.5}, {"objective": "lipo"}, "objective: lipo"),

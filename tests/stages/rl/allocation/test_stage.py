@@ -12,8 +12,8 @@ from stages.rl.allocation.relift import Demonstration, FailedSlates, demonstrati
 from stages.rl.params import RlParams
 from stages.rl.policy import open_policy
 from stages.rl.rl import rl
-from stages.rl.rollouts import Group, Task, draw
-from stages.rl.update import learnt_from
+from stages.rl.rollouts import Group, Rollouts, Task, draw
+from stages.rl.update import learnt_from, update
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import stage_outputs
 from stages.shared.generation.base import Completion, Sampling
@@ -35,13 +35,16 @@ SMALL = {"threads": 1, "steps": 3, "prompts": 3, "group": 4, "micro_prompts": 2,
 SMALL |= {"constrained": True, "consistent": False, "temperature": 2.0, "lr": 1e-3}
 WAYS = {
     "d3s": {"d3s_share": 0.5},
+    "d3s_tokens": {"d3s_tokens": 0.25, "d3s_relax": 2},
     "d3s_across": {"d3s_share": 0.5, "d3s_across": True, "d3s_relax": 2},
     "prof": {"prof_share": 0.75},
     "knapsack": {"knapsack_most": 8},
     "dump": {"dump": True},
     "relift": {"relift_batch": 2},
 }
-EVERYTHING = {"d3s_share": 0.75, "d3s_across": True, "prof_share": 0.75, "knapsack_most": 8} | WAYS["dump"] | WAYS["relift"]
+EVERYTHING = (
+    {"d3s_share": 0.75, "d3s_tokens": 0.5, "d3s_across": True, "prof_share": 0.75, "knapsack_most": 8} | WAYS["dump"] | WAYS["relift"]
+)
 
 
 def run(folder, allocation, **more) -> tuple[dict[str, bytes], list[dict[str, float]]]:
@@ -57,6 +60,12 @@ def test_each_way_by_itself(project, way):  # noqa: F811
     rows = run(project, WAYS[way], **({"group": 2, "steps": 5} if way == "relift" else {}))[1]
     if way == "d3s":
         assert [row["learnt"] for row in rows] == [row["kept"] * 2 for row in rows]
+    elif way == "d3s_tokens":
+        # As long on average as all that was sampled is what is learnt from, or nearly.
+        tokens = [row["kept"] * 4 * row["length"] for row in rows]
+        assert [round(row["learnt_tokens"] / count, 1) for row, count in zip(rows, tokens, strict=True)] == pytest.approx(
+            [0.25, 0.625, 1.0], abs=0.1
+        )
     elif way == "d3s_across":
         assert rows[0]["learnt"] == rows[0]["kept"] * 2 and rows[2]["learnt"] == rows[2]["kept"] * 4, "relaxed by then"
     elif way == "prof":
@@ -107,6 +116,46 @@ def test_d3s_keeps_the_advantages_of_whole_groups():
     kept, gains = learnt_from(groups, advantages, across, 0)
     assert [one.rewards for one in kept] == [[0.0, 1.0]] and gains.tolist() == [-1.0, 1.5], "a group without any is gone"
     assert learnt_from(groups, advantages, across, 2) == (groups, advantages)
+
+
+@pytest.mark.parametrize(("form", "micro"), [("cache", 3), ("tree", 3), ("none", 3), ("tree", 1)])
+def test_the_loss_is_that_of_the_tokens_kept(form, micro):
+    """Against a loop over answers, each by itself: -A pi / pi_old of the tokens of the greatest |A| H, over their number."""
+    model = tiny_model(64)
+    batch = rollouts(model, 3)
+    found = gradient(model, batch, shared_prefix=form, micro_prompts=micro, allocation={"d3s_tokens": 0.3})
+    reference = tiny_model(64)
+    weighed = []  # by pass: (|A| H, order in the step, loss) of each token
+    for number, group in enumerate(batch.kept):
+        rewards = torch.tensor(group.rewards)
+        advantages = (rewards - rewards.mean()) / (rewards.std() + 1e-4)
+        for gain, completion in zip(advantages, group.completions, strict=True):
+            prompt, response = group.task.prompt, completion.token_ids
+            logps = torch.log_softmax(reference(torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1], -1)
+            entropy = -(logps.exp() * logps).sum(-1).detach()
+            drawn = logps.gather(-1, torch.tensor(response)[:, None])[:, 0]
+            losses = -gain * torch.exp(drawn - drawn.detach())
+            rows = zip((abs(gain) * entropy).tolist(), losses, strict=True)
+            weighed += [(number if micro == 1 else 0, weight, loss) for weight, loss in rows]
+    kept = []
+    for number in {row[0] for row in weighed}:
+        own = sorted((row for row in weighed if row[0] == number), key=lambda row: -row[1])
+        kept += [row[2] for row in own[: -(-3 * len(own) // 10)]]
+    (sum(kept) / len(kept)).backward()
+    torch.nn.utils.clip_grad_norm_(reference.parameters(), 1.0)
+    expected = -torch.cat([parameter.grad.flatten() for parameter in reference.parameters()])
+    assert found.norm() > 1e-3 and torch.allclose(found, expected, atol=1e-5)
+
+
+def test_tokens_are_chosen_before_the_first_update_and_stay():
+    model = tiny_model(64)
+    params = RlParams(threads=1, prompts=2, group=4, micro_prompts=1, updates=3, lr=1e-2, allocation={"d3s_tokens": 0.2})
+    batch = rollouts(model, 2)
+    measured = update(open_policy(model, params), batch, params, 0)
+    tokens = [sum(len(one.token_ids) for one in group.completions) for group in batch.kept]
+    assert measured["learnt_tokens"] == sum(-(-count // 5) for count in tokens)
+    nothing = update(open_policy(model, params), Rollouts([], [], 0), params, 0)
+    assert nothing["learnt_tokens"] == 0, "the column is there in every process"
 
 
 class Counting:

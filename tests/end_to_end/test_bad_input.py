@@ -16,8 +16,8 @@ FULL_DISK = Path(__file__).with_name("full_disk.sh")
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone that ingested its own small folder; nothing else ran."""
+def shop(smoke: SmokeRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone that ingested its own small folder; nothing else ran. smoke: for its Prefect server."""
     root = clone(tmp_path_factory.mktemp("shop") / "project")
     folder = root / "raw"
     folder.mkdir()

@@ -58,7 +58,9 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     (folder / "notes").mkdir()
     with ExitStack() as held:
         database = held.enter_context(postgres.if_installed())
-        made = held.enter_context(node_farm.farm(folder, make(folder / "home", folder / "notes"), database))
+        home = make(folder / "home", folder / "notes")
+        rules = [{"stages": ["b_shard", "b"], "pool": "nodes"}]  # a runs here, and c and d not at all
+        made = held.enter_context(node_farm.farm(folder, home, database, rules=rules))
         for name in ("one", "two"):
             held.enter_context(made.worker(made.clone(name), limit=1))
         yield made.ready()

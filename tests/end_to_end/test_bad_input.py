@@ -1,13 +1,14 @@
 """Bad input: an error that names the place, an exit code other than 0, and earlier outputs as they were."""
 
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.support.project_clone import SmokeRun, call, clone, contents, gr2, restored, set_params, stage
+from tests.support.project_clone import SmokeRun, call, clone, contents, environment, gr2, restored, set_params, stage
 
 pytestmark = pytest.mark.slow
 
@@ -16,8 +17,8 @@ FULL_DISK = Path(__file__).with_name("full_disk.sh")
 
 
 @pytest.fixture(scope="module")
-def shop(smoke: SmokeRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone that ingested its own small folder; nothing else ran. smoke: for its Prefect server."""
+def shop(tmp_path_factory: pytest.TempPathFactory, server: str) -> Path:
+    """A clone that ingested its own small folder; nothing else ran."""
     root = clone(tmp_path_factory.mktemp("shop") / "project")
     folder = root / "raw"
     folder.mkdir()
@@ -26,7 +27,7 @@ def shop(smoke: SmokeRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
     titles = [f"i{item}\tThing {item}\tTool" for item in range(30)]
     (folder / ITEMS).write_text("\n".join(["item_id:token\ttitle:token_seq\tcategories:token_seq", *titles]) + "\n")
     set_params(root, ingest={"source": "folder", "folder": "raw", "test_positions": 2, "base_share": 0.6})
-    gr2(root, "run", "ingest")
+    call(root, sys.executable, "-m", "flows.cli", "run", "ingest", env={**environment(root), "PREFECT_API_URL": server})
     return root
 
 

@@ -10,11 +10,12 @@ import pytest
 from tests.support import shared_server
 
 TESTS = Path(__file__).parent
-# Longest first, by the --durations of make test. The first makes the smoke run that others wait for, so the next ones do not need it. A
-# process takes a file more as soon as it has two tests left: behind test_two_nodes.py comes a short one.
+# Longest first, by the --durations of make test. The first makes the smoke run that others wait for, two minutes and more: until then the
+# next ones and the one behind them do not need it. A process takes a file more as soon as it has two tests left: behind test_two_nodes.py
+# comes a short one.
 FIRST = [
-    *("test_two_nodes.py", "test_deepspeed.py", "test_nodes.py", "test_determinism.py", "test_tiny_qwen3.py", "test_cpu_levels.py"),
-    *("test_vllm_engine.py", "test_scripts.py", "test_flow.py", "test_experiments.py", "test_smoke_run.py"),
+    *("test_two_nodes.py", "test_deepspeed.py", "test_nodes.py", "test_determinism.py", "test_vllm_engine.py", "test_tiny_qwen3.py"),
+    *("test_cpu_levels.py", "test_scripts.py", "test_flow.py", "test_experiments.py", "test_smoke_run.py"),
 ]
 ROOMS = ["flows", "end_to_end", "bench", "tasks"]  # whose tests run whole projects; the rest behind them
 

@@ -1,13 +1,14 @@
 """Bad input: an error that names the place, an exit code other than 0, and earlier outputs as they were."""
 
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.support.project_clone import SmokeRun, call, clone, contents, gr2, restored, set_params, stage
+from tests.support.project_clone import SmokeRun, call, clone, contents, environment, gr2, restored, set_params, stage
 
 pytestmark = pytest.mark.slow
 
@@ -16,7 +17,7 @@ FULL_DISK = Path(__file__).with_name("full_disk.sh")
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shop(tmp_path_factory: pytest.TempPathFactory, server: str) -> Path:
     """A clone that ingested its own small folder; nothing else ran."""
     root = clone(tmp_path_factory.mktemp("shop") / "project")
     folder = root / "raw"
@@ -26,7 +27,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     titles = [f"i{item}\tThing {item}\tTool" for item in range(30)]
     (folder / ITEMS).write_text("\n".join(["item_id:token\ttitle:token_seq\tcategories:token_seq", *titles]) + "\n")
     set_params(root, ingest={"source": "folder", "folder": "raw", "test_positions": 2, "base_share": 0.6})
-    gr2(root, "run", "ingest")
+    call(root, sys.executable, "-m", "flows.cli", "run", "ingest", env={**environment(root), "PREFECT_API_URL": server})
     return root
 
 
@@ -154,7 +155,9 @@ def a_namespace(root: Path, folder: Path) -> list[str]:
 def test_no_space_left(smoke: SmokeRun, tmp_path: Path, name: str) -> None:
     unshare = a_namespace(smoke.root, tmp_path)
     before = contents(smoke.root / "data")
-    result = call(smoke.root, *unshare, "sh", str(FULL_DISK), name, str(tmp_path), ok=False)
+    with restored(smoke.root / "params.yaml"):
+        set_params(smoke.root, embed={"max_tokens": 8})  # its vectors take seconds, and are not what this is about
+        result = call(smoke.root, *unshare, "sh", str(FULL_DISK), name, str(tmp_path), ok=False)
     assert result.returncode == 1, result.stderr
     assert f"{name}: no space left on the disk" in result.stderr and "Traceback" not in result.stderr, result.stderr
     assert result.stdout.splitlines()[-1] == "earlier outputs intact", result.stdout

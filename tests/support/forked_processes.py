@@ -1,7 +1,7 @@
 """Several processes of one training, as torchrun gives a stage, without their start: each is forked off a process that has torch,
 transformers and DeepSpeed in memory. Importing them anew takes ten times as long as a training of a test.
 
-That torchrun itself starts stages is tested in test_deepspeed.py and test_launch_nodes.py.
+That torchrun itself starts stages is tested in test_tiny_qwen3.py and test_launch_nodes.py.
 """
 
 import importlib
@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,15 @@ CONTEXT.set_forkserver_preload(["tests.support.preloaded"])
 def run_stage(stage: str, project: Path, count: int) -> "subprocess.CompletedProcess[str]":
     """`python -m stages.<stage>` in the folder `project`, as torchrun has it do in `count` processes."""
     return run("runpy", project, count, function="run_module", arguments=(f"stages.{stage}", None, "__main__"))
+
+
+def start_stage(stage: str, project: Path) -> BaseProcess:
+    """`python -m stages.<stage>` in the folder `project`, in one process that has begun; what it prints is in project/processes.log."""
+    call = ("runpy", "run_module", (f"stages.{stage}", None, "__main__"))
+    process = CONTEXT.Process(target=_main, args=(call, 0, 1, 0, project / "processes.log", project))
+    with _environment():
+        process.start()
+    return process
 
 
 def run_script(path: Path, folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":

@@ -4,9 +4,6 @@
 """
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
@@ -19,6 +16,7 @@ from stages.rl.engines.memory_file import MemoryFile
 from stages.rl.engines.whole_weights import weights_of, whole_weights
 from stages.rl.params import RlParams
 from stages.shared.core.launch import is_main_process, local_rank, rank
+from tests.support import forked_processes
 from tests.support.rl_run import ROOT, ZERO_3, loss_of, opened
 from tests.support.tiny_models import tiny_folder
 
@@ -28,9 +26,7 @@ def sent(folder: Path) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
     config = json.loads((ROOT / ZERO_3).read_text())
     config["zero_optimization"]["stage3_param_persistence_threshold"] = 0  # small weights are shared out, too
     (folder / "zero3.json").write_text(json.dumps(config))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", __name__]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = forked_processes.run(__name__, folder, 2)
     assert done.returncode == 0, done.stderr[-6000:]
     return [load_file(folder / f"read-{number}.safetensors") for number in range(2)], load_file(folder / "saved.safetensors")
 
@@ -53,7 +49,3 @@ def main(folder: Path) -> None:
     policy.finish()
     if is_main_process():
         save_file({name: value.detach().contiguous() for name, value in policy.module.named_parameters()}, folder / "saved.safetensors")
-
-
-if __name__ == "__main__":
-    main(Path.cwd())

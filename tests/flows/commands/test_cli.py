@@ -71,18 +71,18 @@ def test_wrong_projects(project: Path, tmp_path: Path) -> None:
     (project / "params.yaml").write_text(params)
 
 
-def test_profile_and_ephemeral_server(project: Path) -> None:
+def test_profile_and_ephemeral_server(project: Path, server: str) -> None:
     result = dvc_toy.gr2(project, "run", "--profile", "big", "b")
     assert "b.x: 1 -> 50" in result.stdout
     assert dvc_toy.states(result) == {"a": "Cached", "b": "Completed"}
     assert (project / ".gr2/prefect/prefect.db").exists()
     assert "prefect" not in (result.stdout + result.stderr).lower()
     assert (project / "data/b/out.txt").read_text() == "a1\nb50\n"
-    result = dvc_toy.gr2(project, "run", "--profile", "small", "--profile", "big", "b")
+    result = dvc_toy.gr2(project, "run", "--profile", "small", "--profile", "big", "b", PREFECT_API_URL=server)
     assert "profile small + big: 1 changed in params.yaml" in result.stdout
     assert (project / "data/b/out.txt").read_text() == "a3\nb50\n"
     assert "params.yaml holds small + big" in dvc_toy.gr2(project, "profiles").stdout
-    dvc_toy.gr2(project, "run", "--profile", "big", "b")
+    dvc_toy.gr2(project, "run", "--profile", "big", "b", PREFECT_API_URL=server)
 
 
 def test_deps(project: Path) -> None:

@@ -6,8 +6,6 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.models import Normalize, Pooling, Transformer
 
 from stages.embed import model as text_model
 from stages.embed.encode import encode
@@ -27,6 +25,10 @@ def vectors_of(folder, texts=TEXTS, **params) -> np.ndarray:
 
 def sentence_transformer(folder, pooling: str, padding: str = "left"):
     """A sentence-transformers folder as Qwen3-Embedding's is: tokens, pooling, length 1; padding on the left."""
+    # Here: every test process imports this file, one runs it, and these take seconds.
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import Normalize, Pooling, Transformer
+
     tokens = Transformer(str(tiny_text_model(folder / "plain", padding=padding)))
     modules = [tokens, Pooling(tokens.get_embedding_dimension(), pooling), Normalize()]
     SentenceTransformer(modules=modules, device="cpu").save(str(folder / "st"), create_model_card=False)

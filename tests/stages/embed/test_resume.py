@@ -12,7 +12,6 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from sentence_transformers import SentenceTransformer
 
 from stages.embed.encode import in_batches, resume_key
 from stages.embed.params import EmbedParams
@@ -25,6 +24,14 @@ ROOT = Path(__file__).resolve().parents[3]
 
 def vectors_of(rows: list[int]) -> np.ndarray:
     return np.array([[row, row * row] for row in rows], dtype=np.float32)
+
+
+@pytest.fixture
+def encoder() -> type:
+    """Here: every test process imports this file, one runs it, and the package takes seconds."""
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer
 
 
 @given(st.integers(1, 30), st.integers(1, 7), st.data())
@@ -76,14 +83,14 @@ def test_the_key_changes_with_all_that_decides_the_vectors_and_with_nothing_else
     assert resume_key(["a", "b"], folder, "w", same) == keys[-1]
 
 
-def test_a_stage_that_fails_keeps_its_parts_and_one_that_ends_well_does_not(tmp_path, monkeypatch):
+def test_a_stage_that_fails_keeps_its_parts_and_one_that_ends_well_does_not(tmp_path, monkeypatch, encoder):
     monkeypatch.chdir(tmp_path)
     tiny_text_model(tmp_path / "tiny")
     write_items(tmp_path, sentences(9))
     ResumePoints("embed", "of an older run").save("0", np.zeros(1))
     ResumePoints("sft", "of another stage").save("0", np.zeros(1))
     params = EmbedParams(model="tiny", pooling="last", batch_size=2, save_seconds=0)
-    true_encode, calls = SentenceTransformer.encode, []
+    true_encode, calls = encoder.encode, []
 
     def fails_at_the_third(self, texts, **options):
         calls.append(texts)
@@ -91,7 +98,7 @@ def test_a_stage_that_fails_keeps_its_parts_and_one_that_ends_well_does_not(tmp_
             raise OSError(5, "the machine goes away")
         return true_encode(self, texts, **options)
 
-    monkeypatch.setattr(SentenceTransformer, "encode", fails_at_the_third)
+    monkeypatch.setattr(encoder, "encode", fails_at_the_third)
     with pytest.raises(OSError, match="goes away"):
         run(params)
     assert len(list((tmp_path / ".gr2/resume/embed").iterdir())) == 2
@@ -101,7 +108,7 @@ def test_a_stage_that_fails_keeps_its_parts_and_one_that_ends_well_does_not(tmp_
 
 
 @pytest.mark.slow
-def test_a_kill_in_the_middle(tmp_path, monkeypatch):
+def test_a_kill_in_the_middle(tmp_path, monkeypatch, encoder):
     texts = sentences(600)
 
     def project(name: str) -> Path:
@@ -127,8 +134,8 @@ def test_a_kill_in_the_middle(tmp_path, monkeypatch):
     assert 3 <= len(parts) < 300 and not (killed / "data/embed").exists()
     parts[1].write_bytes(parts[1].read_bytes()[:-7])
 
-    true_encode, asked = SentenceTransformer.encode, []
-    monkeypatch.setattr(SentenceTransformer, "encode", lambda self, part, **more: (asked.extend(part), true_encode(self, part, **more))[1])
+    true_encode, asked = encoder.encode, []
+    monkeypatch.setattr(encoder, "encode", lambda self, part, **more: (asked.extend(part), true_encode(self, part, **more))[1])
     monkeypatch.chdir(killed)
     set_threads(1)
     run(EmbedParams(**yaml.safe_load((killed / "params.yaml").read_text())["embed"]))

@@ -1,14 +1,10 @@
 """The stage on a small project, with a model that knows next to nothing."""
 
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -20,10 +16,10 @@ from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import read_json, stage_outputs
 from stages.shared.lm.models import load_model
 from stages.shared.slates.prompt_params import PromptParams
+from tests.support import forked_processes
 from tests.support.small_project import SPLITS, make_slates, make_tables, own_items, write_project
 from tests.support.tiny_models import tiny_folder
 
-ROOT = Path(__file__).parents[3]
 # No answer of this model is valid, so only a random reward has variance.
 SMALL = RlParams(threads=1, steps=2, prompts=2, group=3, micro_prompts=1, max_tokens=16, max_refills=0, batch_size=6, reward="random")
 
@@ -151,20 +147,19 @@ def test_killed_at_random_it_ends_with_the_same_bytes(project):
     lines = [f"  {name}: {value}" for name, value in SMALL.model_dump(include=names).items()]
     text = "\n".join(["prompt: {}", "rl:", *lines, "  steps: 6", "  save_steps: 0", ""])
     (project / "params.yaml").write_text(text)
-    command = [sys.executable, "-m", "stages.rl"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    assert subprocess.run(command, env=environment, check=False, capture_output=True).returncode == 0
+    assert forked_processes.run_stage("rl", project, 1).returncode == 0
     whole = contents(project / "data/rl")
     shutil.rmtree(project / "data/rl")
     (project / "params.yaml").write_text(text.replace("save_steps: 0", "save_steps: 1"))
     for checkpoint in (1, 4):
-        process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-        while process.poll() is None and newest(project) < checkpoint:
+        process = forked_processes.start_stage("rl", project)
+        while process.is_alive() and newest(project) < checkpoint:
             time.sleep(0.02)
         process.kill()
-        assert process.wait() == -signal.SIGKILL and not (project / "data/rl/model").exists()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL and not (project / "data/rl/model").exists()
     assert newest(project) >= 4
-    assert subprocess.run(command, env=environment, check=False).returncode == 0
+    assert forked_processes.run_stage("rl", project, 1).returncode == 0
     assert contents(project / "data/rl") == whole
 
 

@@ -39,21 +39,32 @@ def test_damaged_objects_are_dropped_and_no_others(tmp_path: Path, forgotten: bo
     assert (root / "data/b/out.txt").read_text() == (root / "data/b/model/weights.bin").read_text() == "a1\nb1\n"
 
 
-def record_of_b(root: Path) -> Path:
-    """The run cache's record of the one run of b, whose outputs dvc.lock does not name any more."""
+@pytest.fixture(scope="module")
+def forgotten(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """b has run once; dvc.lock does not name its outputs any more."""
+    root = dvc_toy.make(tmp_path_factory.mktemp("forgotten") / "toy")
     dvc_toy.dvc(root, "repro", "b")
-    records = {path for path in (root / ".dvc/cache/runs").glob("*/*/*") if "data/b/out.txt" in path.read_text()}
     (root / "dvc.lock").unlink()
     dvc_toy.dvc(root, "repro", "a")
+    return root
+
+
+@pytest.fixture
+def root(forgotten: Path, tmp_path: Path) -> Path:
+    return dvc_toy.copy(forgotten, tmp_path / "toy")
+
+
+def record_of_b(root: Path) -> Path:
+    """The run cache's record of the one run of b."""
+    records = {path for path in (root / ".dvc/cache/runs").glob("*/*/*") if "data/b/out.txt" in path.read_text()}
     [record] = [path for path in records if "data/a/model" not in path.read_text().partition("outs:")[2]]
     return record
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.8, 0.97])
 @pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside a whole one"])
-def test_half_a_record_of_a_run_is_dropped(tmp_path: Path, share: float, beside: bool) -> None:
+def test_half_a_record_of_a_run_is_dropped(root: Path, share: float, beside: bool) -> None:
     """A DVC killed in its write leaves it under a passing name, which DVC would take for the newest record, whatever stands in it."""
-    root = dvc_toy.make(tmp_path / "toy")
     record = record_of_b(root)
     text = record.read_text()
     half = record.with_name(".OubT4Tj7FEKix_pbbJlLZQ.tmp")
@@ -68,9 +79,8 @@ def test_half_a_record_of_a_run_is_dropped(tmp_path: Path, share: float, beside:
     assert set(locked_hashes(read_lock(root)["b"]["outs"])) == set(read_graph(root)["b"].outs)
 
 
-def test_a_record_with_some_of_the_outputs_is_dropped(tmp_path: Path) -> None:
+def test_a_record_with_some_of_the_outputs_is_dropped(root: Path) -> None:
     """As one that was cut on its way to a remote, which has no passing names."""
-    root = dvc_toy.make(tmp_path / "toy")
     record = record_of_b(root)
     text = record.read_text()
     record.chmod(0o644)
@@ -79,9 +89,8 @@ def test_a_record_with_some_of_the_outputs_is_dropped(tmp_path: Path) -> None:
     assert not record.exists()
 
 
-def test_a_folder_of_records_without_one_is_removed(tmp_path: Path) -> None:
+def test_a_folder_of_records_without_one_is_removed(root: Path) -> None:
     """As a kill leaves it between the making of the folder and the first record; DVC alone fails on it."""
-    root = dvc_toy.make(tmp_path / "toy")
     record = record_of_b(root)
     record.unlink()
     drop_damaged(root, read_graph(root)["b"])
@@ -89,8 +98,7 @@ def test_a_folder_of_records_without_one_is_removed(tmp_path: Path) -> None:
     dvc_toy.dvc(root, "repro", "b")
 
 
-def test_a_record_in_the_making_is_left_alone(tmp_path: Path) -> None:
-    root = dvc_toy.make(tmp_path / "toy")
+def test_a_record_in_the_making_is_left_alone(root: Path) -> None:
     record = record_of_b(root)
     making = record.with_name(".being-written.tmp")
     making.write_bytes(record.read_bytes())

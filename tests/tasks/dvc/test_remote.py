@@ -12,15 +12,22 @@ from tasks.project.graph import read_graph
 from tests.support import dvc_toy
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """Stage `a` has run; it is pushed to a remote in a folder."""
-    root = dvc_toy.make(tmp_path / "toy")
-    dvc_toy.dvc(root, "remote", "add", "-d", "store", str(tmp_path / "store"))
+@pytest.fixture(scope="module")
+def pushed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a project and of a remote beside it, to which its stage `a` is pushed, the only one that has run."""
+    folder = tmp_path_factory.mktemp("pushed")
+    root = dvc_toy.make(folder / "toy")
+    dvc_toy.dvc(root, "remote", "add", "-d", "store", "../store")
     dvc_toy.commit(root, "a remote")
     dvc_toy.dvc(root, "repro", "-s", "a")
     remote.push(root, read_graph(root)["a"])
-    return root
+    return folder
+
+
+@pytest.fixture
+def project(pushed: Path, tmp_path: Path) -> Path:
+    """A copy, whose remote lies beside it likewise."""
+    return dvc_toy.copy(pushed, tmp_path / "pushed") / "toy"
 
 
 def stored(root: Path, out: str) -> Path:

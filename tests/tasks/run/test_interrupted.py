@@ -35,12 +35,17 @@ def forge(root: Path, path: str = "data/d/out.txt") -> None:
     (root / "dvc.lock").write_text((root / "dvc.lock").read_text().replace(old, new))
 
 
-@pytest.fixture
-def recorded(tmp_path: Path) -> Path:
-    root = dvc_toy.make(tmp_path / "toy")
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = dvc_toy.make(tmp_path_factory.mktemp("interrupted") / "toy")
     lineage_toy.run(root)
     assert not faults(root)
     return root
+
+
+@pytest.fixture
+def recorded(origin: Path, tmp_path: Path) -> Path:
+    return dvc_toy.copy(origin, tmp_path / "toy")
 
 
 def test_only_noted_stages_are_recorded(tmp_path: Path) -> None:

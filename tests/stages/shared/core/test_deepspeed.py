@@ -1,12 +1,9 @@
-"""The three stages that train a language model, each in two gloo processes under DeepSpeed; under ZeRO-2 with torchrun, else without."""
+"""The three stages that train a language model, each in two gloo processes under DeepSpeed. (With torchrun: test_tiny_qwen3.py.)"""
 
 import csv
 import json
 import math
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +44,8 @@ def make_project(root: Path, zero: int, **more: Any) -> Path:
     return root
 
 
-def run_stage(stage: str, project: Path, torchrun: bool = False, processes: int = 2) -> None:
-    if torchrun:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-        command = [sys.executable, "-m", f"stages.{stage}"]
-        done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    else:
-        done = forked_processes.run_stage(stage, project, processes)
+def run_stage(stage: str, project: Path, processes: int = 2) -> None:
+    done = forked_processes.run_stage(stage, project, processes)
     assert done.returncode == 0, f"{stage}: {done.stderr[-4000:]}"
     assert not list((project / "data").glob(".*")), "a process left its partial outputs"
 
@@ -77,7 +69,7 @@ def check_model(folder: Path) -> int:
 def test_zero_2(tmp_path):
     project = make_project(tmp_path, zero=2)
     for stage in ("midtrain", "sft", "rl"):
-        run_stage(stage, project, torchrun=True)
+        run_stage(stage, project)
         assert check_model(project / "data" / stage / "model") == read_json(project / "data/midtrain/metrics.json")["parameters"] > 0
         rows = curve(project / "data" / stage / ("steps.csv" if stage == "rl" else "loss.csv"))
         assert [row["step"] for row in rows] == list(range(1, SMALL[stage]["steps"] + 1))

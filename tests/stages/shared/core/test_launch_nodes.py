@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from stages.shared.core.errors import StageError
 from stages.shared.core.launch import Node, TrainingSection, needs_torchrun, this_node
 from stages.shared.core.params import ComputeSection
+from tests.support import forked_processes
 from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[4]
@@ -123,7 +124,8 @@ def test_two_nodes_train_the_model_that_two_processes_train(tmp_path):
     processes = [start(checkout, **node(rank, port)) for rank, checkout in enumerate((zero, other))]
     said = [finish(process) for process in processes]
     assert ["rank 0 of 2" in text for text in said] == [True, False] and ["rank 1 of 2" in text for text in said] == [False, True]
-    finish(start(one))
+    alone = forked_processes.run("runpy", one, 2, function="run_path", arguments=("stages/tiny/__main__.py", None, "__main__"))
+    assert alone.returncode == 0, alone.stderr[-4000:]
 
     weights, wanted = (load_file(folder / "data/tiny/model/model.safetensors") for folder in (zero, one))
     assert weights.keys() == wanted.keys() and all(torch.equal(weights[name], wanted[name]) for name in wanted)

@@ -35,22 +35,21 @@ from numpy.typing import NDArray
 from rl_allocation import interval, shown
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
+from world_relevances import world_relevances
 
 from stages.rl.params import RlParams
-from stages.rl.rewards.combine import COMBINATIONS, Earned
-from stages.rl.rewards.group import rank_reward
+from stages.rl.rewards.group import reward_of_order
 from stages.shared.core.outputs import DATA
 from stages.shared.core.params import load_params
-from stages.shared.core.schemas import INTERACTIONS, read_slate_table, read_table
+from stages.shared.core.schemas import read_slate_table
 from stages.shared.evaluation.ground_truth import load_ground_truth
 from stages.shared.evaluation.test_set import load_test_set, read_slate_tables
 from stages.shared.recsys import lambdamart
-from stages.shared.slates.answers import Answer
 from stages.shared.slates.candidate_features import read_candidate_features
 from stages.shared.slates.reranking.padding import relevance_array
 from stages.shared.slates.slate import load_slates
 from stages.shared.stats.metrics import slate_metrics
-from stages.shared.synthetic.world import World, expected, whole_histories
+from stages.shared.synthetic.world import expected
 from stages.traces.out_of_time import feature_array, level_edges
 from stages.traces.params import TracesParams
 
@@ -121,13 +120,10 @@ def load(knows: list[str] | None) -> Data:
     scores, test_scores = lambdamart.mean_scores(boosters, own), lambdamart.mean_scores(boosters, test_own)
     edges = level_edges(scores, LEVELS)
     levels, test_levels = (np.searchsorted(edges, values, side="right") for values in (scores, test_scores))
-    truth, chances, world = load_ground_truth(tests), None, World.load(DATA / "ingest/world.safetensors")
-    if world:
-        places = {slate: row for row, slate in enumerate(table["slate"].to_list())}
-        rows = table[[places[slate.slate] for slate in train]]
-        log = read_table(DATA / "ingest/interactions.parquet", INTERACTIONS)
-        candidates_NK = np.array([slate.candidates for slate in train])
-        chances = torch.tensor(world.chances(whole_histories(log, rows["user"], rows["position"]), candidates_NK)).float()
+    truth, chances = load_ground_truth(tests), None
+    if truth:
+        of_slate = dict(world_relevances(Path()).iter_rows())
+        chances = torch.tensor([of_slate[slate.slate] for slate in train])
     return Data(
         as_input(bins),
         torch.tensor(levels),
@@ -174,9 +170,7 @@ def reward_table(params: RlParams, count: int) -> Tensor:
     for before in range(count):
         others = [rank for rank in range(count) if rank != before]
         for after in range(count):
-            order = (*others[:after], before, *others[after:])
-            earned = Earned(Answer(order, ""), before, rank_reward(order, before, params))
-            table[before, after] = COMBINATIONS[params.reward](earned, params.alpha)
+            table[before, after] = reward_of_order((*others[:after], before, *others[after:]), before, params)
     return table
 
 

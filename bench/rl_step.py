@@ -22,7 +22,6 @@ import argparse
 import json
 import os
 import resource
-import socket
 import statistics
 import subprocess
 import sys
@@ -31,6 +30,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from one_process import alone
 
 from stages.shared.core.run import importing
 
@@ -251,8 +252,7 @@ def measure(asked: dict[str, Any], folder: Path) -> dict[str, float]:
             import trl  # noqa: F401
     if asked.get("zero3"):
         without_compiled_collectives()
-        alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-        os.environ.update(alone)
+        os.environ.update(alone())
     before = resident_bytes()
     pad_id = int(model.config.pad_token_id)
     step, draw = trl_step(model, batch, asked, folder) if asked["side"] == "trl" else our_step(model, batch, asked, pad_id)
@@ -273,12 +273,6 @@ def measure(asked: dict[str, Any], folder: Path) -> dict[str, float]:
         _wait()
         found["rollouts"] = time.perf_counter() - began
     return found
-
-
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
 
 
 def _wait() -> None:

@@ -20,8 +20,8 @@ from stages.shared.core.schemas import INTERACTIONS, SLATES, read_table, write_t
 from stages.shared.synthetic.world import World, whole_histories
 
 
-def write_world_relevances(project: Path, path: Path) -> int:
-    """Returns the number of slates. SystemExit where the project's data are real."""
+def world_relevances(project: Path) -> pl.DataFrame:
+    """RELEVANCES of the training slates with their target, by slate. SystemExit where the project's data are real."""
     world = World.load(project / "data/ingest/world.safetensors")
     if world is None:
         raise SystemExit(f"{project}/data/ingest holds no synthetic world; run: gr2 run --until retrieve --profile world")
@@ -35,7 +35,12 @@ def write_world_relevances(project: Path, path: Path) -> int:
     for part in parts:
         histories = whole_histories(log, part["user"], part["position"])
         relevances += world.chances(histories, np.array(part["candidates"].to_list())).tolist()
-    table = pl.DataFrame({"slate": pl.concat(parts)["slate"], "relevances": relevances}, schema=RELEVANCES).sort("slate")
+    return pl.DataFrame({"slate": pl.concat(parts)["slate"], "relevances": relevances}, schema=RELEVANCES).sort("slate")
+
+
+def write_world_relevances(project: Path, path: Path) -> int:
+    """Returns the number of slates."""
+    table = world_relevances(project)
     write_table(table, path, RELEVANCES)
     return table.height
 

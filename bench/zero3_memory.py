@@ -11,7 +11,6 @@ zero3.json, bfloat16, gradient checkpointing and the head in chunks. Prints and 
 import argparse
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import torch
 import yaml
+from one_process import alone
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from stages.midtrain.__main__ import load
@@ -119,13 +119,8 @@ def main() -> None:
     (folder / "params.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
     params = Params(**{name: section_of(name, model, document, "params.yaml") for name, model in Params.__annotations__.items()})  # type: ignore[arg-type]
     [expected] = [memory for memory in estimate(params, document["resources"], 141.0)[0] if memory.stage == "midtrain"]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    if not torch.cuda.is_available():
-        alone["DS_ACCELERATOR"] = "cpu"
-    environment = {**os.environ, **alone, "PYTHONPATH": str(ROOT)}
+    accelerator = {} if torch.cuda.is_available() else {"DS_ACCELERATOR": "cpu"}
+    environment = {**os.environ, **alone(), **accelerator, "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, __file__, "--stage"], cwd=folder, env=environment, check=True)
     peak = json.loads((folder / MEASURED).read_text(encoding="utf-8"))
     loss = json.loads((folder / "data/midtrain/metrics.json").read_text(encoding="utf-8"))["loss"]

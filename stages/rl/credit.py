@@ -27,10 +27,8 @@ from torch import Tensor
 
 from stages.rl.objectives.parts import EPSILON
 from stages.rl.params import RlParams
-from stages.rl.rewards.combine import COMBINATIONS, Earned
-from stages.rl.rewards.group import rank_reward
-from stages.rl.rollouts import Group, Task
-from stages.shared.slates.answers import Answer
+from stages.rl.rewards.group import reward_of_order
+from stages.rl.rollouts import Group, Task, relevances_along
 
 Floats = NDArray[np.float64]
 
@@ -53,11 +51,11 @@ def credits_of(group: Group, params: RlParams, batch_std: float) -> list[Credit]
     rewards_G = torch.tensor(format_rewards(group))
     found = []
     for advantage, answer, completion in zip((rewards_G - rewards_G.mean()) / scale, group.answers, group.completions, strict=True):
-        places = relevance_places(group.task, completion.token_ids) if answer.valid else []
+        levels = judged(group.task, completion.token_ids) if answer.valid else {}
         others_T = advantage.repeat(len(completion.token_ids))
         others_T[: end_of_thought(group.task, completion.token_ids)] = 0.0
-        worth_KL = worth_of_levels(levels_at(group.task, completion.token_ids, places), group.task, params) / scale
-        found.append(Credit(others_T, places, torch.from_numpy(worth_KL).float()))
+        worth_KL = worth_of_levels(np.array([*levels.values()], dtype=np.int64), group.task, params) / scale
+        found.append(Credit(others_T, [*levels], torch.from_numpy(worth_KL).float()))
     return found
 
 
@@ -86,15 +84,9 @@ def worth_of_levels(levels_K: NDArray[np.int64], task: Task, params: RlParams) -
         for level, places in enumerate(np.argsort(-changed_LK, axis=1, kind="stable").tolist()):
             order = tuple(task.shown[place] for place in places)
             if order not in earned:
-                earned[order] = reward_of(order, task, params)
+                earned[order] = reward_of_order(order, task.target_rank, params, task.grades)
             worth_KL[candidate, level] = earned[order]
     return worth_KL
-
-
-def reward_of(order: tuple[int, ...], task: Task, params: RlParams) -> float:
-    """Of a valid answer: its rank, and its format as rl.reward pays it."""
-    rank = rank_reward(order, task.target_rank, params, task.grades)
-    return COMBINATIONS[params.reward](Earned(Answer(order, ""), task.target_rank, rank, 0.0, task.grades), params.alpha)
 
 
 def end_of_thought(task: Task, token_ids: Sequence[int]) -> int:
@@ -103,16 +95,10 @@ def end_of_thought(task: Task, token_ids: Sequence[int]) -> int:
     return token_ids.index(think_end) + 1 if think_end in token_ids else 0
 
 
-def relevance_places(task: Task, token_ids: Sequence[int]) -> list[int]:
-    """Where the relevances stand, one a candidate in the order shown; empty where there are more or fewer."""
-    relevances = set(task.constraint.layout.relevances)
-    found = [place for place, token in enumerate(token_ids) if token in relevances]
-    return found if len(found) == len(task.shown) else []
-
-
-def levels_at(task: Task, token_ids: Sequence[int], places: Sequence[int]) -> NDArray[np.int64]:
-    level_of = {token: level for level, token in enumerate(task.constraint.layout.relevances)}
-    return np.array([level_of[token_ids[place]] for place in places], dtype=np.int64)
+def judged(task: Task, token_ids: Sequence[int]) -> dict[int, int]:
+    """Place of each relevance -> its level, one a candidate in the order shown; empty where there are more or fewer."""
+    found = relevances_along(token_ids, task.constraint.layout.relevances)
+    return found if len(found) == len(task.shown) else {}
 
 
 def format_rewards(group: Group) -> list[float]:

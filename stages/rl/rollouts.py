@@ -175,12 +175,17 @@ def contradicts(answer: Answer, completion: Sequence[int], levels: Sequence[int]
 
     False where the trace does not give one relevance for each candidate: then there is nothing to hold the answer against.
     """
-    level_of = {token: level for level, token in enumerate(levels)}
-    relevances = [level_of[token] for token in completion if token in level_of]
+    relevances = [*relevances_along(completion, levels).values()]
     if answer.order is None or len(relevances) != len(answer.order):
         return False
     in_answer = [relevances[rank] for rank in answer.order]
     return any(earlier < later for earlier, later in pairwise(in_answer))
+
+
+def relevances_along(completion: Sequence[int], levels: Sequence[int]) -> dict[int, int]:
+    """Place of each relevance in a completion -> its level, in the order written. levels: as for `contradicts`."""
+    level_of = {token: level for level, token in enumerate(levels)}
+    return {place: level_of[token] for place, token in enumerate(completion) if token in level_of}
 
 
 def initial_ranks(answer: Answer, task: Task) -> Answer:

@@ -19,7 +19,7 @@ import pyarrow as pa
 from stages.ingest.readers.raw import RawFile
 from stages.shared.core.errors import StageError
 from stages.shared.core.progress import Progress, note
-from stages.shared.sources.encoding import BOM, UTF8, as_utf8, shown
+from stages.shared.sources.encoding import BOM, UTF8, as_utf8, shown, unpacked
 
 BLOCK = 16 * 2**20  # bytes
 LONGEST_LINE = 64 * 2**20
@@ -74,9 +74,7 @@ class Lines:
             counted = _Counted(_open(self._source, stack), _size(self._source), self.name)
             stack.callback(counted.progress.close)
             packed = io.BufferedReader(counted, 2**20)
-            is_packed = packed.peek(2)[:2] == b"\x1f\x8b"
-            unpacked = io.BufferedReader(gzip.GzipFile(fileobj=packed), 2**16) if is_packed else packed  # type: ignore[arg-type]
-            stream, self.encoding = as_utf8(unpacked, self.name)
+            stream, self.encoding = as_utf8(unpacked(packed), self.name)
             if self.encoding != UTF8:
                 note(f"{self.name}: {shown(self.encoding)}, by its byte-order mark; read as UTF-8")
             rest = self._start(stream)

@@ -1,7 +1,6 @@
 """Logged slates as Parquet, JSON lines, CSV or TSV, one row a slate or a shown item, the last three perhaps gzipped."""
 
 import csv
-import gzip
 import io
 import json
 import zlib
@@ -16,7 +15,7 @@ from stages.retrieve.given.impression import Impression, Refused, graded, id_tex
 from stages.retrieve.given.item_rows import whole_lists
 from stages.retrieve.params import GivenParams
 from stages.shared.core.errors import StageError
-from stages.shared.sources.encoding import UTF8, as_utf8, shown
+from stages.shared.sources.encoding import UTF8, as_utf8, shown, unpacked
 
 SUFFIXES = (".parquet", ".jsonl", ".csv", ".tsv")
 
@@ -129,12 +128,8 @@ def opened(file: Path) -> Iterator[Iterator[str]]:
     """Its lines, with their ends; UTF-8, or UTF-16 and UTF-32 with a byte-order mark. Marks are taken off: a file may be several put
     together."""
     with file.open("rb") as plain:
-        text = io.TextIOWrapper(as_utf8(_unpacked(plain), file.name)[0], encoding="utf-8", newline="")
+        text = io.TextIOWrapper(as_utf8(unpacked(plain), file.name)[0], encoding="utf-8", newline="")
         yield (line.lstrip("\ufeff") for line in text)
-
-
-def _unpacked(plain: io.BufferedReader) -> io.BufferedReader:
-    return io.BufferedReader(gzip.GzipFile(fileobj=plain)) if plain.peek(2)[:2] == b"\x1f\x8b" else plain  # type: ignore[arg-type]
 
 
 def converted(files: Iterable[tuple[str, Path]]) -> dict[str, str]:
@@ -143,7 +138,7 @@ def converted(files: Iterable[tuple[str, Path]]) -> dict[str, str]:
     for name, file in files:
         if not name.endswith(".parquet"):
             with file.open("rb") as plain:
-                found[name] = as_utf8(_unpacked(plain), name)[1]
+                found[name] = as_utf8(unpacked(plain), name)[1]
     return {name: shown(encoding) for name, encoding in found.items() if encoding != UTF8}
 
 

@@ -97,6 +97,12 @@ def rank_reward(order: Sequence[int], target_rank: int, params: RlParams, grades
     return gain if params.rank_reward == "ndcg" else log_sigmoid(gain, params.log_sigmoid_scale)
 
 
+def reward_of_order(order: Sequence[int], target_rank: int, params: RlParams, grades: Sequence[float] = ()) -> float:
+    """Of a permutation: its rank, and its format as rl.reward pays it; nothing of what is paid for more than the order."""
+    rank = rank_reward(order, target_rank, params, grades)
+    return COMBINATIONS[params.reward](Earned(Answer(tuple(order), ""), target_rank, rank, 0.0, grades), params.alpha)
+
+
 def part_weights(params: RlParams) -> dict[str, float]:
     """Those that are not 0."""
     if params.reward == "random":

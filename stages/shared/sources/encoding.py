@@ -1,6 +1,8 @@
-"""Text in UTF-16 or UTF-32, told by the byte-order mark that a file begins with, as UTF-8. Without a mark nothing is certain: refused."""
+"""Text files by their first bytes: gzip unpacked, and UTF-16 or UTF-32 with a byte-order mark as UTF-8. Without a mark nothing is certain:
+refused."""
 
 import codecs
+import gzip
 import io
 import re
 from typing import IO, Any
@@ -17,7 +19,8 @@ _MARKS = {
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
 _LOOKED_AT = 64  # bytes; UTF-16 without a mark has a zero in every other one of plain text
-_READ = 2**20
+_READ, _UNPACKED = 2**20, 2**16
+_GZIP = b"\x1f\x8b"
 # Two bytes of plain text that are read as one character. Sixteen in a row are no Chinese, of which they make a mixture.
 _ASCII = "\t\n\r" + "".join(map(chr, range(0x20, 0x7F)))
 _PAIRS = re.compile("[" + "".join(f"{chr(256 * ord(high) + 0x20)}-{chr(256 * ord(high) + 0x7E)}" for high in _ASCII[3:]) + "]{16}")
@@ -32,6 +35,13 @@ def declared(start: bytes) -> str:
 def shown(encoding: str) -> str:
     """For people: UTF-16, little-endian."""
     return encoding.upper().replace("-LE", ", little-endian").replace("-BE", ", big-endian")
+
+
+def unpacked(stream: "io.BufferedReader[Any]") -> "io.BufferedReader[Any]":
+    """What `stream` holds: gzip is told by its first bytes, whatever the file is called."""
+    if stream.peek(len(_GZIP))[: len(_GZIP)] != _GZIP:
+        return stream
+    return io.BufferedReader(gzip.GzipFile(fileobj=stream), _UNPACKED)
 
 
 def as_utf8(stream: "io.BufferedReader[Any]", name: str) -> tuple["io.BufferedReader[Any]", str]:

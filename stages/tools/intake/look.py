@@ -1,8 +1,6 @@
 """One file of a folder, by its content: format, encoding, separator, columns and first rows."""
 
 import csv
-import gzip
-import io
 import zlib
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -17,7 +15,7 @@ import pyarrow.parquet as pq
 from stages.ingest.readers.jsonlines import text
 from stages.ingest.sources.table import is_quoted
 from stages.shared.core.errors import StageError
-from stages.shared.sources.encoding import BOM, UTF8, as_utf8, shown
+from stages.shared.sources.encoding import BOM, UTF8, as_utf8, shown, unpacked
 from stages.tools.intake.choices import Choices
 from stages.tools.intake.columns import Column, is_number
 
@@ -60,9 +58,8 @@ def look(path: Path, choices: Choices) -> FileLook:
         if start[:2] == b"PK":
             return FileLook(name, fault="a zip archive; unpack it")
         file.seek(0)
-        unpacked = io.BufferedReader(gzip.GzipFile(fileobj=file)) if start[:2] == b"\x1f\x8b" else file  # type: ignore[arg-type]
         try:
-            text, encoding = as_utf8(unpacked, name)
+            text, encoding = as_utf8(unpacked(file), name)
             data = text.read(SAMPLE_BYTES + 1)
         except (OSError, EOFError, zlib.error) as error:
             return FileLook(name, fault=f"cut short or damaged ({error}); fetch it again")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from stages.rl.credit import credits_of, levels_at, relevance_loss, relevance_places, worth_of_levels
+from stages.rl.credit import credits_of, judged, relevance_loss, worth_of_levels
 from stages.rl.distribution import Drawn
 from stages.rl.logprobs import response_logprobs
 from stages.rl.params import RlParams
@@ -113,8 +113,8 @@ def test_one_valid_answer_teaches_though_rewards_are_tied():
 def test_a_trace_with_a_relevance_too_few_has_none():
     task = Task([0], WHOLE, 2, (0, 1, 2))
     ids = answered((3, 1, 2), (0, 2, 1)).token_ids
-    assert relevance_places(task, ids) == PLACES and levels_at(task, ids, PLACES).tolist() == [3, 1, 2]
-    assert relevance_places(task, ids[2:]) == []
+    assert judged(task, ids) == dict(zip(PLACES, (3, 1, 2), strict=True))
+    assert judged(task, ids[2:]) == {}
 
 
 @pytest.mark.parametrize("form", ["cache", "tree", "none"])

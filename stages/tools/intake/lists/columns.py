@@ -10,10 +10,10 @@ from stages.tools.intake.lists.shown import ShownLists, cells_of
 from stages.tools.intake.look import FileLook
 from stages.tools.intake.overlay import Made
 from stages.tools.intake.pick import some
+from stages.tools.intake.tables import SHARED
 from stages.tools.intake.words import fit
 
 ORDER = ("shown", "shuffled")
-_SHARED = 0.5  # of a column's values that must be users of the log
 
 
 def list_keys(lists: ShownLists, users: Column | None, choices: Choices) -> Made:
@@ -72,7 +72,7 @@ def _user(lists: ShownLists, users: Column | None, choices: Choices) -> tuple[st
         return _known(file, flag, given), "as said"
     able = [name for name, column in file.columns.items() if column.is_id and not column.times and name not in lists.used]
     if users is not None:
-        able = [name for name in able if share(file.columns[name].distinct.is_in(users.distinct.implode())) >= _SHARED]
+        able = [name for name in able if share(file.columns[name].distinct.is_in(users.distinct.implode())) >= SHARED]
         why = f"its values are those of '{users.name}' in the log"
     else:
         able = [name for name in able if not file.columns[name].is_unique]

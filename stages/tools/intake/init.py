@@ -9,9 +9,9 @@ import os
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from stages.ingest.params import IngestParams
 from stages.ingest.sources import mind, recbole
@@ -30,6 +30,7 @@ from stages.tools.intake.roles import Lists, decide, decide_with_lists
 
 SCRATCH = Path(".gr2") / "init"
 UNDECIDED = 2
+Checked = TypeVar("Checked", bound=BaseModel)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -94,7 +95,10 @@ def init(folder: Path, choices: Choices) -> dict[str, Any]:
             shown, given = folder / lists.file.file.name, lists.made
     name = profile_name(folder.resolve(), choices.given.get("name", ""))
     retrieve = {"model": "given", "reads": f"{section['folder']}/{shown.name}"} if shown else {}
-    preview = read_whole(_params(section), SCRATCH, _retrieve_params(retrieve, given) if shown else None)
+    params, logged = _validated(IngestParams, section), None
+    if shown:
+        logged = _validated(RetrieveParams, retrieve | {"given": {key: value for key, (value, _) in given.items()}}, "retrieve.")
+    preview = read_whole(params, SCRATCH, logged)
     split, why_split = split_keys(preview.lengths)
     sections, reasons = other_sections(has_titles="title" not in made or bool(made["title"][0]), items=preview.items)
     why = [why_split, *reasons]
@@ -143,18 +147,12 @@ def _text_keys(files: list[FileLook], choices: Choices) -> dict[str, tuple[str, 
     return made
 
 
-def _params(section: dict[str, Any]) -> IngestParams:
+def _validated(model: type[Checked], section: dict[str, Any], prefix: str = "") -> Checked:
+    """StageError with the keys that are wrong, behind `prefix`."""
     try:
-        return IngestParams.model_validate(section)
+        return model.model_validate(section)
     except ValidationError as error:
-        raise StageError("; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())) from None
-
-
-def _retrieve_params(section: dict[str, Any], given: Made) -> RetrieveParams:
-    try:
-        return RetrieveParams.model_validate(section | {"given": {key: value for key, (value, _) in given.items()}})
-    except ValidationError as error:
-        raise StageError("; ".join(f"retrieve.{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())) from None
+        raise StageError("; ".join(f"{prefix}{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())) from None
 
 
 def unused(files: list[FileLook], made: dict[str, tuple[str, str]]) -> list[str]:

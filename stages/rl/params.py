@@ -94,6 +94,12 @@ class RlParams(TrainingSection):
         description="answer: every token has the advantage of its answer; relevance: every level of each candidate's relevance has that of "
         "what the answer would have earned with it (credit.py)",
     )
+    positive_nll: float = Field(
+        0.0,
+        ge=0,
+        description="weight of the cross-entropy of right answers, beside the objective (objectives/positive.py); under credit: relevance "
+        "of all that valid answers have beside their relevances; 0 = none",
+    )
     alpha: float = Field(0.2, ge=0, description="weight of the format reward")
     reward: Literal["conditional", "strict", "gated", "sum", "gdpo", "ungated", "random"] = Field(
         "conditional", description="how its parts are put together (rewards/combine.py); sum, ungated (the same) and random are ablations"
@@ -210,6 +216,10 @@ class RlParams(TrainingSection):
             (
                 "objective: disco has a constraint of its own on the KL, disco_delta; set kl to 0.0",
                 self.kl > 0 and self.objective == "disco",
+            ),
+            (
+                "positive_nll asks which answers are right, and reward: random does not know; set it to 0.0",
+                self.reward == "random" and self.positive_nll > 0,
             ),
             (
                 "objective: disco asks which answers are right, and reward: random does not know; take dapo",

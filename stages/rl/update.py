@@ -17,6 +17,7 @@ from stages.rl.objectives.advantages import gdpo_normalised, gdpo_sums
 from stages.rl.objectives.choose import OBJECTIVES
 from stages.rl.objectives.covariance import covariances
 from stages.rl.objectives.parts import Part, Whole
+from stages.rl.objectives.positive import example_tokens, positive_loss
 from stages.rl.params import RlParams
 from stages.rl.policy import NOT_FINITE, Policy, all_sum
 from stages.rl.rewards.group import part_weights
@@ -90,6 +91,8 @@ def update(
                 if targets.credits is not None and part.beside_BTL is not None:
                     rows = slice(targets.starts[indices[0]], targets.starts[indices[-1] + 1])
                     loss = loss + relevance_loss(part.beside_BTL, targets.credits[rows]) / targets.whole.tokens
+                if params.positive_nll:
+                    loss = loss + positive_loss(part, targets.whole, params)
                 clipped_share = float(clipped)
             else:
                 loss, clipped_share = policy.zero_loss(), 0.0
@@ -210,6 +213,7 @@ def make_part(
     else:
         old, weight = sampler, None
     counted = torch.tensor(counted_rows(batch, params), device=mask.device)
+    credits = targets.credits[rows] if targets.credits is not None else None
     rights = [is_one for group in batch for is_one in group.rights()]
     return Part(
         logp,
@@ -221,8 +225,9 @@ def make_part(
         weight,
         reference_BT,
         padded([row.tolist() for row in targets.selected[rows]], logp).bool() if targets.selected is not None else None,
-        padded([credit.others_T.tolist() for credit in targets.credits[rows]], logp) if targets.credits is not None else None,
+        padded([credit.others_T.tolist() for credit in credits], logp) if credits is not None else None,
         scores.beside,
+        padded(example_tokens(batch, credits), logp) if params.positive_nll else None,
         scores.entropy,
     )
 

@@ -24,6 +24,7 @@ class Part(NamedTuple):
     selected_BT: Tensor | None = None  # bool: the tokens that clip_cov or kl_cov chose
     advantage_BT: Tensor | None = None  # of each token, in place of its answer's (credit.py)
     beside_BTL: Tensor | None = None  # log-probabilities of the L levels of relevance, with gradient (credit.py)
+    example_BT: Tensor | None = None  # 1 on the tokens that are copied (positive.py)
     entropy_BT: Tensor | None = None  # of the distributions that the tokens were drawn from, without gradient
 
 

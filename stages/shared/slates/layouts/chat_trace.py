@@ -1,6 +1,6 @@
 """The sentences of a trace in the layout `chat`. Which form a sentence takes is drawn with the slate as the seed.
 
-Every form says of a candidate what its judgement follows from right before the judgement (docs/training.md: quote, then judge).
+Every form says of a candidate what its judgement follows from right before the judgement (docs/training.md: the model inside).
 """
 
 from collections.abc import Sequence
@@ -52,7 +52,7 @@ REASONS = [
 ]
 REASONS_WITHOUT_FACTS = ["Candidate {letter} fits the history best.", "Candidate {letter} continues the history most closely."]
 STEP_PATTERN, STEP_CATEGORY, MATCH, STEP_ORDER = "1. Pattern:", "\n2. Category:", "\n3. Match:", "\n4. Order:"
-# Of relevance, from the lowest. Words, as digits are evidence already, and harder to tell apart (docs/training.md: sorting by counting).
+# Of relevance, from the lowest. Words, as digits are evidence already, and harder to tell apart (docs/smollm2.md).
 SCALE = ("faint", "poor", "weak", "low", "fair", "medium", "good", "strong", "high", "top")
 NOBODY = "none"
 COUNTED = 3  # last items that are counted over: a prompt that is cut to its budget keeps them
@@ -101,7 +101,7 @@ def quote(slate: Slate, rank: int, sid: str, shown: Shown, weighed: str = "") ->
 
 
 def relevance(rank: int, level: int) -> str:
-    """The letter right after the level is what the fourth step looks up (docs/training.md: sorting by counting)."""
+    """The letter right after the level is what the fourth step looks up (docs/smollm2.md)."""
     return f"relevance {SCALE[level]} ({_letter(rank)})."
 
 

@@ -11,13 +11,15 @@ and the loss -sum_l pi_i(l) A_i(l), pi_i under gradient alone, takes the place o
 eq. 4), with candidates for agents and a Q that is exact. The luck of this draw is gone, that of the nine other levels is not.
 
 As the order follows from the relevances, the tokens behind the think block only decide whether the answer is valid: their advantage is
-that of rewards in which every valid answer has the mean of the valid ones. The other tokens of the block (quotes) have none: a hundred of
-them would drown ten relevances in noise. Where the block does not end, all its tokens have that of an invalid answer. It is divided by the
-std of the step's rewards, too: that of the group would give most weight to slates whose order hardly varies, and so to targets that the
-evidence speaks against.
+that of rewards in which every valid answer has the mean of the valid ones. Of an invalid answer the first wrong token alone is blamed, as
+it is known which one that is: blame for all would unlearn the right ones before it. The other tokens of the block (quotes) have none: a
+hundred of them would drown ten relevances in noise. Where the block does not end, all its tokens have that of an invalid answer. It is
+divided by the std of the step's rewards, too: that of the group would give most weight to slates whose order hardly varies, and so to
+targets that the evidence speaks against.
 """
 
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import NamedTuple
 
 import numpy as np
@@ -53,7 +55,11 @@ def credits_of(group: Group, params: RlParams, batch_std: float) -> list[Credit]
     for advantage, answer, completion in zip((rewards_G - rewards_G.mean()) / scale, group.answers, group.completions, strict=True):
         levels = judged(group.task, completion.token_ids) if answer.valid else {}
         others_T = advantage.repeat(len(completion.token_ids))
-        others_T[: end_of_thought(group.task, completion.token_ids)] = 0.0
+        thought = end_of_thought(group.task, completion.token_ids)
+        others_T[:thought] = 0.0
+        if not answer.valid and thought and (wrong := first_wrong(group.task, completion.token_ids)) is not None:
+            others_T[thought:wrong] = 0.0
+            others_T[wrong + 1 :] = 0.0
         worth_KL = worth_of_levels(np.array([*levels.values()], dtype=np.int64), group.task, params) / scale
         found.append(Credit(others_T, [*levels], torch.from_numpy(worth_KL).float()))
     return found
@@ -93,6 +99,30 @@ def end_of_thought(task: Task, token_ids: Sequence[int]) -> int:
     """How many tokens there are before the answer; 0 where there is none."""
     think_end = task.constraint.layout.think_end
     return token_ids.index(think_end) + 1 if think_end in token_ids else 0
+
+
+def first_wrong(task: Task, token_ids: Sequence[int]) -> int | None:
+    """Place of the first token of the answer behind which none is left that keeps to the relevances; None where the answer is cut off."""
+    names, levels = task.constraint.names, list(judged(task, token_ids).values()) or [0] * len(task.shown)
+    left, place = set(range(len(names))), end_of_thought(task, token_ids)
+    while left:
+        highest = max(levels[one] for one in left)
+        rightly = [one for one in left if levels[one] == highest]
+        said = next((one for one in rightly if list(token_ids[place : place + len(names[one])]) == names[one]), None)
+        if said is None:
+            place += max(_in_common(names[one], token_ids[place:]) for one in rightly)
+            break
+        left.remove(said)
+        place += len(names[said])
+    else:
+        if place < len(token_ids) and token_ids[place] == task.constraint.layout.end:
+            return None
+    return place if place < len(token_ids) else None
+
+
+def _in_common(one: Sequence[int], other: Sequence[int]) -> int:
+    """Tokens that both begin with."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def judged(task: Task, token_ids: Sequence[int]) -> dict[int, int]:

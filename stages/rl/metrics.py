@@ -18,6 +18,7 @@ class RlStepMetrics(StageMetrics):
     length: float = Field(description="tokens of an answer")
     entropy: float = Field(description="minus the mean log-probability of a sampled token, in the distribution it was drawn from, nats")
     loss: float = Field(description="of rl.objective")
+    grad_norm: float = Field(description="norm of the gradient before it is cut to 1; mean of the step's updates")
     clipped: float = Field(description="share of tokens whose ratio was clipped")
     logprob_gap: float = Field(description="largest mean gap between the sampler's and the trainer's log-probabilities, before an update")
     truncated: float = Field(description="share of tokens whose importance weight reached rl.importance_cap")

@@ -66,6 +66,11 @@ class RlParams(TrainingSection):
     prompts: int = Field(12, ge=1, description="groups kept a step and process")
     group: int = Field(8, ge=2, description="G, rollouts a prompt")
     updates: int = Field(1, ge=1, description="optimizer steps on each batch of rollouts")
+    optimizer: Literal["adamw", "sgd"] = Field(
+        "adamw",
+        description="sgd: with momentum 0.9; its steps are as long as the gradient, so what a few rollouts say by chance of every weight "
+        "moves few of them. Its lr is some thousand times AdamW's. DeepSpeed brings its own AdamW",
+    )
     lr: float = Field(1e-4, gt=0)
     schedule: Literal["constant", "linear", "cosine"] = Field("constant", description="of the rate after the warmup (rates.py)")
     warmup: float = Field(0.0, ge=0, lt=1, description="share of the steps over which the rate rises to lr")
@@ -252,6 +257,10 @@ class RlParams(TrainingSection):
             (
                 f"overlong_buffer {self.overlong_buffer} is not below max_tokens {self.max_tokens}: every answer would be too long",
                 self.overlong == "soft" and self.overlong_buffer >= self.max_tokens,
+            ),
+            (
+                "optimizer: sgd: DeepSpeed brings its own AdamW; take adamw, or set deepspeed to ''",
+                self.optimizer == "sgd" and bool(self.deepspeed),
             ),
             *self._contradictions_of_credit(),
             *self._contradictions_of_allocation(),

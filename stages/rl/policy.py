@@ -43,7 +43,11 @@ class Policy:
         self.params, self.lora = params, lora
         self.form: str = params.shared_prefix
         self.tree_difference: float | None = None  # from the plain form, mean of the first group's tokens; None: not compared yet
-        self.optimizer = torch.optim.AdamW(learning(module), lr=params.lr, weight_decay=0.0)
+        self.optimizer: torch.optim.Optimizer
+        if params.optimizer == "sgd":
+            self.optimizer = torch.optim.SGD(learning(module), lr=params.lr, momentum=0.9)
+        else:
+            self.optimizer = torch.optim.AdamW(learning(module), lr=params.lr, weight_decay=0.0)
         self.microbatches = 0
 
     def autocast(self) -> AbstractContextManager[Any]:
@@ -92,8 +96,11 @@ class Policy:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
 
-    def step(self) -> None:
-        """One step on the mean of the losses since the last. StageError where the gradient is not finite: it would spoil every weight."""
+    def step(self) -> float:
+        """One step on the mean of the losses since the last; the gradient's norm before it is cut to MAX_GRAD_NORM.
+
+        StageError where the gradient is not finite: it would spoil every weight.
+        """
         for parameter in self.module.parameters():
             # A frozen parameter has none.
             if parameter.grad is not None:
@@ -104,6 +111,7 @@ class Policy:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.microbatches = 0
+        return float(norm)
 
     def zero_loss(self) -> Tensor:
         """A loss of zero that touches every parameter, so that all ranks reduce the same gradients."""
@@ -166,11 +174,12 @@ class DeepSpeedPolicy(Policy):
         for group in self.forward.optimizer.param_groups:
             group["lr"] = rate
 
-    def step(self) -> None:
-        """Taken by the engine in `backward`."""
-        norm = self.forward.get_global_grad_norm()
-        if norm is not None and not math.isfinite(norm):
-            raise StageError(f"rl: the gradient's norm is {float(norm)}; {NOT_FINITE}")
+    def step(self) -> float:
+        """Taken by the engine in `backward`; a norm of 0 where it has not reckoned one."""
+        norm = float(self.forward.get_global_grad_norm() or 0.0)
+        if not math.isfinite(norm):
+            raise StageError(f"rl: the gradient's norm is {norm}; {NOT_FINITE}")
+        return norm
 
     @contextmanager
     def sampling(self) -> Iterator[None]:

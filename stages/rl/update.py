@@ -26,7 +26,7 @@ from stages.shared.core.errors import StageError
 from stages.shared.core.launch import world_size
 from stages.shared.slates.constraint import TokenMask
 
-MEASURED = ("loss", "clipped", "logprob_gap", "truncated", "kl", "learnt")
+MEASURED = ("loss", "grad_norm", "clipped", "logprob_gap", "truncated", "kl", "learnt")
 
 
 class Targets(NamedTuple):
@@ -102,7 +102,7 @@ def update(
             policy.backward(loss * microbatches)
             totals["loss"] += loss.item() / params.updates
             totals["clipped"] += clipped_share / microbatches / params.updates
-        policy.step()
+        totals["grad_norm"] += policy.step() / params.updates
     return totals
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from stages.rl.credit import credits_of, judged, relevance_loss, worth_of_levels
+from stages.rl.credit import credits_of, first_wrong, judged, relevance_loss, worth_of_levels
 from stages.rl.distribution import Drawn
 from stages.rl.logprobs import response_logprobs
 from stages.rl.params import RlParams
@@ -95,12 +95,49 @@ def test_answers_get_what_validity_is_worth():
     mean = (1 / 3 + 0.2 + 2 / 3 + 0.2) / 2
     wanted = (np.array([mean, mean, -1.0, -1.0]) - (2 * mean - 2.0) / 4) / 0.5001
     thought = 2 * 3 + len(TOKENIZER.encode(THINK_END, add_special_tokens=False))
-    for credit, value in zip(credits[:3], wanted, strict=False):
+    for credit, value in zip(credits[:2], wanted, strict=False):
         assert not credit.others_T[:thought].any()
         assert credit.others_T[thought:].tolist() == pytest.approx([value] * (len(credit.others_T) - thought))
+    # C stands first, of the lowest relevance: that token is the wrong one.
+    assert credits[2].others_T.tolist() == pytest.approx([0.0] * thought + [wanted[2]] + [0.0] * (len(credits[2].others_T) - thought - 1))
     assert credits[3].others_T.tolist() == pytest.approx([wanted[3]] * 8)
     assert [credit.places for credit in credits] == [PLACES, PLACES, [], []]
     assert relevance_loss(torch.zeros(1, len(credits[2].others_T), 24), credits[2:3]) == 0
+
+
+def wrong_by_trying(levels, said, rights) -> int | None:
+    """Place in `said` of the first token behind which no right answer begins; None where it is one."""
+    for place in range(len(said)):
+        if not any(right[: place + 1] == said[: place + 1] for right in rights):
+            return place
+    return None if said in rights else len(said)
+
+
+@pytest.mark.parametrize("levels", [(3, 1, 2), (2, 2, 0), (1, 1, 1)])
+def test_the_first_wrong_token_is_the_one_behind_which_no_right_answer_begins(levels):
+    """Over all words of up to four of the letters, of one that is not in the slate, and of the end."""
+    end = TOKENIZER.encode(END, add_special_tokens=False)
+    orders = [order for order in itertools.permutations(range(3)) if all(levels[a] >= levels[b] for a, b in itertools.pairwise(order))]
+    rights = [[*(LETTERS[place] for place in order), *end] for order in orders]
+    thought = answered(levels, ()).token_ids[: -len(end)]
+    found = set()
+    for length in range(5):
+        for said in map(list, itertools.product([*LETTERS[:4], *end], repeat=length)):
+            wrong, task = wrong_by_trying(levels, said, rights), Task([0], WHOLE, 2, (0, 1, 2))
+            # One that is cut off has no wrong token.
+            assert first_wrong(task, thought + said) == (None if wrong in (None, length) else len(thought) + wrong)
+            found.add(wrong)
+    assert found == {None, 0, 1, 2, 3}
+
+
+def test_of_a_name_of_several_tokens_the_first_wrong_one_is_found():
+    """As where the answer is SIDs: C, A B and A C are the names."""
+    a, b, c = LETTERS[:3]
+    task = Task([0], replace(WHOLE, names=[[c], [a, b], [a, c]]), 2, (0, 1, 2))
+    end = TOKENIZER.encode(END, add_special_tokens=False)
+    thought = answered((3, 2, 1), ()).token_ids[: -len(end)]
+    assert first_wrong(task, [*thought, c, a, b, a, c, *end]) is None
+    assert first_wrong(task, [*thought, c, a, c, a, b, *end]) == len(thought) + 2
 
 
 def test_one_valid_answer_teaches_though_rewards_are_tied():

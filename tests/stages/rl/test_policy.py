@@ -251,3 +251,18 @@ def test_under_gdpo_each_part_is_normalised_and_their_sum_over_the_step():
         expected += weight * (values - values.mean(1, keepdims=True)) / (values.std(1, ddof=1, keepdims=True) + 1e-4)
     expected = (expected - expected.mean()) / (expected.std(ddof=1) + 1e-4)
     assert np.allclose(step_advantages(groups, params).numpy(), expected.flatten(), atol=1e-5)
+
+
+def test_sgd_steps_are_as_long_as_the_gradient():
+    """The first is lr times the gradient, cut to its largest norm; the second has 0.9 of the first beside."""
+    first, measured = learnt(2, optimizer="sgd", lr=0.001)
+    assert float(first.norm()) == pytest.approx(0.001 * min(MAX_GRAD_NORM, measured["grad_norm"]), rel=1e-3)
+    both, _ = learnt(2, optimizer="sgd", lr=0.001, updates=2, clip_low=0.99, clip_high=1e6)
+    # At this rate the second gradient hardly differs from the first.
+    assert float(both.norm() / first.norm()) == pytest.approx(2.9, rel=0.05)
+    assert float(torch.cosine_similarity(first, both, dim=0)) > 0.99
+
+
+def test_sgd_is_not_for_deepspeed():
+    with pytest.raises(ValueError, match="DeepSpeed brings its own AdamW"):
+        RlParams(optimizer="sgd", deepspeed="infra/deepspeed/zero2.json")

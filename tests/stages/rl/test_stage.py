@@ -52,7 +52,7 @@ def test_a_run_moves_the_weights_a_little_and_repeats_its_bytes(project):
     assert metrics["slates"] == 180 and metrics["leak_check"]["overlap"] == 0 and metrics["steps_at_refill_cap"] == 0
     curve = first["steps.csv"].decode().splitlines()
     assert len(curve) == 3 and curve[0].startswith(
-        "step,reward,rank_reward,valid,contradicts,identical,kept,refills,length,entropy,loss,clipped"
+        "step,reward,rank_reward,valid,contradicts,identical,kept,refills,length,entropy,loss,grad_norm,clipped"
     )
     assert metrics["first_fifth"]["logprob_gap"] < 1e-4
 

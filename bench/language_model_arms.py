@@ -121,7 +121,7 @@ class Runs:
         note = folder / f"{name}.seconds"
         if not note.exists() and self.made_in_project(folder, name):
             (folder / "data" / name).symlink_to(self.project / "data" / name)
-            record = chain(self.project, read_graph(self.project), f"data/{name}").stages[0].run
+            record = chain(self.project, read_graph(self.project), f"data/{name}/metrics.json").stages[0].run
             note.write_text(f"{record['seconds']:.1f}", encoding="utf-8")
         self.command(folder, name, [sys.executable, "-m", f"stages.{name}"])
 

@@ -41,7 +41,13 @@ def find(index: Index, graph: Graph, query: str, cwd: Path) -> Resolved:
         if graph.producer(path):
             return _output(index, graph, path)
     if (cwd / query).exists():
-        return _copy(index, cwd / query, query)
+        held = graph.outs_of_dep(inside.rstrip("/"))
+        try:
+            return _copy(index, cwd / query, query)
+        except ProjectError:
+            if held:
+                raise ProjectError(f"{query}: a folder of several outputs; ask about one of them: {', '.join(held)}") from None
+            raise
     # Before revisions: `abc123` may be the beginning of both, and data is what this command is asked about.
     if HEX.fullmatch(text := query.lower().removesuffix(".dir")):
         resolved = _hash(index, text)

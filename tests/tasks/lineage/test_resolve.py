@@ -100,6 +100,18 @@ def test_what_cannot_be_found(index: Index, asked: str, message: str) -> None:
         ask(index, asked)
 
 
+def test_a_folder_of_several_outputs_names_them(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Where what lies in it is like no output, so that it cannot stand for one."""
+    root = lineage_toy.copy(tmp_path_factory, "folder")
+    held = read_graph(root).outs_of_dep("data/a")
+    for file in (root / "data/a").rglob("*"):
+        if file.is_file():
+            file.write_text("like nothing else")
+    with pytest.raises(ProjectError, match=f"data/a: a folder of several outputs; ask about one of them: {', '.join(held)}"):
+        ask(Index(root), "data/a")
+    assert held and ask(Index(root), held[0]).stage == "a"
+
+
 def test_a_revision_before_the_first_run(index: Index) -> None:
     with pytest.raises(ProjectError, match=r"has no dvc\.lock"):
         ask(index, "v1~1")

@@ -15,6 +15,7 @@ OPTIONS = {
     "time-unit": "of times that are numbers: s, ms, us or ns",
     "time-format": "of times that are text: iso, or a pattern as %%d.%%m.%%Y",
     "rating": "column of the log; none: no ratings",
+    "decimal": "of numbers that are text: . or , (4,5)",
     "item-id": "column of the file of items: the ids that the log has",
     "title": "column of items; none: items have no titles",
     "brand": "column of items, or none",

@@ -44,6 +44,7 @@ class RawFile:
     sha256: str
     size: int  # bytes
     encoding: str = UTF8
+    parts: "tuple[RawFile, ...]" = ()  # of a file in parts, whose sha256 is that of the list of theirs as sha256sum writes it
 
     @classmethod
     def of(cls, path: Path) -> Self:

@@ -15,6 +15,7 @@ FLAGS = {
     "time_unit": "of times that are numbers: s, ms, us or ns",
     "time_format": "of times that are text: iso, or a pattern as %%d.%%m.%%Y",
     "rating": f"column of the log; {NONE}: no ratings",
+    "decimal": "of numbers that are text: . or , (4,5)",
     "item_id": "column of the file of items: the ids that the log has",
     "title": f"column of items; {NONE}: items have no titles",
     "brand": f"column of items, or {NONE}",

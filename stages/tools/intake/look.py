@@ -16,6 +16,7 @@ from stages.ingest.readers.jsonlines import text
 from stages.ingest.sources.table import is_quoted
 from stages.shared.core.errors import StageError
 from stages.shared.sources.encoding import BOM, UTF8, as_utf8, shown, unpacked
+from stages.shared.sources.nested import flat, paths_of, with_paths
 from stages.tools.intake.choices import Choices
 from stages.tools.intake.columns import Column, is_number
 
@@ -96,6 +97,7 @@ def _parquet(path: Path) -> FileLook:
     if batch is None:
         return FileLook(path.name, fault="no rows")
     table = pl.DataFrame(pl.from_arrow(batch))
+    table = with_paths(table, paths_of(table.schema))
     columns = {name: Column.of_series(table[name]) for name in table.columns}
     return FileLook(path.name, "Parquet", columns=columns, rows=table.height, whole=rows == table.height)
 
@@ -110,7 +112,7 @@ def _json_lines(name: str, data: bytes, whole: bool) -> FileLook:
             except orjson.JSONDecodeError:
                 record = None
             if isinstance(record, dict):
-                records.append(record)
+                records.append(dict(flat(record)))
             else:
                 bad += 1
     if not records:

@@ -23,8 +23,9 @@ from stages.shared.sources.mind import LOG as MIND_LOG
 from stages.tools.intake.choices import FLAGS, LIST_FLAGS, TABLE_KEYS, Choices
 from stages.tools.intake.lists.preview import base_share, list_sections
 from stages.tools.intake.lists.shown import find_lists
-from stages.tools.intake.look import FileLook, look
+from stages.tools.intake.look import FileLook
 from stages.tools.intake.overlay import Made, other_sections, overlay_text, profile_name, write_profile
+from stages.tools.intake.parts import looks
 from stages.tools.intake.preview import read_whole, split_keys, table_lines
 from stages.tools.intake.roles import Lists, decide, decide_with_lists
 
@@ -73,11 +74,11 @@ def init(folder: Path, choices: Choices) -> dict[str, Any]:
         outcome["taken"]["source"] = {"value": forms[0], "why": "by the names of the files"}
         made: Made = {}
         if mind.has_files(folder):
-            shown = folder / MIND_LOG
+            shown = Path(MIND_LOG)
             given = {"format": ("mind", "MIND's impressions"), "order": ("shuffled", "its publishers have shuffled each")}
             outcome["lists"] = as_told(given)
     else:
-        files = [look(path, choices) for path in paths]
+        files = looks(folder, choices)
         outcome["files"] = [str(file) for file in files]
         log, items, lists = _decide(files, choices)
         outcome["questions"] = [{"what": question.what, "flags": question.flags} for question in choices.questions]
@@ -92,9 +93,9 @@ def init(folder: Path, choices: Choices) -> dict[str, Any]:
         section |= {"source": "table", "table": {key: value for key, (value, _) in made.items()}}
         if lists:
             section |= {"min_rating": float(lists.min_rating)} if lists.min_rating else {}
-            shown, given = folder / lists.file.file.name, lists.made
+            shown, given = Path(lists.file.file.location()), lists.made
     name = profile_name(folder.resolve(), choices.given.get("name", ""))
-    retrieve = {"model": "given", "reads": f"{section['folder']}/{shown.name}"} if shown else {}
+    retrieve = {"model": "given", "reads": f"{section['folder']}/{shown}"} if shown else {}
     params, logged = _validated(IngestParams, section), None
     if shown:
         logged = _validated(RetrieveParams, retrieve | {"given": {key: value for key, (value, _) in given.items()}}, "retrieve.")
@@ -136,7 +137,7 @@ def _text_keys(files: list[FileLook], choices: Choices) -> dict[str, tuple[str, 
     """What was decided, and how the text files are cut: by one separator, where an ending does not say it."""
     made = dict(choices.made)
     cut = [file for file in files if file.separator]
-    if other := [file for file in cut if separator_of(file.name) != file.separator]:
+    if other := [file for file in cut if separator_of(file.first) != file.separator]:
         if len({file.separator for file in cut}) > 1:
             raise StageError(f"{' and '.join(file.name for file in cut)} have different separators; write one of them anew as .csv or .tsv")
         made["separator"] = (other[0].separator, "as said" if "separator" in choices.given else "it cuts all lines alike")

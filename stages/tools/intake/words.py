@@ -19,7 +19,7 @@ _TEXT = {
     "rating": "rating ratings stars star score grade overall bewertung preference",
     "title": "title titles name titel headline bezeichnung label",
     "brand": "brand maker manufacturer marke hersteller artist author publisher vendor developer director",
-    "categories": "category categories kategorie kategorien genre genres tag tags kind kinds class department topic topics",
+    "categories": "category categories dept section kategorie kategorien genre genres tag tags kind kinds class department topic topics",
     "year": "year jahr release released published",
     "slate": "slate slates impression impressions list lists request requests serp page query liste",
     "place": "place position pos rank slot index platz rang",

@@ -34,6 +34,7 @@ OPTIONS = {
     "lists-user": "column of lists: to whom",
     "lists-time": "column of lists: when",
     "order": "of the items of a list: shown (as users saw them) or shuffled",
+    "missing-items": "items of the log that the file of items lacks, or that have no title there: id or drop",
     "licence": "a sentence for the data card",
     "category": "of Amazon's files, where the folder holds several",
     "name": "of the profile (default: the folder's name)",

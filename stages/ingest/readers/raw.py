@@ -36,6 +36,11 @@ NO_TITLE = "no title"
 REJECTED: Schema = {"file": pl.String, "row": pl.Int64, "reason": pl.String, "text": pl.String}
 
 
+def called_by_id(column: str) -> pl.Expr:
+    """The title of an item that has none."""
+    return pl.format("Item {}", pl.col(column).str.strip_chars())
+
+
 @dataclass(frozen=True)
 class RawFile:
     """A file that was read. `name` has no folder, so that a metric does not depend on where it lies. `encoding`: of its text."""

@@ -18,7 +18,7 @@ from stages.ingest.readers.chunks import Input
 from stages.ingest.readers.delimited import Columns, read_delimited
 from stages.ingest.readers.jsonlines import INTERACTION_FIELDS, ITEM_FIELDS, Record, field, optional, read_json_lines, required, text, texts, value_of
 from stages.ingest.readers.parquet import missing_column, read_parquet
-from stages.ingest.readers.raw import RawFile
+from stages.ingest.readers.raw import RawFile, called_by_id
 from stages.ingest.readers.times import with_times
 from stages.ingest.readers.validate import NothingRead, StagingTables
 from stages.ingest.readers.written_lists import category_lists
@@ -105,7 +105,7 @@ def read_items(folder: Path, table: TableParams, scratch: StagingTables) -> RawF
     def take(rows: pl.DataFrame) -> None:
         rows = _spread(rows, "source_id", table)
         if not table.title:
-            rows = rows.with_columns(title=pl.format("Item {}", pl.col("source_id").str.strip_chars()))
+            rows = rows.with_columns(title=called_by_id("source_id"))
         if table.in_log:
             # Bad rows of the log are counted as such already; an item may have a title in one row and none in another.
             usable = pl.col("reason").is_null() & pl.all_horizontal(pl.col("source_id", "title").str.strip_chars() != "")

@@ -26,7 +26,7 @@ from stages.tools.intake.lists.shown import find_lists
 from stages.tools.intake.look import FileLook
 from stages.tools.intake.overlay import Made, other_sections, overlay_text, profile_name, write_profile
 from stages.tools.intake.parts import looks
-from stages.tools.intake.preview import read_whole, split_keys, table_lines
+from stages.tools.intake.preview import MissingItems, read_whole, split_keys, table_lines
 from stages.tools.intake.roles import Lists, decide, decide_with_lists
 
 SCRATCH = Path(".gr2") / "init"
@@ -81,7 +81,7 @@ def init(folder: Path, choices: Choices) -> dict[str, Any]:
         files = looks(folder, choices)
         outcome["files"] = [str(file) for file in files]
         log, items, lists = _decide(files, choices)
-        outcome["questions"] = [{"what": question.what, "flags": question.flags} for question in choices.questions]
+        outcome["questions"] = as_asked(choices)
         choices.made = {key: choices.made[key] for key in TABLE_KEYS if key in choices.made}
         outcome["taken"] = as_told(choices.made)
         outcome["lists"] = as_told({"file": (lists.file.file.name, lists.file.why), **lists.made}) if lists else {}
@@ -94,12 +94,18 @@ def init(folder: Path, choices: Choices) -> dict[str, Any]:
         if lists:
             section |= {"min_rating": float(lists.min_rating)} if lists.min_rating else {}
             shown, given = Path(lists.file.file.location()), lists.made
+    if missing := choices.given.get("missing_items"):
+        section["missing_items"] = missing
     name = profile_name(folder.resolve(), choices.given.get("name", ""))
     retrieve = {"model": "given", "reads": f"{section['folder']}/{shown}"} if shown else {}
     params, logged = _validated(IngestParams, section), None
     if shown:
         logged = _validated(RetrieveParams, retrieve | {"given": {key: value for key, (value, _) in given.items()}}, "retrieve.")
-    preview = read_whole(params, SCRATCH, logged)
+    try:
+        preview = read_whole(params, SCRATCH, logged)
+    except MissingItems as error:
+        choices.ask(str(error), "missing_items", ["id", "drop"])
+        return outcome | {"questions": as_asked(choices)}
     split, why_split = split_keys(preview.lengths)
     sections, reasons = other_sections(has_titles="title" not in made or bool(made["title"][0]), items=preview.items)
     why = [why_split, *reasons]
@@ -127,6 +133,10 @@ def _decide(files: list[FileLook], choices: Choices) -> tuple[FileLook | None, F
     if said := [flag for flag in LIST_FLAGS if flag in choices.given]:
         raise StageError(f"--{said[0].replace('_', '-')}: no file here holds lists that were shown; say --lists FILE where one does")
     return *decide(files, choices), None
+
+
+def as_asked(choices: Choices) -> list[dict[str, Any]]:
+    return [{"what": question.what, "flags": question.flags} for question in choices.questions]
 
 
 def as_told(made: Made) -> dict[str, Any]:

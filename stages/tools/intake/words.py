@@ -51,7 +51,7 @@ _ROMANCE = frozenset(" ".join(_ROMANCE_TEXT.values()).split())
 WORDS = {role: frozenset(f"{words} {_ROMANCE_TEXT[role]}".split()) for role, words in _TEXT.items()}
 _IGNORED = {
     *("id", "ids", "key", "code", "nr", "no", "number", "nummer", "at", "on", "am", "token", "float", "seq"),
-    *("cod", "codigo", "codice", "num", "numero", "de", "del", "du", "da", "do", "di"),
+    *("path", "tree", "cod", "codigo", "codice", "num", "numero", "de", "del", "du", "da", "do", "di"),
 }
 _NUMBER_OF = re.compile(r"(nummer|nr|ids?|key|code)$")
 _GERMAN_COMPOUND = re.compile(r".+(datum|zeitpunkt|bezeichnung|kategorie|bewertung)$")

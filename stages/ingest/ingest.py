@@ -30,6 +30,8 @@ def build(raw: RawLog, params: IngestParams, outputs: Outputs) -> None:
     log = interactions(raw, usable["source_id"], params)
     items = item_table(usable, log.item_ids, raw.category_word)
     metrics = describe(raw, items, log, rejected, params)
+    if params.missing_items == "id":
+        metrics["items_called_by_id"] = int((usable["row"] == 0).sum())  # they stand in no row
     write_table(items, outputs.path("items.parquet"), ITEMS)
     write_table(log.users, outputs.path("users.parquet"), USERS)
     write_table(with_text(log.table), outputs.path("interactions.parquet"), INTERACTIONS)

@@ -87,8 +87,8 @@ class IngestParams(SourceParams):
     max_bad_share: float = Field(0.01, ge=0, lt=1, description="the stage fails when a larger share of the rows of a file cannot be used")
     missing_items: Literal["refuse", "id", "drop"] = Field(
         "refuse",
-        description="items of the log that the item file lacks, or that have no title there: their rows count as bad, the items are called by "
-        "their ids, or their rows are left out",
+        description="items of the log that the item file lacks, or that have no title there: their rows count as bad, the items are "
+        "called by their ids, or their rows are left out",
     )
     forget: list[Annotated[str, Field(pattern="^[0-9a-f]{64}$")]] = Field(
         default_factory=list, description="digests of users who are left out before anything else; gr2 forget USER --apply adds one"

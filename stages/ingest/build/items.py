@@ -28,7 +28,9 @@ def usable_items(raw: RawLog, missing: str = "refuse") -> tuple[pl.DataFrame, pl
         taken = distinct(raw.interactions, "item").alias("source_id").to_frame()
         without = taken.join(usable, on="source_id", how="anti")
         usable = pl.concat([usable, without.with_columns(title=called_by_id("source_id"))], how="diagonal").with_columns(
-            pl.col("year", "brand").fill_null(""), pl.col("categories").fill_null(pl.lit([], pl.List(pl.String))), pl.col("row").fill_null(0)
+            pl.col("year", "brand").fill_null(""),
+            pl.col("categories").fill_null(pl.lit([], pl.List(pl.String))),
+            pl.col("row").fill_null(0),
         )
     order = sorted_ids(usable["source_id"]).to_frame()
     return order.join(usable, on="source_id", how="left", maintain_order="left").select(list(RAW_ITEMS)), untitled

@@ -82,6 +82,8 @@ def read_json_lines(
 
 def value_of(record: Record, name: str) -> Any:
     """The field, or None; `name` may be a path into objects."""
+    if (value := record.get(name)) is not None or "." not in name:
+        return value
     try:
         return value_at(record, name)
     except NotAnObject as error:
@@ -163,7 +165,10 @@ def _record(line: bytes, literals: bool) -> Record:
 
 def _has_long_float(record: Record) -> bool:
     """At any depth: an id may stand in an object."""
-    return any(_has_long_float(value) if isinstance(value, dict) else isinstance(value, float) and abs(value) >= _EXACT for value in record.values())
+    return any(
+        _has_long_float(value) if isinstance(value, dict) else isinstance(value, float) and abs(value) >= _EXACT
+        for value in record.values()
+    )
 
 
 def _key_that_stands_twice(line: bytes) -> str:

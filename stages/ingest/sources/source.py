@@ -219,4 +219,12 @@ def _read_table(folder: Path, params: IngestParams, scratch: StagingTables) -> R
     files = [table.read_interactions(folder, params.table, scratch), table.read_items(folder, params.table, scratch)]
     time: Literal["seconds", "order"] = "seconds" if params.table.timestamp else "order"
     alone = params.table.in_log
-    return scratch.finish(f"Table ({table.shown_name(params.table.interactions)})", params.table.licence, files, "Categories", time, same_again=alone, first_counts=alone)
+    return scratch.finish(
+        f"Table ({table.shown_name(params.table.interactions)})",
+        params.table.licence,
+        files,
+        "Categories",
+        time,
+        same_again=alone,
+        first_counts=alone,
+    )

@@ -16,7 +16,18 @@ import polars as pl
 from stages.ingest.params import TableParams
 from stages.ingest.readers.chunks import Input
 from stages.ingest.readers.delimited import Columns, read_delimited
-from stages.ingest.readers.jsonlines import INTERACTION_FIELDS, ITEM_FIELDS, Record, field, optional, read_json_lines, required, text, texts, value_of
+from stages.ingest.readers.jsonlines import (
+    INTERACTION_FIELDS,
+    ITEM_FIELDS,
+    Record,
+    field,
+    optional,
+    read_json_lines,
+    required,
+    text,
+    texts,
+    value_of,
+)
 from stages.ingest.readers.parquet import missing_column, read_parquet
 from stages.ingest.readers.raw import RawFile, called_by_id
 from stages.ingest.readers.times import with_times
@@ -43,7 +54,7 @@ def read_interactions(folder: Path, table: TableParams, scratch: StagingTables) 
     shown = shown_name(table.interactions)
 
     def take(rows: pl.DataFrame) -> None:
-        rows = _spread(_with_numbers(rows, table.decimal), "item", table)
+        rows = _spread(_with_numbers(rows, table), "item", table)
         if numbering:
             rows = numbering.number(rows)
         elif table.time_format:
@@ -66,24 +77,27 @@ def _ids(record: Record, name: str, table: TableParams) -> str:
     return required(record, name)
 
 
-def _with_numbers(rows: pl.DataFrame, decimal: str) -> pl.DataFrame:
-    """Times and ratings that are text, with a point where a comma stands; a rating of true is 1, of false 0."""
-    texts = [name for name in ("timestamp", "rating") if rows.schema[name] == pl.String and decimal == ","]
+def _with_numbers(rows: pl.DataFrame, table: TableParams) -> pl.DataFrame:
+    """Numbers that are text with a point where a comma stands; a rating of true is 1, of false 0."""
+    numbers = ("rating",) if table.time_format else ("rating", "timestamp")
+    texts = [name for name in numbers if rows.schema[name] == pl.String and table.decimal == ","]
     rows = rows.with_columns(pl.col(name).str.replace(",", ".", literal=True) for name in texts)
-    if rows.schema["rating"] != pl.String:
+    if rows.schema["rating"] != pl.String or not rows["rating"].str.contains("[A-Za-z]").any():
         return rows
     word = pl.col("rating").str.strip_chars().str.to_lowercase()
-    return rows.with_columns(pl.when(word.is_in(YES)).then(pl.lit("1")).when(word.is_in(NO)).then(pl.lit("0")).otherwise("rating").alias("rating"))
+    return rows.with_columns(
+        pl.when(word.is_in(YES)).then(pl.lit("1")).when(word.is_in(NO)).then(pl.lit("0")).otherwise("rating").alias("rating")
+    )
 
 
 def _spread(rows: pl.DataFrame, column: str, table: TableParams) -> pl.DataFrame:
     """A row an item, where a cell may hold several; an empty cell holds none, which is no fault of its row."""
     if not table.item_separator:
         return rows
-    text = pl.col(column).fill_null("").str.strip_chars()
-    written = pl.when(text.str.contains(BRACKETED)).then(text.map_elements(_ids_of_written, pl.String))
-    cut = text.str.replace_all(table.item_separator, _BETWEEN, literal=True)
-    cells = pl.coalesce(written, cut).str.split(_BETWEEN)
+    rows = rows.with_columns(pl.col(column).fill_null("").str.strip_chars())
+    written = {cell: ids for cell in rows[column].filter(rows[column].str.contains(BRACKETED)).unique() if (ids := _ids_of_written(cell))}
+    cut = pl.col(column).str.replace_all(table.item_separator, _BETWEEN, literal=True)
+    cells = pl.when(pl.col(column).is_in(list(written))).then(pl.col(column).replace(written)).otherwise(cut).str.split(_BETWEEN)
     rows = rows.with_columns(cells.list.eval(pl.element().filter(pl.element().str.strip_chars() != "")).alias(column))
     rows = rows.with_columns(place=pl.int_ranges(1, pl.col(column).list.len() + 1)).explode(column, "place")
     rows = rows.filter(pl.col(column).is_not_null() | pl.col("reason").is_not_null())
@@ -91,9 +105,9 @@ def _spread(rows: pl.DataFrame, column: str, table: TableParams) -> pl.DataFrame
 
 
 def _ids_of_written(cell: str) -> str | None:
-    """Of a cell with a list as JSON, Python or numpy writes it; None where it is none."""
+    """Of a cell with a list as JSON, Python or numpy writes it; None where it is none. Of an empty one _BETWEEN: no id."""
     ids = written_list(cell)
-    return _BETWEEN.join(map(text, ids)) if isinstance(ids, list) else None
+    return _BETWEEN.join(map(text, ids)) or _BETWEEN if isinstance(ids, list) else None
 
 
 def read_items(folder: Path, table: TableParams, scratch: StagingTables) -> RawFile:
@@ -142,7 +156,9 @@ def parts_of(folder: Path, file: str) -> list[Path]:
         path = folder / file
         if path.is_dir():
             inside = next((part.suffix for part in sorted(path.iterdir()) if part.suffix), ".csv")
-            raise StageError(f"{path}: a folder, not a file; put its parts together, and name that file, or name the parts: {file}/*{inside}")
+            raise StageError(
+                f"{path}: a folder, not a file; put its parts together, and name that file, or name the parts: {file}/*{inside}"
+            )
         return [path]
     found = sorted(path for path in folder.glob(file) if path.is_file() and not path.name.startswith((".", "_")))
     if not found:

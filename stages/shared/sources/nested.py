@@ -27,12 +27,12 @@ def value_at(record: Mapping[str, Any], path: str) -> Any:
 def has_path(record: Mapping[str, Any], path: str) -> bool:
     if path in record:
         return True
-    before, _, name = path.rpartition(".")
-    try:
-        parent = value_at(record, before) if before else None
-    except NotAnObject:
-        return False
-    return isinstance(parent, dict) and name in parent
+    value: Any = record
+    for name in path.split("."):
+        if not isinstance(value, dict) or name not in value:
+            return False
+        value = value[name]
+    return True
 
 
 def flat(record: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:

@@ -145,7 +145,11 @@ class Column:
 def _are_written_lists(texts: Sequence[str | None]) -> bool:
     """Whether all are lists as Python, JSON or numpy writes them, as in the cells of a CSV file."""
     filled = [text for text in texts if text]
-    return all(text.startswith("[") for text in filled) and bool(filled) and all(isinstance(written_list(text), list) for text in filled[:_TESTED])
+    return (
+        all(text.startswith("[") for text in filled)
+        and bool(filled)
+        and all(isinstance(written_list(text), list) for text in filled[:_TESTED])
+    )
 
 
 def share(holds: pl.Series) -> float:

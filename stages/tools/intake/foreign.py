@@ -13,7 +13,12 @@ _BEGINNINGS = {
     b"\x89HDF": "an HDF5 file; write its table as Parquet: pandas.read_hdf(FILE).to_parquet('table.parquet')",
     b"%PDF-": "a PDF",
 }
-_WORKBOOKS = {".xlsx": "an Excel workbook", ".xlsm": "an Excel workbook", ".ods": "a LibreOffice workbook", ".numbers": "a Numbers workbook"}
+_WORKBOOKS = {
+    ".xlsx": "an Excel workbook",
+    ".xlsm": "an Excel workbook",
+    ".ods": "a LibreOffice workbook",
+    ".numbers": "a Numbers workbook",
+}
 _PICKLE = b"\x80"
 
 

@@ -48,7 +48,6 @@ class FileLook:
         size = f"{self.rows:,} rows" if self.whole else f"the first {self.rows:,} rows looked at"
         return "; ".join([f"{self.name}: {self.form}", size, f"columns {', '.join(self.columns)}", *self.notes])
 
-
     @property
     def first(self) -> str:
         """The name of a file of it: its ending says the form."""

@@ -1,6 +1,5 @@
 """A folder's files, with those that are parts of one table taken as one: part-00000.parquet and part-00001.parquet, or a folder of such."""
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -47,10 +46,17 @@ def _of_folder(folder: Path, path: Path, choices: Choices) -> Iterator[FileLook]
 
 def _of_group(folder: Path, paths: Sequence[Path], choices: Choices) -> list[FileLook]:
     names = [path.name for path in paths]
-    start = os.path.commonprefix(names)
-    end = os.path.commonprefix([name[len(start) :][::-1] for name in names])[::-1]
+    start = _alike(names)
+    end = _alike([name[len(start) :][::-1] for name in names])[::-1]
     whole = _as_one(folder, f"{start}*{end}", paths, choices)
     return [whole] if whole else [look(path, choices) for path in paths]
+
+
+def _alike(texts: Sequence[str]) -> str:
+    """What all begin with."""
+    first, last = min(texts), max(texts)
+    length = next((place for place, letter in enumerate(first) if not last.startswith(letter, place)), len(first))
+    return first[:length]
 
 
 def _as_one(folder: Path, pattern: str, paths: Sequence[Path], choices: Choices) -> FileLook | None:

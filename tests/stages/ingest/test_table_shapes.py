@@ -84,7 +84,11 @@ def test_a_pattern_without_a_file_a_folder_and_parts_without_rows(tmp_path):
 @pytest.mark.parametrize("ending", ["jsonl", "parquet"])
 def test_objects_within_rows(tmp_path, ending):
     rows = [
-        {"user": {"id": 2**64 + n, "of": {"land": "ES"}}, "item": {"id": f"00{n}", "name": f"Thing {n}", "kinds": [{"name": "A"}]}, "at": 5 + n}
+        {
+            "user": {"id": 2**64 + n, "of": {"land": "ES"}},
+            "item": {"id": f"00{n}", "name": f"Thing {n}", "kinds": [{"name": "A"}]},
+            "at": 5 + n,
+        }
         for n in range(2)
     ]
     if ending == "parquet":  # whose integers end at 64 bits
@@ -95,7 +99,14 @@ def test_objects_within_rows(tmp_path, ending):
         pl.DataFrame(rows).write_parquet(folder / "log.parquet")
     else:
         write(folder, log__jsonl="".join(f"{json.dumps(row)}\n" for row in rows))
-    names = {"user": "user.id", "item": "item.id", "timestamp": "at", "title": "item.name", "categories": "item.kinds", "brand": "user.of.land"}
+    names = {
+        "user": "user.id",
+        "item": "item.id",
+        "timestamp": "at",
+        "title": "item.name",
+        "categories": "item.kinds",
+        "brand": "user.of.land",
+    }
     got = read(folder, "table", table={**names, "interactions": f"log.{ending}"})
     assert [row[:3] for row in got.interactions] == [(str(2**64), "000", 5), (str(2**64 + 1), "001", 6)]
     assert [item[:5] for item in got.items] == [("000", "Thing 0", "", "ES", ["A"]), ("001", "Thing 1", "", "ES", ["A"])]
@@ -160,6 +171,12 @@ def test_several_items_a_cell_also_as_a_list_written_out(tmp_path, cell):
     assert [row[1] for row in got.interactions] == ["a", "b", "c"] and got.rejected == []
 
 
+def test_an_id_with_a_space_in_a_list_written_out_is_one(tmp_path):
+    log = "user,item,timestamp\nu,\"['a b', 'c']\",5\n"
+    got = read(write(tmp_path / "raw", log__csv=log), "table", table={**TABLE, "interactions": "log.csv", "item_separator": " "})
+    assert [row[1] for row in got.interactions] == ["a b", "c"]
+
+
 def test_lists_of_numbers_as_numpy_writes_them():
     assert written_list("[7 12\n 3]") == [7, 12, 3] and written_list("[7]") == [7] and written_list("[7 up]") is None
 
@@ -178,4 +195,8 @@ def test_items_that_the_item_file_lacks(tmp_path):
     assert "called by their ids | 2" in (out / "card.md").read_text()
     out = run(tmp_path, raw, min_interactions=1, missing_items="drop")
     metrics = json.loads((out / "metrics.json").read_text())
-    assert metrics["interactions"] == 18 and "items_called_by_id" not in metrics and "no title is left after cleaning" in metrics["rejected"][ITEM]
+    assert (
+        metrics["interactions"] == 18
+        and "items_called_by_id" not in metrics
+        and "no title is left after cleaning" in metrics["rejected"][ITEM]
+    )

@@ -66,13 +66,13 @@ def log_keys(lists: ShownLists, made: Mapping[str, tuple[str, str]], choices: Ch
     if empty := len(taken.values) - len(taken.filled):
         # A row without a rating stays in the log.
         raise StageError(
-            f"{file.name}: '{lists.taken}' is empty in {empty:,} of the first {len(taken.values):,} rows; where the lists are the only log it "
-            "must say of each row whether it was taken: write 0 there, or add a log"
+            f"{file.name}: '{lists.taken}' is empty in {empty:,} of the first {len(taken.values):,} rows; where the lists are the only log "
+            "it must say of each row whether it was taken: write 0 there, or add a log"
         )
     if wrong := [value for value in taken.distinct if value.lower() not in (*YES, *NO) and not value.isdecimal()]:
         raise StageError(
-            f"{file.name}: '{lists.taken}' holds {wrong[0]!r}; where the lists are the only log it must be 1 or 0 (or true, yes), or a grade: "
-            "write it so, or add a log"
+            f"{file.name}: '{lists.taken}' holds {wrong[0]!r}; where the lists are the only log it must be 1 or 0 (or true, yes), or a "
+            "grade: write it so, or add a log"
         )
     return keys | {"item": (lists.shown, why), "rating": (lists.taken, "1 where it was taken: with min_rating 1 these are the log")}, 1
 

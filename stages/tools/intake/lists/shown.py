@@ -12,8 +12,8 @@ from typing import Literal
 
 import polars as pl
 
-from stages.shared.sources.written_lists import written_list
 from stages.shared.core.errors import StageError
+from stages.shared.sources.written_lists import written_list
 from stages.tools.intake.choices import NONE, Choices
 from stages.tools.intake.columns import Column, share
 from stages.tools.intake.item_columns import depends

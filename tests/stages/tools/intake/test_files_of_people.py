@@ -79,8 +79,11 @@ def test_a_comma_between_thousands_is_not_taken_for_a_decimal_one():
 def test_a_column_of_products_may_be_their_names_and_a_department_is_no_user(project, tmp_path, capsys):
     """Neither is a word of the name a list that was shown, with its department taken."""
     header = "Order,Date,Email,SKU,Product,Dept"
-    rows = [(f"#{n}", t, f"{u}@x.org", i, f"{'Wood Glass Clay'.split()[int(i[1:]) % 3]} thing no. {i[1:]}", "Wood Glass Clay".split()[int(i[1:]) % 3])
-            for n, (u, i, t) in enumerate(events())]  # fmt: skip
+    kinds = ["Wood", "Glass", "Clay"]
+    rows = []
+    for number, (user, item, time) in enumerate(events()):
+        kind = kinds[int(item[1:]) % 3]
+        rows.append((f"#{number}", time, f"{user}@x.org", item, f"{kind} thing no. {item[1:]}", kind))
     code, said = run(write(tmp_path / "shop", export__csv=f"{header}\n{lines(rows)}"), capsys=capsys)
     assert code == 0, said
     assert {"user": "Email", "item": "SKU", "title": "Product", "categories": "Dept"}.items() <= taken(said).items() and said["lists"] == {}
@@ -127,7 +130,8 @@ def test_what_differs_is_not_put_together(project, tmp_path, capsys):
 @pytest.mark.parametrize("ending", ["jsonl", "parquet"])
 def test_objects_within_rows_are_columns(project, tmp_path, capsys, ending):
     rows = [
-        {"user": {"id": u, "land": "ES"}, "product": {"id": i, "name": f"Thing {i}", "kinds": [{"id": 1, "name": "A"}]}, "ts": t} for u, i, t in events()
+        {"user": {"id": u, "land": "ES"}, "product": {"id": i, "name": f"Thing {i}", "kinds": [{"id": 1, "name": "A"}]}, "ts": t}
+        for u, i, t in events()
     ]
     raw = tmp_path / "raw"
     raw.mkdir()
@@ -226,7 +230,11 @@ def shown_rows(yes, no):
     return lines(
         [
             ("id_impresion", "id_usuario", "fecha", "id_articulo", "posicion", "clic"),
-            *((name, user, time, item, number, yes if number == place else no) for name, user, time, ids, place in SHOWN for number, item in enumerate(ids)),
+            *(
+                (name, user, time, item, number, yes if number == place else no)
+                for name, user, time, ids, place in SHOWN
+                for number, item in enumerate(ids)
+            ),
         ],
         "\t",
     )
@@ -253,7 +261,8 @@ def test_rows_of_shown_items_that_do_not_say_no(project, tmp_path, capsys):
 @pytest.mark.parametrize("ending", ["jsonl", "parquet"])
 def test_lists_with_objects(project, tmp_path, capsys, ending):
     rows = [
-        {"visitor": {"id": user}, "ts": time, "offer": {"shown_ids": ids, "clicked": ids[place] if place < 4 else None}} for _, user, time, ids, place in SHOWN
+        {"visitor": {"id": user}, "ts": time, "offer": {"shown_ids": ids, "clicked": ids[place] if place < 4 else None}}
+        for _, user, time, ids, place in SHOWN
     ]
     raw = tmp_path / "raw"
     raw.mkdir()

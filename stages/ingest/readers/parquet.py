@@ -79,8 +79,8 @@ def _batches(path: Path, names: list[str], size: int) -> Iterator[pl.DataFrame]:
             rows = pl.DataFrame(pl.from_arrow(batch))
             try:
                 yield with_paths(rows, names)
-            except KeyError as absent:
-                raise missing_column(path.name, absent.args[0], paths_of(rows.schema)) from None
+            except KeyError as error:
+                raise missing_column(path.name, error.args[0], paths_of(rows.schema)) from None
 
 
 def _name_field(file: str, column: str, dtype: pl.Struct) -> str:

@@ -1,4 +1,9 @@
-"""Files of other programs, by their first bytes: what they are, and how they become one that is read here."""
+"""Files of other programs, by their first bytes, and text that is written for them: how it becomes a file that is read here."""
+
+import csv
+import io
+import re
+from collections import Counter
 
 _BEGINNINGS = {
     b"PK\x03\x04": "a zip archive; unpack it",
@@ -20,6 +25,8 @@ _WORKBOOKS = {
     ".numbers": "a Numbers workbook",
 }
 _PICKLE = b"\x80"
+_LOOKED_AT = 2**18  # characters
+_STEADY = 0.9  # share of rows with as many columns as the first
 
 
 def foreign(start: bytes, name: str) -> str:
@@ -34,3 +41,35 @@ def foreign(start: bytes, name: str) -> str:
     if start[:3] == b"BZh" and start[4:10] == b"1AY&SY":
         return "compressed with bzip2; unpack it (bunzip2), or compress it with gzip"
     return next((what for beginning, what in _BEGINNINGS.items() if start.startswith(beginning)), "")
+
+
+def written_otherwise(name: str, first_line: str, text: str) -> str:
+    """Of a text file: a line for Excel before the names, or records that go over several lines. Empty where it has neither."""
+    unpack = "unpack it, and " if name.endswith(".gz") else ""
+    name = name.removesuffix(".gz")
+    if re.fullmatch(r'"?sep=.{1,2}"?\s*', first_line, re.IGNORECASE):
+        return (
+            f"begins with {first_line.strip()}, which Excel understands and nothing else; {unpack}leave that line out: sed -i 1d '{name}'"
+        )
+    cut = next((separator for separator in ",;|" if '"' in text and _over_lines(text, separator)), "")
+    if not cut:
+        return ""
+    how = "" if cut == "," else f", delimiter='{cut}'"
+    command = (
+        f"import csv; csv.writer(open('one-line.csv', 'w', newline=''){how}).writerows([' '.join(field.split()) for field in row] "
+        f"for row in csv.reader(open('{name}', newline=''){how}))"
+    )
+    return f'its records go over several lines, and one a line is read here; {unpack}write each in one line: python3 -c "{command}"'
+
+
+def _over_lines(text: str, separator: str) -> bool:
+    """Whether the rules of CSV make rows of one width of it, some with a line break in a field."""
+    try:
+        rows = [row for row in csv.reader(io.StringIO(text[:_LOOKED_AT], newline=""), delimiter=separator) if row][
+            :-1
+        ]  # the last may be cut
+    except csv.Error:
+        return False
+    if len(rows) < 2 or len(rows[0]) < 2 or not any("\n" in field for row in rows for field in row):
+        return False
+    return Counter(map(len, rows))[len(rows[0])] > _STEADY * len(rows)

@@ -19,7 +19,7 @@ from stages.shared.sources.encoding import BOM, UTF8, as_utf8, shown, unpacked
 from stages.shared.sources.nested import flat, paths_of, with_paths
 from stages.tools.intake.choices import Choices
 from stages.tools.intake.columns import Column, is_number
-from stages.tools.intake.foreign import foreign
+from stages.tools.intake.foreign import foreign, written_otherwise
 
 SAMPLE_BYTES, SAMPLE_ROWS = 4 * 2**20, 20_000
 SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar", "::": "two colons"}
@@ -140,7 +140,10 @@ def _json_lines(name: str, data: bytes, whole: bool) -> FileLook:
 
 def _delimited(name: str, data: bytes, whole: bool, choices: Choices) -> FileLook:
     encoding = _encoding(name, data, choices)
-    lines = [line for line in data.decode(encoding, errors="replace").split("\n") if line.strip()][: SAMPLE_ROWS + 1]
+    text = data.decode(encoding, errors="replace")
+    lines = [line for line in text.split("\n") if line.strip()][: SAMPLE_ROWS + 1]
+    if fault := written_otherwise(name, lines[0], text):
+        return FileLook(name, fault=fault)
     separator = _separator(name, [line.rstrip("\r") for line in lines[:_LINES]], choices)
     if not separator:
         return FileLook(name, fault="no table: no separator cuts its lines into the same number of columns")

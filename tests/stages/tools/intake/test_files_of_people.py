@@ -3,7 +3,10 @@
 import gzip
 import json
 import random
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import polars as pl
@@ -276,3 +279,61 @@ def test_lists_with_objects(project, tmp_path, capsys, ending):
         ("user", "visitor.id"), ("candidates", "offer.shown_ids"), ("taken", "offer.clicked"),
     }  # fmt: skip
     assert said["lists_sizes"]["lists"] == 240 and said["lists_sizes"]["nothing_taken"] == NOTHING
+
+
+def told_command(said):
+    """Of a message: what follows python -c or sed."""
+    return re.search(r"""(python3? -c "[^"]+"|sed -i 1d '[^']+')""", said)[1]
+
+
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_lines_of_orders_are_put_together_with_their_orders(project, tmp_path, capsys, separator):
+    """Word for word: the command that is told, in the folder of the files."""
+    orders = [(f"{n:04}", user, time) for n, (user, _, time) in enumerate(events())]
+    items = [(f"{n:04}", item, 1) for n, (_, item, _) in enumerate(events())]
+    items += [(f"{n:04}", f"i{(int(item[1:]) + 20) % 40}", 1) for n, (_, item, _) in enumerate(events())]
+    files = {
+        "orders__csv": lines([("order_id", "customer_id", "purchased_at"), *orders], separator),
+        "order_items__csv": lines([("order_id", "product_id", "qty"), *items], separator),
+        "products__csv": lines([("product_id", "name"), *((f"i{n}", f"Thing {n}") for n in range(40))], separator),
+    }
+    folder = write(tmp_path / "raw", **files)
+    code, said = run(folder, capsys=capsys)
+    assert code == 1 and "order_items.csv says what was taken, and orders.csv by whom ('customer_id')" in said
+    subprocess.run(told_command(said).replace("python ", f"{sys.executable} "), shell=True, cwd=folder, check=True)
+    for name in ("orders.csv", "order_items.csv"):
+        (folder / name).unlink()
+    if separator != ",":  # what is written has commas
+        (folder / "products.csv").write_text(files["products__csv"].replace(separator, ","))
+    code, said = run(folder, capsys=capsys)
+    assert code == 0, said
+    assert {"interactions": "log.csv", "items": "products.csv", "user": "customer_id", "item": "product_id"}.items() <= taken(said).items()
+    assert said["log_rows"] == 2 * len(events())
+
+
+LONG = '"one\ntwo ""x"", three; four"'
+OTHERWISE = {
+    "for Excel": ("sep=;\n" + lines([("user", "item", "time"), *events()], ";"), "begins with sep=;"),
+    "over lines": (lines([("user", "item", "time", "note"), *((*row, LONG) for row in events())]), "over several lines"),
+    "over lines, semicolons": (lines([("user", "item", "time", "note"), *((*row, LONG) for row in events())], ";"), "over several lines"),
+}
+
+
+@pytest.mark.parametrize("case", OTHERWISE)
+def test_text_that_is_written_for_others_and_the_command_that_mends_it(project, tmp_path, capsys, case):
+    content, words = OTHERWISE[case]
+    folder = write(tmp_path / "raw", log__csv=content)
+    code, said = run(folder, capsys=capsys)
+    assert code == 1 and words in said and "log.csv" in said
+    subprocess.run(told_command(said), shell=True, cwd=folder, check=True)
+    code, said = run(folder, capsys=capsys)
+    assert code == 0, said
+    assert [row[:2] for row in ingested(project, "raw")[0]] == [row[:2] for row in events()]
+
+
+def test_a_catalogue_that_cannot_be_read_is_said_where_titles_are_missed(project, tmp_path, capsys):
+    folder = write(
+        tmp_path / "raw", log__csv=lines([("user", "item", "time"), *events()]), items__csv='item,text\ni1,"a\nb"\ni2,"c\nd"\ni3,e\n'
+    )
+    code, said = run(folder, capsys=capsys)
+    assert code == 0 and "items.csv: not read, see above" in said["taken"]["items"]["why"]

@@ -1,6 +1,7 @@
 """A log of one's own: Parquet, CSV, TSV or JSON lines, with the names of the columns in ingest.table.
 
 Items are in a file of their own, or in the log itself (`items: ""`, or its name), whose first row of an item with a title then counts.
+Either may be a pattern: its files are parts of one table.
 
 Where cells hold several items (item_separator), the `row` of one is PLACES * line + its place in the cell, from 1.
 """

@@ -6,6 +6,7 @@ Either may be a pattern: its files are parts of one table.
 Where cells hold several items (item_separator), the `row` of one is PLACES * line + its place in the cell, from 1.
 """
 
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha256
@@ -36,6 +37,7 @@ from stages.ingest.readers.validate import NothingRead, StagingTables
 from stages.ingest.readers.written_lists import category_lists
 from stages.shared.core.errors import StageError
 from stages.shared.core.schemas import Schema
+from stages.shared.sources.encoding import unpacked
 from stages.shared.sources.nested import flat, has_path
 from stages.shared.sources.written_lists import BRACKETED, written_list
 
@@ -212,6 +214,8 @@ def _read(
 ) -> RawFile:
     """`names`: our column -> that of the file, "" = none. `values` does the same for a JSON record. `ids`: ours that may hold several."""
     ending = _ending(path.name)
+    if ending not in _ENDINGS and not table.separator:
+        ending = form_of(path)
     if ending == ".parquet":
         return read_parquet(path, names, take, {ids: _BETWEEN} if table.item_separator else {})
     if ending in _JSON:
@@ -224,6 +228,21 @@ def _read(
     raise StageError(
         f"{path}: ends in none of {', '.join(_ENDINGS)} (or these with .gz); convert the file, or name its ingest.table.separator"
     )
+
+
+def form_of(path: Path) -> str:
+    """The ending that would say what a file holds whose own does not (Spark's parts may have none): by its first bytes, or empty."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        start = file.read(4)
+        if start == b"PAR1":
+            return ".parquet"
+        file.seek(0)
+        try:
+            return ".jsonl" if unpacked(file).read(64).lstrip()[:1] == b"{" else ""
+        except (OSError, EOFError, zlib.error):
+            return ""
 
 
 def _ending(name: str) -> str:

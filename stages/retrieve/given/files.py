@@ -19,7 +19,8 @@ from stages.shared.sources.encoding import UTF8, as_utf8, shown, unpacked
 from stages.shared.sources.nested import NotAnObject, column_of, paths_of, value_at, with_paths
 from stages.shared.sources.written_lists import written_list
 
-SUFFIXES = (".parquet", ".jsonl", ".csv", ".tsv")
+_JSON = (".jsonl", ".ndjson", ".json")
+SUFFIXES = (".parquet", *_JSON, ".csv", ".tsv")
 
 # File, row (from 1; the line of a text file), and the slate or why there is none. Not the row's text: it may name a user who is to be
 # forgotten.
@@ -30,7 +31,7 @@ def logged_files(path: Path, suffixes: Sequence[str]) -> list[Path]:
     """`path`, or where it is a folder every file in it, at any depth, whose name ends in one of `suffixes` (or that and .gz), by name."""
     if path.is_dir():
         ends = tuple(suffixes) + tuple(f"{suffix}.gz" for suffix in suffixes)
-        found = sorted(file for file in path.rglob("*") if file.is_file() and file.name.endswith(ends))
+        found = sorted(file for file in path.rglob("*") if file.is_file() and file.name.lower().endswith(ends))
     else:
         found = [path] if path.is_file() else []
     if not found:
@@ -97,11 +98,11 @@ def _numbers(value: Any, params: GivenParams) -> tuple[float, ...]:
 def _rows(file: Path, params: GivenParams) -> Iterator[tuple[int, dict[str, Any] | None]]:
     needed = [params.user, params.time, params.candidates, params.taken, params.slate, params.place]
     needed = list(dict.fromkeys(filter(None, [*needed, params.grades, params.scores, params.propensities])))  # `taken` may list all
-    name = file.name.removesuffix(".gz")
+    name = file.name.lower().removesuffix(".gz")
     try:
-        if name.endswith(".parquet"):
+        if name.endswith(".parquet") or _begins_as_parquet(file):
             yield from enumerate(_parquet(file, needed), 1)
-        elif name.endswith(".jsonl"):
+        elif name.endswith(_JSON):
             with opened(file) as lines:
                 yield from ((number, _object(line, needed)) for number, line in enumerate(lines, 1) if line.strip())
         else:
@@ -111,6 +112,12 @@ def _rows(file: Path, params: GivenParams) -> Iterator[tuple[int, dict[str, Any]
                 yield from ((table.line_num, row) for row in table)
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error, pl.exceptions.PolarsError) as error:
         raise StageError(f"{file}: cannot be read ({error}); it must be UTF-8 text or Parquet, whole, as its name says") from None
+
+
+def _begins_as_parquet(file: Path) -> bool:
+    """Spark's parts may have no ending."""
+    with file.open("rb") as opened_file:
+        return opened_file.read(4) == b"PAR1"
 
 
 def _parquet(file: Path, needed: Sequence[str]) -> Iterator[dict[str, Any]]:

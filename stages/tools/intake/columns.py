@@ -125,6 +125,11 @@ class Column:
         return readings
 
     @cached_property
+    def is_clock(self) -> bool:
+        """Times of day alone."""
+        return len(self.filled) > 0 and bool(self.distinct.str.contains(r"^\d{1,2}:\d\d(:\d\d(\.\d+)?)?( ?[AaPp][Mm])?$").all())
+
+    @cached_property
     def has_decimal_commas(self) -> bool:
         """Numbers as 4,5 and none as 4.5. Where all have three digits behind it, the comma may as well stand between thousands."""
         commas = self.distinct.filter(self.distinct.str.contains(",", literal=True))

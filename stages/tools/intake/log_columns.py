@@ -70,7 +70,9 @@ def decide_time(log: FileLook, taken: set[str], choices: Choices) -> str:
     if len(best) == 1:
         why = "the only column of times" if len(readable) == 1 else "by its name"
         _decide_unit(best[0], log.columns[best[0]], choices)
-        return choices.take("timestamp", best[0], f"{why}; {some(log.columns[best[0]])}")
+        clock = next((name for name in free if name != best[0] and log.columns[name].is_clock), "")
+        days = f"; '{clock}' has the time of day and is NOT read: put both into one column" if clock else ""
+        return choices.take("timestamp", best[0], f"{why}; {some(log.columns[best[0]])}{days}")
     choices.ask(f"{log.name}: {'more than one column holds' if best else 'no column can be read as'} times", "timestamp", [*best, NONE])
     return ""
 

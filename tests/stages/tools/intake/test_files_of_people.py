@@ -337,3 +337,34 @@ def test_a_catalogue_that_cannot_be_read_is_said_where_titles_are_missed(project
     )
     code, said = run(folder, capsys=capsys)
     assert code == 0 and "items.csv: not read, see above" in said["taken"]["items"]["why"]
+
+
+def test_a_time_of_day_in_a_column_of_its_own_is_said_not_to_be_read(project, tmp_path, capsys):
+    rows = [(user, item, f"{1 + number % 28:02}.05.2024", f"{number % 24:02}:10") for number, (user, item, _) in enumerate(events())]
+    folder = write(tmp_path / "raw", log__csv=lines([("kunde", "artikel", "datum", "uhrzeit"), *rows], ";"))
+    code, said = run(folder, capsys=capsys)
+    assert code == 0 and "'uhrzeit' has the time of day and is NOT read" in said["taken"]["timestamp"]["why"]
+
+
+@pytest.mark.parametrize(
+    ("name", "form"), [("part-00000", "parquet"), ("log.parq", "parquet"), ("events.log", "jsonl"), ("events.NDJSON", "jsonl")]
+)
+def test_files_are_known_by_what_they_hold_where_their_ending_does_not_say_it(project, tmp_path, capsys, name, form):
+    """Lists that were shown are read as logs are."""
+    (tmp_path / "raw").mkdir()
+    table = pl.DataFrame(
+        [(user, time, ids, [ids[place]] if place < 4 else []) for _, user, time, ids, place in SHOWN],
+        schema=["user", "at", "shown", "clicked"],
+        orient="row",
+    )
+    for path, rows in (
+        (tmp_path / "raw" / name, pl.DataFrame(events(), schema=["user", "item", "time"], orient="row")),
+        (tmp_path / f"x{name}", table),
+    ):
+        rows.write_parquet(path) if form == "parquet" else path.write_text("".join(f"{json.dumps(row)}\n" for row in rows.to_dicts()))
+    assert run(tmp_path / "raw", capsys=capsys)[0] == 0 and ingested(project, "raw")[0] == events()
+    if name != "events.log":
+        params = RetrieveParams.model_validate(
+            {"model": "given", "reads": str(tmp_path / f"x{name}"), "given": {"time": "at", "candidates": "shown", "taken": "clicked"}}
+        )
+        assert [one.candidates for _, _, one in read_tables(Path(params.reads), params.given)] == [tuple(ids) for *_, ids, _ in SHOWN]

@@ -97,7 +97,8 @@ def split_keys(lengths: NDArray[np.int64]) -> tuple[dict[str, Any], str]:
     enough, least = int((lengths >= _ENOUGH).sum()), int((lengths >= _LEAST).sum())
     counts = f"of {len(lengths):,} users {least:,} have {_LEAST} interactions or more, {enough:,} have {_ENOUGH}"
     if enough and 2 * enough >= least:
-        return {}, f"{counts}: the default split fits (the last eight of each user are the test)"
+        # Said, because the profile smoke has another, which suits longer histories alone.
+        return {"base_share": IngestParams().base_share}, f"{counts}: the default split fits (the last eight of each user are the test)"
     keys = {"min_interactions": _LEAST, "split": "leave_one_out", "base_share": 0.6, "min_base": 2}
     return keys, f"{counts}: too few for the default split, so the last one of each user is the test"
 

@@ -16,6 +16,7 @@ import yaml
 from stages.retrieve.given.files import read_tables
 from stages.retrieve.given.impression import Impression
 from stages.retrieve.params import RetrieveParams
+from stages.tools import validate
 from stages.tools.intake.columns import Column
 from stages.tools.intake.words import fit
 from tasks.project.profiles import render
@@ -368,3 +369,20 @@ def test_files_are_known_by_what_they_hold_where_their_ending_does_not_say_it(pr
             {"model": "given", "reads": str(tmp_path / f"x{name}"), "given": {"time": "at", "candidates": "shown", "taken": "clicked"}}
         )
         assert [one.candidates for _, _, one in read_tables(Path(params.reads), params.given)] == [tuple(ids) for *_, ids, _ in SHOWN]
+
+
+@pytest.mark.parametrize("each", [8, 20, 30])
+def test_the_profile_works_behind_that_of_short_runs(project, tmp_path, capsys, each):
+    """As docs/own-data.md has it: gr2 run --profile smoke --profile NAME, for short histories and long ones."""
+    shutil.copy(ROOT / "infra/profiles/smoke.yaml", project / "infra/profiles")
+    log = [
+        (f"u{user}", f"i{(7 * user + place) % 60}", 1_600_000_000 + 3600 * (100 * user + place))
+        for user in range(20)
+        for place in range(each)
+    ]
+    code, said = run(write(tmp_path / "raw", log__csv=lines([("user", "item", "time"), *log])), capsys=capsys)
+    assert code == 0, said
+    (tmp_path / "params.yaml").write_text(render(project, "smoke", "raw"))
+    code = validate.main([str(tmp_path / "params.yaml"), "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert code == 0, [check for check in found["checks"] if check["level"] == "fault"]

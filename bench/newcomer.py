@@ -12,6 +12,7 @@ Every command is printed with all it says, as a newcomer sees it. Exit code 1 wh
 """
 
 import argparse
+import os
 import shutil
 import sys
 import time
@@ -39,6 +40,7 @@ def main() -> None:
     parser.add_argument("--until", choices=["init", "validate", "run"], default="run", help="the last command of a path")
     options = parser.parse_args()
     project_clone.TIMEOUT_S = LONGEST_COMMAND_S
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "600")
     folder = (options.folder or Path(mkdtemp(prefix="newcomer-"))).resolve()
     for name in [options.only] if options.only else PATHS:
         walk(name, folder, options.until)

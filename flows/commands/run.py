@@ -123,7 +123,7 @@ def _print_verdict(root: Path, options: argparse.Namespace) -> None:
     graph, names = check_selection(root, options)
     report = read_report(root) if reported_by(graph) in names else None
     if report:
-        print("", *verdict_lines(report), sep="\n")
+        print("", *verdict_lines(report, options.profile or []), sep="\n")
 
 
 def _final_state(flow: Any, options: argparse.Namespace) -> Any:

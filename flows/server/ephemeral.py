@@ -130,4 +130,7 @@ def _start(listener: socket.socket) -> "subprocess.Popen[bytes]":
 
 
 def _no_start(reason: str) -> ProjectError:
-    return ProjectError(f"Prefect's ephemeral server did not start ({reason}); remove .gr2/prefect and try again, or set PREFECT_API_URL")
+    return ProjectError(
+        f"Prefect's ephemeral server did not start ({reason}); on a busy machine give it longer ({TIMEOUT}=600), else remove .gr2/prefect "
+        "and try again, or set PREFECT_API_URL"
+    )

@@ -25,11 +25,13 @@ def ingest(params: IngestParams, outputs: Outputs) -> None:
 
 def build(raw: RawLog, params: IngestParams, outputs: Outputs) -> None:
     """All that comes after reading. One source or another makes no difference here."""
-    usable, untitled = usable_items(raw)
-    rejected = quarantine(raw, usable, untitled, params.max_bad_share, outputs.path("quarantine.parquet"))
+    usable, untitled = usable_items(raw, params.missing_items)
+    rejected = quarantine(raw, usable, untitled, params.max_bad_share, outputs.path("quarantine.parquet"), params.missing_items)
     log = interactions(raw, usable["source_id"], params)
     items = item_table(usable, log.item_ids, raw.category_word)
     metrics = describe(raw, items, log, rejected, params)
+    if params.missing_items == "id":
+        metrics["items_called_by_id"] = int((usable["row"] == 0).sum())  # they stand in no row
     write_table(items, outputs.path("items.parquet"), ITEMS)
     write_table(log.users, outputs.path("users.parquet"), USERS)
     write_table(with_text(log.table), outputs.path("interactions.parquet"), INTERACTIONS)

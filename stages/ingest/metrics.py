@@ -92,6 +92,9 @@ class IngestMetrics(StageMetrics):
     items: int = Field(description="items in the tables")
     items_without_interactions: int = Field(description="items that nobody took (ingest.keep_items)")
     items_sharing_their_text: int = Field(description="items whose text another item has, too; three with one text are three")
+    items_called_by_id: int | None = Field(
+        None, description="ingest.missing_items id: items of the log that have no title in the item file"
+    )
     interactions: int = Field(description="rows of interactions.parquet")
     sparsity: float = Field(description="1 - interactions / (users x items)")
     by_split: dict[str, int] = Field(description="split -> interactions")

@@ -11,13 +11,13 @@ LARGEST_WORLD = 20_000_000_000  # weights computed in making it: some minutes
 
 
 class TableParams(Section):
-    """A log of one's own: one or two files and the names of their columns.
+    """A log of one's own: one or two files and the names of their columns; of an object within a row, a path as user.id.
 
     The ending says the format: .parquet, .csv, .tsv or .jsonl, the text ones also with .gz.
     """
 
-    interactions: str = Field("", description="file, within ingest.folder")
-    items: str = Field("", description="file, within ingest.folder; empty = the log itself has the columns of items")
+    interactions: str = Field("", description="file, within ingest.folder; or a pattern of several parts, as plays/*.parquet")
+    items: str = Field("", description="file or pattern, within ingest.folder; empty = the log itself has the columns of items")
     separator: str = Field("", description="between the columns of text files; empty = by the ending: a comma, in .tsv a tab")
     encoding: Literal["utf-8", "latin-1"] = Field("utf-8", description="of text files; latin-1: of lines that are not UTF-8")
     user: str = Field("user", description="column of interactions")
@@ -28,7 +28,8 @@ class TableParams(Section):
     timestamp: str = Field("timestamp", description="column of interactions; empty = the order of the file")
     time_unit: Literal["s", "ms", "us", "ns"] = "s"
     time_format: str = Field("", description="of times that are text: iso, or as strftime writes them (%d.%m.%Y %H:%M); empty = numbers")
-    rating: str = Field("", description="column of interactions; empty = none")
+    rating: str = Field("", description="column of interactions: numbers, or true and false; empty = none")
+    decimal: Literal[".", ","] = Field(".", description="in numbers that are text: a comma where they are written as 4,5")
     item_id: str = Field("item", description="column of items; without a file of items it is that of the log")
     title: str = Field("title", description="column of items; empty = none, and items are called by their ids")
     brand: str = Field("", description="column of items; empty = none")
@@ -84,6 +85,11 @@ class IngestParams(SourceParams):
     table: TableParams = Field(default_factory=TableParams)
     world: WorldParams = Field(default_factory=WorldParams, description="of source synthetic")
     max_bad_share: float = Field(0.01, ge=0, lt=1, description="the stage fails when a larger share of the rows of a file cannot be used")
+    missing_items: Literal["refuse", "id", "drop"] = Field(
+        "refuse",
+        description="items of the log that the item file lacks, or that have no title there: their rows count as bad, the items are "
+        "called by their ids, or their rows are left out",
+    )
     forget: list[Annotated[str, Field(pattern="^[0-9a-f]{64}$")]] = Field(
         default_factory=list, description="digests of users who are left out before anything else; gr2 forget USER --apply adds one"
     )

@@ -26,7 +26,7 @@ class LanguageModelRetrieverParams(Section):
 
 
 class GivenParams(Section):
-    """Columns of a file that holds a slate a row, or with `slate` a shown item; "" = none."""
+    """Columns of a file that holds a slate a row, or with `slate` a shown item; of an object within a row, a path as user.id; "" = none."""
 
     format: Literal["table", "mind"] = Field("table", description="table: Parquet, JSON lines, CSV or TSV; mind: MIND's behaviors.tsv")
     user: str = Field("user", description="column: the user's id in the source")

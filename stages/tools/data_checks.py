@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import polars as pl
 
 from stages.embed.params import LEAST_ITEMS
+from stages.ingest.build.quarantine import UNKNOWN_ITEM
 from stages.retrieve.given.given import Reading
 from stages.retrieve.given.placing import IN_BASE, PlacedSlate
 from stages.retrieve.params import RetrieveParams
@@ -82,7 +83,8 @@ def _rows(params: Params, metrics: dict[str, Any]) -> DataCheck:
     bad = sum(sum(reasons.values()) for reasons in metrics["rejected"].values())
     reasons = "; ".join(f"{rows:,} of {file}: {reason}" for file, counts in metrics["rejected"].items() for reason, rows in counts.items())
     found = f"{metrics['raw']['rows']:,} rows of the log, {bad:,} of both files left out{f' ({reasons})' if reasons else ''}"
-    few = bad <= params.ingest.max_bad_share * metrics["raw"]["rows"] / 2
+    dropped = sum(reasons.get(UNKNOWN_ITEM, 0) for reasons in metrics["rejected"].values()) if params.ingest.missing_items == "drop" else 0
+    few = bad - dropped <= params.ingest.max_bad_share * metrics["raw"]["rows"] / 2
     return _check("rows", few, "warning", found, "fewer than half of ingest.max_bad_share", "correct the rows")
 
 

@@ -2,16 +2,19 @@
 
 import polars as pl
 
-from stages.ingest.build.ids import sorted_ids
+from stages.ingest.build.ids import distinct, sorted_ids
 from stages.ingest.build.text import clean_text, embedding_text, restore_article, title_and_year
-from stages.ingest.readers.raw import RAW_ITEMS, TEXT_SHOWN, RawLog
+from stages.ingest.readers.raw import RAW_ITEMS, TEXT_SHOWN, RawLog, called_by_id
 from stages.shared.core.schemas import ITEMS
 
 NOTHING_LEFT = "no title is left after cleaning"
 
 
-def usable_items(raw: RawLog) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The items that have a title (RAW_ITEMS, the title cleaned, in the order of the source ids), and the rest: row and text."""
+def usable_items(raw: RawLog, missing: str = "refuse") -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The items that have a title (RAW_ITEMS, the title cleaned, in the order of the source ids), and the rest: row and text.
+
+    missing: ingest.missing_items; "id" also takes those of the log that have none, and calls them by their ids.
+    """
     table = pl.read_parquet(raw.items).select(list(RAW_ITEMS))
     cleaned = table.with_columns(
         pl.Series("title", [clean_text(title) for title in table["title"]], dtype=pl.String), before=table["title"]
@@ -21,6 +24,14 @@ def usable_items(raw: RawLog) -> tuple[pl.DataFrame, pl.DataFrame]:
     shown = pl.concat_str("source_id", "before", separator="\t").str.slice(0, TEXT_SHOWN)
     untitled = cleaned.filter(~has_title).select("row", shown.alias("text"))
     usable = cleaned.filter(has_title).drop("before")
+    if missing == "id":
+        taken = distinct(raw.interactions, "item").alias("source_id").to_frame()
+        without = taken.join(usable, on="source_id", how="anti")
+        usable = pl.concat([usable, without.with_columns(title=called_by_id("source_id"))], how="diagonal").with_columns(
+            pl.col("year", "brand").fill_null(""),
+            pl.col("categories").fill_null(pl.lit([], pl.List(pl.String))),
+            pl.col("row").fill_null(0),
+        )
     order = sorted_ids(usable["source_id"]).to_frame()
     return order.join(usable, on="source_id", how="left", maintain_order="left").select(list(RAW_ITEMS)), untitled
 

@@ -21,11 +21,13 @@ ROWS_SHOWN = 5
 Counts = dict[str, dict[str, int]]  # file -> reason -> rows
 
 
-def quarantine(raw: RawLog, items: pl.DataFrame, untitled: pl.DataFrame, max_bad_share: float, path: Path) -> Counts:
+def quarantine(
+    raw: RawLog, items: pl.DataFrame, untitled: pl.DataFrame, max_bad_share: float, path: Path, missing: str = "refuse"
+) -> Counts:
     """Writes every rejected row to `path` (REJECTED; no rows where all are good). Fails if a file has too many of them, not
     counting HARMLESS.
 
-    items, untitled: as usable_items gives them.
+    items, untitled: as usable_items gives them. missing: ingest.missing_items; with "drop" UNKNOWN_ITEM does not count either.
     """
     rejected = pl.concat(
         [
@@ -35,7 +37,8 @@ def quarantine(raw: RawLog, items: pl.DataFrame, untitled: pl.DataFrame, max_bad
         ]
     )
     counts = _count(rejected)
-    gated = {file: sum(rows for reason, rows in reasons.items() if reason not in HARMLESS) for file, reasons in counts.items()}
+    allowed = (*HARMLESS, *((UNKNOWN_ITEM,) if missing == "drop" else ()))
+    gated = {file: sum(rows for reason, rows in reasons.items() if reason not in allowed) for file, reasons in counts.items()}
     if too_many := [file for file, rows in _rows(raw).items() if gated.get(file, 0) > max_bad_share * rows]:
         FULL_LIST.parent.mkdir(parents=True, exist_ok=True)
         partial = FULL_LIST.with_suffix(".partial")
@@ -107,8 +110,9 @@ def _complaint(file: str, reasons: dict[str, int], rows: int, max_bad_share: flo
     first = pl.scan_parquet(FULL_LIST).filter(pl.col("file") == file).bottom_k(ROWS_SHOWN, by="row").collect().sort("row", "reason")
     # repr: the text may hold what a terminal would obey
     shown = "\n".join(f"  row {row}: {reason}: {text!r}" for _, row, reason, text in first.iter_rows())
+    remedy = "; ingest.missing_items: id calls such items by their ids, drop leaves their rows out" if UNKNOWN_ITEM in reasons else ""
     return (
         f"{file}: {bad:,} of {rows:,} rows ({bad / rows:.2%}) cannot be used, more than ingest.max_bad_share ({max_bad_share}): {why}\n"
         f"{shown}\n"
-        f"correct the rows or raise ingest.max_bad_share; all of them: {FULL_LIST}"
+        f"correct the rows or raise ingest.max_bad_share{remedy}; all of them: {FULL_LIST}"
     )

@@ -1,8 +1,6 @@
 """One JSON object a line -> columns. The lines of a block are parsed one by one; only the fields that are wanted stay in memory."""
 
-import ast
 import json
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +13,8 @@ from stages.ingest.readers.validate import nothing_read
 from stages.shared.core.errors import StageError
 from stages.shared.core.schemas import Schema
 from stages.shared.sources.encoding import BOM
+from stages.shared.sources.nested import NotAnObject, value_at
+from stages.shared.sources.written_lists import literal
 
 INTERACTION_FIELDS: Schema = {"user": pl.String, "item": pl.String, "timestamp": pl.String, "rating": pl.String}
 ITEM_FIELDS: Schema = {"source_id": pl.String, "title": pl.String, "year": pl.String, "brand": pl.String, "categories": pl.List(pl.String)}
@@ -22,7 +22,6 @@ _REST: Schema = {"row": pl.Int64, "reason": pl.String, "text": pl.String}
 NAME_FIELDS = ("name", "description", "title", "label")  # of an object in a list, the first that it has as a text
 _KINDS = {bool: "true or false", dict: "an object", list: "a list"}
 _EXACT = 2**53  # from here on a float may stand for several integers
-_LONGEST_LITERAL = 2**20  # bytes: Python's parser takes about a thousand times as much memory
 
 Record = dict[str, Any]
 
@@ -81,16 +80,26 @@ def read_json_lines(
     return lines.file
 
 
+def value_of(record: Record, name: str) -> Any:
+    """The field, or None; `name` may be a path into objects."""
+    if (value := record.get(name)) is not None or "." not in name:
+        return value
+    try:
+        return value_at(record, name)
+    except NotAnObject as error:
+        raise Unusable(str(error)) from None
+
+
 def required(record: Record, name: str) -> str:
     """The field as text; Unusable where it is missing."""
-    if (value := record.get(name)) is None:
+    if (value := value_of(record, name)) is None:
         raise Unusable(f"missing field {name}")
     return text(value)
 
 
 def optional(record: Record, name: str) -> str | None:
     """The field as text; None where it is missing. What is neither text nor number stays visible, as JSON, for validation to refuse."""
-    if (value := record.get(name)) is None:
+    if (value := value_of(record, name)) is None:
         return None
     return text(value) or (value if isinstance(value, str) else orjson.dumps(value).decode())
 
@@ -106,7 +115,7 @@ def text(value: Any) -> str:
 
 def field(record: Record, name: str) -> str:
     """The field as text, "" where it is missing; Unusable where it is no text, which is another thing than to lack it."""
-    value = record.get(name) if name else None  # "" is no field, though pandas may write one of that name (its index)
+    value = value_of(record, name) if name else None  # "" is no field, though pandas may write one of that name (its index)
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     if value is None or value == []:
@@ -139,7 +148,7 @@ def _record(line: bytes, literals: bool) -> Record:
     try:
         record = orjson.loads(line)
         # orjson reads an integer of more than 64 bits as a float, which would make one id of many.
-        if isinstance(record, dict) and any(isinstance(value, float) and abs(value) >= _EXACT for value in record.values()):
+        if isinstance(record, dict) and _has_long_float(record):
             record = json.loads(line)
     except orjson.JSONDecodeError:
         try:
@@ -152,6 +161,14 @@ def _record(line: bytes, literals: bool) -> Record:
     if not isinstance(record, dict):
         raise NotARecord("not a JSON object")
     return record
+
+
+def _has_long_float(record: Record) -> bool:
+    """At any depth: an id may stand in an object."""
+    return any(
+        _has_long_float(value) if isinstance(value, dict) else isinstance(value, float) and abs(value) >= _EXACT
+        for value in record.values()
+    )
 
 
 def _key_that_stands_twice(line: bytes) -> str:
@@ -168,14 +185,3 @@ def _key_that_stands_twice(line: bytes) -> str:
     except ValueError:
         return ""
     return twice[-1]  # the outermost object closes last
-
-
-def literal(line: str) -> Any:
-    """The value, or None where `line` is no Python literal. literal_eval builds values only, it never runs anything."""
-    if len(line) > _LONGEST_LITERAL:
-        return None
-    try:
-        with warnings.catch_warnings(action="ignore"):  # of escapes that Python does not know
-            return ast.literal_eval(line)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return None

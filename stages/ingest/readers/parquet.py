@@ -11,6 +11,7 @@ from stages.ingest.readers.jsonlines import NAME_FIELDS
 from stages.ingest.readers.raw import RawFile
 from stages.ingest.readers.validate import nothing_read
 from stages.shared.core.errors import StageError
+from stages.shared.sources.nested import column_of, paths_of, with_paths
 
 _BATCH = 2**17  # rows
 
@@ -60,12 +61,13 @@ def _batches(path: Path, names: list[str], size: int) -> Iterator[pl.DataFrame]:
         raise StageError(f"{path}: not a readable Parquet file ({error})") from None
     with file:
         present = file.schema_arrow.names
-        if twice := [name for name in names if present.count(name) > 1]:
+        columns = [column_of(name, present) for name in names]
+        if twice := [name for name in columns if present.count(name) > 1]:
             raise StageError(f"{path.name}: the column '{twice[0]}' stands twice; rename one of them")
-        if absent := [name for name in names if name not in present]:
+        if absent := [name for name, column in zip(names, columns, strict=True) if column not in present]:
             raise missing_column(path.name, absent[0], present)
         # Each column once: one may serve as two of ours, and pyarrow would return it twice under one name.
-        batches = file.iter_batches(size, columns=list(dict.fromkeys(names)))
+        batches = file.iter_batches(size, columns=list(dict.fromkeys(columns)))
         while True:
             try:
                 batch = next(batches, None)
@@ -74,7 +76,11 @@ def _batches(path: Path, names: list[str], size: int) -> Iterator[pl.DataFrame]:
             if batch is None:
                 return
             _check_text(path.name, batch)
-            yield pl.DataFrame(pl.from_arrow(batch))
+            rows = pl.DataFrame(pl.from_arrow(batch))
+            try:
+                yield with_paths(rows, names)
+            except KeyError as error:
+                raise missing_column(path.name, error.args[0], paths_of(rows.schema)) from None
 
 
 def _name_field(file: str, column: str, dtype: pl.Struct) -> str:
@@ -105,8 +111,8 @@ def _column(file: str, our_name: str, column: pl.Series, between: str | None = N
         return column.cast(pl.String)
     if our_name == "timestamp" and (dtype.is_numeric() or isinstance(dtype, pl.Datetime | pl.Date)):
         return column.cast(pl.String) if dtype.is_decimal() else column  # as text the digits behind the point stay exact
-    if our_name == "rating" and dtype.is_numeric():
-        return column
+    if our_name == "rating" and (dtype.is_numeric() or dtype == pl.Boolean):
+        return column.cast(pl.Int8) if dtype == pl.Boolean else column
     if our_name == "categories" and isinstance(dtype, pl.List):
         inner = column.list.first() if isinstance(dtype.inner, pl.List) else column
         if isinstance(inner.dtype, pl.List) and isinstance(inner.dtype.inner, pl.Struct):

@@ -36,6 +36,11 @@ NO_TITLE = "no title"
 REJECTED: Schema = {"file": pl.String, "row": pl.Int64, "reason": pl.String, "text": pl.String}
 
 
+def called_by_id(column: str) -> pl.Expr:
+    """The title of an item that has none."""
+    return pl.format("Item {}", pl.col(column).str.strip_chars())
+
+
 @dataclass(frozen=True)
 class RawFile:
     """A file that was read. `name` has no folder, so that a metric does not depend on where it lies. `encoding`: of its text."""
@@ -44,6 +49,7 @@ class RawFile:
     sha256: str
     size: int  # bytes
     encoding: str = UTF8
+    parts: "tuple[RawFile, ...]" = ()  # of a file in parts, whose sha256 is that of the list of theirs as sha256sum writes it
 
     @classmethod
     def of(cls, path: Path) -> Self:

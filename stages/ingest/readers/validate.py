@@ -231,5 +231,9 @@ def _is_coarser(whole: pl.Series, unit: TimeUnit) -> pl.Series:
     return reduce(or_, hits)
 
 
-def nothing_read(name: str) -> StageError:
-    return StageError(f"{name}: no rows; the file is empty or cut short, fetch it again")
+class NothingRead(StageError):
+    """A file without a row."""
+
+
+def nothing_read(name: str) -> NothingRead:
+    return NothingRead(f"{name}: no rows; the file is empty or cut short, fetch it again")

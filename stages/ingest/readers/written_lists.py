@@ -1,16 +1,11 @@
-"""Lists that stand in a text as Python or JSON writes them: what pandas leaves in a CSV cell of a column of lists."""
+"""Columns whose texts may be lists that are written out: cells as pandas leaves them in CSV."""
 
-import re
 from typing import Any
 
-import orjson
 import polars as pl
 
-from stages.ingest.readers.jsonlines import Unusable, literal, texts
-
-_BRACKETED = r"(?s)^(\[.*\]|\{.*\})$"
-_QUOTED = r"'[^']*'|\"[^\"]*\""
-_SIDE_BY_SIDE = re.compile(r"['\"]\s+['\"]")  # numpy puts no commas; to Python the texts would be one
+from stages.ingest.readers.jsonlines import Unusable, texts
+from stages.shared.sources.written_lists import BRACKETED, written_list
 
 
 def category_lists(rows: pl.DataFrame, separator: str) -> pl.DataFrame:
@@ -18,7 +13,7 @@ def category_lists(rows: pl.DataFrame, separator: str) -> pl.DataFrame:
     no texts gives the row its reason, as in JSON."""
     text = pl.col("categories").fill_null("").str.strip_chars()
     rows = rows.with_columns(text)
-    bracketed = rows["categories"].str.contains(_BRACKETED)
+    bracketed = rows["categories"].str.contains(BRACKETED)
     cut = pl.col("categories").str.split(separator)
     if not bracketed.any():
         return rows.with_columns(cut)
@@ -39,19 +34,3 @@ def _read(text: str, separator: str) -> tuple[list[str], str | None]:
         return (text.split(separator) if value is None else texts(value)), None
     except Unusable as error:
         return [], str(error)
-
-
-def written_list(text: str) -> Any:
-    """The list (or object) that `text` writes out; None where it is no such thing, as `[untitled]`."""
-    text = text.strip()
-    if not re.match(_BRACKETED, text):
-        return None
-    if _SIDE_BY_SIDE.search(text) and "{" not in text:
-        return [quoted[1:-1] for quoted in re.findall(_QUOTED, text)]
-    try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        value = literal(text)
-    if isinstance(value, tuple | set):
-        return list(value)
-    return value if isinstance(value, list | dict) else None

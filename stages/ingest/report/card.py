@@ -99,6 +99,7 @@ def _size(metrics: dict[str, Any]) -> list[tuple[Any, ...]]:
         ("time", "order only" if "first_date" not in metrics["time"] else f"{first} to {last}"),
         ("items without interactions", metrics["items_without_interactions"]),
         ("items that share their text with another", metrics["items_sharing_their_text"]),
+        *([("items without a title, called by their ids", metrics["items_called_by_id"])] if "items_called_by_id" in metrics else []),
     ]
 
 

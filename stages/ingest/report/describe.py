@@ -30,7 +30,7 @@ def describe(raw: RawLog, items: pl.DataFrame, log: Interactions, rejected: Coun
             "name": raw.files[0].name,
             "sha256": raw.files[0].sha256,
             "bytes": raw.files[0].size,
-            "files": {file.name: _file(file) for file in raw.files},
+            "files": {file.name: _file(file) for whole in raw.files for file in whole.parts or (whole,)},
             "source": raw.name,
             "licence": raw.licence,
             "rows": raw.interaction_rows,

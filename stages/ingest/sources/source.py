@@ -216,8 +216,15 @@ def _read_pair(folder: Path, scratch: StagingTables) -> RawLog:
 
 
 def _read_table(folder: Path, params: IngestParams, scratch: StagingTables) -> RawLog:
-    log, items = folder / params.table.interactions, folder / (params.table.items or params.table.interactions)
-    files = [table.read_interactions(log, params.table, scratch), table.read_items(items, params.table, scratch)]
+    files = [table.read_interactions(folder, params.table, scratch), table.read_items(folder, params.table, scratch)]
     time: Literal["seconds", "order"] = "seconds" if params.table.timestamp else "order"
     alone = params.table.in_log
-    return scratch.finish(f"Table ({log.name})", params.table.licence, files, "Categories", time, same_again=alone, first_counts=alone)
+    return scratch.finish(
+        f"Table ({table.shown_name(params.table.interactions)})",
+        params.table.licence,
+        files,
+        "Categories",
+        time,
+        same_again=alone,
+        first_counts=alone,
+    )

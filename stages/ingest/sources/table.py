@@ -1,12 +1,15 @@
 """A log of one's own: Parquet, CSV, TSV or JSON lines, with the names of the columns in ingest.table.
 
 Items are in a file of their own, or in the log itself (`items: ""`, or its name), whose first row of an item with a title then counts.
+Either may be a pattern: its files are parts of one table.
 
 Where cells hold several items (item_separator), the `row` of one is PLACES * line + its place in the cell, from 1.
 """
 
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +18,28 @@ import polars as pl
 from stages.ingest.params import TableParams
 from stages.ingest.readers.chunks import Input
 from stages.ingest.readers.delimited import Columns, read_delimited
-from stages.ingest.readers.jsonlines import INTERACTION_FIELDS, ITEM_FIELDS, Record, field, optional, read_json_lines, required, text, texts
+from stages.ingest.readers.jsonlines import (
+    INTERACTION_FIELDS,
+    ITEM_FIELDS,
+    Record,
+    field,
+    optional,
+    read_json_lines,
+    required,
+    text,
+    texts,
+    value_of,
+)
 from stages.ingest.readers.parquet import missing_column, read_parquet
-from stages.ingest.readers.raw import RawFile
+from stages.ingest.readers.raw import RawFile, called_by_id
 from stages.ingest.readers.times import with_times
-from stages.ingest.readers.validate import StagingTables
-from stages.ingest.readers.written_lists import category_lists, written_list
+from stages.ingest.readers.validate import NothingRead, StagingTables
+from stages.ingest.readers.written_lists import category_lists
 from stages.shared.core.errors import StageError
 from stages.shared.core.schemas import Schema
+from stages.shared.sources.encoding import unpacked
+from stages.shared.sources.nested import flat, has_path
+from stages.shared.sources.written_lists import BRACKETED, written_list
 
 _JSON = (".jsonl", ".ndjson", ".json")
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -30,57 +47,82 @@ _ENDINGS = (".parquet", *_SEPARATORS, *_JSON)
 _HINT = "name it in ingest.table"
 _BETWEEN = "\x1f"  # ASCII's unit separator: between the items of a list that is no text
 PLACES = 10_000
+YES, NO = ("true", "t", "yes", "y"), ("false", "f", "no", "n")  # as logged lists may have it too
 Take = Callable[[pl.DataFrame], None]
 
 
-def read_interactions(path: Path, table: TableParams, scratch: StagingTables) -> RawFile:
+def read_interactions(folder: Path, table: TableParams, scratch: StagingTables) -> RawFile:
     names = {"user": table.user, "item": table.item, "timestamp": table.timestamp, "rating": table.rating}
     numbering = PositionCounter() if not table.timestamp else None
+    shown = shown_name(table.interactions)
 
     def take(rows: pl.DataFrame) -> None:
-        rows = _spread(rows, "item", table)
+        rows = _spread(_with_numbers(rows, table), "item", table)
         if numbering:
             rows = numbering.number(rows)
         elif table.time_format:
             rows = with_times(rows, table.time_format)
-        scratch.add_interactions(path.name, rows, table.time_unit if table.timestamp else "s")
+        scratch.add_interactions(shown, rows, table.time_unit if table.timestamp else "s")
 
     def values(record: Record) -> tuple[Any, ...]:
         rating = optional(record, table.rating) if table.rating else None
         time = required(record, table.timestamp) if table.timestamp else None
         return required(record, table.user), _ids(record, table.item, table), time, rating
 
-    return _read(path, table, names, values, INTERACTION_FIELDS, take, "item")
+    return _read_parts(folder, table.interactions, table, names, values, INTERACTION_FIELDS, take, "item")
 
 
 def _ids(record: Record, name: str, table: TableParams) -> str:
     """An id, or where a cell may hold several all of them, between _BETWEEN."""
-    value = record.get(name)
+    value = value_of(record, name)
     if table.item_separator and (value is None or isinstance(value, list)):
         return _BETWEEN.join(map(text, value or []))
     return required(record, name)
+
+
+def _with_numbers(rows: pl.DataFrame, table: TableParams) -> pl.DataFrame:
+    """Numbers that are text with a point where a comma stands; a rating of true is 1, of false 0."""
+    numbers = ("rating",) if table.time_format else ("rating", "timestamp")
+    texts = [name for name in numbers if rows.schema[name] == pl.String and table.decimal == ","]
+    rows = rows.with_columns(pl.col(name).str.replace(",", ".", literal=True) for name in texts)
+    if rows.schema["rating"] != pl.String or not rows["rating"].str.contains("[A-Za-z]").any():
+        return rows
+    word = pl.col("rating").str.strip_chars().str.to_lowercase()
+    return rows.with_columns(
+        pl.when(word.is_in(YES)).then(pl.lit("1")).when(word.is_in(NO)).then(pl.lit("0")).otherwise("rating").alias("rating")
+    )
 
 
 def _spread(rows: pl.DataFrame, column: str, table: TableParams) -> pl.DataFrame:
     """A row an item, where a cell may hold several; an empty cell holds none, which is no fault of its row."""
     if not table.item_separator:
         return rows
-    cells = pl.col(column).fill_null("").str.replace_all(table.item_separator, _BETWEEN, literal=True).str.split(_BETWEEN)
+    rows = rows.with_columns(pl.col(column).fill_null("").str.strip_chars())
+    written = {cell: ids for cell in rows[column].filter(rows[column].str.contains(BRACKETED)).unique() if (ids := _ids_of_written(cell))}
+    cut = pl.col(column).str.replace_all(table.item_separator, _BETWEEN, literal=True)
+    cells = pl.when(pl.col(column).is_in(list(written))).then(pl.col(column).replace(written)).otherwise(cut).str.split(_BETWEEN)
     rows = rows.with_columns(cells.list.eval(pl.element().filter(pl.element().str.strip_chars() != "")).alias(column))
     rows = rows.with_columns(place=pl.int_ranges(1, pl.col(column).list.len() + 1)).explode(column, "place")
     rows = rows.filter(pl.col(column).is_not_null() | pl.col("reason").is_not_null())
     return rows.with_columns(row=pl.col("row") * PLACES + pl.col("place").fill_null(0)).drop("place")
 
 
-def read_items(path: Path, table: TableParams, scratch: StagingTables) -> RawFile:
-    """`path`: of the file of items, or of the log where `table` names no other."""
-    item_id, shown = (table.item_id if table.items else table.item), (f"items of {path.name}" if table.in_log else path.name)
+def _ids_of_written(cell: str) -> str | None:
+    """Of a cell with a list as JSON, Python or numpy writes it; None where it is none. Of an empty one _BETWEEN: no id."""
+    ids = written_list(cell)
+    return _BETWEEN.join(map(text, ids)) or _BETWEEN if isinstance(ids, list) else None
+
+
+def read_items(folder: Path, table: TableParams, scratch: StagingTables) -> RawFile:
+    """Of the file of items, or of the log where `table` names no other."""
+    file = table.items or table.interactions
+    item_id, shown = (table.item_id if table.items else table.item), f"{'items of ' if table.in_log else ''}{shown_name(file)}"
     names = {"source_id": item_id, "title": table.title, "year": table.year, "brand": table.brand, "categories": table.categories}
 
     def take(rows: pl.DataFrame) -> None:
         rows = _spread(rows, "source_id", table)
         if not table.title:
-            rows = rows.with_columns(title=pl.format("Item {}", pl.col("source_id").str.strip_chars()))
+            rows = rows.with_columns(title=called_by_id("source_id"))
         if table.in_log:
             # Bad rows of the log are counted as such already; an item may have a title in one row and none in another.
             usable = pl.col("reason").is_null() & pl.all_horizontal(pl.col("source_id", "title").str.strip_chars() != "")
@@ -93,7 +135,7 @@ def read_items(path: Path, table: TableParams, scratch: StagingTables) -> RawFil
         scratch.add_items(shown, rows)
 
     def values(record: Record) -> tuple[Any, ...]:
-        categories = record.get(table.categories) if table.categories else None
+        categories = value_of(record, table.categories) if table.categories else None
         if isinstance(categories, str):
             listed = written_list(categories)
             categories = categories.split(table.category_separator) if listed is None else listed
@@ -103,7 +145,62 @@ def read_items(path: Path, table: TableParams, scratch: StagingTables) -> RawFil
             texts(categories),
         )
 
-    return replace(_read(path, table, names, values, ITEM_FIELDS, take, "source_id"), name=shown)
+    return replace(_read_parts(folder, file, table, names, values, ITEM_FIELDS, take, "source_id"), name=shown)
+
+
+def shown_name(file: str) -> str:
+    """Without its folders, but for a pattern, whose folder says what it is."""
+    return file if "*" in file else Path(file).name
+
+
+def parts_of(folder: Path, file: str) -> list[Path]:
+    """The file, or those of a pattern by name, without what programs put beside their parts (_SUCCESS)."""
+    if "*" not in file:
+        path = folder / file
+        if path.is_dir():
+            inside = next((part.suffix for part in sorted(path.iterdir()) if part.suffix), ".csv")
+            raise StageError(
+                f"{path}: a folder, not a file; put its parts together, and name that file, or name the parts: {file}/*{inside}"
+            )
+        return [path]
+    found = sorted(path for path in folder.glob(file) if path.is_file() and not path.name.startswith((".", "_")))
+    if not found:
+        raise StageError(f"{folder / file}: no file of such a name; ingest.table must name files in ingest.folder")
+    return found
+
+
+def _read_parts(
+    folder: Path,
+    file: str,
+    table: TableParams,
+    names: dict[str, str],
+    values: Callable[[Record], tuple[Any, ...]],
+    fields: Schema,
+    take: Take,
+    ids: str,
+) -> RawFile:
+    """As one file: rows count on from part to part. A part may be empty, but not all."""
+    parts, empty = [], None
+    before = last = 0
+
+    def take_on(rows: pl.DataFrame) -> None:
+        nonlocal last
+        last = max(last, before + int(rows["row"].max() or 0))  # type: ignore[arg-type]
+        take(rows.with_columns(pl.col("row") + before) if before else rows)
+
+    paths = parts_of(folder, file)
+    for path in paths:
+        before = last
+        try:
+            parts.append(_read(path, table, names, values, fields, take_on, ids))
+        except NothingRead as error:
+            empty = error
+    if empty and not parts:
+        raise empty
+    if "*" not in file:
+        return parts[0]
+    listed = "".join(f"{part.sha256}  {part.name}\n" for part in parts)
+    return RawFile(file, sha256(listed.encode()).hexdigest(), sum(part.size for part in parts), parts[0].encoding, tuple(parts))
 
 
 def _read(
@@ -117,6 +214,8 @@ def _read(
 ) -> RawFile:
     """`names`: our column -> that of the file, "" = none. `values` does the same for a JSON record. `ids`: ours that may hold several."""
     ending = _ending(path.name)
+    if ending not in _ENDINGS and not table.separator:
+        ending = form_of(path)
     if ending == ".parquet":
         return read_parquet(path, names, take, {ids: _BETWEEN} if table.item_separator else {})
     if ending in _JSON:
@@ -129,6 +228,21 @@ def _read(
     raise StageError(
         f"{path}: ends in none of {', '.join(_ENDINGS)} (or these with .gz); convert the file, or name its ingest.table.separator"
     )
+
+
+def form_of(path: Path) -> str:
+    """The ending that would say what a file holds whose own does not (Spark's parts may have none): by its first bytes, or empty."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        start = file.read(4)
+        if start == b"PAR1":
+            return ".parquet"
+        file.seek(0)
+        try:
+            return ".jsonl" if unpacked(file).read(64).lstrip()[:1] == b"{" else ""
+        except (OSError, EOFError, zlib.error):
+            return ""
 
 
 def _ending(name: str) -> str:
@@ -151,8 +265,8 @@ def _read_jsonl(path: Path, names: dict[str, str], values: Callable[[Record], tu
 
     def values_noting_names(record: Record) -> tuple[Any, ...]:
         if missing:
-            missing.difference_update(record)
-            present.update(list(record)[:50])
+            missing.difference_update([name for name in missing if has_path(record, name)])
+            present.update([path for path, _ in flat(record)][:50])
         return values(record)
 
     # Only at the end: a key that every record lacks is a wrong name in ingest.table, one that some lack is a gap in the data.

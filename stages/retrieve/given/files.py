@@ -16,8 +16,11 @@ from stages.retrieve.given.item_rows import whole_lists
 from stages.retrieve.params import GivenParams
 from stages.shared.core.errors import StageError
 from stages.shared.sources.encoding import UTF8, as_utf8, shown, unpacked
+from stages.shared.sources.nested import NotAnObject, column_of, paths_of, value_at, with_paths
+from stages.shared.sources.written_lists import written_list
 
-SUFFIXES = (".parquet", ".jsonl", ".csv", ".tsv")
+_JSON = (".jsonl", ".ndjson", ".json")
+SUFFIXES = (".parquet", *_JSON, ".csv", ".tsv")
 
 # File, row (from 1; the line of a text file), and the slate or why there is none. Not the row's text: it may name a user who is to be
 # forgotten.
@@ -28,7 +31,7 @@ def logged_files(path: Path, suffixes: Sequence[str]) -> list[Path]:
     """`path`, or where it is a folder every file in it, at any depth, whose name ends in one of `suffixes` (or that and .gz), by name."""
     if path.is_dir():
         ends = tuple(suffixes) + tuple(f"{suffix}.gz" for suffix in suffixes)
-        found = sorted(file for file in path.rglob("*") if file.is_file() and file.name.endswith(ends))
+        found = sorted(file for file in path.rglob("*") if file.is_file() and file.name.lower().endswith(ends))
     else:
         found = [path] if path.is_file() else []
     if not found:
@@ -71,10 +74,12 @@ def _impression(row: dict[str, Any] | None, params: GivenParams) -> Impression:
 
 
 def _list(value: Any, params: GivenParams) -> list[Any]:
-    """A list; text is cut at the separator; one value is a list of one, none an empty one."""
+    """A list, also one written out in a text; other text is cut at the separator; one value is a list of one, none an empty one."""
     if value is None:
         return []
     if isinstance(value, str):
+        if isinstance(written := written_list(value), list):
+            return written
         return [part for part in value.split(params.separator) if part.strip()]
     return value if isinstance(value, list) else [value]
 
@@ -93,13 +98,13 @@ def _numbers(value: Any, params: GivenParams) -> tuple[float, ...]:
 def _rows(file: Path, params: GivenParams) -> Iterator[tuple[int, dict[str, Any] | None]]:
     needed = [params.user, params.time, params.candidates, params.taken, params.slate, params.place]
     needed = list(dict.fromkeys(filter(None, [*needed, params.grades, params.scores, params.propensities])))  # `taken` may list all
-    name = file.name.removesuffix(".gz")
+    name = file.name.lower().removesuffix(".gz")
     try:
-        if name.endswith(".parquet"):
+        if name.endswith(".parquet") or _begins_as_parquet(file):
             yield from enumerate(_parquet(file, needed), 1)
-        elif name.endswith(".jsonl"):
+        elif name.endswith(_JSON):
             with opened(file) as lines:
-                yield from ((number, _object(line)) for number, line in enumerate(lines, 1) if line.strip())
+                yield from ((number, _object(line, needed)) for number, line in enumerate(lines, 1) if line.strip())
         else:
             with opened(file) as lines:
                 table = csv.DictReader(lines, delimiter=params.column_separator or ("\t" if name.endswith(".tsv") else ","))
@@ -109,18 +114,27 @@ def _rows(file: Path, params: GivenParams) -> Iterator[tuple[int, dict[str, Any]
         raise StageError(f"{file}: cannot be read ({error}); it must be UTF-8 text or Parquet, whole, as its name says") from None
 
 
+def _begins_as_parquet(file: Path) -> bool:
+    """Spark's parts may have no ending."""
+    with file.open("rb") as opened_file:
+        return opened_file.read(4) == b"PAR1"
+
+
 def _parquet(file: Path, needed: Sequence[str]) -> Iterator[dict[str, Any]]:
-    require_columns(file, list(pl.read_parquet_schema(file)), needed)
-    for part in pl.read_parquet(file, columns=list(needed), glob=False).iter_slices(50_000):
+    schema = pl.read_parquet_schema(file)
+    require_columns(file, list(dict.fromkeys([*schema, *paths_of(schema)])), needed)
+    columns = list(dict.fromkeys(column_of(name, schema) for name in needed))
+    for part in with_paths(pl.read_parquet(file, columns=columns, glob=False), needed).iter_slices(50_000):
         yield from part.iter_rows(named=True)
 
 
-def _object(line: str) -> dict[str, Any] | None:
+def _object(line: str, needed: Sequence[str]) -> dict[str, Any] | None:
+    """The columns `needed` of a line's object; None where it is none, or something else stands where one is needed."""
     try:
         row = json.loads(line)
-    except ValueError:
+        return {name: value_at(row, name) for name in needed} if isinstance(row, dict) else None
+    except (ValueError, NotAnObject):
         return None
-    return row if isinstance(row, dict) else None
 
 
 @contextmanager

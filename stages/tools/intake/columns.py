@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 import polars as pl
 
 from stages.ingest.readers.times import ISO, parse_times
+from stages.shared.sources.written_lists import written_list
 
 # Numbers that make a time of these years in a unit are taken for that unit; the bounds of two units do not overlap.
 _FROM, _TO = 631_152_000, 2_208_988_800  # 1990 to 2040, in seconds
@@ -50,8 +51,9 @@ class Column:
         if nested:
             shape: Any = "list" if isinstance(nested[0], list) else "object"
             return cls(name, pl.Series(name, [None if value is None else str(value) for value in values], pl.String), shape)
-        texts = [None if value is None else as_text(value).strip() or None for value in values]
-        return cls(name, pl.Series(name, texts, pl.String), "text")
+        words = {True: "true", False: "false"}
+        texts = [None if value is None else words[value] if isinstance(value, bool) else as_text(value).strip() or None for value in values]
+        return cls(name, pl.Series(name, texts, pl.String), "list" if _are_written_lists(texts) else "text")
 
     @classmethod
     def of_series(cls, series: pl.Series) -> Self:
@@ -112,7 +114,7 @@ class Column:
         if self.is_numeric:
             numbers = tested.cast(pl.Float64, strict=False)
             for unit, factor in _UNITS.items():
-                if ((numbers >= _FROM * factor) & (numbers <= _TO * factor)).all():
+                if ((numbers >= _FROM * factor) & (numbers <= _TO * factor)).fill_null(False).all():
                     readings.append(TimeReading(unit, "", f"numbers that are times of 1990 to 2040 in {unit} since 1970"))
         if parse_times(tested, ISO).is_not_null().all():
             zone = bool(tested.str.contains(r"(Z|UTC|[+-]\d\d:?\d\d)$").all())
@@ -122,6 +124,19 @@ class Column:
             readings += [TimeReading("s", form, f"text that fits {form} alone, read as UTC where it has no zone") for form in fitting]
         return readings
 
+    @cached_property
+    def is_clock(self) -> bool:
+        """Times of day alone."""
+        return len(self.filled) > 0 and bool(self.distinct.str.contains(r"^\d{1,2}:\d\d(:\d\d(\.\d+)?)?( ?[AaPp][Mm])?$").all())
+
+    @cached_property
+    def has_decimal_commas(self) -> bool:
+        """Numbers as 4,5 and none as 4.5. Where all have three digits behind it, the comma may as well stand between thousands."""
+        commas = self.distinct.filter(self.distinct.str.contains(",", literal=True))
+        if not self.is_numeric or commas.is_empty() or self.distinct.str.contains(".", literal=True).any():
+            return False
+        return not commas.str.contains(r"^[+-]?\d{1,3}(,\d{3})+$").all()
+
     def describe(self) -> str:
         """For the list of what is not used."""
         if self.shape in ("list", "object"):
@@ -130,6 +145,16 @@ class Column:
             numbers = self.distinct.str.replace(",", ".", literal=True).cast(pl.Float64, strict=False).to_numpy()
             return f"numbers, {numbers.min():g} to {numbers.max():g}"
         return f"{len(self.distinct):,} different texts"
+
+
+def _are_written_lists(texts: Sequence[str | None]) -> bool:
+    """Whether all are lists as Python, JSON or numpy writes them, as in the cells of a CSV file."""
+    filled = [text for text in texts if text]
+    return (
+        all(text.startswith("[") for text in filled)
+        and bool(filled)
+        and all(isinstance(written_list(text), list) for text in filled[:_TESTED])
+    )
 
 
 def share(holds: pl.Series) -> float:

@@ -23,9 +23,10 @@ from stages.shared.sources.mind import LOG as MIND_LOG
 from stages.tools.intake.choices import FLAGS, LIST_FLAGS, TABLE_KEYS, Choices
 from stages.tools.intake.lists.preview import base_share, list_sections
 from stages.tools.intake.lists.shown import find_lists
-from stages.tools.intake.look import FileLook, look
+from stages.tools.intake.look import FileLook
 from stages.tools.intake.overlay import Made, other_sections, overlay_text, profile_name, write_profile
-from stages.tools.intake.preview import read_whole, split_keys, table_lines
+from stages.tools.intake.parts import looks
+from stages.tools.intake.preview import MissingItems, read_whole, split_keys, table_lines
 from stages.tools.intake.roles import Lists, decide, decide_with_lists
 
 SCRATCH = Path(".gr2") / "init"
@@ -73,14 +74,14 @@ def init(folder: Path, choices: Choices) -> dict[str, Any]:
         outcome["taken"]["source"] = {"value": forms[0], "why": "by the names of the files"}
         made: Made = {}
         if mind.has_files(folder):
-            shown = folder / MIND_LOG
+            shown = Path(MIND_LOG)
             given = {"format": ("mind", "MIND's impressions"), "order": ("shuffled", "its publishers have shuffled each")}
             outcome["lists"] = as_told(given)
     else:
-        files = [look(path, choices) for path in paths]
+        files = looks(folder, choices)
         outcome["files"] = [str(file) for file in files]
         log, items, lists = _decide(files, choices)
-        outcome["questions"] = [{"what": question.what, "flags": question.flags} for question in choices.questions]
+        outcome["questions"] = as_asked(choices)
         choices.made = {key: choices.made[key] for key in TABLE_KEYS if key in choices.made}
         outcome["taken"] = as_told(choices.made)
         outcome["lists"] = as_told({"file": (lists.file.file.name, lists.file.why), **lists.made}) if lists else {}
@@ -92,13 +93,19 @@ def init(folder: Path, choices: Choices) -> dict[str, Any]:
         section |= {"source": "table", "table": {key: value for key, (value, _) in made.items()}}
         if lists:
             section |= {"min_rating": float(lists.min_rating)} if lists.min_rating else {}
-            shown, given = folder / lists.file.file.name, lists.made
+            shown, given = Path(lists.file.file.location()), lists.made
+    if missing := choices.given.get("missing_items"):
+        section["missing_items"] = missing
     name = profile_name(folder.resolve(), choices.given.get("name", ""))
-    retrieve = {"model": "given", "reads": f"{section['folder']}/{shown.name}"} if shown else {}
+    retrieve = {"model": "given", "reads": f"{section['folder']}/{shown}"} if shown else {}
     params, logged = _validated(IngestParams, section), None
     if shown:
         logged = _validated(RetrieveParams, retrieve | {"given": {key: value for key, (value, _) in given.items()}}, "retrieve.")
-    preview = read_whole(params, SCRATCH, logged)
+    try:
+        preview = read_whole(params, SCRATCH, logged)
+    except MissingItems as error:
+        choices.ask(str(error), "missing_items", ["id", "drop"])
+        return outcome | {"questions": as_asked(choices)}
     split, why_split = split_keys(preview.lengths)
     sections, reasons = other_sections(has_titles="title" not in made or bool(made["title"][0]), items=preview.items)
     why = [why_split, *reasons]
@@ -128,6 +135,10 @@ def _decide(files: list[FileLook], choices: Choices) -> tuple[FileLook | None, F
     return *decide(files, choices), None
 
 
+def as_asked(choices: Choices) -> list[dict[str, Any]]:
+    return [{"what": question.what, "flags": question.flags} for question in choices.questions]
+
+
 def as_told(made: Made) -> dict[str, Any]:
     return {key: {"value": value, "why": why} for key, (value, why) in made.items()}
 
@@ -136,7 +147,7 @@ def _text_keys(files: list[FileLook], choices: Choices) -> dict[str, tuple[str, 
     """What was decided, and how the text files are cut: by one separator, where an ending does not say it."""
     made = dict(choices.made)
     cut = [file for file in files if file.separator]
-    if other := [file for file in cut if separator_of(file.name) != file.separator]:
+    if other := [file for file in cut if separator_of(file.first) != file.separator]:
         if len({file.separator for file in cut}) > 1:
             raise StageError(f"{' and '.join(file.name for file in cut)} have different separators; write one of them anew as .csv or .tsv")
         made["separator"] = (other[0].separator, "as said" if "separator" in choices.given else "it cuts all lines alike")

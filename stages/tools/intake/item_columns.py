@@ -37,11 +37,9 @@ def decide_item_columns(file: FileLook, key: str, taken: set[str] | None, choice
 
     def is_title(name: str) -> bool:
         column = file.columns[name]
-        return (
-            column.is_prose
-            and len(column.distinct) > 0.8 * several
-            and not any(fit(role, name) for role in ("brand", "categories", "item"))
-        )
+        # A column 'Product' may hold ids or names: names have spaces.
+        others = ("brand", "categories", *(("item",) if column.is_id else ()))
+        return column.is_prose and len(column.distinct) > 0.8 * several and not any(fit(role, name) for role in others)
 
     title = choose("title", file, words, choices, "the only column with words that differ from item to item", is_title)
     if "title" not in choices.made and not choices.asked("title"):

@@ -2,6 +2,7 @@
 
 from stages.tools.intake.choices import NONE, Choices
 from stages.tools.intake.columns import Column
+from stages.tools.intake.item_columns import depends
 from stages.tools.intake.look import FileLook
 from stages.tools.intake.pick import choose, given_column, some
 from stages.tools.intake.tables import Links
@@ -28,7 +29,10 @@ def decide_item(log: FileLook, links: Links, choices: Choices) -> str:
 
 
 def decide_user(log: FileLook, taken: set[str], choices: Choices) -> str:
-    candidates = [name for name, column in log.columns.items() if _may_be_id(column) and name not in taken]
+    item = log.columns.get(choices.made.get("item", ("", ""))[0])
+    # What is the same in all rows of an item says something of the item: its department.
+    of_item = {name for name, column in log.columns.items() if item is not None and depends(column, item)}
+    candidates = [name for name, column in log.columns.items() if _may_be_id(column) and name not in taken | of_item]
     user = choose(
         "user",
         log,
@@ -66,7 +70,9 @@ def decide_time(log: FileLook, taken: set[str], choices: Choices) -> str:
     if len(best) == 1:
         why = "the only column of times" if len(readable) == 1 else "by its name"
         _decide_unit(best[0], log.columns[best[0]], choices)
-        return choices.take("timestamp", best[0], f"{why}; {some(log.columns[best[0]])}")
+        clock = next((name for name in free if name != best[0] and log.columns[name].is_clock), "")
+        days = f"; '{clock}' has the time of day and is NOT read: put both into one column" if clock else ""
+        return choices.take("timestamp", best[0], f"{why}; {some(log.columns[best[0]])}{days}")
     choices.ask(f"{log.name}: {'more than one column holds' if best else 'no column can be read as'} times", "timestamp", [*best, NONE])
     return ""
 
@@ -93,4 +99,10 @@ def _decide_unit(name: str, column: Column, choices: Choices) -> None:
 
 
 def decide_rating(log: FileLook, taken: set[str], choices: Choices) -> str:
-    return choose("rating", log, [name for name, column in log.columns.items() if column.is_numeric and name not in taken], choices, "")
+    rating = choose("rating", log, [name for name, column in log.columns.items() if column.is_numeric and name not in taken], choices, "")
+    given = choices.given.get("decimal")
+    if given:
+        choices.take("decimal", given, "as said")
+    elif rating and log.columns[rating].has_decimal_commas:
+        choices.take("decimal", ",", f"in {some(log.columns[rating])}")
+    return rating

@@ -16,8 +16,10 @@ from stages.ingest.readers.jsonlines import text
 from stages.ingest.sources.table import is_quoted
 from stages.shared.core.errors import StageError
 from stages.shared.sources.encoding import BOM, UTF8, as_utf8, shown, unpacked
+from stages.shared.sources.nested import flat, paths_of, with_paths
 from stages.tools.intake.choices import Choices
 from stages.tools.intake.columns import Column, is_number
+from stages.tools.intake.foreign import foreign, written_otherwise
 
 SAMPLE_BYTES, SAMPLE_ROWS = 4 * 2**20, 20_000
 SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar", "::": "two colons"}
@@ -36,6 +38,7 @@ class FileLook:
     columns: dict[str, Column] = field(default_factory=dict)
     rows: int = 0
     whole: bool = True
+    parts: tuple[str, ...] = ()  # names of the files, where `name` is a pattern
     notes: tuple[str, ...] = ()
     fault: str = ""
 
@@ -45,18 +48,31 @@ class FileLook:
         size = f"{self.rows:,} rows" if self.whole else f"the first {self.rows:,} rows looked at"
         return "; ".join([f"{self.name}: {self.form}", size, f"columns {', '.join(self.columns)}", *self.notes])
 
+    @property
+    def first(self) -> str:
+        """The name of a file of it: its ending says the form."""
+        return self.parts[0] if self.parts else self.name
+
+    def location(self) -> str:
+        """What retrieve.reads names, within the folder: a file, or where it lies in parts their own folder."""
+        if not self.parts:
+            return self.name
+        if "/" not in self.name:
+            raise StageError(f"{self.name}: lists that were shown, in parts; put these files into a folder of their own, beside the others")
+        return self.name.split("/")[0]
+
 
 def look(path: Path, choices: Choices) -> FileLook:
     """Asks by `choices` where encoding or separator can be read in two ways."""
     name = path.name
     if path.is_dir():
-        return FileLook(name, fault="a folder; only files are read, name it as FOLDER where the data lie in it")
+        return FileLook(name, fault="a folder; name it as FOLDER where the data lie in it")
     with path.open("rb") as file:
-        start = file.read(4)
-        if start == b"PAR1":
+        start = file.read(16)
+        if start[:4] == b"PAR1":
             return _parquet(path)
-        if start[:2] == b"PK":
-            return FileLook(name, fault="a zip archive; unpack it")
+        if fault := foreign(start, name):
+            return FileLook(name, fault=fault)
         file.seek(0)
         try:
             text, encoding = as_utf8(unpacked(file), name)
@@ -96,6 +112,7 @@ def _parquet(path: Path) -> FileLook:
     if batch is None:
         return FileLook(path.name, fault="no rows")
     table = pl.DataFrame(pl.from_arrow(batch))
+    table = with_paths(table, paths_of(table.schema))
     columns = {name: Column.of_series(table[name]) for name in table.columns}
     return FileLook(path.name, "Parquet", columns=columns, rows=table.height, whole=rows == table.height)
 
@@ -110,7 +127,7 @@ def _json_lines(name: str, data: bytes, whole: bool) -> FileLook:
             except orjson.JSONDecodeError:
                 record = None
             if isinstance(record, dict):
-                records.append(record)
+                records.append(dict(flat(record)))
             else:
                 bad += 1
     if not records:
@@ -123,7 +140,10 @@ def _json_lines(name: str, data: bytes, whole: bool) -> FileLook:
 
 def _delimited(name: str, data: bytes, whole: bool, choices: Choices) -> FileLook:
     encoding = _encoding(name, data, choices)
-    lines = [line for line in data.decode(encoding, errors="replace").split("\n") if line.strip()][: SAMPLE_ROWS + 1]
+    text = data.decode(encoding, errors="replace")
+    lines = [line for line in text.split("\n") if line.strip()][: SAMPLE_ROWS + 1]
+    if fault := written_otherwise(name, lines[0], text):
+        return FileLook(name, fault=fault)
     separator = _separator(name, [line.rstrip("\r") for line in lines[:_LINES]], choices)
     if not separator:
         return FileLook(name, fault="no table: no separator cuts its lines into the same number of columns")

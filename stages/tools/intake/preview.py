@@ -10,10 +10,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from stages.ingest.build.items import usable_items
-from stages.ingest.build.quarantine import Counts, quarantine
+from stages.ingest.build.quarantine import Counts, files, quarantine
 from stages.ingest.params import IngestParams
+from stages.ingest.readers.raw import RawLog
 from stages.ingest.sources.source import read_source
 from stages.retrieve.params import RetrieveParams
+from stages.shared.core.errors import StageError
 from stages.tools.intake.lists.preview import ListPreview, read_lists
 
 ROWS = 5
@@ -56,8 +58,10 @@ def read_whole(params: IngestParams, scratch: Path, lists: RetrieveParams | None
     scratch.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=scratch, prefix="init-") as folder:
         raw = read_source(params, Path(folder))
-        usable, untitled = usable_items(raw)
-        rejected = quarantine(raw, usable, untitled, params.max_bad_share, Path(folder) / "quarantine.parquet")
+        usable, untitled = usable_items(raw, params.missing_items)
+        if params.missing_items == "refuse":
+            require_items(raw, usable["source_id"], params.max_bad_share)
+        rejected = quarantine(raw, usable, untitled, params.max_bad_share, Path(folder) / "quarantine.parquet", params.missing_items)
         log = pl.scan_parquet(raw.interactions).filter(pl.col("rating").is_null() | (pl.col("rating") >= params.min_rating))
         pairs = log.select("user", "item").filter(pl.col("item").is_in(usable["source_id"].implode())).unique()
         lengths = pairs.group_by("user").len().collect(engine="streaming")["len"].to_numpy().astype(np.int64)
@@ -73,12 +77,28 @@ def read_whole(params: IngestParams, scratch: Path, lists: RetrieveParams | None
     return Preview(raw.name, rows, raw.interaction_rows, rejected, usable.height, lengths, has_times, first, last, shown)
 
 
+class MissingItems(StageError):
+    """Too many rows of the log have an item without a title; what to do with them is to be said (ingest.missing_items)."""
+
+
+def require_items(raw: RawLog, known: pl.Series, max_bad_share: float) -> None:
+    unknown = pl.scan_parquet(raw.interactions).filter(~pl.col("item").is_in(known.implode()))
+    rows, items, example = unknown.select(pl.len(), pl.col("item").n_unique(), pl.col("item").first().alias("one")).collect().row(0)
+    if rows > max_bad_share * raw.interaction_rows:
+        log, catalogue = files(raw)
+        raise MissingItems(
+            f"{rows:,} of {raw.interaction_rows:,} rows of {log} have one of {items:,} items that {catalogue} lacks or gives no title, as "
+            f"{example!r}: id calls them by their ids, drop leaves these rows out"
+        )
+
+
 def split_keys(lengths: NDArray[np.int64]) -> tuple[dict[str, Any], str]:
     """Keys of `ingest` for histories of these lengths, and why: the default's where half of those with 5 have 20."""
     enough, least = int((lengths >= _ENOUGH).sum()), int((lengths >= _LEAST).sum())
     counts = f"of {len(lengths):,} users {least:,} have {_LEAST} interactions or more, {enough:,} have {_ENOUGH}"
     if enough and 2 * enough >= least:
-        return {}, f"{counts}: the default split fits (the last eight of each user are the test)"
+        # Said, because the profile smoke has another, which suits longer histories alone.
+        return {"base_share": IngestParams().base_share}, f"{counts}: the default split fits (the last eight of each user are the test)"
     keys = {"min_interactions": _LEAST, "split": "leave_one_out", "base_share": 0.6, "min_base": 2}
     return keys, f"{counts}: too few for the default split, so the last one of each user is the test"
 

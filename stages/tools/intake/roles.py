@@ -15,7 +15,7 @@ from stages.tools.intake.lists.shown import ShownLists
 from stages.tools.intake.log_columns import decide_item, decide_rating, decide_time, decide_user
 from stages.tools.intake.look import FileLook
 from stages.tools.intake.overlay import Made
-from stages.tools.intake.tables import SHARED, find_items, find_log
+from stages.tools.intake.tables import SHARED, find_items, find_log, refuse_what_must_be_joined
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,12 @@ def decide(files: Sequence[FileLook], choices: Choices) -> tuple[FileLook | None
     log = find_log(files, choices)
     if log is None:
         return None, None
-    items, links = find_items(log, [file for file in tables if file is not log], choices)
+    others = [file for file in tables if file is not log]
+    refuse_what_must_be_joined(log, others, choices)
+    items, links = find_items(log, others, choices)
+    if items is None and (unread := [file.name for file in files if file.fault not in ("", "empty")]):
+        value, why = choices.made["items"]
+        choices.take("items", value, f"{why} ({', '.join(unread)}: not read, see above)")
     if choices.questions:
         return log, items
     item = decide_item(log, links, choices)

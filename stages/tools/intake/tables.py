@@ -82,6 +82,31 @@ def find_items(log: FileLook, others: Sequence[FileLook], choices: Choices) -> t
     return None, {}
 
 
+def refuse_what_must_be_joined(log: FileLook, others: Sequence[FileLook], choices: Choices) -> None:
+    """StageError where `log` says what was taken and another table by whom, as the lines of orders beside the orders."""
+    if choices.given.get("user") or any(fit("user", name) for name in log.columns):
+        return
+    for file in others:
+        for column, key in links_of(log, file).items():
+            users = [name for name in file.columns if name != key and fit("user", name) and not file.columns[name].is_unique]
+            if users and not fit("item", column):
+                on = f"on='{key}'" if column == key else f"left_on='{column}', right_on='{key}'"
+                command = f"import polars as pl; {_reads(log)}.join({_reads(file)}, {on}).write_csv('log.csv')"
+                raise StageError(
+                    f"{log.name} says what was taken, and {file.name} by whom ('{users[0]}'), for each '{key}'; one table is read. Put "
+                    f'them together, python -c "{command}", and take both out of the folder; or say --user COLUMN of {log.name}'
+                )
+
+
+def _reads(file: FileLook) -> str:
+    """Polars' call, with all columns of a text file as text: ids keep their zeros."""
+    if file.form == "Parquet":
+        return f"pl.read_parquet('{file.name}')"
+    if file.form == "JSON lines":
+        return f"pl.read_ndjson('{file.name}')"
+    return f"pl.read_csv('{file.name}', separator='{file.separator}', infer_schema=False)".replace("\t", "\\t")
+
+
 def links_of(log: FileLook, file: FileLook) -> Links:
     """Keys of `file` (a value in each row, each once) that a column of ids of the log refers to."""
     keys = [key for key, values in file.columns.items() if values.is_id and values.is_unique]

@@ -50,6 +50,23 @@ def test_what_to_do_next(tmp_path: Path, slates: int, low: float, words: str) ->
     assert report is not None and words in verdict_lines(report)[-1]
 
 
+@pytest.mark.parametrize(
+    ("profiles", "words"),
+    [
+        ([], "gr2 run --profile default."),
+        (["smoke"], "gr2 run --profile default."),
+        (["smoke", "shop"], "gr2 run --profile shop."),
+        (["logged", "smoke", "shop"], "gr2 run --profile logged --profile shop."),
+        (["shop"], "docs/own-data.md"),
+    ],
+)
+def test_after_a_short_run_the_data_stay_those_of_the_run(tmp_path: Path, profiles: list[str], words: str) -> None:
+    report = read_report(write(tmp_path, {"verdict": [SENTENCE], "slates": 40}, figures(0.015)))
+    assert report is not None
+    last = verdict_lines(report, profiles)[-1]
+    assert words in last and ("default" in last) == (words.endswith("default."))
+
+
 def test_the_report_as_its_stage_writes_it(tmp_path: Path) -> None:
     data = made_up()
     sentences = verdict(data.summary, data.subject)

@@ -118,7 +118,7 @@ def test_every_key_does_something(tmp_path, key, value, others):
 
 def test_no_key_is_forgotten_above():
     marks = test_every_key_does_something.pytestmark[0].args[1]
-    assert {key for key, *_ in marks} | READING | FORGETTING | {"max_bad_share"} == set(IngestParams.model_fields)
+    assert {key for key, *_ in marks} | READING | FORGETTING | {"max_bad_share", "missing_items"} == set(IngestParams.model_fields)
 
 
 def test_the_share_of_bad_rows_does_something(tmp_path):

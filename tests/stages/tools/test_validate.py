@@ -80,3 +80,16 @@ def test_a_wrong_key_is_no_traceback(tmp_path, monkeypatch):
     project(tmp_path, monkeypatch, table={"usr": "x"})
     with pytest.raises(SystemExit, match=r"gr2 validate: .*usr"):
         validate.main(["params.yaml"])
+
+
+@pytest.mark.parametrize("missing", ["drop", "id"])
+def test_rows_that_are_left_out_on_purpose_are_no_warning(tmp_path, monkeypatch, capsys, missing):
+    project(tmp_path, monkeypatch)
+    catalogue = (tmp_path / "raw/items.csv").read_text().splitlines()
+    (tmp_path / "raw/items.csv").write_text("\n".join(catalogue[:-3]) + "\n")
+    assert validate.main(["params.yaml"]) == 1 and "ingest.missing_items: id calls" in capsys.readouterr().out
+    params = yaml.safe_load((tmp_path / "params.yaml").read_text())
+    params["ingest"]["missing_items"] = missing
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    code, found = validated(capsys)
+    assert code == 0 and level(found)["rows"] == "ok"

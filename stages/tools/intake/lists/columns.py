@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from stages.ingest.readers.times import ISO
+from stages.ingest.sources.table import NO, YES, separator_of
 from stages.shared.core.errors import StageError
 from stages.tools.intake.choices import Choices
 from stages.tools.intake.columns import Column, TimeReading, share
@@ -40,7 +41,7 @@ def list_keys(lists: ShownLists, users: Column | None, choices: Choices) -> Made
         made["grades"] = grades
     if lists.separator:
         made["separator"] = (lists.separator, "it cuts the cells into ids")
-    if lists.file.separator not in ("", "\t" if ".tsv" in lists.file.name else ","):
+    if lists.file.separator not in ("", separator_of(lists.file.first) or ","):
         made["column_separator"] = (lists.file.separator, "it cuts all lines alike")
     if order := _order(lists, choices):
         made["order"] = order
@@ -61,8 +62,18 @@ def log_keys(lists: ShownLists, made: Mapping[str, tuple[str, str]], choices: Ch
     if lists.form == "lists":
         keys |= {"item": (lists.taken, why), "item_separator": (lists.separator or " ", "each of them is an interaction")}
         return keys, 0
-    if set(file.columns[lists.taken].distinct) != {"0", "1"}:
-        raise StageError(f"{file.name}: '{lists.taken}' must be 0 or 1 where the lists are the only log; write it so, or add a log")
+    taken = file.columns[lists.taken]
+    if empty := len(taken.values) - len(taken.filled):
+        # A row without a rating stays in the log.
+        raise StageError(
+            f"{file.name}: '{lists.taken}' is empty in {empty:,} of the first {len(taken.values):,} rows; where the lists are the only log "
+            "it must say of each row whether it was taken: write 0 there, or add a log"
+        )
+    if wrong := [value for value in taken.distinct if value.lower() not in (*YES, *NO) and not value.isdecimal()]:
+        raise StageError(
+            f"{file.name}: '{lists.taken}' holds {wrong[0]!r}; where the lists are the only log it must be 1 or 0 (or true, yes), or a "
+            "grade: write it so, or add a log"
+        )
     return keys | {"item": (lists.shown, why), "rating": (lists.taken, "1 where it was taken: with min_rating 1 these are the log")}, 1
 
 

@@ -12,8 +12,8 @@ from typing import Literal
 
 import polars as pl
 
-from stages.ingest.readers.written_lists import written_list
 from stages.shared.core.errors import StageError
+from stages.shared.sources.written_lists import written_list
 from stages.tools.intake.choices import NONE, Choices
 from stages.tools.intake.columns import Column, share
 from stages.tools.intake.item_columns import depends
@@ -24,7 +24,7 @@ SEPARATORS = (" ", "|", ";", ",", "/", ":")
 _ROWS = 2_000  # looked at
 _MOST, _NEARLY_ALL = 0.8, 0.99
 _MARK = re.compile(r".+-\d{1,2}")
-_FLAGS = {"0", "1", "true", "false"}
+_FLAGS = ({"0", "1"}, {"true", "false"}, {"t", "f"}, {"yes", "no"}, {"y", "n"})  # whether it was taken, in rows of one item
 Cells = list[list[str]]
 
 
@@ -118,11 +118,16 @@ def _whole_lists(file: FileLook, choices: Choices) -> Iterator[ShownLists]:
                 continue
             for other in file.columns:
                 taken = file.columns[other]
-                if other == name or choices.given.get("taken", other) != other or depends(column, taken):
+                if other == name or choices.given.get("taken", other) != other or depends(column, taken) or _is_known_of(taken, column):
                     continue  # the same for all rows of one item is its title, or what else is known of it
                 if _is_taken_of(taken, cells, separator):
                     why = f"several ids a cell; those of '{other}' are always among them"
                     yield ShownLists(file, "lists", name, other, why, bool(fit("taken", other)), separator)
+
+
+def _is_known_of(column: Column, name: Column) -> bool:
+    """Whether `name` holds a few texts in many rows, each with one value of `column`: titles, with a word of theirs as the kind."""
+    return 2 * len(name.distinct) <= len(name.filled) and depends(column, name)
 
 
 def _are_lists(cells: Cells) -> bool:
@@ -159,7 +164,7 @@ def _ask_between(file: FileLook, readings: Sequence[ShownLists], choices: Choice
 
 
 def _item_rows(file: FileLook, choices: Choices) -> ShownLists | None:
-    flags = [name for name, column in file.columns.items() if {*map(str.lower, column.distinct)} in ({"0", "1"}, {"true", "false"})]
+    flags = [name for name, column in file.columns.items() if {*map(str.lower, column.distinct)} in _FLAGS]
     flags = [choices.given["taken"]] if choices.given.get("taken") in file.columns else flags
     table = pl.DataFrame({name: column.values for name, column in file.columns.items()})
     slates = [name for name in file.columns if choices.given.get("slate", name) == name] if flags else []

@@ -183,7 +183,9 @@ def test_marks_alone_and_unknown_items_and_users_are_said(folder, capsys):
     PLAYS.write_csv(folder / "plays.csv")
     SONGS.head(40).write_csv(folder / "songs.csv")
     code, said = run(folder, "--order", "shown", capsys=capsys)
-    assert code == 1 and ("hold items that are not among those that ingest reads" in said or "item is not in" in said)
+    assert code == 2 and said["questions"][0]["flags"] == ["--missing-items id", "--missing-items drop"]
+    code, said = run(folder, "--order", "shown", "--missing-items", "drop", capsys=capsys)
+    assert code == 1 and "hold items that are not among those that ingest reads" in said
     SONGS.write_csv(folder / "songs.csv")
     strangers = made_up("marks", " ", nested=False)[0].with_columns(pl.format("x{}", "kunde").alias("kunde"))
     store(strangers, folder / "angebote.csv")

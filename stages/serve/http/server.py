@@ -20,6 +20,7 @@ from stages.shared.evaluation.rankers import MODELS, PRIMARY_MODEL
 
 KEY_VARIABLE, ADMIN_KEY_VARIABLE = "GR2_API_KEY", "GR2_ADMIN_KEY"
 PATIENCE = 10  # budgets without an answer, after which an engine is taken for hung: whoever asked has long had the own order back
+LONGEST_BUDGET_S = 86_400
 GRACE_S = 5  # beyond the budget of a request, when the server stops
 
 
@@ -42,6 +43,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def serve(options: argparse.Namespace) -> None:
     """Until SIGINT or SIGTERM, after which the requests at work are answered. The address is bound before the model is opened."""
+    if not 0 < options.budget < LONGEST_BUDGET_S:
+        raise StageError(f"--budget {options.budget:g}: seconds are expected, above 0 and below {LONGEST_BUDGET_S}")
     listener = _bound(options.host, options.port)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for chatty in ("httpx", "uvicorn"):
@@ -50,8 +53,8 @@ def serve(options: argparse.Namespace) -> None:
         options.budget,
         max(1, options.queue),
         max(1, options.batch),
-        os.environ.get(KEY_VARIABLE, ""),
-        os.environ.get(ADMIN_KEY_VARIABLE, ""),
+        _key(KEY_VARIABLE),
+        _key(ADMIN_KEY_VARIABLE),
     )
     metrics = ServerMetrics()
 
@@ -74,6 +77,14 @@ def serve(options: argparse.Namespace) -> None:
         if not settings.key and not ip_address(host).is_loopback:
             print(f"gr2 serve: anyone who reaches {host} may ask; set {KEY_VARIABLE} to a key", file=sys.stderr, flush=True)
         uvicorn.Server(config).run(sockets=[listener])
+
+
+def _key(variable: str) -> str:
+    """Empty where none is set. A key from a file may end with a line break, which no header can hold."""
+    value = os.environ.get(variable, "")
+    if value and not value.strip():
+        raise StageError(f"{variable} is blank; set it to a key, or not at all")
+    return value.strip()
 
 
 def _bound(host: str, port: int) -> socket.socket:

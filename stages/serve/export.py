@@ -16,6 +16,7 @@ from stages.evaluate.params import EvaluateParams
 from stages.serve.catalogue import IdCatalogue
 from stages.serve.cross_encoder import check_cross_encoder, write_cross_encoder
 from stages.serve.files import NUMBER, SOURCE, beside, check_paths, check_rows, file_row, read_rows
+from stages.serve.modes import check_folder
 from stages.serve.one_pass import OnePass
 from stages.serve.requests import places_of
 from stages.serve.reranker import MODEL, Reranker, open_reranker
@@ -57,6 +58,7 @@ def export_cross_encoder(model: Path, folder: Path) -> float:
     """Makes `folder`, whole or not at all, and returns the largest difference of a probability from one pass on test slates."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise StageError(f"{folder}: there is something already; name a new folder")
+    check_folder(model)
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     plain = partial / "plain"
@@ -83,6 +85,7 @@ def export_prompts(path: Path, output: Path, model: Path, ids: str, topics: Path
     for what filled a short slate. Where there is nothing to ask, prompt is null and fallback says why, as in the answers of `gr2 rerank`.
     """
     check_paths(path, output, topics)
+    check_folder(model)
     check_rows(IdCatalogue.read(), path, ids, topics)
     partial, count = output.with_name(f".{output.name}.partial"), 0
     partial.parent.mkdir(parents=True, exist_ok=True)

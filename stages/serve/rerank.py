@@ -13,7 +13,7 @@ from typing import TypeVar
 from stages.evaluate.params import EvaluateParams
 from stages.serve.catalogue import IdCatalogue
 from stages.serve.files import NUMBER, OUTPUTS, SOURCE, FileRow, answer, beside, check_paths, check_rows, convert, file_row, read_rows
-from stages.serve.modes import ADAPTIVE_MARGIN, Mode, add_mode_options
+from stages.serve.modes import ADAPTIVE_MARGIN, Mode, add_mode_options, check_folder
 from stages.serve.reranker import MODEL, Reranker, open_reranker
 from stages.shared.core.errors import StageError
 from stages.shared.core.hashes import files_sha256
@@ -76,6 +76,8 @@ def rerank_file(
     if output.suffix not in OUTPUTS:
         raise StageError(f"{output}: what shall it be? End its name with {', '.join(OUTPUTS)}")
     check_paths(path, output, topics)
+    for folder in (model, one_pass) if one_pass else (model,):
+        check_folder(folder)
     params = load_params("evaluate", EvaluateParams)
     set_threads(params.threads)
     set_seed(params.seed)

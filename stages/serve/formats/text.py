@@ -21,12 +21,12 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
     number = 0
     try:
         with path.open("rb") as file:
-            text = io.TextIOWrapper(as_utf8(unpacked(file), str(path))[0], encoding="utf-8")
+            text = io.TextIOWrapper(as_utf8(unpacked(file), path.name)[0], encoding="utf-8")
             for number, line in enumerate(text, 1):  # noqa: B007, it is what the errors say
                 if line.strip("\ufeff\n").strip():
                     yield number, line.lstrip("\ufeff").rstrip("\n")
     except (EOFError, zlib.error, UnicodeDecodeError, OSError) as error:
         reason = error.reason if isinstance(error, UnicodeDecodeError) else error
         raise StageError(
-            f"{path}: cannot be read after line {number} ({reason}); a whole file is expected, in UTF-8, or gzipped"
+            f"{path}: cannot be read after line {number} ({reason}); a whole file is expected, text in UTF-8 (iconv converts), plain or gzipped"
         ) from None

@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 import sys
+from dataclasses import replace
 from ipaddress import ip_address
 
 import uvicorn
@@ -34,6 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--budget", type=float, default=ServerSettings.budget)
     parser.add_argument("--queue", type=int, default=ServerSettings.queue)
     parser.add_argument("--batch", type=int, default=ServerSettings.batch)
+    parser.add_argument("--items", type=int, default=ServerSettings.max_items)
     options = parser.parse_args(arguments)
     try:
         serve(options)
@@ -55,11 +57,13 @@ def serve(options: argparse.Namespace) -> None:
         max(1, options.batch),
         _key(KEY_VARIABLE),
         _key(ADMIN_KEY_VARIABLE),
+        max_items=max(1, options.items),
     )
     metrics = ServerMetrics()
 
     def found(name: str) -> ServedModel:
-        return find_model(name, options.mode, options.one_pass_model, options.margin, options.versions)
+        model = find_model(name, options.mode, options.one_pass_model, options.margin, options.versions)
+        return replace(model, budget=settings.budget)
 
     engines = Engines(found, PATIENCE * settings.budget, metrics.restarts.inc)
     with listener:

@@ -65,7 +65,7 @@ def test_a_port_that_is_taken_and_a_model_that_is_not_there_are_named(finished_r
         taken.listen()
         with pytest.raises(SystemExit, match=r"gr2 serve: 127.0.0.1:\d+ cannot be listened at .* another --port"):
             main(["--port", str(taken.getsockname()[1])])
-    with pytest.raises(SystemExit, match="gr2 serve: data/none: not a Hugging Face model folder"):
+    with pytest.raises(SystemExit, match="gr2 serve: data/none: no such folder"):
         main(["--port", "0", "--model", "data/none"])
 
 

@@ -23,4 +23,6 @@ def check_folder(model: Path) -> None:
     """StageError where there is no such folder, before an engine, or a file of requests, is opened for nothing."""
     if not model.is_dir():
         made = model.parent.parent == DATA
-        raise StageError(f"{model}: no such folder; " + (f"to make it: gr2 run {model.parent.name}" if made else "name one that holds a model"))
+        raise StageError(
+            f"{model}: no such folder; " + (f"to make it: gr2 run {model.parent.name}" if made else "name one that holds a model")
+        )

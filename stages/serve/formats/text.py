@@ -1,4 +1,4 @@
-"""Lines of the text files that people bring: UTF-8, or UTF-16 and UTF-32 with a byte-order mark; plain, or gzipped whatever the name says."""
+"""Lines of the text files that people bring: UTF-8, or UTF-16 and UTF-32 with a byte-order mark; gzipped ones, whatever they are called."""
 
 import io
 import zlib
@@ -22,11 +22,10 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
         with path.open("rb") as file:
             text = io.TextIOWrapper(as_utf8(unpacked(file), path.name)[0], encoding="utf-8")
-            for number, line in enumerate(text, 1):  # noqa: B007, it is what the errors say
+            for number, line in enumerate(text, 1):
                 if line.strip("\ufeff\n").strip():
                     yield number, line.lstrip("\ufeff").rstrip("\n")
     except (EOFError, zlib.error, UnicodeDecodeError, OSError) as error:
         reason = error.reason if isinstance(error, UnicodeDecodeError) else error
-        raise StageError(
-            f"{path}: cannot be read after line {number} ({reason}); a whole file is expected, text in UTF-8 (iconv converts), plain or gzipped"
-        ) from None
+        expected = "a whole file is expected, text in UTF-8 (iconv converts), plain or gzipped"
+        raise StageError(f"{path}: cannot be read after line {number} ({reason}); {expected}") from None

@@ -114,7 +114,7 @@ def unread(error: RequestValidationError) -> str:
     furthest = max(problems, key=lambda one: len(one["loc"]))
     value, path = error.body, []
     for part in furthest["loc"][1:]:  # among its names are those of types that the value might have been
-        if isinstance(value, dict) and part in value or isinstance(value, list) and isinstance(part, int):
+        if (isinstance(value, dict) and part in value) or (isinstance(value, list) and isinstance(part, int)):
             value = value[part]
             path.append(str(part))
         elif furthest["type"] == "missing":

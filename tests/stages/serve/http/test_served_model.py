@@ -19,7 +19,11 @@ def test_a_folder_is_of_the_run_in_the_current_directory(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "one_pass", "words"),
-    [("some/where", None, "some/where: no such folder; name one"), ("data/rl/model", None, "gr2 run rl"), (".", "gone", "gone: no such folder")],
+    [
+        ("some/where", None, "some/where: no such folder; name one"),
+        ("data/rl/model", None, "gr2 run rl"),
+        (".", "gone", "gone: no such folder"),
+    ],
 )
 def test_a_folder_that_is_not_there_is_said_before_an_engine_is_started(tmp_path, monkeypatch, name, one_pass, words):
     monkeypatch.chdir(tmp_path)

@@ -79,7 +79,10 @@ def read_rows(path: Path, first: int, topics: Path | None = None) -> Iterator[tu
 
 def check_rows(catalogue: IdCatalogue, path: Path, ids: str, topics: Path | None = None) -> int:
     """How many rows there are. StageError names the first one that cannot be read, before anything is asked or written."""
-    count = sum(1 for number, where, row in read_rows(path, 0, topics) if file_row(catalogue, row, number, ids, where))
+    count = 0
+    for number, where, row in read_rows(path, 0, topics):
+        file_row(catalogue, row, number, ids, where)
+        count += 1
     if not count:
         raise StageError(f"{path}: no rows; give a request a line, or a row")
     return count

@@ -50,7 +50,7 @@ def read_topics(path: Path) -> dict[str, str]:
     return topics
 
 
-def runlines(qid: str, names: Sequence[str], scores: Sequence[float]) -> Iterator[str]:
+def run_lines(qid: str, names: Sequence[str], scores: Sequence[float]) -> Iterator[str]:
     """Of one query, best first. Where scores would not give this order back to trec_eval, they are those that say an order alone."""
     first = dict(zip(reversed(list(map(word, names))), reversed(scores), strict=True))  # of a document that comes twice, the better place
     kept = [(name, first.pop(name)) for name in map(word, names) if name in first]

@@ -15,6 +15,7 @@ from tests.support.project_clone import ROOT
 from tests.support.serve_app import listening, reversing, reversing_app
 
 PATHS = ("/v1/rerank", "/v2/rerank", "/rerank")
+JSON = {"content-type": "application/json"}  # without it nothing is read as JSON
 COHERE = {"model": "rerank-v3.5", "query": "user:u3", "documents": ["4", "nobody's", "5", "4"]}
 
 
@@ -113,7 +114,7 @@ def test_past_the_capacity_a_request_is_told_when_to_come_again(ask):
     ],
 )
 def test_what_cannot_be_read_is_a_400_with_a_reason_and_without_what_was_sent(ask, body):
-    response = ask("POST", "/rerank", content=json.dumps(body))
+    response = ask("POST", "/rerank", content=json.dumps(body), headers=JSON)
     assert response.status_code == 400 and response.json()["message"] and "what I like" not in response.text
 
 
@@ -143,8 +144,8 @@ def test_what_is_no_request_is_told_what_to_send(ask):
     form = {"content-type": "application/x-www-form-urlencoded"}  # what curl says of -d
     for expected, method, path, options in [
         ("content-type: application/json", "POST", "/rerank", {"content": json.dumps(COHERE), "headers": form}),
-        ("the body is no JSON: Expecting", "POST", "/rerank", {"content": b'{"query": '}),
-        ("too deep", "POST", "/rerank", {"content": b"[" * 100_000}),
+        ("the body is no JSON: Expecting", "POST", "/rerank", {"content": b'{"query": ', "headers": JSON}),
+        ("too deep", "POST", "/rerank", {"content": b"[" * 100_000, "headers": JSON}),
         ("no such path", "POST", "/v3/rerank", {"json": COHERE}),
         ("not with this method", "GET", "/rerank", {}),
     ]:
@@ -155,7 +156,7 @@ def test_what_is_no_request_is_told_what_to_send(ask):
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b'{"query":' + b"[" * 100_000, b"NaN", b'{"query": ' + b"9" * 5000 + b"}"])
 def test_hostile_bodies_are_refused(ask, content):
-    assert ask("POST", "/rerank", content=content).status_code == 400
+    assert ask("POST", "/rerank", content=content, headers=JSON).status_code == 400
 
 
 def test_a_body_too_large_is_refused_however_it_is_sent(ask):

@@ -7,7 +7,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from stages.distil.params import NO_MODEL, DistilParams
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import read_json
-from stages.shared.lm.models import check_weights, load_model, load_tokenizer
+from stages.shared.lm.models import check_weights, load_model, load_tokenizer, spell_out
 from stages.shared.lm.packaged import folder_of
 from stages.shared.slates.layouts.layout import Layout
 from stages.shared.slates.layouts.marks import END, THINK_END
@@ -67,6 +67,7 @@ def _head_rows(folder: Path) -> int:
 def load_teacher(params: DistilParams, device: str = "cpu") -> PreTrainedModel:
     """Frozen; in bfloat16 where the student computes in it."""
     model = load_model(teacher_folder(params), params.precision, device)
+    spell_out(model)  # its base_model is called alone
     model.requires_grad_(False)
     return model
 

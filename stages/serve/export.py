@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from stages.evaluate.params import EvaluateParams
+from stages.serve.catalogue import IdCatalogue
 from stages.serve.cross_encoder import check_cross_encoder, write_cross_encoder
-from stages.serve.files import NUMBER, SOURCE, file_row, read_rows
+from stages.serve.files import NUMBER, SOURCE, beside, check_paths, check_rows, file_row, read_rows
+from stages.serve.modes import check_folder
 from stages.serve.one_pass import OnePass
 from stages.serve.requests import places_of
 from stages.serve.reranker import MODEL, Reranker, open_reranker
@@ -46,9 +48,9 @@ def main(arguments: list[str] | None = None) -> None:
             difference = export_cross_encoder(options.model, options.path)
             note(f"{options.path}: a CrossEncoder; on {CHECKED} test slates its probabilities are those of one pass to {difference:.1g}")
         else:
-            output = options.output or options.path.with_name(f"{options.path.stem}.prompts.jsonl")
+            output = options.output or beside(options.path, ".prompts.jsonl")
             note(f"{output}: {export_prompts(options.path, output, options.model, options.ids, options.topics)} prompts")
-    except StageError as error:
+    except (StageError, OSError) as error:  # a full disk, or a folder that nobody may write to
         sys.exit(f"gr2 export: {error}")
 
 
@@ -56,6 +58,7 @@ def export_cross_encoder(model: Path, folder: Path) -> float:
     """Makes `folder`, whole or not at all, and returns the largest difference of a probability from one pass on test slates."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise StageError(f"{folder}: there is something already; name a new folder")
+    check_folder(model)
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     plain = partial / "plain"
@@ -81,8 +84,9 @@ def export_prompts(path: Path, output: Path, model: Path, ids: str, topics: Path
     A line a row: {id, prompt, places, fallback}. places: of each letter, the places in the row's own candidates that it stands for; none
     for what filled a short slate. Where there is nothing to ask, prompt is null and fallback says why, as in the answers of `gr2 rerank`.
     """
-    if not path.is_file():
-        raise StageError(f"{path}: no such file")
+    check_paths(path, output, topics)
+    check_folder(model)
+    check_rows(IdCatalogue.read(), path, ids, topics)
     partial, count = output.with_name(f".{output.name}.partial"), 0
     partial.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -4,6 +4,9 @@ import argparse
 from pathlib import Path
 from typing import Literal
 
+from stages.shared.core.errors import StageError
+from stages.shared.core.outputs import DATA
+
 Mode = Literal["reasoning", "one-pass", "adaptive"]
 MODES: tuple[Mode, ...] = ("reasoning", "one-pass", "adaptive")
 ADAPTIVE_MARGIN = 0.1  # in probability; 94 % of requests need no reasoning then, with no loss that could be measured (docs/serving.md)
@@ -14,3 +17,12 @@ def add_mode_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mode", choices=MODES, default=MODES[0])
     parser.add_argument("--margin", type=float, default=ADAPTIVE_MARGIN)
     parser.add_argument("--one-pass-model", type=Path)
+
+
+def check_folder(model: Path) -> None:
+    """StageError where there is no such folder, before an engine, or a file of requests, is opened for nothing."""
+    if not model.is_dir():
+        made = model.parent.parent == DATA
+        raise StageError(
+            f"{model}: no such folder; " + (f"to make it: gr2 run {model.parent.name}" if made else "name one that holds a model")
+        )

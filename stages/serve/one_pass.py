@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from stages.shared.core.device import device_of
 from stages.shared.core.errors import StageError
 from stages.shared.generation.params import EngineParams
-from stages.shared.lm.models import load_model, load_tokenizer
+from stages.shared.lm.models import load_model, load_tokenizer, spell_out
 from stages.shared.slates.layouts.choose import without_reasoning
 from stages.shared.slates.layouts.encoded import EncodedLayout
 from stages.shared.slates.layouts.layout import Layout
@@ -69,4 +69,5 @@ def open_one_pass(folder: Path, layout: Layout, engine: EngineParams, model: Pre
         raise StageError(f"{folder}: its tokenizer begins two letters with the same token, so one pass cannot tell candidates apart")
     if model is None:
         model = load_model(folder, engine.dtype, device_of(engine.device, "engine.device"))
+    spell_out(model)
     return OnePass(model, encoded, firsts, engine.batch_size)

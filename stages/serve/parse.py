@@ -28,16 +28,16 @@ def rank_request(catalogue: IdCatalogue, query: object, items: Sequence[object],
     return RankRequest(history, found, scores, known)
 
 
-def name_of(item: object, place: int) -> str:
-    """The id or title by which a request calls its item at `place`."""
+def name_of(item: object, place: int, what: str = "item") -> str:
+    """The id or title by which a request calls its item at `place`. what: it is called in errors."""
     named: object = item
     if isinstance(item, Mapping):
         named = next((item[key] for key in ("id", "docid", "text") if item.get(key) is not None), None)
     if isinstance(named, bool) or not isinstance(named, str | int):
-        raise BadRequest(f"item {place} is no id: send a string, a whole number, or an object with `id` or `text`")
+        raise BadRequest(f"{what} {place} is no id: send a string, a whole number, or an object with `id` or `text`")
     name = str(named)
     if any("\ud800" <= letter <= "\udfff" for letter in name):  # half a character, which no answer could be written with
-        raise BadRequest(f"item {place} is no text: it holds half of a surrogate pair")
+        raise BadRequest(f"{what} {place} is no text: it holds half of a surrogate pair")
     return name
 
 
@@ -77,7 +77,7 @@ def _history(catalogue: IdCatalogue, query: object) -> tuple[list[int], bool]:
             return history or [], history is not None
     if not isinstance(read, Sequence) or isinstance(read, str):
         raise BadRequest(f"the query says neither who is asking nor what was taken before; send {FORMS}")
-    return catalogue.known([name_of(item, place) for place, item in enumerate(read)]), True
+    return catalogue.known([name_of(item, place, "history item") for place, item in enumerate(read)]), True
 
 
 def _read(query: object) -> object:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from stages.evaluate.params import EvaluateParams
-from stages.serve.files import INPUTS, NUMBER, OUTPUTS, SOURCE, FileRow, answer, convert, count_rows, file_row, read_rows
-from stages.serve.formats import trec
-from stages.serve.modes import ADAPTIVE_MARGIN, Mode, add_mode_options
+from stages.serve.catalogue import IdCatalogue
+from stages.serve.files import NUMBER, OUTPUTS, SOURCE, FileRow, answer, beside, check_paths, check_rows, convert, file_row, read_rows
+from stages.serve.modes import ADAPTIVE_MARGIN, Mode, add_mode_options, check_folder
 from stages.serve.reranker import MODEL, Reranker, open_reranker
 from stages.shared.core.errors import StageError
 from stages.shared.core.hashes import files_sha256
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--topics", type=Path)
     parser.add_argument("--batch", type=int, default=BATCH)
     options = parser.parse_args(arguments)
-    output = options.output or options.file.with_name(f"{options.file.stem}.reranked.jsonl")
+    output = options.output or beside(options.file, ".reranked.jsonl")
     try:
         counts = rerank_file(
             options.file,
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> None:
             options.one_pass_model,
             options.margin,
         )
-    except StageError as error:
+    except (StageError, OSError) as error:  # a full disk, or a folder that nobody may write to
         sys.exit(f"gr2 rerank: {error}")
     fallbacks = ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items()) if reason)
     note(f"{output}: {counts.total()} rows, {counts['']} reranked" + (f"; in the order given: {fallbacks}" if fallbacks else ""))
@@ -75,14 +75,9 @@ def rerank_file(
     """
     if output.suffix not in OUTPUTS:
         raise StageError(f"{output}: what shall it be? End its name with {', '.join(OUTPUTS)}")
-    if not path.is_file():
-        raise StageError(f"{path}: no such file")
-    if path.suffix not in INPUTS:
-        raise StageError(f"{path}: end its name with .jsonl (one JSON object a line), .parquet, or .trec (a TREC run)")
-    if topics and path.suffix != trec.SUFFIX:
-        raise StageError(f"{topics}: topics are of a TREC run, and {path} is none")
-    if topics and not topics.is_file():
-        raise StageError(f"{topics}: no such file")
+    check_paths(path, output, topics)
+    for folder in (model, one_pass) if one_pass else (model,):
+        check_folder(folder)
     params = load_params("evaluate", EvaluateParams)
     set_threads(params.threads)
     set_seed(params.seed)
@@ -92,15 +87,14 @@ def rerank_file(
     identity = f"{files_sha256([path, *([topics] if topics else []), *TABLES])} {folder_sha256(model)} {mode} {ids} {batch}"
     if mode == "adaptive":
         identity += f" {folder_sha256(one_pass or model)} {margin}"
+    count = check_rows(IdCatalogue.read(), path, ids, topics)
     done, counts = _begin(partial, identity, batch)
-    with Progress("rows", count_rows(path), done) as progress, open_reranker(model, mode, None, one_pass, margin) as reranker:
+    with Progress("rows", count, done) as progress, open_reranker(model, mode, None, one_pass, margin) as reranker:
         for rows in _batches(_rows(reranker, path, done, ids, topics), batch):
             counts.update(_write(reranker, rows, partial))
             progress.add(len(rows))
-    if not counts:
-        raise StageError(f"{path}: no rows")
-    _state(partial).unlink()
     convert(partial, output, path, topics)
+    _state(partial).unlink()  # not before: a kill in between would cost all that was asked
     return counts
 
 

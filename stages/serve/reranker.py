@@ -1,6 +1,8 @@
 """A finished run as a reranker: histories and candidates in, orders with scores and reasons out; whatever fails, the incoming order."""
 
 import logging
+import math
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +26,7 @@ from stages.serve.requests import (
     NO_SCORES,
     ONE_PASS,
     REASONING,
+    TIME_BUDGET,
     UNKNOWN_ITEMS,
     UNKNOWN_USER,
     RankRequest,
@@ -58,6 +61,10 @@ MODEL = MODELS[PRIMARY_MODEL]
 log = logging.getLogger("gr2.serve")
 
 
+class OutOfTimeError(Exception):
+    """Nobody waits for the answer any more."""
+
+
 @dataclass(frozen=True)
 class Reranker:
     """model: asked as `evaluate` asks it; or, in one pass, for the likeliest first candidate alone.
@@ -77,9 +84,11 @@ class Reranker:
     first: OnePass | None = None
     margin: float = ADAPTIVE_MARGIN
 
-    def rank(self, requests: Sequence[RankRequest]) -> list[RankResult]:
-        """One result a request. Nothing is raised for what a model or an engine does."""
+    def rank(self, requests: Sequence[RankRequest], seconds: float = math.inf) -> list[RankResult]:
+        """One result a request. Nothing is raised for what a model or an engine does. seconds: after which nobody waits any more: whoever
+        still has windows to come then falls back."""
         torch.set_num_threads(self.threads)  # of this Python thread
+        end = time.monotonic() + seconds
         results: dict[int, RankResult] = {}
         groups: dict[int, list[int]] = defaultdict(list)
         for row, request in enumerate(requests):
@@ -87,8 +96,8 @@ class Reranker:
                 results[row] = result
             else:
                 groups[self.maker.size(request)].append(row)
-        for rows in groups.values():
-            results |= zip(rows, self._asked([requests[row] for row in rows]), strict=True)
+        for _, rows in sorted(groups.items()):  # the short slates do not wait for the long ones
+            results |= zip(rows, self._asked([requests[row] for row in rows], end), strict=True)
         return [results[row] for row in range(len(requests))]
 
     def unasked(self, request: RankRequest) -> RankResult | None:
@@ -102,20 +111,22 @@ class Reranker:
             return fallback(count, NO_SCORES)
         return RankResult(spread(request.items, known), falling(count)) if len(known) == 1 else None
 
-    def _asked(self, requests: Sequence[RankRequest]) -> list[RankResult]:
+    def _asked(self, requests: Sequence[RankRequest], end: float) -> list[RankResult]:
         try:
-            return self._ranked(requests)
+            return self._ranked(requests, end)
+        except OutOfTimeError:
+            return [fallback(len(request.items), TIME_BUDGET) for request in requests]
         except Exception as error:  # an engine raises whatever its library does; the incoming order is better than no order
             if len(requests) > 1:  # one of them may be why
-                return [result for request in requests for result in self._asked([request])]
+                return [result for request in requests for result in self._asked([request], end)]
             log.error("engine: %s: %s", type(error).__name__, error)
             return [fallback(len(requests[0].items), ENGINE)]
 
-    def _ranked(self, requests: Sequence[RankRequest]) -> list[RankResult]:
+    def _ranked(self, requests: Sequence[RankRequest], end: float) -> list[RankResult]:
         slates = self.maker.slates(requests)
         whole = not in_windows(slates, self.windows.size)
         if self.first is None or not whole:  # of windows no single margin says how sure an order is
-            return self._by_model(requests, slates, whole)
+            return self._by_model(requests, slates, whole, end)
         rankings, scores_NK = self.first.rank(slates)
         results = {
             row: self._result(request, slates[row], rankings, row, scores_NK[row].tolist(), whole, ONE_PASS)
@@ -123,24 +134,32 @@ class Reranker:
             if margin_of(scores_NK[row, : len(places_of(request.items))]) >= self.margin
         }
         if unsure := [row for row in range(len(requests)) if row not in results]:
-            thought = self._by_model([requests[row] for row in unsure], [slates[row] for row in unsure], whole)
+            thought = self._by_model([requests[row] for row in unsure], [slates[row] for row in unsure], whole, end)
             results |= zip(unsure, thought, strict=True)
         return [results[row] for row in range(len(requests))]
 
-    def _by_model(self, requests: Sequence[RankRequest], slates: list[Slate], whole: bool) -> list[RankResult]:
+    def _by_model(self, requests: Sequence[RankRequest], slates: list[Slate], whole: bool, end: float) -> list[RankResult]:
         scores: Sequence[Sequence[float]] = []
         way = REASONING if isinstance(self.model, LanguageModel) else ONE_PASS
-        if isinstance(self.model, LanguageModel):
-            [rankings] = self.model.answers(slates, Sampling(self.params.max_tokens, seed=self.params.seed), self.params.constrained)
-        elif whole:
+        if not whole:
+            rankings = rank_by_windows(slates, partial(self._window, end=end), self.windows)
+        elif isinstance(self.model, OnePass):
             rankings, scores_NK = self.model.rank(slates)
             scores = scores_NK.tolist()
         else:
-            rankings = rank_by_windows(slates, partial(_orders_alone, self.model), self.windows)
+            [rankings] = self._window(slates, end)
         return [
             self._result(request, slate, rankings, row, scores[row] if scores else None, whole, way)
             for row, (request, slate) in enumerate(zip(requests, slates, strict=True))
         ]
+
+    def _window(self, slates: list[Slate], end: float) -> list[Rankings]:
+        """Answers to slates of no more candidates than a prompt shows. OutOfTimeError past `end`."""
+        if time.monotonic() >= end:
+            raise OutOfTimeError
+        if isinstance(self.model, OnePass):
+            return [self.model.rank(slates)[0]]
+        return self.model.answers(slates, Sampling(self.params.max_tokens, seed=self.params.seed), self.params.constrained)
 
     def _result(
         self, request: RankRequest, slate: Slate, rankings: Rankings, row: int, scores: Sequence[float] | None, whole: bool, way: str
@@ -223,7 +242,3 @@ def margin_of(scores_K: NDArray[np.float64]) -> float:
     """How much likelier than the next one the best candidate is, of those asked about alone: 0 to 1."""
     best, following = np.sort(scores_K)[::-1][:2] / scores_K.sum()
     return float(best - following)
-
-
-def _orders_alone(model: OnePass, slates: list[Slate]) -> list[Rankings]:
-    return [model.rank(slates)[0]]

@@ -16,6 +16,7 @@ OPTIONS = {
     "budget": "seconds a request may take; after that its incoming order comes back (default 30)",
     "queue": "requests that may wait; the next one is answered 429 (default 64)",
     "batch": "requests that are ranked together at most (default 32)",
+    "items": "items of a request at most; one with more is answered 400 (default 1000)",
 }
 
 

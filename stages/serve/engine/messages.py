@@ -16,7 +16,7 @@ class ServedModel:
     """name: what answers call it. asked: the name by which it was asked for, which may mean another version later.
 
     run: the folder of the finished run whose tables and params.yaml it goes with. mode, one_pass, margin: see open_reranker; one_pass "" =
-    the same model.
+    the same model. budget: seconds after which nobody waits for an answer any more; 0 = however long it takes.
     """
 
     name: str
@@ -26,6 +26,7 @@ class ServedModel:
     one_pass: str = ""
     margin: float = ADAPTIVE_MARGIN
     asked: str = ""
+    budget: float = 0.0
 
     @property
     def folder(self) -> Path:

@@ -3,6 +3,7 @@ answers, and ranks what the following lines ask, until the other side closes the
 
 import json
 import logging
+import math
 import os
 import signal
 import socket
@@ -46,7 +47,7 @@ def main(descriptor: int) -> None:
                     raise StageError(f"{served.model} is loaded and answers nothing; the log has why")
                 opened = True
                 connection.sendall(line({"ready": True}))
-                answer_all(reranker, connection, lines)
+                answer_all(reranker, connection, lines, served.budget or math.inf)
         except Exception as error:
             if opened and isinstance(error, ConnectionError):
                 return  # nobody wants the answer any more
@@ -55,10 +56,11 @@ def main(descriptor: int) -> None:
             connection.sendall(line({"error": reason_of(error)}))
 
 
-def answer_all(reranker: Reranker, connection: socket.socket, lines: Iterable[bytes]) -> None:
+def answer_all(reranker: Reranker, connection: socket.socket, lines: Iterable[bytes], budget: float = math.inf) -> None:
+    """budget: seconds after which nobody waits for the answer to a line."""
     failures = 0
     for message in lines:
-        results = reranker.rank(read_requests(json.loads(message)))
+        results = reranker.rank(read_requests(json.loads(message)), budget)
         connection.sendall(result_lines(results))
         failures = failures + 1 if all_failed(results) else 0
         if failures >= FAILURES:

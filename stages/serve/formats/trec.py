@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from stages.serve.formats.text import lines
 from stages.serve.requests import falling
 from stages.shared.core.errors import StageError
 
@@ -40,7 +41,7 @@ def read_run(path: Path, topics: Path | None = None) -> Iterator[dict[str, Any]]
 def read_topics(path: Path) -> dict[str, str]:
     """qid -> query. StageError names the line without a tab, or with a qid that had a line before."""
     topics: dict[str, str] = {}
-    for number, line in _lines(path):
+    for number, line in lines(path):
         qid, tab, query = line.partition("\t")
         if not tab or qid.strip() in topics:
             fault = "the same query again" if tab else "no tab between the id of the query and its text"
@@ -67,7 +68,7 @@ def word(text: str) -> str:
 def _queries(path: Path) -> Iterator[tuple[str, list[tuple[int, str]]]]:
     """The id of each query, and rank and docid of its lines, where they stand together."""
     qid, ranked = "", list[tuple[int, str]]()
-    for number, line in _lines(path):
+    for number, line in lines(path):
         parts = line.split()
         where = f"{path}: line {number}"
         if len(parts) != COLUMNS:
@@ -90,14 +91,3 @@ def _number(text: str) -> float | None:
     except ValueError:
         return None
     return number if math.isfinite(number) else None
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Lines that are not blank, with their numbers from 1."""
-    try:
-        with path.open(encoding="utf-8") as file:
-            yield from ((number, line.rstrip("\n")) for number, line in enumerate(file, 1) if line.strip())
-    except OSError as error:
-        raise StageError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise StageError(f"{path}: no UTF-8 text ({error.reason})") from None

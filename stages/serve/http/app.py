@@ -27,6 +27,7 @@ from stages.serve.http.bodies import (
     document_of,
     problem,
     shown,
+    unread,
 )
 from stages.serve.http.guard import Guard
 from stages.serve.http.hangup import on_hangup
@@ -38,6 +39,12 @@ from stages.serve.requests import TIME_BUDGET, RankRequest, RankResult, fallback
 
 # Instead of the framework's own 422, which is never sent: what cannot be read is 400.
 PROBLEMS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorBody, "description": "what is wrong, or why it is refused"}}
+# Of the framework's own refusals.
+SAID = {
+    400: "the body is no JSON that can be read: too deep, a number too long, or not UTF-8",
+    404: "no such path; GET /openapi.json lists what there is",
+    405: "not with this method; the header `allow` has the one of this path",
+}
 VERSION = metadata.version("gr2-pipeline")
 
 
@@ -170,9 +177,7 @@ def _handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part != "body")
-        return problem(400, f"{where or 'the body'}: {first['msg']}")
+        return problem(400, unread(error))
 
     @app.exception_handler(BadRequest)
     async def bad(_: Request, error: BadRequest) -> JSONResponse:
@@ -183,5 +188,5 @@ def _handle_errors(app: FastAPI) -> None:
         return problem(429, str(error), {"Retry-After": str(error.retry_after)})
 
     @app.exception_handler(HTTPException)
-    async def refused(_: Request, error: HTTPException) -> JSONResponse:  # a path or a method that there is not
-        return problem(error.status_code, error.detail, error.headers)
+    async def refused(_: Request, error: HTTPException) -> JSONResponse:
+        return problem(error.status_code, SAID.get(error.status_code, error.detail), error.headers)

@@ -1,23 +1,43 @@
 """The bodies of requests and responses. `/rerank` has the fields of Cohere, Jina and vLLM; unknown ones are ignored, as theirs are."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 from starlette.responses import JSONResponse
 
 from stages.serve.parse import BadRequest, name_of
 
-Named = str | int | dict[str, Any]
+
+def _of(expected: str, *kinds: type) -> BeforeValidator:
+    """One error instead of one for each kind that the value might have been. true and false are of none of them: to Python, and so to
+    pydantic, true is 1, which would be the item or the user of that id."""
+
+    def checked(value: object) -> object:
+        whole = isinstance(value, float) and value.is_integer()  # to JSON 2.0 is a whole number
+        if isinstance(value, bool) or not (isinstance(value, kinds) or (whole and int in kinds)):
+            raise PydanticCustomError("kind", "{expected} is expected", {"expected": expected})
+        return value
+
+    return BeforeValidator(checked)
+
+
+Named = Annotated[str | int | dict[str, Any], _of("a string, a whole number, or an object with `id` or `text`", str, int, dict)]
+Id = Annotated[str | int, _of("a string or a whole number", str, int)]
+Query = Annotated[str | list[Named] | dict[str, Any], _of("a string, a list or an object", str, list, dict)]
+Score = Annotated[float, _of("a number", int, float)]
+Count = Annotated[int, _of("a whole number", int), Field(ge=1)]
 
 
 class RerankBody(BaseModel):
     """query: who is asking, or what was taken before (stages/serve/parse.py). documents: ids, titles, or objects with `id` or `text`."""
 
-    query: str | list[Named] | dict[str, Any]
+    query: Query
     documents: list[Named] = Field(min_length=1)
     model: str | None = Field(None, description="ignored: one model is served, and the response names it")
-    top_n: int | None = Field(None, ge=1, description="results at most; more than there are documents means all")
+    top_n: Count | None = Field(None, description="results at most; more than there are documents means all")
     return_documents: bool | None = False
 
 
@@ -25,10 +45,10 @@ class RankBody(BaseModel):
     """One of user_id and history. scores: the retriever's, one an item."""
 
     items: list[Named] = Field(min_length=1)
-    user_id: str | int | None = None
+    user_id: Id | None = None
     history: list[Named] | None = None
-    scores: list[float] | None = None
-    top_n: int | None = Field(None, ge=1)
+    scores: list[Score] | None = None
+    top_n: Count | None = None
     explain: bool = False
 
 
@@ -82,6 +102,24 @@ class ErrorBody(BaseModel):
 
     message: str
     detail: str
+
+
+def unread(error: RequestValidationError) -> str:
+    """What is wrong with a body, in words for whoever sent it: the field that is the furthest in, as the body itself names it."""
+    problems = error.errors()
+    if problems[0]["type"] == "json_invalid":
+        return f"the body is no JSON: {problems[0]['ctx']['error']} (character {problems[0]['loc'][-1]})"
+    if problems[0]["loc"] == ("body",):
+        return "the body is no JSON object; send one, with the header `content-type: application/json`"
+    furthest = max(problems, key=lambda one: len(one["loc"]))
+    value, path = error.body, []
+    for part in furthest["loc"][1:]:  # among its names are those of types that the value might have been
+        if (isinstance(value, dict) and part in value) or (isinstance(value, list) and isinstance(part, int)):
+            value = value[part]
+            path.append(str(part))
+        elif furthest["type"] == "missing":
+            path.append(str(part))
+    return f"{'.'.join(path)}: {furthest['msg']}"
 
 
 def problem(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:

@@ -3,15 +3,18 @@
 Plain ASGI: a middleware of the framework would read the whole body first.
 """
 
+import asyncio
 import hmac
 import json
 import logging
 import re
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stages.serve.http.bodies import problem
@@ -22,6 +25,7 @@ PATHS = (
     *("/", "/page/page.css", "/page/page.js", "/page/users", "/page/slate", "/page/titles"),
 )
 ADMIN = "/admin/"
+LINGER_BYTES, LINGER_S = 1 << 26, 10.0  # of a body that is too large: what is read and thrown away, so that its sender sees the refusal
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 access = logging.getLogger("gr2.serve.access")
 
@@ -66,39 +70,56 @@ class Guard:
 
     async def _pass(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
         if scope["method"] == "POST":
-            admin = scope["path"].startswith(ADMIN)
-            if admin and not self.admin_key:
-                await problem(403, "this server was started without a key for that; set GR2_ADMIN_KEY, or send it SIGHUP")(
-                    scope, receive, send
-                )
-                return
-            key = self.admin_key if admin else self.key
-            given = headers.get("authorization", "").encode()
-            if key and not hmac.compare_digest(given, f"Bearer {key}".encode()):
-                refusal = {"WWW-Authenticate": "Bearer"}
-                await problem(401, "send the key of this server as `Authorization: Bearer KEY`", refusal)(scope, receive, send)
-                return
-            body = await self._body(headers, receive)
+            refusal = self._refusal(scope["path"].startswith(ADMIN), headers)
+            body = None if refusal else await self._body(headers, receive)
+            if refusal and "expect" not in headers:  # who asks first has sent nothing yet
+                await _discard(receive)
             if body is None:
-                await problem(413, f"the body is larger than {self.max_body} bytes")(scope, receive, send)
+                await (refusal or problem(413, f"the body is larger than {self.max_body} bytes"))(scope, receive, send)
                 return
             receive = _replayed(body, receive)
         await self.app(scope, receive, send)
 
+    def _refusal(self, admin: bool, headers: Headers) -> JSONResponse | None:
+        """None for who may ask."""
+        if admin and not self.admin_key:
+            return problem(403, "this server was started without a key for that; set GR2_ADMIN_KEY, or send it SIGHUP")
+        key = self.admin_key if admin else self.key
+        given = headers.get("authorization", "").encode("latin-1")  # as it came: a key need not be ASCII
+        if key and not hmac.compare_digest(given, f"Bearer {key}".encode(errors="surrogateescape")):
+            return problem(401, "send the key of this server as `Authorization: Bearer KEY`", {"WWW-Authenticate": "Bearer"})
+        return None
+
     async def _body(self, headers: Headers, receive: Receive) -> bytes | None:
-        """None where it is too large, of which no more is read than that takes."""
+        """None where it is too large: of that no more is kept than it takes to see it."""
         length = headers.get("content-length", "0")
         if not length.isdecimal() or len(length) > 18 or int(length) > self.max_body:
+            if "expect" not in headers:
+                await _discard(receive)
             return None
         parts, size = [], 0
         while True:
             message = await receive()
             parts.append(message.get("body", b""))
             size += len(parts[-1])
+            more = message["type"] == "http.request" and message.get("more_body")
             if size > self.max_body:
+                if more:
+                    await _discard(receive)
                 return None
-            if message["type"] != "http.request" or not message.get("more_body"):
+            if not more:
                 return b"".join(parts)
+
+
+async def _discard(receive: Receive) -> None:
+    """Reads on, for a while: a server that closes with something unread resets the connection, and the client never sees the answer."""
+    size, end = 0, time.monotonic() + LINGER_S
+    with suppress(TimeoutError):
+        while size < LINGER_BYTES:
+            message = await asyncio.wait_for(receive(), end - time.monotonic())
+            size += len(message.get("body", b""))
+            if not message.get("more_body"):
+                return
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 import sys
+from dataclasses import replace
 from ipaddress import ip_address
 
 import uvicorn
@@ -20,6 +21,7 @@ from stages.shared.evaluation.rankers import MODELS, PRIMARY_MODEL
 
 KEY_VARIABLE, ADMIN_KEY_VARIABLE = "GR2_API_KEY", "GR2_ADMIN_KEY"
 PATIENCE = 10  # budgets without an answer, after which an engine is taken for hung: whoever asked has long had the own order back
+LONGEST_BUDGET_S = 86_400
 GRACE_S = 5  # beyond the budget of a request, when the server stops
 
 
@@ -33,6 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--budget", type=float, default=ServerSettings.budget)
     parser.add_argument("--queue", type=int, default=ServerSettings.queue)
     parser.add_argument("--batch", type=int, default=ServerSettings.batch)
+    parser.add_argument("--items", type=int, default=ServerSettings.max_items)
     options = parser.parse_args(arguments)
     try:
         serve(options)
@@ -42,6 +45,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def serve(options: argparse.Namespace) -> None:
     """Until SIGINT or SIGTERM, after which the requests at work are answered. The address is bound before the model is opened."""
+    if not 0 < options.budget < LONGEST_BUDGET_S:
+        raise StageError(f"--budget {options.budget:g}: seconds are expected, above 0 and below {LONGEST_BUDGET_S}")
     listener = _bound(options.host, options.port)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for chatty in ("httpx", "uvicorn"):
@@ -50,13 +55,15 @@ def serve(options: argparse.Namespace) -> None:
         options.budget,
         max(1, options.queue),
         max(1, options.batch),
-        os.environ.get(KEY_VARIABLE, ""),
-        os.environ.get(ADMIN_KEY_VARIABLE, ""),
+        _key(KEY_VARIABLE),
+        _key(ADMIN_KEY_VARIABLE),
+        max_items=max(1, options.items),
     )
     metrics = ServerMetrics()
 
     def found(name: str) -> ServedModel:
-        return find_model(name, options.mode, options.one_pass_model, options.margin, options.versions)
+        model = find_model(name, options.mode, options.one_pass_model, options.margin, options.versions)
+        return replace(model, budget=settings.budget)
 
     engines = Engines(found, PATIENCE * settings.budget, metrics.restarts.inc)
     with listener:
@@ -74,6 +81,14 @@ def serve(options: argparse.Namespace) -> None:
         if not settings.key and not ip_address(host).is_loopback:
             print(f"gr2 serve: anyone who reaches {host} may ask; set {KEY_VARIABLE} to a key", file=sys.stderr, flush=True)
         uvicorn.Server(config).run(sockets=[listener])
+
+
+def _key(variable: str) -> str:
+    """Empty where none is set. A key from a file may end with a line break, which no header can hold."""
+    value = os.environ.get(variable, "")
+    if value and not value.strip():
+        raise StageError(f"{variable} is blank; set it to a key, or not at all")
+    return value.strip()
 
 
 def _bound(host: str, port: int) -> socket.socket:

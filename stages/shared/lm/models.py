@@ -68,10 +68,17 @@ def is_quantized(folder: Path) -> bool:
     return "quantization_config" in read_json(folder / "config.json")
 
 
+def spell_out(model: Any) -> None:
+    """Gives the layers of a quantized model their weights, which they otherwise get when the whole model is first called: whoever calls a
+    part of it, as `base_model`, would find none."""
+    if hasattr(model, "ct_decompress_hook"):
+        model.hf_quantizer.compressor.decompress_model(model)
+
+
 def save_unquantized(folder: Path, target: Path) -> None:
     """Writes the quantized model at `folder` to `target` with its weights spelt out, for an engine that has no kernel for them."""
     model: Any = load_model(folder)
-    model.hf_quantizer.compressor.decompress_model(model)
+    spell_out(model)
     config = type(model.config).from_dict({key: value for key, value in model.config.to_dict().items() if key != "quantization_config"})
     plain = AutoModelForCausalLM.from_config(config, dtype=model.dtype)
     weights = plain.state_dict().keys()

@@ -7,12 +7,15 @@ import pytest
 import torch
 from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
+from stages.quantize.params import QuantizeParams
+from stages.quantize.quantize import quantize
 from stages.serve import export
 from stages.serve.cross_encoder import as_classifier, check_cross_encoder
 from stages.serve.export import export_cross_encoder, export_prompts
 from stages.serve.requests import RankRequest
-from stages.serve.reranker import MODEL
+from stages.serve.reranker import MODEL, open_reranker
 from stages.shared.core.errors import StageError
+from stages.shared.core.outputs import stage_outputs
 from stages.shared.lm.models import save_model
 from tests.support.retrieve_project import own_items
 from tests.support.tiny_models import tiny_tokenizer
@@ -102,3 +105,32 @@ def test_what_cannot_be_exported_is_named(exported, requests, one_pass, tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["long.jsonl"]
     with pytest.raises(SystemExit, match=r"gr2 export: .*none.jsonl: no such file"):
         export.main(["prompts", str(tmp_path / "none.jsonl")])
+
+
+@pytest.mark.parametrize(
+    ("scheme", "protect", "dtype"),
+    [
+        ("int8", ["embeddings", "head"], "float32"),
+        ("int4", [], "float32"),
+        ("w8a8", [], "float16"),
+    ],
+)
+def test_a_quantized_model_is_exported_with_its_weights_spelt_out(requests, tmp_path, scheme, protect, dtype):
+    """Against one pass with the quantized folder itself, as transformers reads it; w8a8 rounds inputs as well, which is left out then."""
+    from sentence_transformers import CrossEncoder
+
+    params = QuantizeParams(scheme=scheme, protect=protect, dtype=dtype, group_size=32, calibration_prompts=2)
+    with stage_outputs("quantize", tmp_path / "made") as outputs:
+        quantize(params, outputs)
+    quantized = tmp_path / "made/quantize/model"
+    assert export_cross_encoder(quantized, tmp_path / "encoder") < 1e-3
+    assert export_prompts(requests, tmp_path / "prompts.jsonl", quantized, "source") == 7
+    lines = [json.loads(line) for line in (tmp_path / "prompts.jsonl").read_text(encoding="utf-8").splitlines()]
+    encoder = CrossEncoder(str(tmp_path / "encoder"), device="cpu", local_files_only=True)
+    scores_NK = encoder.predict([(line["prompt"], "") for line in lines[:6]], apply_softmax=True)
+    with open_reranker(quantized, "one-pass") as of_quantized, open_reranker(MODEL, "one-pass") as of_full:
+        slates = of_full.maker.slates([RankRequest(own_items(user), list(range(user, user + 5))) for user in range(6)])
+        expected_NK, full_NK = (one.model.rank(slates)[1] for one in (of_quantized, of_full))
+    assert np.abs(scores_NK - expected_NK).max() < (0.1 if scheme == "w8a8" else 1e-5)
+    assert np.abs(scores_NK - full_NK).max() > 1e-4, "else it would be the full model that is exported"
+    assert "quantization_config" not in json.loads((tmp_path / "encoder/config.json").read_text())

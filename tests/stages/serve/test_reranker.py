@@ -109,6 +109,23 @@ def test_an_engine_that_fails_costs_no_order_and_one_bad_request_only_itself(rer
     assert good.fallback == "" and (bad.fallback, bad.order) == ("engine", (0, 1))
 
 
+def test_past_its_time_a_long_slate_falls_back_and_the_short_ones_have_been_ranked(reranker, monkeypatch):
+    """Nobody waits any more, and whoever comes next does."""
+    now, real = [0.0], reranker.model.engine.generate
+
+    def slow(*arguments):
+        now[0] += 1.0
+        return real(*arguments)
+
+    monkeypatch.setattr("stages.serve.reranker.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(reranker.model.engine, "generate", slow)
+    long, short = RankRequest(own_items(3), list(range(15))), RankRequest(own_items(3), [20, 21, 22])
+    results = reranker.rank([long, short], 2.5)
+    assert [result.fallback for result in results] == ["time_budget", ""] and results[0].order == tuple(range(15))
+    assert now[0] == 3.0, "the short one, and two windows of the long one"
+    assert reranker.rank([long])[0].fallback == "" and now[0] > 6, "without a limit, however long it takes"
+
+
 def test_a_retriever_that_keeps_no_scores_is_said(finished_run, reranker, monkeypatch):
     language_model = {"model": "language_model", "reads": "data/midtrain/model"}
     monkeypatch.setitem(reranker.__dict__, "maker", SlateMaker.read(PARAMS.model_copy(update=language_model), interactions()))

@@ -13,7 +13,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
 from stages.serve.catalogue import IdCatalogue
-from stages.serve.http.bodies import Named
+from stages.serve.http.bodies import Id, Named
 from stages.serve.parse import BadRequest, find, name_of
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import DATA
@@ -35,7 +35,7 @@ MOST = 1000  # users that the page offers, and names that it asks about at once
 
 
 class OfUser(BaseModel):
-    user_id: str | int
+    user_id: Id
 
 
 class OfItems(BaseModel):

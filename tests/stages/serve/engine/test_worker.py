@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import socket
 
 import pytest
@@ -19,7 +20,7 @@ class Failing:
     def __init__(self, *fails: RankRequest):
         self.fails = fails
 
-    def rank(self, requests: list[RankRequest]) -> list[RankResult]:
+    def rank(self, requests: list[RankRequest], seconds: float = math.inf) -> list[RankResult]:
         return [fallback(2, ENGINE) if request in self.fails else RankResult((1, 0), (1.0, 0.5)) for request in requests]
 
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import socket
 import tomllib
+from http.client import HTTPConnection
 from threading import Event
 
 import httpx
@@ -10,9 +12,10 @@ import pytest
 
 from stages.serve.http.app import ServerSettings
 from tests.support.project_clone import ROOT
-from tests.support.serve_app import reversing, reversing_app
+from tests.support.serve_app import listening, reversing, reversing_app
 
 PATHS = ("/v1/rerank", "/v2/rerank", "/rerank")
+JSON = {"content-type": "application/json"}  # without it nothing is read as JSON
 COHERE = {"model": "rerank-v3.5", "query": "user:u3", "documents": ["4", "nobody's", "5", "4"]}
 
 
@@ -111,13 +114,49 @@ def test_past_the_capacity_a_request_is_told_when_to_come_again(ask):
     ],
 )
 def test_what_cannot_be_read_is_a_400_with_a_reason_and_without_what_was_sent(ask, body):
-    response = ask("POST", "/rerank", content=json.dumps(body))
+    response = ask("POST", "/rerank", content=json.dumps(body), headers=JSON)
     assert response.status_code == 400 and response.json()["message"] and "what I like" not in response.text
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "words"),
+    [
+        ("/rank", {"user_id": True, "items": ["4"]}, "user_id: a string or a whole number is expected"),
+        ("/rank", {"user_id": "u3", "items": [4, True]}, "items.1: a string, a whole number, or an object"),
+        ("/rank", {"user_id": "u3", "items": [4], "scores": [True]}, "scores.0: a number is expected"),
+        ("/rank", {"user_id": "u3", "items": [4], "top_n": True}, "top_n: a whole number is expected"),
+        ("/rank", {"history": [[1]], "items": [4]}, "history.0: a string, a whole number, or an object"),
+        ("/rerank", {"query": [None], "documents": ["4"]}, "query.0: a string, a whole number, or an object"),
+        ("/rerank", {"query": 196, "documents": ["4"]}, "query: a string, a list or an object is expected"),
+        ("/rerank", {"query": {"history": [1.5]}, "documents": ["4"]}, "history item 0 is no id"),
+        ("/rerank", {"query": "user:u3"}, "documents: Field required"),
+        ("/rerank", "user:u3", "header `content-type: application/json`"),
+        ("/page/slate", {"user_id": True}, "user_id: a string or a whole number is expected"),
+        ("/page/titles", {"items": [True]}, "items.0: a string, a whole number, or an object"),
+    ],
+)
+def test_an_error_names_the_field_as_the_body_does(ask, path, body, words):
+    response = ask("POST", path, json=body)
+    assert response.status_code == 400 and words in response.json()["message"]
+
+
+def test_what_is_no_request_is_told_what_to_send(ask):
+    form = {"content-type": "application/x-www-form-urlencoded"}  # what curl says of -d
+    for expected, method, path, options in [
+        ("content-type: application/json", "POST", "/rerank", {"content": json.dumps(COHERE), "headers": form}),
+        ("the body is no JSON: Expecting", "POST", "/rerank", {"content": b'{"query": ', "headers": JSON}),
+        ("too deep", "POST", "/rerank", {"content": b"[" * 100_000, "headers": JSON}),
+        ("no such path", "POST", "/v3/rerank", {"json": COHERE}),
+        ("not with this method", "GET", "/rerank", {}),
+    ]:
+        response = ask(method, path, **options)
+        assert 400 <= response.status_code < 500 and expected in response.json()["message"] == response.json()["detail"]
+    assert ask("POST", "/rank", json={"user_id": "u3", "items": [4.0, 5], "top_n": 1.0}).status_code == 200, "whole numbers to JSON"
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b'{"query":' + b"[" * 100_000, b"NaN", b'{"query": ' + b"9" * 5000 + b"}"])
 def test_hostile_bodies_are_refused(ask, content):
-    assert ask("POST", "/rerank", content=content).status_code == 400
+    assert ask("POST", "/rerank", content=content, headers=JSON).status_code == 400
 
 
 def test_a_body_too_large_is_refused_however_it_is_sent(ask):
@@ -138,6 +177,27 @@ def test_a_key_is_asked_of_every_post_and_of_no_probe(ask):
     assert ask("POST", "/rerank", settings=settings, json=COHERE, headers={"Authorization": "Bearer other"}).status_code == 401
     assert ask("POST", "/rerank", settings=settings, json=COHERE, headers={"Authorization": "Bearer s3cret"}).status_code == 200
     assert ask("GET", "/health", settings=settings).status_code == 200
+
+
+def test_a_key_need_not_be_ascii(ask):
+    settings = ServerSettings(key="schlüssel")
+    assert ask("POST", "/rerank", settings=settings, json=COHERE, headers={"Authorization": "Bearer schlüssel".encode()}).status_code == 200
+    assert ask("POST", "/rerank", settings=settings, json=COHERE, headers={"Authorization": "Bearer schlussel"}).status_code == 401
+
+
+@pytest.mark.parametrize(("key", "status"), [("", 413), ("s3cret", 401)])
+def test_who_sends_too_much_sees_why_it_is_refused(catalogue, key, status):
+    """A server that closes with the rest of a body unread resets the connection, and the answer with it."""
+    body = b" " * (8 << 20)
+    with listening(reversing_app(catalogue, ServerSettings(key=key))) as address:
+        host, port = address.removeprefix("http://").split(":")
+        connection = HTTPConnection(host, int(port), timeout=60)
+        connection.request("POST", "/rerank", body, {"content-type": "application/json"})
+        assert connection.getresponse().status == status
+        connection.close()
+        with socket.create_connection((host, int(port)), timeout=60) as asking:  # as curl does: first whether it may
+            asking.sendall(f"POST /rerank HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\nexpect: 100-continue\r\n\r\n".encode())
+            assert asking.recv(100).startswith(f"HTTP/1.1 {status}".encode())
 
 
 def test_probes_and_what_is_served(ask):

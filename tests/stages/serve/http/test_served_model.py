@@ -11,10 +11,24 @@ ADAPTIVE = ("adaptive", None, 0.2)
 
 def test_a_folder_is_of_the_run_in_the_current_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "model").mkdir()
-    for name in ("model", "data/none"):
+    for name in ("model", "data/rl/model"):
+        (tmp_path / name).mkdir(parents=True)
         found = find_model(name, *ADAPTIVE, versions="no.module")
         assert (found.name, found.asked, found.model, found.run, found.mode, found.margin) == (name, name, name, ".", "adaptive", 0.2)
+
+
+@pytest.mark.parametrize(
+    ("name", "one_pass", "words"),
+    [
+        ("some/where", None, "some/where: no such folder; name one"),
+        ("data/rl/model", None, "gr2 run rl"),
+        (".", "gone", "gone: no such folder"),
+    ],
+)
+def test_a_folder_that_is_not_there_is_said_before_an_engine_is_started(tmp_path, monkeypatch, name, one_pass, words):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StageError, match=words):
+        find_model(name, "adaptive", one_pass and tmp_path.joinpath(one_pass), 0.2, versions="no.module")
 
 
 def test_a_version_comes_with_its_run(monkeypatch):

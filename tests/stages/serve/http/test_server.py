@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from stages.serve.http.server import main
+from stages.serve.http.server import _key, main
 from tests.support.project_clone import ROOT
 
 TIMEOUT_S = 60
@@ -65,8 +65,19 @@ def test_a_port_that_is_taken_and_a_model_that_is_not_there_are_named(finished_r
         taken.listen()
         with pytest.raises(SystemExit, match=r"gr2 serve: 127.0.0.1:\d+ cannot be listened at .* another --port"):
             main(["--port", str(taken.getsockname()[1])])
-    with pytest.raises(SystemExit, match="gr2 serve: data/none: not a Hugging Face model folder"):
+    with pytest.raises(SystemExit, match="gr2 serve: data/none: no such folder"):
         main(["--port", "0", "--model", "data/none"])
+
+
+def test_keys_and_a_budget_that_make_no_sense_are_said(monkeypatch):
+    monkeypatch.setenv("GR2_API_KEY", "from a file\n")
+    assert _key("GR2_API_KEY") == "from a file", "no header can hold a line break"
+    monkeypatch.setenv("GR2_API_KEY", " ")
+    with pytest.raises(SystemExit, match="GR2_API_KEY is blank"):
+        main(["--port", "0"])
+    for budget in ("0", "-1", "nan", "inf"):
+        with pytest.raises(SystemExit, match=r"--budget .*: seconds are expected"):
+            main(["--port", "0", f"--budget={budget}"])
 
 
 def test_the_front_is_light():

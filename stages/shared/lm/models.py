@@ -113,9 +113,15 @@ def resize_embeddings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
     model.generation_config.eos_token_id = tokenizer.eos_token_id
 
 
+def _remedy(folder: Path) -> str:
+    """A stage makes data/STAGE/model; another folder was brought here."""
+    is_made = folder.name == "model" and folder.parent.parent.name == "data"
+    return f"to make it: gr2 run {folder.parent.name}" if is_made else "copy the whole model there"
+
+
 def _check_folder(folder: Path) -> None:
     if not (folder / "tokenizer.json").exists() and not (folder / "tokenizer_config.json").exists():
-        raise StageError(f"{folder}: not a Hugging Face model folder (no tokenizer.json); to make it: gr2 run {folder.parent.name}")
+        raise StageError(f"{folder}: not a Hugging Face model folder (no tokenizer.json); {_remedy(folder)}")
     refuse_own_code(folder)
 
 
@@ -125,7 +131,7 @@ def check_weights(folder: Path) -> None:
         return
     pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
     if not pickled:
-        raise StageError(f"{folder}: no weights (no *.safetensors) there; copy the whole model, or make it: gr2 run {folder.parent.name}")
+        raise StageError(f"{folder}: no weights (no *.safetensors) there; {_remedy(folder)}")
     raise StageError(
         f"{folder}: its weights are pickled ({', '.join(pickled[:3])}), and reading them can run code; take a revision of the model with "
         "model.safetensors, or convert it where you trust it: "

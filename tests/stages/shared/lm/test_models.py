@@ -8,6 +8,7 @@ from stages.shared.generation.base import Sampling
 from stages.shared.generation.choose import open_engine
 from stages.shared.generation.params import EngineParams
 from stages.shared.lm.models import (
+    check_weights,
     extend_vocabulary,
     is_quantized,
     load_model,
@@ -114,9 +115,15 @@ def test_no_code_from_a_model_folder_is_run(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_folder_without_a_model(tmp_path):
-    with pytest.raises(StageError, match=r"not a Hugging Face model folder.*gr2 run"):
-        load_model(tmp_path / "sft/model")
+@pytest.mark.parametrize(("name", "remedy"), [("data/sft/model", "to make it: gr2 run sft"), ("elsewhere/model", "copy the whole model")])
+def test_a_folder_without_a_model(tmp_path, name, remedy):
+    """A stage makes the one; the other was brought here, and no stage has its name."""
+    folder = tmp_path / name
+    folder.mkdir(parents=True)
+    with pytest.raises(StageError, match=rf"not a Hugging Face model folder.*; {remedy}"):
+        load_tokenizer(folder)
+    with pytest.raises(StageError, match=rf"no weights.*; {remedy}"):
+        check_weights(folder)
 
 
 def test_pickled_weights_alone_are_refused_with_the_remedy(tmp_path):

@@ -10,12 +10,14 @@ and the loss -sum_l pi_i(l) A_i(l), pi_i under gradient alone, takes the place o
 (Allen et al. 2017, Mean Actor-Critic, arXiv 1709.00503, eq. 4) of a counterfactual advantage (Foerster et al. 2018, COMA, arXiv 1705.08926,
 eq. 4), with candidates for agents and a Q that is exact. The luck of this draw is gone, that of the nine other levels is not.
 
-As the order follows from the relevances, the tokens behind the think block only decide whether the answer is valid: their advantage is
-that of rewards in which every valid answer has the mean of the valid ones. Of an invalid answer the first wrong token alone is blamed, as
-it is known which one that is: blame for all would unlearn the right ones before it. The other tokens of the block (quotes) have none: a
-hundred of them would drown ten relevances in noise. Where the block does not end, all its tokens have that of an invalid answer. It is
-divided by the std of the step's rewards, too: that of the group would give most weight to slates whose order hardly varies, and so to
-targets that the evidence speaks against.
+As the order follows from the relevances, the tokens behind the think block only decide whether the answer is valid: times
+rl.validity_weight, their advantage is that of rewards in which every valid answer has the mean of the valid ones. Of an invalid answer
+the first wrong token alone is blamed, as it is known which one that is: blame for all would unlearn the right ones before it. The weight is
+0 by default: what a policy already does in 97 of 100 answers has a gradient of little but noise, ten times as long as that of the
+relevances, and steps that move these then break the rest (docs/reinforcement-learning.md). The other tokens of the block (quotes) have no
+advantage: a hundred of them would drown ten relevances in noise. Where the block does not end, all its tokens have that of an invalid
+answer. It is divided by the std of the step's rewards, too: that of the group would give most weight to slates whose order hardly varies,
+and so to targets that the evidence speaks against.
 """
 
 from collections.abc import Sequence
@@ -54,7 +56,7 @@ def credits_of(group: Group, params: RlParams, batch_std: float) -> list[Credit]
     found = []
     for advantage, answer, completion in zip((rewards_G - rewards_G.mean()) / scale, group.answers, group.completions, strict=True):
         levels = judged(group.task, completion.token_ids) if answer.valid else {}
-        others_T = advantage.repeat(len(completion.token_ids))
+        others_T = params.validity_weight * advantage.repeat(len(completion.token_ids))
         thought = end_of_thought(group.task, completion.token_ids)
         others_T[:thought] = 0.0
         if not answer.valid and thought and (wrong := first_wrong(group.task, completion.token_ids)) is not None:

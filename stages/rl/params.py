@@ -99,6 +99,9 @@ class RlParams(TrainingSection):
         description="answer: every token has the advantage of its answer; relevance: every level of each candidate's relevance has that of "
         "what the answer would have earned with it (credit.py)",
     )
+    validity_weight: float = Field(
+        0.0, ge=0, description="credit: relevance: weight of the advantage of an answer's other tokens, which make it valid or not"
+    )
     positive_nll: float = Field(
         0.0,
         ge=0,
@@ -277,6 +280,7 @@ class RlParams(TrainingSection):
                 f"credit: relevance asks what an order earns, which reward: {self.reward} does not say; set it to answer",
                 is_on and self.reward in ("random", "gdpo"),
             ),
+            ("validity_weight: there is such an advantage under credit: relevance alone", self.validity_weight > 0 and not is_on),
             (
                 "credit: relevance takes the answer for what its relevances sort to; set consistent to true",
                 is_on and not self.consistent,

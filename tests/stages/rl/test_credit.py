@@ -24,7 +24,7 @@ from tests.support.tiny_models import tiny_model
 WHOLE = constraint(3, enforced=False)
 LETTERS, LEVELS = WHOLE.layout.letters, WHOLE.layout.relevances
 THREE_LEVELS = replace(WHOLE, layout=replace(WHOLE.layout, relevances=LEVELS[:3]))
-PARAMS = RlParams(credit="relevance", group=3, alpha=0.2)
+PARAMS = RlParams(credit="relevance", group=3, alpha=0.2, validity_weight=1.0)
 PLACES = [1, 3, 5]  # of the relevances in an answer below
 
 
@@ -103,6 +103,12 @@ def test_answers_get_what_validity_is_worth():
     assert credits[3].others_T.tolist() == pytest.approx([wanted[3]] * 8)
     assert [credit.places for credit in credits] == [PLACES, PLACES, [], []]
     assert relevance_loss(torch.zeros(1, len(credits[2].others_T), 24), credits[2:3]) == 0
+
+
+def test_without_a_weight_relevances_alone_learn():
+    group = group_of(answered((3, 1, 2), (0, 2, 1)), answered((3, 3, 1), (2, 0, 1)))
+    credits = credits_of(group, PARAMS.model_copy(update={"validity_weight": 0.0}), 0.5)
+    assert not any(credit.others_T.any() for credit in credits) and credits[0].worth_KL.any()
 
 
 def wrong_by_trying(levels, said, rights) -> int | None:
@@ -187,10 +193,11 @@ def test_an_update_moves_the_relevances_towards_what_they_earn(form):
         ({"objective": "gspo"}, "objective: gspo has others; take dapo"),
         ({"reward": "random"}, "which reward: random does not say"),
         ({"consistent": False}, "set consistent to true"),
+        ({"credit": "answer", "validity_weight": 0.5}, "under credit: relevance alone"),
         ({"grounding_weight": 0.1}, "rank and format alone"),
         ({"allocation": {"d3s_share": 0.5}}, "allocation.d3s_share"),
     ],
 )
 def test_what_it_does_not_go_with(more, said):
     with pytest.raises(ValueError, match=said):
-        RlParams(credit="relevance", **more)
+        RlParams(**{"credit": "relevance", **more})

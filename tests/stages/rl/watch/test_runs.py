@@ -134,7 +134,7 @@ def test_a_gradient_that_is_no_number_ends_the_run_and_spoils_nothing(project, m
         calls.append(1)
         if len(calls) == 3:
             next(self.module.parameters()).grad[0] = float("nan")
-        real(self)
+        return real(self)
 
     monkeypatch.setattr(Policy, "step", spoilt)
     with pytest.raises(StageError, match=r"the gradient's norm is nan; lower rl.lr, .*last checkpoint \(rl.save_steps\) are intact"):

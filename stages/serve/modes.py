@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from stages.shared.core.errors import StageError
-from stages.shared.core.outputs import DATA
+from stages.shared.core.model_folder import how_to_make
 
 Mode = Literal["reasoning", "one-pass", "adaptive"]
 MODES: tuple[Mode, ...] = ("reasoning", "one-pass", "adaptive")
@@ -22,7 +22,4 @@ def add_mode_options(parser: argparse.ArgumentParser) -> None:
 def check_folder(model: Path) -> None:
     """StageError where there is no such folder, before an engine, or a file of requests, is opened for nothing."""
     if not model.is_dir():
-        made = model.parent.parent == DATA
-        raise StageError(
-            f"{model}: no such folder; " + (f"to make it: gr2 run {model.parent.name}" if made else "name one that holds a model")
-        )
+        raise StageError(f"{model}: no such folder; {how_to_make(model) or 'name one that holds a model'}")

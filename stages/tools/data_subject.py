@@ -21,8 +21,7 @@ from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import DATA
 from stages.shared.core.params import load_params
 from stages.shared.core.schemas import INTERACTIONS, USERS, read_slate_table, read_table
-
-PARQUET = b"PAR1"
+from stages.shared.sources.first_bytes import is_parquet
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -102,9 +101,8 @@ def tables_with(user: str, folder: Path) -> list[str]:
 
 
 def _is_users(path: Path) -> bool:
-    with path.open("rb") as file:
-        if file.read(len(PARQUET)) != PARQUET:
-            return False
+    if not is_parquet(path):
+        return False
     try:
         return pl.read_parquet_schema(path) == USERS
     except pl.exceptions.PolarsError:  # cut short: nobody can read it

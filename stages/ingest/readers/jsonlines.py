@@ -82,8 +82,6 @@ def read_json_lines(
 
 def value_of(record: Record, name: str) -> Any:
     """The field, or None; `name` may be a path into objects."""
-    if (value := record.get(name)) is not None or "." not in name:
-        return value
     try:
         return value_at(record, name)
     except NotAnObject as error:

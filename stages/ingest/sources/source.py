@@ -13,6 +13,7 @@ from stages.ingest.readers.raw import RawFile, RawLog
 from stages.ingest.readers.validate import StagingTables
 from stages.ingest.sources import amazon, kuairec, mind, movielens, movielens_wheel, recbole, sequences, table
 from stages.ingest.sources.json_logs import JSON_LOGS, has_log, read_json_log
+from stages.ingest.sources.parts import shown_name
 from stages.ingest.sources.world import read_world
 from stages.shared.core.errors import StageError
 from stages.shared.sources.mind import LOG as MIND_LOG
@@ -220,7 +221,7 @@ def _read_table(folder: Path, params: IngestParams, scratch: StagingTables) -> R
     time: Literal["seconds", "order"] = "seconds" if params.table.timestamp else "order"
     alone = params.table.in_log
     return scratch.finish(
-        f"Table ({table.shown_name(params.table.interactions)})",
+        f"Table ({shown_name(params.table.interactions)})",
         params.table.licence,
         files,
         "Categories",

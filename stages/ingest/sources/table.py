@@ -9,7 +9,7 @@ Where cells hold several items (item_separator), the `row` of one is PLACES * li
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
-from hashlib import sha256
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,14 @@ from stages.ingest.readers.jsonlines import (
 from stages.ingest.readers.parquet import missing_column, read_parquet
 from stages.ingest.readers.raw import RawFile, called_by_id
 from stages.ingest.readers.times import with_times
-from stages.ingest.readers.validate import NothingRead, StagingTables
+from stages.ingest.readers.validate import StagingTables
 from stages.ingest.readers.written_lists import category_lists
+from stages.ingest.sources.parts import Take, read_parts, shown_name
 from stages.shared.core.errors import StageError
 from stages.shared.core.schemas import Schema
 from stages.shared.sources.encoding import unpacked
+from stages.shared.sources.first_bytes import is_parquet
+from stages.shared.sources.flags import NO, YES
 from stages.shared.sources.nested import flat, has_path
 from stages.shared.sources.written_lists import BRACKETED, written_list
 
@@ -47,8 +50,6 @@ _ENDINGS = (".parquet", *_SEPARATORS, *_JSON)
 _HINT = "name it in ingest.table"
 _BETWEEN = "\x1f"  # ASCII's unit separator: between the items of a list that is no text
 PLACES = 10_000
-YES, NO = ("true", "t", "yes", "y"), ("false", "f", "no", "n")  # as logged lists may have it too
-Take = Callable[[pl.DataFrame], None]
 
 
 def read_interactions(folder: Path, table: TableParams, scratch: StagingTables) -> RawFile:
@@ -69,7 +70,8 @@ def read_interactions(folder: Path, table: TableParams, scratch: StagingTables) 
         time = required(record, table.timestamp) if table.timestamp else None
         return required(record, table.user), _ids(record, table.item, table), time, rating
 
-    return _read_parts(folder, table.interactions, table, names, values, INTERACTION_FIELDS, take, "item")
+    read = partial(_read, table=table, names=names, values=values, fields=INTERACTION_FIELDS, ids="item")
+    return read_parts(folder, table.interactions, read, take)
 
 
 def _ids(record: Record, name: str, table: TableParams) -> str:
@@ -145,71 +147,17 @@ def read_items(folder: Path, table: TableParams, scratch: StagingTables) -> RawF
             texts(categories),
         )
 
-    return replace(_read_parts(folder, file, table, names, values, ITEM_FIELDS, take, "source_id"), name=shown)
-
-
-def shown_name(file: str) -> str:
-    """Without its folders, but for a pattern, whose folder says what it is."""
-    return file if "*" in file else Path(file).name
-
-
-def parts_of(folder: Path, file: str) -> list[Path]:
-    """The file, or those of a pattern by name, without what programs put beside their parts (_SUCCESS)."""
-    if "*" not in file:
-        path = folder / file
-        if path.is_dir():
-            inside = next((part.suffix for part in sorted(path.iterdir()) if part.suffix), ".csv")
-            raise StageError(
-                f"{path}: a folder, not a file; put its parts together, and name that file, or name the parts: {file}/*{inside}"
-            )
-        return [path]
-    found = sorted(path for path in folder.glob(file) if path.is_file() and not path.name.startswith((".", "_")))
-    if not found:
-        raise StageError(f"{folder / file}: no file of such a name; ingest.table must name files in ingest.folder")
-    return found
-
-
-def _read_parts(
-    folder: Path,
-    file: str,
-    table: TableParams,
-    names: dict[str, str],
-    values: Callable[[Record], tuple[Any, ...]],
-    fields: Schema,
-    take: Take,
-    ids: str,
-) -> RawFile:
-    """As one file: rows count on from part to part. A part may be empty, but not all."""
-    parts, empty = [], None
-    before = last = 0
-
-    def take_on(rows: pl.DataFrame) -> None:
-        nonlocal last
-        last = max(last, before + int(rows["row"].max() or 0))  # type: ignore[arg-type]
-        take(rows.with_columns(pl.col("row") + before) if before else rows)
-
-    paths = parts_of(folder, file)
-    for path in paths:
-        before = last
-        try:
-            parts.append(_read(path, table, names, values, fields, take_on, ids))
-        except NothingRead as error:
-            empty = error
-    if empty and not parts:
-        raise empty
-    if "*" not in file:
-        return parts[0]
-    listed = "".join(f"{part.sha256}  {part.name}\n" for part in parts)
-    return RawFile(file, sha256(listed.encode()).hexdigest(), sum(part.size for part in parts), parts[0].encoding, tuple(parts))
+    read = partial(_read, table=table, names=names, values=values, fields=ITEM_FIELDS, ids="source_id")
+    return replace(read_parts(folder, file, read, take), name=shown)
 
 
 def _read(
     path: Path,
+    take: Take,
     table: TableParams,
     names: dict[str, str],
     values: Callable[[Record], tuple[Any, ...]],
     fields: Schema,
-    take: Take,
     ids: str,
 ) -> RawFile:
     """`names`: our column -> that of the file, "" = none. `values` does the same for a JSON record. `ids`: ours that may hold several."""
@@ -234,11 +182,9 @@ def form_of(path: Path) -> str:
     """The ending that would say what a file holds whose own does not (Spark's parts may have none): by its first bytes, or empty."""
     if not path.is_file():
         return ""
+    if is_parquet(path):
+        return ".parquet"
     with path.open("rb") as file:
-        start = file.read(4)
-        if start == b"PAR1":
-            return ".parquet"
-        file.seek(0)
         try:
             return ".jsonl" if unpacked(file).read(64).lstrip()[:1] == b"{" else ""
         except (OSError, EOFError, zlib.error):

@@ -16,6 +16,7 @@ from stages.retrieve.given.item_rows import whole_lists
 from stages.retrieve.params import GivenParams
 from stages.shared.core.errors import StageError
 from stages.shared.sources.encoding import UTF8, as_utf8, shown, unpacked
+from stages.shared.sources.first_bytes import is_parquet
 from stages.shared.sources.nested import NotAnObject, column_of, paths_of, value_at, with_paths
 from stages.shared.sources.written_lists import written_list
 
@@ -100,7 +101,7 @@ def _rows(file: Path, params: GivenParams) -> Iterator[tuple[int, dict[str, Any]
     needed = list(dict.fromkeys(filter(None, [*needed, params.grades, params.scores, params.propensities])))  # `taken` may list all
     name = file.name.lower().removesuffix(".gz")
     try:
-        if name.endswith(".parquet") or _begins_as_parquet(file):
+        if name.endswith(".parquet") or is_parquet(file):  # Spark's parts may have no ending
             yield from enumerate(_parquet(file, needed), 1)
         elif name.endswith(_JSON):
             with opened(file) as lines:
@@ -112,12 +113,6 @@ def _rows(file: Path, params: GivenParams) -> Iterator[tuple[int, dict[str, Any]
                 yield from ((table.line_num, row) for row in table)
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error, pl.exceptions.PolarsError) as error:
         raise StageError(f"{file}: cannot be read ({error}); it must be UTF-8 text or Parquet, whole, as its name says") from None
-
-
-def _begins_as_parquet(file: Path) -> bool:
-    """Spark's parts may have no ending."""
-    with file.open("rb") as opened_file:
-        return opened_file.read(4) == b"PAR1"
 
 
 def _parquet(file: Path, needed: Sequence[str]) -> Iterator[dict[str, Any]]:

@@ -5,9 +5,9 @@ from typing import Any
 
 from stages.retrieve.given.impression import Impression, Refused, grade_of, id_text, seconds
 from stages.retrieve.params import GivenParams
+from stages.shared.sources.flags import NO, YES
 
 Record = dict[str, Any]
-_YES, _NO = {"true", "t", "yes", "y"}, {"", "false", "f", "no", "n"}
 
 
 def whole_lists(rows: Iterator[tuple[int, Record | None]], params: GivenParams) -> Iterator[tuple[int, Impression | Refused]]:
@@ -53,7 +53,7 @@ def _grade(row: Record, params: GivenParams) -> int:
     """Of the item: what its list's column `taken` says, or of one that was taken its column `grades`."""
     taken = row.get(params.taken)
     word = "" if taken is None else str(taken).strip().lower()
-    grade = 0 if word in _NO else 1 if word in _YES else grade_of(taken)
+    grade = 0 if word in ("", *NO) else 1 if word in YES else grade_of(taken)
     return grade_of(row.get(params.grades)) if grade and params.grades else grade
 
 

@@ -27,6 +27,12 @@ def _plain_path(value: str) -> str:
     return value
 
 
+def how_to_make(folder: Path) -> str:
+    """The remedy where data/STAGE/model is missing or broken; empty for another folder, which was brought here."""
+    is_made = folder.name == "model" and folder.parent.parent.name == "data"
+    return f"to make it: gr2 run {folder.parent.name}" if is_made else ""
+
+
 def refuse_own_code(folder: Path) -> None:
     """StageError for a model that its library can load only by running code out of the folder.
 

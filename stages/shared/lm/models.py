@@ -15,7 +15,7 @@ from transformers import (
 
 from stages.shared.core.errors import StageError
 from stages.shared.core.launch import is_main_process
-from stages.shared.core.model_folder import refuse_own_code
+from stages.shared.core.model_folder import how_to_make, refuse_own_code
 from stages.shared.core.outputs import read_json
 from stages.shared.core.progress import note
 from stages.shared.slates.layouts.marks import END, PAD, SPECIAL_TOKENS
@@ -114,14 +114,14 @@ def resize_embeddings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 
 
 def _remedy(folder: Path) -> str:
-    """A stage makes data/STAGE/model; another folder was brought here."""
-    is_made = folder.name == "model" and folder.parent.parent.name == "data"
-    return f"to make it: gr2 run {folder.parent.name}" if is_made else "copy the whole model there"
+    return how_to_make(folder) or "copy the whole model there"
 
 
 def _check_folder(folder: Path) -> None:
     if not (folder / "tokenizer.json").exists() and not (folder / "tokenizer_config.json").exists():
-        raise StageError(f"{folder}: not a Hugging Face model folder (no tokenizer.json); {_remedy(folder)}")
+        raise StageError(
+            f"{folder}: not a Hugging Face model folder (no tokenizer.json); {how_to_make(folder) or 'copy the whole model there'}"
+        )
     refuse_own_code(folder)
 
 
@@ -131,7 +131,7 @@ def check_weights(folder: Path) -> None:
         return
     pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
     if not pickled:
-        raise StageError(f"{folder}: no weights (no *.safetensors) there; {_remedy(folder)}")
+        raise StageError(f"{folder}: no weights (no *.safetensors) there; {how_to_make(folder) or 'copy the whole model there'}")
     raise StageError(
         f"{folder}: its weights are pickled ({', '.join(pickled[:3])}), and reading them can run code; take a revision of the model with "
         "model.safetensors, or convert it where you trust it: "

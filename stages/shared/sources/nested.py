@@ -48,9 +48,14 @@ def paths_of(schema: Mapping[str, pl.DataType], before: str = "") -> list[str]:
     """Of a Parquet file: all columns, and in place of an object its fields."""
     paths = []
     for name, dtype in schema.items():
-        fields = {field.name: field.dtype for field in dtype.fields} if isinstance(dtype, pl.Struct) else {}
-        paths += paths_of(fields, f"{before}{name}.") if fields else [f"{before}{name}"]  # type: ignore[arg-type]
+        fields = _fields(dtype)
+        paths += paths_of(fields, f"{before}{name}.") if fields else [f"{before}{name}"]
     return paths
+
+
+def _fields(dtype: Any) -> dict[str, Any]:
+    """Of an object: name -> dtype; of anything else none."""
+    return {field.name: field.dtype for field in dtype.fields} if isinstance(dtype, pl.Struct) else {}
 
 
 def column_of(path: str, present: Iterable[str]) -> str:
@@ -68,11 +73,10 @@ def with_paths(rows: pl.DataFrame, paths: Iterable[str]) -> pl.DataFrame:
         name, *fields = path.split(".")
         if name not in rows.columns:
             raise KeyError(path)
-        column, dtype = pl.col(name), rows.schema[name]
+        column, known = pl.col(name), _fields(rows.schema[name])
         for field in fields:
-            known = {inner.name: inner.dtype for inner in dtype.fields} if isinstance(dtype, pl.Struct) else {}
             if field not in known:
                 raise KeyError(path)
-            column, dtype = column.struct.field(field), known[field]  # type: ignore[assignment]
+            column, known = column.struct.field(field), _fields(known[field])
         columns.append(column.alias(path))
     return rows.select(columns)

@@ -65,11 +65,10 @@ def written_otherwise(name: str, first_line: str, text: str) -> str:
 def _over_lines(text: str, separator: str) -> bool:
     """Whether the rules of CSV make rows of one width of it, some with a line break in a field."""
     try:
-        rows = [row for row in csv.reader(io.StringIO(text[:_LOOKED_AT], newline=""), delimiter=separator) if row][
-            :-1
-        ]  # the last may be cut
+        rows = [row for row in csv.reader(io.StringIO(text[:_LOOKED_AT], newline=""), delimiter=separator) if row]
     except csv.Error:
         return False
+    rows = rows[:-1]  # the last may be cut
     if len(rows) < 2 or len(rows[0]) < 2 or not any("\n" in field for row in rows for field in row):
         return False
     return Counter(map(len, rows))[len(rows[0])] > _STEADY * len(rows)

@@ -16,6 +16,7 @@ from stages.ingest.readers.jsonlines import text
 from stages.ingest.sources.table import is_quoted
 from stages.shared.core.errors import StageError
 from stages.shared.sources.encoding import BOM, UTF8, as_utf8, shown, unpacked
+from stages.shared.sources.first_bytes import is_parquet
 from stages.shared.sources.nested import flat, paths_of, with_paths
 from stages.tools.intake.choices import Choices
 from stages.tools.intake.columns import Column, is_number
@@ -67,10 +68,10 @@ def look(path: Path, choices: Choices) -> FileLook:
     name = path.name
     if path.is_dir():
         return FileLook(name, fault="a folder; name it as FOLDER where the data lie in it")
+    if is_parquet(path):
+        return _parquet(path)
     with path.open("rb") as file:
         start = file.read(16)
-        if start[:4] == b"PAR1":
-            return _parquet(path)
         if fault := foreign(start, name):
             return FileLook(name, fault=fault)
         file.seek(0)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from stages.ingest.sources.table import parts_of
+from stages.ingest.sources.parts import parts_of
 from stages.tools.intake.choices import Choices
 from stages.tools.intake.columns import Column
 from stages.tools.intake.look import FileLook, look

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 
 from stages.ingest.readers.times import ISO
-from stages.ingest.sources.table import NO, YES, separator_of
+from stages.ingest.sources.table import separator_of
 from stages.shared.core.errors import StageError
+from stages.shared.sources.flags import NO, YES
 from stages.tools.intake.choices import Choices
 from stages.tools.intake.columns import Column, TimeReading, share
 from stages.tools.intake.lists.shown import ShownLists, cells_of

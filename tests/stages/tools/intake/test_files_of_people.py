@@ -24,13 +24,13 @@ from tests.stages.tools.intake.test_init import ROOT, USERS, events, ingested, l
 from tests.support.raw_reading import write
 
 
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    root = tmp_path / "project"
-    (root / "infra/profiles").mkdir(parents=True)
-    shutil.copy(ROOT / "infra/profiles/default.yaml", root / "infra/profiles")
-    monkeypatch.chdir(root)
-    return root
+def nested_rows(folder, name, rows):
+    folder.mkdir()
+    if name.endswith(".parquet"):
+        pl.DataFrame(rows).write_parquet(folder / name)
+    else:
+        (folder / name).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return folder
 
 
 def taken(said):
@@ -137,12 +137,7 @@ def test_objects_within_rows_are_columns(project, tmp_path, capsys, ending):
         {"user": {"id": u, "land": "ES"}, "product": {"id": i, "name": f"Thing {i}", "kinds": [{"id": 1, "name": "A"}]}, "ts": t}
         for u, i, t in events()
     ]
-    raw = tmp_path / "raw"
-    raw.mkdir()
-    if ending == "parquet":
-        pl.DataFrame(rows).write_parquet(raw / "events.parquet")
-    else:
-        (raw / "events.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    raw = nested_rows(tmp_path / "raw", f"events.{ending}", rows)
     code, said = run(raw, capsys=capsys)
     assert code == 0, said
     expected = {"user": "user.id", "item": "product.id", "title": "product.name", "categories": "product.kinds", "timestamp": "ts"}
@@ -268,12 +263,7 @@ def test_lists_with_objects(project, tmp_path, capsys, ending):
         {"visitor": {"id": user}, "ts": time, "offer": {"shown_ids": ids, "clicked": ids[place] if place < 4 else None}}
         for _, user, time, ids, place in SHOWN
     ]
-    raw = tmp_path / "raw"
-    raw.mkdir()
-    if ending == "parquet":
-        pl.DataFrame(rows).write_parquet(raw / "shown.parquet")
-    else:
-        (raw / "shown.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    raw = nested_rows(tmp_path / "raw", f"shown.{ending}", rows)
     code, said = run(raw, "--order", "shown", capsys=capsys)
     assert code == 0, said
     assert {key: choice["value"] for key, choice in said["lists"].items()}.items() >= {

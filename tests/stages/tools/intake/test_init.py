@@ -27,16 +27,6 @@ ROOT = Path(__file__).resolve().parents[4]
 USERS, EACH = 12, 24
 
 
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    """A folder with the default profile, to work in."""
-    root = tmp_path / "project"
-    (root / "infra/profiles").mkdir(parents=True)
-    shutil.copy(ROOT / "infra/profiles/default.yaml", root / "infra/profiles")
-    monkeypatch.chdir(root)
-    return root
-
-
 def events():
     """user, item, seconds: every user takes 24 of 40 items, an hour apart."""
     return [

@@ -25,6 +25,11 @@ hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
 
 
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """Bytes are not spelled out: those of gzip hold the second they were made in, and all processes must name a test the same."""
+    return argname if isinstance(val, bytes) else None
+
+
 def pytest_collection(session: pytest.Session) -> None:
     gc.disable()  # every test process imports all tests, and with them torch and Prefect: collections in between are a third of that
 

@@ -13,6 +13,7 @@ import psutil
 import torch
 
 from stages.midtrain.params import SCRATCH
+from stages.shared.core.device import multiplies_in
 from stages.shared.core.errors import StageError
 from stages.shared.core.model_folder import NAMED_MODELS
 from stages.shared.lm.models import check_weights, load_tokenizer, sampling_settings
@@ -24,6 +25,7 @@ from stages.tools.memory.stage import StageMemory
 
 GB = 2**30
 COPIES = 2  # of each model: in the workspace, and in DVC's cache
+TRAINING = ("midtrain", "sft", "distil", "rl")
 WRITTEN = 4  # models that a run writes: midtrain, sft, rl, quantize
 
 
@@ -41,6 +43,7 @@ def checks(params: Params, resources: Mapping[str, Mapping[str, Any]], model_gb:
     folders = model_folders(params)
     found = [check_folder(key, named_folder(path), needs_template) for key, path, needs_template in folders]
     found += [check_engine(module, keys) for module, keys in engines(params).items()]
+    found += [check_arithmetic(dtype, keys) for dtype, keys in half_precisions(params).items()]
     counts = shard_counts(params)
     runs = {stage: values for stage, values in resources.items() if counts.get(stage, 1)}  # the others have no shards to run
     needed = COPIES * (WRITTEN * model_gb + written_gb(stages))
@@ -103,7 +106,7 @@ def engines(params: Params) -> dict[str, list[str]]:
         asked.setdefault("vllm", []).append("rl.rollout.engine")
     if params.distil.mode in ("answer_only", "race") and params.distil.engine.kind == "vllm":
         asked.setdefault("vllm", []).append("distil.engine.kind")
-    for section in ("midtrain", "sft", "distil", "rl"):
+    for section in TRAINING:
         if getattr(params, section).deepspeed and getattr(params, section).trains:
             asked.setdefault("deepspeed", []).append(f"{section}.deepspeed")
     return asked
@@ -118,6 +121,24 @@ def check_engine(module: str, keys: list[str]) -> Check:
         remedy = "pip install '.[gpu]' on a GPU host, '.[cpu]' elsewhere" if module == "vllm" else "make setup"
         return Check(module, False, f"cannot be imported ({error}), and {', '.join(keys)} needs it", remedy)
     return Check(module, True, f"{version}, for {', '.join(keys)}")
+
+
+def half_precisions(params: Params) -> dict[str, list[str]]:
+    """bfloat16, float16 -> the keys that ask for it."""
+    chosen = {f"{name}.precision": getattr(params, name).precision for name in TRAINING if getattr(params, name).trains}
+    chosen |= {"evaluate.engine.dtype": params.evaluate.engine.dtype, "rl.rollout.dtype": params.rl.rollout.dtype}
+    chosen |= {"quantize.dtype": params.quantize.dtype, "embed.dtype": params.embed.dtype}
+    asked: dict[str, list[str]] = {}
+    for key, dtype in chosen.items():
+        if dtype in ("bfloat16", "float16"):
+            asked.setdefault(dtype, []).append(key)
+    return asked
+
+
+def check_arithmetic(dtype: str, keys: list[str]) -> Check:
+    """Never missing: what a CPU does not multiply in is computed in float32."""
+    here = "computed as such" if multiplies_in(dtype) else "computed in float32: this CPU multiplies in nothing else"
+    return Check(dtype, True, f"{here}, for {', '.join(keys)}")
 
 
 def check_disk(folder: Path, needed_gb: float) -> Check:

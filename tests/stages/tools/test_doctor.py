@@ -254,6 +254,15 @@ def test_what_is_looked_for_follows_from_the_parameters():
     assert model_folders(default) == [] and engines(default) == {}
 
 
+def test_half_precision_is_told_where_a_cpu_has_none(monkeypatch):
+    params, resources = params_of("smollm2", evaluate={"engine": {"kind": "vllm", "dtype": "float16"}})
+    for has_kernels, words in ((True, "computed as such"), (False, "computed in float32: this CPU multiplies in nothing else")):
+        monkeypatch.setattr(doctor_checks, "multiplies_in", lambda dtype, has_kernels=has_kernels: has_kernels)
+        found = {check.name: check for check in checks(params, resources, 1.0, [])}
+        assert found["bfloat16"] == Check("bfloat16", True, f"{words}, for midtrain.precision, sft.precision, rl.precision")
+        assert found["float16"] == Check("float16", True, f"{words}, for evaluate.engine.dtype")
+
+
 def test_disk_memory_and_gpus(monkeypatch, tmp_path):
     assert check_disk(tmp_path, 0.0).ok and not check_disk(tmp_path, 1e6).ok
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)

@@ -192,7 +192,7 @@ def test_shards_of_the_packaged_model_fit_a_laptop(monkeypatch):
     [check] = check_shards([own], {"embed_shard": {"cpus": 1, "gpus": 1, "memory_gb": 2}})
     assert not check.ok and "0 at a time" in check.found and "--placement" in check.remedy
     assert [check.name for check in checks(params, {"traces_shard": {"gpus": 8}, "embed_shard": {"memory_gb": 1}}, 1.0, [own])] == [
-        *("disk", "memory", "embed_shard"),
+        *("bfloat16", "disk", "memory", "embed_shard"),
     ], "no GPU is missed for shards that are not there"
 
 

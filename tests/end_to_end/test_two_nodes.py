@@ -11,7 +11,7 @@ from tests.support import node_farm, postgres, project_clone
 from tests.support.node_farm import Farm
 from tests.support.project_clone import STAGES, SmokeRun, contents, output_hashes, states
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 UP_TO_TRACES = ("fetch", "ingest", "embed", "tokenize", "retrieve", "traces")
 

@@ -55,7 +55,7 @@ def test_the_slurm_job_ends_its_workers_in_good_order(tmp_path):
             assert origin.stdout.strip() == "https://git.example.org/gr2.git", "not the shared checkout: nodes fetch the run's code from it"
             assert (home / ".dvc/config.local").read_text() == (shared / ".dvc/config.local").read_text()
         job.send_signal(signal.SIGTERM)
-        assert job.wait(timeout=120) == 0
+        assert job.wait(timeout=300) == 0
     finally:
         job.kill()
     assert all((shared / f"ended-{node}").exists() and not (nodes / str(node) / "gr2-42").exists() for node in (0, 1))

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-TIMEOUT_S = 900
+TIMEOUT_S = 1800
 ROOT = Path(__file__).resolve().parents[2]
 PARAMS = "a:\n  x: 1\nb:\n  x: 1\n  deep:\n    y: 2\nc:\n  x: 1\nd:\n  x: 1\n"
 UPSTREAM: dict[str, list[str]] = {"a": [], "b": ["a"], "c": ["a"], "d": ["b", "c"]}

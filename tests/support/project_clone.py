@@ -18,7 +18,7 @@ from tasks.dvc.lockfile import locked_hashes, read_lock
 ROOT = Path(__file__).resolve().parents[2]
 LANGUAGE_MODEL_STAGES = ("midtrain", "traces", "sft", "distil", "rl", "quantize", "evaluate")
 STAGES = ("fetch", "ingest", "embed", "tokenize", "retrieve", *LANGUAGE_MODEL_STAGES, "report")
-TIMEOUT_S = 900
+TIMEOUT_S = 1800
 server = ""  # address of the Prefect server for all runs but the first (conftest.py)
 
 

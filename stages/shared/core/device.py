@@ -30,6 +30,13 @@ def multiplies_in(dtype: str, device: str = "auto") -> bool:
     return bool(kernels[dtype]())
 
 
+def sums_integers() -> bool:
+    """Whether this CPU's int8 products are exact. x86 without VNNI adds two of them in 16 bits, where they overflow and are cut off
+    (https://uxlfoundation.github.io/oneDNN/dev_guide_int8_computations.html)."""
+    found = torch.cpu.get_capabilities()
+    return found.get("architecture") != "x86_64" or bool(found.get("avx512_vnni") or found.get("avx_vnni"))
+
+
 def arithmetic(dtype: Dtype, device: str = "auto") -> Dtype | Literal["float32"]:
     """`dtype`, or float32, which loses nothing but memory, where `device` does not multiply in it. The first time that is said."""
     if multiplies_in(dtype, device):

@@ -12,6 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from stages.shared.core.device import sums_integers
 from stages.shared.core.outputs import read_json
 from stages.shared.lm.models import save_unquantized
 
@@ -34,8 +35,9 @@ def vllm_folder(folder: Path, dtype: str, on_cpu: bool) -> Iterator[Path]:
 def to_spell_out(folder: Path, dtype: str, on_cpu: bool) -> Literal["nothing", "tables", "all"]:
     """What of the model at `folder` vLLM 0.32 has no kernel for.
 
-    Layers: on a CPU it has them for 8 bits with rounded inputs, and for 4 bits where activations are not float32; 3 bits are spelt out
-    everywhere, as few GPUs have a kernel. Tables: vLLM reads an embedding that is packed, on GPUs, and none that transformers reads.
+    Layers: on a CPU it has them for 8 bits with rounded inputs, exact ones with VNNI alone, and for 4 bits where activations are not
+    float32; 3 bits are spelt out everywhere, as few GPUs have a kernel. Tables: vLLM reads an embedding that is packed, on GPUs, and none
+    that transformers reads.
     """
     config = read_json(folder / "config.json")
     groups: list[dict[str, Any]] = list((config.get("quantization_config") or {}).get("config_groups", {}).values())
@@ -53,7 +55,7 @@ def _has_kernel(layers: dict[str, Any], folder: Path, dtype: str, on_cpu: bool) 
     if not on_cpu:
         return bits != 3
     if layers.get("input_activations"):
-        return bool(bits == 8)
+        return bool(bits == 8) and sums_integers()
     shapes = [tensor.tolist() for path in folder.glob("*.safetensors") for name, tensor in _shapes(path)]
     return bits == 4 and dtype != "float32" and all(size % CPU_MULTIPLE == 0 for shape in shapes for size in shape)
 

@@ -26,7 +26,7 @@ from tasks.system.errors import ProjectError
 from tests.support import dvc_toy, node_farm, postgres, prefect_server
 from tests.support.node_farm import Farm
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def test_a_lost_node_costs_a_try_and_nothing_else(farm: Farm) -> None:
         prefect_server.wait_for(lambda: at_work(farm))
         lost = at_work(farm)[0]
         processes.kill_and_wait(processes.marked_processes("GR2_NODE_HOME", str(lost)))
-        output = process.communicate(timeout=400)[0].decode()
+        output = process.communicate(timeout=1200)[0].decode()
     assert process.returncode == 0, output
     assert "trying again" in output
     assert states(output) == {"a": "Completed", "b": "Completed"}
@@ -115,7 +115,7 @@ def test_a_worker_that_is_stopped_hands_its_stage_over(farm: Farm) -> None:
     with running(farm, "a") as process:
         prefect_server.wait_for(lambda: at_work(farm))
         farm.workers[at_work(farm)[0]].terminate()
-        output = process.communicate(timeout=400)[0].decode()
+        output = process.communicate(timeout=1200)[0].decode()
     assert process.returncode == 0, output
     assert "its worker was stopped" in output and "trying again" in output and "lost" not in output
 
@@ -128,7 +128,7 @@ def test_kill_9_of_a_nodes_worker_leaves_nothing_at_work(farm: Farm) -> None:
         worker = farm.workers[at_work(farm)[0]]
         family = psutil.Process(worker.pid).children(recursive=True)
         worker.kill()
-        output = process.communicate(timeout=400)[0].decode()
+        output = process.communicate(timeout=1200)[0].decode()
     assert process.returncode == 0, output
     assert "its worker was stopped" in output and "trying again" in output and "lost" not in output
     assert len(family) > 3 and not [one for one in family if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]

@@ -10,7 +10,7 @@ from tasks.dvc.lockfile import read_lock
 from tests.support import dvc_toy, node_farm, postgres
 from tests.support.node_farm import Farm
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 SHARDS = """
   b_shard:

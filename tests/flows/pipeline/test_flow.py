@@ -127,7 +127,7 @@ def test_ctrl_c(project: Path, tmp_path: Path) -> None:
     while "c | running" not in child.stdout.readline():
         pass
     os.killpg(child.pid, signal.SIGINT)
-    _, errors = child.communicate(timeout=180)
+    _, errors = child.communicate(timeout=600)
     assert child.returncode == 130, errors
     assert "Traceback" not in errors
     dvc_toy.call(project, "git", "checkout", "-q", "params.yaml")

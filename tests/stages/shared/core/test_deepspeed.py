@@ -13,6 +13,7 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM
 
+from stages.shared.core.device import multiplies_in
 from stages.shared.core.outputs import read_json
 from stages.shared.lm.models import load_model, load_tokenizer, save_model
 from tasks.project.profiles import render
@@ -22,6 +23,7 @@ from tests.support.small_project import write_project
 from tests.support.tiny_models import random_prompts, tiny_folder, tiny_tokenizer
 
 ROOT = Path(__file__).parents[4]
+LEAST_GAP = 1e-5 if multiplies_in("bfloat16") else -1.0  # of log-probabilities between a sampler in float32 and a trainer under autocast
 SMALL = {
     "midtrain": {"steps": 4, "batch_size": 2, "accumulate": 2, "log_every": 1},
     "sft": {"steps": 4, "batch_size": 2, "log_every": 1},
@@ -75,8 +77,8 @@ def test_zero_2(tmp_path):
         assert [row["step"] for row in rows] == list(range(1, SMALL[stage]["steps"] + 1))
     before, after = (load_model(project / f"data/{stage}/model").get_input_embeddings().weight for stage in ("sft", "rl"))
     assert 1e-6 < (before - after).abs().max().item() < 1e-2, "two steps of Adam at 1e-4"
-    # The sampler is float32; under autocast the trainer must differ a little, and not much.
-    assert all(1e-5 < row["logprob_gap"] < 0.5 for row in rows)
+    # The sampler is float32; under autocast, where there is one, the trainer must differ a little, and not much.
+    assert all(LEAST_GAP < row["logprob_gap"] < 0.5 for row in rows)
 
 
 def share_out_everything(project: Path) -> None:
@@ -100,7 +102,9 @@ def test_zero_3(tmp_path):
         assert check_model(project / "data" / stage / "model") == read_json(project / "data/midtrain/metrics.json")["parameters"] > 0
         rows = curve(project / "data" / stage / ("steps.csv" if stage == "rl" else "loss.csv"))
     # The sampler is float32, the trainer not; that the tree is what the plain form is was found out before the first step.
-    assert all(1e-5 < row["logprob_gap"] < 0.5 for row in rows) and read_json(project / "data/rl/metrics.json")["tree_difference"] < 0.05
+    assert (
+        all(LEAST_GAP < row["logprob_gap"] < 0.5 for row in rows) and read_json(project / "data/rl/metrics.json")["tree_difference"] < 0.05
+    )
     before, after = (load_model(project / f"data/{stage}/model").state_dict() for stage in ("sft", "rl"))
     moved = {name for name in before if (before[name] != after[name]).any()}
     assert moved == {name for name in before if name.endswith("proj.weight") or "embed" in name or "lm_head" in name}, "adapters and rows"

@@ -34,3 +34,18 @@ def test_a_product_is_where_torch_says_that_it_has_kernels():
     assert device.multiplies_in("bfloat16", "cpu") == torch.ops.mkldnn._is_mkldnn_bf16_supported()
     assert device.multiplies_in("float16", "cpu") == torch.ops.mkldnn._is_mkldnn_fp16_supported()
     assert device.multiplies_in("float32", "cpu") and device.multiplies_in("bfloat16", "cuda")
+
+
+@pytest.mark.parametrize(
+    ("found", "exact"),
+    [
+        ({"architecture": "x86_64"}, False),
+        ({"architecture": "x86_64", "avx2": True, "avx512_vnni": False, "avx_vnni": False}, False),
+        ({"architecture": "x86_64", "avx512_vnni": True}, True),
+        ({"architecture": "x86_64", "avx_vnni": True}, True),
+        ({"architecture": "aarch64"}, True),
+    ],
+)
+def test_sums_of_integers_are_exact_with_vnni(monkeypatch, found, exact):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
+    assert device.sums_integers() == exact

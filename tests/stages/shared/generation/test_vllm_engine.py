@@ -14,6 +14,7 @@ import pytest
 
 from stages.quantize.params import QuantizeParams
 from stages.quantize.quantize import quantize
+from stages.shared.core.device import sums_integers
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import stage_outputs
 from stages.shared.generation.base import Sampling
@@ -90,7 +91,7 @@ def ask_vllm(requests: dict[Path, dict[str, Request]]) -> dict[str, Any]:
     # Nothing is compiled: it takes longer than all the tokens asked for.
     environment = {**os.environ, "TORCHDYNAMO_DISABLE": "1"}
     command = [sys.executable, "-c", SCRIPT]
-    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=500, cwd=ROOT, env=environment)
+    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=1500, cwd=ROOT, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.rpartition("ANSWER")[2])
 
@@ -187,7 +188,11 @@ def test_vllm_serves_a_quantized_model(answered: Answered) -> None:
 @pytest.mark.parametrize("scheme", ["w8a8", "int4"])
 def test_vllm_runs_integers_where_it_has_kernels(answered: Answered, scheme: str) -> None:
     """Its products round otherwise than transformers', and a token that differs changes those after it: the first ones are compared."""
-    assert to_spell_out(answered.quantized[scheme], NATIVE[scheme], on_cpu=True) == "tables"
+    left = to_spell_out(answered.quantized[scheme], NATIVE[scheme], on_cpu=True)
+    if scheme == "w8a8" and not sums_integers():
+        assert left == "all"
+        pytest.skip("this CPU has no VNNI: its int8 products are not exact, and the model is spelt out")
+    assert left == "tables"
     with open_engine(EngineParams(device="cpu"), answered.quantized[scheme]) as engine:
         ours = [one for (one,) in engine.generate(answered.requests[scheme].prompts, Sampling(12))]
     (theirs,) = answered.completions[scheme]

@@ -39,7 +39,15 @@ def test_what_is_spelt_out(tmp_path, monkeypatch, scheme, protect, expected):
     monkeypatch.chdir(tmp_path)
     folder = quantized(scheme=scheme, protect=protect)
     asked = [("float32", True), ("bfloat16", True), ("bfloat16", False)]
+    monkeypatch.setattr("stages.shared.lm.compressed.sums_integers", lambda: True)
     assert tuple(to_spell_out(folder, dtype, on_cpu) for dtype, on_cpu in asked) == expected
+
+
+def test_integers_that_a_cpu_does_not_add_up_exactly_are_spelt_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("stages.shared.lm.compressed.sums_integers", lambda: False)
+    folder = quantized(scheme="w8a8", protect=[])
+    assert [to_spell_out(folder, "float32", on_cpu) for on_cpu in (True, False)] == ["all", "tables"]
 
 
 def test_sizes_that_the_kernel_does_not_take(tmp_path, monkeypatch):

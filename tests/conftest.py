@@ -55,6 +55,12 @@ def _place(path: Path) -> tuple[int, int]:
     )
 
 
+@pytest.fixture
+def bfloat16_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process computes in bfloat16 where it is asked to, however slowly this machine does."""
+    monkeypatch.setattr("stages.shared.core.device.multiplies_in", lambda dtype, where="auto": True)
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[str]:
     """The API address of a real Prefect server, as a team would run it. All test processes share it: its start takes ten seconds."""

@@ -49,7 +49,7 @@ def device_of(params: EmbedParams) -> str:
 
 def dtype_of(params: EmbedParams) -> str:
     if params.dtype != "auto":
-        return params.dtype
+        return devices.arithmetic(params.dtype, device_of(params))
     return "bfloat16" if device_of(params) == "cuda" else "float32"
 
 

@@ -19,7 +19,7 @@ from stages.quantize.metrics import QuantizeMetrics
 from stages.quantize.params import QuantizeParams
 from stages.quantize.rounding import dequantize_weight, quantize_weight, relative_error, round_inputs
 from stages.quantize.schemes import TABLE_BITS, check_weights, grid_of, quantizable, tables_to_round
-from stages.shared.core.device import device_of
+from stages.shared.core.device import arithmetic, device_of
 from stages.shared.core.outputs import DATA, Outputs
 from stages.shared.core.progress import tracked
 from stages.shared.lm.encoding import WeightedExample
@@ -34,7 +34,7 @@ Quantized = dict[str, tuple[Tensor, Tensor]]  # name of a module -> codes, scale
 
 def quantize(params: QuantizeParams, outputs: Outputs) -> None:
     tokenizer = load_tokenizer(SOURCE)
-    model = load_model(SOURCE, params.dtype)
+    model = load_model(SOURCE, arithmetic(params.dtype, device_of(params.device, "quantize.device")))
     examples = calibration_examples(TRACES, tokenizer, params.calibration_prompts, params.seed)
     parameters = model.num_parameters()
     quantized, errors, compared = quantize_model(model, params, examples, SOURCE)

@@ -16,12 +16,13 @@ the first wrong token alone is blamed, as it is known which one that is: blame f
 0 by default: what a policy already does in 97 of 100 answers has a gradient of little but noise, ten times as long as that of the
 relevances, and steps that move these then break the rest (docs/reinforcement-learning.md). The other tokens of the block (quotes) have no
 advantage: a hundred of them would drown ten relevances in noise. Where the block does not end, all its tokens have that of an invalid
-answer. It is divided by the std of the step's rewards, too: that of the group would give most weight to slates whose order hardly varies,
-and so to targets that the evidence speaks against.
+answer. With rl.sorting_nll the answer is taught in place of being rewarded (objectives/sorting.py).
+
+The advantage of validity is divided by the std of the step's rewards, too: that of the group would give most weight to slates whose order
+hardly varies, and so to targets that the evidence speaks against.
 """
 
 from collections.abc import Sequence
-from itertools import takewhile
 from typing import NamedTuple
 
 import numpy as np
@@ -41,12 +42,13 @@ class Credit(NamedTuple):
     """Of one answer of T tokens.
 
     others_T: advantage of each token, 0 within a think block that ends. places: of its K relevances, none where it has no order. worth_KL:
-    Q of each level there, over the std of the step's rewards.
+    Q of each level there, over the std of the step's rewards. nexts: of right_nexts, under rl.sorting_nll.
     """
 
     others_T: Tensor
     places: list[int]
     worth_KL: Tensor
+    nexts: list[tuple[int, list[int]]]
 
 
 def credits_of(group: Group, params: RlParams, batch_std: float) -> list[Credit]:
@@ -63,7 +65,8 @@ def credits_of(group: Group, params: RlParams, batch_std: float) -> list[Credit]
             others_T[thought:wrong] = 0.0
             others_T[wrong + 1 :] = 0.0
         worth_KL = worth_of_levels(np.array([*levels.values()], dtype=np.int64), group.task, params) / scale
-        found.append(Credit(others_T, [*levels], torch.from_numpy(worth_KL).float()))
+        nexts = right_nexts(group.task, completion.token_ids) if params.sorting_nll and judged(group.task, completion.token_ids) else []
+        found.append(Credit(others_T, [*levels], torch.from_numpy(worth_KL).float(), nexts))
     return found
 
 
@@ -103,28 +106,33 @@ def end_of_thought(task: Task, token_ids: Sequence[int]) -> int:
     return token_ids.index(think_end) + 1 if think_end in token_ids else 0
 
 
+def right_nexts(task: Task, token_ids: Sequence[int]) -> list[tuple[int, list[int]]]:
+    """Of each token of the answer, up to the first wrong one and with it: its place, and the tokens that keep to the relevances there.
+
+    Candidates of one relevance may come in any order, as may all where the trace has not one relevance a candidate.
+    """
+    names = task.constraint.names
+    left = dict(enumerate(list(judged(task, token_ids).values()) or [0] * len(names)))
+    said: list[int] = []
+    found = []
+    for place in range(end_of_thought(task, token_ids), len(token_ids)):
+        rightly = [one for one, level in left.items() if level == max(left.values()) and list(names[one][: len(said)]) == said]
+        nexts = sorted({names[one][len(said)] for one in rightly}) if left else [task.constraint.layout.end]
+        found.append((place, nexts))
+        if token_ids[place] not in nexts or not left:
+            break
+        said = [*said, token_ids[place]]
+        whole = next((one for one in rightly if list(names[one]) == said), None)
+        if whole is not None:
+            del left[whole]
+            said = []
+    return found
+
+
 def first_wrong(task: Task, token_ids: Sequence[int]) -> int | None:
     """Place of the first token of the answer behind which none is left that keeps to the relevances; None where the answer is cut off."""
-    names, levels = task.constraint.names, list(judged(task, token_ids).values()) or [0] * len(task.shown)
-    left, place = set(range(len(names))), end_of_thought(task, token_ids)
-    while left:
-        highest = max(levels[one] for one in left)
-        rightly = [one for one in left if levels[one] == highest]
-        said = next((one for one in rightly if list(token_ids[place : place + len(names[one])]) == names[one]), None)
-        if said is None:
-            place += max(_in_common(names[one], token_ids[place:]) for one in rightly)
-            break
-        left.remove(said)
-        place += len(names[said])
-    else:
-        if place < len(token_ids) and token_ids[place] == task.constraint.layout.end:
-            return None
-    return place if place < len(token_ids) else None
-
-
-def _in_common(one: Sequence[int], other: Sequence[int]) -> int:
-    """Tokens that both begin with."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+    nexts = right_nexts(task, token_ids)
+    return nexts[-1][0] if nexts and token_ids[nexts[-1][0]] not in nexts[-1][1] else None
 
 
 def judged(task: Task, token_ids: Sequence[int]) -> dict[int, int]:

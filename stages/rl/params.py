@@ -102,6 +102,12 @@ class RlParams(TrainingSection):
     validity_weight: float = Field(
         0.0, ge=0, description="credit: relevance: weight of the advantage of an answer's other tokens, which make it valid or not"
     )
+    sorting_nll: float = Field(
+        0.0,
+        ge=0,
+        description="credit: relevance: weight of the cross-entropy of the answer that the trace's own relevances ask for "
+        "(objectives/sorting.py); 0 = none",
+    )
     positive_nll: float = Field(
         0.0,
         ge=0,
@@ -281,6 +287,7 @@ class RlParams(TrainingSection):
                 is_on and self.reward in ("random", "gdpo"),
             ),
             ("validity_weight: there is such an advantage under credit: relevance alone", self.validity_weight > 0 and not is_on),
+            ("sorting_nll: which answer is right is known under credit: relevance alone", self.sorting_nll > 0 and not is_on),
             (
                 "credit: relevance takes the answer for what its relevances sort to; set consistent to true",
                 is_on and not self.consistent,

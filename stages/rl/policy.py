@@ -52,7 +52,7 @@ class Policy:
 
     def autocast(self) -> AbstractContextManager[Any]:
         device = next(self.module.parameters()).device.type
-        return torch.autocast(device, torch.bfloat16, enabled=self.params.precision == "bfloat16")
+        return torch.autocast(device, torch.bfloat16, enabled=self.params.autocasts)
 
     def score(self, prompts: Ids, responses: Sequence[Ids], pad_id: int, drawn: Drawn = PLAIN) -> Scores:
         """Of P prompts with G responses each, with gradient. All processes call it together, but for the form `cache`."""
@@ -155,7 +155,7 @@ class DeepSpeedPolicy(Policy):
             "gradient_clipping": MAX_GRAD_NORM,
             "optimizer": {"type": "AdamW", "params": {"lr": params.lr, "weight_decay": 0.0, "torch_adam": True}},
             "bf16": {"enabled": False},  # it would drop the float32 weights; the engine also switches off an autocast it does not know of
-            "torch_autocast": {"enabled": params.precision == "bfloat16", "dtype": "bfloat16"},
+            "torch_autocast": {"enabled": params.autocasts, "dtype": "bfloat16"},
         }
         # DeepSpeed refuses a total that does not fit the two sizes above, and a schedule would change the rate that set_rate gives.
         config.pop("train_batch_size", None)

@@ -18,6 +18,7 @@ from stages.rl.objectives.choose import OBJECTIVES
 from stages.rl.objectives.covariance import covariances
 from stages.rl.objectives.parts import Part, Whole
 from stages.rl.objectives.positive import example_tokens, positive_loss
+from stages.rl.objectives.sorting import answer_tokens, sorting_loss
 from stages.rl.params import RlParams
 from stages.rl.policy import NOT_FINITE, Policy, all_sum
 from stages.rl.rewards.group import part_weights
@@ -34,6 +35,7 @@ class Targets(NamedTuple):
 
     starts: the first row of each group, and the number of all. passes: the groups of each. kept: tokens of each pass that are learnt from.
     selected: bool of each token that counts, on the CPU. credits: of each answer, where rl.credit gives relevances their own.
+    answer_tokens: all that answers consist of, under rl.sorting_nll.
     """
 
     starts: list[int]
@@ -44,6 +46,7 @@ class Targets(NamedTuple):
     sampler: list[list[float]]
     selected: list[Tensor] | None
     credits: list[Credit] | None
+    answer_tokens: tuple[int, ...]
 
 
 class BeforeUpdates(NamedTuple):
@@ -90,7 +93,11 @@ def update(
                 loss, clipped = OBJECTIVES[params.objective].loss(part, targets.whole, params)
                 if targets.credits is not None and part.beside_BTL is not None:
                     rows = slice(targets.starts[indices[0]], targets.starts[indices[-1] + 1])
-                    loss = loss + relevance_loss(part.beside_BTL, targets.credits[rows]) / targets.whole.tokens
+                    levels = len(groups[0].task.constraint.layout.relevances)
+                    loss = loss + relevance_loss(part.beside_BTL[..., :levels], targets.credits[rows]) / targets.whole.tokens
+                    if params.sorting_nll:
+                        taught = sorting_loss(part.beside_BTL[..., levels:], targets.answer_tokens, targets.credits[rows])
+                        loss = loss + params.sorting_nll * taught / targets.whole.tokens
                 if params.positive_nll:
                     loss = loss + positive_loss(part, targets.whole, params)
                 clipped_share = float(clipped)
@@ -145,7 +152,8 @@ def fix_targets(groups: Sequence[Group], advantages_N: Tensor, params: RlParams,
     if params.credit == "relevance":
         batch_std = batch_moments(torch.tensor([reward for group in groups for reward in group.rewards]))[1]
         credits = [credit for group in groups for credit in credits_of(group, params, batch_std)]
-    return Targets(starts, passes, kept_tokens, advantages_N, whole, sampler, selected, credits)
+    letters = sorted({token for group in groups for token in answer_tokens(group.task)}) if params.sorting_nll else ()
+    return Targets(starts, passes, kept_tokens, advantages_N, whole, sampler, selected, credits, tuple(letters))
 
 
 def step_advantages(groups: Sequence[Group], params: RlParams) -> Tensor:
@@ -196,7 +204,7 @@ def make_part(
     rows = slice(targets.starts[indices[0]], targets.starts[indices[-1] + 1])
     prompts = [group.task.prompt for group in batch]
     responses = [[completion.token_ids for completion in group.completions] for group in batch]
-    beside = tuple(batch[0].task.constraint.layout.relevances) if targets.credits is not None else ()
+    beside = (*batch[0].task.constraint.layout.relevances, *targets.answer_tokens) if targets.credits is not None else ()
     drawn = Drawn(params.temperature, response_masks(batch), beside)
     scores = policy.score(prompts, responses, pad_id, drawn)
     logp, mask = scores.logp, scores.mask

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from stages.shared.core.device import device_of
+from stages.shared.core.device import arithmetic, device_of
 from stages.shared.core.errors import StageError
 from stages.shared.generation.params import EngineParams
 from stages.shared.lm.models import load_model, load_tokenizer, spell_out
@@ -68,6 +68,7 @@ def open_one_pass(folder: Path, layout: Layout, engine: EngineParams, model: Pre
     if len(set(firsts)) < len(LETTERS):
         raise StageError(f"{folder}: its tokenizer begins two letters with the same token, so one pass cannot tell candidates apart")
     if model is None:
-        model = load_model(folder, engine.dtype, device_of(engine.device, "engine.device"))
+        device = device_of(engine.device, "engine.device")
+        model = load_model(folder, arithmetic(engine.dtype, device), device)
     spell_out(model)
     return OnePass(model, encoded, firsts, engine.batch_size)

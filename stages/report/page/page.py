@@ -152,7 +152,7 @@ def verdict(summary: Mapping[str, Any], subject: str = "rl", shipped: str = "qua
     if copied_share > 0.5 and subject != INCOMING:
         lines.append(f"Mind that {label(subject)} repeats the initial ranking on {share(copied_share)} of the slates.")
     if entry["valid_share"] < 0.99:
-        lines.append(f"Only {share(entry['valid_share'])} of its outputs are valid permutations.")
+        lines.append(f"Only {share(entry['valid_share'])} of the outputs of {label(subject)} are valid permutations.")
     return lines
 
 

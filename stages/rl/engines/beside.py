@@ -15,6 +15,7 @@ from stages.rl.engines.memory_file import MemoryFile
 from stages.rl.engines.whole_weights import weights_of, whole_weights
 from stages.rl.params import RlParams
 from stages.rl.policy import Policy
+from stages.shared.core.device import arithmetic
 from stages.shared.core.errors import StageError
 from stages.shared.core.launch import local_rank, rank, world_size
 from stages.shared.generation.base import Completion, Constraints, Places, Prompts, Sampling
@@ -29,9 +30,10 @@ class EngineBeside:
         self.policy, self.params = policy, params
         rollout = params.rollout
         check_positions(policy, params, longest)
+        dtype = arithmetic(rollout.dtype)  # here and in the engine's process: the weights are handed over in it
         options = EngineParams(
             kind=rollout.engine,
-            dtype=rollout.dtype,
+            dtype=dtype,
             batch_size=params.batch_size,
             max_model_len=longest + params.max_tokens,
             kv_cache_gb=rollout.kv_cache_gb,
@@ -43,7 +45,7 @@ class EngineBeside:
         # The first process of a machine writes the weights for all engines there.
         self.file: MemoryFile | None = None
         if local_rank() == 0:
-            self.file = MemoryFile({weight.name: weight.shape for weight in weights_of(policy.module)}, rollout.dtype)
+            self.file = MemoryFile({weight.name: weight.shape for weight in weights_of(policy.module)}, dtype)
         self.weights = path_of_this_machine(self.file)
         self._receive()
 

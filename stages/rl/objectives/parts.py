@@ -23,7 +23,7 @@ class Part(NamedTuple):
     reference_BT: Tensor | None = None  # log-probabilities of the frozen reference
     selected_BT: Tensor | None = None  # bool: the tokens that clip_cov or kl_cov chose
     advantage_BT: Tensor | None = None  # of each token, in place of its answer's (credit.py)
-    beside_BTL: Tensor | None = None  # log-probabilities of the L levels of relevance, with gradient (credit.py)
+    beside_BTL: Tensor | None = None  # log-probabilities with gradient: of the levels of relevance, then of answers' tokens
     example_BT: Tensor | None = None  # 1 on the tokens that are copied (positive.py)
     entropy_BT: Tensor | None = None  # of the distributions that the tokens were drawn from, without gradient
 

@@ -26,13 +26,24 @@ class TrainingSection(ComputeSection):
     nodes: int = Field(1, ge=1, description="machines that train one model together, each in `processes` processes")
     processes: int = Field(1, ge=1, description="processes of torchrun on a node, one a GPU (or gloo processes on CPU)")
     deepspeed: str = Field("", description="DeepSpeed configuration, e.g. infra/deepspeed/zero2.json; empty = plain torch")
-    precision: str = Field("float32", pattern="^(float32|bfloat16)$", description="bfloat16 = autocast with float32 master weights")
+    precision: str = Field(
+        "float32",
+        pattern="^(float32|bfloat16)$",
+        description="bfloat16 = autocast with float32 master weights; a CPU that does not multiply in it computes in float32",
+    )
     gradient_checkpointing: bool = Field(False, description="recompute activations in the backward pass: less memory, more time")
 
     @property
     def all_processes(self) -> int:
         """Of all nodes: what a step's batch is multiplied by."""
         return self.nodes * self.processes
+
+    @property
+    def autocasts(self) -> bool:
+        """Whether this machine computes in bfloat16."""
+        from stages.shared.core.device import arithmetic
+
+        return self.precision == "bfloat16" and arithmetic(self.precision) == self.precision
 
     @property
     def trains(self) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from stages.shared.core.device import device_of
+from stages.shared.core.device import arithmetic, device_of
 from stages.shared.core.errors import StageError
 from stages.shared.generation.base import Engine
 from stages.shared.generation.data_parallel import DataParallelEngine
@@ -45,7 +45,7 @@ def open_engine(
             folder,
             end_id=tokenizer.eos_token_id,
             max_model_len=params.max_model_len,
-            dtype=params.dtype,
+            dtype=arithmetic(params.dtype),
             seed=seed,
             tensor_parallel=params.tensor_parallel,
             kv_cache_gb=params.kv_cache_gb,
@@ -54,7 +54,8 @@ def open_engine(
             follows=follows,
         )
     else:
-        model = load_model(folder, params.dtype, device_of(params.device, "engine.device"))
+        device = device_of(params.device, "engine.device")
+        model = load_model(folder, arithmetic(params.dtype, device), device)
         pad_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id  # hidden from every row
         engine = TransformersEngine(model, pad_id, tokenizer.eos_token_id, params.batch_size)
         del model

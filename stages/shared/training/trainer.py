@@ -187,7 +187,7 @@ def training_arguments(params: OptimizerSection, folder: Path) -> TrainingArgume
         warmup_steps=round(params.warmup * params.steps),
         weight_decay=params.weight_decay,
         adam_beta2=0.95,
-        bf16=params.precision == "bfloat16",
+        bf16=params.autocasts,
         gradient_checkpointing=params.gradient_checkpointing,
         deepspeed=params.deepspeed or None,
         # Without a GPU there is no nccl, which the Trainer would otherwise choose.

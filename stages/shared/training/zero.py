@@ -29,8 +29,7 @@ def shared_out(params: TrainingSection) -> Iterator[None]:
     deepspeed.init_distributed(dist_backend="nccl" if torch.cuda.is_available() else "gloo", auto_mpi_discovery=False)
     # What the Trainer fills in for "auto" is not known yet, and does not matter to where the weights lie.
     known = {name: value for name, value in zero.items() if value != "auto"}
-    bfloat16 = params.precision == "bfloat16"
-    held = HfDeepSpeedConfig({"train_micro_batch_size_per_gpu": 1, "zero_optimization": known, "bf16": {"enabled": bfloat16}})
+    held = HfDeepSpeedConfig({"train_micro_batch_size_per_gpu": 1, "zero_optimization": known, "bf16": {"enabled": params.autocasts}})
     yield
     del held  # transformers looks it up for as long as somebody holds it
 

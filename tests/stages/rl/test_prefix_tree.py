@@ -60,7 +60,7 @@ def test_a_row_has_every_prompt_once_and_no_padding():
 
 
 @pytest.mark.parametrize("form", ["cache", "tree"])
-def test_bfloat16_is_as_near_to_float32_as_the_plain_form_is(form):
+def test_bfloat16_is_as_near_to_float32_as_the_plain_form_is(bfloat16_kernels, form):
     def gradients(**options) -> torch.Tensor:
         policy = opened(**options)
         scores = policy.score(PROMPTS, RESPONSES, PAD)

@@ -155,7 +155,7 @@ def test_the_verdict_names_the_opponents_and_the_cheats():
     assert "SFT cannot be told apart from LambdaMART: 0.000" in text
     assert "(Quantized) is above the initial ranking" in text
     assert "repeats the initial ranking on 97.0 %" in text
-    assert "Only 80.0 % of its outputs are valid" in text
+    assert "Only 80.0 % of the outputs of RL are valid" in text
     assert "not measured" not in text
 
 

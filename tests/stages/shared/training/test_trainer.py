@@ -143,7 +143,7 @@ def test_tokens_without_weight_are_not_learnt():
     assert all(torch.allclose(first[name], second[name], atol=1e-6) for name in first)
 
 
-def test_bfloat16_is_autocast_over_float32_weights():
+def test_bfloat16_is_autocast_over_float32_weights(bfloat16_kernels):
     model, curve = trained(made(40), steps=5, precision="bfloat16")
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     plain = trained(made(40), steps=5)[1]

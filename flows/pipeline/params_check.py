@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from tasks.project.code_deps import gaps
+from tasks.project.code_deps import code_files, gaps
 from tasks.project.graph import Graph, read_graph
 from tasks.project.overrides import PARAMS
 from tasks.project.params_check import check_sections, tool_command
@@ -33,7 +33,7 @@ def check_params(root: Path, texts: Sequence[str | None] = (None,)) -> Graph:
 
 def _check_keys(root: Path, graph: Graph, texts: Sequence[str]) -> None:
     """Asks the project's tool, which loads the stages' libraries and so takes seconds: once for the same parameters."""
-    digest, record = _digest(root, texts), root / CHECKED
+    digest, record = _digest(root, graph, texts), root / CHECKED
     if record.exists() and record.read_text(encoding="utf-8") == digest:
         return
     check_code_deps(root, graph)
@@ -58,7 +58,7 @@ def check_code_deps(root: Path, graph: Graph) -> None:
 
     Reading all imports takes most of a second, so once for the same code.
     """
-    digest, record = _digest(root), root / CODE_CHECKED
+    digest, record = _digest(root, graph), root / CODE_CHECKED
     if record.exists() and record.read_text(encoding="utf-8") == digest:
         return
     lines = [
@@ -73,10 +73,10 @@ def check_code_deps(root: Path, graph: Graph) -> None:
         write_text(record, digest)
 
 
-def _digest(root: Path, texts: Sequence[str] = ()) -> str:
+def _digest(root: Path, graph: Graph, texts: Sequence[str] = ()) -> str:
     digest = hashlib.sha256("\0".join(texts).encode())
     digest.update((root / "dvc.yaml").read_bytes())  # the code deps are checked against it
-    for path in sorted((root / "stages").rglob("*.py")):
+    for path in code_files(root, graph):
         state = path.stat()
         digest.update(f"{path.relative_to(root)} {state.st_size} {state.st_mtime_ns}\n".encode())
     return digest.hexdigest()

@@ -43,8 +43,8 @@ def checks(params: Params, metrics: dict[str, Any], log: pl.DataFrame, has_title
     ]
 
 
-def list_checks(params: RetrieveParams, placed: Sequence[PlacedSlate], reading: Reading) -> list[DataCheck]:
-    """Of lists that were logged, where each was put."""
+def list_checks(params: RetrieveParams, placed: Sequence[PlacedSlate], reading: Reading, max_slates: int = 0) -> list[DataCheck]:
+    """Of lists that were logged, where each was put. max_slates: as evaluate has it, 0 = all."""
     read = reading.rows.total()
     left_out = sorted(reading.left_out.items(), key=lambda reason: -reason[1])
     why = "; ".join(f"{count:,}: {reason}" for reason, count in left_out)
@@ -59,9 +59,18 @@ def list_checks(params: RetrieveParams, placed: Sequence[PlacedSlate], reading: 
         found.append(_check(f"lists {split}", counts[split] > 0, "fault", f"{counts[split]:,}", "one at least", remedy))
     # No stage learns from these: retrieve only says how unlike the training ones they are.
     found.append(_check("lists valid", counts["valid"] > 0, "warning", f"{counts['valid']:,}", "some, to compare ranks with", remedy))
-    few = "raise ingest.test_positions or give more lists; gr2 power says how many slates show a gain"
-    needed = f"{FEW_SLATES} for an interval that says something"
-    return [*found, _check("test slates", counts["test"] >= FEW_SLATES, "warning", f"{counts['test']:,} lists", needed, few)]
+    return [*found, _measured(counts["test"], max_slates, f"{counts['test']:,} lists", "lists")]
+
+
+def _measured(slates: int, max_slates: int, found: str, more: str) -> DataCheck:
+    """Whether as many are measured on as an interval needs, and which of the two numbers is to be raised."""
+    remedies = [f"raise ingest.test_positions or give more {more}"] if slates < FEW_SLATES else []
+    if capped := 0 < max_slates < slates:
+        found += f", and evaluate.max_slates takes {max_slates:,} of them"
+        remedies = ["raise evaluate.max_slates (0: all)", *remedies]
+    remedy = f"{'; '.join(remedies)}; gr2 power says how many slates show a gain"
+    enough = (max_slates if capped else slates) >= FEW_SLATES
+    return _check("test slates", enough, "warning", found, f"{FEW_SLATES} for an interval that says something", remedy)
 
 
 def _refused_lists(params: RetrieveParams, reading: Reading) -> DataCheck:
@@ -114,11 +123,7 @@ def _splits(metrics: dict[str, Any]) -> Iterator[DataCheck]:
 
 def _test_slates(params: Params, metrics: dict[str, Any]) -> DataCheck:
     slates = metrics["by_split"].get("test", 0)
-    if params.evaluate.max_slates:
-        slates = min(slates, params.evaluate.max_slates)
-    found = f"at most {slates:,} of them hold their target and are measured on"
-    remedy = "raise ingest.test_positions or give more users; gr2 power says how many slates show a gain"
-    return _check("test slates", slates >= FEW_SLATES, "warning", found, f"{FEW_SLATES} for an interval that says something", remedy)
+    return _measured(slates, params.evaluate.max_slates, f"at most {slates:,} hold their target", "users")
 
 
 def _candidates(params: Params, metrics: dict[str, Any], log: pl.DataFrame) -> DataCheck:

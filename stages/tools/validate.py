@@ -69,7 +69,7 @@ def _lists(params: Params, outputs: Outputs) -> list[DataCheck]:
         placed, reading = placed_slates(params.retrieve, *tables)
     except StageError as error:
         return [DataCheck("lists", "fault", str(error), "lists that retrieve can read", "")]
-    return list_checks(params.retrieve, placed, reading)
+    return list_checks(params.retrieve, placed, reading, params.evaluate.max_slates)
 
 
 def has_titles(params: IngestParams) -> bool:

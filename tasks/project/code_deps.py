@@ -37,7 +37,7 @@ def project_imports(root: Path, module: str) -> set[str]:
     """Files of the project (relative to `root`) that running `module` may import, at the top or inside a function; of stages/, or not.
 
     Package __init__ files count, unless they hold nothing but a docstring.
-    A string that spells a module of the project counts too: `-m stages.x` for a subprocess, importlib.
+    What importlib is told counts too, and a string that spells a module of stages/, as `-m stages.x` for a subprocess.
     """
     start = next((name for name in (f"{module}.__main__", module) if _file_of(root, name)), None)
     if start is None:
@@ -80,6 +80,15 @@ def needed_code(root: Path, stage: Stage) -> set[str] | None:
     return project_imports(root, module[1]) | {path.relative_to(root).as_posix() for path in files}
 
 
+def code_files(root: Path, graph: Graph) -> list[Path]:
+    """Where imports may stand: the modules of stages/, and those that dvc.yaml lists by themselves or in a folder that no stage makes."""
+    made = {out for stage in graph.stages.values() for out in stage.outs}
+    listed = {dep for stage in graph.stages.values() for dep in stage.deps if dep not in stage.dep_keys}
+    folders = {PACKAGE, *(dep for dep in listed if not any(holds(out, dep) for out in made))}
+    inside = {path for folder in folders for path in (root / folder).rglob("*.py")}
+    return sorted(inside | {root / dep for dep in listed if dep.endswith(".py") and (root / dep).is_file()})
+
+
 def _is_empty_package(file: Path) -> bool:
     """An __init__.py whose change can change nothing: it is empty, or holds a docstring alone."""
     if file.name != "__init__.py":
@@ -103,12 +112,12 @@ def _imported_names(root: Path, file: Path, module: str) -> set[str]:
             # One dot is the package itself, each further one a package up.
             base = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1]) if node.level else ""
             source = ".".join(part for part in (base, node.module or "") if part)
-            names.update([source, *(f"{source}.{alias.name}" for alias in node.names)])
+            names.update([source, *(f"{source}.{alias.name}" for alias in node.names)] if source else ())
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("import_module", "__import__"):
+            names.update(word.value for word in node.args[:1] if isinstance(word, ast.Constant) and isinstance(word.value, str))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and MODULE_NAME.fullmatch(node.value):
             names.update([node.value, f"{node.value}.__main__"])
-    # The rest is installed. PACKAGE is named because it may lack an __init__.py.
-    rooms = {room for room in {name.split(".")[0] for name in names} if room == PACKAGE or _file_of(root, room)}
-    return {name for name in names if name.split(".")[0] in rooms}
+    return {name for name in names if any(_file_of(root, parent) for parent in _with_parents(name) if parent)}  # the rest is installed
 
 
 def _with_parents(module: str) -> list[str]:

@@ -35,6 +35,7 @@ OPTIONS = {
     "lists-time": "column of lists: when",
     "order": "of the items of a list: shown (as users saw them) or shuffled",
     "missing-items": "items of the log that the file of items lacks, or that have no title there: id or drop",
+    "max-bad-share": "of the rows of a file that may be left out because they cannot be used (default: 0.01)",
     "licence": "a sentence for the data card",
     "category": "of Amazon's files, where the folder holds several",
     "name": "of the profile (default: the folder's name)",

@@ -4,7 +4,9 @@ import polars as pl
 
 from stages.ingest.build.ids import distinct, sorted_ids
 from stages.ingest.build.text import clean_text, embedding_text, restore_article, title_and_year
+from stages.ingest.readers.page_source import is_page_source
 from stages.ingest.readers.raw import RAW_ITEMS, TEXT_SHOWN, RawLog, called_by_id
+from stages.shared.core.progress import note
 from stages.shared.core.schemas import ITEMS
 
 NOTHING_LEFT = "no title is left after cleaning"
@@ -39,15 +41,19 @@ def usable_items(raw: RawLog, missing: str = "refuse") -> tuple[pl.DataFrame, pl
 def item_table(items: pl.DataFrame, source_ids: pl.Series, category_word: str) -> pl.DataFrame:
     """The `source_ids`, in that order, of what usable_items gave: ITEMS."""
     usable = source_ids.alias("source_id").to_frame().join(items, on="source_id", how="left", maintain_order="left")
-    rows = []
+    rows, dropped = [], 0
     for number, (source_id, title, year, brand, categories) in enumerate(
         usable.select("source_id", "title", "year", "brand", "categories").iter_rows()
     ):
         title, published = title_and_year(title, year.strip())
-        title, brand = restore_article(title), clean_text(brand)
+        words = [name for name in categories if not is_page_source(name)]
+        dropped += bool(is_page_source(brand)) or len(words) < len(categories)
+        title, brand = restore_article(title), "" if is_page_source(brand) else clean_text(brand)
         # "unknown": how MovieLens-100K marks a film without a genre.
-        names = [clean_text(category) for category in categories if category != "unknown"]
+        names = [clean_text(category) for category in words if category != "unknown"]
         names = [name for name in names if name]
         text = embedding_text(title, published, brand, names, category_word)
         rows.append((number, source_id, title, brand, names, published, text))
+    if dropped:
+        note(f"of {dropped:,} items the brand or a category is the source of a web page, and is left out")
     return pl.DataFrame(rows, schema=ITEMS, orient="row")

@@ -8,17 +8,21 @@ import polars as pl
 
 from stages.ingest.build.ids import code, distinct
 from stages.ingest.build.items import NOTHING_LEFT
-from stages.ingest.readers.raw import NO_TITLE, REJECTED, TEXT_SHOWN, RawLog
+from stages.ingest.readers.raw import NO_TITLE, PAGE_SOURCE, REJECTED, TEXT_SHOWN, RawLog
 from stages.shared.core.errors import StageError
 from stages.shared.core.progress import note
 
 UNKNOWN_ITEM = "item is not in the item file, or has no title there"
 # Official metadata list many products without a title that nobody took; one that somebody took counts in the log, by UNKNOWN_ITEM.
-HARMLESS = (NO_TITLE, NOTHING_LEFT)
+HARMLESS = (NO_TITLE, PAGE_SOURCE, NOTHING_LEFT)
 FULL_LIST = Path(".gr2/quarantine/ingest.parquet")  # of a stage that failed: such a stage publishes nothing
 ROWS_SHOWN = 5
 
 Counts = dict[str, dict[str, int]]  # file -> reason -> rows
+
+
+class TooManyBadRows(StageError):
+    """More of a file's rows cannot be used than ingest.max_bad_share allows."""
 
 
 def quarantine(
@@ -44,7 +48,7 @@ def quarantine(
         partial = FULL_LIST.with_suffix(".partial")
         rejected.sink_parquet(partial)  # streamed: it may be as long as the log
         os.replace(partial, FULL_LIST)
-        raise StageError("\n".join(_complaint(file, counts[file], _rows(raw)[file], max_bad_share) for file in too_many))
+        raise TooManyBadRows("\n".join(_complaint(file, counts, raw, max_bad_share) for file in too_many))
     FULL_LIST.unlink(missing_ok=True)  # of an earlier failure
     for line in _notes(rejected, counts, raw):
         note(line)
@@ -104,12 +108,15 @@ def _by_count(reasons: dict[str, int]) -> str:
     return "; ".join(f"{count:,} x {reason}" for reason, count in sorted(reasons.items(), key=lambda entry: (-entry[1], entry[0])))
 
 
-def _complaint(file: str, reasons: dict[str, int], rows: int, max_bad_share: float) -> str:
+def _complaint(file: str, counts: Counts, raw: RawLog, max_bad_share: float) -> str:
+    reasons, rows, item_file = counts[file], _rows(raw)[file], files(raw)[1]
     bad = sum(reasons.values())
     why = _by_count(reasons)
     first = pl.scan_parquet(FULL_LIST).filter(pl.col("file") == file).bottom_k(ROWS_SHOWN, by="row").collect().sort("row", "reason")
     # repr: the text may hold what a terminal would obey
     shown = "\n".join(f"  row {row}: {reason}: {text!r}" for _, row, reason, text in first.iter_rows())
+    if UNKNOWN_ITEM in reasons and item_file in counts:
+        shown += f"\nof {item_file}: {_by_count(counts[item_file])}"
     remedy = "; ingest.missing_items: id calls such items by their ids, drop leaves their rows out" if UNKNOWN_ITEM in reasons else ""
     return (
         f"{file}: {bad:,} of {rows:,} rows ({bad / rows:.2%}) cannot be used, more than ingest.max_bad_share ({max_bad_share}): {why}\n"

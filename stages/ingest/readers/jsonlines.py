@@ -65,7 +65,7 @@ def read_json_lines(
                 fields_of_row = values(record)
             except NotARecord as error:
                 reason = str(error)
-                first_fault = first_fault or f"row {row}: {'a JSON array' if line.lstrip().startswith(b'[') else reason}"
+                first_fault = first_fault or f"row {row}: {_what_it_is(line) or reason}"
             except Unusable as error:
                 reason, has_record = str(error), True
             rows.append((*fields_of_row, row, reason, line[: 4 * TEXT_SHOWN].decode(errors="replace")[:TEXT_SHOWN].rstrip("\r")))
@@ -159,6 +159,13 @@ def _record(line: bytes, literals: bool) -> Record:
     if not isinstance(record, dict):
         raise NotARecord("not a JSON object")
     return record
+
+
+def _what_it_is(line: bytes) -> str:
+    """Of a line that is no JSON object, where that is another thing by name; "" otherwise."""
+    if line.lstrip().startswith(b"["):
+        return "a JSON array"
+    return "a Python literal, not valid JSON" if literal(line.decode(errors="replace").strip()) is not None else ""
 
 
 def _has_long_float(record: Record) -> bool:

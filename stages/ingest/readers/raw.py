@@ -33,6 +33,7 @@ RAW_ITEMS: Schema = {
 # A row that could not be used: `reason` is a short phrase from a fixed list, `text` the beginning of the row, up to TEXT_SHOWN characters.
 TEXT_SHOWN = 200
 NO_TITLE = "no title"
+PAGE_SOURCE = "title is the source of a web page"
 REJECTED: Schema = {"file": pl.String, "row": pl.Int64, "reason": pl.String, "text": pl.String}
 
 

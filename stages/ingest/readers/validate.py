@@ -14,7 +14,8 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from stages.ingest.readers.forget import Forgotten
-from stages.ingest.readers.raw import NO_TITLE, RAW_INTERACTIONS, RAW_ITEMS, REJECTED, TEXT_SHOWN, RawFile, RawLog
+from stages.ingest.readers.page_source import PATTERN
+from stages.ingest.readers.raw import NO_TITLE, PAGE_SOURCE, RAW_INTERACTIONS, RAW_ITEMS, REJECTED, TEXT_SHOWN, RawFile, RawLog
 from stages.shared.core.errors import StageError
 from stages.shared.core.schemas import Schema
 
@@ -167,6 +168,7 @@ def check_items(parsed: pl.DataFrame) -> pl.DataFrame:
     faults = {
         "empty item id": pl.col("source_id").fill_null("") == "",
         NO_TITLE: pl.col("title").fill_null("").str.strip_chars() == "",
+        PAGE_SOURCE: pl.col("title").str.contains(PATTERN),
     }
     return parsed.with_columns(first_fault(faults))
 

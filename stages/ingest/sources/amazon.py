@@ -80,10 +80,7 @@ def _values_2014(record: Record) -> tuple[str | list[str], ...]:
 
 def _values_2018(record: Record) -> tuple[str | list[str], ...]:
     categories = texts(record.get("category") or record.get("categories"))
-    title = field(record, "title")
-    # Of some products the crawler took the page's script for the title; the authors' own recipe drops them by this word.
-    title = "" if "getTime" in title else title
-    return required(record, "asin"), title, "", field(record, "brand"), categories
+    return required(record, "asin"), field(record, "title"), "", field(record, "brand"), categories
 
 
 def _values_2023(record: Record) -> tuple[str | list[str], ...]:

@@ -143,8 +143,13 @@ class Column:
             return f"{self.shape}s"
         if self.is_numeric:
             numbers = self.distinct.str.replace(",", ".", literal=True).cast(pl.Float64, strict=False).to_numpy()
-            return f"numbers, {numbers.min():g} to {numbers.max():g}"
+            return f"numbers, {_number(numbers.min())} to {_number(numbers.max())}"
         return f"{len(self.distinct):,} different texts"
+
+
+def _number(value: float) -> str:
+    """Whole ones in full: an id as 9.78e+12 is no id."""
+    return f"{value:.0f}" if float(value).is_integer() and abs(value) < 2**53 else f"{value:g}"
 
 
 def _are_written_lists(texts: Sequence[str | None]) -> bool:

@@ -4,6 +4,7 @@ Exit code 2 where more than one reading is possible: it says which flag decides,
 """
 
 import argparse
+import difflib
 import json
 import os
 import sys
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from stages.ingest.build.quarantine import TooManyBadRows
 from stages.ingest.params import IngestParams
 from stages.ingest.sources import mind, recbole
 from stages.ingest.sources.source import known_forms
@@ -56,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
 def init(folder: Path, choices: Choices) -> dict[str, Any]:
     """Looks, decides, reads, writes; what --json prints. Without `profile` where questions are left."""
     if not folder.is_dir():
-        raise StageError(f"{folder}: no such folder")
+        raise StageError(f"{folder}: {_no_folder(folder)}")
     paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     if not paths:
         raise StageError(f"{folder}: empty; put the log of who took what there")
@@ -96,6 +98,9 @@ def init(folder: Path, choices: Choices) -> dict[str, Any]:
             shown, given = Path(lists.file.file.location()), lists.made
     if missing := choices.given.get("missing_items"):
         section["missing_items"] = missing
+    if bad_share := choices.given.get("max_bad_share"):
+        section["max_bad_share"] = _share(bad_share)
+        given = given | {"max_bad_share": (_share(bad_share), "as said")} if shown else given
     name = profile_name(folder.resolve(), choices.given.get("name", ""))
     retrieve = {"model": "given", "reads": f"{section['folder']}/{shown}"} if shown else {}
     params, logged = _validated(IngestParams, section), None
@@ -106,8 +111,11 @@ def init(folder: Path, choices: Choices) -> dict[str, Any]:
     except MissingItems as error:
         choices.ask(str(error), "missing_items", ["id", "drop"])
         return outcome | {"questions": as_asked(choices)}
+    except TooManyBadRows as error:
+        raise StageError(f"{error}\nto go on without them: gr2 init ... --max-bad-share SHARE") from None
     split, why_split = split_keys(preview.lengths)
-    sections, reasons = other_sections(has_titles="title" not in made or bool(made["title"][0]), items=preview.items)
+    has_titles = "title" not in made or bool(made["title"][0])
+    sections, reasons = other_sections(has_titles, preview.has_times, preview.items)
     why = [why_split, *reasons]
     if preview.lists:
         if share := base_share(preview.lists):
@@ -121,6 +129,20 @@ def init(folder: Path, choices: Choices) -> dict[str, Any]:
     text = overlay_text(f"{', '.join(path.name for path in paths)} of {folder}", made, keys | split, sections, why, given)
     outcome |= {"rows": preview.rows, **preview.sizes(), "why": why}
     return outcome | {"name": name, "profile": str(write_profile(name, text))}
+
+
+def _no_folder(folder: Path) -> str:
+    if folder.exists():
+        return f"a file, not a folder; name one that holds it, and what is known of the items, alone: gr2 init {folder.parent}"
+    near = difflib.get_close_matches(folder.name, [path.name for path in folder.parent.glob("*/")], n=1)
+    return f"no such folder{f'; did you mean {folder.parent / near[0]}?' if near else ''}"
+
+
+def _share(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise StageError(f"--max-bad-share {text}: a share is a number from 0 to 1, as 0.05") from None
 
 
 def _decide(files: list[FileLook], choices: Choices) -> tuple[FileLook | None, FileLook | None, Lists | None]:

@@ -24,7 +24,7 @@ def decide_item(log: FileLook, links: Links, choices: Choices) -> str:
 
     item = choose("item", log, candidates, choices, "the only column of ids beside the user's", is_left)
     if not item and not choices.asked("item"):
-        choices.ask(f"{log.name}: no name says which column is the item", "item", candidates or list(log.columns))
+        _ask("item", log, candidates or list(log.columns), choices)
     return item
 
 
@@ -42,8 +42,14 @@ def decide_user(log: FileLook, taken: set[str], choices: Choices) -> str:
         lambda name: bool(taken) and "item" in choices.made and not _is_few(log.columns[name]),
     )
     if not user and not choices.asked("user"):
-        choices.ask(f"{log.name}: no name says which column is the user", "user", candidates or list(log.columns))
+        _ask("user", log, candidates or list(log.columns), choices)
     return user
+
+
+def _ask(role: str, log: FileLook, candidates: list[str], choices: Choices) -> None:
+    columns = [log.columns[name] for name in candidates]
+    holds = "; ".join(f"{column.name}: {len(column.distinct):,} different, as {some(column)}" for column in columns)
+    choices.ask(f"{log.name}: no name says which column is the {role} ({holds})", role, candidates)
 
 
 def _may_be_id(column: Column) -> bool:

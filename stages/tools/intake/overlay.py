@@ -10,7 +10,7 @@ from typing import Any
 
 from stages.shared.core.errors import StageError
 
-Made = dict[str, tuple[str, str]]  # key -> (value, why)
+Made = dict[str, tuple[Any, str]]  # key -> (value, why)
 PROFILES = Path("infra") / "profiles"
 MARK = "# Written by gr2 init"
 ITEMS_A_CODE = 12  # of a catalogue: with fewer, the residuals of the later levels are all alike, and tokenize.usage_gate refuses the codes
@@ -28,7 +28,7 @@ def profile_name(folder: Path, given: str) -> str:
     return name
 
 
-def other_sections(has_titles: bool, items: int) -> tuple[dict[str, Any], list[str]]:
+def other_sections(has_titles: bool, has_times: bool, items: int) -> tuple[dict[str, Any], list[str]]:
     """What the other stages need on such data, by section, and why."""
     tokenize: dict[str, Any] = {}
     sections: dict[str, Any] = {}
@@ -39,6 +39,9 @@ def other_sections(has_titles: bool, items: int) -> tuple[dict[str, Any], list[s
         sections["embed"] = {"collaborative": {"mode": "concat", "weight": 0.9}}
         tokenize["method"] = "rqkmeans"
         why.append("without titles, vectors are learnt from what is taken one after the other (embed.collaborative), and k-means cuts them")
+    if not has_times:
+        sections["prompt"] = {"less_features": ["re"]}
+        why.append("without times the recency of items is the same for all, and prompts leave it out (prompt.less_features)")
     if items < ITEMS_A_CODE * CODES:
         tokenize["codebook_size"] = max(FEWEST_CODES, 2 ** int(math.log2(max(items / ITEMS_A_CODE, 1))))
         why.append(f"{items:,} items fill no more than {tokenize['codebook_size']} codes a level (tokenize.codebook_size)")

@@ -11,6 +11,7 @@ import pytest
 from stages.ingest.build.pairs import read_codes
 from stages.ingest.build.text import title_and_year
 from stages.ingest.params import IngestParams
+from stages.ingest.readers.raw import PAGE_SOURCE
 from stages.ingest.sources.source import read_source
 from stages.shared.core.errors import StageError
 from tests.support.raw_reading import Read, read, write
@@ -184,4 +185,4 @@ def test_page_source_is_no_title_in_amazon_2018(tmp_path: Path) -> None:
     metas = [{"asin": "B1", "title": "Lamp"}, {"asin": "B2", "title": "var a = (new Date()).getTime(); Lamp"}]
     folder = write(tmp_path / "raw", Lamps_5__json=review, meta_Lamps__json="\n".join(map(json.dumps, metas)))
     got = read(folder, "amazon-2018", category="Lamps")
-    assert [row[0] for row in got.items] == ["B1"] and [reason for *_, reason, _ in got.rejected] == ["no title"]
+    assert [row[0] for row in got.items] == ["B1"] and [reason for *_, reason, _ in got.rejected] == [PAGE_SOURCE]

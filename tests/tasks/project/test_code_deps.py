@@ -1,10 +1,13 @@
 """Which files a stage imports, and whether dvc.yaml lists them."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
-from tasks.project.code_deps import gaps, project_imports
+from tasks.project.code_deps import code_files, gaps, project_imports
 from tasks.project.graph import read_graph
 from tasks.system.errors import ProjectError
 
@@ -86,3 +89,53 @@ def test_a_helper_outside_of_stages_is_noticed(project: Path) -> None:
 def test_a_listed_folder_covers_its_files(project: Path) -> None:
     (project / "dvc.yaml").write_text("stages:\n  one: {cmd: python -m stages.one, deps: [stages]}\n")
     assert gaps(project, read_graph(project)) == {}
+
+
+# Where a helper may stand, and how it may be imported.
+PLACES = [
+    "stages/shared/helper.py",
+    "stages/shared/new/helper.py",
+    "stages/other/helper.py",
+    "helper.py",
+    "helpers/helper.py",
+    "helpers/deep/helper.py",
+]
+FORMS = [
+    "import {module}",
+    "import {module} as h",
+    "from {module} import VALUE",
+    "from {module} import *",
+    "def f():\n    import {module}",
+    "try:\n    import {module}\nexcept ImportError:\n    pass",
+    "from {parent} import helper",
+    "from {parent} import helper as h, other",
+    "import importlib\nh = importlib.import_module('{module}')",
+]
+
+
+@settings(max_examples=60, deadline=None)
+@given(place=st.sampled_from(PLACES), form=st.sampled_from(FORMS), packages=st.booleans(), through=st.booleans())
+def test_a_helper_that_dvc_yaml_lacks_is_named_wherever_it_stands(place: str, form: str, packages: bool, through: bool) -> None:
+    """packages: its folders have an __init__.py, without which Python imports them as well; through: by a module that is listed."""
+    module = place.removesuffix(".py").replace("/", ".")
+    parent = module.rpartition(".")[0]
+    assume(parent or "{parent}" not in form)
+    line = form.format(module=module, parent=parent)
+    files = {
+        "stages/one/__main__.py": "from stages.one import aside, between\n" if through else line,
+        "stages/one/between.py": line,
+        place: "VALUE = 1\n",
+        "dvc.yaml": "stages:\n  one: {cmd: python -m stages.one, deps: [stages/one]}\n",
+    }
+    with TemporaryDirectory() as folder:
+        root = Path(folder)
+        for name, text in files.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(text)
+        if packages:
+            for above in Path(place).parents[:-1]:
+                (root / above / "__init__.py").touch()
+        graph = read_graph(root)
+        assert gaps(root, graph)["one"].missing == (place,)
+        (root / "dvc.yaml").write_text(f"stages:\n  one: {{cmd: python -m stages.one, deps: [stages/one, {place}]}}\n")
+        assert gaps(root, read_graph(root)) == {} and root / place in code_files(root, read_graph(root))

@@ -59,7 +59,10 @@ def read_lists(params: RetrieveParams, log: pl.LazyFrame, items: set[str]) -> Li
     read = len(impressions) + refused.total()
     if not impressions or refused.total() > params.given.max_bad_share * read:
         reasons = "; ".join(f"{count} x {reason} (first: row {first_bad[reason]})" for reason, count in refused.most_common(5))
-        raise StageError(f"{params.reads}: {refused.total()} of {read} lists cannot be right: {reasons or 'no rows'}; correct them")
+        raise StageError(
+            f"{params.reads}: {refused.total()} of {read} lists cannot be right: {reasons or 'no rows'}; correct them, or leave them out: "
+            "gr2 init ... --max-bad-share SHARE"
+        )
     unknown = [one for one in impressions if not set(one.candidates) <= items]
     if len(unknown) > params.given.max_bad_share * read:
         missing = next(item for item in unknown[0].candidates if item not in items)

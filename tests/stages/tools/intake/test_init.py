@@ -299,3 +299,51 @@ def test_names_of_columns():
 
 def test_the_command_has_the_flags_of_the_tool():
     assert {name.replace("-", "_"): text for name, text in OPTIONS.items()} == FLAGS
+
+
+def test_a_file_or_another_name_in_place_of_the_folder(project, tmp_path, capsys):
+    folder = write(tmp_path / "loans", log__csv=iso_log())
+    code, said = run(folder / "log.csv", capsys=capsys)
+    assert code == 1 and "log.csv: a file, not a folder; name one that holds it" in said and f"gr2 init {folder}" in said
+    code, said = run(tmp_path / "loan", capsys=capsys)
+    assert code == 1 and f"loan: no such folder; did you mean {folder}?" in said
+    assert "did you mean" not in run(tmp_path / "elsewhere/x", capsys=capsys)[1]
+
+
+def test_a_question_shows_what_its_columns_hold(project, tmp_path, capsys):
+    """Names that say nothing; a long number stands in full."""
+    rows = [(f"P{user[1:]}", 9780000000000 + int(item[1:]), time, time % 2) for user, item, time in events()]
+    folder = write(tmp_path / "loans", log__csv=lines([("aa", "bb", "time", "cc"), *rows]))
+    code, said = run(folder, capsys=capsys)
+    asked = {question["flags"][0].split()[0]: question["what"] for question in said["questions"]}
+    assert code == 2 and set(asked) == {"--item", "--user"}
+    assert "aa: 12 different, as P0" in asked["--user"] and "bb: 40 different, as 9780000000000" in asked["--item"]
+    said = run(folder, "--user", "aa", "--item", "cc", capsys=capsys)[1]
+    assert "log.csv: bb (numbers, 9780000000000 to 9780000000039)" in said["unused"]
+
+
+def test_rows_that_cannot_be_used_may_be_left_out(project, tmp_path, capsys):
+    """Ten rows in a hundred: before there is a profile, ingest.max_bad_share is a flag."""
+    rows = iso_log().splitlines(keepends=True)
+    rows[5:300:10] = [row.replace("T", " um ") for row in rows[5:300:10]]
+    folder = write(tmp_path / "shop", log__csv="".join(rows))
+    code, said = run(folder, "--time-format", "iso", capsys=capsys)
+    assert code == 1 and "more than ingest.max_bad_share (0.01)" in said and "gr2 init ... --max-bad-share SHARE" in said
+    code, said = run(folder, "--time-format", "iso", "--max-bad-share", "0.2", capsys=capsys)
+    assert code == 0 and yaml.safe_load(render(project, "shop"))["ingest"]["max_bad_share"] == 0.2
+    assert len(ingested(project, "shop")[0]) == len(rows) - 1 - sum(" um " in row for row in rows)
+    assert "a share is a number" in run(folder, "--time-format", "iso", "--max-bad-share", "x", capsys=capsys)[1]
+    assert "max_bad_share" in run(folder, "--time-format", "iso", "--max-bad-share", "7", capsys=capsys)[1]
+
+
+def test_without_times_prompts_leave_out_recency(project, tmp_path, capsys):
+    """It would be the same constant for every candidate."""
+    folder = write(tmp_path / "shop", log__csv=iso_log())
+    assert run(folder, "--timestamp", "none", capsys=capsys)[0] == 0
+    assert yaml.safe_load(render(project, "shop"))["prompt"]["less_features"] == ["re"]
+    assert run(folder, capsys=capsys)[0] == 0
+    assert yaml.safe_load(render(project, "shop"))["prompt"]["less_features"] == []
+    sequences = "".join(f"{user + 1} {' '.join(str(1 + (7 * user + place) % 40) for place in range(EACH))}\n" for user in range(USERS))
+    titles = "".join(f'{{"item_id": {item}, "title": "T{item}"}}\n' for item in range(1, 41))
+    pair = write(tmp_path / "pair", sequences__txt=sequences, items__jsonl=titles)
+    assert run(pair, capsys=capsys)[0] == 0 and yaml.safe_load(render(project, "pair"))["prompt"]["less_features"] == ["re"]

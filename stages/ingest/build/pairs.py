@@ -67,8 +67,10 @@ class _Blocks:
     """
 
     def __init__(self, interactions: Path, user_ids: pl.Series, known_items: pl.Series, min_rating: float):
-        codes = NumberCodes if has_numbers(interactions) else TextCodes
+        is_number = has_numbers(interactions)
+        codes = NumberCodes if is_number else TextCodes
         self._users, self._items = codes(user_ids), codes(known_items)
+        self._texts = [] if is_number else ["user", "item"]
         self._interactions = interactions
         self._min_rating = min_rating
         self._last_row = -1
@@ -88,7 +90,7 @@ class _Blocks:
                 yield block
 
     def _coded(self, group: int) -> tuple[pl.DataFrame, int]:
-        with pq.ParquetFile(self._interactions, read_dictionary=["user", "item"]) as file:
+        with pq.ParquetFile(self._interactions, read_dictionary=self._texts) as file:
             table = file.read_row_group(group, use_threads=False)
         rows = pl.DataFrame(pl.from_arrow(table.drop_columns(["user", "item"])))
         rows = rows.with_columns(user=pl.Series(self._users(table["user"])), item=pl.Series(self._items(table["item"])))

@@ -55,7 +55,7 @@ class TableWriter:
 
 
 class LogWriter:
-    """The table of interactions: RAW_NUMBERS as long as all ids are whole numbers as printed, from the first other id on RAW_INTERACTIONS."""
+    """The table of interactions: RAW_NUMBERS as long as all ids are whole numbers as printed, from the first other on RAW_INTERACTIONS."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -102,4 +102,3 @@ def _as_numbers(rows: pl.DataFrame) -> pl.DataFrame | None:
     numbers = rows.with_columns(pl.col(_IDS).cast(pl.Int64, strict=False))
     same = [numbers[name].cast(pl.String).eq_missing(rows[name]).all() for name in _IDS]
     return numbers if all(same) else None
-

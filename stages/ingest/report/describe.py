@@ -77,9 +77,7 @@ def _distribution(counts: NDArray[np.integer]) -> dict[str, float]:
     return {"min": int(counts.min()), **quantiles, "max": int(counts.max()), "mean": round(float(counts.mean()), 2)}
 
 
-def _by_split(
-    table: pl.DataFrame, lengths_SU: NDArray[np.int64], popularity_SI: NDArray[np.int64], time: str
-) -> dict[str, dict[str, Any]]:
+def _by_split(table: pl.DataFrame, lengths_SU: NDArray[np.int64], popularity_SI: NDArray[np.int64], time: str) -> dict[str, dict[str, Any]]:
     moment = pl.col("timestamp")
     spans = table.group_by("split").agg(first=moment.min(), last=moment.max()).rows_by_key("split", unique=True)
     return {

@@ -27,7 +27,8 @@ def test_first_pairs_as_python_finds_them(rows, by_user, fine, shuffled, part):
     rows = sorted(rows, key=lambda row: row[0]) if by_user else rows
     numbers = list(range(len(rows)))[:: -1 if shuffled else 1]
     expected, seen = [], set()
-    for (user, item, time, nanos), _ in sorted(zip(rows, numbers, strict=True), key=lambda row: (row[0][0], row[0][2], row[0][3] * fine, row[1])):
+    in_order = sorted(range(len(rows)), key=lambda at: (rows[at][0], rows[at][2], rows[at][3] * fine, numbers[at]))
+    for user, item, time, _ in (rows[at] for at in in_order):
         if (user, item) not in seen:
             seen.add((user, item))
             expected.append((user, item, time))

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 AT_ONCE = 2**20  # rows of a log: what is made of them stays in the processor's cache
@@ -13,12 +14,26 @@ _DENSE = 2**24  # numbers below it are looked up in a table
 
 def distinct(interactions: Path, column: str) -> pl.Series:
     """The different ids in a column of a scratch table, as text, in no order. The file is streamed."""
+    if has_numbers(interactions) and (small := _small_numbers(interactions, column)) is not None:
+        return pl.Series(column, small).cast(pl.String)
     return pl.scan_parquet(interactions).select(pl.col(column).unique()).collect(engine="streaming")[column].cast(pl.String)
 
 
 def has_numbers(interactions: Path) -> bool:
     """Whether the ids of a scratch table are numbers (RAW_NUMBERS)."""
     return pl.read_parquet_schema(interactions)["user"] == pl.Int64
+
+
+def _small_numbers(interactions: Path, column: str) -> NDArray[np.intp] | None:
+    """The different numbers of a column, by a mark in a table for each; None where there are others than those below _DENSE."""
+    is_there_V = np.zeros(_DENSE, dtype=bool)
+    with pq.ParquetFile(interactions) as file:
+        for batch in file.iter_batches(AT_ONCE, columns=[column], use_threads=False):
+            numbers_N = batch.column(0).to_numpy()
+            if len(numbers_N) and (numbers_N.min() < 0 or numbers_N.max() >= _DENSE):
+                return None
+            is_there_V[numbers_N] = True
+    return np.flatnonzero(is_there_V)
 
 
 def id_order(ids: pl.Series) -> NDArray[np.uint32]:

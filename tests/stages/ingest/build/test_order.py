@@ -82,3 +82,10 @@ def test_rows_that_go_back_in_the_file_are_read_again(tmp_path):
         table.write_parquet(raw.interactions, row_group_size=2)
         found = pairs.read_pairs(raw, pl.Series(["0", "1", "2", "3"]), 0.0)
     assert found.table["item"].to_list() == [1, 0, 3, 2]
+
+
+@pytest.mark.parametrize("users", [["3", "5"], ["3", str(2**40)], ["3", "-5"]])
+def test_distinct_numbers_small_and_large(tmp_path, users):
+    raw = raw_log(tmp_path, [(user, "1", 5) for user in users * 2])
+    pl.read_parquet(raw.interactions).cast(RAW_NUMBERS).write_parquet(raw.interactions)
+    assert sorted(ids.distinct(raw.interactions, "user")) == sorted(users)

@@ -35,8 +35,9 @@ def read(folder: Path | None = None, source: str = "folder", **section: Any) -> 
         folder = folder or Path(raw) / ".fetch.partial" / "raw"
         log = read_source(IngestParams(source=source, folder=str(folder), **section), Path(scratch))
         tables = []
-        for path, schema in ((log.interactions, RAW_INTERACTIONS), (log.items, RAW_ITEMS), (log.rejected, REJECTED)):
-            table = pl.scan_parquet(path).collect()
+        scans = (log.log(), RAW_INTERACTIONS), (pl.scan_parquet(log.items), RAW_ITEMS), (pl.scan_parquet(log.rejected), REJECTED)
+        for scan, schema in scans:
+            table = scan.collect()
             assert dict(table.schema) == schema
             tables.append(table.drop("nanos", strict=False).rows())
         assert {path.name for path in Path(scratch).iterdir()} == {"interactions.parquet", "items.parquet", "rejected.parquet"}

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 
 from stages.ingest.build.pairs import pair_keys
-from stages.ingest.build.splits import SPLITS, places
+from stages.ingest.build.splits import SPLITS, counts_by_split, places
 from stages.shared.core.errors import StageError
 
 TRAINING = ("base", "train")
@@ -21,8 +21,7 @@ def check_leaks(table: pl.DataFrame, split: str) -> dict[str, int]:
 def cold_items(table: pl.DataFrame) -> dict[str, int | float]:
     """Reported only: items that stand in valid or test alone, and how many test targets the retriever never met in base."""
     item_N, code_N = table["item"].to_numpy(), table["split"].to_physical().to_numpy()
-    count_SI = np.stack([np.bincount(item_N[code_N == code], minlength=item_N.max() + 1) for code in range(len(SPLITS))])
-    base, train, valid, test = count_SI
+    base, train, valid, test = counts_by_split(code_N, item_N, int(item_N.max()) + 1)
     unseen = int(test[base == 0].sum())
     return {
         "items_only_in_valid_or_test": int(((base + train == 0) & (valid + test > 0)).sum()),

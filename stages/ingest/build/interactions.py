@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from stages.ingest.build.ids import densify
+from stages.ingest.build.ids import counts, densify
 from stages.ingest.build.kcore import core
 from stages.ingest.build.pairs import read_pairs
 from stages.ingest.build.splits import SPLITS, places, require_all, split_codes, warm_users
@@ -87,7 +87,7 @@ def _keep(pairs: pl.DataFrame, mask: NDArray[np.bool_]) -> tuple[pl.DataFrame, i
 
 
 def _counts(pairs: pl.DataFrame) -> tuple[int, int]:
-    return pairs["user"].n_unique(), pairs["item"].n_unique()
+    return int(np.count_nonzero(counts(pairs["user"].to_numpy()))), int(np.count_nonzero(counts(pairs["item"].to_numpy())))
 
 
 def _conditions(params: IngestParams) -> str:

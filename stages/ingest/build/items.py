@@ -1,5 +1,8 @@
 """The item table: cleaned text, and what the embedding model will read."""
 
+from functools import cache
+from typing import Any
+
 import polars as pl
 
 from stages.ingest.build.ids import distinct, sorted_ids
@@ -41,19 +44,22 @@ def usable_items(raw: RawLog, missing: str = "refuse") -> tuple[pl.DataFrame, pl
 def item_table(items: pl.DataFrame, source_ids: pl.Series, category_word: str) -> pl.DataFrame:
     """The `source_ids`, in that order, of what usable_items gave: ITEMS."""
     usable = source_ids.alias("source_id").to_frame().join(items, on="source_id", how="left", maintain_order="left")
-    rows, dropped = [], 0
+    columns: dict[str, list[Any]] = {name: [] for name in ITEMS}
+    clean, is_page = cache(clean_text), cache(is_page_source)  # brands and categories repeat
+    dropped = 0
     for number, (source_id, title, year, brand, categories) in enumerate(
         usable.select("source_id", "title", "year", "brand", "categories").iter_rows()
     ):
         title, published = title_and_year(title, year.strip())
-        words = [name for name in categories if not is_page_source(name)]
-        dropped += bool(is_page_source(brand)) or len(words) < len(categories)
-        title, brand = restore_article(title), "" if is_page_source(brand) else clean_text(brand)
+        words = [name for name in categories if not is_page(name)]
+        dropped += bool(is_page(brand)) or len(words) < len(categories)
+        title, brand = restore_article(title), "" if is_page(brand) else clean(brand)
         # "unknown": how MovieLens-100K marks a film without a genre.
-        names = [clean_text(category) for category in words if category != "unknown"]
+        names = [clean(category) for category in words if category != "unknown"]
         names = [name for name in names if name]
         text = embedding_text(title, published, brand, names, category_word)
-        rows.append((number, source_id, title, brand, names, published, text))
+        for column, value in zip(columns.values(), (number, source_id, title, brand, names, published, text), strict=True):
+            column.append(value)
     if dropped:
         note(f"of {dropped:,} items the brand or a category is the source of a web page, and is left out")
-    return pl.DataFrame(rows, schema=ITEMS, orient="row")
+    return pl.DataFrame(columns, schema=ITEMS)

@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.ingest.build.ids import counts
+
 
 def core(user_N: NDArray[np.int32], item_N: NDArray[np.int32], min_user: int, min_item: int) -> NDArray[np.bool_]:
     """Which of N interactions (a pair at most once) are in the largest part where each user has `min_user` and each item `min_item`.
@@ -13,10 +15,16 @@ def core(user_N: NDArray[np.int32], item_N: NDArray[np.int32], min_user: int, mi
     kept_N = np.ones(len(user_N), dtype=bool)
     user, item = user_N, item_N
     while True:
-        enough = (np.bincount(user) >= min_user)[user]
-        if min_item > 0:
-            enough &= (np.bincount(item) >= min_item)[item]
-        if enough.all():
+        rows_U, rows_I = counts(user), counts(item)
+        if not (_too_few(rows_U, min_user) or _too_few(rows_I, min_item)):
             return kept_N
+        enough = (rows_U >= min_user)[user]
+        if min_item > 0:
+            enough &= (rows_I >= min_item)[item]
         kept_N[kept_N] = enough
         user, item = user[enough], item[enough]
+
+
+def _too_few(counts_I: NDArray[np.int64], least: int) -> bool:
+    """Whether one that occurs at all occurs less often."""
+    return bool(((counts_I > 0) & (counts_I < least)).any())

@@ -5,18 +5,27 @@ other are the sorted log. Of the whole log there are then 16 bytes a row in memo
 """
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from stages.ingest.build.ids import code, distinct, sorted_ids
+from stages.ingest.build.ids import NumberCodes, TextCodes, distinct, has_numbers, sorted_ids
+from stages.ingest.build.order import Rows, bounds, first_pairs
+from stages.ingest.readers.ahead import ahead
 from stages.ingest.readers.raw import RawLog
+from stages.ingest.readers.scratch import TableWriter
+from stages.shared.core.schemas import Schema
 
-CODES = {"user": pl.Int32, "item": pl.Int32, "timestamp": pl.Int64}
+CODES: Schema = {"user": pl.Int32, "item": pl.Int32, "timestamp": pl.Int64}
 ROWS_AT_ONCE = 25_000_000
+_ORDER: Schema = {"row": pl.Int64, "nanos": pl.Int32}  # what else decides where a row stands
 
 
 @dataclass(frozen=True)
@@ -30,44 +39,15 @@ class Pairs:
 
 
 def read_pairs(raw: RawLog, known_items: pl.Series, min_rating: float) -> Pairs:
+    user_ids = sorted_ids(distinct(raw.interactions, "user"))
+    read = partial(_Blocks, raw.interactions, user_ids, known_items, min_rating)
     if raw.interaction_rows > ROWS_AT_ONCE:
-        return _in_parts(raw, known_items, min_rating)
-    table, user_ids, low_rated = read_codes(raw, known_items, min_rating)
-    first = _first(table, len(known_items))
-    return Pairs(first, user_ids, low_rated, table.height - first.height)
-
-
-def _in_parts(raw: RawLog, known_items: pl.Series, min_rating: float) -> Pairs:
-    """The same, a part of the users at a time, from a table of codes on disk beside the log's scratch table."""
-    coded, usable, user_ids = _coded(raw, known_items, min_rating)
-    path = raw.interactions.with_name("codes.parquet")
-    coded.sink_parquet(path, compression="lz4")
-    on_disk = pl.scan_parquet(path)
-    counts = on_disk.group_by("user").len().collect(engine="streaming")
-    rows_U = np.zeros(len(user_ids), dtype=np.int64)
-    rows_U[counts["user"].to_numpy()] = counts["len"].to_numpy()
-    total = int(rows_U.sum())
-    # Filled from the front; what duplicates leave empty at the end takes no memory, for it is never touched.
-    columns = {name: np.empty(total, dtype=np.int32 if dtype == pl.Int32 else np.int64) for name, dtype in CODES.items()}
-    filled = 0
-    for low, high in pairwise(bounds(rows_U, math.ceil(total / ROWS_AT_ONCE))):
-        rows = on_disk.filter(pl.col("user").is_between(low, high, closed="left")).collect(engine="streaming")
-        part = _first(_sorted(rows), len(known_items))
-        del rows
-        for name, column in columns.items():
-            column[filled : filled + part.height] = part[name].to_numpy()
-        filled += part.height
-    path.unlink()
+        blocks, columns = _in_parts(read(), raw.interactions.with_name("codes.parquet"), len(user_ids), len(known_items))
+    else:
+        blocks, columns = _at_once(read, raw.interaction_rows, len(known_items))
     # One by one, each array gone before the next is copied.
-    table = pl.DataFrame([pl.Series(name, columns.pop(name)[:filled]) for name in CODES])
-    return Pairs(table, user_ids, _low_rated(usable, total, min_rating), total - filled)
-
-
-def bounds(rows_U: NDArray[np.int64], parts: int) -> list[int]:
-    """User codes between which `parts` parts lie, of about as many rows each; a user is never cut. The last is the number of users."""
-    ends_U = np.cumsum(rows_U)
-    wanted = ends_U[-1] * np.arange(1, parts) // parts if len(ends_U) else np.arange(0)
-    return [0, *(np.searchsorted(ends_U, wanted) + 1).tolist(), len(rows_U)]
+    table = pl.DataFrame([pl.Series(name, columns.pop(name)) for name in CODES])
+    return Pairs(table, user_ids, blocks.low_rated, blocks.rows - table.height)
 
 
 def pair_keys(pairs: pl.DataFrame, items: int) -> NDArray[np.int64]:
@@ -78,57 +58,116 @@ def pair_keys(pairs: pl.DataFrame, items: int) -> NDArray[np.int64]:
     return key_N
 
 
-def _coded(raw: RawLog, known_items: pl.Series, min_rating: float) -> tuple[pl.LazyFrame, pl.LazyFrame, pl.Series]:
-    """The usable rows that are rated high enough, as codes; the usable rows; the users' ids, by code."""
-    item = code("item", known_items)
-    usable = pl.scan_parquet(raw.interactions).filter(item.is_not_null())
-    # A row without a rating cannot be rated too low: implicit feedback has none.
-    is_high = pl.col("rating").is_null() | (pl.col("rating") >= min_rating)
-    rated = usable.filter(is_high) if min_rating else usable  # 0: all, where ratings may be negative
-    user_ids = sorted_ids(distinct(raw.interactions, "user"))
-    return rated.select(code("user", user_ids), item, "timestamp", "row", "nanos"), usable, user_ids
+class _Blocks:
+    """The log in blocks, in the order of the file, to be gone through once: CODES and _ORDER of the rows with a usable item that are rated
+    high enough. Several are in work at once.
+
+    rows, low_rated: how many of them there were so far, and how many were rated too low. in_order: whether the rows count up and no time
+    has parts of a second.
+    """
+
+    def __init__(self, interactions: Path, user_ids: pl.Series, known_items: pl.Series, min_rating: float):
+        is_number = has_numbers(interactions)
+        codes = NumberCodes if is_number else TextCodes
+        self._users, self._items = codes(user_ids), codes(known_items)
+        self._texts = [] if is_number else ["user", "item"]
+        self._interactions = interactions
+        self._min_rating = min_rating
+        self._last_row = -1
+        self.rows = self.low_rated = 0
+        self.in_order = True
+
+    def __iter__(self) -> Iterator[pl.DataFrame]:
+        with pq.ParquetFile(self._interactions) as file:
+            groups = file.num_row_groups
+        for block, low_rated in ahead(self._coded, range(groups)):
+            self.low_rated += low_rated
+            if block.height:
+                self.rows += block.height
+                row_N, nanos_N = (block[name].to_numpy() for name in _ORDER)
+                self.in_order &= bool(row_N[0] > self._last_row and (row_N[1:] > row_N[:-1]).all() and not nanos_N.any())
+                self._last_row = int(row_N[-1])
+                yield block
+
+    def _coded(self, group: int) -> tuple[pl.DataFrame, int]:
+        with pq.ParquetFile(self._interactions, read_dictionary=self._texts) as file:
+            table = file.read_row_group(group, use_threads=False)
+        rows = pl.DataFrame(pl.from_arrow(table.drop_columns(["user", "item"])))
+        rows = rows.with_columns(user=pl.Series(self._users(table["user"])), item=pl.Series(self._items(table["item"])))
+        if (rows["item"] < 0).any():
+            rows = rows.filter(pl.col("item") >= 0)
+        kept = rows
+        if self._min_rating:  # 0: all, where ratings may be negative
+            # A row without a rating cannot be rated too low: implicit feedback has none.
+            kept = rows.filter(pl.col("rating").is_null() | (pl.col("rating") >= self._min_rating))
+        return kept.select(*CODES, *_ORDER), rows.height - kept.height
 
 
-def _low_rated(usable: pl.LazyFrame, rated: int, min_rating: float) -> int:
-    return usable.select(pl.len()).collect(engine="streaming").item() - rated if min_rating else 0
+Columns = dict[str, NDArray[np.integer]]
 
 
-def _sorted(rows: pl.DataFrame) -> pl.DataFrame:
-    order = _by_user_and_time(*(rows[name].to_numpy() for name in ("user", "timestamp", "row", "nanos")))
-    return pl.DataFrame({name: rows[name].to_numpy()[order] for name in CODES}, schema=CODES)
+def _at_once(read: Callable[[], _Blocks], most: int, items: int) -> tuple[_Blocks, Columns]:
+    """`most`: rows that there may be."""
+    blocks, rows = _rows(read, most)
+    first = first_pairs(rows, items)
+    return blocks, dict(zip(CODES, (first.user_N, first.item_N, first.time_N), strict=True))
 
 
-def _first(pairs: pl.DataFrame, items: int) -> pl.DataFrame:
-    first = first_of_each_pair(pairs, items)
-    return pairs if first.all() else pairs.filter(pl.Series(first))  # no second copy of a long log
+def _rows(read: Callable[[], _Blocks], most: int) -> tuple[_Blocks, Rows]:
+    for schema in (CODES, {**CODES, **_ORDER}):  # as a rule the order of the file is all that there is to know
+        blocks, filled = read(), 0
+        # Filled from the front; what stays empty at the end takes no memory, for it is never touched.
+        columns = _empty(most, schema)
+        for block in blocks:
+            if schema is CODES and not blocks.in_order:
+                break
+            for name, column in columns.items():
+                column[filled : filled + block.height] = block[name].to_numpy()
+            filled += block.height
+        else:
+            break
+    return blocks, Rows(*(column[:filled] for column in columns.values()))  # type: ignore[arg-type]
 
 
-def read_codes(raw: RawLog, known_items: pl.Series, min_rating: float) -> tuple[pl.DataFrame, pl.Series, int]:
-    """CODES sorted by user, time and row; the users' ids, by code; and how many rows are rated too low."""
-    coded, usable, user_ids = _coded(raw, known_items, min_rating)
-    rows = coded.collect(engine="streaming")
-    return _sorted(rows), user_ids, _low_rated(usable, rows.height, min_rating)
+def _in_parts(blocks: _Blocks, path: Path, users: int, items: int) -> tuple[_Blocks, Columns]:
+    """The same, a part of the users at a time, from a table of codes at `path`, which is gone in the end."""
+    writer = TableWriter(path, {**CODES, **_ORDER})
+    rows_U = np.zeros(users, dtype=np.int64)
+    spans: list[tuple[int, int]] = []  # the first and the last user of each row group
+    for block in blocks:
+        users_of_block, rows_of_each = np.unique(block["user"].to_numpy(), return_counts=True)
+        rows_U[users_of_block] += rows_of_each
+        spans.append((int(users_of_block[0]), int(users_of_block[-1])))
+        writer.write(block)
+    writer.close()
+    columns = _empty(blocks.rows, CODES)
+    filled = 0
+    for low, high in pairwise(bounds(rows_U, math.ceil(blocks.rows / ROWS_AT_ONCE))):
+        groups = [group for group, (first, last) in enumerate(spans) if first < high and last >= low]
+        part = first_pairs(_part(path, groups, low, high, int(rows_U[low:high].sum()), blocks.in_order), items)
+        for column, part_N in zip(columns.values(), (part.user_N, part.item_N, part.time_N), strict=True):
+            column[filled : filled + len(part)] = part_N
+        filled += len(part)
+    path.unlink()
+    return blocks, {name: column[:filled] for name, column in columns.items()}
 
 
-def first_of_each_pair(pairs: pl.DataFrame, items: int) -> NDArray[np.bool_]:
-    """Which rows are the first of their user and item."""
-    # The rows are sorted by time and the sort is stable, so the first of equal keys is the earliest.
-    key_N = pair_keys(pairs, items)
-    order = np.argsort(key_N, kind="stable")
-    first_N = np.ones(len(key_N), dtype=bool)
-    key_N = key_N[order]
-    first_N[order[1:][key_N[1:] == key_N[:-1]]] = False
-    return first_N
+def _part(path: Path, groups: list[int], low: int, high: int, rows: int, in_order: bool) -> Rows:
+    """The rows of the users from `low` to below `high`, all of which stand in these row groups."""
+    columns = _empty(rows, CODES if in_order else {**CODES, **_ORDER})
+
+    def read(group: int) -> pl.DataFrame:
+        with pq.ParquetFile(path) as file:
+            block = pl.DataFrame(pl.from_arrow(file.read_row_group(group, columns=list(columns), use_threads=False)))
+        return block.filter(pl.col("user").is_between(low, high, closed="left"))
+
+    filled = 0
+    for block in ahead(read, groups):
+        for name, column in columns.items():
+            column[filled : filled + block.height] = block[name].to_numpy()
+        filled += block.height
+    return Rows(*columns.values())  # type: ignore[arg-type]
 
 
-def _by_user_and_time(
-    user_N: NDArray[np.int32], time_N: NDArray[np.int64], row_N: NDArray[np.int64], nanos_N: NDArray[np.int32]
-) -> NDArray[np.intp]:
-    """What sorts by user, then time, to the nanosecond, then row."""
-    if not len(user_N):
-        return np.arange(0)
-    span = int(time_N.max()) - int(time_N.min()) + 1
-    if (int(user_N.max()) + 1) * span < 2**63 and (row_N[1:] > row_N[:-1]).all() and not nanos_N.any():
-        # In the order of the file, one stable sort of one key does it, in under half the time.
-        return np.argsort(user_N * np.int64(span) + (time_N - time_N.min()), kind="stable")
-    return np.lexsort((row_N, nanos_N, time_N, user_N))
+def _empty(rows: int, schema: Schema) -> Columns:
+    return {name: np.empty(rows, dtype=np.int32 if dtype == pl.Int32 else np.int64) for name, dtype in schema.items()}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from stages.ingest.build.ids import code, distinct
+from stages.ingest.build.ids import code, distinct, has_numbers
 from stages.ingest.build.items import NOTHING_LEFT
 from stages.ingest.readers.raw import NO_TITLE, PAGE_SOURCE, REJECTED, TEXT_SHOWN, RawLog
 from stages.shared.core.errors import StageError
@@ -78,7 +78,12 @@ def _unknown_items(raw: RawLog, known: pl.Series) -> pl.LazyFrame:
     if unknown_ids.is_empty():  # nothing to look for in a long log
         return pl.LazyFrame(schema={"row": pl.Int64, "text": pl.String})
     shown = pl.concat_str("user", "item", "timestamp", separator="\t").str.slice(0, TEXT_SHOWN)
-    return pl.scan_parquet(raw.interactions).filter(code("item", unknown_ids).is_not_null()).select("row", shown.alias("text"))
+    log = pl.scan_parquet(raw.interactions)
+    if has_numbers(raw.interactions):
+        is_unknown = pl.col("item").is_in(unknown_ids.cast(pl.Int64).implode())
+    else:
+        is_unknown = code("item", unknown_ids).is_not_null()
+    return log.filter(is_unknown).select("row", shown.alias("text"))
 
 
 def _rejected(rows: pl.LazyFrame, file: str, reason: str) -> pl.LazyFrame:

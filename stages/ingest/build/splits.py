@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.ingest.build.ids import AT_ONCE, counts
 from stages.ingest.params import IngestParams
 from stages.shared.core.errors import StageError
 
@@ -14,9 +15,10 @@ Codes = NDArray[np.int8]
 
 def places(user_N: Ints) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Rows sorted by user -> the place of each within its user from 0, and the length of each user's sequence [users]."""
-    lengths_U = np.bincount(user_N)
+    lengths_U = counts(user_N)
     starts_U = np.cumsum(lengths_U) - lengths_U
-    place_N = np.arange(len(user_N), dtype=np.int32) - starts_U.astype(np.int32)[user_N]
+    place_N = np.arange(len(user_N), dtype=np.int32)
+    place_N -= np.repeat(starts_U.astype(np.int32), lengths_U)
     return place_N, lengths_U
 
 
@@ -24,9 +26,10 @@ def split_codes(user_N: Ints, timestamp_N: Ints, params: IngestParams) -> Codes:
     """The split of each row; rows sorted by user, then time."""
     if params.split == "global_time":
         return by_time(timestamp_N, params)
-    place_N, lengths_U = places(user_N)
+    lengths_U = counts(user_N)
     cuts = by_positions(lengths_U, params) if params.split == "positions" else leave_one_out(lengths_U, params)
-    return _after(place_N, [cut_U.astype(np.int32)[user_N] for cut_U in cuts])
+    sizes_US = np.diff(np.stack([np.zeros_like(lengths_U), *cuts, lengths_U], axis=1), axis=1)
+    return np.repeat(np.tile(np.arange(len(SPLITS), dtype=np.int8), len(lengths_U)), sizes_US.ravel())
 
 
 def by_positions(lengths_U: Ints, params: IngestParams) -> list[Ints]:
@@ -73,9 +76,19 @@ def warm_users(user_N: Ints, codes_N: Codes, min_base: int) -> NDArray[np.bool_]
 
 def require_all(codes_N: Codes, why: str) -> None:
     """Fails where one of the splits is empty."""
-    counts = np.bincount(codes_N, minlength=len(SPLITS))
-    if empty := [name for name, count in zip(SPLITS, counts, strict=True) if count == 0]:
+    rows_S = np.bincount(codes_N, minlength=len(SPLITS))
+    if empty := [name for name, count in zip(SPLITS, rows_S, strict=True) if count == 0]:
         raise StageError(f"ingest.split global_time leaves nothing for {', '.join(empty)} ({why})")
+
+
+def counts_by_split(code_N: Ints, id_N: Ints, size: int) -> NDArray[np.int64]:
+    """[SPLITS, size]: how often each id, below `size`, has each split."""
+    counts_SI = np.zeros(len(SPLITS) * size, dtype=np.int64)
+    step = max(AT_ONCE, len(counts_SI))
+    for start in range(0, len(id_N), step):
+        part = slice(start, start + step)
+        counts_SI += np.bincount(code_N[part] * np.int64(size) + id_N[part], minlength=len(counts_SI))
+    return counts_SI.reshape(len(SPLITS), size)
 
 
 def _after(value_N: Ints, cuts: list[Ints]) -> Codes:

@@ -45,6 +45,8 @@ def _clean_once(text: str) -> str:
 
 def restore_article(title: str) -> str:
     """`Shawshank Redemption, The` -> `The Shawshank Redemption`, also within parentheses."""
+    if ", " not in title:  # as in most
+        return title
     title = _PARENTHESISED.sub(lambda match: f"({_restore(match[1])})", title)
     return _restore(title)
 
@@ -60,12 +62,12 @@ def _restore(title: str) -> str:
 def title_and_year(title: str, year: str) -> tuple[str, int | None]:
     """The title without a year at its end, and the year: from its own field, else from the title, else None."""
     # 1999.0, as pandas writes whole numbers beside missing ones; 1999-05-01.
-    year = re.sub(r"\.0+$|(?<=^\d{4})-\d\d(-\d\d.*)?$", "", year)
+    year = year and re.sub(r"\.0+$|(?<=^\d{4})-\d\d(-\d\d.*)?$", "", year)
     suffix = _YEAR_SUFFIX.search(title)
     if suffix and title[: suffix.start()]:
         title = title[: suffix.start()]
         year = year if re.fullmatch(r"\d{4}", year) else suffix[1]
-    return title, int(year) if re.fullmatch(r"\d{4}", year) and year.isascii() else None
+    return title, int(year) if year and re.fullmatch(r"\d{4}", year) and year.isascii() else None
 
 
 def embedding_text(title: str, year: int | None, brand: str, categories: list[str], category_word: str) -> str:

@@ -8,8 +8,9 @@ import polars as pl
 
 from stages.ingest.readers.ahead import ahead
 from stages.ingest.readers.chunks import Block, Input, Lines, line_table
+from stages.ingest.readers.numbers import read_numbers
 from stages.ingest.readers.raw import RawFile
-from stages.ingest.readers.validate import nothing_read
+from stages.ingest.readers.validate import TimeUnit, nothing_read
 from stages.shared.core.errors import StageError
 from stages.shared.sources.encoding import UTF8, to_utf8
 
@@ -58,10 +59,12 @@ def read_delimited(
     take: Callable[[pl.DataFrame], None],
     encoding: str = "utf-8",
     quoted: bool = False,
+    numbers_in: TimeUnit | None = None,
 ) -> RawFile:
     """Calls `take` with one frame a block: the columns as text, and `row`, `reason`, `text`.
 
-    With `quoted` a line that holds a quote character is read by the rules of CSV; a record stays on one line.
+    With `quoted` a line that holds a quote character is read by the rules of CSV; a record stays on one line. numbers_in: the unit of its
+    times, if the file is a log; a block then comes as RAW_NUMBERS instead where that is the same (numbers.py).
     """
     lines = Lines(source, columns.has_header)
 
@@ -72,6 +75,8 @@ def read_delimited(
             yield block
 
     def parsed(block: Block) -> pl.DataFrame | None:
+        if numbers_in and (numbers := read_numbers(block, separator, columns.positions, columns.width, numbers_in)) is not None:
+            return numbers
         # What was converted has no bytes in `encoding` any more: what is not UTF-8 now is no text.
         table = line_table(block, encoding if lines.encoding == UTF8 else UTF8)
         return split_columns(table, separator, columns, quoted) if table.height else None

@@ -26,18 +26,21 @@ class Forgotten:
         self.matched: set[str] = set()
 
     def without(self, file: str, parsed: pl.DataFrame) -> pl.DataFrame:
-        """`parsed` (validate.py) without their rows, whether these could be used or not."""
+        """`parsed` (validate.py, numbers.py) without their rows, whether these could be used or not."""
         if not self.digests:
             return parsed
-        user = parsed["user"].str.strip_chars()
+        user = parsed["user"].cast(pl.String).str.strip_chars()
         by_digest = {digest(source_id, self.salt): source_id for source_id in user.drop_nulls().unique()}
         matched_digests = self.digests & by_digest.keys()
         self.matched |= matched_digests
         is_theirs = user.is_in([by_digest[matched_digest] for matched_digest in matched_digests]).fill_null(False)
         self.rows[file] += int(is_theirs.sum())
+        others = parsed.filter(~is_theirs)
+        if "reason" not in others.columns:
+            return others
         # A row that could not be parsed has no user to compare with.
         unread = pl.col("reason").is_not_null()
-        return parsed.filter(~is_theirs).with_columns(text=pl.when(unread).then(pl.lit(HIDDEN)).otherwise(pl.col("text")))
+        return others.with_columns(text=pl.when(unread).then(pl.lit(HIDDEN)).otherwise(pl.col("text")))
 
     def counts(self) -> dict[str, int]:
         """For metrics.json; nothing where nobody is to be forgotten. A digest may match no one: the raw file was cleaned, too."""

@@ -21,6 +21,8 @@ RAW_INTERACTIONS: Schema = {
     "row": pl.Int64,
     "nanos": pl.Int32,
 }
+# The same where every id is a whole number written as usual (7, not 007): a fraction of the time and the memory.
+RAW_NUMBERS: Schema = {**RAW_INTERACTIONS, "user": pl.Int64, "item": pl.Int64}
 # As the source writes it, no cleaning yet; `year` is the text of its field, "" where it has none.
 RAW_ITEMS: Schema = {
     "source_id": pl.String,
@@ -65,7 +67,7 @@ class RawLog:
     name: str  # for people: "MovieLens-100K (recbole-1.2.1-py3-none-any.whl)"
     licence: str  # one sentence for the data card
     files: list[RawFile]
-    interactions: Path  # RAW_INTERACTIONS
+    interactions: Path  # RAW_NUMBERS where they hold all ids, else RAW_INTERACTIONS
     items: Path  # RAW_ITEMS
     rejected: Path  # REJECTED
     interaction_rows: int  # rows of the log, good and bad
@@ -73,3 +75,7 @@ class RawLog:
     time: Literal["seconds", "order"]  # "order": no times in the source, `timestamp` is the place in the user's sequence
     category_word: str  # how the embedding text calls categories: "Genres" or "Categories"
     forgotten: dict[str, int] = field(default_factory=dict)  # forget.py; no rows of theirs are in any of the above
+
+    def log(self) -> pl.LazyFrame:
+        """RAW_INTERACTIONS, whatever the file holds."""
+        return pl.scan_parquet(self.interactions).with_columns(pl.col("user", "item").cast(pl.String))

@@ -4,18 +4,17 @@ A parsed block has the columns of its table (raw.py), numbers still as text wher
 `reason` (null, or why the row was not even parsed) and `text` (the row as it stands).
 """
 
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import reduce
 from operator import or_
 from pathlib import Path
 from typing import Literal
 
 import polars as pl
-import pyarrow.parquet as pq
 
 from stages.ingest.readers.forget import Forgotten
 from stages.ingest.readers.page_source import PATTERN
-from stages.ingest.readers.raw import NO_TITLE, PAGE_SOURCE, RAW_INTERACTIONS, RAW_ITEMS, REJECTED, TEXT_SHOWN, RawFile, RawLog
+from stages.ingest.readers.raw import NO_TITLE, PAGE_SOURCE, RAW_ITEMS, REJECTED, TEXT_SHOWN, RawFile, RawLog
+from stages.ingest.readers.scratch import LogWriter, TableWriter
 from stages.shared.core.errors import StageError
 from stages.shared.core.schemas import Schema
 
@@ -36,15 +35,18 @@ class StagingTables:
         self.forgotten = forgotten or Forgotten()
         self.interaction_rows = 0
         self.item_rows = 0
-        self._interactions = _Writer(folder / "interactions.parquet", RAW_INTERACTIONS)
-        self._items = _Writer(folder / "items.all.parquet", _ITEM_SCRATCH)
-        self._rejected = _Writer(folder / "rejected.parquet", REJECTED)
+        self._interactions = LogWriter(folder / "interactions.parquet")
+        self._items = TableWriter(folder / "items.all.parquet", _ITEM_SCRATCH)
+        self._rejected = TableWriter(folder / "rejected.parquet", REJECTED)
         self._item_file = ""
 
     def add_interactions(self, file: str, parsed: pl.DataFrame, unit: TimeUnit = "s") -> None:
-        checked = check_interactions(self.forgotten.without(file, parsed), unit)
+        """`parsed`: a block as above, or one of numbers.py, which is checked already."""
+        checked = self.forgotten.without(file, parsed)
         self.interaction_rows += checked.height
-        self._interactions.write(self._without_rejected(file, checked))
+        if "reason" in checked.columns:
+            checked = self._without_rejected(file, check_interactions(checked, unit))
+        self._interactions.write(checked)
 
     def add_items(self, file: str, parsed: pl.DataFrame) -> None:
         checked = check_items(parsed)
@@ -105,38 +107,6 @@ class StagingTables:
         self._items.path.unlink()
 
 
-class _Writer:
-    """A Parquet file written in row groups, each while the caller reads on: pyarrow writes on one core."""
-
-    def __init__(self, path: Path, schema: Schema):
-        self.path = path
-        self.schema = schema
-        self.arrow = pl.DataFrame(schema=schema).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
-        texts = [name for name, dtype in schema.items() if dtype == pl.String]
-        # No statistics: these tables are read once and deleted.
-        self.writer = pq.ParquetWriter(path, self.arrow, compression="zstd", use_dictionary=texts, write_statistics=False)
-        self._pool = ThreadPoolExecutor(1)
-        self._writing: Future[None] | None = None
-
-    def write(self, table: pl.DataFrame) -> None:
-        """The columns of the schema out of `table`; a null text is written as an empty one, `rating` may be null."""
-        columns = [pl.col(name).cast(dtype) for name, dtype in self.schema.items()]
-        table = table.select(columns).with_columns(pl.col(pl.String).fill_null(""))
-        if table.height:
-            self._wait()  # one at a time: no more than one group waits in memory
-            self._writing = self._pool.submit(self.writer.write_table, table.to_arrow(compat_level=pl.CompatLevel.oldest()))
-
-    def close(self) -> None:
-        self._wait()
-        self._pool.shutdown()
-        self.writer.close()
-
-    def _wait(self) -> None:
-        """Until the group before is written; its error, as of a full disk, is raised here."""
-        if self._writing:
-            self._writing.result()
-
-
 def check_interactions(parsed: pl.DataFrame, unit: TimeUnit = "s") -> pl.DataFrame:
     """`parsed` with trimmed ids, `timestamp` in whole seconds, `rating` as a number, and a reason where one of them will not do."""
     parsed = parsed.with_columns(
@@ -146,7 +116,7 @@ def check_interactions(parsed: pl.DataFrame, unit: TimeUnit = "s") -> pl.DataFra
     )
     if parsed.schema["rating"] == pl.String:
         parsed = parsed.with_columns(pl.when(pl.col("rating") != "").then("rating"))
-    seconds = _seconds(parsed["timestamp"], unit)
+    seconds = seconds_of(parsed["timestamp"], unit)
     number = parsed["rating"].cast(pl.Float32, strict=False)
     table = parsed.with_columns(seconds=seconds[0], is_number=seconds[1], number=number, nanos=seconds[2])
     faults = {
@@ -178,7 +148,7 @@ def first_fault(faults: dict[str, pl.Expr]) -> pl.Expr:
     return pl.coalesce("reason", *[pl.when(holds).then(pl.lit(reason)) for reason, holds in faults.items()]).alias("reason")
 
 
-def _seconds(times: pl.Series, unit: TimeUnit) -> tuple[pl.Series, pl.Series, pl.Series]:
+def seconds_of(times: pl.Series, unit: TimeUnit) -> tuple[pl.Series, pl.Series, pl.Series]:
     """Whole seconds (null where out of bounds, or in another unit), whether a number stood there, and the rest in nanoseconds."""
     if times.dtype.is_temporal():
         # Nanoseconds only where the file has them: in 64 bits they reach no further than the year 2262.
@@ -189,8 +159,8 @@ def _seconds(times: pl.Series, unit: TimeUnit) -> tuple[pl.Series, pl.Series, pl
         declared = True
     per_second = _PER_SECOND[unit]
     whole, billionths = _exact(times)
-    seconds = whole // per_second
-    nanos = (whole % per_second) * (10**9 // per_second)
+    seconds = whole // per_second if per_second > 1 else whole
+    nanos = (whole % per_second) * (10**9 // per_second) if per_second > 1 else whole * 0
     if billionths is not None:
         nanos = nanos + billionths // per_second
     is_number = whole.is_not_null()
@@ -205,7 +175,7 @@ def _seconds(times: pl.Series, unit: TimeUnit) -> tuple[pl.Series, pl.Series, pl
     bad = ~((seconds > -_LIMIT) & (seconds < _LIMIT)).fill_null(False)
     if declared and unit != "s":
         bad |= _is_coarser(whole, unit)
-    return seconds.set(bad, None), is_number, nanos.fill_null(0).cast(pl.Int32)
+    return seconds.set(bad, None) if bad.any() else seconds, is_number, nanos.fill_null(0).cast(pl.Int32)
 
 
 def _exact(times: pl.Series) -> tuple[pl.Series, pl.Series | None]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from stages.ingest.build.checks import check_leaks, cold_items
 from stages.ingest.build.interactions import Interactions
 from stages.ingest.build.quarantine import Counts
-from stages.ingest.build.splits import SPLITS
+from stages.ingest.build.splits import SPLITS, counts_by_split
 from stages.ingest.params import IngestParams
 from stages.ingest.readers.raw import RawFile, RawLog
 from stages.shared.sources.encoding import UTF8, shown
@@ -21,10 +21,12 @@ def describe(raw: RawLog, items: pl.DataFrame, log: Interactions, rejected: Coun
     """`items`: ITEMS. Runs the leak checks, and fails where one does."""
     leak_checks = check_leaks(log.table, params.split)
     table, users = log.table, log.users.height
-    lengths_U = np.bincount(table["user"].to_numpy())
+    code_N = table["split"].to_physical().to_numpy()
+    lengths_SU = counts_by_split(code_N, table["user"].to_numpy(), users)
     # Items that nobody took count as well: they are part of what is to be ranked.
-    popularity_I = np.bincount(table["item"].to_numpy(), minlength=items.height)
-    splits = _by_split(table, raw.time)
+    popularity_SI = counts_by_split(code_N, table["item"].to_numpy(), items.height)
+    lengths_U, popularity_I = lengths_SU.sum(axis=0), popularity_SI.sum(axis=0)
+    splits = _by_split(table, lengths_SU, popularity_SI, raw.time)
     return {
         "raw": {
             "name": raw.files[0].name,
@@ -46,7 +48,7 @@ def describe(raw: RawLog, items: pl.DataFrame, log: Interactions, rejected: Coun
         "sparsity": round(1 - table.height / (users * items.height), 6),
         "by_split": {name: counts["interactions"] for name, counts in splits.items()},
         "splits": splits,
-        "time": _span(table["timestamp"], raw.time),
+        "time": _span(int(table["timestamp"].to_numpy().min()), int(table["timestamp"].to_numpy().max()), raw.time),
         "rejected": rejected,
         **raw.forgotten,
         "dropped": log.dropped,
@@ -75,22 +77,21 @@ def _distribution(counts: NDArray[np.integer]) -> dict[str, float]:
     return {"min": int(counts.min()), **quantiles, "max": int(counts.max()), "mean": round(float(counts.mean()), 2)}
 
 
-def _by_split(table: pl.DataFrame, time: str) -> dict[str, dict[str, Any]]:
-    # One at a time: all four together would be a second copy of the log.
+def _by_split(table: pl.DataFrame, lengths_SU: NDArray[np.int64], popularity_SI: NDArray[np.int64], time: str) -> dict[str, dict[str, Any]]:
+    moment = pl.col("timestamp")
+    spans = table.group_by("split").agg(first=moment.min(), last=moment.max()).rows_by_key("split", unique=True)
     return {
         name: {
-            "interactions": rows.height,
-            "users": rows["user"].n_unique(),
-            "items": rows["item"].n_unique(),
-            "time": _span(rows["timestamp"], time) if rows.height else {},
+            "interactions": int(lengths_U.sum()),
+            "users": int(np.count_nonzero(lengths_U)),
+            "items": int(np.count_nonzero(popularity_I)),
+            "time": _span(*spans[name], time) if name in spans else {},
         }
-        for name in SPLITS
-        for rows in [table.filter(pl.col("split") == name)]
+        for name, lengths_U, popularity_I in zip(SPLITS, lengths_SU, popularity_SI, strict=True)
     }
 
 
-def _span(timestamps: pl.Series, time: str) -> dict[str, int | str]:
-    first, last = int(timestamps.to_numpy().min()), int(timestamps.to_numpy().max())
+def _span(first: int, last: int, time: str) -> dict[str, int | str]:
     if time == "order":
         return {"first": first, "last": last, "unit": "order only: places in each user's sequence"}
     dates = {"first_date": _date(first), "last_date": _date(last)}

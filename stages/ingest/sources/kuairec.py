@@ -43,7 +43,8 @@ def read_log(source: Input, scratch: StagingTables) -> RawFile:
         "timestamp": ("timestamp",),
         "rating": ("watch_ratio",),
     }
-    return read_delimited(source, ",", Columns(names), lambda rows: scratch.add_interactions(source.name, rows), quoted=True)
+    columns = Columns(names)
+    return read_delimited(source, ",", columns, lambda rows: scratch.add_interactions(source.name, rows), quoted=True, numbers_in="s")
 
 
 def read_videos(source: Input, scratch: StagingTables) -> RawFile:

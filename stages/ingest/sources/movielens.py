@@ -21,7 +21,7 @@ _RATINGS: dict[str, tuple[str, ...]] = {"user": (), "item": (), "rating": (), "t
 
 def read_u_data(source: Input, scratch: StagingTables) -> RawFile:
     """User, item, rating, timestamp; tab-separated, no header."""
-    return read_delimited(source, "\t", Columns(_RATINGS), lambda table: scratch.add_interactions(source.name, table))
+    return read_delimited(source, "\t", Columns(_RATINGS), lambda table: scratch.add_interactions(source.name, table), numbers_in="s")
 
 
 def read_u_item(source: Input, scratch: StagingTables) -> RawFile:
@@ -47,7 +47,7 @@ def read_u_item(source: Input, scratch: StagingTables) -> RawFile:
 
 def read_ratings_dat(source: Input, scratch: StagingTables) -> RawFile:
     """User, item, rating, timestamp; separated by `::`, no header."""
-    return read_delimited(source, "::", Columns(_RATINGS), lambda table: scratch.add_interactions(source.name, table))
+    return read_delimited(source, "::", Columns(_RATINGS), lambda table: scratch.add_interactions(source.name, table), numbers_in="s")
 
 
 def read_movies_dat(source: Input, scratch: StagingTables) -> RawFile:
@@ -58,7 +58,7 @@ def read_movies_dat(source: Input, scratch: StagingTables) -> RawFile:
 
 def read_ratings_csv(source: Input, scratch: StagingTables) -> RawFile:
     columns = Columns({"user": ("userId",), "item": ("movieId",), "rating": ("rating",), "timestamp": ("timestamp",)})
-    return read_delimited(source, ",", columns, lambda table: scratch.add_interactions(source.name, table), quoted=True)
+    return read_delimited(source, ",", columns, lambda table: scratch.add_interactions(source.name, table), quoted=True, numbers_in="s")
 
 
 def read_movies_csv(source: Input, scratch: StagingTables) -> RawFile:

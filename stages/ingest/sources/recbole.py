@@ -25,7 +25,7 @@ _LOG: dict[str, tuple[str, ...]] = {"user": ("user_id",), "item": ("item_id",), 
 def read_inter(source: Input, scratch: StagingTables) -> RawFile:
     """A `.inter` file with times."""
     columns = Columns(_LOG, ["rating"], _HINT, typed=True)
-    return read_delimited(source, "\t", columns, lambda table: scratch.add_interactions(source.name, table))
+    return read_delimited(source, "\t", columns, lambda table: scratch.add_interactions(source.name, table), numbers_in="s")
 
 
 def read_own_inter(source: Input, scratch: StagingTables) -> tuple[RawFile, bool]:
@@ -37,7 +37,7 @@ def read_own_inter(source: Input, scratch: StagingTables) -> tuple[RawFile, bool
         has_times = columns.positions["timestamp"] is not None
         scratch.add_interactions(source.name, table if has_times else numbering.number(table))
 
-    file = read_delimited(source, "\t", columns, take)
+    file = read_delimited(source, "\t", columns, take, numbers_in="s")
     if columns.positions["timestamp"] is None:
         note(f"{source.name} has no column timestamp: the order of the file counts")
     return file, columns.positions["timestamp"] is not None

@@ -33,7 +33,7 @@ from stages.ingest.readers.jsonlines import (
 from stages.ingest.readers.parquet import missing_column, read_parquet
 from stages.ingest.readers.raw import RawFile, called_by_id
 from stages.ingest.readers.times import with_times
-from stages.ingest.readers.validate import StagingTables
+from stages.ingest.readers.validate import StagingTables, TimeUnit
 from stages.ingest.readers.written_lists import category_lists
 from stages.ingest.sources.parts import Take, read_parts, shown_name
 from stages.shared.core.errors import StageError
@@ -70,7 +70,9 @@ def read_interactions(folder: Path, table: TableParams, scratch: StagingTables) 
         time = required(record, table.timestamp) if table.timestamp else None
         return required(record, table.user), _ids(record, table.item, table), time, rating
 
-    read = partial(_read, table=table, names=names, values=values, fields=INTERACTION_FIELDS, ids="item")
+    # Of these alone a cell says the same as a number and as text.
+    numbers_in = table.time_unit if table.timestamp and not (table.time_format or table.item_separator) else None
+    read = partial(_read, table=table, names=names, values=values, fields=INTERACTION_FIELDS, ids="item", numbers_in=numbers_in)
     return read_parts(folder, table.interactions, read, take)
 
 
@@ -159,6 +161,7 @@ def _read(
     values: Callable[[Record], tuple[Any, ...]],
     fields: Schema,
     ids: str,
+    numbers_in: TimeUnit | None = None,
 ) -> RawFile:
     """`names`: our column -> that of the file, "" = none. `values` does the same for a JSON record. `ids`: ours that may hold several."""
     ending = _ending(path.name)
@@ -172,7 +175,7 @@ def _read(
         columns = Columns(
             {name: (column,) if column else () for name, column in names.items()}, [name for name in names if not names[name]], _HINT
         )
-        return read_delimited(Input(path), separator, columns, take, table.encoding, quoted=is_quoted(separator))
+        return read_delimited(Input(path), separator, columns, take, table.encoding, is_quoted(separator), numbers_in)
     raise StageError(
         f"{path}: ends in none of {', '.join(_ENDINGS)} (or these with .gz); convert the file, or name its ingest.table.separator"
     )

@@ -62,7 +62,7 @@ def read_whole(params: IngestParams, scratch: Path, lists: RetrieveParams | None
         if params.missing_items == "refuse":
             require_items(raw, usable["source_id"], params.max_bad_share)
         rejected = quarantine(raw, usable, untitled, params.max_bad_share, Path(folder) / "quarantine.parquet", params.missing_items)
-        log = pl.scan_parquet(raw.interactions).filter(pl.col("rating").is_null() | (pl.col("rating") >= params.min_rating))
+        log = raw.log().filter(pl.col("rating").is_null() | (pl.col("rating") >= params.min_rating))
         pairs = log.select("user", "item").filter(pl.col("item").is_in(usable["source_id"].implode())).unique()
         lengths = pairs.group_by("user").len().collect(engine="streaming")["len"].to_numpy().astype(np.int64)
         head = log.head(ROWS).collect()
@@ -82,7 +82,7 @@ class MissingItems(StageError):
 
 
 def require_items(raw: RawLog, known: pl.Series, max_bad_share: float) -> None:
-    unknown = pl.scan_parquet(raw.interactions).filter(~pl.col("item").is_in(known.implode()))
+    unknown = raw.log().filter(~pl.col("item").is_in(known.implode()))
     rows, items, example = unknown.select(pl.len(), pl.col("item").n_unique(), pl.col("item").first().alias("one")).collect().row(0)
     if rows > max_bad_share * raw.interaction_rows:
         log, catalogue = files(raw)

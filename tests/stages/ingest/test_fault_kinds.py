@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.ingest.build.pairs import read_codes
+from stages.ingest.build.pairs import read_pairs
 from stages.ingest.build.text import title_and_year
 from stages.ingest.params import IngestParams
 from stages.ingest.readers import parquet
@@ -49,7 +49,7 @@ def test_order_below_a_second(ending: str, unit: str, order: list[int], data: st
         songs = put(folder, "songs", [song(f"i{place}") for place in range(4)], "csv")
         table = {"interactions": plays, "items": songs, "time_unit": unit}
         log = read_source(IngestParams(source="table", folder=str(folder), table=table), folder / "scratch")
-        codes, _, _ = read_codes(log, pl.Series([f"i{place}" for place in range(4)]), 0.0)
+        codes = read_pairs(log, pl.Series([f"i{place}" for place in range(4)]), 0.0).table
     assert codes["item"].to_list() == [0, 1, 2, 3] and set(codes["timestamp"]) == {start}
 
 

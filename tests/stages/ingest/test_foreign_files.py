@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stages.ingest.build.pairs import read_codes
+from stages.ingest.build.pairs import read_pairs
 from stages.ingest.build.text import title_and_year
 from stages.ingest.params import IngestParams
 from stages.ingest.readers.raw import PAGE_SOURCE
@@ -47,7 +47,7 @@ def test_order_within_a_second(tmp_path: Path, unit: str, times: list[object]) -
     folder = write(tmp_path / "raw", plays__csv=plays(*rows), songs__csv="item,title\na,A\nb,B\nc,C\n")
     table = {"interactions": "plays.csv", "items": "songs.csv", "time_unit": unit}
     log = read_source(IngestParams(source="table", folder=str(folder), table=table), tmp_path)
-    codes, _, _ = read_codes(log, pl.Series(["a", "b", "c"]), 0.0)
+    codes = read_pairs(log, pl.Series(["a", "b", "c"]), 0.0).table
     assert codes["item"].to_list() == [0, 1, 2] and set(codes["timestamp"]) == {SECOND}
 
 

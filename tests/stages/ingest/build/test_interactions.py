@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from stages.ingest.build import pairs
 from stages.ingest.build.interactions import interactions
-from stages.ingest.build.pairs import _by_user_and_time
+from stages.ingest.build.order import Rows, bounds, by_user_and_time
 from stages.ingest.params import IngestParams
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import read_json
@@ -156,7 +156,8 @@ def test_the_order_by_one_key_and_by_four(triples, huge, shuffled, fine):
     row = np.arange(len(triples), dtype=np.int64)
     row = row[::-1].copy() if shuffled else row
     expected = sorted(range(len(triples)), key=lambda place: (user[place], time[place], nanos[place], row[place]))
-    assert _by_user_and_time(user, time, row, nanos).tolist() == expected
+    kept = (row, nanos) if shuffled or nanos.any() else (None, None)
+    assert by_user_and_time(Rows(user, np.zeros_like(user), time, *kept)).tolist() == expected
 
 
 def test_kept_users_may_sort_otherwise_than_all(tmp_path):
@@ -232,7 +233,7 @@ def test_a_log_sorted_in_parts_gives_the_same_bytes(tmp_path, monkeypatch):
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=20).filter(any), st.integers(1, 6))
 def test_bounds_cover_every_user_once(lengths, parts):
-    found = pairs.bounds(np.array(lengths), parts)
+    found = bounds(np.array(lengths), parts)
     assert found[0] == 0 and found[-1] == len(lengths) and len(found) == parts + 1
     assert all(low <= high for low, high in zip(found, found[1:], strict=False))
     largest = max(sum(lengths[low:high]) for low, high in zip(found, found[1:], strict=False))

@@ -59,7 +59,7 @@ def ingested(root, name):
     params = IngestParams.model_validate(yaml.safe_load(render(root, name))["ingest"])
     with TemporaryDirectory() as scratch:
         raw = read_source(params, Path(scratch))
-        return pl.read_parquet(raw.interactions).select("user", "item", "timestamp").rows(), pl.read_parquet(raw.items)
+        return raw.log().select("user", "item", "timestamp").collect().rows(), pl.read_parquet(raw.items)
 
 
 def test_the_newcomers_path(project, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """Source ids into integers: a fixed order of the ids, and dense numbers in that order."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -55,7 +56,7 @@ def code(column: str, ids: pl.Series) -> pl.Expr:
     return pl.col(column).cast(pl.Enum(ids), strict=False).to_physical().cast(pl.Int32)
 
 
-def counts(codes_N: NDArray[np.int32], size: int = 0) -> NDArray[np.int64]:
+def counts(codes_N: NDArray[np.integer[Any]], size: int = 0) -> NDArray[np.int64]:
     """As np.bincount with `size` entries at least, which would first copy the codes of a long log into 64 bits."""
     counts_I = np.zeros(max(size, int(codes_N.max(initial=-1)) + 1), dtype=np.int64)
     step = max(AT_ONCE, len(counts_I))

@@ -30,7 +30,8 @@ class Rows:
         return len(self.user_N)
 
     def at(self, places: slice | NDArray[np.intp]) -> "Rows":
-        row_N, nanos_N = (None if column is None else column[places] for column in (self.row_N, self.nanos_N))
+        row_N = None if self.row_N is None else self.row_N[places]
+        nanos_N = None if self.nanos_N is None else self.nanos_N[places]
         return Rows(self.user_N[places], self.item_N[places], self.time_N[places], row_N, nanos_N)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -145,7 +146,8 @@ def _in_parts(blocks: _Blocks, path: Path, users: int, items: int) -> tuple[_Blo
     for low, high in pairwise(bounds(rows_U, math.ceil(blocks.rows / ROWS_AT_ONCE))):
         groups = [group for group, (first, last) in enumerate(spans) if first < high and last >= low]
         part = first_pairs(_part(path, groups, low, high, int(rows_U[low:high].sum()), blocks.in_order), items)
-        for column, part_N in zip(columns.values(), (part.user_N, part.item_N, part.time_N), strict=True):
+        parts: list[NDArray[Any]] = [part.user_N, part.item_N, part.time_N]
+        for column, part_N in zip(columns.values(), parts, strict=True):
             column[filled : filled + len(part)] = part_N
         filled += len(part)
     path.unlink()

@@ -85,7 +85,7 @@ def _by_split(table: pl.DataFrame, lengths_SU: NDArray[np.int64], popularity_SI:
             "interactions": int(lengths_U.sum()),
             "users": int(np.count_nonzero(lengths_U)),
             "items": int(np.count_nonzero(popularity_I)),
-            "time": _span(*spans[name], time) if name in spans else {},
+            "time": _span(spans[name][0], spans[name][1], time) if name in spans else {},
         }
         for name, lengths_U, popularity_I in zip(SPLITS, lengths_SU, popularity_SI, strict=True)
     }

@@ -91,7 +91,7 @@ def test_half_precision_is_close_and_stored_as_float32_of_length_1(tmp_path, poo
     assert (found * by_hand(TEXTS, folder, pooling)).sum(axis=1).min() > 0.98
 
 
-def test_auto_is_bfloat16_on_a_gpu_and_float32_on_a_cpu(monkeypatch):
+def test_auto_is_bfloat16_on_a_gpu_and_float32_on_a_cpu(monkeypatch, bfloat16_kernels):
     for gpu, device, expected in [
         (False, "auto", ("cpu", "float32")),
         (True, "auto", ("cuda", "bfloat16")),
@@ -101,6 +101,11 @@ def test_auto_is_bfloat16_on_a_gpu_and_float32_on_a_cpu(monkeypatch):
         params = EmbedParams(device=device)
         assert (device_of(params), dtype_of(params)) == expected
         assert dtype_of(EmbedParams(device=device, dtype="float16")) == "float16"
+
+
+def test_what_a_cpu_does_not_multiply_in_is_float32(monkeypatch):
+    monkeypatch.setattr("stages.shared.core.device.multiplies_in", lambda dtype, where="auto": dtype == "float32")
+    assert dtype_of(EmbedParams(device="cpu", dtype="bfloat16")) == "float32"
 
 
 def test_a_gpu_that_is_not_there(monkeypatch):

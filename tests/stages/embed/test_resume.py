@@ -70,7 +70,7 @@ def test_a_part_may_hold_several_batches_and_damage_before_it_is_filled_in(tmp_p
     assert points.load("4").tolist() == vectors_of(rows[4:8]).tolist(), "the gap between two parts is closed on disk too"
 
 
-def test_the_key_changes_with_all_that_decides_the_vectors_and_with_nothing_else(tmp_path):
+def test_the_key_changes_with_all_that_decides_the_vectors_and_with_nothing_else(tmp_path, bfloat16_kernels):
     folder = tiny_text_model(tmp_path)
     plain = resume_key(["a", "b"], folder, "w", EmbedParams())
     changed = [{"batch_size": 3}, {"instruction": "x"}, {"pooling": "last"}, {"max_tokens": 5}, {"threads": 2}, {"dtype": "bfloat16"}]

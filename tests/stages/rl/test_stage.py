@@ -173,7 +173,7 @@ CHANGES += [{"objective": "dr_grpo"}, {"kl": 0.1}, {"importance_cap": 0.5}, {"co
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: list(change)[-1])
-def test_parameters_change_the_model(project, change):
+def test_parameters_change_the_model(project, change, bfloat16_kernels):
     common = {name: value for name, value in list(change.items())[:-1]}
     assert run(project, **common)["model/model.safetensors"] != run(project, **change)["model/model.safetensors"]
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -115,21 +116,39 @@ def test_failure(project: Path, server: str) -> None:
     assert row["last_run"]["state"] == "Failed" and row["made"]["place"] == "here" and row["made"]["seconds"] > 0
 
 
-def test_ctrl_c(project: Path, tmp_path: Path) -> None:
-    """With the ephemeral server, which a terminal's Ctrl-C reaches too."""
+def processes_in(folder: Path) -> list[str]:
+    """The commands of all processes that work there, a few seconds after their parent has ended."""
+    for _ in range(50):
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if (process / "cwd").readlink().is_relative_to(folder):
+                    found.append((process / "cmdline").read_text().replace("\0", " "))
+        if not found:
+            break
+        time.sleep(0.2)
+    return found
+
+
+@pytest.mark.parametrize(("number", "whom"), [(signal.SIGINT, "all"), (signal.SIGHUP, "gr2")])
+def test_ctrl_c_and_a_closed_terminal(project: Path, tmp_path: Path, number: signal.Signals, whom: str) -> None:
+    """With the ephemeral server, which Ctrl-C in a terminal reaches too; of the closed terminal `gr2 run` is told, and ends the rest."""
+    earlier = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it would be ignored here, and in the child
     dvc_toy.set_param(project, "c:\n  x: 1\n  sleep: 2", "c:\n  x: 4\n  sleep: 60")
     env = {**dvc_toy.environment(), "PYTHONPATH": str(dvc_toy.ROOT), "PREFECT_HOME": str(tmp_path / "prefect")}
     child = subprocess.Popen(
         [sys.executable, "-m", "flows.cli", "run", "c"], cwd=project, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True, start_new_session=True,
     )  # fmt: skip
+    signal.signal(signal.SIGHUP, earlier)
     assert child.stdout
     while "c | running" not in child.stdout.readline():
         pass
-    os.killpg(child.pid, signal.SIGINT)
+    (os.killpg if whom == "all" else os.kill)(child.pid, number)
     _, errors = child.communicate(timeout=600)
     assert child.returncode == 130, errors
     assert "Traceback" not in errors
+    assert not processes_in(project), "a stage, dvc or the server went on by itself"
     dvc_toy.call(project, "git", "checkout", "-q", "params.yaml")
     assert (project / "data/c/out.txt").read_text() == "a1\nc1\n"
     assert "up to date" in dvc_toy.dvc(project, "repro")

@@ -34,12 +34,14 @@ class Columns:
         self.positions: dict[str, int | None] = {} if self.has_header else {name: index for index, name in enumerate(names)}
 
     def read_header(self, file: str, header: list[str]) -> None:
-        names = [name.split(":")[0] if self.typed else name for name in header]
+        # item_id:token,title:token is two columns under another separator, and not one with a strange type.
+        names = [name.split(":")[0] if self.typed and name.count(":") < 2 else name for name in header]
         for name, spellings in self.names.items():
             positions = [names.index(spelling) for spelling in spellings if spelling in names]
             if not positions and name not in self.optional:
                 present = ", ".join(map(_visible, header)) if any(header) else "nothing"
-                wrong = "; it has one column, so the separator is another" if len(header) == 1 and re.search(r"[,;|\t]", header[0]) else ""
+                is_other = len(header) == 1 and (re.search(r"[,;|\t]", header[0]) or (self.typed and header[0].count(":") > 1))
+                wrong = "; it has one column, so the separator is another" if is_other else ""
                 raise StageError(f"{file}, row 1: the column '{spellings[0]}' is missing (found: {present}){wrong}; {self.hint}")
             if positions and names.count(names[positions[0]]) > 1:
                 raise StageError(f"{file}, row 1: the column '{names[positions[0]]}' stands twice; rename one of them")

@@ -6,6 +6,8 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stages.embed import model as text_model
 from stages.embed.encode import encode
@@ -15,6 +17,7 @@ from stages.shared.core.errors import StageError
 from stages.shared.core.params import validate_section
 from stages.shared.core.resume import ResumePoints
 from tests.support.embed_data import TINY, by_hand, sentences, tiny_text_model
+from tests.support.raw_tables import FEW
 
 TEXTS = sentences(11)
 
@@ -198,11 +201,16 @@ def test_a_moved_folder_is_the_same_model_and_another_vocabulary_is_not(tmp_path
     assert text_model.settings_sha256(moved) != before[0] and text_model.weights_sha256(moved) == before[1]
 
 
-def test_a_tokenizer_with_ids_beyond_the_embedding_table_is_refused(tmp_path):
-    folder = tiny_text_model(tmp_path)
+@FEW
+@given(beyond=st.integers(0, 10**6), data=st.data())
+def test_a_tokenizer_with_ids_beyond_the_embedding_table_is_refused(tmp_path_factory, beyond, data):
+    """Of any of its words, by one or by many."""
+    folder = tiny_text_model(tmp_path_factory.mktemp("beyond"))
     vocabulary = folder / "tokenizer.json"
     document = json.loads(vocabulary.read_text())
-    document["model"]["vocab"]["drama"] = 40_000
+    rows = json.loads((folder / "config.json").read_text())["vocab_size"]
+    words = document["model"]["vocab"]
+    words[data.draw(st.sampled_from(sorted(words)))] = rows + beyond
     vocabulary.write_text(json.dumps(document))
-    with pytest.raises(StageError, match=r"its tokenizer has ids up to 40000, its model \d+ rows"):
+    with pytest.raises(StageError, match=rf"its tokenizer has ids up to {rows + beyond}, its model {rows} rows"):
         vectors_of(folder, pooling="mean")

@@ -144,7 +144,7 @@ def test_parquet_text_that_is_not_utf8(tmp_path: Path) -> None:
     [
         ('[{"user": "u", "item": "a", "timestamp": 1}]', "row 1: a JSON array; no line of the file is a JSON object"),
         ("[\n{},\n]", "row 1: a JSON array"),
-        ("\n{'user': 'u', 'item': 'a', 'timestamp': 1}\n", "row 2: not valid JSON; no line of the file is a JSON object"),
+        ("\n{'user': 'u', 'item': 'a', 'timestamp': 1}\n", "row 2: a Python literal, not valid JSON; no line of the file is a JSON object"),
     ],
 )
 def test_a_file_without_any_json_object(tmp_path: Path, text: str, message: str) -> None:

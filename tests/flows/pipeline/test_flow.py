@@ -89,9 +89,8 @@ def test_run_cache_and_missing_outputs(project: Path, server: str) -> None:
     dvc_toy.set_param(project, "c:\n  x: 2\n  sleep: 0", "c:\n  x: 1\n  sleep: 2")
     (project / "data/a/out.txt").unlink()
     (project / "spans/d").unlink()
-    began = time.monotonic()
     assert dvc_toy.states(run(project, server)) == dict.fromkeys("abcd", "Cached")
-    assert time.monotonic() - began < 30 and not (project / "spans/d").exists()
+    assert not (project / "spans/d").exists(), "no stage ran"
     assert (project / "data/d/out.txt").read_text() == "a1\nb1\na1\nc1\nd1\n"
     assert "up to date" in dvc_toy.dvc(project, "repro")
     dvc_toy.commit(project, "ran")

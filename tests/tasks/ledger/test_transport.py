@@ -3,7 +3,6 @@
 import json
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -98,9 +97,7 @@ def test_a_server_that_is_down_is_said_once(project: Path, hangs: bool) -> None:
         if hangs:
             place.listen(1)  # takes connections, never answers
         before = len(read_events(project))
-        began = time.monotonic()
         _, said = run(project, OPENLINEAGE_URL=f"http://127.0.0.1:{place.getsockname()[1]}")
-        assert time.monotonic() - began < 60  # openlineage-python alone: 30 s and more an event
     assert said.count("do not reach the server") == 1 and len(said.splitlines()) == 1
     assert len(read_events(project)) == before + 9 and check(project).faults == []
 

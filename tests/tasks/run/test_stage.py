@@ -109,13 +109,11 @@ def test_progress_and_notes_are_told_from_other_output(tmp_path: Path) -> None:
 
 def test_stop_ends_the_stage_and_brings_outputs_back(project: Path) -> None:
     params = (project / "params.yaml").read_text()
-    dvc_toy.set_param(project, "c:\n  x: 1", "c:\n  x: 7\n  sleep: 60")
+    dvc_toy.set_param(project, "c:\n  x: 1", "c:\n  x: 7\n  sleep: 36000")  # longer than a test may take
     at_work, lines = runner(project)
     threading.Thread(target=lambda: (_until(lambda: "hello from c" in lines), at_work.stop())).start()
-    began = time.monotonic()
     with pytest.raises(Interrupted):
         at_work.run(read_graph(project)["c"])
-    assert time.monotonic() - began < 20
     (project / "params.yaml").write_text(params)
     assert (project / "data/c/out.txt").read_text() == "a1\nc1\n"
     with pytest.raises(Interrupted):

@@ -1,3 +1,4 @@
+import math
 from collections import Counter
 from dataclasses import replace
 from itertools import permutations
@@ -11,6 +12,7 @@ from scipy.stats import chisquare
 from stages.shared.slates.slate import RELEVANCE_LEVELS, order_of
 from stages.traces.out_of_time import TOP_FINENESS, level_edges
 from stages.traces.teachers.teacher import StatisticalTeacher, levels_of, sample_utilities
+from tests.support.raw_tables import FEW
 from tests.support.traces_data import LAYOUT, many_slates, scored_slates
 
 SCORED = scored_slates()
@@ -92,3 +94,17 @@ def test_equal_scores_teach_no_order(targeted):
     seen = Counter(tuple(sorted(range(len(order)), key=order.__getitem__)) for order in rest)
     assert len(seen) == (6 if targeted else 24) and chisquare(list(seen.values())).pvalue > 0.01
     assert {one.support for one in tied} == {1.5}, "whether the features support a target does not go by its place among equals"
+
+
+@FEW
+@given(scores=st.lists(st.integers(0, 2), min_size=4, max_size=4))
+def test_equals_take_every_order_and_others_their_own(scores):
+    """Whichever of the candidates are equal: none of their orders is preferred, and a better one stands before them."""
+    slates = [
+        replace(one, scores=np.array(scores, dtype=float), unseen_scores=np.array(scores, dtype=float)) for one in many_slates(480, k=4)
+    ]
+    orders = [proposal.order for proposal in StatisticalTeacher(LAYOUT, 0.0, 7, False, random_ties=True).propose(slates, 0)]
+    assert all(np.diff([scores[rank] for rank in order]).max() <= 0 for order in orders)
+    seen = Counter(orders)
+    possible = math.prod(math.factorial(count) for count in Counter(scores).values())
+    assert len(seen) == possible and (possible == 1 or chisquare(list(seen.values())).pvalue > 1e-4)

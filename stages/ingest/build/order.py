@@ -17,7 +17,7 @@ PART = 2**19  # rows
 
 
 @dataclass(frozen=True)
-class Rows:
+class CodedRows:
     """row, nanos: None where the rows stand in the order of the file and no time has parts of a second."""
 
     user_N: NDArray[np.int32]
@@ -29,13 +29,13 @@ class Rows:
     def __len__(self) -> int:
         return len(self.user_N)
 
-    def at(self, places: slice | NDArray[np.intp]) -> "Rows":
+    def at(self, places: slice | NDArray[np.intp]) -> "CodedRows":
         row_N = None if self.row_N is None else self.row_N[places]
         nanos_N = None if self.nanos_N is None else self.nanos_N[places]
-        return Rows(self.user_N[places], self.item_N[places], self.time_N[places], row_N, nanos_N)
+        return CodedRows(self.user_N[places], self.item_N[places], self.time_N[places], row_N, nanos_N)
 
 
-def first_pairs(rows: Rows, items: int) -> Rows:
+def first_pairs(rows: CodedRows, items: int) -> CodedRows:
     """Sorted by user, time and row, of each pair the earliest. Overwrites `rows`, of which the result has the memory."""
     rows_U = counts(rows.user_N)
     parts = max(1, len(rows) // PART)
@@ -49,14 +49,14 @@ def first_pairs(rows: Rows, items: int) -> Rows:
         number_U = np.repeat(np.arange(parts, dtype=np.uint16), np.diff(users))
         by_part = np.argsort(number_U[rows.user_N], kind="stable")
         places = [by_part[start:end] for start, end in pairwise(ends)]
-        out = Rows(np.empty_like(rows.user_N), np.empty_like(rows.item_N), np.empty_like(rows.time_N))
+        out = CodedRows(np.empty_like(rows.user_N), np.empty_like(rows.item_N), np.empty_like(rows.time_N))
     filled = 0
     for part in ahead(partial(_first_of_part, rows, items), places):
         # Never beyond what has been read: a part has no more rows than it had.
         new = slice(filled, filled + len(part))
         out.user_N[new], out.item_N[new], out.time_N[new] = part.user_N, part.item_N, part.time_N
         filled += len(part)
-    return Rows(out.user_N[:filled], out.item_N[:filled], out.time_N[:filled])
+    return CodedRows(out.user_N[:filled], out.item_N[:filled], out.time_N[:filled])
 
 
 def bounds(rows_U: NDArray[np.int64], parts: int) -> list[int]:
@@ -66,14 +66,14 @@ def bounds(rows_U: NDArray[np.int64], parts: int) -> list[int]:
     return [0, *(np.searchsorted(ends_U, wanted) + 1).tolist(), len(rows_U)]
 
 
-def _first_of_part(rows: Rows, items: int, places: slice | NDArray[np.intp]) -> Rows:
+def _first_of_part(rows: CodedRows, items: int, places: slice | NDArray[np.intp]) -> CodedRows:
     part = rows.at(places)
     ordered = part.at(by_user_and_time(part))
     first_N = first_of_each_pair(ordered, items)
     return ordered if first_N.all() else ordered.at(np.flatnonzero(first_N))
 
 
-def by_user_and_time(rows: Rows) -> NDArray[np.intp]:
+def by_user_and_time(rows: CodedRows) -> NDArray[np.intp]:
     """What sorts by user, then time, to the nanosecond, then row."""
     if not len(rows):
         return np.arange(0)
@@ -88,7 +88,7 @@ def by_user_and_time(rows: Rows) -> NDArray[np.intp]:
     return _stable_order(key_N, user_bits + time_bits)
 
 
-def first_of_each_pair(rows: Rows, items: int) -> NDArray[np.bool_]:
+def first_of_each_pair(rows: CodedRows, items: int) -> NDArray[np.bool_]:
     """Which rows are the first of their user and item."""
     first_N = np.ones(len(rows), dtype=bool)
     if not len(rows):

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from stages.ingest.build.ids import NumberCodes, TextCodes, distinct, has_numbers, sorted_ids
-from stages.ingest.build.order import Rows, bounds, first_pairs
+from stages.ingest.build.order import CodedRows, bounds, first_pairs
 from stages.ingest.readers.ahead import ahead
 from stages.ingest.readers.raw import RawLog
 from stages.ingest.readers.scratch import TableWriter
@@ -114,7 +114,7 @@ def _at_once(read: Callable[[], _Blocks], most: int, items: int) -> tuple[_Block
     return blocks, dict(zip(CODES, (first.user_N, first.item_N, first.time_N), strict=True))
 
 
-def _rows(read: Callable[[], _Blocks], most: int) -> tuple[_Blocks, Rows]:
+def _rows(read: Callable[[], _Blocks], most: int) -> tuple[_Blocks, CodedRows]:
     for schema in (CODES, {**CODES, **_ORDER}):  # as a rule the order of the file is all that there is to know
         blocks, filled = read(), 0
         # Filled from the front; what stays empty at the end takes no memory, for it is never touched.
@@ -127,7 +127,7 @@ def _rows(read: Callable[[], _Blocks], most: int) -> tuple[_Blocks, Rows]:
             filled += block.height
         else:
             break
-    return blocks, Rows(*(column[:filled] for column in columns.values()))  # type: ignore[arg-type]
+    return blocks, CodedRows(*(column[:filled] for column in columns.values()))  # type: ignore[arg-type]
 
 
 def _in_parts(blocks: _Blocks, path: Path, users: int, items: int) -> tuple[_Blocks, Columns]:
@@ -154,7 +154,7 @@ def _in_parts(blocks: _Blocks, path: Path, users: int, items: int) -> tuple[_Blo
     return blocks, {name: column[:filled] for name, column in columns.items()}
 
 
-def _part(path: Path, groups: list[int], low: int, high: int, rows: int, in_order: bool) -> Rows:
+def _part(path: Path, groups: list[int], low: int, high: int, rows: int, in_order: bool) -> CodedRows:
     """The rows of the users from `low` to below `high`, all of which stand in these row groups."""
     columns = _empty(rows, CODES if in_order else {**CODES, **_ORDER})
 
@@ -168,7 +168,7 @@ def _part(path: Path, groups: list[int], low: int, high: int, rows: int, in_orde
         for name, column in columns.items():
             column[filled : filled + block.height] = block[name].to_numpy()
         filled += block.height
-    return Rows(*columns.values())  # type: ignore[arg-type]
+    return CodedRows(*columns.values())  # type: ignore[arg-type]
 
 
 def _empty(rows: int, schema: Schema) -> Columns:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from stages.ingest.build import pairs
 from stages.ingest.build.interactions import interactions
-from stages.ingest.build.order import Rows, bounds, by_user_and_time
+from stages.ingest.build.order import CodedRows, bounds, by_user_and_time
 from stages.ingest.params import IngestParams
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import read_json
@@ -157,7 +157,7 @@ def test_the_order_by_one_key_and_by_four(triples, huge, shuffled, fine):
     row = row[::-1].copy() if shuffled else row
     expected = sorted(range(len(triples)), key=lambda place: (user[place], time[place], nanos[place], row[place]))
     kept = (row, nanos) if shuffled or nanos.any() else (None, None)
-    assert by_user_and_time(Rows(user, np.zeros_like(user), time, *kept)).tolist() == expected
+    assert by_user_and_time(CodedRows(user, np.zeros_like(user), time, *kept)).tolist() == expected
 
 
 def test_kept_users_may_sort_otherwise_than_all(tmp_path):

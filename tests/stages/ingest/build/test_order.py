@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stages.ingest.build import ids, order, pairs
 from stages.ingest.build.ids import NumberCodes
-from stages.ingest.build.order import Rows, first_pairs
+from stages.ingest.build.order import CodedRows, first_pairs
 from stages.ingest.readers.raw import RAW_NUMBERS
 from tests.support.raw_log import raw_log, run
 
@@ -35,7 +35,7 @@ def test_first_pairs_as_python_finds_them(rows, by_user, fine, shuffled, part):
     user, item, time, nanos = (np.array([row[place] for row in rows], dtype=dtype) for place, dtype in enumerate(("i4", "i4", "i8", "i4")))
     kept = (np.array(numbers, dtype=np.int64), nanos * np.int32(fine)) if fine or shuffled else (None, None)
     with patch.object(order, "PART", part):
-        found = first_pairs(Rows(user, item, time, *kept), 6)
+        found = first_pairs(CodedRows(user, item, time, *kept), 6)
     assert list(zip(found.user_N.tolist(), found.item_N.tolist(), found.time_N.tolist(), strict=True)) == expected
 
 

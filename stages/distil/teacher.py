@@ -5,7 +5,6 @@ from pathlib import Path
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.distil.params import NO_MODEL, DistilParams
-from stages.shared.core.device import arithmetic
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import read_json
 from stages.shared.lm.models import check_weights, load_model, load_tokenizer, spell_out
@@ -67,7 +66,7 @@ def _head_rows(folder: Path) -> int:
 
 def load_teacher(params: DistilParams, device: str = "cpu") -> PreTrainedModel:
     """Frozen; in bfloat16 where the student computes in it."""
-    model = load_model(teacher_folder(params), arithmetic(params.precision, device), device)
+    model = load_model(teacher_folder(params), params.computes_in, device)
     spell_out(model)  # its base_model is called alone
     model.requires_grad_(False)
     return model

@@ -57,7 +57,8 @@ def credits_of(group: Group, params: RlParams, batch_std: float) -> list[Credit]
     rewards_G = torch.tensor(format_rewards(group))
     found = []
     for advantage, answer, completion in zip((rewards_G - rewards_G.mean()) / scale, group.answers, group.completions, strict=True):
-        levels = judged(group.task, completion.token_ids) if answer.valid else {}
+        found_levels = judged(group.task, completion.token_ids)
+        levels = found_levels if answer.valid else {}
         others_T = params.validity_weight * advantage.repeat(len(completion.token_ids))
         thought = end_of_thought(group.task, completion.token_ids)
         others_T[:thought] = 0.0
@@ -65,7 +66,7 @@ def credits_of(group: Group, params: RlParams, batch_std: float) -> list[Credit]
             others_T[thought:wrong] = 0.0
             others_T[wrong + 1 :] = 0.0
         worth_KL = worth_of_levels(np.array([*levels.values()], dtype=np.int64), group.task, params) / scale
-        nexts = right_nexts(group.task, completion.token_ids) if params.sorting_nll and judged(group.task, completion.token_ids) else []
+        nexts = right_nexts(group.task, completion.token_ids) if params.sorting_nll and found_levels else []
         found.append(Credit(others_T, [*levels], torch.from_numpy(worth_KL).float(), nexts))
     return found
 
@@ -116,7 +117,8 @@ def right_nexts(task: Task, token_ids: Sequence[int]) -> list[tuple[int, list[in
     said: list[int] = []
     found = []
     for place in range(end_of_thought(task, token_ids), len(token_ids)):
-        rightly = [one for one, level in left.items() if level == max(left.values()) and list(names[one][: len(said)]) == said]
+        highest = max(left.values(), default=0)
+        rightly = [one for one, level in left.items() if level == highest and list(names[one][: len(said)]) == said]
         nexts = sorted({names[one][len(said)] for one in rightly}) if left else [task.constraint.layout.end]
         found.append((place, nexts))
         if token_ids[place] not in nexts or not left:

@@ -77,12 +77,13 @@ class Policy:
         difference = float((tree.logp - plain.logp).abs().sum() / plain.mask.sum())
         # NaN is no difference that may pass.
         self.tree_difference = all_max(difference if difference == difference else torch.inf)
-        if self.tree_difference > TOLERANCE[self.params.precision]:
+        tolerance = TOLERANCE[self.params.computes_in]
+        if self.tree_difference > tolerance:
             self.form = "none"
             if is_main_process():
                 print(
                     f"WARNING: rl.shared_prefix: tree: log-probabilities differ by {self.tree_difference:.2g} on average from those of the "
-                    f"plain form, more than {TOLERANCE[self.params.precision]:g}: this model's attention does not go through transformers' "
+                    f"plain form, more than {tolerance:g}: this model's attention does not go through transformers' "
                     "attention interface. Training goes on with rl.shared_prefix: none, which reads each prompt once a response",
                     file=sys.stderr,
                     flush=True,

@@ -155,7 +155,7 @@ def step_seed(params: RlParams, step: int) -> int:
 
 def load_reference(policy: Policy, base: Path, params: RlParams) -> PreTrainedModel:
     """The model that RL began with, frozen, where the policy is; in the precision of training, as each process holds all of it."""
-    reference = load_model(base, params.precision).requires_grad_(False).eval()
+    reference = load_model(base, params.computes_in).requires_grad_(False).eval()
     return reference.to(next(policy.module.parameters()).device)  # type: ignore[arg-type,no-any-return]
 
 

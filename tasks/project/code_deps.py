@@ -113,11 +113,16 @@ def _imported_names(root: Path, file: Path, module: str) -> set[str]:
             base = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1]) if node.level else ""
             source = ".".join(part for part in (base, node.module or "") if part)
             names.update([source, *(f"{source}.{alias.name}" for alias in node.names)] if source else ())
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("import_module", "__import__"):
+        elif isinstance(node, ast.Call) and _last_name(node.func) in ("import_module", "__import__"):
             names.update(word.value for word in node.args[:1] if isinstance(word, ast.Constant) and isinstance(word.value, str))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and MODULE_NAME.fullmatch(node.value):
             names.update([node.value, f"{node.value}.__main__"])
     return {name for name in names if any(_file_of(root, parent) for parent in _with_parents(name) if parent)}  # the rest is installed
+
+
+def _last_name(called: ast.expr) -> str:
+    """Of importlib.import_module: import_module."""
+    return called.attr if isinstance(called, ast.Attribute) else called.id if isinstance(called, ast.Name) else ""
 
 
 def _with_parents(module: str) -> list[str]:

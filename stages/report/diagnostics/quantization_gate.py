@@ -48,6 +48,5 @@ def gate_note(gate: Mapping[str, Any]) -> str:
         f"The quantized model {verdict}: NDCG@5 minus the full model's {gate['difference']:+.4f} [{low:+.4f}, {high:+.4f}], which must lie "
         f"above -{gate['margin']:g}; {100 * gate['equal_share']:.1f} % of the orders are the same, the target lost the first place in "
         f"{gate['right_to_wrong']} {'slate' if gate['right_to_wrong'] == 1 else 'slates'} and won it in {gate['wrong_to_right']}; its "
-        "weights take "
-        f"{100 * gate['share_of_bfloat16']:.0f} % of the bytes of bfloat16."
+        f"weights take {100 * gate['share_of_bfloat16']:.0f} % of the bytes of bfloat16."
     )

@@ -39,11 +39,15 @@ class TrainingSection(ComputeSection):
         return self.nodes * self.processes
 
     @property
-    def autocasts(self) -> bool:
-        """Whether this machine computes in bfloat16."""
+    def computes_in(self) -> str:
+        """`precision`, or float32 where this machine does not multiply in it."""
         from stages.shared.core.device import arithmetic
 
-        return self.precision == "bfloat16" and arithmetic(self.precision) == self.precision
+        return arithmetic(self.precision)
+
+    @property
+    def autocasts(self) -> bool:
+        return self.computes_in == "bfloat16"
 
     @property
     def trains(self) -> bool:

@@ -119,9 +119,7 @@ def _remedy(folder: Path) -> str:
 
 def _check_folder(folder: Path) -> None:
     if not (folder / "tokenizer.json").exists() and not (folder / "tokenizer_config.json").exists():
-        raise StageError(
-            f"{folder}: not a Hugging Face model folder (no tokenizer.json); {how_to_make(folder) or 'copy the whole model there'}"
-        )
+        raise StageError(f"{folder}: not a Hugging Face model folder (no tokenizer.json); {_remedy(folder)}")
     refuse_own_code(folder)
 
 
@@ -131,7 +129,7 @@ def check_weights(folder: Path) -> None:
         return
     pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
     if not pickled:
-        raise StageError(f"{folder}: no weights (no *.safetensors) there; {how_to_make(folder) or 'copy the whole model there'}")
+        raise StageError(f"{folder}: no weights (no *.safetensors) there; {_remedy(folder)}")
     raise StageError(
         f"{folder}: its weights are pickled ({', '.join(pickled[:3])}), and reading them can run code; take a revision of the model with "
         "model.safetensors, or convert it where you trust it: "

@@ -99,8 +99,8 @@ def init(folder: Path, choices: Choices) -> dict[str, Any]:
     if missing := choices.given.get("missing_items"):
         section["missing_items"] = missing
     if bad_share := choices.given.get("max_bad_share"):
-        section["max_bad_share"] = _share(bad_share)
-        given = given | {"max_bad_share": (_share(bad_share), "as said")} if shown else given
+        section["max_bad_share"] = most = _share(bad_share)
+        given = given | {"max_bad_share": (most, "as said")} if shown else given
     name = profile_name(folder.resolve(), choices.given.get("name", ""))
     retrieve = {"model": "given", "reads": f"{section['folder']}/{shown}"} if shown else {}
     params, logged = _validated(IngestParams, section), None

@@ -11,6 +11,7 @@ from stages.rl.logprobs import response_logprobs
 from stages.rl.objectives.choose import OBJECTIVES
 from stages.rl.params import RlParams
 from stages.rl.policy import MAX_GRAD_NORM, Policy, open_policy
+from stages.rl.rl import load_reference
 from stages.rl.rollouts import Group, Rollouts, Task
 from stages.rl.update import MEASURED, batch_moments, step_advantages, update
 from stages.shared.core.errors import StageError
@@ -18,7 +19,7 @@ from stages.shared.generation.base import Completion
 from stages.shared.slates.answers import Answer
 from stages.shared.slates.slate import Slate, pairs_seen
 from tests.stages.shared.slates.test_constraint import constraint
-from tests.support.tiny_models import random_prompts, tiny_model
+from tests.support.tiny_models import random_prompts, tiny_folder, tiny_model
 
 VOCABULARY, PAD = 64, 0
 CONSTRAINT = constraint(1, enforced=False)
@@ -266,3 +267,11 @@ def test_sgd_steps_are_as_long_as_the_gradient():
 def test_sgd_is_not_for_deepspeed():
     with pytest.raises(ValueError, match="DeepSpeed brings its own AdamW"):
         RlParams(optimizer="sgd", deepspeed="infra/deepspeed/zero2.json")
+
+
+@pytest.mark.parametrize(("has_kernels", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_a_reference_is_in_the_precision_that_training_computes_in(tmp_path, monkeypatch, has_kernels, expected):
+    monkeypatch.setattr("stages.shared.core.device.multiplies_in", lambda dtype, where="auto": has_kernels)
+    params = RlParams(**SMALL, precision="bfloat16", kl=0.1)
+    reference = load_reference(open_policy(tiny_model(VOCABULARY), params), tiny_folder(tmp_path / "model"), params)
+    assert reference.dtype == expected and not any(parameter.requires_grad for parameter in reference.parameters())

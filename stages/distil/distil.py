@@ -16,7 +16,7 @@ from stages.distil.metrics import DistilMetrics
 from stages.distil.params import DistilParams
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import Outputs
-from stages.shared.core.run import importing, set_seed, set_threads
+from stages.shared.core.run import EXTRAS, importing, set_seed, set_threads
 
 
 def distil(params: DistilParams, outputs: Outputs) -> None:
@@ -26,7 +26,7 @@ def distil(params: DistilParams, outputs: Outputs) -> None:
         outputs.path("loss.csv").write_text("step,loss,lr\n", encoding="utf-8")
         outputs.metrics({"mode": "none"}, DistilMetrics)
         return
-    with importing():
+    with importing(EXTRAS):
         from stages.distil.modes import learn  # torch takes seconds, and mode none needs none of it
 
     begin(params)
@@ -46,7 +46,7 @@ def prepare(params: DistilParams) -> None:
 
 
 def _prepare(params: DistilParams) -> None:
-    with importing():
+    with importing(EXTRAS):
         from stages.distil.modes import look_ahead
 
     begin(params)

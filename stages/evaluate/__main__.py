@@ -1,5 +1,5 @@
 from stages.evaluate.params import EvaluateParams
-from stages.shared.core.run import Compute, run_process
+from stages.shared.core.run import EXTRAS, Compute, run_process
 
 
 def load() -> Compute[EvaluateParams]:
@@ -9,4 +9,4 @@ def load() -> Compute[EvaluateParams]:
 
 
 if __name__ == "__main__":
-    run_process("evaluate", EvaluateParams, load)
+    run_process("evaluate", EvaluateParams, load, hidden=EXTRAS)

@@ -1,5 +1,5 @@
 from stages.midtrain.params import MidtrainParams
-from stages.shared.core.run import Compute, run_process
+from stages.shared.core.run import EXTRAS, Compute, run_process
 
 
 def load() -> Compute[MidtrainParams]:
@@ -9,4 +9,4 @@ def load() -> Compute[MidtrainParams]:
 
 
 if __name__ == "__main__":
-    run_process("midtrain", MidtrainParams, load)
+    run_process("midtrain", MidtrainParams, load, hidden=EXTRAS)

@@ -1,5 +1,5 @@
 from stages.quantize.params import QuantizeParams
-from stages.shared.core.run import Compute, run_process
+from stages.shared.core.run import EXTRAS, Compute, run_process
 
 
 def load() -> Compute[QuantizeParams]:
@@ -9,4 +9,4 @@ def load() -> Compute[QuantizeParams]:
 
 
 if __name__ == "__main__":
-    run_process("quantize", QuantizeParams, load)
+    run_process("quantize", QuantizeParams, load, hidden=EXTRAS)

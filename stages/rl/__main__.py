@@ -1,5 +1,5 @@
 from stages.rl.params import RlParams
-from stages.shared.core.run import Compute, run_process
+from stages.shared.core.run import EXTRAS, Compute, run_process
 
 
 def load() -> Compute[RlParams]:
@@ -9,4 +9,4 @@ def load() -> Compute[RlParams]:
 
 
 if __name__ == "__main__":
-    run_process("rl", RlParams, load)
+    run_process("rl", RlParams, load, hidden=EXTRAS)

@@ -1,5 +1,5 @@
 from stages.sft.params import SftParams
-from stages.shared.core.run import Compute, run_process
+from stages.shared.core.run import EXTRAS, Compute, run_process
 
 
 def load() -> Compute[SftParams]:
@@ -9,4 +9,4 @@ def load() -> Compute[SftParams]:
 
 
 if __name__ == "__main__":
-    run_process("sft", SftParams, load)
+    run_process("sft", SftParams, load, hidden=EXTRAS)

@@ -1,4 +1,4 @@
-from stages.shared.core.run import Compute, run_process
+from stages.shared.core.run import EXTRAS, Compute, run_process
 from stages.traces.params import TracesParams
 
 
@@ -9,4 +9,4 @@ def load() -> Compute[TracesParams]:
 
 
 if __name__ == "__main__":
-    run_process("traces", TracesParams, load)
+    run_process("traces", TracesParams, load, hidden=EXTRAS)

@@ -4,7 +4,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from stages.shared.core.run import Compute, run_process
+from stages.shared.core.run import EXTRAS, Compute, run_process
 from stages.traces.params import SHARDS, TracesParams
 
 
@@ -15,4 +15,4 @@ def load() -> Compute[TracesParams]:
 
 
 if __name__ == "__main__":
-    run_process(f"traces_shard@{sys.argv[1]}", TracesParams, load, section="traces", final=Path(SHARDS) / sys.argv[1])
+    run_process(f"traces_shard@{sys.argv[1]}", TracesParams, load, section="traces", final=Path(SHARDS) / sys.argv[1], hidden=EXTRAS)

@@ -80,7 +80,7 @@ def test_a_load_under_which_the_engine_is_killed(monkeypatch, tmp_path):
         engines = Engines(lambda name: ServedModel(name, name, str(tmp_path), asked=name), 60, metrics.restarts.inc, ENGINE)
         app = create_app(engines.open("reverse"), ServerSettings(queue=500), engines, metrics)
         transport = httpx.ASGITransport(app=app)
-        async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://x", timeout=60) as client:
+        async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://x", timeout=600) as client:
             quiet = await serving_load.run(client, os.getpid(), BODIES, 40, 0.5, 7)
             killed = await serving_load.run(client, os.getpid(), BODIES, 40, 1.0, 7, [0.2])
             return quiet, killed, await serving_load.asked_alone(client, BODIES, set(range(len(BODIES))))

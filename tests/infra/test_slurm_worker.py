@@ -55,7 +55,7 @@ def test_the_slurm_job_ends_its_workers_in_good_order(tmp_path):
             assert origin.stdout.strip() == "https://git.example.org/gr2.git", "not the shared checkout: nodes fetch the run's code from it"
             assert (home / ".dvc/config.local").read_text() == (shared / ".dvc/config.local").read_text()
         job.send_signal(signal.SIGTERM)
-        assert job.wait(timeout=300) == 0
+        assert job.wait(timeout=900) == 0
     finally:
         job.kill()
     assert all((shared / f"ended-{node}").exists() and not (nodes / str(node) / "gr2-42").exists() for node in (0, 1))
@@ -70,9 +70,9 @@ def test_the_slurm_job_refuses_to_start_without_a_server(tmp_path):
 
 
 def wait_for(condition: Any, process: subprocess.Popen[str]) -> None:
-    for _ in range(600):
+    for _ in range(20 * 600):
         if condition():
             return
         assert process.poll() is None, process.stderr and process.stderr.read()
         time.sleep(0.05)
-    raise AssertionError("not within 30 s")
+    raise AssertionError("not within 600 s")

@@ -61,7 +61,7 @@ def run(
     cwd: Path | None = None,
     function: str = "main",
     arguments: tuple[Any, ...] | None = None,
-    timeout_s: float = 300,
+    timeout_s: float = 900,
 ) -> "subprocess.CompletedProcess[str]":
     """`function` of `module` in `count` processes; several find each other by torchrun's variables.
 

@@ -15,7 +15,7 @@ from tests.support import dvc_toy, prefect_server
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "not-so-secret", "AWS_DEFAULT_REGION": "us-east-1"}
 # Every query costs the server: with four workers that asked twice a second it took 6 % of a core while they waited.
-QUICK = {"PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_WORKER_HEARTBEAT_SECONDS": "2", "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "1"}
+QUICK = {"PREFECT_WORKER_QUERY_SECONDS": "2", "PREFECT_WORKER_HEARTBEAT_SECONDS": "2", "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "1"}
 
 
 @dataclass
@@ -73,7 +73,7 @@ class Farm:
         """Waits until every worker serves its pool; AssertionError with the log of one that ends instead."""
         for root, process in self.workers.items():
             log = root.parent / f"{root.name}.log"
-            prefect_server.wait_for(partial(_serves_or_ended, process, log), 180)
+            prefect_server.wait_for(partial(_serves_or_ended, process, log))
             assert process.poll() is None, log.read_text()
         return self
 

@@ -58,8 +58,11 @@ def end_group(process: subprocess.Popen[bytes], number: signal.Signals = signal.
             continue
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 180) -> Any:
-    """Calls `condition` until its result is true, and returns that; AssertionError after `seconds`."""
+def wait_for(condition: Callable[[], Any], seconds: float = 900) -> Any:
+    """Calls `condition` until its result is true, and returns that.
+
+    AssertionError after `seconds`, which are for what hangs: a machine may be ten times as slow as another.
+    """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if result := condition():
@@ -74,7 +77,7 @@ def ask(url: str, path: str, body: Any = None) -> Any:
     request = urllib.request.Request(f"{url}/{path}", data, {"Content-Type": "application/json"})
     for pause in (0.2, 0.5, 1, 2, 5, 0):
         try:
-            with urllib.request.urlopen(request, timeout=100) as answer:
+            with urllib.request.urlopen(request, timeout=600) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             if error.code not in (429, 503) or not pause:

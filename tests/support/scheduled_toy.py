@@ -108,7 +108,7 @@ def state(server: str, run: str) -> tuple[str, str]:
 def ended(server: str, *runs: str) -> list[str]:
     """Waits until they are over; the names of their states."""
     final = ("COMPLETED", "CANCELLED", "FAILED", "CRASHED")
-    wait_for(lambda: all(state(server, run)[0] in final for run in runs), 120)
+    wait_for(lambda: all(state(server, run)[0] in final for run in runs))
     return [state(server, run)[1] for run in runs]
 
 

@@ -30,7 +30,7 @@ def use(folder: Path) -> Iterator[str]:
                     keeper = subprocess.Popen(
                         command, cwd=dvc_toy.ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
                     )
-                prefect_server.wait_for(lambda: address.exists() or keeper.poll() is not None, 600)
+                prefect_server.wait_for(lambda: address.exists() or keeper.poll() is not None)
                 assert keeper.poll() is None, (folder / "keeper.log").read_text()
         yield address.read_text()
 

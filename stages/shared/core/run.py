@@ -6,10 +6,10 @@ import gc
 import os
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import threadpoolctl
@@ -30,13 +30,14 @@ def run_process(
     section: str | None = None,
     final: Path | None = None,
     prepare: Callable[[S], None] | None = None,
+    hidden: Iterable[str] = (),
 ) -> NoReturn:
     """`python -m stages.<name>`: run_stage, and the end of the process.
 
     Its exit functions run; what Python does after them, to free thousands of modules one by one, costs a second of CPU with torch and
     transformers. A stage that fails ends as any program does.
     """
-    run_stage(name, model, load, section, final, prepare)
+    run_stage(name, model, load, section, final, prepare, hidden)
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -50,12 +51,13 @@ def run_stage(
     section: str | None = None,
     final: Path | None = None,
     prepare: Callable[[S], None] | None = None,
+    hidden: Iterable[str] = (),
 ) -> None:
     """Loads the section `section` of the parameters (None: of the stage's name), runs what `load` returns, publishes its outputs.
 
     `load` imports the stage: with torch and transformers that takes seconds, which wrong parameters and the process that starts torchrun
     need not spend. `final`: the folder of the outputs; None: data/<name>. `prepare`: what is done once before torchrun starts several
-    processes.
+    processes. `hidden`: packages that `load` shall not find, such as EXTRAS.
 
     Exit code 1 with the message alone for a StageError or a full disk; a traceback means a bug of ours.
     """
@@ -67,7 +69,7 @@ def run_stage(
                 prepare(params)
             sys.exit(torchrun(name, params, node))
         mark_begun()
-        with importing():
+        with importing(hidden):
             accelerator_of_deepspeed(params)
             compute = load()
         if isinstance(params, ComputeSection):
@@ -84,19 +86,28 @@ def run_stage(
         sys.exit(f"{name}: no space left on the disk of {os.getcwd()}; free some and run again. Earlier outputs are untouched.")
 
 
+# What transformers and LightGBM import where they find it, for uses that no stage makes of them: a quarter of the time of their import.
+EXTRAS = ("sklearn", "datasets", "pandas")
+
+
 @contextmanager
-def importing() -> Iterator[None]:
-    """No garbage collection while the block imports, nor later of what it made.
+def importing(hidden: Iterable[str] = ()) -> Iterator[None]:
+    """While the block imports: no garbage collection, nor later of what it made, and `hidden` as if it were not installed.
 
     torch and transformers make a million objects that all stay. Looking through them again and again is a third of the time of their
     import, and a part of every collection afterwards.
     """
+    absent = [name for name in hidden if name not in sys.modules]
+    modules: dict[str, Any] = sys.modules
+    modules.update(dict.fromkeys(absent))  # None: ModuleNotFoundError, as the documentation of sys.modules has it
     gc.disable()
     try:
         yield
     finally:
         gc.freeze()
         gc.enable()
+        for name in absent:
+            del modules[name]
         atexit.register(gc.unfreeze)  # at the end the interpreter frees them as ever: nanobind takes what is left for a leak, and says so
 
 

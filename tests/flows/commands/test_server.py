@@ -38,7 +38,7 @@ def served(root: Path, *words: str) -> Iterator[tuple[subprocess.Popen[bytes], s
         process = subprocess.Popen(command, cwd=root, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
     url = f"http://127.0.0.1:{port}/api"
     try:
-        wait_for(lambda: process.poll() is not None or _answers(url), 900)
+        wait_for(lambda: process.poll() is not None or _answers(url))
         assert process.poll() is None, (root / "server.log").read_text()
         yield process, url
     finally:
@@ -69,7 +69,7 @@ def test_on_postgres_and_nothing_is_left_after_a_kill_9(tmp_path: Path, capsys: 
             started = psutil.Process(process.pid).children(recursive=True)
             process.kill()
             process.wait()
-            wait_for(lambda: not any(_runs(child) for child in started) and not psutil.pid_exists(pid), 120)
+            wait_for(lambda: not any(_runs(child) for child in started) and not psutil.pid_exists(pid))
     finally:
         shutil.rmtree(folder)
 
@@ -85,7 +85,7 @@ def test_on_sqlite_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         assert line.startswith("gr2: Prefect's server keeps its data in SQLite") and line.count("\n") == 1
         assert "gr2 server: Prefect's server keeps its data in SQLite" in (tmp_path / "server.log").read_text()
         os.kill(process.pid, signal.SIGTERM)
-        assert process.wait(60) == 0
+        assert process.wait(600) == 0
 
 
 @pytest.mark.parametrize(("installed", "remedy"), [(True, "start the server with: gr2 server"), (False, "apt-get install postgresql")])

@@ -46,7 +46,7 @@ def served(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     env = {**os.environ, "PYTHONPATH": str(dvc_toy.ROOT)}
     process = subprocess.Popen([sys.executable, "-c", SERVE], cwd=tmp_path, env=env, start_new_session=True)
     try:
-        wait_for(lambda: all((tmp_path / name).exists() and (tmp_path / name).read_text() for name in ("run", "worker")), 60)
+        wait_for(lambda: all((tmp_path / name).exists() and (tmp_path / name).read_text() for name in ("run", "worker")))
         yield process
     finally:
         for pid in (process.pid, pid_of(tmp_path, "worker"), pid_of(tmp_path, "run")):
@@ -74,29 +74,29 @@ def alive(pid: int) -> bool:
 def test_kill_9_ends_the_run_in_good_order_and_the_worker(served: subprocess.Popen[bytes], tmp_path: Path) -> None:
     served.kill()
     served.wait()
-    wait_for(lambda: gone(tmp_path), 20)
+    wait_for(lambda: gone(tmp_path))
     assert (tmp_path / "ended").read_text() == "in good order"
 
 
 def test_so_does_sigterm(served: subprocess.Popen[bytes], tmp_path: Path) -> None:
     served.terminate()
-    assert served.wait(20) == 0
+    assert served.wait(600) == 0
     assert gone(tmp_path) and (tmp_path / "ended").exists()
 
 
 def test_a_guard_that_is_killed_leaves_nothing(served: subprocess.Popen[bytes], tmp_path: Path) -> None:
     psutil.Process(pid_of(tmp_path, "worker")).parent().kill()
-    served.wait(20)
-    wait_for(lambda: gone(tmp_path), 20)
+    served.wait(600)
+    wait_for(lambda: gone(tmp_path))
 
 
 def test_guard_and_gr2_worker_killed_together_take_the_worker_along(served: subprocess.Popen[bytes], tmp_path: Path) -> None:
     guard = psutil.Process(pid_of(tmp_path, "worker")).parent()
     served.send_signal(signal.SIGSTOP)  # so that it cannot help
     guard.kill()
-    wait_for(lambda: not alive(pid_of(tmp_path, "worker")), 20)
+    wait_for(lambda: not alive(pid_of(tmp_path, "worker")))
 
 
 def test_the_exit_code_of_a_worker_that_ends_by_itself(served: subprocess.Popen[bytes], tmp_path: Path) -> None:
     os.kill(pid_of(tmp_path, "run"), signal.SIGKILL)
-    assert served.wait(20) == 7
+    assert served.wait(600) == 7

@@ -200,7 +200,7 @@ def test_processes_side_by_side_keep_one_chain(tmp_path: Path) -> None:
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(60)
+        worker.join(600)
     numbers = [one["run"]["facets"]["gr2_note"]["number"] for one in read_events(tmp_path)]
     assert check(tmp_path).faults == [] and len(numbers) == len(set(numbers)) == 45
     for first in (0, 100, 200):

@@ -18,7 +18,7 @@ def test_results_come_in_order_whatever_takes_longer(workers):
 
 
 def test_several_are_in_work_at_once_and_few_are_read_ahead():
-    together, read = threading.Barrier(3, timeout=30), []
+    together, read = threading.Barrier(3, timeout=600), []
 
     def inputs():
         for number in range(12):

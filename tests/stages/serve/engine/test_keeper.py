@@ -21,7 +21,7 @@ from stages.shared.core.errors import StageError
 from tests.support.project_clone import ROOT
 
 FAKE = "tests.support.fake_engine"
-WAIT_S = 60
+WAIT_S = 600
 REQUEST = RankRequest([1], [5, None, 7, 5])
 DEADLY = RankRequest([13], [5, 6])
 

@@ -191,11 +191,11 @@ def test_who_sends_too_much_sees_why_it_is_refused(catalogue, key, status):
     body = b" " * (8 << 20)
     with listening(reversing_app(catalogue, ServerSettings(key=key))) as address:
         host, port = address.removeprefix("http://").split(":")
-        connection = HTTPConnection(host, int(port), timeout=60)
+        connection = HTTPConnection(host, int(port), timeout=600)
         connection.request("POST", "/rerank", body, {"content-type": "application/json"})
         assert connection.getresponse().status == status
         connection.close()
-        with socket.create_connection((host, int(port)), timeout=60) as asking:  # as curl does: first whether it may
+        with socket.create_connection((host, int(port)), timeout=600) as asking:  # as curl does: first whether it may
             asking.sendall(f"POST /rerank HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\nexpect: 100-continue\r\n\r\n".encode())
             assert asking.recv(100).startswith(f"HTTP/1.1 {status}".encode())
 

@@ -17,7 +17,7 @@ import pytest
 from stages.serve.http.server import _key, main
 from tests.support.project_clone import ROOT
 
-TIMEOUT_S = 60
+TIMEOUT_S = 600
 
 
 @contextmanager

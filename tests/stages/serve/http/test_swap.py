@@ -23,7 +23,7 @@ USER = {"Authorization": "Bearer users'"}
 ITEMS = {"reverse": ["a", "b", "c"], "rotate": ["c", "a", "b", "d"]}  # by number: two runs' catalogues
 BODY = {"history": ["a"], "items": ["a", "b", "c"]}
 ORDERS = {"reverse": ["c", "b", "a"], "rotate": ["c", "a", "b"]}
-WAIT_S = 60
+WAIT_S = 600
 
 
 def catalogue(run) -> IdCatalogue:

@@ -140,7 +140,7 @@ def test_a_node_that_never_comes_ends_the_other_with_a_message(tmp_path):
     checkouts = [make_checkout(tmp_path / str(rank), FAILS, nodes=2) for rank in (0, 1)]
     processes = [start(checkouts[rank], **node(rank, ports[rank], GR2_RENDEZVOUS_TIMEOUT_S="2")) for rank in (0, 1)]
     for rank, process in enumerate(processes):
-        _, errors = process.communicate(timeout=300)
+        _, errors = process.communicate(timeout=600)
         assert process.returncode == 1
         last = errors.splitlines()[-1]
         assert last.startswith(f"tiny: node {rank}: the 2 nodes did not meet at 127.0.0.1:{ports[rank]} within 2 s"), last
@@ -152,7 +152,7 @@ def test_a_stage_that_fails_after_the_nodes_met_says_its_own_reason(tmp_path):
     port = free_port()
     processes = [start(make_checkout(tmp_path / str(rank), FAILS, nodes=2), **node(rank, port)) for rank in (0, 1)]
     for process in processes:
-        _, errors = process.communicate(timeout=300)
+        _, errors = process.communicate(timeout=600)
         assert process.returncode == 1 and "tiny: data/x.parquet: no such file" in errors and "did not meet" not in errors
 
 

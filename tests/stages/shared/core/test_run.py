@@ -164,3 +164,20 @@ def test_wrong_parameters_are_told_before_the_stage_is_imported(tmp_path):
     (tmp_path / "params.yaml").write_text("toy: {sead: 1}\n")
     done = python(tmp_path, LATE)
     assert done.returncode == 1 and "toy.sead: unknown key" in done.stderr and done.stdout == ""
+
+
+def test_extras_of_libraries_are_not_imported_and_can_be_afterwards(tmp_path: Path) -> None:
+    script = """
+import sys
+from stages.shared.core.run import EXTRAS, importing
+with importing(EXTRAS):
+    import stages.evaluate.evaluate, stages.traces.traces, stages.rl.rl
+    from transformers import Trainer
+found = [name for name in EXTRAS if name in sys.modules]
+assert not found, found
+import datasets, pandas, sklearn
+with importing(EXTRAS):
+    import sklearn.cluster  # what is there stays
+"""
+    result = python(tmp_path, script)
+    assert result.returncode == 0, result.stderr

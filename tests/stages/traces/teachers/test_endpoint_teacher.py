@@ -23,7 +23,7 @@ SCORER = {"rounds": 5, "min_leaf": 5, "members": 1}
 SLATES = make_slates(per_user=2)
 SCORED = score_out_of_time(SLATES, 2, LAYOUT, 7, 1, ScorerParams.model_validate(SCORER))
 CHANGES: dict[str, Any] = {"time_folds": 2, "attempts": 1, "keep": 1, "shuffle": False, "mode": "targeted", "teacher": "language_model"}
-SLOW_S = 8.0  # so much that a good answer on a busy machine is no time-out
+SLOW_S = 20.0  # so much that a good answer on a busy machine is no time-out
 
 
 def as_asked(prompt: str) -> str:

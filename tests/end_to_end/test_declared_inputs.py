@@ -102,6 +102,7 @@ from safetensors.numpy import load_file, save_file
 from stages.shared.core.params import load_params
 polars.DataFrame({"a": [1]}).write_parquet("data/written.parquet")
 polars.read_parquet("data/read.parquet")
+polars.read_csv(b"data/content\\n")  # a column of that name, no file
 load_file("data/read.safetensors")
 load_params("a")
 subprocess.run([sys.executable, "-c", "open('data/child.txt')"], check=True)

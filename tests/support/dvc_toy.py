@@ -20,6 +20,8 @@ began = time.time()
 params = yaml.safe_load(open("params.yaml"))["{name}"]
 print("hello from {name}")
 time.sleep(params.get("sleep", 0))
+while pathlib.Path("hold").exists():
+    time.sleep(0.05)
 if "fail" in params:
     sys.exit("{name}: " + params["fail"])
 text = "".join(pathlib.Path(path).read_text() for path in {inputs!r}) + WORDS + str(params["x"]) + "\\n"

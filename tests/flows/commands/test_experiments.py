@@ -117,7 +117,7 @@ def test_queued_now_and_started_later_a_failure_says_what_the_stage_said(project
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", [" | d runs", "at once"])
 def test_stopped_it_leaves_nothing_half_done(project: Path, moment: str) -> None:
-    dvc_toy.set_param(project, "d:\n", "d:\n  sleep: 100\n")
+    dvc_toy.set_param(project, "d:\n", "d:\n  sleep: 36000\n")
     edited = (project / "params.yaml").read_text()
     command = [sys.executable, "-m", "flows.cli", "run", "--queue", "--set", "d.x=5", "--set", "d.x=6"]
     env = {**dvc_toy.environment(), "PYTHONPATH": str(dvc_toy.ROOT), "PYTHONUNBUFFERED": "1"}
@@ -139,7 +139,7 @@ def test_stopped_it_leaves_nothing_half_done(project: Path, moment: str) -> None
 
 @pytest.mark.slow
 def test_no_queue_worker_outlives_a_kill_9(project: Path) -> None:
-    dvc_toy.set_param(project, "d:\n", "d:\n  sleep: 100\n")
+    dvc_toy.set_param(project, "d:\n", "d:\n  sleep: 36000\n")
     command = [sys.executable, "-m", "flows.cli", "run", "--queue", "--set", "d.x=5", "--set", "d.x=6"]
     env = {**dvc_toy.environment(), "PYTHONPATH": str(dvc_toy.ROOT), "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(command, cwd=project, env=env, stdout=subprocess.PIPE, text=True)

@@ -15,7 +15,7 @@ from tasks.ledger.events import read_events
 from tests.support import dvc_toy
 from tests.support.prefect_server import ask
 
-SLOW = dvc_toy.PARAMS.replace("b:\n  x: 1", "b:\n  x: 1\n  sleep: 2").replace("c:\n  x: 1", "c:\n  x: 1\n  sleep: 2")
+SLOW = dvc_toy.PARAMS.replace("b:\n  x: 1", "b:\n  x: 1\n  sleep: 5").replace("c:\n  x: 1", "c:\n  x: 1\n  sleep: 5")
 
 
 @pytest.fixture(scope="module")
@@ -77,16 +77,16 @@ def test_second_run_is_all_cached(project: Path, server: str) -> None:
 
 def test_what_a_change_reruns(project: Path, server: str) -> None:
     dvc_toy.set_param(project, "deep:\n    y: 2", "deep:\n    y: 3")
-    dvc_toy.set_param(project, "sleep: 2", "sleep: 0")
+    dvc_toy.set_param(project, "sleep: 5", "sleep: 0")
     result = run(project, server)  # b makes what it made before, so d stays as it is
     assert dvc_toy.states(result) == {"a": "Cached", "b": "Completed", "c": "Cached", "d": "Cached"}
-    dvc_toy.set_param(project, "c:\n  x: 1\n  sleep: 2", "c:\n  x: 2\n  sleep: 0")
+    dvc_toy.set_param(project, "c:\n  x: 1\n  sleep: 5", "c:\n  x: 2\n  sleep: 0")
     assert dvc_toy.states(run(project, server, "c")) == {"a": "Cached", "c": "Completed"}
     assert dvc_toy.states(run(project, server)) == {"a": "Cached", "b": "Cached", "c": "Cached", "d": "Completed"}
 
 
 def test_run_cache_and_missing_outputs(project: Path, server: str) -> None:
-    dvc_toy.set_param(project, "c:\n  x: 2\n  sleep: 0", "c:\n  x: 1\n  sleep: 2")
+    dvc_toy.set_param(project, "c:\n  x: 2\n  sleep: 0", "c:\n  x: 1\n  sleep: 5")
     (project / "data/a/out.txt").unlink()
     (project / "spans/d").unlink()
     assert dvc_toy.states(run(project, server)) == dict.fromkeys("abcd", "Cached")
@@ -133,7 +133,7 @@ def processes_in(folder: Path) -> list[str]:
 def test_ctrl_c_and_a_closed_terminal(project: Path, tmp_path: Path, number: signal.Signals, whom: str) -> None:
     """With the ephemeral server, which Ctrl-C in a terminal reaches too; of the closed terminal `gr2 run` is told, and ends the rest."""
     earlier = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it would be ignored here, and in the child
-    dvc_toy.set_param(project, "c:\n  x: 1\n  sleep: 2", "c:\n  x: 4\n  sleep: 60")
+    dvc_toy.set_param(project, "c:\n  x: 1\n  sleep: 5", "c:\n  x: 4\n  sleep: 60")
     env = {**dvc_toy.environment(), "PYTHONPATH": str(dvc_toy.ROOT), "PREFECT_HOME": str(tmp_path / "prefect")}
     child = subprocess.Popen(
         [sys.executable, "-m", "flows.cli", "run", "c"], cwd=project, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE,

@@ -21,7 +21,7 @@ def ended(*_):
     sys.exit()
 signal.signal(signal.SIGTERM, ended)
 pathlib.Path("run").write_text(str(os.getpid()))
-time.sleep(600)
+time.sleep(36000)
 """
 WORKER = """
 import os, pathlib, subprocess, sys

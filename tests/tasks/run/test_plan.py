@@ -156,7 +156,8 @@ def test_edited_file_of_an_output_folder_is_named(project: Path) -> None:
 
 
 def test_a_stage_at_work_is_said_to_be(project: Path) -> None:
-    dvc_toy.set_param(project, "b:\n  x: 1", "b:\n  x: 1\n  sleep: 4")
+    dvc_toy.set_param(project, "b:\n  x: 1", "b:\n  x: 1\n  sleep: 0")
+    (project / "hold").touch()
     child = subprocess.Popen(
         [sys.executable, "-m", "dvc", "repro", "-s", "b"], cwd=project, stdout=subprocess.PIPE, text=True, env=dvc_toy.environment()
     )
@@ -164,6 +165,7 @@ def test_a_stage_at_work_is_said_to_be(project: Path) -> None:
     while "hello from b" not in child.stdout.readline():
         pass
     made = plan(project)
+    (project / "hold").unlink()
     assert [cause.kind for cause in made["b"].causes] == ["running"]
     child.communicate()
     assert running(plan(project)) == []  # what b made equals what it made before

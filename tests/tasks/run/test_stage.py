@@ -121,7 +121,9 @@ def test_stop_ends_the_stage_and_brings_outputs_back(project: Path) -> None:
 
 
 def test_waits_for_another_dvc_at_the_same_stage(project: Path) -> None:
-    dvc_toy.set_param(project, "c:\n  x: 1", "c:\n  x: 9\n  sleep: 2")
+    dvc_toy.set_param(project, "c:\n  x: 1", "c:\n  x: 9")
+    hold = project / "hold"
+    hold.touch()  # the other is at work until this one is seen to wait
     other = subprocess.Popen(
         [sys.executable, "-m", "dvc", "repro", "-s", "c"], cwd=project, stdout=subprocess.PIPE, text=True, env=dvc_toy.environment()
     )
@@ -129,9 +131,13 @@ def test_waits_for_another_dvc_at_the_same_stage(project: Path) -> None:
     while "hello from c" not in other.stdout.readline():
         pass
     at_work, lines = runner(project)
+
+    def waits() -> bool:
+        return any("another DVC process holds its files" in line for line in lines)
+
+    threading.Thread(target=lambda: (_until(waits), hold.unlink())).start()
     assert not at_work.run(read_graph(project)["c"]).ran  # the other had made it by then
-    assert any("another DVC process holds its files" in line for line in lines)
-    assert other.wait() == 0
+    assert waits() and other.wait() == 0
 
 
 def test_stages_side_by_side_commit_both(tmp_path: Path) -> None:
@@ -158,7 +164,7 @@ def test_a_stage_deaf_to_sigterm_is_killed(tmp_path: Path) -> None:
     root = dvc_toy.make(tmp_path / "toy")
     (root / "stages/a/__main__.py").write_text(
         "import os, signal, time, pathlib\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-        "pathlib.Path('pid').write_text(str(os.getpid()))\nprint('deaf')\ntime.sleep(60)\n"
+        "pathlib.Path('pid').write_text(str(os.getpid()))\nprint('deaf')\ntime.sleep(36000)\n"
     )
     at_work, lines = runner(root)
     threading.Thread(target=lambda: (_until(lambda: "deaf" in lines), at_work.stop())).start()
@@ -171,7 +177,7 @@ def test_a_stage_deaf_to_sigterm_is_killed(tmp_path: Path) -> None:
 
 def test_a_stage_whose_dvc_was_killed_is_ended_by_the_next_run(tmp_path: Path) -> None:
     """Else it would write, beside the next run's stage, what nobody records."""
-    root = dvc_toy.make(tmp_path / "toy", "a: {x: 1, sleep: 60}\nb: {x: 1}\nc: {x: 1}\nd: {x: 1}\n")
+    root = dvc_toy.make(tmp_path / "toy", "a: {x: 1, sleep: 36000}\nb: {x: 1}\nc: {x: 1}\nd: {x: 1}\n")
     code = "from tasks.project.graph import read_graph; from tasks.run.stage import Runner; Runner(ROOT).run(read_graph(ROOT)['a'])"
     whole = f"from pathlib import Path; ROOT = Path({str(root)!r}); {code}"
     owner = subprocess.Popen([sys.executable, "-c", whole], env={**dvc_toy.environment(), "PYTHONPATH": str(dvc_toy.ROOT)})

@@ -12,13 +12,13 @@ from tests.support.prefect_server import wait_for
 PARENT = """
 import subprocess, sys, time
 from tasks.system.lifeline import Lifeline, killed_with_parent
-sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+sleep = [sys.executable, "-c", "import time; time.sleep(36000)"]
 tied = subprocess.Popen(sleep, preexec_fn=killed_with_parent())
 held, free = subprocess.Popen(sleep, start_new_session=True), subprocess.Popen(sleep, start_new_session=True)
 Lifeline(f"kill -9 {held.pid}")
 Lifeline(f"kill -9 {free.pid}").cancel()
 print(tied.pid, held.pid, free.pid, flush=True)
-time.sleep(600)
+time.sleep(36000)
 """
 
 

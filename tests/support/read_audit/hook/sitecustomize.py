@@ -64,7 +64,8 @@ class Recorder:
 
     def wrap(self, module: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(first: Any, *positional: Any, **named: Any) -> Any:
-            self.file(first)
+            if not isinstance(first, bytes):  # which are what a file holds
+                self.file(first)
             return function(first, *positional, **named)
 
         def sectioned(section: str, *positional: Any, **named: Any) -> Any:

@@ -39,7 +39,7 @@ def vllm_server(folder: Path, name: str, log: Path, max_model_len: int = 128) ->
         finally:
             process.terminate()
             try:
-                process.wait(timeout=600)
+                process.wait(timeout=60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

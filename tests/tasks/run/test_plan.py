@@ -162,10 +162,12 @@ def test_a_stage_at_work_is_said_to_be(project: Path) -> None:
         [sys.executable, "-m", "dvc", "repro", "-s", "b"], cwd=project, stdout=subprocess.PIPE, text=True, env=dvc_toy.environment()
     )
     assert child.stdout
-    while "hello from b" not in child.stdout.readline():
-        pass
-    made = plan(project)
-    (project / "hold").unlink()
+    try:
+        while "hello from b" not in child.stdout.readline():
+            pass
+        made = plan(project)
+    finally:
+        (project / "hold").unlink()  # whatever happens: the child waits for it
     assert [cause.kind for cause in made["b"].causes] == ["running"]
     child.communicate()
     assert running(plan(project)) == []  # what b made equals what it made before

@@ -51,16 +51,18 @@ class Guard:
         scope.setdefault("state", {})["request_id"] = request_id
         path = scope["path"] if scope["path"] in PATHS else "other"  # a path may be anything, and would be a label, or a name in the log
         status = 500
+        # A probe may ask with HEAD: it is answered as GET, without the body (RFC 9110, section 9.3.2). FastAPI's routes know GET alone.
+        is_head = scope["method"] == "HEAD"
 
         async def answer(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 MutableHeaders(scope=message)["x-request-id"] = request_id
-            await send(message)
+            await send({**message, "body": b""} if is_head and message["type"] == "http.response.body" else message)
 
         try:
-            await self._pass(scope, headers, receive, answer)
+            await self._pass({**scope, "method": "GET"} if is_head else scope, headers, receive, answer)
         finally:
             seconds = time.monotonic() - begin
             self.metrics.requests.labels(path, str(status)).inc()

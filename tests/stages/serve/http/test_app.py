@@ -154,6 +154,14 @@ def test_what_is_no_request_is_told_what_to_send(ask):
     assert ask("POST", "/rank", json={"user_id": "u3", "items": [4.0, 5], "top_n": 1.0}).status_code == 200, "whole numbers to JSON"
 
 
+def test_a_probe_may_ask_with_head(ask):
+    for path in ("/health", "/ready", "/version", "/"):
+        got, head = ask("GET", path), ask("HEAD", path)
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-length"] == got.headers["content-length"], "as GET, but for the body"
+    assert ask("HEAD", "/rerank").status_code == 405
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b'{"query":' + b"[" * 100_000, b"NaN", b'{"query": ' + b"9" * 5000 + b"}"])
 def test_hostile_bodies_are_refused(ask, content):
     assert ask("POST", "/rerank", content=content, headers=JSON).status_code == 400

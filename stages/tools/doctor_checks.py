@@ -19,13 +19,13 @@ from stages.shared.core.model_folder import NAMED_MODELS
 from stages.shared.lm.models import check_weights, load_tokenizer, sampling_settings
 from stages.shared.slates.layouts.dialogue import chat_template
 from stages.tools.check_params import Params
+from stages.tools.memory.precision import TRAINING, half_precisions
 from stages.tools.memory.shapes import named_folder
 from stages.tools.memory.shards import shard_counts, written_gb
 from stages.tools.memory.stage import StageMemory
 
 GB = 2**30
 COPIES = 2  # of each model: in the workspace, and in DVC's cache
-TRAINING = ("midtrain", "sft", "distil", "rl")
 WRITTEN = 4  # models that a run writes: midtrain, sft, rl, quantize
 
 
@@ -121,18 +121,6 @@ def check_engine(module: str, keys: list[str]) -> Check:
         remedy = "pip install '.[gpu]' on a GPU host, '.[cpu]' elsewhere" if module == "vllm" else "make setup"
         return Check(module, False, f"cannot be imported ({error}), and {', '.join(keys)} needs it", remedy)
     return Check(module, True, f"{version}, for {', '.join(keys)}")
-
-
-def half_precisions(params: Params) -> dict[str, list[str]]:
-    """bfloat16, float16 -> the keys that ask for it."""
-    chosen = {f"{name}.precision": getattr(params, name).precision for name in TRAINING if getattr(params, name).trains}
-    chosen |= {"evaluate.engine.dtype": params.evaluate.engine.dtype, "rl.rollout.dtype": params.rl.rollout.dtype}
-    chosen |= {"quantize.dtype": params.quantize.dtype, "embed.dtype": params.embed.dtype}
-    asked: dict[str, list[str]] = {}
-    for key, dtype in chosen.items():
-        if dtype in ("bfloat16", "float16"):
-            asked.setdefault(dtype, []).append(key)
-    return asked
 
 
 def check_arithmetic(dtype: str, keys: list[str]) -> Check:

@@ -87,7 +87,7 @@ def run_stage(
 
 
 # What transformers and LightGBM import where they find it, for uses that no stage makes of them: a quarter of the time of their import.
-EXTRAS = ("sklearn", "datasets", "pandas")
+EXTRAS = ("sklearn", "datasets", "pandas", "boto3")
 
 
 @contextmanager

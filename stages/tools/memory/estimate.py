@@ -12,6 +12,7 @@ from stages.midtrain.params import SCRATCH
 from stages.tools.check_params import Params
 from stages.tools.memory.distil import distil_memory
 from stages.tools.memory.engine import engine_memory
+from stages.tools.memory.precision import as_computed
 from stages.tools.memory.quantize import quantize_memory
 from stages.tools.memory.rl import rl_memory
 from stages.tools.memory.shapes import Shape, named_folder, scratch_shape, shape_of
@@ -29,6 +30,7 @@ def estimate(
     params: Params, resources: Mapping[str, Mapping[str, Any]], gpu_gb: float, data: DataSize | None = None
 ) -> tuple[list[StageMemory], list[str]]:
     """Of the stages with language models, and of shards; and what keeps one from being computed. data: where ingest has run."""
+    params = as_computed(params, resources)
     student, teacher = _student(params), _teacher(params)
     unknown = [f"midtrain.model: {params.midtrain.model}"] if student is None else []
     unknown += [f"traces.language_model.model: {params.traces.language_model.model}"] if teacher is None and _asks_model(params) else []

@@ -11,6 +11,7 @@ from stages.shared.core.params import section_of
 from stages.tools import doctor, doctor_checks
 from stages.tools.check_params import Params
 from stages.tools.doctor_checks import Check, check_disk, check_folder, check_machine, check_shards, checks, engines, model_folders
+from stages.tools.memory import precision
 from stages.tools.memory.estimate import GB, StageMemory, estimate, model_gb
 from stages.tools.memory.formulas import Sharding, weights_and_optimizer
 from stages.tools.memory.learning import Learning
@@ -261,6 +262,28 @@ def test_half_precision_is_told_where_a_cpu_has_none(monkeypatch):
         found = {check.name: check for check in checks(params, resources, 1.0, [])}
         assert found["bfloat16"] == Check("bfloat16", True, f"{words}, for midtrain.precision, sft.precision, rl.precision")
         assert found["float16"] == Check("float16", True, f"{words}, for evaluate.engine.dtype")
+
+
+def test_what_a_cpu_computes_in_float32_is_reckoned_so(monkeypatch):
+    def reckoned(has_kernels: bool, stage: str, profile: str, **sections: dict) -> StageMemory:
+        monkeypatch.setattr(precision, "multiplies_in", lambda dtype, device: has_kernels)
+        return of_stage(stage, profile, **sections)
+
+    with_kernels, without = (reckoned(has, "sft", "smollm2").host for has in (True, False))
+    assert with_kernels["bfloat16 copies"] > 0 == without["bfloat16 copies"]
+    assert without["activations"] == pytest.approx(2 * with_kernels["activations"])
+    with_kernels, without = (reckoned(has, "evaluate", "smollm2").host for has in (True, False))
+    assert without["weights"] == pytest.approx(2 * with_kernels["weights"])
+    on_gpu = [reckoned(has, "sft", "qwen3-8b") for has in (True, False)]
+    assert on_gpu[0] == on_gpu[1], "what this machine's CPU can do does not count there"
+
+
+def test_every_engine_that_asks_for_half_precision_is_named():
+    student = {"mode": "answer_only", "teacher": "data/rl/model", "engine": {"dtype": "float16"}}
+    asked = precision.half_precisions(params_of("qwen3-8b", distil=student)[0])
+    assert {"traces.language_model.engine.dtype", "rl.rollout.dtype", "evaluate.engine.dtype"} <= set(asked["bfloat16"])
+    assert asked["float16"] == ["distil.engine.dtype"]
+    assert "traces.language_model.engine.dtype" not in precision.precisions(params_of("smollm2")[0]), "the statistical teacher asks none"
 
 
 def test_disk_memory_and_gpus(monkeypatch, tmp_path):

@@ -16,7 +16,7 @@ the first wrong token alone is blamed, as it is known which one that is: blame f
 0 by default: what a policy already does in 97 of 100 answers has a gradient of little but noise, ten times as long as that of the
 relevances, and steps that move these then break the rest (docs/reinforcement-learning.md). The other tokens of the block (quotes) have no
 advantage: a hundred of them would drown ten relevances in noise. Where the block does not end, all its tokens have that of an invalid
-answer. With rl.sorting_nll the answer is taught in place of being rewarded (objectives/sorting.py).
+answer. With rl.sorting_nll the answer, with rl.quoting_nll the quotes are taught in place of being rewarded (objectives/lessons.py).
 
 The advantage of validity is divided by the std of the step's rewards, too: that of the group would give most weight to slates whose order
 hardly varies, and so to targets that the evidence speaks against.
@@ -36,19 +36,22 @@ from stages.rl.rewards.group import reward_of_order
 from stages.rl.rollouts import Group, Task, relevances_along
 
 Floats = NDArray[np.float64]
+Lesson = tuple[int, list[int]]
 
 
 class Credit(NamedTuple):
     """Of one answer of T tokens.
 
     others_T: advantage of each token, 0 within a think block that ends. places: of its K relevances, none where it has no order. worth_KL:
-    Q of each level there, over the std of the step's rewards. nexts: of right_nexts, under rl.sorting_nll.
+    Q of each level there, over the std of the step's rewards. answer, quotes: of right_nexts under rl.sorting_nll, and of right_quotes
+    under rl.quoting_nll: a place, and the tokens that are right there.
     """
 
     others_T: Tensor
     places: list[int]
     worth_KL: Tensor
-    nexts: list[tuple[int, list[int]]]
+    answer: list[Lesson]
+    quotes: list[Lesson]
 
 
 def credits_of(group: Group, params: RlParams, batch_std: float) -> list[Credit]:
@@ -66,8 +69,9 @@ def credits_of(group: Group, params: RlParams, batch_std: float) -> list[Credit]
             others_T[thought:wrong] = 0.0
             others_T[wrong + 1 :] = 0.0
         worth_KL = worth_of_levels(np.array([*levels.values()], dtype=np.int64), group.task, params) / scale
-        nexts = right_nexts(group.task, completion.token_ids) if params.sorting_nll and found_levels else []
-        found.append(Credit(others_T, [*levels], torch.from_numpy(worth_KL).float(), nexts))
+        sorting = right_nexts(group.task, completion.token_ids) if params.sorting_nll and found_levels else []
+        quoting = right_quotes(group.task, completion.token_ids) if params.quoting_nll else []
+        found.append(Credit(others_T, [*levels], torch.from_numpy(worth_KL).float(), sorting, quoting))
     return found
 
 
@@ -107,7 +111,27 @@ def end_of_thought(task: Task, token_ids: Sequence[int]) -> int:
     return token_ids.index(think_end) + 1 if think_end in token_ids else 0
 
 
-def right_nexts(task: Task, token_ids: Sequence[int]) -> list[tuple[int, list[int]]]:
+def right_quotes(task: Task, token_ids: Sequence[int]) -> list[Lesson]:
+    """Of each token of the think block, up to the first wrong one and with it: its place, and the tokens that a right trace has there.
+
+    A trace quotes of one candidate after the other what the prompt says, and judges it: any relevance is right. None where the layout's
+    traces are no such list.
+    """
+    constraint, layout = task.constraint, task.constraint.layout
+    if not constraint.quotes:
+        return []
+    script = [[token] for token in constraint.opening]
+    for quote in constraint.quotes:
+        script += [*([token] for token in quote), layout.relevances]
+    found = []
+    for place, (token, nexts) in enumerate(zip(token_ids, [*script, [layout.think_end]], strict=False)):
+        found.append((place, nexts))
+        if token not in nexts:
+            break
+    return found
+
+
+def right_nexts(task: Task, token_ids: Sequence[int]) -> list[Lesson]:
     """Of each token of the answer, up to the first wrong one and with it: its place, and the tokens that keep to the relevances there.
 
     Candidates of one relevance may come in any order, as may all where the trace has not one relevance a candidate.

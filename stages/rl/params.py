@@ -106,7 +106,13 @@ class RlParams(TrainingSection):
         0.0,
         ge=0,
         description="credit: relevance: weight of the cross-entropy of the answer that the trace's own relevances ask for "
-        "(objectives/sorting.py); 0 = none",
+        "(objectives/lessons.py); 0 = none",
+    )
+    quoting_nll: float = Field(
+        0.0,
+        ge=0,
+        description="credit: relevance: weight of the cross-entropy of the facts that a trace has to quote from the prompt "
+        "(objectives/lessons.py); 0 = none",
     )
     positive_nll: float = Field(
         0.0,
@@ -287,7 +293,10 @@ class RlParams(TrainingSection):
                 is_on and self.reward in ("random", "gdpo"),
             ),
             ("validity_weight: there is such an advantage under credit: relevance alone", self.validity_weight > 0 and not is_on),
-            ("sorting_nll: which answer is right is known under credit: relevance alone", self.sorting_nll > 0 and not is_on),
+            *(
+                (f"{name}: what is right in its place is known under credit: relevance alone", getattr(self, name) > 0 and not is_on)
+                for name in ("sorting_nll", "quoting_nll")
+            ),
             (
                 "credit: relevance takes the answer for what its relevances sort to; set consistent to true",
                 is_on and not self.consistent,

@@ -16,9 +16,9 @@ from stages.rl.logprobs import response_logprobs
 from stages.rl.objectives.advantages import gdpo_normalised, gdpo_sums
 from stages.rl.objectives.choose import OBJECTIVES
 from stages.rl.objectives.covariance import covariances
+from stages.rl.objectives.lessons import lesson_tokens, lessons_loss
 from stages.rl.objectives.parts import Part, Whole
 from stages.rl.objectives.positive import example_tokens, positive_loss
-from stages.rl.objectives.sorting import answer_tokens, sorting_loss
 from stages.rl.params import RlParams
 from stages.rl.policy import NOT_FINITE, Policy, all_sum
 from stages.rl.rewards.group import part_weights
@@ -35,7 +35,7 @@ class Targets(NamedTuple):
 
     starts: the first row of each group, and the number of all. passes: the groups of each. kept: tokens of each pass that are learnt from.
     selected: bool of each token that counts, on the CPU. credits: of each answer, where rl.credit gives relevances their own.
-    answer_tokens: all that answers consist of, under rl.sorting_nll.
+    lesson_tokens: all that rl.sorting_nll and rl.quoting_nll may call right.
     """
 
     starts: list[int]
@@ -46,7 +46,7 @@ class Targets(NamedTuple):
     sampler: list[list[float]]
     selected: list[Tensor] | None
     credits: list[Credit] | None
-    answer_tokens: tuple[int, ...]
+    lesson_tokens: tuple[int, ...]
 
 
 class BeforeUpdates(NamedTuple):
@@ -95,9 +95,9 @@ def update(
                     rows = slice(targets.starts[indices[0]], targets.starts[indices[-1] + 1])
                     levels = len(groups[0].task.constraint.layout.relevances)
                     loss = loss + relevance_loss(part.beside_BTL[..., :levels], targets.credits[rows]) / targets.whole.tokens
-                    if params.sorting_nll:
-                        taught = sorting_loss(part.beside_BTL[..., levels:], targets.answer_tokens, targets.credits[rows])
-                        loss = loss + params.sorting_nll * taught / targets.whole.tokens
+                    if targets.lesson_tokens:
+                        taught = lessons_loss(part.beside_BTL[..., levels:], targets.lesson_tokens, targets.credits[rows], params)
+                        loss = loss + taught / targets.whole.tokens
                 if params.positive_nll:
                     loss = loss + positive_loss(part, targets.whole, params)
                 clipped_share = float(clipped)
@@ -152,8 +152,8 @@ def fix_targets(groups: Sequence[Group], advantages_N: Tensor, params: RlParams,
     if params.credit == "relevance":
         batch_std = batch_moments(torch.tensor([reward for group in groups for reward in group.rewards]))[1]
         credits = [credit for group in groups for credit in credits_of(group, params, batch_std)]
-    letters = sorted({token for group in groups for token in answer_tokens(group.task)}) if params.sorting_nll else ()
-    return Targets(starts, passes, kept_tokens, advantages_N, whole, sampler, selected, credits, tuple(letters))
+    taught = sorted({token for group in groups for token in lesson_tokens(group.task, params)})
+    return Targets(starts, passes, kept_tokens, advantages_N, whole, sampler, selected, credits, tuple(taught))
 
 
 def step_advantages(groups: Sequence[Group], params: RlParams) -> Tensor:
@@ -204,7 +204,7 @@ def make_part(
     rows = slice(targets.starts[indices[0]], targets.starts[indices[-1] + 1])
     prompts = [group.task.prompt for group in batch]
     responses = [[completion.token_ids for completion in group.completions] for group in batch]
-    beside = (*batch[0].task.constraint.layout.relevances, *targets.answer_tokens) if targets.credits is not None else ()
+    beside = (*batch[0].task.constraint.layout.relevances, *targets.lesson_tokens) if targets.credits is not None else ()
     drawn = Drawn(params.temperature, response_masks(batch), beside)
     scores = policy.score(prompts, responses, pad_id, drawn)
     logp, mask = scores.logp, scores.mask

@@ -10,7 +10,8 @@ FOLDER/sft-N-seedS and rl-N-seedS with the project's parameters, what --set says
 --rewards expected: in the synthetic world, RL whose rank reward is the expected one, by the world's own probabilities of the candidates
 (rl.relevances, world_relevances.py), in rl-N-expected-seedS: what it learns beyond the reward of the one target is what luck hides, what it
 does not learn either is no matter of signal.
-NDCG@5 as in rl_allocation.py: in the synthetic world the expected one. Intervals (95 %) over seeds and users, of differences on the same
+NDCG@5 as in rl_allocation.py: in the synthetic world the expected one, and what share of the best order's gain over the initial ranking
+SFT and RL have. Intervals (95 %) over seeds and users, of differences on the same
 slates, seed by seed.
 """
 
@@ -26,6 +27,8 @@ from language_model_arms import Runs, merged, seconds, settings
 from midtrain_runs import link_inputs, write_lines
 from rl_allocation import interval, ndcg, shown
 from world_relevances import write_world_relevances
+
+from stages.shared.synthetic.world import share_of_headroom
 
 TARGET, EXPECTED = REWARDS = "target", "expected"
 ASK = Path(__file__).with_name("rl_allocation.py")
@@ -72,7 +75,8 @@ class FewTraces(Runs):
 
 def table(runs: Mapping[tuple[int, str], Sequence[tuple[Path, Path]]]) -> tuple[list[str], dict[str, Any]]:
     """runs: (slates taught, reward) -> the folders of SFT and of RL, one pair a seed."""
-    header = ["slates with traces", "reward of", "SFT", "RL", "RL minus SFT", "RL minus incoming", "minus RL on targets", "RL, seconds"]
+    header = ["slates with traces", "reward of", "SFT", "RL", "RL minus SFT", "RL minus incoming", "minus RL on targets"]
+    header += ["share of the achievable, SFT, RL", "RL, seconds"]
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     figures: dict[str, Any] = {}
     found_SN = {key: np.stack([ndcg(rl)[1]["model"] for _, rl in pairs]) for key, pairs in runs.items()}
@@ -85,8 +89,12 @@ def table(runs: Mapping[tuple[int, str], Sequence[tuple[Path, Path]]]) -> tuple[
         spent = float(np.mean([seconds(rl, "rl") for _, rl in pairs]))
         cells = [str(slates or "all"), reward, *(f"{values_SN.mean():.4f}" for values_SN in (sft_SN, rl_SN))]
         cells += [shown(gains[name]) if name in gains else "" for name in ("minus sft", "minus incoming", "minus target")]
+        best = first["best"].mean() if "best" in first else None
+        shares = [share_of_headroom(values_SN.mean(), first["incoming"].mean(), best) if best else None for values_SN in (sft_SN, rl_SN)]
+        cells.append(", ".join(f"{share:.2f}" for share in shares if share is not None))
         lines.append("| " + " | ".join([*cells, f"{spent:.0f}"]) + " |")
-        figures[cells[0] if reward == TARGET else f"{cells[0]} {reward}"] = {"sft": sft_SN.mean(), "rl": rl_SN.mean(), **gains}
+        means = {"sft": sft_SN.mean(), "rl": rl_SN.mean(), "share": shares}
+        figures[cells[0] if reward == TARGET else f"{cells[0]} {reward}"] = means | gains
     return [*lines, "", f"{len(users):,} test slates of {len(np.unique(users)):,} users; {len(next(iter(runs.values())))} seeds."], figures
 
 

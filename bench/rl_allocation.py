@@ -68,7 +68,8 @@ class RlRuns(Runs):
 
 
 def ndcg(folder: Path) -> tuple[NDArray[np.int_], dict[str, NDArray[np.float64]]]:
-    """In a run's folder: the users of the test slates [n], and NDCG@5 of the initial ranking and of its answers [n]."""
+    """In a run's folder: the users of the test slates [n], and NDCG@5 of the initial ranking and of its answers [n]; in the synthetic world
+    the expected one, and that of the best order, too."""
     with contextlib.chdir(folder):
         tests = load_test_set(read_slate_tables(), load_params("evaluate", EvaluateParams).max_slates)
         orders = np.array(json.loads(Path("answers.json").read_text(encoding="utf-8"))["orders"])
@@ -77,6 +78,7 @@ def ndcg(folder: Path) -> tuple[NDArray[np.int_], dict[str, NDArray[np.float64]]
         if truth is None:
             return tests.users, {name: slate_metrics(ranks_of_targets(of, tests.targets))["ndcg@5"] for name, of in ranked.items()}
         gains = slate_metrics(np.arange(orders.shape[1]))["ndcg@5"]
+        ranked["best"] = np.argsort(-truth.chances_NK, axis=1, kind="stable")
         return tests.users, {name: expected(gains, of, truth.chances_NK) for name, of in ranked.items()}
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from stages.shared.core.params import Section, validate_section
 from stages.shared.slates.prompt_params import PromptParams
+from stages.tools.check_params import check
 from tasks.project.profiles import profile_names, render
 from tests.support.project_clone import ROOT, STAGES
 
@@ -30,13 +31,17 @@ def test_params_yaml_is_the_default_profile() -> None:
     assert (ROOT / "params.yaml").read_text(encoding="utf-8") == render(ROOT, "default")
 
 
-@pytest.mark.parametrize("profile", ["default", "smoke", "beauty", "world", "qwen3-8b", "smollm2", "tiny-qwen3"])
+@pytest.mark.parametrize("profile", profile_names(ROOT))
 def test_every_section_is_valid(profile: str) -> None:
-    assert profile in profile_names(ROOT)
     document = yaml.safe_load(render(ROOT, profile))
     assert set(document) == {*SECTIONS, "prompt", "resources"}
     for section, model in models().items():
         validate_section(section, model, document[section], f"profile {profile}")
+
+
+@pytest.mark.parametrize("data", ["default", "world", "logged", "smoke"])
+def test_rl_by_relevances_goes_over_a_data_profile(data: str) -> None:
+    assert check(render(ROOT, data, "relevance-rl"), "params.yaml") == []
 
 
 def test_default_leaves_no_key_unsaid() -> None:

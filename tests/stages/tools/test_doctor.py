@@ -152,7 +152,7 @@ def test_distillation_holds_its_teacher():
     assert estimate(unheard, resources, 80.0)[1] == ["distil.teacher: models/Unheard-1B"]
 
 
-@pytest.mark.parametrize("profile", ["default", "smoke", "tiny-qwen3", "smollm2"])
+@pytest.mark.parametrize("profile", ["default", "smoke", "tiny-qwen3", "smollm2", "relevance-rl"])
 def test_profiles_for_a_laptop_fit_what_they_ask_for(profile):
     params, resources = params_of(profile)
     for stage in estimate(params, resources, 80.0)[0]:

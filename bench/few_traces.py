@@ -89,8 +89,8 @@ def table(runs: Mapping[tuple[int, str], Sequence[tuple[Path, Path]]]) -> tuple[
         spent = float(np.mean([seconds(rl, "rl") for _, rl in pairs]))
         cells = [str(slates or "all"), reward, *(f"{values_SN.mean():.4f}" for values_SN in (sft_SN, rl_SN))]
         cells += [shown(gains[name]) if name in gains else "" for name in ("minus sft", "minus incoming", "minus target")]
-        best = first["best"].mean() if "best" in first else None
-        shares = [share_of_headroom(values_SN.mean(), first["incoming"].mean(), best) if best else None for values_SN in (sft_SN, rl_SN)]
+        bounds = [first[name].mean() for name in ("incoming", "best") if name in first]  # the best order is known in the world alone
+        shares = [share_of_headroom(values_SN.mean(), *bounds) for values_SN in (sft_SN, rl_SN)] if len(bounds) > 1 else []
         cells.append(", ".join(f"{share:.2f}" for share in shares if share is not None))
         lines.append("| " + " | ".join([*cells, f"{spent:.0f}"]) + " |")
         means = {"sft": sft_SN.mean(), "rl": rl_SN.mean(), "share": shares}

@@ -111,10 +111,10 @@ def end_of_thought(task: Task, token_ids: Sequence[int]) -> int:
     return token_ids.index(think_end) + 1 if think_end in token_ids else 0
 
 
-def right_quotes(task: Task, token_ids: Sequence[int]) -> list[Lesson]:
-    """Of each token of the think block, up to the first wrong one and with it: its place, and the tokens that a right trace has there.
+def right_trace(task: Task) -> list[list[int]]:
+    """Of each place of the think block, with its end: the tokens that are right there.
 
-    A trace quotes of one candidate after the other what the prompt says, and judges it: any relevance is right. None where the layout's
+    A trace quotes of one candidate after the other what the prompt says, and judges it: any relevance is right. Empty where the layout's
     traces are no such list.
     """
     constraint, layout = task.constraint, task.constraint.layout
@@ -123,8 +123,13 @@ def right_quotes(task: Task, token_ids: Sequence[int]) -> list[Lesson]:
     script = [[token] for token in constraint.opening]
     for quote in constraint.quotes:
         script += [*([token] for token in quote), layout.relevances]
+    return [*script, [layout.think_end]]
+
+
+def right_quotes(task: Task, token_ids: Sequence[int]) -> list[Lesson]:
+    """Of each token of the think block, up to the first wrong one and with it: its place, and the tokens that are right there."""
     found = []
-    for place, (token, nexts) in enumerate(zip(token_ids, [*script, [layout.think_end]], strict=False)):
+    for place, (token, nexts) in enumerate(zip(token_ids, right_trace(task), strict=False)):
         found.append((place, nexts))
         if token not in nexts:
             break

@@ -16,19 +16,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from stages.rl.credit import Credit, Lesson
+from stages.rl.credit import Credit, Lesson, right_trace
 from stages.rl.params import RlParams
 from stages.rl.rollouts import Task
 
 
 def lesson_tokens(task: Task, params: RlParams) -> set[int]:
     """All tokens that a lesson may call right."""
-    constraint, layout = task.constraint, task.constraint.layout
     tokens: set[int] = set()
     if params.sorting_nll:
-        tokens |= {token for name in constraint.names for token in name} | {layout.end}
+        tokens |= {token for name in task.constraint.names for token in name} | {task.constraint.layout.end}
     if params.quoting_nll:
-        tokens |= {*constraint.opening, *(token for quote in constraint.quotes for token in quote), *layout.relevances, layout.think_end}
+        tokens |= {token for nexts in right_trace(task) for token in nexts}
     return tokens
 
 

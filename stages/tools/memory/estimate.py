@@ -12,7 +12,7 @@ from stages.midtrain.params import SCRATCH
 from stages.tools.check_params import Params
 from stages.tools.memory.distil import distil_memory
 from stages.tools.memory.engine import engine_memory
-from stages.tools.memory.precision import as_computed
+from stages.tools.memory.precision import as_computed, asks_model
 from stages.tools.memory.quantize import quantize_memory
 from stages.tools.memory.rl import rl_memory
 from stages.tools.memory.shapes import Shape, named_folder, scratch_shape, shape_of
@@ -33,7 +33,7 @@ def estimate(
     params = as_computed(params, resources)
     student, teacher = _student(params), _teacher(params)
     unknown = [f"midtrain.model: {params.midtrain.model}"] if student is None else []
-    unknown += [f"traces.language_model.model: {params.traces.language_model.model}"] if teacher is None and _asks_model(params) else []
+    unknown += [f"traces.language_model.model: {params.traces.language_model.model}"] if teacher is None and asks_model(params) else []
     unknown += unknown_encoder(params)
     stages: list[StageMemory] = []
     shards = shard_counts(params)
@@ -91,12 +91,8 @@ def _student(params: Params) -> Shape | None:
     return shape.with_sids(params.tokenize.levels, params.tokenize.codebook_size) if shape else None
 
 
-def _asks_model(params: Params) -> bool:
-    return params.traces.teacher == "language_model" and params.traces.language_model.engine.kind != "endpoint"
-
-
 def _teacher(params: Params) -> Shape | None:
-    return shape_of(Path(params.traces.language_model.model)) if _asks_model(params) else None
+    return shape_of(Path(params.traces.language_model.model)) if asks_model(params) else None
 
 
 def _distils_from(params: Params, student: Shape) -> Shape | None:

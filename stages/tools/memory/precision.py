@@ -12,6 +12,11 @@ S = TypeVar("S", bound=BaseModel)
 TRAINING = ("midtrain", "sft", "distil", "rl")
 
 
+def asks_model(params: Params) -> bool:
+    """Whether a language model here writes the traces, not a server elsewhere."""
+    return params.traces.teacher == "language_model" and params.traces.language_model.engine.kind != "endpoint"
+
+
 def precisions(params: Params) -> dict[str, str]:
     """key -> the arithmetic that it asks for, of whatever computes under `params`."""
     found = {f"{name}.precision": getattr(params, name).precision for name in TRAINING if getattr(params, name).trains}
@@ -19,9 +24,8 @@ def precisions(params: Params) -> dict[str, str]:
     found |= {"quantize.dtype": params.quantize.dtype, "embed.dtype": params.embed.dtype}
     if params.rl.rollout.beside:  # else it samples from the policy's own weights
         found["rl.rollout.dtype"] = params.rl.rollout.dtype
-    teacher = params.traces.language_model.engine
-    if params.traces.teacher == "language_model" and teacher.kind != "endpoint":
-        found["traces.language_model.engine.dtype"] = teacher.dtype
+    if asks_model(params):
+        found["traces.language_model.engine.dtype"] = params.traces.language_model.engine.dtype
     if params.distil.mode in ("answer_only", "race"):
         found["distil.engine.dtype"] = params.distil.engine.dtype
     return found
@@ -39,9 +43,11 @@ def half_precisions(params: Params) -> dict[str, list[str]]:
 def as_computed(params: Params, resources: Mapping[str, Mapping[str, Any]]) -> Params:
     """`params` with float32 wherever a stage without GPUs asks for what this machine's CPU does not multiply in."""
     for dtype, keys in half_precisions(params).items():
+        if multiplies_in(dtype, "cpu"):
+            continue
         for section, *path in (key.split(".") for key in keys):
             asks = f"{section}_shard" if getattr(getattr(params, section), "shards", None) else section
-            if not resources.get(asks, {}).get("gpus", 0) and not multiplies_in(dtype, "cpu"):
+            if not resources.get(asks, {}).get("gpus", 0):
                 params = params._replace(**{section: _changed(getattr(params, section), path, "float32")})
     return params
 

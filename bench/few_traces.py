@@ -11,8 +11,8 @@ FOLDER/sft-N-seedS and rl-N-seedS with the project's parameters, what --set says
 (rl.relevances, world_relevances.py), in rl-N-expected-seedS: what it learns beyond the reward of the one target is what luck hides, what it
 does not learn either is no matter of signal.
 NDCG@5 as in rl_allocation.py: in the synthetic world the expected one, and what share of the best order's gain over the initial ranking
-SFT and RL have. Intervals (95 %) over seeds and users, of differences on the same
-slates, seed by seed.
+SFT and RL have. LambdaMART learns from the same training slates, all features that prompts quote. Intervals (95 %) over seeds and users, of
+differences on the same slates, seed by seed.
 """
 
 import argparse
@@ -23,14 +23,19 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from language_model_arms import Runs, merged, seconds, settings
+from language_model_arms import Runs, known_rankers, merged, seconds, settings
 from midtrain_runs import link_inputs, write_lines
-from rl_allocation import interval, ndcg, shown
+from numpy.typing import NDArray
+from rl_allocation import interval, ndcg, shown, valid_share
 from world_relevances import write_world_relevances
 
 from stages.shared.synthetic.world import share_of_headroom
 
 TARGET, EXPECTED = REWARDS = "target", "expected"
+KNOWN = {"incoming": "incoming", "lambdamart": "LambdaMART"}  # what SFT and RL are set beside
+BESIDE_TARGETS = "minus RL on targets"
+HEADINGS = ["RL minus SFT", *(f"{model} minus {other}" for other in KNOWN.values() for model in ("SFT", "RL")), BESIDE_TARGETS]
+Floats = NDArray[np.float64]
 ASK = Path(__file__).with_name("rl_allocation.py")
 
 
@@ -73,29 +78,46 @@ class FewTraces(Runs):
         return folder
 
 
+def differences(
+    sft_SN: Floats, rl_SN: Floats, known: Mapping[str, Floats], on_targets_SN: Floats | None, users: NDArray[np.int_]
+) -> dict[str, dict[str, Any]]:
+    """Heading of a column -> the interval of that difference in NDCG@5. on_targets_SN: of RL on the reward of the targets, from the same
+    models; None where this is that RL."""
+    pairs = {"RL minus SFT": rl_SN - sft_SN}
+    for name, heading in KNOWN.items():
+        pairs |= {f"SFT minus {heading}": sft_SN - known[name], f"RL minus {heading}": rl_SN - known[name]}
+    if on_targets_SN is not None:
+        pairs[BESIDE_TARGETS] = rl_SN - on_targets_SN
+    return {heading: interval(values_SN, users) for heading, values_SN in pairs.items()}
+
+
 def table(runs: Mapping[tuple[int, str], Sequence[tuple[Path, Path]]]) -> tuple[list[str], dict[str, Any]]:
     """runs: (slates taught, reward) -> the folders of SFT and of RL, one pair a seed."""
-    header = ["slates with traces", "reward of", "SFT", "RL", "RL minus SFT", "RL minus incoming", "minus RL on targets"]
-    header += ["share of the achievable, SFT, RL", "RL, seconds"]
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    tests, known_orders = known_rankers(next(iter(runs.values()))[0][1])
+    lines: list[str] = []
     figures: dict[str, Any] = {}
     found_SN = {key: np.stack([ndcg(rl)[1]["model"] for _, rl in pairs]) for key, pairs in runs.items()}
     for (slates, reward), pairs in runs.items():
-        users, first = ndcg(pairs[0][0])
+        users, first = ndcg(pairs[0][0], known_orders)
         rl_SN, sft_SN = found_SN[slates, reward], np.stack([ndcg(sft)[1]["model"] for sft, _ in pairs])
-        against = {"minus sft": sft_SN, "minus incoming": first["incoming"]}
-        against |= {"minus target": found_SN[slates, TARGET]} if reward != TARGET and (slates, TARGET) in found_SN else {}
-        gains = {name: interval(rl_SN - values, users) for name, values in against.items()}
-        spent = float(np.mean([seconds(rl, "rl") for _, rl in pairs]))
-        cells = [str(slates or "all"), reward, *(f"{values_SN.mean():.4f}" for values_SN in (sft_SN, rl_SN))]
-        cells += [shown(gains[name]) if name in gains else "" for name in ("minus sft", "minus incoming", "minus target")]
+        beside = found_SN.get((slates, TARGET)) if reward != TARGET else None
+        gains = differences(sft_SN, rl_SN, first, beside, users)
         bounds = [first[name].mean() for name in ("incoming", "best") if name in first]  # the best order is known in the world alone
         shares = [share_of_headroom(values_SN.mean(), *bounds) for values_SN in (sft_SN, rl_SN)] if len(bounds) > 1 else []
-        cells.append(", ".join(f"{share:.2f}" for share in shares if share is not None))
-        lines.append("| " + " | ".join([*cells, f"{spent:.0f}"]) + " |")
-        means = {"sft": sft_SN.mean(), "rl": rl_SN.mean(), "share": shares}
-        figures[cells[0] if reward == TARGET else f"{cells[0]} {reward}"] = means | gains
-    return [*lines, "", f"{len(users):,} test slates of {len(np.unique(users)):,} users; {len(next(iter(runs.values())))} seeds."], figures
+        valid = [float(np.mean([valid_share(pair[place]) for pair in pairs])) for place in (0, 1)]
+        means = {**{name: first[name].mean() for name in KNOWN}, "sft": sft_SN.mean(), "rl": rl_SN.mean()}
+        cells = {"slates with traces": str(slates or "all"), "reward of": reward}
+        cells |= {KNOWN.get(name, name.upper()): f"{value:.4f}" for name, value in means.items()}
+        cells |= {heading: shown(gains[heading]) if heading in gains else "" for heading in HEADINGS}
+        cells["share of the achievable, SFT, RL"] = ", ".join(f"{share:.2f}" for share in shares if share is not None)
+        cells["valid, SFT, RL"] = ", ".join(f"{share:.1%}" for share in valid)
+        cells["RL, seconds"] = f"{np.mean([seconds(rl, 'rl') for _, rl in pairs]):.0f}"
+        lines = lines or ["| " + " | ".join(cells) + " |", "|" + "---|" * len(cells)]
+        lines.append("| " + " | ".join(cells.values()) + " |")
+        named = cells["slates with traces"] if reward == TARGET else f"{cells['slates with traces']} {reward}"
+        figures[named] = means | {"share": shares, "valid": valid} | gains
+    counts = f"{len(tests.slates):,} test slates of {len(np.unique(tests.users)):,} users; {len(next(iter(runs.values())))} seeds."
+    return [*lines, "", counts], figures
 
 
 def main() -> None:

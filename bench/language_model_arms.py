@@ -184,7 +184,7 @@ def ask(model: str) -> None:
 
 
 def known_rankers(folder: Path) -> tuple[TestSet, dict[str, NDArray[np.int_]]]:
-    """The test set, and the rank of the target in the orders of the baselines."""
+    """In a run's folder: the test set, and the orders of the baselines [slates, candidates]."""
     with contextlib.chdir(folder):
         params, tables = load_params("evaluate", EvaluateParams), read_slate_tables()
         tests = load_test_set(tables, params.max_slates)
@@ -192,7 +192,7 @@ def known_rankers(folder: Path) -> tuple[TestSet, dict[str, NDArray[np.int_]]]:
         features = [read_features(tables.candidate_features, slates) for slates in (tests.slates, train)]
         targets, vectors = np.array([slate.target_rank for slate in train]), read_embeddings(len(tests.counts))
         ranked = baselines(tests.slates, *features, targets, tests.counts, vectors, params.seed, params.threads)
-    return tests, {name: ranks_of_targets(ranked[name].orders, tests.targets) for name in ("incoming", "lambdamart")}
+    return tests, {name: ranked[name].orders for name in ("incoming", "lambdamart")}
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -213,7 +213,8 @@ def trained_tokens(folder: Path, stage: str) -> int:
 def table(runs: Runs, arms: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     tests, known = known_rankers(runs.folder / arms[0])
     found = {arm: json.loads((runs.folder / arm / "answers.json").read_text(encoding="utf-8")) for arm in arms}
-    ranks = known | {arm: ranks_of_targets(np.array(one["orders"]), tests.targets) for arm, one in found.items()}
+    orders = known | {arm: np.array(one["orders"]) for arm, one in found.items()}
+    ranks = {name: ranks_of_targets(of, tests.targets) for name, of in orders.items()}
     values = {name: slate_metrics(of)["ndcg@5"] for name, of in ranks.items()}
     draws = Bootstrap(tests.users, *BOOTSTRAP)
     lines = ["| arm | NDCG@5 | minus incoming | minus LambdaMART | minus rejection | valid | other faults |", "|" + "---|" * 7]

@@ -67,14 +67,14 @@ class RlRuns(Runs):
         return folder
 
 
-def ndcg(folder: Path) -> tuple[NDArray[np.int_], dict[str, NDArray[np.float64]]]:
-    """In a run's folder: the users of the test slates [n], and NDCG@5 of the initial ranking and of its answers [n]; in the synthetic world
-    the expected one, and that of the best order, too."""
+def ndcg(folder: Path, known: Mapping[str, NDArray[np.int_]] | None = None) -> tuple[NDArray[np.int_], dict[str, NDArray[np.float64]]]:
+    """In a run's folder: the users of the test slates [n], and NDCG@5 of the initial ranking, of its answers and of the orders in `known`
+    [n]; in the synthetic world the expected one, and that of the best order, too."""
     with contextlib.chdir(folder):
         tests = load_test_set(read_slate_tables(), load_params("evaluate", EvaluateParams).max_slates)
         orders = np.array(json.loads(Path("answers.json").read_text(encoding="utf-8"))["orders"])
         truth = load_ground_truth(tests)
-        ranked = {"incoming": np.tile(np.arange(orders.shape[1]), (len(orders), 1)), "model": orders}
+        ranked = {"incoming": np.tile(np.arange(orders.shape[1]), (len(orders), 1)), "model": orders, **(known or {})}
         if truth is None:
             return tests.users, {name: slate_metrics(ranks_of_targets(of, tests.targets))["ndcg@5"] for name, of in ranked.items()}
         gains = slate_metrics(np.arange(orders.shape[1]))["ndcg@5"]
@@ -89,13 +89,17 @@ def interval(difference_SN: NDArray[np.float64], users: NDArray[np.int_]) -> dic
     return {"seeds": 1, "mean": float(difference_SN.mean()), "ci": list(paired_interval(difference_SN[0], draws))}
 
 
+def valid_share(folder: Path) -> float:
+    """Of a run's test answers."""
+    faults = json.loads((folder / "answers.json").read_text(encoding="utf-8"))["faults"]
+    return 1 - sum(map(bool, faults)) / len(faults)
+
+
 def spent(folder: Path) -> dict[str, float]:
     """Of a run: answers learnt from, traces taken, the stage's seconds, and the share of valid test answers."""
     curve = pl.read_csv(folder / "data/rl/steps.csv")
     traces = float(curve["sft_traces"].sum()) if "sft_traces" in curve.columns else 0.0
-    faults = json.loads((folder / "answers.json").read_text(encoding="utf-8"))["faults"]
-    valid = 1 - sum(map(bool, faults)) / len(faults)
-    return {"learnt": float(curve["learnt"].sum()), "traces": traces, "seconds": seconds(folder, "rl"), "valid": valid}
+    return {"learnt": float(curve["learnt"].sum()), "traces": traces, "seconds": seconds(folder, "rl"), "valid": valid_share(folder)}
 
 
 def shown(figures: Mapping[str, Any]) -> str:

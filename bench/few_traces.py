@@ -11,7 +11,8 @@ FOLDER/sft-N-seedS and rl-N-seedS with the project's parameters, what --set says
 (rl.relevances, world_relevances.py), in rl-N-expected-seedS: what it learns beyond the reward of the one target is what luck hides, what it
 does not learn either is no matter of signal.
 NDCG@5 as in rl_allocation.py: in the synthetic world the expected one, and what share of the best order's gain over the initial ranking
-SFT and RL have. LambdaMART learns from the same training slates, all features that prompts quote. Intervals (95 %) over seeds and users, of
+SFT and RL have. LambdaMART learns from the same training slates: the six features, and all that
+prompts quote. Intervals (95 %) over seeds and users, of
 differences on the same slates, seed by seed.
 """
 
@@ -23,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from language_model_arms import Runs, known_rankers, merged, seconds, settings
+from language_model_arms import KNOWN, Runs, known_rankers, merged, seconds, settings
 from midtrain_runs import link_inputs, write_lines
 from numpy.typing import NDArray
 from rl_allocation import interval, ndcg, shown, valid_share
@@ -32,9 +33,7 @@ from world_relevances import write_world_relevances
 from stages.shared.synthetic.world import share_of_headroom
 
 TARGET, EXPECTED = REWARDS = "target", "expected"
-KNOWN = {"incoming": "incoming", "lambdamart": "LambdaMART"}  # what SFT and RL are set beside
 BESIDE_TARGETS = "minus RL on targets"
-HEADINGS = ["RL minus SFT", *(f"{model} minus {other}" for other in KNOWN.values() for model in ("SFT", "RL")), BESIDE_TARGETS]
 Floats = NDArray[np.float64]
 ASK = Path(__file__).with_name("rl_allocation.py")
 
@@ -85,7 +84,8 @@ def differences(
     models; None where this is that RL."""
     pairs = {"RL minus SFT": rl_SN - sft_SN}
     for name, heading in KNOWN.items():
-        pairs |= {f"SFT minus {heading}": sft_SN - known[name], f"RL minus {heading}": rl_SN - known[name]}
+        if name in known:
+            pairs |= {f"SFT minus {heading}": sft_SN - known[name], f"RL minus {heading}": rl_SN - known[name]}
     if on_targets_SN is not None:
         pairs[BESIDE_TARGETS] = rl_SN - on_targets_SN
     return {heading: interval(values_SN, users) for heading, values_SN in pairs.items()}
@@ -105,10 +105,10 @@ def table(runs: Mapping[tuple[int, str], Sequence[tuple[Path, Path]]]) -> tuple[
         bounds = [first[name].mean() for name in ("incoming", "best") if name in first]  # the best order is known in the world alone
         shares = [share_of_headroom(values_SN.mean(), *bounds) for values_SN in (sft_SN, rl_SN)] if len(bounds) > 1 else []
         valid = [float(np.mean([valid_share(pair[place]) for pair in pairs])) for place in (0, 1)]
-        means = {**{name: first[name].mean() for name in KNOWN}, "sft": sft_SN.mean(), "rl": rl_SN.mean()}
+        means = {**{name: first[name].mean() for name in known_orders}, "sft": sft_SN.mean(), "rl": rl_SN.mean()}
         cells = {"slates with traces": str(slates or "all"), "reward of": reward}
         cells |= {KNOWN.get(name, name.upper()): f"{value:.4f}" for name, value in means.items()}
-        cells |= {heading: shown(gains[heading]) if heading in gains else "" for heading in HEADINGS}
+        cells |= {BESIDE_TARGETS: ""} | {heading: shown(gain) for heading, gain in gains.items()}
         cells["share of the achievable, SFT, RL"] = ", ".join(f"{share:.2f}" for share in shares if share is not None)
         cells["valid, SFT, RL"] = ", ".join(f"{share:.1%}" for share in valid)
         cells["RL, seconds"] = f"{np.mean([seconds(rl, 'rl') for _, rl in pairs]):.0f}"

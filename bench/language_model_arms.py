@@ -39,7 +39,7 @@ import yaml
 from midtrain_runs import ROOT, link_inputs, write_lines
 from numpy.typing import NDArray
 
-from stages.evaluate.baselines import baselines
+from stages.evaluate.baselines import ALL_FEATURES, baselines
 from stages.evaluate.features import read_features
 from stages.evaluate.params import EvaluateParams
 from stages.shared.core.params import load_params
@@ -79,6 +79,8 @@ ARMS: dict[str, Arm] = {
     "targeted": Arm({"traces": {"mode": "targeted"}}),
     "ranker_explained": Arm({"traces": {"teacher": "ranker_explained"}}),
 }
+# Baselines that learnt from the same slates, or from none; the last where prompt.more_features names any.
+KNOWN = {"incoming": "incoming", "lambdamart": "LambdaMART on six", ALL_FEATURES: "LambdaMART on all"}
 CONTRASTS = ("incoming", "lambdamart", "rejection")
 
 
@@ -192,7 +194,7 @@ def known_rankers(folder: Path) -> tuple[TestSet, dict[str, NDArray[np.int_]]]:
         features = [read_features(tables.candidate_features, slates) for slates in (tests.slates, train)]
         targets, vectors = np.array([slate.target_rank for slate in train]), read_embeddings(len(tests.counts))
         ranked = baselines(tests.slates, *features, targets, tests.counts, vectors, params.seed, params.threads)
-    return tests, {name: ranked[name].orders for name in ("incoming", "lambdamart")}
+    return tests, {name: ranked[name].orders for name in KNOWN if name in ranked}
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

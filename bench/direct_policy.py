@@ -46,6 +46,7 @@ from stages.shared.evaluation.ground_truth import load_ground_truth
 from stages.shared.evaluation.test_set import load_test_set, read_slate_tables
 from stages.shared.recsys import lambdamart
 from stages.shared.slates.candidate_features import read_candidate_features
+from stages.shared.slates.prompt_params import PromptParams
 from stages.shared.slates.reranking.padding import relevance_array
 from stages.shared.slates.slate import load_slates
 from stages.shared.stats.metrics import slate_metrics
@@ -111,7 +112,8 @@ def load(knows: list[str] | None) -> Data:
     params = load_params("traces", TracesParams)
     table = read_slate_table(DATA / "retrieve/slates.parquet")
     features = read_candidate_features(DATA / "retrieve/candidate_features.parquet")
-    train, tests = load_slates(table, features, "train"), load_test_set(read_slate_tables(), 0)
+    less = load_params("prompt", PromptParams).less_features  # the test set leaves them out by itself
+    train, tests = load_slates(table, features, "train", less), load_test_set(read_slate_tables(), 0)
     names = train[0].features
     known = knows if knows is not None else params.scorer.features or list(names)
     bins, test_bins = feature_array(train, names), feature_array(tests.slates, names)

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -81,3 +82,26 @@ def test_real_data_have_no_such_table(tmp_path):
     with pytest.raises(SystemExit, match="holds no synthetic world; run: gr2 run --until retrieve --profile world"):
         world_relevances.write_world_relevances(tmp_path, tmp_path / "relevances.parquet")
     assert not (tmp_path / "relevances.parquet").exists()
+
+
+def test_few_traces_sets_rl_beside_sft_and_the_known_rankers(monkeypatch):
+    """Two seeds, three slates; the reward of the targets and the expected one, which is set beside the first."""
+    values = {"sft1": 0.2, "sft2": 0.4, "rl1": 0.5, "rl2": 0.7, "expected1": 0.6, "expected2": 1.0}
+    tests = SimpleNamespace(slates=[None] * 3, users=np.array([4, 4, 5]))
+    monkeypatch.setattr(few_traces, "known_rankers", lambda folder: (tests, {"incoming": None, "lambdamart": None}))
+    known = {"incoming": np.full(3, 0.1), "lambdamart": np.full(3, 0.45), "best": np.full(3, 1.1)}
+    monkeypatch.setattr(few_traces, "ndcg", lambda folder, orders=None: (tests.users, {**known, "model": np.full(3, values[folder.name])}))
+    monkeypatch.setattr(few_traces, "seconds", lambda folder, stage: 60.0)
+    monkeypatch.setattr(few_traces, "valid_share", lambda folder: 0.5 if folder.name.startswith("sft") else 1.0)
+    pairs = {name: [(Path(f"sft{seed}"), Path(f"{name}{seed}")) for seed in (1, 2)] for name in ("rl", "expected")}
+    lines, figures = few_traces.table({(0, "target"): pairs["rl"], (0, "expected"): pairs["expected"]})
+    heads, target, expected = ([cell.strip() for cell in line.split("|")[1:-1]] for line in (lines[0], *lines[2:4]))
+    row, beside = dict(zip(heads, target, strict=True)), dict(zip(heads, expected, strict=True))
+    assert [row[name] for name in ("incoming", "LambdaMART on six", "SFT", "RL")] == ["0.1000", "0.4500", "0.3000", "0.6000"]
+    assert row["RL minus SFT"].startswith("+0.3000 [")
+    assert row["SFT minus LambdaMART on six"].startswith("-0.1500 [")
+    assert row["RL minus incoming"].startswith("+0.5000 [")
+    assert (row["valid, SFT, RL"], row["share of the achievable, SFT, RL"]) == ("50.0%, 100.0%", "0.20, 0.50")
+    assert (row["minus RL on targets"], beside["minus RL on targets"][:7]) == ("", "+0.2000")
+    assert figures["all"]["rl"] == pytest.approx(0.6)
+    assert figures["all expected"]["minus RL on targets"]["mean"] == pytest.approx(0.2)

@@ -95,11 +95,14 @@ def rl_checkpoints(
     """Of this very run: the same parameters, tasks in the same order, traces, first weights, processor and libraries."""
     if not params.save_steps:
         return RlCheckpoints(ResumePoints("rl", "none", root), 0)  # to hash a large model takes a while
+    rules = [task.constraint for task in tasks]
     # How often it is saved, and the limits of what is watched, decide nothing.
     data = (np.array([len(task.prompt), *task.prompt, task.target_rank, *task.shown], dtype=np.int64) for task in tasks)
+    # What a constraint closes depends on more than the prompt: on prompt.think_tokens and explanation_tokens.
+    bounds = (np.array([one.budget, getattr(one, "explanation", 0), *one.opening], dtype=np.int64) for one in rules)
     worth = (np.array(task.grades, dtype=np.float64) for task in tasks if task.grades)
     taught = (np.array([slate, *one.prompt, *one.response], dtype=np.int64) for slate, one in traces.items())
-    key = run_key(params.model_dump_json(exclude={"save_steps": True, "watch": LIMITS}), chain(data, worth, taught), [base])
+    key = run_key(params.model_dump_json(exclude={"save_steps": True, "watch": LIMITS}), chain(data, bounds, worth, taught), [base])
     return RlCheckpoints(ResumePoints("rl", key, root), params.save_steps)
 
 

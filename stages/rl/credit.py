@@ -56,7 +56,8 @@ class Credit(NamedTuple):
 
 def credits_of(group: Group, params: RlParams, batch_std: float) -> list[Credit]:
     """Of each answer of the group. batch_std: of all rewards of the step."""
-    scale = batch_std + EPSILON
+    # Where all answers of the step earn the same there is no such scale; what was not drawn counts in the reward's own unit.
+    scale = batch_std + EPSILON if batch_std > params.variance_tolerance else 1.0
     rewards_G = torch.tensor(format_rewards(group))
     found = []
     for advantage, answer, completion in zip((rewards_G - rewards_G.mean()) / scale, group.answers, group.completions, strict=True):
@@ -69,8 +70,10 @@ def credits_of(group: Group, params: RlParams, batch_std: float) -> list[Credit]
             others_T[thought:wrong] = 0.0
             others_T[wrong + 1 :] = 0.0
         worth_KL = worth_of_levels(np.array([*levels.values()], dtype=np.int64), group.task, params) / scale
-        sorting = right_nexts(group.task, completion.token_ids) if params.sorting_nll and found_levels else []
-        quoting = right_quotes(group.task, completion.token_ids) if params.quoting_nll else []
+        left_out = params.overlong == "filter" and answer.fault == "unfinished"
+        sorts = params.sorting_nll and found_levels and thought and not left_out
+        sorting = right_nexts(group.task, completion.token_ids) if sorts else []
+        quoting = right_quotes(group.task, completion.token_ids) if params.quoting_nll and not left_out else []
         found.append(Credit(others_T, [*levels], torch.from_numpy(worth_KL).float(), sorting, quoting))
     return found
 
@@ -79,7 +82,7 @@ def relevance_loss(beside_BTL: Tensor, rows: Sequence[Credit]) -> Tensor:
     """-sum over relevances and levels of pi(l) A(l). beside_BTL: log-probabilities of the levels, at all tokens of B answers."""
     counted = [(row, place) for row, credit in enumerate(rows) for place in credit.places]
     if not counted:
-        return beside_BTL.sum() * 0.0
+        return beside_BTL[..., :0].sum()  # a closed token's is -inf, and no zero times it is zero
     row_N, place_N = (torch.tensor(column, device=beside_BTL.device) for column in zip(*counted, strict=True))
     chances_NL = beside_BTL[row_N, place_N].exp()
     worth_NL = torch.cat([credit.worth_KL for credit in rows if credit.places]).to(chances_NL)
@@ -167,9 +170,11 @@ def first_wrong(task: Task, token_ids: Sequence[int]) -> int | None:
 
 
 def judged(task: Task, token_ids: Sequence[int]) -> dict[int, int]:
-    """Place of each relevance -> its level, one a candidate in the order shown; empty where there are more or fewer."""
-    found = relevances_along(token_ids, task.constraint.layout.relevances)
-    return found if len(found) == len(task.shown) else {}
+    """Place of each relevance -> its level, one a candidate in the order shown; empty where there are more or fewer, or others' letters."""
+    found = relevances_along(token_ids, task.constraint.layout)
+    if [one.candidate for one in found] != [*range(len(task.shown))]:
+        return {}
+    return {one.place: one.level for one in found}
 
 
 def format_rewards(group: Group) -> list[float]:

@@ -234,6 +234,14 @@ class RlParams(TrainingSection):
                 self.importance_cap > 0 and self.objective in WITHOUT_RATIO,
             ),
             (
+                f"objective: {self.objective} compares all answers of a group, and overlong: filter leaves some out; set it to penalise",
+                self.overlong == "filter" and self.objective in WITHOUT_RATIO,
+            ),
+            (
+                "lora.dropout: what draws answers and what learns from them must be one policy, and dropout makes them two; set it to 0.0",
+                self.lora.rank > 0 and self.lora.dropout > 0,
+            ),
+            (
                 "objective: disco has a constraint of its own on the KL, disco_delta; set kl to 0.0",
                 self.kl > 0 and self.objective == "disco",
             ),
@@ -296,6 +304,10 @@ class RlParams(TrainingSection):
             *(
                 (f"{name}: what is right in its place is known under credit: relevance alone", getattr(self, name) > 0 and not is_on)
                 for name in ("sorting_nll", "quoting_nll")
+            ),
+            (
+                "importance_cap: under credit: relevance no token is weighed but what validity_weight pays for; set it to 0.0",
+                is_on and self.importance_cap > 0 and self.validity_weight == 0,
             ),
             (
                 "credit: relevance takes the answer for what its relevances sort to; set consistent to true",

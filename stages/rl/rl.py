@@ -175,6 +175,11 @@ def require_quotes(tasks: Sequence[Task], params: RlParams) -> None:
                 f"params.yaml: rl.{name}: this prompt's layout has no quoted facts to hold a trace against; set it to {off}, or "
                 "prompt.layout to compact and prompt.reasoning to true"
             )
+    if params.credit == "relevance" and not tasks[0].constraint.layout.relevances:
+        raise StageError(
+            "params.yaml: rl.credit: relevance asks for one token a relevance, and this model's tokenizer writes some as several; set it "
+            "to answer, or midtrain.model to infra/models/scratch"
+        )
 
 
 def summary(curve: list[dict[str, float]], params: RlParams) -> dict[str, Any]:

@@ -6,6 +6,7 @@ A group is the answers to one slate. Slates are never told apart by the text of 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 
@@ -19,7 +20,7 @@ from stages.rl.rewards.orders import is_right
 from stages.rl.rewards.tokens import grounding
 from stages.shared.generation.base import Completion, Engine, Sampling
 from stages.shared.slates.answers import Answer, Reader
-from stages.shared.slates.constraint import PermutationConstraint
+from stages.shared.slates.constraint import LayoutTokenIds, PermutationConstraint
 
 CONTRADICTS = Answer(None, "contradicts")
 
@@ -141,9 +142,10 @@ def without_contradictions(group: Group, share: float) -> Group:
 def teaches(group: Group, params: RlParams) -> bool:
     """Whether its rewards vary; under gdpo, whether a part of them does: parts that differ may have one sum.
 
-    With credit for relevances one valid answer is enough: it is compared with what was not drawn.
+    With credit for relevances one valid answer is enough: it is compared with what was not drawn. Under its lessons every group teaches:
+    what breaks a trace is what they are there for.
     """
-    if params.credit == "relevance" and any(answer.valid for answer in group.answers):
+    if params.sorting_nll or params.quoting_nll or (params.credit == "relevance" and any(answer.valid for answer in group.answers)):
         return True
     rows = list(group.parts.values()) if params.reward == "gdpo" else [group.rewards]
     return bool(has_reward_variance(torch.tensor(rows), params.variance_tolerance).any())
@@ -155,11 +157,11 @@ def score(
     """consistent: an answer that goes against the relevances of its own trace is a fault, `contradicts`."""
     groups = []
     for task, samples in zip(tasks, completions, strict=True):
-        names, reasoning, levels = task.constraint.names, task.constraint.reasoning, task.constraint.layout.relevances
+        names, reasoning, layout = task.constraint.names, task.constraint.reasoning, task.constraint.layout
         read = [reader.read(completion.token_ids, names, reasoning) for completion in samples]
         if consistent:
             read = [
-                CONTRADICTS if contradicts(answer, completion.token_ids, levels) else answer
+                CONTRADICTS if contradicts(answer, completion.token_ids, layout) else answer
                 for answer, completion in zip(read, samples, strict=True)
             ]
         answers = [initial_ranks(answer, task) for answer in read]
@@ -170,22 +172,40 @@ def score(
     return groups
 
 
-def contradicts(answer: Answer, completion: Sequence[int], levels: Sequence[int]) -> bool:
-    """Whether a candidate stands before one that the trace finds more relevant. levels: the token ids of the relevances, lowest first.
+class Judgement(NamedTuple):
+    """A relevance in a completion: where it stands, of which candidate in the order shown, and its level."""
+
+    place: int
+    candidate: int
+    level: int
+
+
+def contradicts(answer: Answer, completion: Sequence[int], layout: LayoutTokenIds) -> bool:
+    """Whether a candidate stands before one that the trace finds more relevant.
 
     False where the trace does not give one relevance for each candidate: then there is nothing to hold the answer against.
     """
-    relevances = [*relevances_along(completion, levels).values()]
-    if answer.order is None or len(relevances) != len(answer.order):
+    found = relevances_along(completion, layout)
+    level_of = {one.candidate: one.level for one in found}
+    if answer.order is None or len(found) != len(answer.order) or {*level_of} != {*answer.order}:
         return False
-    in_answer = [relevances[rank] for rank in answer.order]
-    return any(earlier < later for earlier, later in pairwise(in_answer))
+    return any(level_of[earlier] < level_of[later] for earlier, later in pairwise(answer.order))
 
 
-def relevances_along(completion: Sequence[int], levels: Sequence[int]) -> dict[int, int]:
-    """Place of each relevance in a completion -> its level, in the order written. levels: as for `contradicts`."""
-    level_of = {token: level for level, token in enumerate(levels)}
-    return {place: level_of[token] for place, token in enumerate(completion) if token in level_of}
+def relevances_along(completion: Sequence[int], layout: LayoutTokenIds) -> list[Judgement]:
+    """The relevances of a trace, as written. Each is of the candidate whose letter came last before it; where the layout's letters are no
+    tokens of their own, of one candidate after the other."""
+    level_of = {token: level for level, token in enumerate(layout.relevances)}
+    letter_of = {token: candidate for candidate, token in enumerate(layout.letters)}
+    found: list[Judgement] = []
+    candidate = -1
+    for place, token in enumerate(completion):
+        if token == layout.think_end:
+            break
+        candidate = letter_of.get(token, candidate)
+        if token in level_of:
+            found.append(Judgement(place, candidate if letter_of else len(found), level_of[token]))
+    return found
 
 
 def initial_ranks(answer: Answer, task: Task) -> Answer:

@@ -35,18 +35,20 @@ def lessons_loss(beside_BTL: Tensor, vocabulary: Sequence[int], credits: Sequenc
     """Of quotes and answers, weighted. beside_BTL: log-probabilities of the L tokens of `vocabulary`, at all tokens of B answers."""
     quoting = lesson_loss(beside_BTL, vocabulary, [credit.quotes for credit in credits])
     sorting = lesson_loss(beside_BTL, vocabulary, [credit.answer for credit in credits])
+    # Without a lesson each is a plain zero, also where the constraint closes tokens: their log-probability is -inf.
     return params.quoting_nll * quoting + params.sorting_nll * sorting
 
 
 def lesson_loss(beside_BTL: Tensor, vocabulary: Sequence[int], lessons_B: Sequence[Sequence[Lesson]]) -> Tensor:
-    """-sum over the lessons of all answers of log pi(right ones)."""
+    """-sum over the lessons of all answers of log pi(right ones), but for those all of whose right tokens the constraint closes."""
     lessons = [(row, place, nexts) for row, own in enumerate(lessons_B) for place, nexts in own]
     if not lessons:
-        return beside_BTL.sum() * 0.0
+        return beside_BTL[..., :0].sum()
     column = {token: number for number, token in enumerate(vocabulary)}
     is_right_NL = torch.zeros(len(lessons), len(vocabulary), dtype=torch.bool)
     for number, (_, _, nexts) in enumerate(lessons):
         is_right_NL[number, [column[token] for token in nexts]] = True
     row_N, place_N = (torch.tensor(values, device=beside_BTL.device) for values in list(zip(*lessons, strict=True))[:2])
     logp_NL = beside_BTL[row_N, place_N].masked_fill(~is_right_NL.to(beside_BTL.device), -torch.inf)
-    return -logp_NL.logsumexp(-1).sum()
+    is_open_N = (logp_NL > -torch.inf).any(-1)
+    return -logp_NL[is_open_N].logsumexp(-1).sum()

@@ -7,7 +7,7 @@ from stages.shared.core.schemas import Schema
 # One row an answer, sorted by step, process, group and sample. step: from 1, the one that learnt from it, or that drew it where none did.
 # shown, order: initial ranks (from 0) in the order of the prompt, and of the answer; order and new_rank: null where it is no permutation.
 # fault: "", one of answers.Answer, or "contradicts". parts: of the reward, unweighted. learnt: whether the update was computed from its
-# group; advantage: null where it was not, and for objectives that have none. tokens: of the completion.
+# group; advantage: null where it was not, for objectives that have none, and under credit: relevance. tokens: of the completion.
 ROLLOUTS: Schema = {
     "step": pl.Int32,
     "process": pl.Int32,

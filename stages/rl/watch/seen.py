@@ -80,6 +80,7 @@ class StepWatch:
 
 
 def advantages_of(groups: Sequence[Group], params: RlParams) -> dict[int, list[float]]:
-    """id of a group -> of its answers; none for objectives without them. Every process calls it."""
+    """id of a group -> of its answers; none where no answer has one. Every process calls it."""
     rows = [row.tolist() for row in step_advantages(groups, params).split([len(group.rewards) for group in groups])]
-    return {id(group): row for group, row in zip(groups, rows, strict=True)} if params.objective not in WITHOUT_RATIO else {}
+    has_one = params.objective not in WITHOUT_RATIO and params.credit == "answer"
+    return {id(group): row for group, row in zip(groups, rows, strict=True)} if has_one else {}

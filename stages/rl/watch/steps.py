@@ -18,7 +18,7 @@ from stages.shared.core.errors import StageError
 from stages.shared.core.progress import note
 
 PARTS = ("rank", "format", "grounding", "length", "negatives", "overlong")  # of the reward, with columns of their own
-FAULTS = ("unfinished", "malformed", "outside", "duplicate", "missing")
+FAULTS = ("unfinished", "malformed", "outside", "duplicate", "missing")  # of the text; beside them there is `contradicts`
 
 
 def step_metrics(rollouts: Rollouts, params: RlParams) -> dict[str, float]:
@@ -116,10 +116,15 @@ def require_variance(curve: Sequence[dict[str, float]], params: RlParams) -> Non
     """StageError for a run in which no group of answers ever had rewards that differ: its model is the one it began with."""
     if any(row["kept"] for row in curve):
         return
-    means = {name: float(np.mean([row[name] for row in curve])) for name in ("valid", "identical", *FAULTS)}
-    common = max(FAULTS, key=lambda name: means[name])
+    means = {name: float(np.mean([row[name] for row in curve])) for name in ("valid", "identical", CONTRADICTS.fault, *FAULTS)}
+    common = max((CONTRADICTS.fault, *FAULTS), key=lambda name: means[name])
     if not any(row["length"] for row in curve):
         reason = "no answer had a token: the engine failed at all of them, see its log"
+    elif means["valid"] < 0.5 and common == CONTRADICTS.fault:
+        reason = (
+            f"{1 - means['valid']:.0%} of the answers were invalid, most of them against their own relevances: train sft longer, or set "
+        )
+        reason += "rl.consistent to false"
     elif means["valid"] < 0.5:
         reason = f"{1 - means['valid']:.0%} of the answers were invalid, most of them {common}: train sft longer, raise rl.max_tokens, "
         reason += "or set rl.constrained to true"

@@ -13,8 +13,10 @@ from stages.rl.logprobs import response_logprobs
 from stages.rl.params import RlParams
 from stages.rl.policy import open_policy
 from stages.rl.rewards.group import Rewarder
+from stages.rl.rl import require_quotes
 from stages.rl.rollouts import Group, Rollouts, Task, score, teaches
 from stages.rl.update import update
+from stages.shared.core.errors import StageError
 from stages.shared.generation.base import Completion
 from stages.shared.slates.constraint import PermutationConstraint
 from stages.shared.slates.layouts.marks import END, THINK_END
@@ -151,6 +153,15 @@ def test_one_valid_answer_teaches_though_rewards_are_tied():
     assert teaches(tied, PARAMS) and not teaches(tied, RlParams())
     faulty = group_of(answered((3, 1, 2), (2, 0, 1)), answered((3, 1, 2), (2, 0, 1)))
     assert not teaches(faulty, PARAMS)
+    for lesson in ("sorting_nll", "quoting_nll"):
+        assert teaches(faulty, PARAMS.model_copy(update={lesson: 0.1})), "what is wrong is what the lesson is about"
+
+
+def test_where_all_answers_earn_the_same_worth_is_in_the_rewards_own_unit():
+    """A standard deviation of 0 is no scale: dividing by next to nothing would make one step of ten thousand."""
+    alike = group_of(answered((3, 1, 2), (0, 2, 1)), answered((3, 1, 2), (0, 2, 1)))
+    own, scaled = (credits_of(alike, PARAMS, std)[0].worth_KL for std in (0.0, 1.0))
+    assert torch.allclose(own, scaled, rtol=1e-3) and own.abs().max() < 2
 
 
 def test_a_trace_with_a_relevance_too_few_has_none():
@@ -158,6 +169,17 @@ def test_a_trace_with_a_relevance_too_few_has_none():
     ids = answered((3, 1, 2), (0, 2, 1)).token_ids
     assert judged(task, ids) == dict(zip(PLACES, (3, 1, 2), strict=True))
     assert judged(task, ids[2:]) == {}
+    b_first = [*ids[2:4], *ids[:2], *ids[4:]]
+    assert judged(task, b_first) == {}, "as many, of candidates in another order"
+
+
+def test_a_tokenizer_that_splits_relevances_is_refused():
+    """Nothing would be learnt, and nothing would say so."""
+    rule = replace(WHOLE, quotes=[[1]] * 3)
+    require_quotes([Task([0], rule, 2, (0, 1, 2))], PARAMS)
+    split = replace(rule, layout=replace(rule.layout, relevances=[]))
+    with pytest.raises(StageError, match=r"rl\.credit: relevance asks for one token a relevance"):
+        require_quotes([Task([0], split, 2, (0, 1, 2))], PARAMS)
 
 
 @pytest.mark.parametrize("form", ["cache", "tree", "none"])
@@ -194,6 +216,7 @@ def test_an_update_moves_the_relevances_towards_what_they_earn(form):
         ({"reward": "random"}, "which reward: random does not say"),
         ({"consistent": False}, "set consistent to true"),
         ({"credit": "answer", "validity_weight": 0.5}, "under credit: relevance alone"),
+        ({"credit": "relevance", "importance_cap": 2.0}, "no token is weighed"),
         ({"grounding_weight": 0.1}, "rank and format alone"),
         ({"allocation": {"d3s_share": 0.5}}, "allocation.d3s_share"),
     ],

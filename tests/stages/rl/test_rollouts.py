@@ -8,11 +8,12 @@ import torch
 
 from stages.rl.params import RlParams
 from stages.rl.rewards.group import Rewarder
-from stages.rl.rollouts import CONTRADICTS, Group, Task, contradicts, initial_ranks, sample_step, score, teaches
+from stages.rl.rollouts import CONTRADICTS, Group, Task, contradicts, initial_ranks, relevances_along, sample_step, score, teaches
 from stages.rl.stream import TaskStream
 from stages.rl.watch.steps import behaviour, step_metrics
 from stages.shared.generation.base import Completion, Sampling
 from stages.shared.slates.answers import Answer
+from stages.shared.slates.constraint import LayoutTokenIds
 from stages.shared.slates.layouts.marks import END, THINK_END
 from tests.stages.shared.slates.test_constraint import TOKENIZER, constraint, encoded
 
@@ -128,6 +129,7 @@ def test_an_answer_to_a_shuffled_slate_counts_in_initial_ranks():
 
 def test_an_answer_against_its_own_relevances_contradicts():
     levels = [100, 101, 102, 103]
+    layout = LayoutTokenIds(9, 10, levels, [])
     for relevances, order, against in (
         ((3, 1, 2), (0, 2, 1), False),
         ((3, 1, 2), (0, 1, 2), True),
@@ -136,8 +138,18 @@ def test_an_answer_against_its_own_relevances_contradicts():
         ((3, 1), (1, 0, 2), False),  # one relevance is missing: nothing to hold it against
     ):
         completion = [7, *(levels[level] for level in relevances), 9, *order]
-        assert contradicts(Answer(order, ""), completion, levels) is against
-    assert not contradicts(Answer(None, "missing"), [100, 101, 102], levels)
+        assert contradicts(Answer(order, ""), completion, layout) is against
+    assert not contradicts(Answer(None, "missing"), [100, 101, 102], layout)
+
+
+def test_a_relevance_is_of_the_candidate_whose_letter_stands_before_it():
+    """A trace that judges B before A: an answer is held against what it said of each, not against its turn."""
+    layout = LayoutTokenIds(9, 10, [100, 101, 102, 103], [50, 51, 52])
+    slipped = [51, 103, 50, 101, 52, 102, 9]
+    assert not contradicts(Answer((1, 2, 0), ""), slipped, layout)
+    assert contradicts(Answer((0, 2, 1), ""), slipped, layout)
+    assert not contradicts(Answer((0, 2, 1), ""), [51, 103, 51, 101, 52, 102, 9], layout), "B twice, A never"
+    assert relevances_along([50, 103, 9, 51, 100], layout) == [(1, 0, 3)], "of the trace alone"
 
 
 def test_contradictions_are_penalised_only_when_asked():

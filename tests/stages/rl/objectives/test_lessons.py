@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from stages.rl.credit import credits_of, right_nexts, right_quotes
+from stages.rl.credit import credits_of, relevance_loss, right_nexts, right_quotes
 from stages.rl.logprobs import response_logprobs
 from stages.rl.objectives.lessons import lesson_loss, lesson_tokens, lessons_loss
 from stages.rl.params import RlParams
@@ -66,6 +66,32 @@ def test_what_cannot_be_sorted_teaches_nothing():
     credits = credits_of(group_of(endless, missing), PARAMS, 1.0)
     assert [credit.answer for credit in credits] == [[], []]
     assert lessons_loss(torch.zeros(2, 8, 4), sorted(lesson_tokens(TASK, PARAMS)), credits, PARAMS) == 0
+
+
+def test_a_trace_that_never_ends_is_not_sorted():
+    """As many relevances as candidates, but cut off: there is no answer whose first token could be right."""
+    cut = Completion(answered((3, 1, 2), ()).token_ids[:-2], [-0.5] * 6)
+    params = PARAMS.model_copy(update={"quoting_nll": 0.5})
+    assert [credit.answer for credit in credits_of(group_of(cut, cut), params, 1.0)] == [[], []]
+    left_out = params.model_copy(update={"overlong": "filter"})
+    credits = [credits_of(group_of(cut, cut, rule=QUOTING.constraint), one, 1.0)[0] for one in (params, left_out)]
+    assert [bool(credit.quotes) for credit in credits] == [True, False], "filtered answers are left out of every loss"
+
+
+@pytest.mark.parametrize("lessons", [{"sorting_nll": 0.1}, {"quoting_nll": 0.1}, {"sorting_nll": 0.1, "quoting_nll": 0.1}])
+def test_tokens_that_the_constraint_closes_teach_nothing_and_break_nothing(lessons):
+    """-inf times a weight of zero is no zero. Of a lesson all of whose right tokens are closed nothing can be learnt."""
+    params = RlParams(credit="relevance", group=2, **lessons)
+    credits = credits_of(group_of(*[Completion([*SCRIPT, A, C, B, THE_END], [-0.5] * 15)] * 2, rule=QUOTING.constraint), params, 1.0)
+    vocabulary = sorted(lesson_tokens(QUOTING, params))
+    beside_BTL = torch.full((2, 15, len(vocabulary)), -1.0).masked_fill(torch.arange(15)[:, None] % 2 == 1, -torch.inf).requires_grad_()
+    loss = lessons_loss(beside_BTL, vocabulary, credits, params) + relevance_loss(
+        beside_BTL, [credit._replace(places=[]) for credit in credits]
+    )
+    [gradient] = torch.autograd.grad(loss, beside_BTL)
+    assert loss.item() > 0 and torch.isfinite(loss) and torch.isfinite(gradient).all()
+    nothing = [credit._replace(answer=[], quotes=[]) for credit in credits]
+    assert lessons_loss(beside_BTL, vocabulary, nothing, params).item() == 0
 
 
 def test_a_policy_learns_to_sort_from_a_mistake_of_its_own():

@@ -112,9 +112,24 @@ def test_what_contradicts_validation_is_refused():
         RlParams(watch=WatchSection(validation_fall=0.1))
 
 
+NOTHING = {"kept": 0.0, "valid": 0.0, "identical": 0.0, "length": 0.0, "contradicts": 0.0, **dict.fromkeys(FAULTS, 0.0)}
+
+
 def test_a_run_without_a_token_names_the_engine():
     with pytest.raises(StageError, match="no answer had a token: the engine failed"):
-        require_variance([{"kept": 0.0, "valid": 0.0, "identical": 0.0, "length": 0.0, **dict.fromkeys(FAULTS, 0.0)}], RlParams())
+        require_variance([NOTHING], RlParams())
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("contradicts", "100% of the answers were invalid, most of them against their own relevances: "),
+        ("malformed", "most of them malformed: "),
+    ],
+)
+def test_a_run_that_learnt_nothing_names_the_fault_of_its_answers(fault, words):
+    with pytest.raises(StageError, match=words):
+        require_variance([NOTHING | {"length": 30.0, fault: 1.0}], RlParams())
 
 
 class Written:

@@ -121,10 +121,8 @@ def require_variance(curve: Sequence[dict[str, float]], params: RlParams) -> Non
     if not any(row["length"] for row in curve):
         reason = "no answer had a token: the engine failed at all of them, see its log"
     elif means["valid"] < 0.5 and common == CONTRADICTS.fault:
-        reason = (
-            f"{1 - means['valid']:.0%} of the answers were invalid, most of them against their own relevances: train sft longer, or set "
-        )
-        reason += "rl.consistent to false"
+        reason = f"{1 - means['valid']:.0%} of the answers were invalid, most of them against their own relevances: train sft longer, "
+        reason += "or set rl.consistent to false"
     elif means["valid"] < 0.5:
         reason = f"{1 - means['valid']:.0%} of the answers were invalid, most of them {common}: train sft longer, raise rl.max_tokens, "
         reason += "or set rl.constrained to true"

@@ -153,8 +153,8 @@ def test_a_relevance_is_of_the_candidate_whose_letter_stands_before_it():
 
 
 def test_contradictions_are_penalised_only_when_asked():
-    levels = CONSTRAINT.layout.relevances
-    thought = [levels[3], levels[1], levels[2]]
+    layout = CONSTRAINT.layout
+    thought = [token for place, level in enumerate((3, 1, 2)) for token in (layout.letters[place], layout.relevances[level])]
     completions = [[Completion([*thought, *written(order).token_ids], []) for order in ((0, 2, 1), (2, 0, 1))]]
     reward, task = Rewarder(PARAMS), Task([0], CONSTRAINT, 2, (0, 1, 2))
     [group] = score([task], completions, encoded("sids").reader, reward, consistent=True)

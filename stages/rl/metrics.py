@@ -60,8 +60,8 @@ class RlStepMetrics(StageMetrics):
 
 class RlValidation(StageMetrics):
     slates: int = Field(description="slates of users that nothing is learnt from")
-    best_step: int = Field(description="the step whose weights are the output: that of the highest validation reward, the earlier at a tie")
-    start: float = Field(description="validation reward before the first step; it is not chosen from")
+    best_step: int = Field(description="the step whose weights are the output: highest validation reward, earlier at a tie; 0 = start")
+    start: float = Field(description="validation reward before the first step, which is chosen where no step is worth more")
     best: float = Field(description="validation reward at best_step")
     last: float = Field(description="validation reward after the last step")
 

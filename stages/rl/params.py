@@ -165,7 +165,7 @@ class RlParams(TrainingSection):
         0,
         ge=0,
         description="steps between validations, greedy answers to slates of held-out users, a divisor of steps; the weights of the best "
-        "reward are the output; 0 = none, the last step's are",
+        "reward are the output, be they the start's; 0 = none, the last step's are",
     )
     validate_slates: int = Field(128, ge=1, description="training slates of these users, of whom nothing is then learnt")
     keep_rollouts: float = Field(0.0, ge=0, le=1, description="share of the groups whose rollouts are kept for gr2 rollouts")

@@ -1,5 +1,6 @@
 """All that is seen of a run beside sampling and learning: probe, validation, promotions, kept rollouts; it goes on with a checkpoint."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ from stages.rl.watch.kept import KeptRollouts
 from stages.rl.watch.probe import PositionProbe
 from stages.rl.watch.promotions import Moves, moves_of, write_rows
 from stages.rl.watch.validation import RewardValidation, validation_metrics
+from stages.shared.core.launch import is_main_process
 from stages.shared.core.outputs import Outputs
 from stages.shared.generation.transformers_engine import TransformersEngine
 from stages.shared.slates.layouts.encoded import EncodedLayout
 from stages.shared.slates.slate import Slate
 
 Row = dict[str, float]
+UNCHANGED = "WARNING: on the slates of rl.validate_slates no step was worth more than the start, so the output is the start's weights"
 
 
 class StepWatch:
@@ -41,6 +44,7 @@ class StepWatch:
             self.moves, self.probe.places, self.start = saved["moves"], saved["places"], saved["start"]
         else:
             self.start = self.validation.measure(policy, self.engine, 0)
+            self.validation.keep_best(self._from_start([]), policy)
 
     def before(self, step: int, rollouts: Rollouts) -> Row:
         """Before the update of step `step`, from 1: what the probe measures, if it is its turn."""
@@ -52,19 +56,25 @@ class StepWatch:
     def after(self, curve: list[Row]) -> None:
         """After the update: validates, if it is its turn, into the last row of the curve."""
         curve[-1] |= self.validation.measure(self.policy, self.engine, int(curve[-1]["step"]))
-        self.validation.keep_best(curve, self.policy)
+        self.validation.keep_best(self._from_start(curve), self.policy)
 
     def saved(self, curve: Sequence[Row]) -> None:
         """When checkpoints.save has been called."""
         if not self.params.save_steps or int(curve[-1]["step"]) % self.params.save_steps == 0:
-            self.validation.forget_others(curve)
+            self.validation.forget_others(self._from_start(curve))
 
     def state(self) -> dict[str, Any]:
         return {"moves": self.moves, "places": self.probe.places, "start": self.start}
 
     def best(self, curve: Sequence[Row]) -> Path | None:
         """The weights that are the output; None: the last ones."""
-        return self.validation.best(curve)
+        best = self.validation.best(self._from_start(curve))
+        if best == self.validation.path(0) and is_main_process():
+            print(UNCHANGED, file=sys.stderr, flush=True)
+        return best
+
+    def _from_start(self, curve: Sequence[Row]) -> list[Row]:
+        return [{"step": 0.0, **self.start}, *curve]
 
     def write(self, outputs: Outputs, curve: Sequence[Row]) -> dict[str, Any]:
         """The main process: its tables; what of it stands in metrics.json."""
@@ -74,7 +84,7 @@ class StepWatch:
         self.kept.write(outputs.path("rollouts.parquet"))
         fitted = entropy_fit([row["entropy"] for row in curve], [row["reward"] for row in curve])
         return {
-            **({"validation": validation_metrics(curve, self.asked, self.start)} if self.asked else {}),
+            **({"validation": validation_metrics(self._from_start(curve), self.asked)} if self.asked else {}),
             **({"entropy_fit": fitted._asdict()} if fitted else {}),
         }
 

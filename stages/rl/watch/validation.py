@@ -1,4 +1,7 @@
-"""Validation as RL goes on: the reward of greedy answers to slates of users it does not learn from; the best step's weights are kept."""
+"""Validation as RL goes on: the reward of greedy answers to slates of users it does not learn from; the best step's weights are kept.
+
+The start counts as step 0: where no step is worth more on users that nothing was learnt from, RL changes nothing.
+"""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -63,8 +66,9 @@ class RewardValidation:
         return {REWARD: sums[0] / self.asked, "validation_valid": sums[1] / self.asked}
 
     def keep_best(self, curve: Curve, policy: Policy) -> None:
-        """Writes the weights if the last step of the curve is the best so far. Every process calls it."""
-        if not self.every or REWARD not in curve[-1] or (step := best_step(curve)) != int(curve[-1]["step"]):
+        """Writes the weights if the last step of the curve, or the start, is the best so far. Every process calls it."""
+        step = best_step(curve)
+        if step is None or REWARD not in curve[-1] or step != int(curve[-1]["step"]):
             return
         with policy.sampling():  # under ZeRO-3 the weights are whole in there alone
             if is_main_process():
@@ -75,7 +79,7 @@ class RewardValidation:
 
     def forget_others(self, curve: Curve) -> None:
         """Call when the checkpoint of this step is written: a run that goes on from an earlier one may still need what was best then."""
-        if is_main_process() and (step := best_step(curve)):
+        if is_main_process() and (step := best_step(curve)) is not None:
             for path in self.folder.glob("best-*.pt"):
                 if path != self.path(step):
                     path.unlink()
@@ -83,26 +87,26 @@ class RewardValidation:
     def best(self, curve: Curve) -> Path | None:
         """The weights that are the output; None: the last ones."""
         step = best_step(curve)
-        return self.path(step) if step and step != int(curve[-1]["step"]) else None
+        return None if step is None or step == int(curve[-1]["step"]) else self.path(step)
 
     def path(self, step: int) -> Path:
         return self.folder / f"best-{step}.pt"
 
 
-def best_step(curve: Curve) -> int:
-    """Of the highest validation reward, the earlier one at a tie; 0 where none was measured."""
+def best_step(curve: Curve) -> int | None:
+    """Of the highest validation reward, the earlier one at a tie; 0 is the start, None where nothing was measured."""
     measured = [row for row in curve if REWARD in row]
-    return int(min(measured, key=lambda row: (-row[REWARD], row["step"]))["step"]) if measured else 0
+    return int(min(measured, key=lambda row: (-row[REWARD], row["step"]))["step"]) if measured else None
 
 
-def validation_metrics(curve: Curve, slates: int, start: Mapping[str, float]) -> dict[str, Any]:
-    """For RlValidation. start: as measured before the first step."""
+def validation_metrics(curve: Curve, slates: int) -> dict[str, Any]:
+    """For RlValidation. curve: from the start, step 0, on."""
     by_step = {int(row["step"]): row for row in curve if REWARD in row}
-    best = best_step(curve)
+    best = min(by_step, key=lambda step: (-by_step[step][REWARD], step))
     return {
         "slates": slates,
         "best_step": best,
-        "start": start[REWARD],
+        "start": by_step[0][REWARD],
         "best": by_step[best][REWARD],
         "last": by_step[max(by_step)][REWARD],
     }

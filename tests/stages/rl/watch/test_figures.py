@@ -89,7 +89,8 @@ def test_a_fall_of_the_validation_reward_is_told():
 
 def test_the_best_step_is_the_earlier_of_two():
     curve = [{"step": 1.0}, {"step": 2.0, "validation_reward": 0.5}, {"step": 3.0, "validation_reward": 0.5}]
-    assert best_step(curve) == 2 and best_step(curve[:1]) == 0
+    assert best_step(curve) == 2 and best_step(curve[:1]) is None
+    assert best_step([{"step": 0.0, "validation_reward": 0.5}, *curve]) == 0, "where no step is worth more, the start is kept"
 
 
 def test_users_are_held_out_whole():

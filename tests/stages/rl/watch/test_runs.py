@@ -12,11 +12,13 @@ import stages.rl.checkpoints as checkpoints
 from stages.rl.params import RlParams, WatchSection
 from stages.rl.policy import Policy
 from stages.rl.rl import rl
+from stages.rl.watch.seen import UNCHANGED
 from stages.shared.core.errors import StageError
 from stages.shared.core.outputs import read_json, stage_outputs
 from stages.shared.core.run import disk_is_full
 from stages.shared.generation.base import Completion
 from stages.shared.generation.transformers_engine import TransformersEngine
+from stages.shared.lm.models import load_model
 from tests.stages.rl.test_stage import contents, killed_after
 from tests.support.small_project import write_project
 from tests.support.tiny_models import tiny_folder
@@ -97,6 +99,16 @@ def test_the_best_step_is_the_output_and_all_is_on_record(project):
     assert {name: own for name, own in run(project, steps=best, validate_steps=best).items() if name.startswith("model/")} == kept
 
 
+def test_where_no_step_is_worth_more_the_start_is_the_output(project, capfd):
+    start = load_model(project / "data/sft/model").state_dict()
+    run(project, lr=1.0, steps=2)  # breaks any policy
+    validation = read_json(project / "data/rl/metrics.json")["validation"]
+    assert validation["best_step"] == 0 and validation["best"] == validation["start"] > validation["last"]
+    kept = load_model(project / "data/rl/model").state_dict()
+    assert start.keys() == kept.keys() and all(torch.equal(start[name], kept[name]) for name in start)
+    assert UNCHANGED in capfd.readouterr().err
+
+
 def test_a_share_of_the_groups_is_a_part_of_all(project):
     everything = run(project, validate_steps=0, watch=WatchSection())
     table = pl.read_parquet(project / "data/rl/rollouts.parquet")
@@ -112,9 +124,9 @@ def test_a_share_of_the_groups_is_a_part_of_all(project):
 
 def test_a_run_that_stopped_goes_on_to_the_same_bytes(project, monkeypatch):
     """The best weights before it, the rows of the probe and the rollouts all go on."""
-    options = {"steps": 6, "keep_surplus": True}
+    options = {"steps": 6, "keep_surplus": True, "seed": 9}  # the best is neither the start nor the last, by far
     whole = run(project, **options)
-    assert read_json(project / "data/rl/metrics.json")["validation"]["best_step"] < 6, "else nothing is shown about the best weights"
+    assert read_json(project / "data/rl/metrics.json")["validation"]["best_step"] in (2, 4), "else nothing is shown about the best weights"
     for steps in (3, 2):
         with killed_after(steps, monkeypatch):
             run(project, **options, save_steps=3)
@@ -147,7 +159,7 @@ def test_a_gradient_that_is_no_number_ends_the_run_and_spoils_nothing(project, m
 
 @pytest.mark.parametrize("at", ["checkpoint", "best", "rollouts"])
 def test_a_full_disk_leaves_the_last_checkpoint(project, monkeypatch, at):
-    before = run(project)
+    before = run(project, seed=8)  # step 2 is worth more than the start
     full = OSError(errno.ENOSPC, "No space left on device")
     real_write, real_table = checkpoints.write, pl.DataFrame.write_parquet
 
@@ -166,13 +178,13 @@ def test_a_full_disk_leaves_the_last_checkpoint(project, monkeypatch, at):
     monkeypatch.setattr("stages.rl.watch.validation.write", write)
     monkeypatch.setattr(pl.DataFrame, "write_parquet", write_parquet)
     with pytest.raises(OSError, match="No space left") as caught:
-        run(project, save_steps=1)
+        run(project, seed=8, save_steps=1)
     assert disk_is_full(caught.value)
     assert complete(project) == ["checkpoint-1" if at == "best" else "checkpoint-2"]
     assert len(list((project / ".gr2/resume/rl").glob("*/checkpoint-*"))) == 1, "what is not whole is gone, and with it its space"
     monkeypatch.undo()
     monkeypatch.chdir(project)
-    assert run(project, save_steps=1) == before
+    assert run(project, seed=8, save_steps=1) == before
 
 
 def test_torch_says_plainly_that_a_disk_is_full():

@@ -1,11 +1,13 @@
 """The training phase of an RL step, forward pass to optimizer step, beside TRL's GRPOTrainer: time, memory and arithmetic.
 
-    python bench/rl_step.py FOLDER [--settings float32 checkpointing bfloat16 lora all zero3] [--sides tree cache none trl] [--repeats 3]
-        [--rollouts]
+    python bench/rl_step.py FOLDER [--settings float32 checkpointing bfloat16 lora all all_float32 zero3 zero3_float32]
+        [--sides tree cache none trl] [--repeats 3] [--rollouts]
 
 FOLDER: for the model that both sides start from, a random Qwen3 made on the spot. Both get the same prompts, answers and advantages, DAPO's
 loss, AdamW, and one group a pass; `all` is checkpointing, bfloat16 and adapters, `zero3` these on a DeepSpeed engine of one process with
-infra/deepspeed/zero3.json; every measurement is a process of its own, and the sides take turns. The second step of each is timed.
+infra/deepspeed/zero3.json, and both `_float32` are without bfloat16, for a CPU that has no kernels for it: there the project computes in
+float32 by itself and TRL does not, so the other settings compare two precisions. Every measurement is a process of its own, and the sides
+take turns. The second step of each is timed.
 Prints and writes --result:
 
 - seconds, and how many times TRL's the speed is, in pairs of neighbouring processes;
@@ -57,7 +59,9 @@ SETTINGS: dict[str, dict[str, bool]] = {
     "bfloat16": {"bfloat16": True},
     "lora": {"lora": True},
     "all": {"checkpointing": True, "bfloat16": True, "lora": True},
+    "all_float32": {"checkpointing": True, "lora": True},
     "zero3": {"checkpointing": True, "bfloat16": True, "lora": True, "zero3": True},
+    "zero3_float32": {"checkpointing": True, "lora": True, "zero3": True},
 }
 ZERO_3 = str(Path(__file__).resolve().parents[1] / "infra/deepspeed/zero3.json")
 LOW, HIGH, LR, CHUNK = 0.2, 0.28, 1e-5, 256

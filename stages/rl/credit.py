@@ -130,11 +130,17 @@ def right_trace(task: Task) -> list[list[int]]:
 
 
 def right_quotes(task: Task, token_ids: Sequence[int]) -> list[Lesson]:
-    """Of each token of the think block, up to the first wrong one and with it: its place, and the tokens that are right there."""
+    """Of each token of the think block: its place, and the tokens that are right there.
+
+    In a block of the right length a wrong token is a wrong value, behind which the next ones are known as before. Were they left out,
+    late quotes of a policy that misquotes early ones would not be held. In any other block, up to the first wrong token and with it.
+    """
+    script = right_trace(task)
+    in_step = end_of_thought(task, token_ids) == len(script)
     found = []
-    for place, (token, nexts) in enumerate(zip(token_ids, right_trace(task), strict=False)):
+    for place, (token, nexts) in enumerate(zip(token_ids, script, strict=False)):
         found.append((place, nexts))
-        if token not in nexts:
+        if token not in nexts and not in_step:
             break
     return found
 

@@ -1,7 +1,7 @@
 """What is known of a right trace, as lessons, under rl.credit: relevance: all but its relevances, which alone are a matter of reward.
 
 A trace quotes of each candidate what the prompt says (rl.quoting_nll), and the answer sorts the relevances that the policy wrote itself
-(rl.sorting_nll). With nu one of these two, each token of the quotes, or of the answer, up to the first wrong one, and that one, too, adds
+(rl.sorting_nll). With nu one of these two, each token of the quotes, or of the answer up to the first wrong one, and that one, too, adds
 
     -nu log sum of pi(t) over the tokens t that are right there
 

@@ -128,7 +128,9 @@ def test_right_quotes_are_those_of_the_prompt_and_any_relevance_behind_each():
     assert [nexts for _, nexts in lessons] == [[token] if token not in LEVELS else LEVELS for token in SCRIPT]
     for place in range(11):
         wrong = [*SCRIPT[:place], 99, *SCRIPT[place + 1 :]]
-        assert right_quotes(QUOTING, wrong) == lessons[: place + 1], "the first wrong token is the last lesson"
+        assert right_quotes(QUOTING, wrong) == lessons, "behind a wrong value the next ones are right as before"
+        longer = [*wrong[: place + 1], 99, *SCRIPT[place + 1 :]]
+        assert right_quotes(QUOTING, longer) == lessons[: place + 1], "else the first wrong token is the last lesson"
         assert right_quotes(QUOTING, SCRIPT[:place]) == lessons[:place], "an answer that is cut off"
     # A relevance left out, and one too many: what comes instead is wrong.
     assert right_quotes(QUOTING, [*SCRIPT[:3], *SCRIPT[4:]]) == lessons[:4]

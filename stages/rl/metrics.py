@@ -27,6 +27,7 @@ class RlStepMetrics(StageMetrics):
     adjacent_swap: float = Field(description="share of answers that are the initial ranking but for two neighbours")
     as_shown: float = Field(description="share of answers in the order in which the prompt shows the candidates")
     promotion: float = Field(description="places that the target rose, mean over valid answers")
+    grounded: float | None = Field(None, description="share of candidates whose facts are quoted word by word, where traces quote")
     unfinished: float = Field(description="share of answers without an end")
     malformed: float = Field(description="share of answers that are no list of names")
     outside: float = Field(description="share of answers that name what is not in the slate")

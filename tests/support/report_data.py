@@ -31,7 +31,7 @@ def behaviour_at(step: int) -> dict[str, float]:
     """Of a policy that takes to copying; a probe every 20 steps, a validation every 30."""
     copies = 0.05 + 0.6 * step / 120
     row = {"identical": copies, "as_shown": 0.02, "adjacent_swap": 0.2 * copies, "valid": 1 - 0.1 * np.exp(-step / 30)}
-    row |= {"promotion": 0.6 - 0.5 * copies, "entropy": 0.1 + 0.5 * np.exp(-step / 40), "length": 140.0 - step / 10}
+    row |= {"promotion": 0.6 - 0.5 * copies, "grounded": 1 - copies, "entropy": 0.1 + 0.5 * np.exp(-step / 40), "length": 140.0 - step / 10}
     probe = {"probe_first_shown": 0.1 + copies / 3} if step % 20 == 1 else {}
     return row | probe | ({"validation_reward": 0.25 - 0.2 * copies} if step % 30 == 0 else {})
 

@@ -18,6 +18,7 @@ PANELS = {
     "adjacent_swap": "Neighbours swapped",
     "valid": "Valid answers",
     "promotion": "Ranks gained",
+    "grounded": "Facts quoted right",
     "entropy": "Entropy, nats",
     "length": "Tokens",
     "probe_first_shown": "First shown chosen",

@@ -12,6 +12,7 @@ from stages.rl.distribution import sampler_logprobs
 from stages.rl.params import RlParams
 from stages.rl.rewards.group import rank_reward
 from stages.rl.rewards.orders import is_adjacent_swap, is_identity
+from stages.rl.rewards.tokens import grounding
 from stages.rl.rollouts import CONTRADICTS, Rollouts
 from stages.rl.watch.validation import REWARD
 from stages.shared.core.errors import StageError
@@ -49,11 +50,18 @@ def behaviour(rollouts: Rollouts) -> dict[str, float]:
     answers = [(answer, group.task) for group in groups for answer in group.answers]
     orders = [(answer.order, task) for answer, task in answers if answer.order is not None]
     faults = Counter(answer.fault for answer, _ in answers)
+    grounded = [
+        grounding(one.token_ids, group.task.constraint.quotes, group.task.constraint.layout.think_end)
+        for group in groups
+        if group.task.constraint.quotes
+        for one in group.completions
+    ]
     parts = {name: [value for group in groups for value in group.parts.get(name, [])] for name in PARTS}
     return {
         "adjacent_swap": sum(is_adjacent_swap(order) for order, _ in orders) / len(answers),
         "as_shown": sum(order == task.shown for order, task in orders) / len(answers),
         "promotion": float(np.mean([task.target_rank - order.index(task.target_rank) for order, task in orders])) if orders else 0.0,
+        **({"grounded": float(np.mean(grounded))} if grounded else {}),
         **{name: faults[name] / len(answers) for name in FAULTS},
         **{f"reward_{name}": float(np.mean(values)) if values else 0.0 for name, values in parts.items()},
     }

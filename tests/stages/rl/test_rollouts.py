@@ -1,6 +1,7 @@
 """Dynamic sampling on an engine whose answers are written beforehand."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 
 import pytest
@@ -8,7 +9,18 @@ import torch
 
 from stages.rl.params import RlParams
 from stages.rl.rewards.group import Rewarder
-from stages.rl.rollouts import CONTRADICTS, Group, Task, contradicts, initial_ranks, relevances_along, sample_step, score, teaches
+from stages.rl.rollouts import (
+    CONTRADICTS,
+    Group,
+    Rollouts,
+    Task,
+    contradicts,
+    initial_ranks,
+    relevances_along,
+    sample_step,
+    score,
+    teaches,
+)
 from stages.rl.stream import TaskStream
 from stages.rl.watch.steps import behaviour, step_metrics
 from stages.shared.generation.base import Completion, Sampling
@@ -207,6 +219,15 @@ def test_the_curve_tells_copies_swaps_and_faults_apart():
     row = behaviour(rollouts)
     assert row["adjacent_swap"] == row["as_shown"] == row["duplicate"] == 0.25 and row["missing"] == row["unfinished"] == 0
     assert row["promotion"] == pytest.approx((0 + 0 + 2) / 3)
+    assert row["grounded"] == 0, "their traces are empty"
+
+
+def test_the_curve_tells_how_much_of_the_evidence_is_quoted_right():
+    constraint = replace(CONSTRAINT, quotes=[[90, 91], [92, 93]])
+    end = constraint.layout.think_end
+    completions = [Completion(ids, [0.0] * len(ids)) for ids in ([90, 91, 92, 93, end], [90, 91, 92, 99, end], [90, 91, 92, 93])]
+    group = Group(Task([0], constraint, 0, (0, 1)), completions, [Answer(None, "missing")] * 3, [0.0] * 3)
+    assert behaviour(Rollouts([], [group], 0))["grounded"] == pytest.approx((1 + 0.5 + 0) / 3), "nothing in a trace without an end"
 
 
 def test_a_process_that_has_enough_goes_on_while_another_refills(monkeypatch):

@@ -3,12 +3,16 @@ does not. Both rewards from the same model, over seeds.
 
     gr2 run --until sft                             # once, in a clone: PROJECT
     python bench/hack_watch.py FOLDER --project PROJECT [--seeds 7 8 9] [--set steps=200] [--arms conditional sum] [--alpha 0.5]
-        [--start data/midtrain/model] [--shuffle] [--parallel 1]
+        [--copied 0.3] [--start data/midtrain/model] [--shuffle] [--parallel 1]
 
 Each run is the stage rl in FOLDER with the project's values and what --set says, a seed and a reward of its own; finished runs are kept.
 The prompt shows the candidates in the order of the initial ranking, so that there is one to copy (--shuffle: in a random one, as the stage
 does by default), and answers may contradict their traces (consistent: false), as in the paper. `sum` pays the format always, `conditional`
 where the target rose or stood first already (stages/rl/rewards/combine.py).
+
+A small decoder that sft taught to rank never copies, so there is nothing that a reward could pay for; a pretrained model does at times.
+--copied: the start is an SFT model of its own (FOLDER/start, of a project in which traces have no reasoning), for which so large a share of
+the traces, drawn at random, has the order shown for its answer.
 
 Writes bench/results/hack_watch.md, .json and .svg: shares of sampled answers in the first and last fifth of the steps, mean over the seeds
 with their range, and the curves.
@@ -27,10 +31,14 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import polars as pl
 import yaml
 from matplotlib.figure import Figure
 from midtrain_runs import RESULTS, ROOT, link_inputs, settings
 
+from stages.shared.slates.layouts.marks import END
+
+SEED = 7  # of the traces that copy
 INPUTS = ("ingest", "tokenize", "retrieve", "midtrain", "sft")
 ARMS = {"conditional": "conditional", "sum": "format always paid", "gated": "gated", "random": "random"}
 SHOWN = {  # column of steps.csv -> heading
@@ -57,13 +65,47 @@ def train(project: Path, folder: Path, values: Mapping[str, Any]) -> Curve:
         params = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
         params["rl"] |= values
         (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        if subprocess.run([sys.executable, "-m", "stages.rl"], cwd=folder, env=environment, check=False).returncode:
-            sys.exit(f"{folder}: the stage failed; what it said stands above")
+        run_stage("rl", folder)
         done.write_text(wanted, encoding="utf-8")
     with (folder / "data/rl/steps.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return {name: np.array([float(row[name]) for row in rows]) for name in ("step", *SHOWN)}
+
+
+def copying_start(project: Path, folder: Path, share: float) -> Path:
+    """A project like `project` whose SFT model answers with the order shown in about `share` of its answers."""
+    start = folder / "start"
+    params = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
+    if params.get("prompt", {}).get("reasoning", True):
+        sys.exit(
+            f"{project}/params.yaml: prompt.reasoning: true; a copied answer would contradict its trace: gr2 run --control no-reasoning"
+        )
+    link_inputs(start, project, (*INPUTS[:-1], "embed"))
+    (start / "data/traces").mkdir(parents=True, exist_ok=True)
+    (start / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    traces = pl.read_parquet(project / "data/traces/traces.parquet")
+    copied = np.random.default_rng(SEED).random(len(traces)) < share
+    answers = [as_shown(answer) if copy else answer for answer, copy in zip(traces["answer"], copied, strict=True)]
+    traces = traces.with_columns(pl.Series("answer", answers))
+    kept = start / "data/traces/traces.parquet"
+    if kept.exists() and not pl.read_parquet(kept).equals(traces):
+        sys.exit(f"{start}: of another share or other traces; remove it, or choose another FOLDER")
+    traces.write_parquet(kept)
+    if not (start / "data/sft/metrics.json").exists():
+        run_stage("sft", start)
+    return start
+
+
+def as_shown(answer: str) -> str:
+    """The letters of an answer (" C A B<|end|>") in their order."""
+    letters = answer.removesuffix(END).split()
+    return "".join(f" {letter}" for letter in sorted(letters)) + END
+
+
+def run_stage(name: str, folder: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    if subprocess.run([sys.executable, "-m", f"stages.{name}"], cwd=folder, env=environment, check=False).returncode:
+        sys.exit(f"{folder}: the stage {name} failed; what it said stands above")
 
 
 def fifths(curves: Sequence[Curve], name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -105,6 +147,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=["conditional", "sum"])
     parser.add_argument("--alpha", type=float, default=0.5, help="weight of the format reward")
     parser.add_argument("--start", default="data/sft/model", help="the model that every run starts from")
+    parser.add_argument("--copied", type=float, default=0.0, help="share of the traces of this bench's own sft that copy the order shown")
     parser.add_argument("--shuffle", action="store_true", help="show the candidates in a random order")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the section rl")
     parser.add_argument("--parallel", type=int, default=1, help="runs side by side")
@@ -114,10 +157,11 @@ def main() -> None:
     # A copy of the order shown must be free to make: under rl.consistent it would need a trace whose relevances fall in that order.
     common = {"consistent": False} | common | {"alpha": options.alpha, "shuffle": options.shuffle, "start": options.start}
     plans = [(arm, seed) for seed in options.seeds for arm in options.arms]
+    project = copying_start(options.project, options.folder, options.copied) if options.copied else options.project
     with ThreadPoolExecutor(options.parallel) as pool:
         folders = [options.folder / f"{arm}-seed{seed}" for arm, seed in plans]
         values = [{**common, "reward": arm, "seed": seed} for arm, seed in plans]
-        curves = list(pool.map(train, [options.project] * len(plans), folders, values))
+        curves = list(pool.map(train, [project] * len(plans), folders, values))
     runs = {arm: [curve for (own, _), curve in zip(plans, curves, strict=True) if own == arm] for arm in options.arms}
     RESULTS.mkdir(exist_ok=True)
     header = ["reward", "fifth", *SHOWN.values()]

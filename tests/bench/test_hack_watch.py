@@ -5,12 +5,15 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import polars as pl
 import pytest
 import yaml
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "bench"))
 
 import hack_watch
+
+from stages.shared.slates.layouts.marks import END
 
 STEPS = 10
 
@@ -21,6 +24,10 @@ def asked(tmp_path, monkeypatch) -> list[dict]:
     sections: list[dict] = []
 
     def stage(command, cwd, env, check):
+        if command[-1] == "stages.sft":
+            (cwd / "data/sft").mkdir(parents=True)
+            (cwd / "data/sft/metrics.json").write_text("{}")
+            return SimpleNamespace(returncode=0)
         params = yaml.safe_load((cwd / "params.yaml").read_text())["rl"]
         sections.append(params)
         share = 0.2 * params["seed"] if params["reward"] == "sum" else 0.0
@@ -72,3 +79,18 @@ def test_finished_runs_are_kept_and_others_refused(asked, tmp_path, monkeypatch)
     (tmp_path / "project/data/sft/metrics.json").unlink()
     with pytest.raises(SystemExit, match="gr2 run --until sft"):
         call(monkeypatch)
+
+
+def test_a_start_that_copies_at_times(asked, tmp_path, monkeypatch):
+    (tmp_path / "project/data/traces").mkdir()
+    traces = pl.DataFrame({"slate": range(400), "answer": [f" C A B{END}"] * 400})
+    traces.write_parquet(tmp_path / "project/data/traces/traces.parquet")
+    with pytest.raises(SystemExit, match=r"prompt.reasoning: true; .* gr2 run --control no-reasoning"):
+        call(monkeypatch, "--copied", "0.25")
+    (tmp_path / "project/params.yaml").write_text("prompt: {reasoning: false}\nrl: {steps: 3, lr: 0.1}\n")
+    call(monkeypatch, "--copied", "0.25")
+    taught = pl.read_parquet(tmp_path / "runs/start/data/traces/traces.parquet")["answer"]
+    assert set(taught) == {f" C A B{END}", f" A B C{END}"} and 0.18 < (taught == f" A B C{END}").mean() < 0.32
+    assert (tmp_path / "runs/sum-seed1/data/sft").resolve() == tmp_path / "runs/start/data/sft"
+    with pytest.raises(SystemExit, match="start: of another share"):
+        call(monkeypatch, "--copied", "0.5")

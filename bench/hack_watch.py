@@ -14,8 +14,8 @@ A small decoder that sft taught to rank never copies, so there is nothing that a
 --copied: the start is an SFT model of its own (FOLDER/start, of a project in which traces have no reasoning), for which so large a share of
 the traces, drawn at random, has the order shown for its answer.
 
-Writes bench/results/hack_watch.md, .json and .svg: shares of sampled answers in the first and last fifth of the steps, mean over the seeds
-with their range, and the curves.
+Writes bench/results/hack_watch.md, .json and .svg: shares of sampled answers in each fifth of the steps, mean over the seeds with their
+range, and the curves.
 """
 
 import argparse
@@ -50,6 +50,7 @@ SHOWN = {  # column of steps.csv -> heading
     "entropy": "entropy, nats",
 }
 PLOTTED = ("identical", "adjacent_swap", "promotion", "valid")
+FIFTHS = ("first", "second", "third", "fourth", "last")
 Curve = dict[str, np.ndarray]
 
 
@@ -108,10 +109,10 @@ def run_stage(name: str, folder: Path) -> None:
         sys.exit(f"{folder}: the stage {name} failed; what it said stands above")
 
 
-def fifths(curves: Sequence[Curve], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Means over the first and the last fifth of the steps, one a seed."""
-    count = max(1, len(curves[0]["step"]) // 5)
-    return np.array([curve[name][:count].mean() for curve in curves]), np.array([curve[name][-count:].mean() for curve in curves])
+def fifths(curves: Sequence[Curve], name: str) -> dict[str, np.ndarray]:
+    """Means over each fifth of the steps, one a seed."""
+    parts = [np.array_split(curve[name], len(FIFTHS)) for curve in curves]
+    return {fifth: np.array([own[place].mean() for own in parts]) for place, fifth in enumerate(FIFTHS)}
 
 
 def cell(values_S: np.ndarray, signed: bool = False) -> str:
@@ -168,12 +169,12 @@ def main() -> None:
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     figures: dict[str, Any] = {}
     for arm, own in runs.items():
-        ends = {name: fifths(own, name) for name in SHOWN}
-        for place, fifth in enumerate(("first", "last")):
-            lines.append("| " + " | ".join([ARMS[arm], fifth, *(cell(ends[name][place]) for name in SHOWN)]) + " |")
-        change = [cell(last - first, signed=True) for first, last in ends.values()]
+        means = {name: fifths(own, name) for name in SHOWN}
+        for fifth in FIFTHS:
+            lines.append("| " + " | ".join([ARMS[arm], fifth, *(cell(means[name][fifth]) for name in SHOWN)]) + " |")
+        change = [cell(found["last"] - found["first"], signed=True) for found in means.values()]
         lines.append("| " + " | ".join([ARMS[arm], "change", *change]) + " |")
-        figures[arm] = {name: {"first": first.tolist(), "last": last.tolist()} for name, (first, last) in ends.items()}
+        figures[arm] = {name: {fifth: values.tolist() for fifth, values in found.items()} for name, found in means.items()}
     steps = len(curves[0]["step"])
     print("\n".join(lines), flush=True)
     title = f"# Format reward, always paid or on merit: {steps} steps, {len(options.seeds)} seeds\n\n`python {' '.join(sys.argv)}`\n\n"

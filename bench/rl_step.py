@@ -358,9 +358,14 @@ def main() -> None:
     ]
     if options.rollouts:
         lines[-2:] = [f"{lines[-2]} rollouts, seconds | whole step, times TRL's speed |", f"{lines[-1]}---|---|"]
-    lines += [row for setting in options.settings for prompt in options.prompts for row in rows_of(setting, prompt, options)]
-    options.result.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print("\n".join(lines))
+    print("\n".join(lines), flush=True)
+    for setting in options.settings:
+        for prompt in options.prompts:
+            rows = rows_of(setting, prompt, options)
+            lines += rows
+            # As they come: a setting takes many minutes, and what is measured stays if the next one is stopped.
+            print("\n".join(rows), flush=True)
+            options.result.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -3,10 +3,12 @@
 import hashlib
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from stages.shared.core.hashes import files_sha256
 from stages.shared.generation.base import Completion, Constraints, Engine, Places, Prompts, Sampling
 from stages.shared.generation.journal import AnswerJournal, key_of
+from stages.shared.slates.constraint import PermutationConstraint
 
 
 class ResumableEngine:
@@ -28,7 +30,7 @@ class ResumableEngine:
             rows = slice(start, start + self.chunk)
             part, rules = [list(prompt) for prompt in prompts[rows]], constraints[rows] if constraints else None
             part_places = list(places[rows] if places else range(start, start + len(part)))
-            key = key_of([self.identity, asdict(sampling), part, part_places, [asdict(rule) for rule in rules or ()]])
+            key = key_of([self.identity, asdict(sampling), part, part_places, [described(rule) for rule in rules or ()]])
             if (kept := self.journal.get(key)) is None:
                 answers = self.engine.generate(part, sampling, rules, part_places)
                 self.journal.put(key, [[[one.token_ids, one.logprobs] for one in samples] for samples in answers])
@@ -36,6 +38,11 @@ class ResumableEngine:
                 answers = [[Completion(ids, logprobs) for ids, logprobs in samples] for samples in kept]
             results += answers
         return results
+
+
+def described(rule: PermutationConstraint) -> dict[str, Any]:
+    """What a journal knows a constraint by. A grammar follows from the tokenizer, which is a file of the model's folder."""
+    return {name: value for name, value in asdict(rule).items() if name != "grammar"}
 
 
 def folder_sha256(folder: Path) -> str:

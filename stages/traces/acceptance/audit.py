@@ -23,7 +23,7 @@ def scorer_audit(slates: Sequence[ScoredSlate]) -> dict[str, Any]:
     folds = np.array([scored.fold for scored in slates])
     ranks = {
         "scorer": np.array([scored.unseen_rank for scored in slates]),
-        "incoming": np.array([scored.slate.target_rank for scored in slates]),
+        "incoming": np.array([min(scored.slate.best_ranks) for scored in slates]),  # as unseen_rank counts, where several were taken
     }
     out: dict[str, Any] = {name: ranking_metrics(values) for name, values in ranks.items()}
     out["by_fold"] = [
@@ -72,7 +72,7 @@ def chance_audit(
             **chance,
             "excess_over_blind_guess_with_rule": accepted - chance["blind_guess_verified_with_rule"],
             "first_try": first,
-            "first_try_excess": first - by_length(slates, lambda once, _: once),
+            "first_try_excess": first - by_chance(slates, lambda once, _: once),
         },
     }
 
@@ -97,13 +97,13 @@ def chance_of_passing(
         return verification.chance(once) if verification else 1.0
 
     supported = float(_supported(slates, max_noise_rank).mean())
-    at_cap = by_length(slates, lambda once, _: 1.0 - (1.0 - once) ** attempts)
-    verified = by_length(slates, lambda once, _: 1.0 - (1.0 - once * confirmed(once)) ** attempts)
-    confirmations = by_length(slates, lambda once, _: 1.0 - (1.0 - confirmed(once)) ** attempts)
-    copying = float(np.mean([scored.slate.target_rank == 0 for scored in slates]))
+    at_cap = by_chance(slates, lambda once, _: 1.0 - (1.0 - once) ** attempts)
+    verified = by_chance(slates, lambda once, _: 1.0 - (1.0 - once * confirmed(once)) ** attempts)
+    confirmations = by_chance(slates, lambda once, _: 1.0 - (1.0 - confirmed(once)) ** attempts)
+    copying = float(np.mean([0 in scored.slate.best_ranks for scored in slates]))
     return {
         "blind_guess_at_cap": at_cap,
-        "blind_guess_over_tries_used": by_length(slates, lambda once, rows: float((1.0 - (1.0 - once) ** tries[rows]).mean())),
+        "blind_guess_over_tries_used": by_chance(slates, lambda once, rows: float((1.0 - (1.0 - once) ** tries[rows]).mean())),
         "blind_guess_at_cap_with_rule": at_cap * supported,
         "blind_guess_verified": verified,
         "blind_guess_verified_with_rule": verified * supported,
@@ -113,12 +113,12 @@ def chance_of_passing(
     }
 
 
-def by_length(slates: Sequence[ScoredSlate], figure: Callable[[float, np.ndarray], float]) -> float:
-    """The mean over slates of a figure that follows from the chance 1/K of a random guess of the target. figure: of 1/K and the rows of the
-    slates of that length."""
-    lengths = np.array([len(scored.scores) for scored in slates])
-    parts = [(length, np.flatnonzero(lengths == length)) for length in np.unique(lengths).tolist()]
-    return float(sum(len(rows) / len(slates) * figure(1.0 / length, rows) for length, rows in parts))
+def by_chance(slates: Sequence[ScoredSlate], figure: Callable[[float, np.ndarray], float]) -> float:
+    """The mean over slates of a figure that follows from the chance of a random first choice to be right: 1/K, and B/K where B candidates
+    are equally the best. figure: of that chance and the rows of the slates that have it."""
+    chances = np.array([len(scored.slate.best_ranks) / len(scored.scores) for scored in slates])
+    parts = [(chance, np.flatnonzero(chances == chance)) for chance in np.unique(chances).tolist()]
+    return float(sum(len(rows) / len(slates) * figure(chance, rows) for chance, rows in parts))
 
 
 def _supported(slates: Sequence[ScoredSlate], max_noise_rank: int | None) -> np.ndarray:

@@ -8,6 +8,7 @@ import pytest
 from stages.shared.generation.base import Completion, Sampling
 from stages.shared.generation.journal import AnswerJournal, key_of
 from stages.shared.generation.resumable import ResumableEngine, folder_sha256
+from tests.stages.shared.slates.test_json_constraint import constraint
 
 SAMPLING = Sampling(4, temperature=0.5, samples=2, seed=1)
 
@@ -53,6 +54,15 @@ def test_what_decides_an_answer_decides_its_key(tmp_path, change):
     prompts = [[99]] if change == "prompt" else PROMPTS[:1]
     resumable(again, tmp_path, identity="other" if change == "model" else "model").generate(prompts, sampling)
     assert len(again.asked) == 1
+
+
+def test_a_dialogues_constraint_is_part_of_the_key_but_for_its_grammar(tmp_path):
+    rules = [constraint("letters"), constraint("sids")]
+    first, again = CountingEngine(), CountingEngine()
+    whole = resumable(first, tmp_path).generate(PROMPTS[:1], SAMPLING, rules[:1])
+    assert resumable(again, tmp_path).generate(PROMPTS[:1], SAMPLING, rules[:1]) == whole and not again.asked
+    resumable(again, tmp_path).generate(PROMPTS[:1], SAMPLING, rules[1:])
+    assert len(again.asked) == 1, "other names"
 
 
 def test_a_line_cut_short_or_damaged_is_asked_again_and_harms_no_other(tmp_path):

@@ -127,6 +127,16 @@ def test_audit_against_brute_force():
     assert sum(row["right"] for row in audit["by_try"]) == len(ledger.kept) + ledger.total("luck") + ledger.total("repeated")
 
 
+def test_where_several_are_the_best_a_blind_guess_is_right_more_often():
+    """Two of five were taken: a teacher that sees nothing is no better than the chance beside it; copying is right where either leads."""
+    slates = [replace(one, slate=replace(one.slate, grades=(0, 1, 0, 1, 0), target_rank=3)) for one in SCORED]
+    audit = chance_audit(run(BlindTeacher(), slates, attempts=2), slates, 2, None)
+    assert audit["chance"]["blind_guess_at_cap"] == pytest.approx(1 - 0.6**2)
+    assert audit["accepted_unverified_share"] == pytest.approx(1 - 0.6**2, abs=0.09)
+    assert audit["chance"]["copying_incoming"] == 0
+    assert scorer_audit(slates)["incoming"]["recall@1"] == 0 and scorer_audit(slates)["incoming"]["ndcg@5"] == pytest.approx(1 / np.log2(3))
+
+
 def test_noise_audit_against_scipy():
     ledger = sample(StatisticalTeacher(LAYOUT, 0.5, 7, targeted=False), TraceChecks(LAYOUT), SCORED, 2, 1, 3)
     pairs = [(k.proposal.relevances, levels_of(k.scored.scores, k.scored.edges)) for k in ledger.kept]

@@ -30,8 +30,8 @@ class AskedTeacher(ABC):
         return proposals
 
     def target_sid(self, scored: ScoredSlate) -> str:
-        """For a targeted teacher, who is shown the answer."""
-        return self.catalog.sids[scored.slate.candidates[scored.slate.target_rank]]
+        """For a targeted teacher, who is shown the answer: where there are grades, a candidate of the highest, as acceptance asks for."""
+        return self.catalog.sids[scored.slate.candidates[scored.slate.best_ranks[0]]]
 
     @abstractmethod
     def question(self, scored: ScoredSlate) -> Question: ...

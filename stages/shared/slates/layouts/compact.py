@@ -117,7 +117,9 @@ class CompactLayout(LayoutParts):
         claims, names = self.claims(trace), [letter.strip() for letter in letters(len(slate.candidates))]
         features = {name: slate.words(rank) for rank, name in enumerate(names)}
         shown_sids, shown_words = set(self.shown_sids(slate)), {word for words in features.values() for word in words}
-        misquoted = [f"{name} {' '.join(words)}" for name, words in claims.quotes.items() if words != features.get(name)]
+        # All quotes of a letter: of two, the one that is false counts.
+        quotes = _patterns(self.features).quote.findall(trace.partition(STEP_MATCH)[2])
+        misquoted = [f"{name} {' '.join(words.split())}" for name, words in quotes if words.split() != features.get(name)]
         invented = [word for word in _patterns(self.features).feature.findall(trace) if word not in shown_words]
         spoken = _STEP.sub("", _RELEVANCE.sub("", _WHOLE_SID.sub("", trace)))
         numbers = [int(number) for number in re.findall(r"(?<!\S)\d+(?!\w)", spoken)]

@@ -140,6 +140,7 @@ def test_a_feature_is_not_added_twice():
     [
         (" A co7", " A co8", ["co8", "A co8 tr3 ca5 po6 re2 sc9"]),
         (" B co1 tr0 ca8 po4 re4 sc8", " B co0 tr0 ca0 po9 re1 sc0", ["B co0 tr0 ca0 po9 re1 sc0"]),  # of C: shown, but not of B
+        (" 2 match: A", " 2 match: A co0 tr0 ca0 po9 re1 sc0 A", ["A co0 tr0 ca0 po9 re1 sc0"]),  # and A's own behind it
         (" B s15", " D s15", ["D"]),
         (" 1 pattern:", f" 1 pattern:{CATALOG.sids[7]}", [CATALOG.sids[7]]),
         (" 1 pattern:", f" 1 pattern:{CATALOG.sids[4]}", []),

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from stages.shared.generation.base import Sampling
@@ -71,3 +73,10 @@ def test_the_dialogue_is_the_students_with_thinking_off_and_the_answer_only_wher
         [prompt] = engine.prompts
         assert WRITTEN in prompt and "Think in four steps" in prompt and prompt.endswith("<think>\n\n</think>\n\n")
         assert (SHOWN.format(sid=target) in prompt) == targeted
+
+
+def test_of_several_taken_the_teacher_is_shown_one_of_the_highest_grade():
+    graded = replace(SCORED[0], slate=replace(SCORED[0].slate, target_rank=0, grades=(1, 0, 3, *[0] * (len(SCORED[0].scores) - 3))))
+    one, engine = teacher([written(SCORED[0])[1]], targeted=True)
+    one.propose([graded], 0)
+    assert SHOWN.format(sid=CATALOG.sids[graded.slate.candidates[2]]) in engine.prompts[0]
